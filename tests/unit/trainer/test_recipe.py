@@ -1,0 +1,66 @@
+"""Settings: flags over environment over file, and a wrong one is told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import BadInput
+from trainer.recipe import load_recipe, parse_assignments
+
+SHIPPED = Path(__file__).parents[3] / "config" / "trainer.toml"
+
+
+def test_the_shipped_recipe_is_whole_but_for_the_base(tmp_path: Path) -> None:
+    recipe = load_recipe(SHIPPED, {"base": tmp_path})
+    assert recipe.rank == 8
+    with pytest.raises(BadInput, match="base: Field required"):
+        load_recipe(SHIPPED, {})
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERK_TRAINER_RANK", "4")
+    monkeypatch.setenv("CLERK_TRAINER_EPOCHS", "9")
+    recipe = load_recipe(SHIPPED, {"base": tmp_path, **parse_assignments(["rank=2", "seed= 5"])})
+    assert (recipe.rank, recipe.epochs, recipe.seed) == (2, 9, 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"rnak": "8"}, "rnak: Extra inputs"),
+        ({"rank": "0"}, "rank: Input should be greater"),
+        ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
+        ({"adapter_dtype": "int8"}, "adapter_dtype: Input should be"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    tmp_path: Path, flags: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(BadInput, match=problem) as caught:
+        load_recipe(SHIPPED, {"base": tmp_path, **flags})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(SHIPPED.read_text(encoding="utf-8") + "\nepoch = 3\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="epoch: Extra"):
+        load_recipe(path, {"base": tmp_path})
+    with pytest.raises(BadInput, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.toml", {})
+
+
+def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
+    recipe = load_recipe(SHIPPED, {"base": tmp_path / "some" / "base", "out": tmp_path / "x"})
+    record = recipe.to_record()
+    assert record["base"] == "base"
+    assert str(tmp_path) not in str(record)
+
+
+def test_assignments_need_an_equals_sign() -> None:
+    with pytest.raises(BadInput, match="key=value"):
+        parse_assignments(["rank"])

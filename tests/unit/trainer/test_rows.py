@@ -1,0 +1,86 @@
+"""A row learns exactly its label's code, and the proof notices when one does not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from trainer.data import Example
+from trainer.errors import BadInput, ProofFailed
+from trainer.rows import MASKED, Row, batches, make_rows, prove_masking
+from worker.contract import Code, PromptSpec
+
+CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}
+
+
+def encode(text: str) -> list[int]:
+    return [ord(one) for one in text]
+
+
+def decode(ids: object) -> str:
+    return "".join(chr(one) for one in ids)
+
+
+SPEC = PromptSpec(
+    prefix="<s>",
+    suffix="</s>",
+    marker="...",
+    prefix_ids=tuple(encode("<s>")),
+    suffix_ids=tuple(encode("</s>")),
+    marker_ids=tuple(encode("...")),
+    max_message_tokens=20,
+)
+
+
+def rows() -> tuple[Row, ...]:
+    some = [Example("money back", "refund", "f:1"), Example("a card, " * 9, "payment", "f:2")]
+    return make_rows(some, SPEC, CODES, encode)
+
+
+def test_good_rows_are_proven_and_one_is_shown() -> None:
+    assert prove_masking(rows(), SPEC, CODES, decode) == "<s>money back</s>⟦A⟧"
+
+
+def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
+    row = rows()[1]
+    assert len(row.ids) == 3 + 20 + 4 + 1
+    assert decode(row.ids).startswith("<s>a card") and decode(row.ids).endswith(",</s>B")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda row: replace(row, label="payment"), "learns 'A' instead of 'B'"),
+        (lambda row: replace(row, targets=(MASKED,) * len(row.ids)), "learns ''"),
+        (lambda row: replace(row, targets=row.ids), "learns '<s>money"),
+        (
+            lambda row: replace(row, targets=(*row.targets[:-2], 65, MASKED)),
+            "not at its end",
+        ),
+        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
+        (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
+        (lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, MASKED)), "its end"),
+    ],
+)
+def test_a_wrong_row_fails_the_proof(change: object, problem: str) -> None:
+    first, second = rows()
+    with pytest.raises(ProofFailed, match=problem) as caught:
+        prove_masking([second, change(first)], SPEC, CODES, decode)
+    assert "row 1 " in str(caught.value)
+
+
+def test_an_empty_message_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="f:9"):
+        make_rows([Example("\u200b", "refund", "f:9")], SPEC, CODES, encode)
+
+
+def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:
+    some = [Row("refund", (0,) * (1 + at % 50), (65,) * (1 + at % 50)) for at in range(1000)]
+    found = list(batches(some, 8, random.Random(1)))
+    assert sorted(id(row) for batch in found for row in batch) == sorted(id(row) for row in some)
+    spread = [max(len(r.ids) for r in batch) - min(len(r.ids) for r in batch) for batch in found]
+    assert sum(spread) / len(spread) < 10
+    again = list(batches(some, 8, random.Random(2)))
+    assert [len(batch[0].ids) for batch in again] != [len(batch[0].ids) for batch in found]

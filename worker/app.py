@@ -1,0 +1,263 @@
+"""The worker, put together from its settings: the one place where every part is known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import FrameType
+
+import structlog
+
+from worker import __version__
+from worker.cache import cache_folder
+from worker.contract.manifest import Manifest, Thresholds
+from worker.core.backpressure import Bounds
+from worker.core.labeller import Labeller
+from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
+from worker.core.pipeline import Pipeline
+from worker.core.publisher import Router
+from worker.engine.open import OpenedEngine, open_engine
+from worker.errors import SettingsError
+from worker.progress import LogListener
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.decode import InputFormat
+from worker.records.output import OutputEncoder
+from worker.settings import KafkaSettings, LoopSettings, ReviewSettings, Settings
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
+from worker.stream.kafka_topics import prepare_topics
+from worker.stream.port import Stream
+
+_log = structlog.get_logger("worker.app")
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then drain and return.
+
+    What fails fast is tried first: the settings, the topics, the adapter; the group is joined
+    only when the model is warm. Raises WorkerStopped or AdapterRefused; a second signal raises
+    KeyboardInterrupt.
+    """
+    config = kafka_config(settings.kafka)
+    policy = loop_policy(settings.loop)
+    check_bounds(config, longest_turn_s(config, policy))
+    with _interruptible() as interrupt:
+        config = prepare_topics(config)
+        opened = open_model(settings)
+        try:
+            stream = KafkaStream(config)
+            try:
+                loop = make_loop(settings, stream, opened, config.topics, policy)
+                interrupt.stop_gently(loop)
+                _log.info(
+                    "worker.ready",
+                    version=__version__,
+                    input=config.topics.input,
+                    group=settings.kafka.group_id,
+                    delivery=config.delivery,
+                    adapter=opened.manifest.name,
+                    adapter_digest=opened.manifest.digest[:12],
+                    serving=opened.serving,
+                )
+                loop.run()
+                _log.info("worker.drained")
+            finally:
+                stream.close()
+        finally:
+            opened.engine.close()
+
+
+def make_loop(
+    settings: Settings,
+    stream: Stream,
+    opened: OpenedEngine,
+    topics: Topics,
+    policy: LoopPolicy,
+) -> Loop:
+    """Wire a loop to a stream and an engine; the real clock is the only thing taken for granted."""
+    manifest = opened.manifest
+    pipeline = Pipeline(
+        make_labeller(settings, opened),
+        opened.engine,
+        deadline_s=settings.loop.deadline_s,
+        max_attempts=settings.loop.max_attempts,
+        clock=time.monotonic,
+    )
+    router = Router(
+        output_topic=topics.output,
+        review_topic=topics.review,
+        outputs=OutputEncoder(manifest, __version__),
+        dead_letters=DeadLetterEncoder(
+            topics.dead_letter,
+            __version__,
+            manifest.digest,
+            settings.records.dead_letter_headers,
+        ),
+    )
+    return Loop(
+        stream,
+        opened.engine,
+        pipeline=pipeline,
+        router=router,
+        listener=LogListener(settings.log.progress_interval_s, time.monotonic),
+        policy=policy,
+        clock=time.monotonic,
+        now=lambda: datetime.now(UTC),
+        wait=time.sleep,
+    )
+
+
+def open_model(settings: Settings) -> OpenedEngine:
+    """Verify the adapter, start the engine and warm it up. Raises SettingsError, AdapterRefused."""
+    model = settings.model
+    if model.base is None or model.adapter is None:
+        raise SettingsError(
+            "model.base and model.adapter must name two directories: the base model and a "
+            "published adapter (or try: clerk-worker demo)"
+        )
+    started = time.monotonic()
+    opened = open_engine(
+        base=model.base,
+        adapter=model.adapter,
+        serving=model.serving,
+        cache_dir=model.cache_dir or cache_folder() / "merged",
+        engine_args=model.engine_args,
+        verify_weights=model.verify_weights,
+    )
+    _log.info(
+        "engine.ready",
+        seconds=round(time.monotonic() - started, 1),
+        serving=opened.serving,
+        decoding=opened.manifest.decoding,
+    )
+    return opened
+
+
+def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
+    """Bind the adapter's contract to the record format and the review thresholds in force."""
+    return Labeller(
+        manifest=opened.manifest,
+        encode_plain=opened.encoders.plain,
+        thresholds=review_thresholds(settings.review, opened.manifest),
+        layout=InputFormat(
+            settings.records.format, settings.records.text_fields, settings.records.id_field
+        ),
+    )
+
+
+def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
+    """Return the manifest's thresholds, with those that the settings override."""
+    found = manifest.thresholds
+    if review.confidence is not None:
+        found = replace(found, review_confidence=review.confidence)
+    if review.off_label_mass is not None:
+        found = replace(found, review_off_label_mass=review.off_label_mass)
+    return found
+
+
+def loop_policy(loop: LoopSettings) -> LoopPolicy:
+    """Return the loop's policy as the settings have it."""
+    return LoopPolicy(
+        bounds=Bounds(loop.max_in_flight, loop.max_in_flight_bytes, loop.resume_share),
+        publish_interval_s=loop.publish_interval_s,
+        publish_max_records=loop.publish_max_records,
+        publish_attempts=loop.publish_attempts,
+        publish_backoff_s=loop.publish_backoff_s,
+        revoke_drain_s=loop.revoke_drain_s,
+        drain_s=loop.drain_s,
+    )
+
+
+def longest_turn_s(config: KafkaConfig, policy: LoopPolicy) -> float:
+    """Longest time between two polls: settle, publish, the longest backoff, or a revoke."""
+    publish = 2 * config.publish_timeout_s
+    return publish + max(MAX_BACKOFF_S, policy.revoke_drain_s + publish)
+
+
+def kafka_config(kafka: KafkaSettings) -> KafkaConfig:
+    """Return what the Kafka edge needs. Raises SettingsError."""
+    topics = Topics(
+        kafka.input_topic, kafka.output_topic, kafka.review_topic or None, kafka.dead_letter_topic
+    )
+    if topics.input in topics.sinks:
+        raise SettingsError(f"{topics.input!r} is read and written: the worker would feed itself")
+    return build_config(
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=kafka.group_id,
+        transactional_id=transactional_id(kafka),
+        topics=topics,
+        delivery=kafka.delivery,
+        security=_security(kafka),
+        client=kafka.client,
+        consumer=kafka.consumer,
+        producer=kafka.producer,
+        create_topics=kafka.create_topics,
+        topic_partitions=kafka.topic_partitions,
+        topic_replication_factor=kafka.topic_replication_factor,
+        publish_timeout_s=kafka.publish_timeout_s,
+        start_timeout_s=kafka.start_timeout_s,
+    )
+
+
+def transactional_id(kafka: KafkaSettings) -> str:
+    """Name the producer: stable where the platform gives a stable name, else one a process.
+
+    A stable name lets a restarted worker end its dead self's transaction at once. Two processes
+    under one name fence each other, so nothing is guessed from the host's name.
+    """
+    if kafka.transactional_id:
+        return kafka.transactional_id
+    if kafka.instance_id:
+        return f"{kafka.group_id}.{kafka.instance_id}"
+    return f"{kafka.group_id}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+
+
+def _security(kafka: KafkaSettings) -> dict[str, str]:
+    given = {
+        "security.protocol": kafka.security_protocol,
+        "ssl.ca.location": kafka.ssl_ca_location,
+        "ssl.certificate.location": kafka.ssl_certificate_location,
+        "ssl.key.location": kafka.ssl_key_location,
+        "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
+        "sasl.password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+class _Interrupt:
+    """The first signal stops gently once there is a loop to stop; any other stops at once."""
+
+    def __init__(self) -> None:
+        self._loop: Loop | None = None
+
+    def stop_gently(self, loop: Loop) -> None:
+        """From now on the first signal drains this loop."""
+        self._loop = loop
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            raise KeyboardInterrupt
+        _log.info("worker.stopping", signal=signal.Signals(number).name)
+        loop.stop()
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    interrupt = _Interrupt()
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield interrupt
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

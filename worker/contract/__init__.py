@@ -1,0 +1,62 @@
+"""The one thing that worker and trainer share: what a prompt, an answer and an adapter are.
+
+Importing it pulls in nothing outside the standard library.
+"""
+
+from worker.contract.base import describe_base, verify_base
+from worker.contract.codes import Code, choose_codes
+from worker.contract.errors import AdapterRefused, ContractError, InvalidScores, TaxonomyError
+from worker.contract.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    BaseModel,
+    Calibration,
+    FileDigest,
+    GoldenPrompt,
+    Lora,
+    Manifest,
+    Thresholds,
+)
+from worker.contract.manifest_json import read_manifest, write_manifest
+from worker.contract.prompt import Prompt, PromptSpec, build_prompt
+from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
+from worker.contract.taxonomy import Label, Taxonomy
+from worker.contract.tokens import Encoders, added_token_ids, all_added_tokens_special
+from worker.contract.verify import load_adapter, make_golden, verify_adapter, verify_tokens
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "AdapterRefused",
+    "BaseModel",
+    "Calibration",
+    "Code",
+    "ContractError",
+    "Decision",
+    "Encoders",
+    "FileDigest",
+    "GoldenPrompt",
+    "InvalidScores",
+    "Label",
+    "Lora",
+    "Manifest",
+    "Prompt",
+    "PromptSpec",
+    "Taxonomy",
+    "TaxonomyError",
+    "Thresholds",
+    "added_token_ids",
+    "all_added_tokens_special",
+    "build_prompt",
+    "choose_codes",
+    "decide_from_choice",
+    "decide_from_codes",
+    "describe_base",
+    "load_adapter",
+    "make_golden",
+    "read_manifest",
+    "verify_adapter",
+    "verify_base",
+    "verify_tokens",
+    "write_manifest",
+]

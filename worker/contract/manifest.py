@@ -1,0 +1,121 @@
+"""The adapter manifest: everything a worker must know about an adapter, carried by the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from worker.contract.codec import encode
+from worker.contract.codes import Code
+from worker.contract.digest import sha256_json
+from worker.contract.prompt import PromptSpec
+from worker.contract.taxonomy import Taxonomy
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Decoding = Literal["code", "choice"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """What a file must be: its SHA-256 and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The base an adapter was trained on.
+
+    ``config_sha256`` is taken over the config's meaning (see ``base.config_digest``), the
+    tokenizer's and the weights' over their bytes.
+    """
+
+    name: str
+    revision: str
+    config_sha256: str
+    tokenizer_sha256: str
+    weights: Mapping[str, FileDigest]
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+
+    @property
+    def scale(self) -> float:
+        """Factor on the low-rank product (Hu et al. 2021, arXiv 2106.09685)."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The softmax temperature, and the validation set it was fitted on."""
+
+    temperature: float
+    examples: int
+    nll: float | None = None
+    ece: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a human should look: confidence below, or off-label mass above. None turns one off."""
+
+    review_confidence: float | None
+    review_off_label_mass: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenPrompt:
+    """A message and the exact token ids its prompt had at training time."""
+
+    message: str
+    ids: tuple[int, ...]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An adapter's contract. ``digest`` is the adapter's identity everywhere.
+
+    ``data``, ``metrics`` and ``versions`` are a record for people: what it was trained on, how
+    well it did on messages it never saw, and with which software.
+    """
+
+    name: str
+    created_at: str
+    base: BaseModel
+    taxonomy: Taxonomy
+    prompt: PromptSpec
+    decoding: Decoding
+    codes: Mapping[str, Code]
+    lora: Lora
+    calibration: Calibration
+    thresholds: Thresholds
+    golden: tuple[GoldenPrompt, ...]
+    files: Mapping[str, FileDigest]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.decoding == "code" and set(self.codes) != set(self.taxonomy.names):
+            raise ValueError("decoding 'code' needs a code for every label of the taxonomy")
+        if not self.calibration.temperature > 0:
+            raise ValueError(f"temperature is {self.calibration.temperature}; it must be above 0")
+        if not self.golden:
+            raise ValueError("a manifest needs at least one golden prompt")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the whole manifest, and so over every file it names."""
+        return sha256_json(encode(self))

@@ -1,0 +1,80 @@
+"""The prompt: fixed prefix ids, then the message's ids, then fixed suffix ids.
+
+The fixed part comes first, so that an engine's prefix cache holds it after the first request.
+Training rows and serving requests are assembled here, by the same code from the same ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.contract.text import NORMALIZATION, normalize
+from worker.contract.tokens import Encode
+
+_CHARS_PER_TOKEN = 16
+"""Pre-cut width: a long text is cut to this many characters a token at either end before it is
+tokenized, so that a message of megabytes costs no more than one of kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSpec:
+    """The prompt's fixed parts and the message's budget, as a manifest carries them.
+
+    ``prefix``, ``suffix`` and ``marker`` are kept as text and as the ids they had when the
+    adapter was trained; the ids are what is sent. ``max_message_tokens`` counts the marker that
+    stands where a long message was shortened.
+    """
+
+    prefix: str
+    suffix: str
+    marker: str
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    marker_ids: tuple[int, ...]
+    max_message_tokens: int
+    normalization: str = NORMALIZATION
+
+    def __post_init__(self) -> None:
+        if self.max_message_tokens < len(self.marker_ids) + 2:
+            raise ValueError(f"max_message_tokens={self.max_message_tokens} leaves no message")
+        if self.normalization != NORMALIZATION:
+            raise ValueError(
+                f"normalization {self.normalization!r} is not known here; {NORMALIZATION!r} is"
+            )
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The longest prompt that can come out, in tokens, without the answer."""
+        return len(self.prefix_ids) + self.max_message_tokens + len(self.suffix_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids of one prompt, and whether its message was shortened to fit."""
+
+    ids: tuple[int, ...]
+    truncated: bool
+
+
+def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
+    """Assemble the prompt for one raw message; None when nothing is left to read in it."""
+    text = normalize(message)
+    if not text:
+        return None
+    ids, truncated = _message_ids(spec, text, encode_plain)
+    return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated)
+
+
+def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int, ...], bool]:
+    """Tokenize, and shorten in the middle: support messages say what they want first or last."""
+    budget = spec.max_message_tokens
+    width = budget * _CHARS_PER_TOKEN
+    cut = len(text) > 2 * width
+    head = tuple(encode(text[:width] if cut else text))
+    if not cut and len(head) <= budget:
+        return head, False
+    tail = tuple(encode(text[-width:])) if cut else head
+    room = budget - len(spec.marker_ids)
+    tail_tokens = room // 2
+    head_tokens = room - tail_tokens
+    return head[:head_tokens] + spec.marker_ids + tail[len(tail) - tail_tokens :], True

@@ -1,0 +1,73 @@
+"""From the engine's raw numbers to one label with a confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worker.contract.codes import Code
+from worker.contract.errors import InvalidScores
+
+_MASS_SLACK = 0.02
+"""Log-probabilities come in the engine's precision: probabilities may add up to a little over 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One label and how sure it is.
+
+    ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` holds
+    it for every label that has one, adding up to 1. ``off_label_mass`` is the share of raw
+    probability the model gave to answers outside the set, or None where decoding cannot see it.
+    """
+
+    label: str
+    confidence: float
+    scores: Mapping[str, float]
+    off_label_mass: float | None
+
+
+def decide_from_codes(
+    logprobs: Mapping[int, float], codes: Mapping[str, Code], temperature: float
+) -> Decision:
+    """Turn raw log-probabilities of the code tokens (natural log) into a Decision.
+
+    Confidence is a softmax over the labels' log-probabilities divided by ``temperature``
+    (temperature scaling: Guo et al. 2017, arXiv 1706.04599). Ties go to the first label in
+    taxonomy order. Raises InvalidScores when a code is missing or a number is not one.
+    """
+    raw: dict[str, float] = {}
+    for label, code in codes.items():
+        value = logprobs.get(code.token_id)
+        if value is None:
+            raise InvalidScores(f"the engine gave no score for the code of label {label!r}")
+        if math.isnan(value) or value > _MASS_SLACK:
+            raise InvalidScores(f"the engine's score for label {label!r} is {value}")
+        raw[label] = value
+    best = max(raw.values())
+    if best == -math.inf:
+        raise InvalidScores("the engine gave every label a probability of zero")
+    mass = sum(math.exp(value) for value in raw.values())
+    if mass > 1 + _MASS_SLACK:
+        raise InvalidScores(f"the labels' probabilities add up to {mass:.3f}")
+    weights = {label: math.exp((value - best) / temperature) for label, value in raw.items()}
+    total = sum(weights.values())
+    scores = {label: weight / total for label, weight in weights.items()}
+    label = max(scores, key=scores.__getitem__)
+    return Decision(label, scores[label], scores, min(1.0, max(0.0, 1.0 - mass)))
+
+
+def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> Decision:
+    """Turn an answer in words and its total log-probability into a Decision.
+
+    The engine was constrained to the labels; the answer is checked all the same. Only the chosen
+    label has a score, and off-label mass cannot be told from it. Raises InvalidScores.
+    """
+    label = text.strip()
+    if label not in labels:
+        raise InvalidScores("the engine answered with words that are no label")
+    if math.isnan(logprob):
+        raise InvalidScores(f"the engine's score for label {label!r} is {logprob}")
+    confidence = min(1.0, math.exp(logprob))
+    return Decision(label, confidence, {label: confidence}, None)

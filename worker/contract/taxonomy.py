@@ -1,0 +1,121 @@
+"""The fixed set of labels, with the words that tell them apart."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.contract.digest import sha256_json
+from worker.contract.errors import TaxonomyError
+
+_MAX_NAME_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One category: the name routers match on and the sentence an annotator reads."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """An ordered, closed set of at least two labels. Raises TaxonomyError when it is not one."""
+
+    name: str
+    version: str
+    description: str
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.version:
+            raise TaxonomyError("a taxonomy needs a 'name' and a 'version', both non-empty")
+        if len(self.labels) < 2:
+            raise TaxonomyError(
+                f"taxonomy {self.name!r} has {len(self.labels)} labels; two or more"
+            )
+        seen: set[str] = set()
+        for label in self.labels:
+            _check_name(self.name, label.name)
+            if label.name in seen:
+                raise TaxonomyError(f"taxonomy {self.name!r} names the label {label.name!r} twice")
+            seen.add(label.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names, in the taxonomy's order."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over name, version and every label with its description and place."""
+        return sha256_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that ``from_dict`` reads back."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "labels": [{"name": one.name, "description": one.description} for one in self.labels],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Taxonomy:
+        """Build from the JSON or TOML form. Raises TaxonomyError with the entry at fault."""
+        top = _table(data, "the taxonomy", {"name", "version", "description", "labels"})
+        entries = top.get("labels", [])
+        if not isinstance(entries, list):
+            raise TaxonomyError("'labels' must be a list of tables, each with a 'name'")
+        labels = []
+        for index, entry in enumerate(entries):
+            where = f"label number {index + 1}"
+            table = _table(entry, where, {"name", "description"})
+            labels.append(
+                Label(_text(table, "name", where), _text(table, "description", where, ""))
+            )
+        return cls(
+            name=_text(top, "name", "the taxonomy"),
+            version=_text(top, "version", "the taxonomy"),
+            description=_text(top, "description", "the taxonomy", ""),
+            labels=tuple(labels),
+        )
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Taxonomy:
+        """Read a taxonomy file such as ``config/taxonomy.toml``. Raises TaxonomyError."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise TaxonomyError(f"{path}: cannot read the taxonomy: {error}") from error
+        try:
+            return cls.from_dict(data)
+        except TaxonomyError as error:
+            raise TaxonomyError(f"{path}: {error}") from error
+
+
+def _check_name(taxonomy: str, name: str) -> None:
+    if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_CHARS:
+        raise TaxonomyError(
+            f"taxonomy {taxonomy!r} has the label name {name!r}: use 1 to {_MAX_NAME_CHARS} "
+            "printable characters with no blanks at either end"
+        )
+
+
+def _table(value: Any, where: str, known: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TaxonomyError(f"{where} must be a table, not {type(value).__name__}")
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise TaxonomyError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
+    return value
+
+
+def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str):
+        raise TaxonomyError(f"{where} needs {key!r} as text")
+    return value

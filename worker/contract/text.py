@@ -1,0 +1,27 @@
+"""What is done to a message's text before it is tokenized; the same in training and serving."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+NORMALIZATION = "nfc-1"
+"""Name of the rules in ``normalize``. A manifest records it; changing the rules changes it."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
+_BLANKS = re.compile(r"[^\S\n]+")
+_NEWLINES = re.compile(r"\n{3,}")
+
+
+def normalize(text: str) -> str:
+    """Return ``text`` in NFC with control characters gone and runs of blanks folded.
+
+    Line ends become ``\\n``; three or more become two. Lone surrogates, which JSON can carry
+    and no encoder accepts, are dropped with the control characters.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _CONTROL.sub("", text)
+    text = unicodedata.normalize("NFC", text)
+    text = _BLANKS.sub(" ", text)
+    text = _NEWLINES.sub("\n\n", text)
+    return text.strip()

@@ -1,0 +1,47 @@
+"""How text becomes token ids, for training and serving alike.
+
+The contract never imports a tokenizer library. It takes two functions from whoever has one:
+
+- ``encode_control``: text to ids with control tokens recognized, for the fixed parts of a prompt;
+- ``encode_plain``: text to ids with every control-token string taken literally, for messages.
+
+Neither adds a beginning-of-sequence token by itself: the fixed parts hold what the base wants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Encode = Callable[[str], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """The two encodings of one tokenizer, and the ids a message must never hold."""
+
+    control: Encode
+    plain: Encode
+    control_ids: frozenset[int]
+
+
+def all_added_tokens_special(tokenizer_json: str) -> str:
+    """Return a ``tokenizer.json`` in which every added token counts as special.
+
+    Tokenizers that can be told to take special tokens literally still match added tokens that
+    are not marked so (fill-in-the-middle or tool-call marks, in some bases). A customer who
+    types one must not reach the model's control vocabulary: mark them all, then switch special
+    matching off.
+    """
+    data: dict[str, Any] = json.loads(tokenizer_json)
+    for token in data.get("added_tokens", []):
+        token["special"] = True
+    return json.dumps(data, ensure_ascii=False)
+
+
+def added_token_ids(tokenizer_json: str) -> frozenset[int]:
+    """Return the ids of every added (control) token of a ``tokenizer.json``."""
+    data: dict[str, Any] = json.loads(tokenizer_json)
+    return frozenset(int(token["id"]) for token in data.get("added_tokens", []))

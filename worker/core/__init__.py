@@ -1,0 +1,1 @@
+"""The pure core: decide, order, count. Nothing here knows Kafka, vLLM or the time of day."""

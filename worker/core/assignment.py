@@ -1,0 +1,87 @@
+"""The partitions this worker holds, and the records of each on their way through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from worker.core.labeller import Prepared
+from worker.core.watermark import Watermark
+from worker.engine.port import Answer
+from worker.records.types import Outcome, Record, TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A record and where it ended. ``bare``: its dead letter goes without the payload."""
+
+    record: Record
+    outcome: Outcome
+    bare: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One assignment of one partition. Once ``gone``, whatever comes back for it is dropped."""
+
+    source: TopicPartition
+    watermark: Watermark[Finished] = field(default_factory=Watermark)
+    size_bytes: int = 0
+    gone: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One record on its way through the engine. Times are monotonic seconds."""
+
+    record: Record
+    held: Held
+    fetched_at: float
+    deadline: float
+    prepared: Prepared | None = None
+    future: Future[Answer] | None = None
+    submitted_at: float = 0.0
+    attempts: int = 0
+    finished: bool = False
+
+
+class Assignment:
+    """Partitions held now. An assignment that ends and begins again is another ``Held``."""
+
+    def __init__(self) -> None:
+        self._held: dict[TopicPartition, Held] = {}
+
+    def __contains__(self, source: TopicPartition) -> bool:
+        """Tell whether a partition is held."""
+        return source in self._held
+
+    def __iter__(self) -> Iterator[Held]:
+        """Go through what is held, in order of assignment."""
+        return iter(tuple(self._held.values()))
+
+    @property
+    def partitions(self) -> Sequence[TopicPartition]:
+        """The partitions held now."""
+        return tuple(self._held)
+
+    @property
+    def ready(self) -> int:
+        """Records that are finished and may be published, over all partitions."""
+        return sum(held.watermark.ready for held in self._held.values())
+
+    def get(self, source: TopicPartition) -> Held | None:
+        """Return what is held of a partition."""
+        return self._held.get(source)
+
+    def begin(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hold these partitions, each from a clean start."""
+        for source in partitions:
+            self._held[source] = Held(source)
+
+    def end(self, partitions: Iterable[TopicPartition]) -> list[Held]:
+        """Hold these partitions no more; return what was held of them, marked as gone."""
+        ended = [self._held.pop(source) for source in partitions if source in self._held]
+        for held in ended:
+            held.gone = True
+        return ended

@@ -1,0 +1,68 @@
+"""Before the engine and after it: a record to a prompt, an answer to an outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.contract.errors import InvalidScores
+from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.prompt import build_prompt
+from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
+from worker.contract.tokens import Encode
+from worker.engine.port import Answer, ChoiceAnswer
+from worker.errors import MessageRejected
+from worker.records.decode import InputFormat, decode_record
+from worker.records.types import Record, ReviewReason, SupportMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message on its way into the engine."""
+
+    prompt_ids: tuple[int, ...]
+    message_id: str | None
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labeller:
+    """The labelling contract of one adapter, applied. Pure: the same input, the same outcome."""
+
+    manifest: Manifest
+    encode_plain: Encode
+    thresholds: Thresholds
+    layout: InputFormat
+
+    def prepare(self, record: Record) -> Prepared:
+        """Decode a record and build its prompt. Raises MessageRejected."""
+        return self.prepare_message(decode_record(record, self.layout))
+
+    def prepare_message(self, message: SupportMessage) -> Prepared:
+        """Build the prompt of a message. Raises MessageRejected."""
+        prompt = build_prompt(self.manifest.prompt, message.text, self.encode_plain)
+        if prompt is None:
+            raise MessageRejected("empty_message", "nothing printable is in the message")
+        return Prepared(prompt.ids, message.message_id, prompt.truncated)
+
+    def decide(self, answer: Answer) -> Decision:
+        """Turn the engine's answer into a label. Raises MessageRejected when it is none."""
+        try:
+            if isinstance(answer, ChoiceAnswer):
+                return decide_from_choice(answer.text, answer.logprob, self.manifest.taxonomy.names)
+            return decide_from_codes(
+                answer.logprobs, self.manifest.codes, self.manifest.calibration.temperature
+            )
+        except InvalidScores as error:
+            raise MessageRejected("invalid_answer", str(error)) from error
+
+    def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
+        """Say why a human should look at this decision; empty when none need."""
+        reasons: list[ReviewReason] = []
+        least = self.thresholds.review_confidence
+        if least is not None and decision.confidence < least:
+            reasons.append("low_confidence")
+        most = self.thresholds.review_off_label_mass
+        mass = decision.off_label_mass
+        if most is not None and mass is not None and mass > most:
+            reasons.append("off_label_mass")
+        return tuple(reasons)

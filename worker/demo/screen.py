@@ -1,0 +1,149 @@
+"""What the demo shows: a line a label as it lands, a running rate, and a summary."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.demo.client import Seen
+from worker.demo.samples import Sample
+
+_TEXT_CHARS = 60
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been seen so far. Times are Unix seconds."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    known: int = 0
+    right: int = 0
+    known_by_label: Counter[str] = field(default_factory=Counter)
+    right_by_label: Counter[str] = field(default_factory=Counter)
+    strange: int = 0
+    strange_in_review: int = 0
+    outside: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Records seen, of every outcome."""
+        return sum(self.outcomes.values())
+
+
+class Screen:
+    """Prints to a terminal in colour, elsewhere as plain lines."""
+
+    def __init__(self, labels: Sequence[str], console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self.labels = tuple(labels)
+        self._width = max(map(len, labels))
+        self.tally = Tally()
+
+    def say(self, text: str) -> None:
+        """Print a line about what is going on."""
+        self.console.print(f"[dim]·[/dim] {escape(text)}")
+
+    def landed(self, seen: Seen, sample: Sample | None, latency_s: float) -> None:
+        """Count one result and print it: confidence, label, and what the message said."""
+        tally, kind = self.tally, seen.kind
+        tally.outcomes[kind] += 1
+        tally.latencies_s.append(latency_s)
+        shown = _shorten(sample.message if sample else "(published by you)")
+        if seen.value is None:
+            reason = escape(seen.headers.get("clerk.reason", "?"))
+            self.console.print(f"  [red]dead letter: {reason}[/red]  [dim]{escape(shown)}[/dim]")
+            return
+        label, confidence = str(seen.value["label"]), float(seen.value["confidence"])
+        tally.labels[label] += 1
+        tally.outside += label not in self.labels
+        self._judge(label, kind, sample)
+        mark, style = _mark(label, sample)
+        note = " [yellow](a human should look)[/yellow]" if kind == "review" else ""
+        self.console.print(
+            f"  {mark} [{style}]{label:<{self._width}}[/{style}] {confidence:4.0%}  "
+            f"[dim]{escape(shown)}[/dim]{note}",
+            overflow="ellipsis",
+            no_wrap=True,
+        )
+
+    def summary(self, burst: int, burst_s: float, live_s: Sequence[float]) -> None:
+        """Print the final tables: burst = messages published at once, live = one at a time."""
+        tally = self.tally
+        self.console.print()
+        self.console.print(_label_table(self.labels, tally))
+        self.console.print()
+        for name, value in self._figures(burst, burst_s, live_s).items():
+            self.console.print(f"  {name:<26} [bold]{value}[/bold]")
+
+    def _figures(self, burst: int, burst_s: float, live_s: Sequence[float]) -> Mapping[str, str]:
+        tally = self.tally
+        figures = {
+            "results": f"{tally.total} for {tally.total} messages: "
+            + ", ".join(f"{count} {kind}" for kind, count in sorted(tally.outcomes.items())),
+        }
+        if tally.known:
+            share = tally.right / tally.known
+            figures["accuracy"] = f"{share:.1%} ({tally.right} of {tally.known} known answers)"
+        if tally.strange:
+            figures["fit no label"] = (
+                f"{tally.strange_in_review} of {tally.strange} were sent to a human"
+            )
+        figures["outside the label set"] = str(tally.outside)
+        if burst_s > 0:
+            figures["throughput"] = f"{burst / burst_s:.0f} messages/s ({burst} at once)"
+        if len(live_s) >= 2:
+            cuts = statistics.quantiles(live_s, n=100, method="inclusive")
+            figures["latency, end to end"] = (
+                f"p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms "
+                f"({len(live_s)} messages, a few at a time)"
+            )
+        return figures
+
+    def _judge(self, label: str, kind: str, sample: Sample | None) -> None:
+        if sample is None:
+            return
+        tally = self.tally
+        if sample.label is None:
+            tally.strange += 1
+            tally.strange_in_review += kind == "review"
+            return
+        tally.known += 1
+        tally.known_by_label[sample.label] += 1
+        if label == sample.label:
+            tally.right += 1
+            tally.right_by_label[label] += 1
+
+
+def _mark(label: str, sample: Sample | None) -> tuple[str, str]:
+    if sample is None:
+        return "[cyan]>[/cyan]", "bold cyan"
+    if sample.label is None:
+        return "[yellow]?[/yellow]", "yellow"
+    if sample.label == label:
+        return "[green]✓[/green]", "green"
+    return "[red]✗[/red]", "red"
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TEXT_CHARS else line[: _TEXT_CHARS - 1] + "…"
+
+
+def _label_table(labels: Sequence[str], tally: Tally) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=True)
+    table.add_column("label")
+    table.add_column("filed", justify="right")
+    table.add_column("right, of known", justify="right")
+    for label in labels:
+        known = tally.known_by_label[label]
+        right = f"{tally.right_by_label[label]} of {known}" if known else ""
+        table.add_row(label, str(tally.labels[label]), right)
+    return table

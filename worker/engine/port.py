@@ -1,0 +1,52 @@
+"""What the worker needs of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class CodeScores:
+    """Raw log-probabilities (natural log) of the label codes as next token, by token id."""
+
+    logprobs: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceAnswer:
+    """An answer in words and the sum of its tokens' raw log-probabilities."""
+
+    text: str
+    logprob: float
+
+
+Answer = CodeScores | ChoiceAnswer
+
+
+class Engine(Protocol):
+    """Answers prompts, many at a time, in any order.
+
+    ``submit`` may be called from one thread while futures complete on another. A future fails
+    with MessageRejected when the fault is that one prompt's, and with EngineDied when the engine
+    as a whole is gone; cancelling a future gives the prompt's place up. No other method is
+    called while prompts are in flight, but ``check_health``, which raises EngineDied.
+    """
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt (token ids). Does not block. Raises EngineDied."""
+        ...
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Answer a few prompts, so that kernels and caches are ready. Blocks."""
+        ...
+
+    def check_health(self) -> None:
+        """Return if the engine can answer; raise EngineDied if not. Does not block."""
+        ...
+
+    def close(self) -> None:
+        """Shut the engine down and wait until its processes are gone. Safe to call twice."""
+        ...

@@ -1,0 +1,79 @@
+"""What can go wrong in the worker, named for what the caller does about it.
+
+    WorkerError
+    ├── MessageRejected       give this one message up, with a reason: a dead letter
+    ├── PublishAborted        nothing was published: try the same batch again
+    │   ├── RecordTooLarge    ... after replacing the records it names
+    │   └── OutcomeUnknown    ... after asking what was committed (``Stream.settle``)
+    └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
+        ├── SettingsError     2  mend the settings
+        ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
+        └── EngineDied        5  the engine cannot answer any more
+
+``contract.AdapterRefused`` leaves with 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_SETTINGS = 2
+EXIT_ADAPTER = 3
+EXIT_STREAM = 4
+EXIT_ENGINE = 5
+EXIT_INTERRUPTED = 130
+
+
+class WorkerError(Exception):
+    """Base of every error the worker raises on purpose."""
+
+
+class MessageRejected(WorkerError):
+    """One message cannot be labelled. ``reason`` is a short fixed code, never message text."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class PublishAborted(WorkerError):
+    """A batch was not published and its offsets were not committed; it can be tried again."""
+
+
+class RecordTooLarge(PublishAborted):
+    """The broker takes no record of this size. ``indexes`` are places in the batch's outputs."""
+
+    def __init__(self, indexes: Sequence[int]) -> None:
+        self.indexes = tuple(indexes)
+        super().__init__(f"{len(self.indexes)} records are larger than their topic allows")
+
+
+class OutcomeUnknown(PublishAborted):
+    """A batch was published or was not: only the committed offsets can tell."""
+
+
+class WorkerStopped(WorkerError):
+    """The worker must end."""
+
+    exit_code = EXIT_UNEXPECTED
+
+
+class SettingsError(WorkerStopped):
+    """A setting is wrong; the message says which, where it came from and how to mend it."""
+
+    exit_code = EXIT_SETTINGS
+
+
+class StreamFailed(WorkerStopped):
+    """Kafka cannot be used as configured, or has replaced this worker by another."""
+
+    exit_code = EXIT_STREAM
+
+
+class EngineDied(WorkerStopped):
+    """The engine as a whole has failed; no message is to blame."""
+
+    exit_code = EXIT_ENGINE

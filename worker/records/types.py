@@ -1,0 +1,111 @@
+"""The records and outcomes that cross the worker's inner boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.contract.scoring import Decision
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+ReviewReason = Literal["low_confidence", "off_label_mass"]
+Stage = Literal["decode", "engine", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPartition:
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as it came; ``timestamp_ms`` is Unix time, None if the broker has none."""
+
+    source: TopicPartition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of key, value and headers, as far as memory bounds care."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
+    @property
+    def id(self) -> str:
+        """The record's identity, by which consumers may deduplicate: topic-partition-offset."""
+        return f"{self.source.topic}-{self.source.partition}-{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class SupportMessage:
+    """What was found in a record: the text to label and the sender's own id for it."""
+
+    text: str
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds a record spent waiting for the engine's turn and in the engine."""
+
+    queue_s: float
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """A record with its label; ``review`` is empty when no human needs to look."""
+
+    decision: Decision
+    message_id: str | None
+    truncated: bool
+    review: tuple[ReviewReason, ...]
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that gets no label. ``reason`` is a fixed code; ``detail`` holds no message text."""
+
+    reason: str
+    stage: Stage
+    detail: str
+    attempts: int = 1
+
+
+Outcome = Classified | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to produce."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NextOffset:
+    """The offset from which a partition is to be read on, once a batch is published."""
+
+    source: TopicPartition
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Outputs and the offsets that account for them: published in one step, or not at all."""
+
+    outputs: Sequence[Outgoing]
+    next_offsets: Sequence[NextOffset]

@@ -1,0 +1,175 @@
+"""The worker's settings: one frozen object, read in one place.
+
+Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
+(``--set kafka.group_id=...``); the later wins. A key that nothing knows is an error, whichever
+of them it came from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Property = str | int | float | bool
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _flatten(value: Any, prefix: str = "") -> Any:
+    """Let ``fetch.min.bytes = 1`` stand in TOML without quotes, where it nests."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            flat.update(_flatten(inner, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+Properties = Annotated[dict[str, Property], BeforeValidator(_flatten)]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings in which unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """Where messages come from and labels go to."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
+    group_id: str = Field("filing-clerk", description="Consumer group; workers share it.")
+    input_topic: str = Field("support.messages", description="Where messages are read from.")
+    output_topic: str = Field("support.labels", description="Where labels are written.")
+    review_topic: str | None = Field(
+        "support.labels.review",
+        description="Where doubtful labels are written; empty: to the output topic, marked.",
+    )
+    dead_letter_topic: str = Field(
+        "support.labels.dead", description="Where records without a label go."
+    )
+    create_topics: bool = Field(False, description="Create missing topics at start-up.")
+    topic_partitions: int = Field(1, ge=1, description="Partitions of a topic created so.")
+    topic_replication_factor: int = Field(
+        -1, ge=-1, description="Replicas of a topic created so; -1: the broker's default."
+    )
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once",
+        description="Transactions, or plain commits after the results are written.",
+    )
+    instance_id: str | None = Field(
+        None, description="A name that stays with this worker over restarts (a pod's name)."
+    )
+    transactional_id: str | None = Field(
+        None, description="Set it whole; else made of group and instance, or unique a process."
+    )
+    publish_timeout_s: Seconds = Field(10.0, description="Longest time one publish may take.")
+    start_timeout_s: Seconds = Field(30.0, description="Longest wait for the cluster at start.")
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA.")
+    ssl_certificate_location: str | None = Field(None, description="PEM file, for mutual TLS.")
+    ssl_key_location: str | None = Field(None, description="PEM file, for mutual TLS.")
+    ssl_key_password: SecretStr | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    client: Properties = Field({}, description="librdkafka properties for both sides.")
+    consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
+    producer: Properties = Field({}, description="librdkafka properties for the producer.")
+
+
+class RecordSettings(Section):
+    """How an input record is read."""
+
+    format: Literal["json", "text"] = "json"
+    text_fields: tuple[str, ...] = Field(
+        ("message",),
+        min_length=1,
+        description="Dotted paths; texts found are joined by a line end.",
+    )
+    id_field: str | None = Field("id", description="Dotted path of the sender's own id.")
+    dead_letter_headers: Literal["clerk", "connect"] = "clerk"
+
+
+class ModelSettings(Section):
+    """Which adapter on which base, and how the engine runs them."""
+
+    base: Path | None = Field(None, description="Directory of the base model.")
+    adapter: Path | None = Field(None, description="Directory of the published adapter.")
+    serving: Literal["auto", "runtime", "merged"] = Field(
+        "auto",
+        description="Adapter beside a frozen base, or folded into a copy; auto: merged on a CPU.",
+    )
+    verify_weights: bool = Field(
+        True, description="Read and compare the base's weights at start-up (1 s a gigabyte)."
+    )
+    cache_dir: Path | None = Field(None, description="Where merged models are kept.")
+    engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by their names.")
+
+
+class LoopSettings(Section):
+    """How much is held at once, and for how long."""
+
+    max_in_flight: int = Field(256, ge=1, description="Records fetched and not yet published.")
+    max_in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1)
+    resume_share: Share = Field(0.5, description="Fetching resumes below this share of both.")
+    deadline_s: Seconds = Field(
+        60.0, description="A message without an answer by then is rejected."
+    )
+    max_attempts: int = Field(
+        2, ge=1, description="Tries in the engine before a message is rejected."
+    )
+    publish_interval_s: Seconds = Field(0.05, description="Finished results wait at most so long.")
+    publish_max_records: int = Field(500, ge=1, description="Records in one transaction.")
+    publish_attempts: int = Field(10, ge=1, description="Failed publishes in a row before the end.")
+    publish_backoff_s: Seconds = Field(0.2, description="Wait after the first failure; doubles.")
+    revoke_drain_s: float = Field(2.0, ge=0, description="Time to finish work before letting go.")
+    drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
+
+
+class ReviewSettings(Section):
+    """When a human should look. Empty: what the adapter's manifest says."""
+
+    confidence: Share | None = Field(None, description="Below it a label goes to review.")
+    off_label_mass: Share | None = Field(None, description="Above it a label goes to review.")
+
+
+class LogSettings(Section):
+    """What is logged, never with message text."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    progress_interval_s: Seconds = 10.0
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLERK_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    records: RecordSettings = RecordSettings()
+    model: ModelSettings = ModelSettings()
+    loop: LoopSettings = LoopSettings()
+    review: ReviewSettings = ReviewSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what ``settings_load`` has merged, and nothing behind its back."""
+        return (init_settings,)

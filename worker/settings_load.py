@@ -1,0 +1,181 @@
+"""Reading the settings: every source by itself, so that each value's origin can be told."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+
+from worker.errors import SettingsError
+from worker.settings import Settings
+
+ENV_PREFIX = "CLERK_"
+CONFIG_ENV = "CLERK_CONFIG"
+# Variables of this prefix that are read elsewhere, each where it is used.
+_OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
+_OTHER_PREFIXES = ("CLERK_TEST_",)
+_SECRET_WORDS = ("password", "secret", "token", "jaas", "key.pem")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The effective settings, and for each key that was set, where."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> LoadedSettings:
+    """Read and merge every source. Raises SettingsError: which key, from where, what is wrong.
+
+    ``config`` falls back to the file that CLERK_CONFIG names; ``flags`` are ``path.to.key=value``.
+    """
+    named = config or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else None)
+    sources: list[tuple[str, dict[str, Any]]] = []
+    if named is not None:
+        sources.append((f"file {named}", _read_file(named)))
+    sources.append(("environment", _read_environment()))
+    sources.append(("flag", _read_flags(flags)))
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, values in sources:
+        for path, value in _leaves(values, Settings):
+            _put(merged, path, value)
+            origins[".".join(path)] = origin
+    try:
+        return LoadedSettings(Settings(**merged), origins)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origins)) from None
+
+
+def effective(loaded: LoadedSettings) -> Iterator[tuple[str, str, str]]:
+    """Go through every key as (path, value for people, origin), secrets masked."""
+    for path, value in _leaves(dict(_sections(loaded.settings)), Settings):
+        name = ".".join(path)
+        secret = isinstance(value, SecretStr) or any(word in name for word in _SECRET_WORDS)
+        if isinstance(value, dict):
+            shown = json.dumps({key: _mask(key, inner) for key, inner in value.items()})
+        elif secret and value is not None:
+            shown = "********"
+        else:
+            shown = json.dumps(value, default=str)
+        yield name, shown, loaded.origins.get(name, "default")
+
+
+def _mask(key: str, value: Any) -> Any:
+    return "********" if any(word in key.lower() for word in _SECRET_WORDS) else value
+
+
+def _sections(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in type(settings).model_fields:
+        section = getattr(settings, name)
+        yield name, {key: getattr(section, key) for key in type(section).model_fields}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+        return dict(TomlConfigSettingsSource(Settings, path)())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from error
+
+
+def _read_environment() -> dict[str, Any]:
+    for name in os.environ:
+        if not name.startswith(ENV_PREFIX) or name in _OTHER_ENV:
+            continue
+        if name.startswith(_OTHER_PREFIXES):
+            continue
+        path = name[len(ENV_PREFIX) :].lower().split("__")
+        if not _is_known(path):
+            raise SettingsError(f"environment variable {name}: {_unknown('.'.join(path))}")
+    try:
+        return dict(EnvSettingsSource(Settings)())
+    except ValueError as error:
+        raise SettingsError(f"environment: {error} (lists and tables are given as JSON)") from error
+
+
+def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for flag in flags:
+        name, equals, text = flag.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {flag}: write it as path.to.key=value")
+        path = name.strip().split(".")
+        if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
+            path = [*path[:2], ".".join(path[2:])]
+        _put(values, tuple(path), _parse(text))
+    return values
+
+
+def _parse(text: str) -> Any:
+    """Read a flag's value as TOML where it is that, else as the text it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _leaves(
+    values: Mapping[str, Any], model: type[BaseModel], at: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+            yield from _leaves(value, inner, (*at, key))
+        else:
+            yield (*at, key), value
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for step in path[:-1]:
+        values = values.setdefault(step, {})
+    last = path[-1]
+    if isinstance(value, dict) and isinstance(values.get(last), dict):
+        values[last] = {**values[last], **value}  # properties add up over the sources
+    else:
+        values[last] = value
+
+
+def _is_known(path: Sequence[str]) -> bool:
+    model: Any = Settings
+    for step in path:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return typing.get_origin(model) is dict
+        field = model.model_fields.get(step)
+        if field is None:
+            return False
+        model = field.annotation
+    return True
+
+
+def _unknown(name: str) -> str:
+    known = [
+        f"{section}.{key}"
+        for section, field in Settings.model_fields.items()
+        for key in typing.cast("type[BaseModel]", field.annotation).model_fields
+    ]
+    close = difflib.get_close_matches(name, known, 1)
+    return f"no setting is named {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for one in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(step) for step in one["loc"])
+        origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), None)
+        what = _unknown(name) if one["type"] == "extra_forbidden" else f"{name}: {one['msg']}"
+        lines.append(f"{what} ({origin})" if origin else what)
+    return "; ".join(dict.fromkeys(lines))

@@ -1,0 +1,116 @@
+"""A Kafka in memory, for tests: partitions, a committed offset each, transactions, rebalances.
+
+Public and small, so that whoever builds on the loop can test without a broker. It keeps the one
+promise that matters here: outputs and offsets of a batch become visible together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+
+from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.stream.port import AssignmentListener
+
+
+class FakeStream:
+    """See ``worker.stream.port.Stream``. What happens at the next polls is put on ``script``."""
+
+    def __init__(self, topic: str = "in", partitions: int = 1) -> None:
+        self.sources = [TopicPartition(topic, number) for number in range(partitions)]
+        self.log: dict[TopicPartition, list[Record]] = {one: [] for one in self.sources}
+        self.committed: dict[TopicPartition, int] = {}
+        self.outputs: list[Outgoing] = []
+        self.publishes: list[Batch] = []
+        self.failures: deque[Exception | None] = deque()
+        """Raised by the next publishes in turn; None lets one through."""
+        self.commits_before_failure = False
+        """Let a publish that fails have published all the same, as a lost answer would."""
+        self.assigned: set[TopicPartition] = set()
+        self.paused: set[TopicPartition] = set()
+        self.calls: list[str] = []
+        self.script: deque[Callable[[], None]] = deque()
+        self.closed = False
+        self._listener: AssignmentListener | None = None
+        self._position: dict[TopicPartition, int] = defaultdict(int)
+
+    def add(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> Record:
+        """Append a record to a partition and return it."""
+        source = self.sources[partition]
+        record = Record(source, len(self.log[source]), key, value, timestamp_ms=1_700_000_000_000)
+        self.log[source].append(record)
+        return record
+
+    def assign(self, *partitions: int) -> None:
+        """Give partitions to the worker, from their committed offsets on."""
+        ours = [self.sources[one] for one in partitions]
+        for source in ours:
+            self._position[source] = self.committed.get(source, 0)
+        self.assigned.update(ours)
+        assert self._listener is not None
+        self._listener.on_assigned(ours)
+
+    def revoke(self, *partitions: int) -> None:
+        """Take partitions away, letting the worker publish what it has finished."""
+        ours = [self.sources[one] for one in partitions]
+        assert self._listener is not None
+        self._listener.on_revoked(ours)
+        self._take_away(ours)
+
+    def lose(self, *partitions: int) -> None:
+        """Take partitions away without asking."""
+        ours = [self.sources[one] for one in partitions]
+        self._take_away(ours)
+        assert self._listener is not None
+        self._listener.on_lost(ours)
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Take note of the listener; partitions come by ``assign``."""
+        self._listener = listener
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:  # noqa: ARG002
+        """Run one step of the script, then return what is there. Never waits."""
+        if self.script:
+            self.script.popleft()()
+        records: list[Record] = []
+        for source in sorted(self.assigned - self.paused, key=lambda one: one.partition):
+            start = self._position[source]
+            found = self.log[source][start : start + max_records - len(records)]
+            self._position[source] += len(found)
+            records.extend(found)
+        return records
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver no more of these."""
+        self.calls.append("pause")
+        self.paused.update(partitions)
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver these again."""
+        self.calls.append("resume")
+        self.paused.difference_update(partitions)
+
+    def publish(self, batch: Batch) -> None:
+        """Make a batch visible whole, or raise the next of ``failures``."""
+        failure = self.failures.popleft() if self.failures else None
+        if failure is None or self.commits_before_failure:
+            self.publishes.append(batch)
+            self.outputs.extend(batch.outputs)
+            for one in batch.next_offsets:
+                assert one.offset > self.committed.get(one.source, 0), "an offset went backwards"
+                self.committed[one.source] = one.offset
+        if failure is not None:
+            raise failure
+
+    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """Return the committed offsets."""
+        self.calls.append("settle")
+        return [NextOffset(one, self.committed[one]) for one in partitions if one in self.committed]
+
+    def close(self) -> None:
+        """Take note of it."""
+        self.closed = True
+
+    def _take_away(self, partitions: Sequence[TopicPartition]) -> None:
+        self.assigned.difference_update(partitions)
+        self.paused.difference_update(partitions)

@@ -1,0 +1,340 @@
+"""Kafka through confluent-kafka: the only file of the stream that knows the client.
+
+Everything runs on the thread that calls ``poll`` and ``publish``; librdkafka's own threads talk
+to the brokers and are never waited for longer than a bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.port import AssignmentListener
+
+_log = structlog.get_logger("worker.stream")
+_client_log = logging.getLogger("librdkafka")
+_client_log.setLevel(logging.ERROR)
+
+_CALL_S = 5.0  # one blocking call; longer waits are made of repeated ones
+
+_HOPELESS = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
+    KafkaError._AUTHENTICATION: "authentication failed",
+}
+
+T = TypeVar("T")
+
+
+class KafkaStream:
+    """Consumer and producer of one worker. See ``worker.stream.port.Stream``."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._listener: AssignmentListener | None = None
+        self._fatal: KafkaError | None = None
+        self._producer: Producer | None = None
+        self._failed: list[tuple[int, KafkaError]] = []
+        self._consumer = Consumer(
+            dict(config.consumer), error_cb=self._on_error, logger=_client_log
+        )
+        self._transactional = config.delivery == "exactly_once"
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Make the producer ready, then join the group. Raises StreamFailed."""
+        try:
+            self._ready_producer(self._config.start_timeout_s)
+        except PublishAborted as error:
+            raise StreamFailed(
+                f"the producer could not start within {self._config.start_timeout_s:g} s: {error}"
+            ) from error
+        self._listener = listener
+        self._consumer.subscribe(
+            [self._config.topics.input],
+            on_assign=lambda _, partitions: self._tell("on_assigned", partitions),
+            on_revoke=lambda _, partitions: self._tell("on_revoked", partitions),
+            on_lost=lambda _, partitions: self._tell("on_lost", partitions),
+        )
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Serve both clients and return what has arrived. Raises StreamFailed."""
+        if self._producer is not None:
+            self._producer.poll(0)
+        records: list[Record] = []
+        # One at a time: a rebalance is then served between two records, never within a batch
+        # that was fetched before it.
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            if (record := self._take(message)) is not None:
+                records.append(record)
+            if len(records) >= max_records:
+                break
+            message = self._consumer.poll(0)
+        if self._fatal is not None:
+            raise StreamFailed(_say(self._fatal))
+        return records
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Stop delivery of these partitions."""
+        if partitions:
+            self._consumer.pause(_to_kafka(partitions))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Start delivery of these partitions again."""
+        if partitions:
+            self._consumer.resume(_to_kafka(partitions))
+
+    def publish(self, batch: Batch) -> None:
+        """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
+        until = time.monotonic() + self._config.publish_timeout_s
+        producer = self._ready_producer(self._config.publish_timeout_s)
+        self._failed = []
+        if self._transactional:
+            self._publish_transaction(producer, batch, until)
+        else:
+            self._publish_then_commit(producer, batch, until)
+
+    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """Resolve the transaction in doubt, then read what is committed."""
+        self._ready_producer(self._config.publish_timeout_s)
+        try:
+            found = self._consumer.committed(_to_kafka(partitions), timeout=_CALL_S)
+        except KafkaException as error:
+            raise PublishAborted(f"committed offsets not known: {_say(error.args[0])}") from error
+        for one in found:
+            if one.error is not None:
+                raise PublishAborted(f"committed offsets not known: {_say(one.error)}")
+        return [
+            NextOffset(TopicPartition(one.topic, one.partition), one.offset)
+            for one in found
+            if one.offset >= 0
+        ]
+
+    def close(self) -> None:
+        """Leave the group without publishing anything more, and free both clients."""
+        self._listener = None
+        self._discard_producer()
+        self._consumer.close()
+
+    # Consuming.
+
+    def _take(self, message: Message) -> Record | None:
+        error = message.error()
+        if error is None:
+            return _record(message)
+        if error.fatal() or error.code() in _HOPELESS:
+            raise StreamFailed(f"{message.topic()}: {_say(error)}")
+        _log.warning("stream.fetch_error", error=_say(error))
+        return None
+
+    def _tell(self, what: str, partitions: Sequence[KafkaPartition]) -> None:
+        if self._listener is not None:
+            ours = [TopicPartition(one.topic, one.partition) for one in partitions]
+            getattr(self._listener, what)(ours)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+        _log.warning("stream.client_error", error=_say(error))
+
+    # Publishing.
+
+    def _publish_transaction(self, producer: Producer, batch: Batch, until: float) -> None:
+        offsets = [
+            KafkaPartition(one.source.topic, one.source.partition, one.offset)
+            for one in batch.next_offsets
+        ]
+        committing = False
+        try:
+            producer.begin_transaction()
+            self._produce(producer, batch.outputs, until)
+            self._flush(producer, until)
+            group = self._consumer.consumer_group_metadata()
+            _repeat(lambda s: producer.send_offsets_to_transaction(offsets, group, s), until)
+            committing = True
+            _repeat(producer.commit_transaction, until)
+        except (KafkaException, _Refused, PublishAborted) as error:
+            cause = error.args[0] if isinstance(error, KafkaException) else None
+            if cause is not None and cause.fatal():
+                raise StreamFailed(_say(cause)) from error
+            refusal = self._refusal(error)
+            abortable = cause is None or cause.txn_requires_abort()
+            if abortable and self._abort(producer):
+                raise refusal from error
+            self._discard_producer()
+            if committing and not abortable:
+                raise OutcomeUnknown(f"commit not answered: {_text(error)}") from error
+            raise refusal from error
+
+    def _publish_then_commit(self, producer: Producer, batch: Batch, until: float) -> None:
+        offsets = [
+            KafkaPartition(one.source.topic, one.source.partition, one.offset)
+            for one in batch.next_offsets
+        ]
+        try:
+            self._produce(producer, batch.outputs, until)
+            self._flush(producer, until)
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except (KafkaException, _Refused, PublishAborted) as error:
+            cause = error.args[0] if isinstance(error, KafkaException) else None
+            if cause is not None and cause.fatal():
+                raise StreamFailed(_say(cause)) from error
+            refusal = self._refusal(error)
+            if not isinstance(refusal, RecordTooLarge):
+                self._discard_producer()  # with whatever is still queued in it
+            raise refusal from error
+
+    def _produce(self, producer: Producer, outputs: Sequence[Outgoing], until: float) -> None:
+        for index, one in enumerate(outputs):
+            while True:
+                try:
+                    producer.produce(
+                        one.topic,
+                        value=one.value,
+                        key=one.key,
+                        headers=list(one.headers),
+                        on_delivery=self._delivery(index),
+                    )
+                    break
+                except BufferError:
+                    if time.monotonic() > until:
+                        raise PublishAborted("the producer's queue stays full") from None
+                    producer.poll(0.05)
+                except KafkaException as error:
+                    # Too large for the client's own limit: told at once, the record is not queued.
+                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                        raise
+                    self._failed.append((index, error.args[0]))
+                    break
+
+    def _delivery(self, index: int) -> Callable[[KafkaError | None, Message], None]:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._failed.append((index, error))
+
+        return delivered
+
+    def _flush(self, producer: Producer, until: float) -> None:
+        left = producer.flush(max(0.1, until - time.monotonic()))
+        if self._failed:
+            raise _Refused
+        if left:
+            raise PublishAborted(f"{left} records not acknowledged in time")
+
+    def _refusal(self, error: Exception) -> PublishAborted:
+        """Name the reason nothing was published; records the broker finds too large, by place."""
+        too_large = [i for i, one in self._failed if one.code() == KafkaError.MSG_SIZE_TOO_LARGE]
+        if too_large:
+            return RecordTooLarge(sorted(set(too_large)))
+        if self._failed:
+            _, first = self._failed[0]
+            if first.code() in _HOPELESS:
+                raise StreamFailed(f"producing: {_say(first)}") from error
+            return PublishAborted(_say(first))
+        return PublishAborted(_text(error))
+
+    def _abort(self, producer: Producer) -> bool:
+        try:
+            _repeat(producer.abort_transaction, time.monotonic() + _CALL_S)
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise StreamFailed(_say(error.args[0])) from error
+            return False
+        return True
+
+    def _ready_producer(self, timeout_s: float) -> Producer:
+        """Return the producer, a new one if the last was thrown away.
+
+        Initialising a transactional.id ends whatever its last holder left open, so that a new
+        producer starts from a settled state (librdkafka issue 5423 asks for just this after a
+        commit that was not answered).
+        """
+        if self._producer is None:
+            producer = Producer(
+                dict(self._config.producer), error_cb=self._on_error, logger=_client_log
+            )
+            self._producer = producer
+            if self._transactional:
+                try:
+                    _repeat(producer.init_transactions, time.monotonic() + timeout_s)
+                except KafkaException as error:
+                    self._discard_producer()
+                    if error.args[0].fatal() or error.args[0].code() in _HOPELESS:
+                        raise StreamFailed(_say(error.args[0])) from error
+                    raise PublishAborted(_say(error.args[0])) from error
+        return self._producer
+
+    def _discard_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.poll(0)
+            self._producer = None
+
+
+class _Refused(Exception):
+    """Some records of a batch were not taken; ``_failed`` says which."""
+
+
+def _repeat(call: Callable[[float], T], until: float) -> T:
+    """Make a resumable librdkafka call again while its error is retriable and time is left."""
+    while True:
+        left = until - time.monotonic()
+        try:
+            return call(max(0.1, min(_CALL_S, left)))
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() >= until:
+                raise
+
+
+def _record(message: Message) -> Record:
+    kind, timestamp_ms = message.timestamp()
+    try:
+        pairs = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
+        headers = tuple((name, _bytes(value)) for name, value in pairs)
+    except UnicodeDecodeError:
+        # The client cannot give headers whose names are not UTF-8, not even as bytes.
+        _log.warning("stream.headers_unreadable", offset=message.offset())
+        headers = ()
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Record(
+        source=TopicPartition(topic, partition),
+        offset=offset,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=headers,
+        timestamp_ms=timestamp_ms if kind else None,
+    )
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _to_kafka(partitions: Sequence[TopicPartition]) -> list[KafkaPartition]:
+    return [KafkaPartition(one.topic, one.partition) for one in partitions]
+
+
+def _say(error: KafkaError) -> str:
+    hint = _HOPELESS.get(error.code())
+    if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        hint = "another worker has taken this one's transactional.id over"
+    return f"{hint} ({error.name()}: {error.str()})" if hint else f"{error.name()}: {error.str()}"
+
+
+def _text(error: Exception) -> str:
+    return _say(error.args[0]) if isinstance(error, KafkaException) else str(error)

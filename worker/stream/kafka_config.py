@@ -1,0 +1,178 @@
+"""From plain settings to the properties librdkafka takes. Pure: no client is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.errors import SettingsError
+
+Property = str | int | float | bool
+Properties = Mapping[str, Property]
+Delivery = Literal["exactly_once", "at_least_once"]
+
+_DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
+
+# What the worker's promises rest on. Offered as settings of their own, or not at all.
+_RESERVED = {
+    "enable.auto.commit": "offsets are committed with the results",
+    "enable.auto.offset.store": "offsets are committed with the results",
+    "enable.partition.eof": "the worker does not end with the log",
+    "transactional.id": "set kafka.transactional_id or kafka.instance_id",
+    "enable.idempotence": "set kafka.delivery",
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "group.id": "set kafka.group_id",
+    "on_delivery": "it is the worker's own",
+    "error_cb": "it is the worker's own",
+    "logger": "it is the worker's own",
+}
+
+# With the broker-side protocol these are the broker's to set; the client refuses them.
+_CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one worker. Without a review topic, doubtful labels go to the output."""
+
+    input: str
+    output: str
+    review: str | None
+    dead_letter: str
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Every topic that is written to."""
+        named = (self.output, self.review, self.dead_letter)
+        return tuple(dict.fromkeys(topic for topic in named if topic is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """Everything the Kafka edge needs. Secrets are in the property maps: never log those."""
+
+    topics: Topics
+    delivery: Delivery
+    common: Properties
+    consumer: Properties
+    producer: Properties
+    create_topics: bool = False
+    topic_partitions: int = 1
+    topic_replication_factor: int = -1
+    publish_timeout_s: float = 10.0
+    start_timeout_s: float = 30.0
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where the cluster was looked for, for messages to people."""
+        return str(self.common["bootstrap.servers"])
+
+    @property
+    def max_poll_interval_s(self) -> float:
+        """How long the group waits for a poll before it takes the partitions away."""
+        return (
+            float(self.consumer.get("max.poll.interval.ms", _DEFAULT_MAX_POLL_INTERVAL_MS)) / 1000
+        )
+
+
+def build_config(
+    *,
+    bootstrap_servers: str,
+    group_id: str,
+    transactional_id: str,
+    topics: Topics,
+    delivery: Delivery,
+    security: Properties,
+    client: Properties,
+    consumer: Properties,
+    producer: Properties,
+    **plain: float | bool,
+) -> KafkaConfig:
+    """Lay a user's properties over the worker's defaults. Raises SettingsError.
+
+    ``client`` goes to both sides, ``consumer`` and ``producer`` to one; what the worker's
+    promises rest on cannot be set there.
+    """
+    for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
+        for name in given:
+            if name in _RESERVED:
+                raise SettingsError(f"kafka.{place}: {name!r} cannot be set: {_RESERVED[name]}")
+    common: dict[str, Property] = {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "filing-clerk",
+        **security,
+        **client,
+    }
+    return KafkaConfig(
+        topics=topics,
+        delivery=delivery,
+        common=common,
+        consumer=_consumer(common, group_id, {**client, **consumer}, consumer),
+        producer=_producer(common, transactional_id, delivery, producer),
+        **plain,  # type: ignore[arg-type]
+    )
+
+
+def _consumer(
+    common: Properties, group_id: str, given: Properties, own: Properties
+) -> dict[str, Property]:
+    defaults: dict[str, Property] = {
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        # Prefetch is thrown away by each pause and kept in memory: a few seconds of work is enough.
+        "queued.max.messages.kbytes": 16384,
+    }
+    if given.get("group.protocol") == "consumer":
+        clash = [name for name in _CLASSIC_ONLY if name in given]
+        if clash:
+            raise SettingsError(
+                f"kafka.consumer: {clash} cannot be set with group.protocol=consumer: "
+                "the broker's group configuration decides them"
+            )
+        del defaults["partition.assignment.strategy"]
+    return {**common, **defaults, **own}
+
+
+def _producer(
+    common: Properties, transactional_id: str, delivery: Delivery, own: Properties
+) -> dict[str, Property]:
+    defaults: dict[str, Property] = {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "zstd",
+        "linger.ms": 2,
+        # The first request of a transaction is refused while the last one is being closed, and
+        # tried again after this time: the client's default of 100 ms would be every transaction's.
+        "retry.backoff.ms": 10,
+        "retry.backoff.max.ms": 50,
+    }
+    if delivery == "exactly_once":
+        defaults["transactional.id"] = transactional_id
+        # A dead worker's open transaction holds its partitions' offsets up for this long.
+        defaults["transaction.timeout.ms"] = 15_000
+    return {**common, **defaults, **own}
+
+
+def check_bounds(config: KafkaConfig, longest_turn_s: float) -> None:
+    """Refuse settings under which a slow turn of the loop would cost the worker its partitions.
+
+    ``longest_turn_s`` is the longest the loop can stay away from polling. Raises SettingsError.
+    """
+    if longest_turn_s >= config.max_poll_interval_s:
+        raise SettingsError(
+            f"the loop may stay away from Kafka for {longest_turn_s:.0f} s (publishing, backoff "
+            f"and loop.revoke_drain_s) but max.poll.interval.ms gives it "
+            f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
+            "max.poll.interval.ms in [kafka.consumer]"
+        )
+    timeout_ms = float(config.producer.get("transaction.timeout.ms", 60_000))
+    if config.delivery == "exactly_once" and config.publish_timeout_s * 1000 > timeout_ms:
+        raise SettingsError(
+            f"kafka.publish_timeout_s is {config.publish_timeout_s:g} s and the broker aborts a "
+            f"transaction after transaction.timeout.ms={timeout_ms:.0f}: keep the first below"
+        )

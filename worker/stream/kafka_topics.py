@@ -1,0 +1,97 @@
+"""Before joining: are the topics there, and how large may a record be?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from worker.errors import StreamFailed
+from worker.stream.kafka_config import KafkaConfig
+
+_log = structlog.get_logger("worker.stream")
+_client_log = logging.getLogger("librdkafka")
+
+
+def prepare_topics(config: KafkaConfig) -> KafkaConfig:
+    """Check, and if the settings say so create, every topic; learn their record size limit.
+
+    Returns the config with ``message.max.bytes`` raised to what the topics take, so that the
+    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
+    """
+    reasons: list[str] = []
+    admin = AdminClient(
+        dict(config.common),
+        error_cb=lambda error: reasons.append(f"{error.name()}: {error.str()}"),
+        logger=_client_log,
+    )
+    try:
+        found = admin.list_topics(timeout=config.start_timeout_s).topics
+    except KafkaException as error:
+        admin.poll(0)
+        said = reasons[-1] if reasons else f"{error.args[0].name()}: {error.args[0].str()}"
+        raise StreamFailed(
+            f"no answer from Kafka at {config.bootstrap_servers} within "
+            f"{config.start_timeout_s:g} s ({said}): check kafka.bootstrap_servers, "
+            "kafka.security_protocol and that the broker is up"
+        ) from error
+    wanted = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    missing = [topic for topic in wanted if topic not in found]
+    if missing and not config.create_topics:
+        raise StreamFailed(
+            f"these topics do not exist at {config.bootstrap_servers}: {', '.join(missing)}. "
+            "Create them, or set kafka.create_topics = true"
+        )
+    _create(admin, missing, config)
+    return _with_size_limit(config, _size_limits(admin, config))
+
+
+def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None:
+    if not missing:
+        return
+    topics = [
+        NewTopic(topic, config.topic_partitions, config.topic_replication_factor)
+        for topic in missing
+    ]
+    for topic, future in admin.create_topics(topics).items():
+        try:
+            future.result(timeout=config.start_timeout_s)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise StreamFailed(
+                    f"cannot create the topic {topic}: {error.args[0].str()}"
+                ) from error
+        _log.info("stream.topic_created", topic=topic)
+
+
+def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in config.topics.sinks]
+    limits: dict[str, int] = {}
+    for resource, future in admin.describe_configs(resources).items():
+        try:
+            limits[resource.name] = int(
+                future.result(timeout=config.start_timeout_s)["max.message.bytes"].value
+            )
+        except (KafkaException, KeyError, ValueError) as error:
+            # Reading a topic's configuration may be forbidden; the client's default then stands.
+            _log.info(
+                "stream.size_limit_unknown",
+                topic=resource.name,
+                error=type(error).__name__,
+            )
+    return limits
+
+
+def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:
+    if not limits or "message.max.bytes" in config.producer:
+        return config
+    return replace(config, producer={**config.producer, "message.max.bytes": max(limits.values())})

@@ -1,0 +1,68 @@
+"""What the worker needs of Kafka. One thread calls everything here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from worker.records.types import Batch, NextOffset, Record, TopicPartition
+
+
+class AssignmentListener(Protocol):
+    """Told of partitions that come and go. Called from within ``Stream.poll`` alone."""
+
+    def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """These partitions are ours from now on; their records follow."""
+        ...
+
+    def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """These partitions go to another worker when this returns: publish what is finished."""
+        ...
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """These partitions are another worker's already: publish nothing of theirs."""
+        ...
+
+
+class Stream(Protocol):
+    """Source and sink in one, since results and offsets are published in one step."""
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Join the consumer group."""
+        ...
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Serve the client and return up to ``max_records``, in order by partition.
+
+        Waits up to ``timeout_s`` for a first record and for no further one. ``max_records=0``
+        only serves the client. Raises StreamFailed.
+        """
+        ...
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver no more records of these partitions until ``resume``."""
+        ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver records again, from where each partition stopped."""
+        ...
+
+    def publish(self, batch: Batch) -> None:
+        """Publish outputs and next offsets: both, or neither. Blocks, within a bound.
+
+        Raises PublishAborted (nothing was published; may be tried again) and its two special
+        cases, RecordTooLarge and OutcomeUnknown, or StreamFailed (this worker must end).
+        """
+        ...
+
+    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """After OutcomeUnknown: return the committed offsets of ``partitions``.
+
+        Whatever was in the air is resolved when this returns. Partitions with no committed
+        offset are left out. Raises PublishAborted (cannot tell yet) or StreamFailed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the group and free the client. Safe to call twice."""
+        ...
