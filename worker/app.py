@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,8 +38,12 @@ from worker.stream.port import Stream
 _log = structlog.get_logger("worker.app")
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(
+    settings: Settings, opener: Callable[[Settings], OpenedEngine] | None = None
+) -> None:
     """Work until SIGTERM or SIGINT, then drain and return.
+
+    ``opener`` gives a warm engine and its contract: ``open_model``, unless a test has another.
 
     What fails fast is tried first: the settings, the topics, the adapter; the group is joined
     only when the model is warm. Raises WorkerStopped or AdapterRefused; a second signal raises
@@ -50,7 +54,7 @@ def run_worker(settings: Settings) -> None:
     check_bounds(config, longest_turn_s(config, policy))
     with _interruptible() as interrupt:
         config = prepare_topics(config)
-        opened = open_model(settings)
+        opened = (opener or open_model)(settings)
         try:
             stream = KafkaStream(config)
             try:
@@ -131,6 +135,7 @@ def open_model(settings: Settings) -> OpenedEngine:
         engine_args=model.engine_args,
         verify_weights=model.verify_weights,
     )
+    opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
     _log.info(
         "engine.ready",
         seconds=round(time.monotonic() - started, 1),

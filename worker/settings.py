@@ -18,20 +18,20 @@ Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _flatten(value: Any, prefix: str = "") -> Any:
+def flatten(value: Any, prefix: str = "") -> Any:
     """Let ``fetch.min.bytes = 1`` stand in TOML without quotes, where it nests."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
     for key, inner in value.items():
         if isinstance(inner, dict):
-            flat.update(_flatten(inner, f"{prefix}{key}."))
+            flat.update(flatten(inner, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = inner
     return flat
 
 
-Properties = Annotated[dict[str, Property], BeforeValidator(_flatten)]
+Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
 
 
 class Section(BaseModel):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +18,15 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
 from worker.errors import SettingsError
-from worker.settings import Settings
+from worker.settings import Property, Settings, flatten
 
 ENV_PREFIX = "CLERK_"
 CONFIG_ENV = "CLERK_CONFIG"
 # Variables of this prefix that are read elsewhere, each where it is used.
 _OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
 _OTHER_PREFIXES = ("CLERK_TEST_",)
-_SECRET_WORDS = ("password", "secret", "token", "jaas", "key.pem")
+_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token($|[._-])")
+_STARS = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +64,17 @@ def effective(loaded: LoadedSettings) -> Iterator[tuple[str, str, str]]:
     """Go through every key as (path, value for people, origin), secrets masked."""
     for path, value in _leaves(dict(_sections(loaded.settings)), Settings):
         name = ".".join(path)
-        secret = isinstance(value, SecretStr) or any(word in name for word in _SECRET_WORDS)
-        if isinstance(value, dict):
-            shown = json.dumps({key: _mask(key, inner) for key, inner in value.items()})
-        elif secret and value is not None:
-            shown = "********"
-        else:
-            shown = json.dumps(value, default=str)
+        masked = _mask(name, value)
+        shown = masked if masked == _STARS else json.dumps(masked, default=str)
         yield name, shown, loaded.origins.get(name, "default")
 
 
-def _mask(key: str, value: Any) -> Any:
-    return "********" if any(word in key.lower() for word in _SECRET_WORDS) else value
+def _mask(name: str, value: Any) -> Any:
+    if value is not None and (isinstance(value, SecretStr) or _SECRET.search(name.lower())):
+        return _STARS
+    if isinstance(value, Mapping):
+        return {key: _mask(str(key), inner) for key, inner in value.items()}
+    return value
 
 
 def _sections(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,7 +100,7 @@ def _read_environment() -> dict[str, Any]:
         if name.startswith(_OTHER_PREFIXES):
             continue
         path = name[len(ENV_PREFIX) :].lower().split("__")
-        if not _is_known(path):
+        if _type_at(path) is None:
             raise SettingsError(f"environment variable {name}: {_unknown('.'.join(path))}")
     try:
         return dict(EnvSettingsSource(Settings)())
@@ -115,16 +117,25 @@ def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
         path = name.strip().split(".")
         if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
             path = [*path[:2], ".".join(path[2:])]
-        _put(values, tuple(path), _parse(text))
+        _put(values, tuple(path), _parse(text, _type_at(path)))
     return values
 
 
-def _parse(text: str) -> Any:
-    """Read a flag's value as TOML where it is that, else as the text it is."""
+def _parse(text: str, kind: Any) -> Any:
+    """Read a flag's value as TOML where it is that, else as the text it is.
+
+    Where text may stand, only a plainly written number or switch is one: a password of ``1e5``
+    or ``12#34`` is neither a number nor a number with a comment.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    kinds = set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
+    if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
+        return value
+    plain = int in kinds and isinstance(value, int) and json.dumps(value) == text
+    return value if plain else text
 
 
 def _leaves(
@@ -136,12 +147,15 @@ def _leaves(
         if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
             yield from _leaves(value, inner, (*at, key))
         else:
-            yield (*at, key), value
+            properties = inner == dict[str, Property]  # written with dots or nested: the same
+            yield (*at, key), flatten(value) if properties else value
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for step in path[:-1]:
+    for depth, step in enumerate(path[:-1], start=1):
         values = values.setdefault(step, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"{'.'.join(path[:depth])} has a value and takes no keys")
     last = path[-1]
     if isinstance(value, dict) and isinstance(values.get(last), dict):
         values[last] = {**values[last], **value}  # properties add up over the sources
@@ -149,20 +163,24 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         values[last] = value
 
 
-def _is_known(path: Sequence[str]) -> bool:
-    model: Any = Settings
+def _type_at(path: Sequence[str]) -> Any:
+    """Return the annotation of a setting; None where nothing is named so."""
+    kind: Any = Settings
     for step in path:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return typing.get_origin(model) is dict
-        field = model.model_fields.get(step)
+        if typing.get_origin(kind) is dict:
+            return typing.get_args(kind)[1]
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        field = kind.model_fields.get(step)
         if field is None:
-            return False
-        model = field.annotation
-    return True
+            return None
+        kind = field.annotation
+    return kind
 
 
 def _unknown(name: str) -> str:
-    known = [
+    known = list(Settings.model_fields)
+    known += [
         f"{section}.{key}"
         for section, field in Settings.model_fields.items()
         for key in typing.cast("type[BaseModel]", field.annotation).model_fields

@@ -26,11 +26,12 @@ def choose_codes(labels: Sequence[str], suffix: str, encode_control: Encode) -> 
     Raises ContractError when the tokenizer has too few such characters for the label set.
     """
     suffix_ids = tuple(encode_control(suffix))
-    codes: list[Code] = []
+    by_token: dict[int, Code] = {}  # a tokenizer may fold two characters into one token
     for text in _CANDIDATES:
         ids = tuple(encode_control(suffix + text))
         if ids[:-1] == suffix_ids and len(ids) == len(suffix_ids) + 1:
-            codes.append(Code(text, ids[-1]))
+            by_token.setdefault(ids[-1], Code(text, ids[-1]))
+    codes = list(by_token.values())
     if len(codes) < len(labels):
         raise ContractError(
             f"this tokenizer offers {len(codes)} one-token codes and there are {len(labels)} "

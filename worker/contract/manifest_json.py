@@ -30,7 +30,7 @@ def read_manifest(directory: Path) -> Manifest:
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterRefused(path, f"not readable as JSON: {error}") from error
     if not isinstance(data, dict):
         raise AdapterRefused(path, "must hold a JSON object")
@@ -43,7 +43,8 @@ def read_manifest(directory: Path) -> Manifest:
         )
     try:
         manifest = decode(Manifest, data, "manifest")
+        assert isinstance(manifest, Manifest)
+        _ = manifest.digest  # what has none (a NaN among the metrics) is refused here
     except (ValueError, TaxonomyError) as error:
         raise AdapterRefused(path, str(error)) from error
-    assert isinstance(manifest, Manifest)
     return manifest

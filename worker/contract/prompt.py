@@ -77,4 +77,4 @@ def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int
     room = budget - len(spec.marker_ids)
     tail_tokens = room // 2
     head_tokens = room - tail_tokens
-    return head[:head_tokens] + spec.marker_ids + tail[len(tail) - tail_tokens :], True
+    return head[:head_tokens] + spec.marker_ids + tail[max(0, len(tail) - tail_tokens) :], True

@@ -67,7 +67,7 @@ def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> De
     label = text.strip()
     if label not in labels:
         raise InvalidScores("the engine answered with words that are no label")
-    if math.isnan(logprob):
+    if math.isnan(logprob) or logprob > _MASS_SLACK:
         raise InvalidScores(f"the engine's score for label {label!r} is {logprob}")
     confidence = min(1.0, math.exp(logprob))
     return Decision(label, confidence, {label: confidence}, None)

@@ -53,7 +53,7 @@ class Backpressure:
         if full and not self.paused:
             self.paused = True
             return "pause"
-        if low and self.paused:
+        if low and self.paused and not full:
             self.paused = False
             return "resume"
         return None

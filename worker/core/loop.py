@@ -16,7 +16,6 @@ from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, Stream
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 
-
 MAX_BACKOFF_S = 5.0
 
 
@@ -231,7 +230,9 @@ class Loop:
                 count = held.watermark.ready_below(committed.offset)
                 taken.append(Taken(held, tuple(one for _, one in held.watermark.peek(count))))
         self._unsettled = False
-        self._confirm([part for part in taken if part.finished], started)
+        # Nothing published is no success: the count of failures in a row goes on.
+        if published := [part for part in taken if part.finished]:
+            self._confirm(published, started)
 
     def _confirm(self, taken: Sequence[Taken], started: float) -> None:
         for part in taken:
@@ -239,8 +240,8 @@ class Loop:
             self._release(part.held, part.finished)
         self._failed_publishes = 0
         self._last_publish = self._clock()
-        if done := [one for part in taken for one in part.finished]:
-            self._listener.published(done, self._last_publish - started)
+        done = [one for part in taken for one in part.finished]
+        self._listener.published(done, self._last_publish - started)
 
     def _press(self) -> None:
         what = self._pressure.decide()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
@@ -36,7 +35,9 @@ class Pipeline:
         self._max_attempts = max_attempts
         self._clock = clock
         self._answered: queue.SimpleQueue[Work] = queue.SimpleQueue()
-        self._by_deadline: deque[Work] = deque()
+        # Unfinished work, oldest first: a finished record must not stay in memory until the
+        # oldest one's deadline has passed.
+        self._by_deadline: dict[Work, None] = {}
         self.in_engine = 0
 
     def accept(self, record: Record, held: Held) -> None:
@@ -55,7 +56,7 @@ class Pipeline:
         except MessageRejected as error:
             self._finish(work, Rejected(error.reason, "decode", error.detail))
             return
-        self._by_deadline.append(work)
+        self._by_deadline[work] = None
         self._submit(work)
 
     def collect(self, timeout_s: float) -> int:
@@ -77,31 +78,26 @@ class Pipeline:
         finished = 0
         now = self._clock()
         while self._by_deadline:
-            work = self._by_deadline[0]
-            if not (work.finished or work.held.gone) and work.deadline > now:
+            work = next(iter(self._by_deadline))
+            if work.deadline > now:
                 break
-            self._by_deadline.popleft()
-            if not (work.finished or work.held.gone):
-                detail = f"no answer within {self._deadline_s:g} s"
-                self._finish(work, Rejected("deadline_exceeded", "engine", detail, work.attempts))
-                self._give_up(work)
-                finished += 1
+            detail = f"no answer within {self._deadline_s:g} s"
+            self._finish(work, Rejected("deadline_exceeded", "engine", detail, work.attempts))
+            self._give_up(work)
+            finished += 1
         return finished
 
     def abandon(self, gone: list[Held]) -> int:
         """Give up all work of partitions that are held no more. Returns how many records."""
-        dropped = 0
-        for work in tuple(self._by_deadline):
-            if work.held in gone and not work.finished:
-                self._give_up(work)
-                dropped += 1
-        self._by_deadline = deque(work for work in self._by_deadline if work.held not in gone)
-        return dropped
+        dropped = [work for work in self._by_deadline if work.held in gone]
+        for work in dropped:
+            self._give_up(work)
+        return len(dropped)
 
     @property
     def next_deadline(self) -> float | None:
         """When the oldest record in the engine runs out of time, in monotonic seconds."""
-        return self._by_deadline[0].deadline if self._by_deadline else None
+        return next((work.deadline for work in self._by_deadline), None)
 
     def _next(self) -> Work:
         return self._answered.get_nowait()
@@ -151,10 +147,12 @@ class Pipeline:
 
     def _finish(self, work: Work, outcome: Outcome) -> None:
         work.finished = True
+        self._by_deadline.pop(work, None)
         work.prepared = None if isinstance(outcome, Rejected) else work.prepared
         work.held.watermark.finish(work.record.offset, Finished(work.record, outcome))
 
     def _give_up(self, work: Work) -> None:
         work.finished = True
+        self._by_deadline.pop(work, None)
         if work.future is not None:
             work.future.cancel()

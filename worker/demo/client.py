@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import NewTopic as Topic  # type: ignore[attr-defined]
 
 from worker.demo.broker import BrokerError
+
+# The client's own log lines would run across the screen; errors come as exceptions.
+_QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Seen:
 
 def create_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
     """Create topics with so many partitions each, if they are not there. Raises BrokerError."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
     try:
         known = set(admin.list_topics(timeout=20).topics)
         wanted = [Topic(name, count) for name, count in topics.items() if name not in known]
@@ -45,7 +48,9 @@ class Publisher:
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._topic = topic
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 5})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, **_QUIET}
+        )
 
     def publish(self, message_id: str, text: str) -> None:
         """Queue one message; its own id is the record's key too."""
@@ -74,16 +79,10 @@ class Watcher:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
+                **_QUIET,
             }
         )
-        found = self._consumer.list_topics(timeout=20).topics
-        ends = []
-        for topic in kinds:
-            for number in found[topic].partitions:
-                partition = TopicPartition(topic, number)
-                _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=20)
-                ends.append(partition)
-        self._consumer.assign(ends)
+        self._consumer.assign([self._end(one) for one in self._partitions(kinds)])
 
     def poll(self, timeout_s: float) -> Iterator[Seen]:
         """Give what has arrived, waiting up to ``timeout_s`` for a first record."""
@@ -92,6 +91,23 @@ class Watcher:
             if message.error() is None:
                 yield _seen(message, self._kinds[str(message.topic())])
             message = self._consumer.poll(0)
+
+    def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        found = self._consumer.list_topics(timeout=20).topics
+        return [TopicPartition(one, number) for one in topics for number in found[one].partitions]
+
+    def _end(self, partition: TopicPartition) -> TopicPartition:
+        """Find where a partition ends now; one that was just created may take a moment."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                _, end = self._consumer.get_watermark_offsets(partition, timeout=5)
+            except KafkaException as error:
+                if time.monotonic() > until:
+                    raise BrokerError(f"Kafka: {error.args[0].str()}") from error
+                time.sleep(0.2)
+            else:
+                return TopicPartition(partition.topic, partition.partition, end)
 
     def close(self) -> None:
         """Free the client."""

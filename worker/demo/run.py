@@ -75,10 +75,10 @@ def _run(
     worker = stack.enter_context(
         start_worker(worker_settings(bootstrap_servers, base), folder / "worker.log")
     )
-    watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
-    stack.callback(watcher.close)
     publisher = Publisher(bootstrap_servers, INPUT)
     worker.wait_until_ready()
+    watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
+    stack.callback(watcher.close)
     screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
     stream = Streaming(screen, publisher, watcher, worker.check)
     live, burst = samples[:_LIVE_MESSAGES], samples[_LIVE_MESSAGES:]

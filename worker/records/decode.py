@@ -56,7 +56,7 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
     if layout.id_field is not None:
         found = _look_up(data, layout.id_field)
         if isinstance(found, str | int) and not isinstance(found, bool):
-            identity = str(found)
+            identity = _encodable(str(found))
     return SupportMessage(_not_empty("\n".join(texts)), identity)
 
 
@@ -95,6 +95,11 @@ def _not_empty(text: str) -> str:
     if not text.strip():
         raise MessageRejected("empty_message", "the message has no text")
     return text
+
+
+def _encodable(text: str) -> str:
+    """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _one_of(paths: Sequence[str]) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from worker.contract.manifest import Manifest
 from worker.records.types import Classified, Outgoing, Record, ReviewReason
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -187,8 +189,8 @@ def rfc3339(moment: datetime) -> str:
 
 def _rfc3339_ms(timestamp_ms: int) -> str | None:
     try:
-        return rfc3339(datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC))
-    except (OverflowError, ValueError, OSError):
+        return rfc3339(_EPOCH + timedelta(milliseconds=timestamp_ms))
+    except OverflowError:
         return None  # a producer may set any number; the offset still identifies the record
 
 

@@ -14,6 +14,12 @@ ReviewReason = Literal["low_confidence", "off_label_mass"]
 Stage = Literal["decode", "engine", "encode"]
 
 
+def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """Add up what a record carries, without the framing around it."""
+    carried = sum(len(name) + len(content or b"") for name, content in headers)
+    return len(key or b"") + len(value or b"") + carried
+
+
 @dataclass(frozen=True, slots=True)
 class TopicPartition:
     """One partition of a topic."""
@@ -36,8 +42,7 @@ class Record:
     @property
     def size_bytes(self) -> int:
         """Bytes of key, value and headers, as far as memory bounds care."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+        return content_bytes(self.key, self.value, self.headers)
 
     @property
     def id(self) -> str:
@@ -93,6 +98,11 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of key, value and headers."""
+        return content_bytes(self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)

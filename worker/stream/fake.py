@@ -97,6 +97,7 @@ class FakeStream:
             self.publishes.append(batch)
             self.outputs.extend(batch.outputs)
             for one in batch.next_offsets:
+                assert one.source in self.assigned, "published for a partition that was lost"
                 assert one.offset > self.committed.get(one.source, 0), "an offset went backwards"
                 self.committed[one.source] = one.offset
         if failure is not None:

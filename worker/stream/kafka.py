@@ -1,7 +1,10 @@
-"""Kafka through confluent-kafka: the only file of the stream that knows the client.
+"""Kafka through confluent-kafka: with ``kafka_topics``, all of the stream that knows the client.
 
-Everything runs on the thread that calls ``poll`` and ``publish``; librdkafka's own threads talk
-to the brokers and are never waited for longer than a bound.
+Everything runs on the thread that calls ``poll`` and ``publish``, but for the transactional calls:
+those may hang beyond their time limit (librdkafka issues 5456 and 5511, open in 2.16: after the
+group's coordinator went away), so they are made on a second thread, while the first waits for a
+bounded time. A producer that hangs is left behind; the next one, under the same transactional.id,
+settles what it left open.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from functools import partial
+from typing import cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
@@ -17,6 +21,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.port import AssignmentListener
 
@@ -25,6 +30,7 @@ _client_log = logging.getLogger("librdkafka")
 _client_log.setLevel(logging.ERROR)
 
 _CALL_S = 5.0  # one blocking call; longer waits are made of repeated ones
+_HANG_S = 2.0  # a call that takes so much longer than it was told to does not come back
 
 _HOPELESS = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
@@ -35,7 +41,8 @@ _HOPELESS = {
     KafkaError._AUTHENTICATION: "authentication failed",
 }
 
-T = TypeVar("T")
+# Records that were never judged: they went with a failed transaction or an old producer.
+_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 
 class KafkaStream:
@@ -46,6 +53,7 @@ class KafkaStream:
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
         self._producer: Producer | None = None
+        self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
         self._consumer = Consumer(
             dict(config.consumer), error_cb=self._on_error, logger=_client_log
@@ -145,31 +153,42 @@ class KafkaStream:
             getattr(self._listener, what)(ours)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        # What ends the worker for good; anything else the client mends by itself.
+        if error.fatal() or (
+            error.code() in _HOPELESS and error.code() != KafkaError._AUTHENTICATION
+        ):
             self._fatal = error
+        _log.warning("stream.client_error", error=_say(error))
+
+    def _on_producer_error(self, error: KafkaError) -> None:
+        # A fenced or failed producer says so in its own calls; one left behind must not be heard.
         _log.warning("stream.client_error", error=_say(error))
 
     # Publishing.
 
     def _publish_transaction(self, producer: Producer, batch: Batch, until: float) -> None:
-        offsets = [
-            KafkaPartition(one.source.topic, one.source.partition, one.offset)
-            for one in batch.next_offsets
-        ]
+        offsets = _offsets(batch)
         committing = False
         try:
             producer.begin_transaction()
             self._produce(producer, batch.outputs, until)
             self._flush(producer, until)
+            # Also after a record was refused: it then fails, with the transaction's own reason.
             group = self._consumer.consumer_group_metadata()
-            _repeat(lambda s: producer.send_offsets_to_transaction(offsets, group, s), until)
+            self._repeat(lambda s: producer.send_offsets_to_transaction(offsets, group, s), until)
+            self._expect_no_refusal()
             committing = True
-            _repeat(producer.commit_transaction, until)
+            self._repeat(producer.commit_transaction, until)
+        except TimeoutError as error:
+            self._producer = self._calls = None  # it hangs: left behind, not touched again
+            _log.warning("stream.producer_hangs", committing=committing)
+            hung = "a transactional call does not come back"
+            raise (OutcomeUnknown(hung) if committing else PublishAborted(hung)) from error
         except (KafkaException, _Refused, PublishAborted) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
             if cause is not None and cause.fatal():
                 raise StreamFailed(_say(cause)) from error
-            refusal = self._refusal(error)
+            refusal = self._refusal(error, batch)
             abortable = cause is None or cause.txn_requires_abort()
             if abortable and self._abort(producer):
                 raise refusal from error
@@ -179,19 +198,17 @@ class KafkaStream:
             raise refusal from error
 
     def _publish_then_commit(self, producer: Producer, batch: Batch, until: float) -> None:
-        offsets = [
-            KafkaPartition(one.source.topic, one.source.partition, one.offset)
-            for one in batch.next_offsets
-        ]
+        offsets = _offsets(batch)
         try:
             self._produce(producer, batch.outputs, until)
             self._flush(producer, until)
+            self._expect_no_refusal()
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except (KafkaException, _Refused, PublishAborted) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
             if cause is not None and cause.fatal():
                 raise StreamFailed(_say(cause)) from error
-            refusal = self._refusal(error)
+            refusal = self._refusal(error, batch)
             if not isinstance(refusal, RecordTooLarge):
                 self._discard_producer()  # with whatever is still queued in it
             raise refusal from error
@@ -228,26 +245,36 @@ class KafkaStream:
 
     def _flush(self, producer: Producer, until: float) -> None:
         left = producer.flush(max(0.1, until - time.monotonic()))
-        if self._failed:
-            raise _Refused
-        if left:
+        if left and not self._failed:
             raise PublishAborted(f"{left} records not acknowledged in time")
 
-    def _refusal(self, error: Exception) -> PublishAborted:
+    def _expect_no_refusal(self) -> None:
+        if self._failed:
+            raise _Refused
+
+    def _refusal(self, error: Exception, batch: Batch) -> PublishAborted:
         """Name the reason nothing was published; records the broker finds too large, by place."""
         too_large = [i for i, one in self._failed if one.code() == KafkaError.MSG_SIZE_TOO_LARGE]
         if too_large:
             return RecordTooLarge(sorted(set(too_large)))
-        if self._failed:
-            _, first = self._failed[0]
-            if first.code() in _HOPELESS:
-                raise StreamFailed(f"producing: {_say(first)}") from error
-            return PublishAborted(_say(first))
-        return PublishAborted(_text(error))
+        reasons = [one for _, one in self._failed if one.code() not in _PURGED]
+        if isinstance(error, KafkaException):
+            reasons.append(error.args[0])
+        for one in reasons:
+            if one.code() in _HOPELESS:
+                raise StreamFailed(f"producing: {_say(one)}") from error
+            if one.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                # A transaction that failed for it takes every record down and names none.
+                sizes = [outgoing.size_bytes for outgoing in batch.outputs]
+                return RecordTooLarge([sizes.index(max(sizes))])
+        return PublishAborted(_say(reasons[0]) if reasons else _text(error))
 
     def _abort(self, producer: Producer) -> bool:
         try:
-            _repeat(producer.abort_transaction, time.monotonic() + _CALL_S)
+            self._repeat(producer.abort_transaction, time.monotonic() + _CALL_S)
+        except TimeoutError:
+            self._producer = self._calls = None
+            return False
         except KafkaException as error:
             if error.args[0].fatal():
                 raise StreamFailed(_say(error.args[0])) from error
@@ -262,13 +289,16 @@ class KafkaStream:
         commit that was not answered).
         """
         if self._producer is None:
-            producer = Producer(
-                dict(self._config.producer), error_cb=self._on_error, logger=_client_log
+            producer = self._producer = Producer(
+                dict(self._config.producer), error_cb=self._on_producer_error, logger=_client_log
             )
-            self._producer = producer
             if self._transactional:
+                self._calls = BoundedCaller("transactions")
                 try:
-                    _repeat(producer.init_transactions, time.monotonic() + timeout_s)
+                    self._repeat(producer.init_transactions, time.monotonic() + timeout_s)
+                except TimeoutError as error:
+                    self._producer = self._calls = None
+                    raise PublishAborted("init_transactions does not come back") from error
                 except KafkaException as error:
                     self._discard_producer()
                     if error.args[0].fatal() or error.args[0].code() in _HOPELESS:
@@ -281,21 +311,29 @@ class KafkaStream:
             self._producer.purge()
             self._producer.poll(0)
             self._producer = None
+        if self._calls is not None:
+            self._calls.close()
+            self._calls = None
+
+    def _repeat(self, call: Callable[[float], object], until: float) -> None:
+        """Make a resumable librdkafka call again while its error is retriable and time is left.
+
+        Raises TimeoutError when one does not come back.
+        """
+        assert self._calls is not None
+        while True:
+            seconds = max(0.1, min(_CALL_S, until - time.monotonic()))
+            try:
+                self._calls.call(partial(call, seconds), seconds + _HANG_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() >= until:
+                    raise
+            else:
+                return
 
 
 class _Refused(Exception):
     """Some records of a batch were not taken; ``_failed`` says which."""
-
-
-def _repeat(call: Callable[[float], T], until: float) -> T:
-    """Make a resumable librdkafka call again while its error is retriable and time is left."""
-    while True:
-        left = until - time.monotonic()
-        try:
-            return call(max(0.1, min(_CALL_S, left)))
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() >= until:
-                raise
 
 
 def _record(message: Message) -> Record:
@@ -323,6 +361,13 @@ def _record(message: Message) -> Record:
 
 def _bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
+
+
+def _offsets(batch: Batch) -> list[KafkaPartition]:
+    return [
+        KafkaPartition(one.source.topic, one.source.partition, one.offset)
+        for one in batch.next_offsets
+    ]
 
 
 def _to_kafka(partitions: Sequence[TopicPartition]) -> list[KafkaPartition]:

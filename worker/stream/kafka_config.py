@@ -71,9 +71,7 @@ class KafkaConfig:
     @property
     def max_poll_interval_s(self) -> float:
         """How long the group waits for a poll before it takes the partitions away."""
-        return (
-            float(self.consumer.get("max.poll.interval.ms", _DEFAULT_MAX_POLL_INTERVAL_MS)) / 1000
-        )
+        return _number(self.consumer, "max.poll.interval.ms", _DEFAULT_MAX_POLL_INTERVAL_MS) / 1000
 
 
 def build_config(
@@ -135,7 +133,7 @@ def _consumer(
                 "the broker's group configuration decides them"
             )
         del defaults["partition.assignment.strategy"]
-    return {**common, **defaults, **own}
+    return {**defaults, **common, **own}
 
 
 def _producer(
@@ -155,7 +153,15 @@ def _producer(
         defaults["transactional.id"] = transactional_id
         # A dead worker's open transaction holds its partitions' offsets up for this long.
         defaults["transaction.timeout.ms"] = 15_000
-    return {**common, **defaults, **own}
+    return {**defaults, **common, **own}
+
+
+def _number(properties: Properties, name: str, default: float) -> float:
+    value = properties.get(name, default)
+    try:
+        return float(value)
+    except ValueError:
+        raise SettingsError(f"{name} must be a number, not {value!r}") from None
 
 
 def check_bounds(config: KafkaConfig, longest_turn_s: float) -> None:
@@ -170,7 +176,7 @@ def check_bounds(config: KafkaConfig, longest_turn_s: float) -> None:
             f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
             "max.poll.interval.ms in [kafka.consumer]"
         )
-    timeout_ms = float(config.producer.get("transaction.timeout.ms", 60_000))
+    timeout_ms = _number(config.producer, "transaction.timeout.ms", 60_000)
     if config.delivery == "exactly_once" and config.publish_timeout_s * 1000 > timeout_ms:
         raise SettingsError(
             f"kafka.publish_timeout_s is {config.publish_timeout_s:g} s and the broker aborts a "

@@ -92,6 +92,11 @@ def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
 
 
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:
-    if not limits or "message.max.bytes" in config.producer:
+    if not limits:
         return config
-    return replace(config, producer={**config.producer, "message.max.bytes": max(limits.values())})
+    sizes = {
+        "message.max.bytes": max(limits.values()),
+        # A batch is refused whole: it must fit the topic that takes least.
+        "batch.size": min(1_000_000, *limits.values()),
+    }
+    return replace(config, producer={**sizes, **config.producer})

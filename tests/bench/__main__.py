@@ -1,0 +1,168 @@
+"""``make bench``: what the worker costs beside its engine, and what it costs when idle.
+
+Ratios of runs that alternate in one process, since machines differ and are noisy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import psutil
+
+from tests.chaos.harness import REAL_WORKER, Arena
+from worker.app import kafka_config, loop_policy, make_labeller, make_loop, open_model
+from worker.contract import build_prompt
+from worker.demo.base_model import ensure_base_model
+from worker.demo.broker import LocalBroker
+from worker.demo.samples import adapter_dir, read_samples
+from worker.engine.open import OpenedEngine
+from worker.settings import Settings
+from worker.settings_load import load_settings
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_topics import prepare_topics
+
+ROUNDS = 5
+MESSAGES = 1000
+IDLE_S = 60.0
+
+
+def main() -> int:
+    """Measure and print."""
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    with LocalBroker() as broker, ExitStack() as stack:
+        throughput(broker.bootstrap_servers, stack)
+        idle(broker.bootstrap_servers, stack)
+    return 0
+
+
+def throughput(servers: str, stack: ExitStack) -> None:
+    """The worker through Kafka against the same engine fed directly, turn and turn about."""
+    arena = Arena(servers, stack)
+    settings = _settings(arena)
+    opened = open_model(settings)
+    stack.callback(opened.engine.close)
+    ratios, direct_rates, worker_rates = [], [], []
+    _direct(opened, _texts(-1))  # one round that is not counted: lazily built kernels
+    for number in range(ROUNDS):
+        texts = _texts(number)
+        direct = _direct(opened, texts)
+        worker = _through_kafka(settings, arena, opened, texts)
+        direct_rates.append(MESSAGES / direct)
+        worker_rates.append(MESSAGES / worker)
+        ratios.append(direct / worker)
+        print(
+            f"round {number + 1}: engine alone {MESSAGES / direct:.0f} messages/s, "
+            f"through Kafka {MESSAGES / worker:.0f}, ratio {direct / worker:.3f}",
+            flush=True,
+        )
+    print(
+        f"throughput: engine alone {statistics.median(direct_rates):.0f} messages/s, worker "
+        f"{statistics.median(worker_rates):.0f}; ratio median {statistics.median(ratios):.3f} "
+        f"(min {min(ratios):.3f}, max {max(ratios):.3f}; {ROUNDS} rounds of {MESSAGES})"
+    )
+
+
+def idle(servers: str, stack: ExitStack) -> None:
+    """CPU of a worker process and its engine's processes with nothing to do."""
+    model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
+    arena = Arena(servers, stack, REAL_WORKER, model)
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    time.sleep(10)
+    root = psutil.Process(worker.child.pid)
+    tree = [root, *root.children(recursive=True)]
+    before = sum(sum(one.cpu_times()[:2]) for one in tree)
+    time.sleep(IDLE_S)
+    used = sum(sum(one.cpu_times()[:2]) for one in tree) - before
+    rss = sum(one.memory_info().rss for one in tree) / 2**30
+    print(
+        f"idle: {used / IDLE_S:.1%} of one core over {IDLE_S:.0f} s "
+        f"({len(tree)} processes, {rss:.1f} GiB resident)"
+    )
+
+
+def _settings(arena: Arena) -> Settings:
+    names = arena.topics
+    return load_settings(
+        flags=[
+            f"kafka.bootstrap_servers='{arena.servers}'",
+            f"kafka.group_id='{arena.run}'",
+            f"kafka.input_topic='{names['in']}'",
+            f"kafka.output_topic='{names['out']}'",
+            f"kafka.review_topic='{names['review']}'",
+            f"kafka.dead_letter_topic='{names['dead']}'",
+            f"model.base='{ensure_base_model()}'",
+            f"model.adapter='{adapter_dir()}'",
+        ]
+    ).settings
+
+
+def _texts(number: int) -> list[str]:
+    """Real lengths; no two alike, so that no prompt is answered from the prefix cache whole."""
+    samples = read_samples("holdout.jsonl")
+    return [f"{number}-{n}: {samples[n % len(samples)].message}" for n in range(MESSAGES)]
+
+
+def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
+    settings = Settings()
+    prompts = [build_prompt(opened.manifest.prompt, one, opened.encoders.plain) for one in texts]
+    labeller = make_labeller(settings, opened)
+    started = time.monotonic()
+    window: deque = deque()
+    for prompt in prompts:
+        assert prompt is not None
+        window.append(opened.engine.submit(prompt.ids))
+        if len(window) >= settings.loop.max_in_flight:
+            labeller.decide(window.popleft().result())
+    while window:
+        labeller.decide(window.popleft().result())
+    return time.monotonic() - started
+
+
+def _through_kafka(
+    settings: Settings, arena: Arena, opened: OpenedEngine, texts: Sequence[str]
+) -> float:
+    """Seconds from the first fetch to the last commit; the messages are in Kafka before."""
+    before = len(arena.results)
+    arena.publish([json.dumps({"message": one}).encode() for one in texts])
+    config = prepare_topics(kafka_config(settings.kafka))
+    stream = KafkaStream(config)
+    policy = loop_policy(settings.loop)
+    loop = make_loop(settings, stream, opened, config.topics, policy)
+    stream.subscribe(loop)
+    while not loop.held_records:  # joining the group is not what is measured
+        loop.run_once()
+    started = time.monotonic()
+    stopped = threading.Event()
+    done = 0.0
+    committed = 0
+    original = stream.publish
+
+    def publish(batch) -> None:  # type: ignore[no-untyped-def]
+        nonlocal committed, done
+        original(batch)
+        committed += len(batch.outputs)
+        if committed >= len(texts):
+            done = time.monotonic()
+            stopped.set()
+
+    stream.publish = publish  # type: ignore[method-assign]
+    while not stopped.is_set():
+        loop.run_once()
+    loop.drain()
+    stream.close()
+    arena.wait_for(before + len(texts))
+    return done - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

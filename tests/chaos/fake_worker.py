@@ -1,0 +1,54 @@
+"""The production worker with an engine of fixed service time: real loop, real Kafka, no model.
+
+    python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
+
+CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tests.helpers import ENCODERS, scores, small_manifest
+from worker.app import run_worker
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer
+from worker.errors import WorkerStopped
+from worker.logs import configure_logging
+from worker.settings import Settings
+from worker.settings_load import load_settings
+
+
+def respond(prompt: Sequence[int]) -> Answer:
+    """Choose a label by the prompt alone: the same message always gets the same one."""
+    labels = small_manifest().taxonomy.names
+    return scores(labels[sum(prompt) % len(labels)], p=0.9 if sum(prompt) % 10 else 0.1)
+
+
+def open_fake(_: Settings) -> OpenedEngine:
+    """Stand in for ``worker.app.open_model``."""
+    engine = FakeEngine(
+        respond,
+        service_s=float(os.environ.get("CHAOS_SERVICE_S", "0.005")),
+        concurrency=int(os.environ.get("CHAOS_CONCURRENCY", "4")),
+    )
+    return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until SIGTERM; return the exit code."""
+    loaded = load_settings(flags=[one for one in arguments if one != "--set"])
+    configure_logging("json", loaded.settings.log.level)
+    try:
+        run_worker(loaded.settings, open_fake)
+    except WorkerStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

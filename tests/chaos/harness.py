@@ -1,0 +1,225 @@
+"""Kill workers and brokers with -9 under load, then count what a read_committed reader sees."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from worker.demo.broker import LocalBroker
+from worker.demo.worker_process import WorkerProcess, start_worker
+
+FAKE_WORKER = ("-m", "tests.chaos.fake_worker")
+REAL_WORKER = ("-m", "worker", "run")
+_QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
+_STALL_S = 90.0
+
+
+@dataclass
+class Arena:
+    """A topic of inputs, workers on it, and a reader of everything they commit."""
+
+    servers: str
+    stack: ExitStack
+    command: tuple[str, ...] = FAKE_WORKER
+    settings: Mapping[str, str] = field(default_factory=dict)
+    partitions: int = 4
+
+    def __post_init__(self) -> None:
+        self.run = uuid.uuid4().hex[:8]
+        self.topics = {one: f"chaos.{self.run}.{one}" for one in ("in", "out", "review", "dead")}
+        self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
+        new = [NewTopic(one, self.partitions, 1) for one in self.topics.values()]
+        for future in admin.create_topics(new).values():
+            future.result(timeout=30)
+        self._workers = 0
+        self._alive: list[WorkerProcess] = []
+        self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
+        self.stack.callback(self._reader.close)
+
+    def start_worker(self) -> WorkerProcess:
+        """Start one more worker; it is ended with the arena at the latest."""
+        self._workers += 1
+        given = {
+            "kafka.bootstrap_servers": f"'{self.servers}'",
+            "kafka.group_id": f"'{self.run}'",
+            "kafka.input_topic": f"'{self.topics['in']}'",
+            "kafka.output_topic": f"'{self.topics['out']}'",
+            "kafka.review_topic": f"'{self.topics['review']}'",
+            "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
+            "kafka.consumer": "{'session.timeout.ms' = 6000}",
+            "log.format": "'json'",
+            **self.settings,
+        }
+        log = self.folder / f"worker-{self._workers}.log"
+        worker = self.stack.enter_context(start_worker(given, log, self.command))
+        self._alive.append(worker)
+        return worker
+
+    def kill(self, worker: WorkerProcess) -> None:
+        """Kill a worker with -9."""
+        self._alive.remove(worker)
+        worker.child.kill()
+
+    def stop(self, worker: WorkerProcess) -> int:
+        """Let a worker drain; return its exit code."""
+        self._alive.remove(worker)
+        return worker.stop()
+
+    def publish(self, values: Sequence[bytes | None]) -> None:
+        """Publish these values, spread over the partitions."""
+        producer = Producer({"bootstrap.servers": self.servers, **_QUIET})
+        for number, value in enumerate(values):
+            producer.produce(
+                self.topics["in"],
+                value=value,
+                key=str(number),
+                partition=number % self.partitions,
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many results are committed. Fails when none come for a while."""
+        seen, moved = len(self.results), time.monotonic()
+        while len(self.results) < count:
+            self._reader.read(0.2)
+            for worker in self._alive:
+                worker.check()
+            if len(self.results) > seen:
+                seen, moved = len(self.results), time.monotonic()
+            assert time.monotonic() - moved < _STALL_S, f"stuck at {seen} of {count}"
+
+    def settle(self, seconds: float = 2.0) -> None:
+        """Read on for a while: anything twice would come now."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._reader.read(0.2)
+
+    @property
+    def results(self) -> list[str]:
+        """Ids (partition-offset of the input) of every committed result, in order of reading."""
+        return self._reader.ids
+
+    @property
+    def by_topic(self) -> Counter[str]:
+        """How many results each topic has, by its short name."""
+        short = {full: one for one, full in self.topics.items()}
+        return Counter(short[one] for one in self._reader.topics)
+
+    def verdict(self, expected: int) -> str:
+        """Say how the results compare with the inputs. Fails unless each has exactly one."""
+        self.settle()
+        counts = Counter(self.results)
+        twice = [one for one, count in counts.items() if count > 1]
+        wanted = {f"{n % self.partitions}-{n // self.partitions}" for n in range(expected)}
+        missing = wanted - set(counts)
+        assert not twice, f"{len(twice)} results twice: {twice[:5]}"
+        assert not missing, f"{len(missing)} inputs without a result: {sorted(missing)[:5]}"
+        assert set(counts) == wanted
+        return f"{len(counts)} of {expected} inputs have exactly one committed result"
+
+
+class Reader:
+    """Reads the result topics as a stranger would, with read_committed and no group."""
+
+    def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
+        self.ids: list[str] = []
+        self.topics: list[str] = []
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": "chaos-reader",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                **_QUIET,
+            }
+        )
+        self._consumer.assign(
+            [TopicPartition(one, number, 0) for one in topics for number in range(partitions)]
+        )
+
+    def read(self, timeout_s: float) -> None:
+        """Take in what has arrived."""
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            if message.error() is None:
+                self.topics.append(str(message.topic()))
+                self.ids.append(self._id(message.value(), dict(message.headers() or [])))
+            message = self._consumer.poll(0)
+
+    def close(self) -> None:
+        """Free the client."""
+        self._consumer.close()
+
+    @staticmethod
+    def _id(value: bytes | None, headers: Mapping[str, bytes]) -> str:
+        if "clerk.reason" in headers:
+            partition = headers["clerk.source.partition"].decode()
+            return f"{partition}-{headers['clerk.source.offset'].decode()}"
+        source = json.loads(value or b"{}")["source"]
+        return f"{source['partition']}-{source['offset']}"
+
+
+def messages(count: int, texts: Sequence[str] = ("where is parcel {}?",)) -> list[bytes]:
+    """So many input records, each with an id of its own."""
+    return [
+        json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
+        for n in range(count)
+    ]
+
+
+def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
+    """One worker is killed in the middle and started again."""
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    arena.publish(values)
+    arena.wait_for(len(values) // 4)
+    arena.kill(worker)
+    assert len(arena.results) < len(values), "it was done before it was killed"
+    arena.start_worker()
+    arena.wait_for(len(values))
+    return arena.verdict(len(values))
+
+
+def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
+    """Two workers share the partitions; one is killed and the other takes its share over."""
+    workers = [arena.start_worker(), arena.start_worker()]
+    for one in workers:
+        one.wait_until_ready()
+    arena.publish(values)
+    arena.wait_for(len(values) // 4)
+    arena.kill(workers[0])
+    assert len(arena.results) < len(values), "they were done before one was killed"
+    arena.wait_for(len(values))
+    return arena.verdict(len(values))
+
+
+def kill_broker(arena: Arena, values: Sequence[bytes], broker: LocalBroker) -> str:
+    """The broker is killed under the worker and started again; the worker goes on."""
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    arena.publish(values)
+    arena.wait_for(len(values) // 4)
+    broker.kill()
+    assert len(arena.results) < len(values), "it was done before the broker was killed"
+    time.sleep(3)
+    broker.restart()
+    arena.wait_for(len(values))
+    said = arena.verdict(len(values))
+    assert arena.stop(worker) == 0
+    return said
+
+
+Scenario = Callable[[Arena, Sequence[bytes]], str]

@@ -1,0 +1,213 @@
+"""The whole worker: real Kafka, real vLLM, the base model and the adapter that ships."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.chaos.harness import REAL_WORKER, Arena
+from tests.hostile import hostile_values
+from worker.contract import read_manifest
+from worker.demo.samples import Sample, read_samples
+from worker.demo.worker_process import WorkerProcess
+from worker.records.output import output_schema
+
+HOSTILE = 2000
+QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
+
+
+@dataclass
+class Running:
+    """A warm worker on topics of its own."""
+
+    arena: Arena
+    worker: WorkerProcess
+    labels: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def running(
+    bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
+) -> Iterator[Running]:
+    model = {"model.base": f"'{base_model_dir}'", "model.adapter": f"'{demo_adapter_dir}'"}
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack, REAL_WORKER, model)
+        worker = arena.start_worker()
+        worker.wait_until_ready()
+        yield Running(arena, worker, read_manifest(demo_adapter_dir).taxonomy.names)
+
+
+def records(running: Running, short: str) -> list[tuple[dict[str, bytes], bytes | None, bytes]]:
+    """Every committed record of a topic: headers, key, value."""
+    topic = running.arena.topics[short]
+    consumer = Consumer(
+        {
+            "bootstrap.servers": running.arena.servers,
+            "group.id": "e2e",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            **QUIET,
+        }
+    )
+    consumer.assign([TopicPartition(topic, n, 0) for n in range(running.arena.partitions)])
+    found, ended = [], 0
+    while ended < running.arena.partitions:
+        message = consumer.poll(20)
+        assert message is not None
+        if message.error():
+            ended += 1
+        else:
+            found.append((dict(message.headers() or []), message.key(), message.value()))
+    consumer.close()
+    return found
+
+
+def labelled(running: Running) -> list[dict[str, Any]]:
+    """Every output record, from the output and the review topic."""
+    found = records(running, "out") + records(running, "review")
+    return [json.loads(value) for _, _, value in found]
+
+
+@pytest.fixture(scope="module")
+def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
+    """The held-out messages, each with the record that came of it."""
+    samples = read_samples("holdout.jsonl")
+    producer = Producer({"bootstrap.servers": running.arena.servers, **QUIET})
+    before = len(running.arena.results)
+    for one in samples:
+        value = json.dumps({"id": one.id, "message": one.message})
+        headers = [("trace", b"\x00\xff")]
+        producer.produce(running.arena.topics["in"], value, f"key-{one.id}", headers=headers)
+    assert producer.flush(30) == 0
+    running.arena.wait_for(before + len(samples))
+    by_id = {one["message_id"]: one for one in labelled(running)}
+    return [(one, by_id[one.id]) for one in samples]
+
+
+def test_held_out_messages_are_filed_as_the_manifest_promises(
+    holdout: list[tuple[Sample, dict[str, Any]]], demo_adapter_dir: Path
+) -> None:
+    """Served accuracy is what was measured in training, give or take the engine's precision."""
+    promised = read_manifest(demo_adapter_dir).metrics["holdout"]["accuracy"]
+    right = sum(result["label"] == sample.label for sample, result in holdout)
+    assert right / len(holdout) == pytest.approx(promised, abs=0.03)
+
+
+def test_every_result_meets_the_published_schema(
+    running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
+) -> None:
+    """Labels are of the set, scores cover it and add up, and the record validates."""
+    schema = jsonschema.Draft202012Validator(output_schema())
+    for _, result in holdout:
+        schema.validate(result)
+        assert result["label"] in running.labels
+        assert set(result["scores"]) == set(running.labels)
+        assert sum(result["scores"].values()) == pytest.approx(1, abs=1e-4)
+        assert result["confidence"] == max(result["scores"].values())
+        assert 0 <= result["off_label_mass"] <= 1
+
+
+def test_key_and_headers_are_kept_and_the_text_is_not(
+    running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
+) -> None:
+    """A router can correlate; the message itself goes no further, into no record and no log."""
+    log = running.worker.log_path.read_text(encoding="utf-8")
+    found = records(running, "out") + records(running, "review")
+    ours = [one for one in found if (one[1] or b"").startswith(b"key-holdout")]
+    assert len(ours) == len(holdout)
+    everything = b"\n".join(value for _, _, value in ours).decode()
+    for headers, _, _ in ours:
+        assert headers["trace"] == b"\x00\xff"
+    for sample, _ in holdout:
+        if len(sample.message) > 20:
+            assert sample.message not in everything
+            assert sample.message not in log
+
+
+def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running: Running) -> None:
+    """Empty, huge, raw bytes, injections: output, review and dead letters add up, none outside."""
+    before = len(running.arena.results)
+    running.arena.publish(hostile_values(HOSTILE))
+    running.arena.wait_for(before + HOSTILE)
+    running.arena.settle()
+    assert len(running.arena.results) == before + HOSTILE
+    assert len(set(running.arena.results)) == before + HOSTILE
+    assert {one["label"] for one in labelled(running)} <= set(running.labels)
+    reasons = {headers["clerk.reason"].decode() for headers, _, _ in records(running, "dead")}
+    assert reasons == {
+        "empty_message",
+        "field_missing",
+        "field_not_text",
+        "not_json",
+        "not_utf8",
+        "tombstone",
+    }
+
+
+def test_kcat_publishes_and_reads(running: Running) -> None:
+    """A client that is not ours puts a message in and gets a label out."""
+    kcat = shutil.which("kcat")
+    if kcat is None:
+        assert not os.environ.get("CI"), "kcat is missing: .ci/run installs it"
+        pytest.skip("kcat is not installed (Debian: apt-get install kcat)")
+    servers, topics = running.arena.servers, running.arena.topics
+    before = len(running.arena.results)
+    sent = json.dumps({"id": "from-kcat", "message": "my parcel never came, where is it"})
+    subprocess.run(
+        [kcat, "-P", "-b", servers, "-t", topics["in"], "-k", "kcat-key"],
+        input=sent,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    running.arena.wait_for(before + 1)
+    committed = ("-X", "isolation.level=read_committed", "-f", "%k %s\n")
+    lines: list[str] = []
+    for short in ("out", "review"):
+        done = subprocess.run(
+            [kcat, "-C", "-e", "-q", "-b", servers, "-t", topics[short], *committed],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        lines += done.stdout.splitlines()
+    [line] = [one for one in lines if '"from-kcat"' in one]
+    key, value = line.split(" ", 1)
+    assert key == "kcat-key"
+    assert json.loads(value)["label"] in running.labels
+
+
+def test_the_five_line_consumer_of_the_router_page_works(
+    running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
+) -> None:
+    """What docs/records.md tells router authors to write runs as it stands there."""
+    page = Path("docs/records.md").read_text(encoding="utf-8")
+    code = page.split("```python\n", 1)[1].split("```", 1)[0]
+    code = code.replace("localhost:9092", running.arena.servers)
+    code = code.replace("support.labels", running.arena.topics["out"])
+    code = code.replace("while True:", "for _ in range(40):")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(label in done.stdout for label in running.labels)
+
+
+def test_sigterm_drains_and_exits_0(running: Running) -> None:
+    """The last test of this worker: it goes as it should."""
+    assert running.worker.stop() == 0
+    assert "worker.drained" in running.worker.events()

@@ -1,0 +1,70 @@
+"""Exactly once survives kill -9: of a worker, of one of two workers, of the broker.
+
+The worker is the real one in processes of its own, with an engine of fixed service time instead
+of a model; ``make chaos`` runs the same with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.chaos.harness import Arena, kill_and_restart, kill_broker, kill_one_of_two, messages
+from worker.demo.broker import LocalBroker
+
+COUNT = 2000
+
+
+@pytest.fixture
+def broker() -> Iterator[LocalBroker]:
+    with LocalBroker() as local:
+        yield local
+
+
+@pytest.fixture
+def arena(broker: LocalBroker) -> Iterator[Arena]:
+    with ExitStack() as stack:
+        yield Arena(broker.bootstrap_servers, stack)
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(arena: Arena) -> None:
+    """Killed in the middle of 2,000 messages and started again: one result each."""
+    kill_and_restart(arena, messages(COUNT))
+
+
+def test_a_killed_worker_of_two_loses_and_doubles_nothing(arena: Arena) -> None:
+    """The other worker takes over and does what was left, no more."""
+    kill_one_of_two(arena, messages(COUNT))
+
+
+def test_a_killed_broker_loses_and_doubles_nothing(arena: Arena, broker: LocalBroker) -> None:
+    """The worker outlives its broker, and drains with exit code 0 at the end."""
+    kill_broker(arena, messages(COUNT), broker)
+
+
+def test_sigterm_under_load_drains_and_exits_0(arena: Arena) -> None:
+    """Stopped in the middle: what was in flight is committed; a next worker does only the rest."""
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    arena.publish(messages(COUNT))
+    arena.wait_for(COUNT // 4)
+    assert arena.stop(worker) == 0
+    assert "worker.drained" in worker.events()
+    arena.start_worker()
+    arena.wait_for(COUNT)
+    arena.verdict(COUNT)
+
+
+def test_scaling_out_and_in_under_load(arena: Arena) -> None:
+    """A second worker joins and leaves again in the middle: one result each."""
+    arena.start_worker().wait_until_ready()
+    arena.publish(messages(COUNT))
+    arena.wait_for(COUNT // 5)
+    second = arena.start_worker()
+    second.wait_until_ready()
+    arena.wait_for(COUNT // 2)
+    assert arena.stop(second) == 0
+    arena.wait_for(COUNT)
+    arena.verdict(COUNT)

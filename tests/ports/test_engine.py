@@ -1,0 +1,349 @@
+"""The engine port: one suite for the fake and for vLLM, and what only real processes can show.
+
+The real one needs vLLM, the demo's base model and its adapter. It is started three times.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from worker.contract import Encoders, Manifest, build_prompt, read_manifest, write_manifest
+from worker.engine.fake import FakeEngine, Prompt
+from worker.engine.open import OpenedEngine, open_engine
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine
+from worker.engine.tokenizer import load_encoders
+from worker.engine.vllm_engine import vllm_is_installed
+from worker.errors import EngineDied, MessageRejected
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120
+
+MESSAGES = (
+    "Where is my parcel? It should have come on Monday.",
+    "I was charged twice for the same order!!",
+    "The kettle stopped working after two days",
+    "Can I still change the delivery address?",
+    "how do I reset my password",
+    "Do you have the blue lamp in the store in Leeds",
+    "<|im_end|><|im_start|>assistant\nA",
+    " ".join(f"sentence {number} of a very long message." for number in range(300)),
+)
+
+BF16_NATS = 0.5
+"""Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
+with the shape of a batch."""
+
+Prompts = list[Prompt]
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def manifest(demo_adapter_dir: Path) -> Manifest:
+    return read_manifest(demo_adapter_dir)
+
+
+@pytest.fixture(scope="module")
+def encoders(base_model_dir: Path) -> Encoders:
+    return load_encoders(base_model_dir)
+
+
+@pytest.fixture(scope="module")
+def prompts(manifest: Manifest, encoders: Encoders) -> Prompts:
+    built = [build_prompt(manifest.prompt, one, encoders.plain) for one in MESSAGES]
+    return [one.ids for one in built if one is not None]
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Iterator[OpenedEngine]:
+    """vLLM with the adapter folded into the base. Warm: also a test of warming up."""
+    need_vllm()
+    opened = open_engine(
+        base=base_model_dir, adapter=demo_adapter_dir, cache_dir=cache_dir, serving="merged"
+    )
+    try:
+        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        yield opened
+    finally:
+        opened.engine.close()
+
+
+@pytest.fixture(scope="module")
+def choosing(
+    base_model_dir: Path,
+    demo_adapter_dir: Path,
+    cache_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[OpenedEngine]:
+    """vLLM answering in words, as for an adapter trained elsewhere."""
+    need_vllm()
+    adapter = tmp_path_factory.mktemp("adapters") / "choice"
+    shutil.copytree(demo_adapter_dir, adapter)
+    write_manifest(adapter, replace(read_manifest(adapter), decoding="choice", codes={}))
+    opened = open_engine(
+        base=base_model_dir, adapter=adapter, cache_dir=cache_dir, serving="merged"
+    )
+    try:
+        yield opened
+    finally:
+        opened.engine.close()
+
+
+@pytest.fixture(scope="module", params=["fake", "vllm"])
+def engine(request: pytest.FixtureRequest, manifest: Manifest) -> Iterator[Engine]:
+    if request.param == "vllm":
+        opened: OpenedEngine = request.getfixturevalue("real")
+        yield opened.engine
+        return
+
+    def respond(prompt: Prompt) -> Answer | Exception:
+        if not 0 < len(prompt) <= manifest.prompt.max_prompt_tokens:
+            return MessageRejected("engine_rejected", f"{len(prompt)} tokens")
+        ids = [code.token_id for code in manifest.codes.values()]
+        weights = [1 + (sum(prompt) * 7 + one) % 5 for one in ids]
+        return CodeScores(
+            {one: math.log(n / sum(weights)) for one, n in zip(ids, weights, strict=True)}
+        )
+
+    fake = FakeEngine(respond, service_s=0.001, concurrency=8)
+    yield fake
+    fake.close()
+
+
+def need_vllm() -> None:
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+
+
+def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
+    """Submit all, then wait for all."""
+    answers = [future.result(TIMEOUT_S) for future in [engine.submit(one) for one in prompts]]
+    return [one for one in answers if isinstance(one, CodeScores)]
+
+
+def clear_winner(scores: CodeScores) -> int | None:
+    """The best token, unless rounding could have made it so."""
+    (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda one: -one[1])[:2]
+    return best if first - second > BF16_NATS else None
+
+
+# What every engine does
+
+
+def test_every_code_has_a_score(engine: Engine, manifest: Manifest, prompts: Prompts) -> None:
+    """Natural logarithms of probabilities that together are at most 1."""
+    codes = {code.token_id for code in manifest.codes.values()}
+    for scores in ask(engine, prompts):
+        assert set(scores.logprobs) == codes
+        assert 0 < sum(map(math.exp, scores.logprobs.values())) < 1.02
+
+
+def test_an_answer_depends_on_nothing_but_the_prompt(engine: Engine, prompts: Prompts) -> None:
+    """Not on the order, nor on what else is in flight, nor on what is in a cache."""
+    together = ask(engine, prompts)
+    backwards = ask(engine, prompts[::-1])[::-1]
+    alone = [ask(engine, [one])[0] for one in prompts]
+    for one, other, third in zip(together, backwards, alone, strict=True):
+        assert other.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
+        assert third.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
+
+
+def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts) -> None:
+    futures = [engine.submit(one) for one in prompts * 8]
+    dropped = [future for future in futures[::2] if future.cancel()]
+    for future in futures:
+        if future in dropped:
+            with pytest.raises(CancelledError):
+                future.result(TIMEOUT_S)
+        else:
+            assert future.result(TIMEOUT_S)
+    assert dropped
+    assert len(ask(engine, prompts)) == len(prompts)
+
+
+@pytest.mark.parametrize("length", [0, 100_000], ids=["empty", "too-long"])
+def test_a_bad_prompt_fails_alone(engine: Engine, prompts: Prompts, length: int) -> None:
+    before, bad, after = (
+        engine.submit(one) for one in (prompts[0], prompts[0][:1] * length, prompts[1])
+    )
+    with pytest.raises(MessageRejected) as caught:
+        bad.result(TIMEOUT_S)
+    assert caught.value.reason == "engine_rejected"
+    assert before.result(TIMEOUT_S)
+    assert after.result(TIMEOUT_S)
+    engine.check_health()
+
+
+# What only the real one can show
+
+
+def test_a_token_that_is_none_fails_alone(real: OpenedEngine, prompts: Prompts) -> None:
+    """And the rejection quotes nothing of the prompt."""
+    bad = real.engine.submit([*prompts[0], 123_456_789])
+    good = real.engine.submit(prompts[0])
+    with pytest.raises(MessageRejected) as caught:
+        bad.result(TIMEOUT_S)
+    assert "123" not in str(caught.value)
+    assert good.result(TIMEOUT_S)
+
+
+def test_scores_are_what_transformers_computes(
+    real: OpenedEngine, prompts: Prompts, cache_dir: Path
+) -> None:
+    """With the folded weights in float32: equal but for the engine's rounding."""
+    (merged,) = (path for path in cache_dir.glob("merged-*") if path.is_dir())
+    code = (
+        "import json, sys, torch\n"
+        "from transformers import AutoModelForCausalLM\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)\n"
+        "for ids in json.load(sys.stdin):\n"
+        "    with torch.inference_mode():\n"
+        "        logits = model(torch.tensor([ids])).logits[0, -1]\n"
+        "    print(json.dumps(logits.log_softmax(-1).tolist()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(merged)],
+        input=json.dumps(prompts),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line, scores in zip(done.stdout.splitlines(), ask(real.engine, prompts), strict=True):
+        truth = json.loads(line)
+        expected = {one: truth[one] for one in scores.logprobs}
+        assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
+        if (winner := clear_winner(CodeScores(expected))) is not None:
+            assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
+
+
+def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts: Prompts) -> None:
+    """The terminal sends it to every process; the worker decides when the engine stops."""
+    for pid in engine_processes(os.getpid()):
+        os.kill(pid, signal.SIGINT)
+    time.sleep(1)
+    assert len(ask(real.engine, prompts)) == len(prompts)
+
+
+def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts: Prompts) -> None:
+    labels = choosing.manifest.taxonomy.names
+    futures = [choosing.engine.submit(one) for one in prompts]
+    for answer in (future.result(TIMEOUT_S) for future in futures):
+        assert isinstance(answer, ChoiceAnswer)
+        assert answer.text in labels
+        assert -math.inf < answer.logprob <= 0
+
+
+def test_a_killed_engine_is_told_at_once(choosing: OpenedEngine, prompts: Prompts) -> None:
+    """In flight, asked or submitted later: EngineDied, and no message is to blame."""
+    engine = choosing.engine
+    core = max(engine_processes(os.getpid(), named="EngineCore"))  # the latest one
+    futures = [engine.submit(one) for one in prompts * 20]
+    os.kill(core, signal.SIGKILL)
+    begin = time.monotonic()
+    failures = [future.exception(TIMEOUT_S) for future in futures]
+    assert time.monotonic() - begin < 10
+    assert {type(one) for one in failures} <= {EngineDied, type(None)}
+    assert isinstance(failures[-1], EngineDied)
+    with pytest.raises(EngineDied):
+        engine.check_health()
+    with pytest.raises(EngineDied):
+        engine.submit(prompts[0])
+    engine.close()
+    engine.close()
+
+
+def test_an_adapter_applied_while_serving_gives_the_same_labels(
+    real: OpenedEngine,
+    base_model_dir: Path,
+    demo_adapter_dir: Path,
+    prompts: Prompts,
+    tmp_path: Path,
+) -> None:
+    """And kill -9 of the process that started the engine takes the engine with it."""
+    begin = time.monotonic()
+    arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path), json.dumps(prompts)]
+    with subprocess.Popen(
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None
+        answers = [
+            {int(token): score for token, score in json.loads(child.stdout.readline()).items()}
+            for _ in prompts
+        ]
+        processes = engine_processes(child.pid)
+        child.kill()
+    assert processes
+    eventually(lambda: not any(map(alive, processes)), 10)
+    for one, other in zip(answers, ask(real.engine, prompts), strict=True):
+        if (winner := clear_winner(other)) is not None:
+            assert max(one, key=one.__getitem__) == winner
+    assert time.monotonic() - begin < 600
+
+
+def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None:
+    """What is in flight fails with EngineDied, and a second close is nothing."""
+    processes = engine_processes(os.getpid())
+    futures = [real.engine.submit(one) for one in prompts * 20]
+    real.engine.close()
+    real.engine.close()
+    assert processes
+    assert not any(map(alive, processes))
+    assert {type(one.exception(0)) for one in futures} <= {EngineDied, type(None)}
+    with pytest.raises(EngineDied):
+        real.engine.submit(prompts[0])
+
+
+# Helpers
+
+
+def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
+    """vLLM's processes below ``parent``. (multiprocessing's own helper stays until the end.)"""
+    import psutil  # type: ignore[import-untyped]
+
+    children = psutil.Process(parent).children(recursive=True)
+    return [one.pid for one in children if named in " ".join(one.cmdline())]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(claim: Callable[[], bool], within_s: float) -> None:
+    end = time.monotonic() + within_s
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def serve_until_killed(base: str, adapter: str, cache: str, prompts: str) -> None:
+    """The other process of a test: answer, print, wait to be killed."""
+    opened = open_engine(
+        base=Path(base), adapter=Path(adapter), cache_dir=Path(cache), serving="runtime"
+    )
+    for scores in ask(opened.engine, [tuple(one) for one in json.loads(prompts)]):
+        print(json.dumps(scores.logprobs), flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    serve_until_killed(*sys.argv[1:])

@@ -1,0 +1,456 @@
+"""One suite for every stream: what the loop relies on holds for the fake and for real Kafka."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.stream.fake import FakeStream
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_config import KafkaConfig, Topics, build_config
+from worker.stream.kafka_topics import prepare_topics
+from worker.stream.port import Stream
+
+PARTITIONS = 2
+
+
+@dataclass
+class Listener:
+    """Notes what it is told."""
+
+    assigned: list[TopicPartition] = field(default_factory=list)
+    events: list[tuple[str, tuple[TopicPartition, ...]]] = field(default_factory=list)
+
+    def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self.assigned.extend(partitions)
+        self.events.append(("assigned", tuple(partitions)))
+
+    def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._gone("revoked", partitions)
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self._gone("lost", partitions)
+
+    def _gone(self, kind: str, partitions: Sequence[TopicPartition]) -> None:
+        self.events.append((kind, tuple(partitions)))
+        self.assigned = [one for one in self.assigned if one not in partitions]
+
+
+class Bench(Protocol):
+    """A stream with a way to feed it and to see what others see."""
+
+    topics: Topics
+
+    def open(self) -> Stream: ...
+
+    def subscribe(self, stream: Stream, listener: Listener) -> None: ...
+
+    def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None: ...
+
+    def visible(self, topic: str) -> list[bytes | None]: ...
+
+    def committed(self, partition: int) -> int | None: ...
+
+
+class FakeBench:
+    """The stream in memory."""
+
+    def __init__(self, names: Topics) -> None:
+        self.topics = names
+        self.stream = FakeStream(names.input, PARTITIONS)
+
+    def open(self) -> FakeStream:
+        return self.stream
+
+    def subscribe(self, stream: Stream, listener: Listener) -> None:
+        stream.subscribe(listener)
+        self.stream.assign(*range(PARTITIONS))
+
+    def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
+        self.stream.add(value, partition, key)
+
+    def visible(self, topic: str) -> list[bytes | None]:
+        return [one.value for one in self.stream.outputs if one.topic == topic]
+
+    def committed(self, partition: int) -> int | None:
+        return self.stream.committed.get(self.stream.sources[partition])
+
+
+class KafkaBench:
+    """A real cluster."""
+
+    def __init__(self, servers: str, names: Topics, **settings: object) -> None:
+        self.servers = servers
+        self.topics = names
+        self.config = kafka_config(servers, names, **settings)
+        self._opened: list[KafkaStream] = []
+        self._producer = Producer({"bootstrap.servers": servers})
+
+    def open(self) -> KafkaStream:
+        self.config = prepare_topics(self.config)
+        stream = KafkaStream(self.config)
+        self._opened.append(stream)
+        return stream
+
+    def subscribe(self, stream: Stream, listener: Listener) -> None:
+        stream.subscribe(listener)
+        until = time.monotonic() + 30
+        while len(listener.assigned) < PARTITIONS and time.monotonic() < until:
+            assert not stream.poll(0, 0.1)
+        assert len(listener.assigned) == PARTITIONS
+
+    def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
+        self._producer.produce(self.topics.input, value=value, partition=partition, key=key)
+        assert self._producer.flush(20) == 0
+
+    def visible(self, topic: str) -> list[bytes | None]:
+        return read_all(self.servers, topic)
+
+    def committed(self, partition: int) -> int | None:
+        consumer = Consumer(
+            {"bootstrap.servers": self.servers, "group.id": str(self.config.consumer["group.id"])}
+        )
+        [found] = consumer.committed([KafkaPartition(self.topics.input, partition)], timeout=20)
+        consumer.close()
+        return found.offset if found.offset >= 0 else None
+
+    def close(self) -> None:
+        for stream in self._opened:
+            stream.close()
+
+
+def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig:
+    defaults: dict[str, object] = {
+        "group_id": names.input,
+        "transactional_id": names.input,
+        "delivery": "exactly_once",
+        "create_topics": True,
+        "topic_partitions": PARTITIONS,
+        "consumer": {"session.timeout.ms": 6000},
+        "producer": {},
+        "client": {},
+        "security": {},
+    }
+    return build_config(bootstrap_servers=servers, topics=names, **{**defaults, **settings})
+
+
+def read_all(servers: str, topic: str) -> list[bytes | None]:
+    """Every committed record of a topic now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([KafkaPartition(topic, number, 0) for number in partitions])
+    values: list[bytes | None] = []
+    ended = 0
+    while ended < len(partitions):
+        message = consumer.poll(20)
+        assert message is not None
+        if message.error():
+            ended += 1
+        else:
+            values.append(message.value())
+    consumer.close()
+    return values
+
+
+def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
+    """Poll until so many records have come."""
+    records: list[Record] = []
+    until = time.monotonic() + timeout_s
+    while len(records) < count and time.monotonic() < until:
+        records.extend(stream.poll(count - len(records), 0.2))
+    return records
+
+
+def batch(records: Sequence[Record], topic: str, value: bytes = b"label") -> Batch:
+    """One output a record, and the offsets that account for them."""
+    last = {record.source: record.offset + 1 for record in records}
+    return Batch(
+        [Outgoing(topic, one.key, value, one.headers) for one in records],
+        [NextOffset(source, offset) for source, offset in last.items()],
+    )
+
+
+@pytest.fixture
+def names(topic: Callable[[str], str]) -> Topics:
+    return Topics(topic("in"), topic("out"), topic("review"), topic("dead"))
+
+
+@pytest.fixture(params=["fake", "kafka", "kafka-consumer-protocol", "kafka-at-least-once"])
+def bench(request: pytest.FixtureRequest, names: Topics) -> Iterator[Bench]:
+    if request.param == "fake":
+        yield FakeBench(names)
+        return
+    settings: dict[str, dict[str, object]] = {
+        "kafka": {},
+        "kafka-consumer-protocol": {"consumer": {"group.protocol": "consumer"}},
+        "kafka-at-least-once": {"delivery": "at_least_once"},
+    }
+    servers = request.getfixturevalue("bootstrap_servers")
+    made = KafkaBench(servers, names, **settings[request.param])
+    yield made
+    made.close()
+
+
+def test_records_come_in_order_with_their_bytes(bench: Bench) -> None:
+    """Each partition's records arrive in order, whole: key, value, tombstones too."""
+    values = [b"one", None, b"", b"\xff\x00raw", "zwölf".encode()]
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for value in values:
+        bench.send(value, partition=1, key=b"\x00key")
+    records = fetch(stream, len(values))
+    assert [one.value for one in records] == values
+    assert [one.offset for one in records] == list(range(len(values)))
+    assert {one.source for one in records} == {TopicPartition(bench.topics.input, 1)}
+    assert {one.key for one in records} == {b"\x00key"}
+
+
+def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
+    """After publish, others see the outputs, and the group goes on behind them."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for number in range(6):
+        bench.send(b"%d" % number, partition=number % 2)
+    records = fetch(stream, 6)
+    stream.publish(batch(records, bench.topics.output))
+    assert bench.visible(bench.topics.output) == [b"label"] * 6
+    assert [bench.committed(0), bench.committed(1)] == [3, 3]
+    settled = stream.settle(listener.assigned)
+    assert {(one.source.partition, one.offset) for one in settled} == {(0, 3), (1, 3)}
+
+
+def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> None:
+    """Pause stops delivery, resume goes on at the very next record."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    bench.send(b"before")
+    assert [one.value for one in fetch(stream, 1)] == [b"before"]
+    stream.pause(listener.assigned)
+    bench.send(b"during")
+    assert fetch(stream, 1, timeout_s=1) == []
+    stream.resume(listener.assigned)
+    bench.send(b"after")
+    assert [one.value for one in fetch(stream, 2)] == [b"during", b"after"]
+
+
+def test_no_more_records_than_asked_for(bench: Bench) -> None:
+    """A poll returns at most what there is room for."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for _ in range(5):
+        bench.send(b"x")
+    assert len(fetch(stream, 2)) == 2
+    assert len(fetch(stream, 3)) == 3
+
+
+def test_many_publishes_follow_each_other(bench: Bench) -> None:
+    """Batch after batch is published, each exactly once."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for number in range(20):
+        bench.send(b"%d" % number)
+    for record in fetch(stream, 20):
+        stream.publish(batch([record], bench.topics.output, record.value or b""))
+    found = sorted(int(value or b"-1") for value in bench.visible(bench.topics.output))
+    assert found == list(range(20))
+    assert bench.committed(0) == 20
+
+
+# What only a real cluster can do wrong.
+
+
+@pytest.fixture
+def make_kafka(bootstrap_servers: str, names: Topics) -> Iterator[Callable[..., KafkaBench]]:
+    """Benches that are closed whatever happens: a client left open would hang the run."""
+    made: list[KafkaBench] = []
+
+    def make(**settings: object) -> KafkaBench:
+        made.append(KafkaBench(bootstrap_servers, names, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def kafka(make_kafka: Callable[..., KafkaBench]) -> KafkaBench:
+    return make_kafka()
+
+
+def test_a_record_too_large_is_named_and_nothing_is_published(kafka: KafkaBench) -> None:
+    """The broker's own limit and the client's both say which record, and the rest can go again."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(3):
+        kafka.send(b"x")
+    records = fetch(stream, 3)
+    good = batch(records, kafka.topics.output)
+    outputs = [
+        good.outputs[0],
+        Outgoing(kafka.topics.output, None, bytes(2_000_000)),
+        good.outputs[2],
+    ]
+    with pytest.raises(RecordTooLarge) as caught:
+        stream.publish(Batch(outputs, good.next_offsets))
+    assert caught.value.indexes == (1,)
+    assert kafka.visible(kafka.topics.output) == []
+    stream.publish(good)
+    assert kafka.visible(kafka.topics.output) == [b"label"] * 3
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_record_that_only_the_broker_finds_too_large(
+    make_kafka: Callable[..., KafkaBench], names: Topics, delivery: str
+) -> None:
+    """Also when the client would have let it pass."""
+    kafka = make_kafka(producer={"message.max.bytes": 10_000_000}, delivery=delivery)
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(3):
+        kafka.send(b"x")
+    good = batch(fetch(stream, 3), names.output)
+    large = Outgoing(names.output, None, os.urandom(2_000_000))
+    with pytest.raises(RecordTooLarge) as caught:
+        stream.publish(Batch([good.outputs[0], large, good.outputs[2]], good.next_offsets))
+    assert caught.value.indexes == (1,)
+    stream.publish(good)
+    if delivery == "exactly_once":
+        assert kafka.visible(names.output) == [b"label"] * 3
+
+
+def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench) -> None:
+    """The older of two producers with one transactional.id must end, and publishes nothing."""
+    first, listener = kafka.open(), Listener()
+    kafka.subscribe(first, listener)
+    kafka.send(b"x")
+    records = fetch(first, 1)
+    second = kafka.open()
+    second.subscribe(Listener())
+    with pytest.raises(StreamFailed, match="another worker has taken"):
+        first.publish(batch(records, kafka.topics.output))
+    assert kafka.visible(kafka.topics.output) == []
+
+
+def test_partitions_move_and_the_old_owner_publishes_first(
+    make_kafka: Callable[..., KafkaBench], names: Topics
+) -> None:
+    """A worker that joins gets its share from the committed offset on, once the other lets go."""
+    one = make_kafka(transactional_id=f"{names.input}-1")
+    two = make_kafka(transactional_id=f"{names.input}-2")
+    stream, listener = one.open(), Listener()
+    one.subscribe(stream, listener)
+    for partition in (0, 1):
+        for number in range(3):
+            one.send(b"%d" % number, partition)
+    records = fetch(stream, 6)
+    stream.publish(batch(records, names.output))
+    joining, other = two.open(), Listener()
+    joining.subscribe(other)
+    until = time.monotonic() + 30
+    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
+        assert time.monotonic() < until
+        stream.poll(0, 0.1)
+        assert not joining.poll(10, 0.1), "the new owner read what was committed already"
+    kinds = [kind for kind, partitions in listener.events if partitions]
+    assert kinds == ["assigned", "revoked"]
+
+
+def test_a_zombies_offsets_are_refused(
+    make_kafka: Callable[..., KafkaBench], names: Topics
+) -> None:
+    """A worker that was away too long cannot publish over the head of its successor."""
+    slow = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000}
+    one = make_kafka(transactional_id="z1", consumer=slow)
+    stream, listener = one.open(), Listener()
+    one.subscribe(stream, listener)
+    one.send(b"x")
+    records = fetch(stream, 1)
+    two = make_kafka(transactional_id="z2")
+    heir, other = two.open(), Listener()
+    heir.subscribe(other)
+    until = time.monotonic() + 40
+    while len(other.assigned) < PARTITIONS:  # the first worker hangs: it does not poll
+        assert time.monotonic() < until
+        got = heir.poll(1, 0.2)
+    again = list(got) or fetch(heir, 1)
+    assert [one.value for one in again] == [b"x"]
+    heir.publish(batch(again, names.output, b"heir"))
+    with pytest.raises(PublishAborted):
+        stream.publish(batch(records, names.output, b"zombie"))
+    assert two.visible(names.output) == [b"heir"]
+    until = time.monotonic() + 20
+    while listener.assigned and time.monotonic() < until:
+        stream.poll(0, 0.1)
+    assert listener.events[-1][0] == "lost"
+
+
+def test_missing_topics_are_named(bootstrap_servers: str, names: Topics) -> None:
+    """A topic that is not there is told before anything heavy starts."""
+    config = kafka_config(bootstrap_servers, names, create_topics=False)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for future in admin.create_topics([NewTopic(names.input, 1, 1)]).values():
+        future.result(timeout=20)
+    with pytest.raises(StreamFailed) as caught:
+        prepare_topics(config)
+    assert names.output in str(caught.value)
+    assert names.input not in str(caught.value)
+    assert "create_topics" in str(caught.value)
+
+
+def test_topics_are_created_when_the_settings_say_so(bootstrap_servers: str, names: Topics) -> None:
+    """With create_topics every topic is there afterwards, with the partitions asked for."""
+    config = prepare_topics(kafka_config(bootstrap_servers, names))
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    found = admin.list_topics(timeout=20).topics
+    for name in (names.input, *names.sinks):
+        assert len(found[name].partitions) == PARTITIONS
+    assert int(config.producer["message.max.bytes"]) > 1_000_000
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_line() -> None:
+    """Nobody listens: the address, the wait and what to check are in the error."""
+    nowhere = Topics("in", "out", None, "dead")
+    config = kafka_config("127.0.0.1:1", nowhere, start_timeout_s=1.0)
+    with pytest.raises(StreamFailed, match=r"127\.0\.0\.1:1.*check kafka\.bootstrap_servers"):
+        prepare_topics(config)
+
+
+def test_a_deleted_input_topic_ends_the_worker(kafka: KafkaBench) -> None:
+    """A topic that vanishes is not waited for in silence."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    admin = AdminClient({"bootstrap.servers": kafka.servers})
+    for future in admin.delete_topics([kafka.topics.input]).values():
+        future.result(timeout=20)
+
+    def until_it_fails() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            stream.poll(1, 0.2)
+
+    with pytest.raises(StreamFailed, match="topic is gone"):
+        until_it_fails()
+
+
+def test_outcome_unknown_is_part_of_publish_aborted() -> None:
+    """Whoever handles an aborted publish cannot forget the unanswered one."""
+    assert issubclass(OutcomeUnknown, PublishAborted)

@@ -1,0 +1,64 @@
+"""Digests that every machine agrees on, and writes that leave no half a file."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.contract.digest import canonical_json, sha256_file, sha256_json, write_atomically
+
+
+def test_equal_values_have_one_canonical_form() -> None:
+    """Key order and blanks do not change an identity; text stays as it is."""
+    assert canonical_json({"b": [1, 2.5], "a": "ü"}) == '{"a":"ü","b":[1,2.5]}'.encode()
+    assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
+    assert sha256_json({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+def test_what_json_cannot_say_has_no_digest() -> None:
+    """NaN is not a value that two readers agree on."""
+    with pytest.raises(ValueError, match="Out of range"):
+        sha256_json({"a": float("nan")})
+
+
+def test_a_write_replaces_the_file_whole(tmp_path: Path) -> None:
+    """A reader sees the old content or the new, and everybody may read it."""
+    path = tmp_path / "manifest.json"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+    assert sha256_file(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A full disk or a crash half-way costs neither the old file nor leaves a stray one."""
+    path = tmp_path / "manifest.json"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os if call == "fsync" else Path, call, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_data_reaches_the_disk_before_the_name_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that exists is complete, also after a power cut."""
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (order.append("replace"), replace(self, to))[1]
+    )
+    write_atomically(tmp_path / "manifest.json", b"x")
+    assert order == ["fsync", "replace", "fsync"]

@@ -1,0 +1,165 @@
+"""From a message to token ids: the same for training and serving, never over the budget."""
+
+import unicodedata
+
+import pytest
+from helpers import any_text, decode, encode_control, encode_plain, toy_spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract import PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract.prompt import Prompt
+from worker.contract.text import normalize
+from worker.contract.tokens import added_token_ids
+
+
+def message_of(spec: PromptSpec, prompt: Prompt) -> str:
+    assert prompt.ids[: len(spec.prefix_ids)] == spec.prefix_ids
+    assert prompt.ids[len(prompt.ids) - len(spec.suffix_ids) :] == spec.suffix_ids
+    return decode(prompt.ids[len(spec.prefix_ids) : len(prompt.ids) - len(spec.suffix_ids)])
+
+
+def read(message: str, budget: int = 32) -> str:
+    spec = toy_spec(budget)
+    prompt = build_prompt(spec, message, encode_plain)
+    assert prompt is not None
+    assert prompt.truncated == ("~" in message_of(spec, prompt))
+    return message_of(spec, prompt)
+
+
+def test_the_fixed_part_comes_first_and_the_message_last() -> None:
+    """An engine's prefix cache holds all that messages share."""
+    spec = toy_spec()
+    prompt = build_prompt(spec, "hi", encode_plain)
+    assert prompt == Prompt((*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids), False)
+
+
+def test_a_control_token_in_a_message_is_plain_text() -> None:
+    """A customer who types one does not speak with the system's voice."""
+    spec = toy_spec()
+    prompt = build_prompt(spec, "a</s>b", encode_plain)
+    assert prompt is not None
+    control = {1, 2}
+    inner = prompt.ids[len(spec.prefix_ids) : -len(spec.suffix_ids)]
+    assert not control.intersection(inner)
+    assert message_of(spec, prompt) == "a</s>b"
+    assert encode_control("a</s>b")[1] == 2
+
+
+def test_a_message_that_just_fits_is_whole() -> None:
+    """The budget is used to the last token before anything is cut."""
+    assert read("x" * 32) == "x" * 32
+
+
+def test_a_long_message_is_shortened_in_the_middle() -> None:
+    """What a customer wants is said first or last: both ends stay."""
+    assert read("abcdefghij" + "-" * 100 + "klmnopqrst", 11) == "abcde~pqrst"
+    assert read("abcdefghij" + "-" * 100 + "klmnopqrst", 12) == "abcdef~pqrst"
+
+
+def test_a_very_long_message_is_cut_before_it_is_tokenized() -> None:
+    """A message of megabytes costs no more than one of kilobytes."""
+    seen: list[int] = []
+
+    def encode(text: str) -> list[int]:
+        seen.append(len(text))
+        return encode_plain(text)
+
+    spec = toy_spec(11)
+    prompt = build_prompt(spec, "first" + "-" * 3_000_000 + "last!", encode)
+    assert prompt is not None
+    assert message_of(spec, prompt) == "first~last!"
+    assert sum(seen) <= 2 * 11 * 16
+
+
+@pytest.mark.parametrize("chars_per_token", [17, 24, 40, 100])
+def test_tokens_of_many_characters_lose_nothing_that_was_kept(chars_per_token: int) -> None:
+    """Where one token spells a whole line of dashes, the pre-cut text is shorter than its room:
+    then all of it is used."""
+    budget = 101
+
+    def encode(text: str) -> list[int]:
+        return [10 + ord(text[i]) for i in range(0, len(text), chars_per_token)]
+
+    spec = toy_spec(budget)
+    prompt = build_prompt(spec, "h" * 5000 + "t" * 5000, encode)
+    assert prompt is not None
+    kept = -(-budget * 16 // chars_per_token)
+    assert message_of(spec, prompt) == "h" * min(kept, 50) + "~" + "t" * min(kept, 50)
+
+
+@given(any_text, st.integers(3, 40), st.integers(1, 50))
+def test_any_text_gives_ids_within_the_budget_or_nothing(
+    text: str, budget: int, repeat: int
+) -> None:
+    """No message whatever makes a prompt the engine would refuse."""
+    spec = toy_spec(budget)
+    prompt = build_prompt(spec, text * repeat, encode_plain)
+    if prompt is None:
+        assert normalize(text * repeat) == ""
+        return
+    assert len(prompt.ids) <= spec.max_prompt_tokens
+    message = message_of(spec, prompt)
+    message.encode("utf-8")
+    assert prompt.truncated == (len(normalize(text * repeat)) > budget)
+
+
+@given(any_text)
+def test_normalization_is_settled_and_clean(text: str) -> None:
+    """Normal text is normal: training rows and serving requests cannot differ by a second pass."""
+    once = normalize(text)
+    assert normalize(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    assert once == once.strip()
+    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
+    assert "  " not in once
+    assert "\n\n\n" not in once
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("cafe\u0301", "café"),
+        ("a\x00b\x1bc\x7f", "abc"),
+        ("a\ud800b\udfff", "ab"),
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("a\n\n\n\n\nb", "a\n\nb"),
+        ("  a \t\u00a0 b  ", "a b"),
+        ("\ufeffa\u200bb\u2060", "ab"),
+        ("😀 日本語 العربية", "😀 日本語 العربية"),
+        ("\x00\u200b\n ", ""),
+    ],
+)
+def test_normalization_by_example(raw: str, clean: str) -> None:
+    """What stays and what goes."""
+    assert normalize(raw) == clean
+
+
+def test_nothing_printable_makes_no_prompt() -> None:
+    """Blank messages are told apart before they reach the engine."""
+    assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2])
+def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
+    """The mark of shortening must leave something at either side."""
+    with pytest.raises(ValueError, match=f"max_message_tokens={budget} leaves no message"):
+        toy_spec(budget)
+
+
+def test_rules_this_version_does_not_know_are_refused() -> None:
+    """An adapter trained under other rules would be served other prompts."""
+    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-1' is"):
+        PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
+
+
+def test_every_added_token_is_made_special_and_told() -> None:
+    """Marks that a base forgot to call special are control vocabulary all the same."""
+    text = (
+        '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
+    )
+    assert added_token_ids(text) == {7, 8}
+    changed = all_added_tokens_special(text)
+    assert changed.count('"special": true') == 2
+    assert "ü" in changed
+    assert added_token_ids("{}") == frozenset()

@@ -1,0 +1,76 @@
+"""The label set: read strictly, and identified by a digest."""
+
+from pathlib import Path
+
+import pytest
+from helpers import toy_taxonomy
+
+from worker.contract import Label, Taxonomy, TaxonomyError
+
+GOOD = {"name": "t", "version": "1", "labels": [{"name": "a"}, {"name": "b"}]}
+
+
+def test_labels_keep_their_order() -> None:
+    """The order in the file is the order everywhere."""
+    assert Taxonomy.from_dict(GOOD).names == ("a", "b")
+    assert Taxonomy.from_dict(toy_taxonomy().to_dict()) == toy_taxonomy()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": [{"name": "a"}]}, "has 1 labels; two or more"),
+        ({"labels": []}, "has 0 labels"),
+        ({"labels": [{"name": "a"}, {"name": "a"}]}, "names the label 'a' twice"),
+        ({"labels": [{"name": "a"}, {"name": " b"}]}, "no blanks at either end"),
+        ({"labels": [{"name": "a"}, {"name": ""}]}, "1 to 100 printable"),
+        ({"labels": [{"name": "a"}, {"name": "b\n"}]}, "1 to 100 printable"),
+        ({"labels": [{"name": "a"}, {"name": "b" * 101}]}, "1 to 100 printable"),
+        ({"labels": [{"name": "a"}, {"name": "b", "nmae": "x"}]}, r"label number 2 .*\['nmae'\]"),
+        ({"labels": [{"name": "a"}, {"name": 7}]}, "label number 2 needs 'name' as text"),
+        ({"labels": [{"name": "a"}, "b"]}, "label number 2 must be a table, not str"),
+        ({"labels": {"a": 1}}, "'labels' must be a list"),
+        ({"version": ""}, "needs a 'name' and a 'version'"),
+        ({"version": 1}, "the taxonomy needs 'version' as text"),
+        ({"lables": []}, r"unknown keys \['lables'\]"),
+    ],
+)
+def test_a_malformed_taxonomy_is_told_with_the_entry_at_fault(
+    change: dict[str, object], message: str
+) -> None:
+    """Whoever edits the file reads which entry to mend."""
+    with pytest.raises(TaxonomyError, match=message):
+        Taxonomy.from_dict({**GOOD, **change})
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    """Missing, not TOML, not a taxonomy: each says which file it is about."""
+    path = tmp_path / "taxonomy.toml"
+    with pytest.raises(TaxonomyError, match=r"taxonomy\.toml: cannot read"):
+        Taxonomy.from_toml(path)
+    for content in (b"name = ", b"\xff", b'name = "x"'):
+        path.write_bytes(content)
+        with pytest.raises(TaxonomyError, match=r"taxonomy\.toml"):
+            Taxonomy.from_toml(path)
+
+
+def test_the_shipped_taxonomy_is_one() -> None:
+    """The file in the repository can be trained on as it is."""
+    path = Path(__file__).parents[3] / "config" / "taxonomy.toml"
+    assert len(Taxonomy.from_toml(path).names) == 11
+
+
+def test_the_digest_is_stable_and_moves_with_every_part() -> None:
+    """Two workers agree on a taxonomy's identity, and no change goes unnoticed."""
+    one = toy_taxonomy()
+    assert one.digest == "c744e49882add9b1ef64372591c9cb81ea4c52ae274dc6afc6b5f0c83e2fa625"
+    assert one.digest == toy_taxonomy().digest
+    labels = one.labels
+    others = [
+        Taxonomy("other", one.version, one.description, labels),
+        Taxonomy(one.name, "2", one.description, labels),
+        Taxonomy(one.name, one.version, "words", labels),
+        Taxonomy(one.name, one.version, one.description, labels[::-1]),
+        Taxonomy(one.name, one.version, one.description, (*labels[:-1], Label("other", "x"))),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 6

@@ -1,0 +1,88 @@
+"""A record to a prompt, an answer to an outcome."""
+
+import math
+
+import pytest
+from helpers import encode_plain, scores, small_manifest, toy_record
+
+from worker.contract import Thresholds
+from worker.core.labeller import Labeller
+from worker.engine.port import ChoiceAnswer, CodeScores
+from worker.errors import MessageRejected
+from worker.records.decode import InputFormat
+
+
+def labeller(thresholds: Thresholds | None = None) -> Labeller:
+    manifest = small_manifest()
+    return Labeller(manifest, encode_plain, thresholds or manifest.thresholds, InputFormat())
+
+
+def test_a_record_becomes_the_prompt_of_its_message() -> None:
+    """Prefix, message, suffix; and the sender's id travels along."""
+    prepared = labeller().prepare(toy_record(b'{"message": "hi", "id": 7}'))
+    spec = small_manifest().prompt
+    assert prepared.prompt_ids == (*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids)
+    assert (prepared.message_id, prepared.truncated) == ("7", False)
+
+
+def test_a_long_message_is_marked_as_shortened() -> None:
+    """Whoever reads the label can tell that the model did not read everything."""
+    prepared = labeller().prepare(toy_record(b'{"message": "%s"}' % (b"x" * 100)))
+    assert prepared.truncated
+    assert len(prepared.prompt_ids) == small_manifest().prompt.max_prompt_tokens
+
+
+@pytest.mark.parametrize("text", ["\\u200b", "\\u0000\\u0001", "\\ud800"])
+def test_a_message_of_nothing_printable_is_rejected(text: str) -> None:
+    """The model is not asked to label nothing."""
+    with pytest.raises(MessageRejected) as caught:
+        labeller().prepare(toy_record(f'{{"message": "{text}"}}'.encode()))
+    assert caught.value.reason == "empty_message"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CodeScores({}),
+        CodeScores({code.token_id: math.nan for code in small_manifest().codes.values()}),
+        ChoiceAnswer("twelfth category", -0.1),
+        ChoiceAnswer("billing", math.nan),
+        ChoiceAnswer("billing", math.inf),
+        ChoiceAnswer("billing", 5000.0),
+    ],
+)
+def test_an_answer_that_is_no_label_is_rejected(answer: CodeScores | ChoiceAnswer) -> None:
+    """A result outside the set never becomes an output, whatever form it has."""
+    with pytest.raises(MessageRejected) as caught:
+        labeller().decide(answer)
+    assert caught.value.reason == "invalid_answer"
+
+
+def test_both_forms_of_answer_are_read() -> None:
+    """Codes and words lead to the same kind of decision."""
+    assert labeller().decide(scores("delivery")).label == "delivery"
+    assert labeller().decide(ChoiceAnswer(" delivery\n", -0.5)).label == "delivery"
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "reasons"),
+    [
+        (Thresholds(None, None), ()),
+        (Thresholds(0.1, 0.9), ()),
+        (Thresholds(0.99, None), ("low_confidence",)),
+        (Thresholds(None, 0.01), ("off_label_mass",)),
+        (Thresholds(0.99, 0.01), ("low_confidence", "off_label_mass")),
+    ],
+)
+def test_review_reasons_follow_the_thresholds(
+    thresholds: Thresholds, reasons: tuple[str, ...]
+) -> None:
+    """Each threshold gives its own reason, and one that is off gives none."""
+    one = labeller(thresholds)
+    assert one.review_reasons(one.decide(scores("billing", p=0.9))) == reasons
+
+
+def test_choice_answers_have_no_off_label_mass_to_review() -> None:
+    """What decoding cannot see is no reason for review."""
+    one = labeller(Thresholds(None, 0.0))
+    assert one.review_reasons(one.decide(ChoiceAnswer("billing", -0.5))) == ()

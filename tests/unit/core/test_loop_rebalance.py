@@ -1,0 +1,267 @@
+"""Partitions that come and go, and the end of a worker: nothing is lost, nothing is done twice."""
+
+import pytest
+from helpers import Published, Rig, started
+
+from worker.core.loop import LoopPolicy
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
+
+AT_ONCE = LoopPolicy(revoke_drain_s=0.0, publish_interval_s=600.0)
+
+
+def test_a_revoke_publishes_the_finished_prefix_and_drops_the_rest() -> None:
+    """The next owner starts right behind what is published."""
+    rig = started("m0", "m1", "m2", "m3", policy=AT_ONCE)
+    rig.answer("m0", "m1", "m3")
+    assert rig.ids == []
+    rig.stream.revoke(0)
+    assert (rig.ids, rig.committed()) == (["in-0-0", "in-0-1"], 2)
+    assert rig.events.kinds("revoked") == [("revoked", [0], 2)]
+    assert rig.loop.held_records == 0
+
+
+def test_answers_of_an_ended_assignment_are_ignored() -> None:
+    """Another worker owns those messages now."""
+    rig = started("m0", "m1", policy=AT_ONCE)
+    called_off = rig.engine.future("m1")
+    rig.engine.begin("m0")
+    rig.stream.revoke(0)
+    assert called_off.cancelled()
+    rig.answer("m0")
+    rig.turn(2)
+    assert (rig.ids, rig.committed(), rig.loop.held_records) == ([], 0, 0)
+
+
+def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_back() -> None:
+    """The same offsets are read again, and only the new reading is answered."""
+    rig = started("m0", "m1", policy=AT_ONCE)
+    rig.engine.begin("m0")
+    rig.stream.revoke(0)
+    rig.stream.assign(0)
+    rig.turn()
+    assert rig.engine.pending == ["m0", "m0", "m1"]
+    rig.answer("m0")
+    assert rig.ids == []
+    rig.answer("m1", "m0")
+    assert rig.ids == ["in-0-0", "in-0-1"]
+
+
+def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
+    """What takes a moment is finished here; what takes longer is the next owner's."""
+    rig = started("m0", "m1", "m2", tick=0.01, policy=LoopPolicy(revoke_drain_s=2.0))
+    rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
+    rig.clock.after(1.9, lambda: rig.engine.answer("m1"))
+    began = rig.clock.now
+    rig.stream.revoke(0)
+    assert rig.ids == ["in-0-0", "in-0-1"]
+    assert 2.0 <= rig.clock.now - began < 2.2
+    assert rig.events.kinds("revoked") == [("revoked", [0], 1)]
+
+
+def test_a_revoke_returns_as_soon_as_nothing_is_in_flight() -> None:
+    """A rebalance is not held up for the whole bound."""
+    rig = started("m0", tick=0.01, policy=LoopPolicy(revoke_drain_s=100.0))
+    rig.clock.after(0.5, lambda: rig.engine.answer("m0"))
+    began = rig.clock.now
+    rig.stream.revoke(0)
+    assert rig.committed() == 1
+    assert rig.clock.now - began < 1.0
+
+
+def test_a_revoke_of_one_partition_leaves_the_others_alone() -> None:
+    """Cooperative rebalancing: what stays goes on undisturbed."""
+    rig = Rig(partitions=2, policy=AT_ONCE)
+    rig.add("m0", "m1")
+    rig.add("n0", partition=1)
+    rig.stream.assign(0, 1)
+    rig.turn()
+    rig.answer("m0")
+    rig.stream.revoke(0)
+    rig.answer("n0")
+    assert sorted(rig.ids) == ["in-0-0", "in-1-0"]
+    assert (rig.committed(0), rig.committed(1)) == (1, 1)
+
+
+def test_a_revoke_publishes_everything_finished_however_much_it_is() -> None:
+    """One transaction's size is no limit to what is handed over."""
+    policy = LoopPolicy(revoke_drain_s=0.0, publish_max_records=3, publish_interval_s=600.0)
+    rig = started("slow", *(f"m{n}" for n in range(10)), policy=policy)
+    rig.answer(*(f"m{n}" for n in range(10)))
+    rig.engine.answer("slow")
+    rig.loop._pipeline.collect(0.0)
+    rig.stream.revoke(0)
+    assert rig.committed() == 11
+    assert [len(one.outputs) for one in rig.stream.publishes] == [3, 3, 3, 2]
+
+
+def test_a_lost_partition_publishes_nothing() -> None:
+    """Somebody else may have done it already: a late commit would be a duplicate."""
+    rig = started("m0", "m1", policy=AT_ONCE)
+    rig.answer("m0")
+    rig.stream.lose(0)
+    rig.turn(3)
+    assert (rig.ids, rig.committed()) == ([], 0)
+    assert rig.events.kinds("lost") == [("lost", [0], 2)]
+
+
+def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work() -> None:
+    """What the other worker committed meanwhile is not done again."""
+    rig = started("m0", "m1", "m2", policy=AT_ONCE)
+    rig.answer("m0")
+    rig.stream.lose(0)
+    rig.stream.committed[rig.stream.sources[0]] = 2
+    rig.stream.assign(0)
+    rig.turn()
+    assert rig.engine.pending == ["m2"]
+    rig.answer("m2")
+    assert (rig.ids, rig.committed()) == (["in-0-2"], 3)
+
+
+def test_an_assignment_of_what_is_held_already_starts_it_anew() -> None:
+    """A broker that says it twice does not make results count twice."""
+    rig = started("m0", "m1", policy=AT_ONCE)
+    rig.answer("m0")
+    rig.stream.assign(0)
+    rig.turn()
+    assert rig.loop.held_records == 2
+    rig.answer("m0", "m1")
+    assert rig.ids == ["in-0-0", "in-0-1"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_revoke_whose_publish_is_not_answered_neither_repeats_nor_skips(
+    published: bool,
+) -> None:
+    """The committed offset decides where the next owner starts, whatever happened."""
+    rig = started("m0", "m1", policy=AT_ONCE)
+    rig.answer("m0")
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = published
+    rig.stream.revoke(0)
+    rig.stream.assign(0)
+    rig.turn()
+    rig.answer(*rig.engine.pending)
+    assert rig.ids == ["in-0-0", "in-0-1"]
+
+
+def test_a_revoke_settles_an_unanswered_commit_before_it_publishes() -> None:
+    """Publishing on top of an open question would publish the same records twice."""
+    rig = started("m0", "m1", "m2", tick=0.01)
+    rig.stream.failures.append(OutcomeUnknown("no answer"))
+    rig.stream.commits_before_failure = True
+    rig.answer("m0")
+    rig.engine.answer("m1")
+    rig.loop._pipeline.collect(0.0)
+    rig.stream.revoke(0)
+    assert rig.ids == ["in-0-0", "in-0-1"]
+    assert rig.stream.calls == ["settle"]
+
+
+def test_a_revoke_that_cannot_publish_lets_go_all_the_same() -> None:
+    """The group is not held up by a broker's trouble; the records are done again elsewhere."""
+    rig = started("m0", policy=AT_ONCE)
+    rig.engine.answer("m0")
+    rig.loop._pipeline.collect(0.0)
+    rig.stream.failures.append(PublishAborted("broker away"))
+    rig.stream.revoke(0)
+    assert (rig.ids, rig.loop.partitions) == ([], ())
+    assert rig.events.kinds("publish_failed") == [("publish_failed", 1, 1)]
+
+
+def test_an_engine_that_dies_during_a_revoke_stops_the_worker() -> None:
+    """It is not mistaken for a message that is late."""
+    rig = started("m0", tick=0.01)
+    rig.clock.after(0.5, lambda: rig.engine.fail("m0", EngineDied("gone")))
+    with pytest.raises(EngineDied):
+        rig.stream.revoke(0)
+    assert rig.committed() == 0
+
+
+# The end.
+
+
+def test_stop_drains_publishes_and_returns() -> None:
+    """After SIGTERM what is in flight is finished, and nothing new is begun."""
+    rig = Rig(tick=0.01, policy=LoopPolicy(drain_s=10.0))
+    rig.add("m0", "m1")
+    rig.stream.script.append(lambda: rig.stream.assign(0))
+
+    def stop() -> None:
+        rig.loop.stop()
+        rig.clock.after(0.5, lambda: rig.add("too late"))
+        rig.clock.after(1.0, lambda: rig.engine.answer("m1"))
+        rig.clock.after(2.0, lambda: rig.engine.answer("m0"))
+
+    rig.stream.script.append(stop)
+    rig.loop.run()
+    assert rig.ids == ["in-0-0", "in-0-1"]
+    assert [text for text, _ in rig.engine.submitted] == ["m0", "m1"]
+    assert (rig.committed(), rig.loop.held_records) == (2, 0)
+
+
+def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
+    """A pod has its grace period: what is not done by then is done by another."""
+    rig = started("m0", "m1", "m2", tick=0.01, policy=LoopPolicy(drain_s=5.0))
+    rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
+    rig.clock.after(1.0, lambda: rig.engine.answer("m2"))
+    future = rig.engine.future("m1")
+    began = rig.clock.now
+    rig.loop.drain()
+    assert 5.0 <= rig.clock.now - began < 5.2
+    assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
+    assert future.cancelled()
+    assert rig.loop.held_records == 0
+
+
+def test_drain_keeps_polling() -> None:
+    """A worker that drains is still a member of its group, and can be asked to let go."""
+    rig = started("m0", "m1", tick=0.01, policy=LoopPolicy(drain_s=5.0, revoke_drain_s=0.0))
+    rig.clock.after(3.0, lambda: rig.stream.script.append(lambda: rig.stream.revoke(0)))
+    rig.clock.after(2.0, lambda: rig.engine.answer("m0"))
+    began = rig.clock.now
+    rig.loop.drain()
+    assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
+    assert rig.clock.now - began < 4.0
+    assert rig.events.kinds("revoked") == [("revoked", [0], 1)]
+
+
+def test_drain_takes_no_records_of_a_partition_that_comes_meanwhile() -> None:
+    """They are left to whoever comes after: begun and not finished would help nobody."""
+    rig = Rig(partitions=2, tick=0.01, policy=LoopPolicy(drain_s=2.0))
+    rig.add("m0")
+    rig.add("n0", partition=1)
+    rig.stream.assign(0)
+    rig.turn()
+    rig.stream.script.append(lambda: rig.stream.assign(1))
+    rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
+    rig.loop.drain()
+    assert rig.ids == ["in-0-0"]
+    assert (rig.committed(0), rig.committed(1)) == (1, 0)
+
+
+def test_drain_tries_a_failed_publish_again() -> None:
+    """A passing trouble at the wrong moment costs no finished work."""
+    rig = started("m0", tick=0.01)
+    rig.stream.failures.append(PublishAborted("not now"))
+    rig.engine.answer("m0")
+    rig.loop.drain()
+    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+
+
+def test_drain_ends_when_the_engine_dies() -> None:
+    """A dead engine's work is not waited for."""
+    rig = started("m0", tick=0.01)
+    rig.engine.fake.die()
+    with pytest.raises(EngineDied):
+        rig.loop.drain()
+    assert rig.committed() == 0
+
+
+def test_a_fenced_worker_drains_nothing() -> None:
+    """Once another worker has taken over, this one writes nothing more."""
+    rig = started("m0", tick=0.01)
+    rig.stream.failures.append(StreamFailed("fenced"))
+    rig.engine.answer("m0")
+    with pytest.raises(StreamFailed):
+        rig.loop.drain()
+    assert (rig.ids, rig.committed()) == ([], 0)

@@ -1,0 +1,155 @@
+"""Any interleaving of work, rebalances and failures: each record is published exactly once."""
+
+from typing import Any
+
+from helpers import Published, Rig
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from worker.core.backpressure import Bounds
+from worker.core.loop import LoopPolicy
+from worker.errors import (
+    MessageRejected,
+    OutcomeUnknown,
+    PublishAborted,
+    RecordTooLarge,
+)
+
+PARTITIONS = 3
+partitions = st.integers(0, PARTITIONS - 1)
+POLICY = LoopPolicy(
+    bounds=Bounds(max_records=6, max_bytes=200, low_share=0.5),
+    publish_max_records=4,
+    publish_attempts=10_000,
+    revoke_drain_s=0.5,
+)
+
+
+class ExactlyOnce(RuleBasedStateMachine):
+    """One worker under test, another that takes over what it does not hold."""
+
+    @initialize()
+    def start(self) -> None:
+        self.rig = Rig(partitions=PARTITIONS, policy=POLICY, deadline_s=50.0, tick=0.01)
+        self.added = 0
+        self.by_the_other: list[Published] = []
+
+    def held(self, partition: int) -> bool:
+        return self.rig.stream.sources[partition] in self.rig.stream.assigned
+
+    @property
+    def committed(self) -> int:
+        return sum(self.rig.committed(one) for one in range(PARTITIONS))
+
+    @rule(partition=partitions, count=st.integers(1, 4), empty=st.booleans())
+    def messages_come(self, partition: int, count: int, empty: bool) -> None:
+        for _ in range(count):
+            self.rig.add(" " if empty else f"m{self.added}", partition=partition)
+            self.added += 1
+
+    @rule(times=st.integers(1, 3))
+    def turns_pass(self, times: int) -> None:
+        self.rig.turn(times)
+
+    @precondition(lambda self: self.rig.engine.pending)
+    @rule(data=st.data())
+    def the_engine_answers(self, data: st.DataObject) -> None:
+        for text in data.draw(st.lists(st.sampled_from(self.rig.engine.pending), unique=True)):
+            self.rig.engine.answer(text, p=0.9)
+
+    @precondition(lambda self: self.rig.engine.pending)
+    @rule(data=st.data())
+    def the_engine_begins_one_it_cannot_call_off(self, data: st.DataObject) -> None:
+        self.rig.engine.begin(data.draw(st.sampled_from(self.rig.engine.pending)))
+
+    @precondition(lambda self: self.rig.engine.pending)
+    @rule(data=st.data())
+    def the_engine_refuses(self, data: st.DataObject) -> None:
+        text = data.draw(st.sampled_from(self.rig.engine.pending))
+        self.rig.engine.fail(text, MessageRejected("engine_refused", ""))
+
+    @rule(seconds=st.sampled_from([1.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.rig.clock.advance(seconds)
+
+    @rule(partition=partitions, within_a_poll=st.booleans())
+    def a_partition_is_assigned(self, partition: int, within_a_poll: bool) -> None:
+        if not self.held(partition):
+            self.now_or_at_the_poll(lambda: self.rig.stream.assign(partition), within_a_poll)
+
+    @rule(partition=partitions, within_a_poll=st.booleans())
+    def a_partition_is_revoked(self, partition: int, within_a_poll: bool) -> None:
+        if self.held(partition):
+            self.now_or_at_the_poll(lambda: self.rig.stream.revoke(partition), within_a_poll)
+
+    @rule(partition=partitions, within_a_poll=st.booleans())
+    def a_partition_is_lost(self, partition: int, within_a_poll: bool) -> None:
+        if self.held(partition):
+            self.now_or_at_the_poll(lambda: self.rig.stream.lose(partition), within_a_poll)
+
+    def now_or_at_the_poll(self, action: Any, within_a_poll: bool) -> None:
+        if within_a_poll:
+            self.rig.stream.script.append(action)
+            self.rig.loop.run_once()
+        else:
+            action()
+
+    @rule(partition=partitions, count=st.integers(1, 3))
+    def another_worker_does_some(self, partition: int, count: int) -> None:
+        if self.held(partition):
+            return
+        source = self.rig.stream.sources[partition]
+        start = self.rig.committed(partition)
+        for record in self.rig.stream.log[source][start : start + count]:
+            self.by_the_other.append(Published("out", record.id))
+            self.rig.stream.committed[source] = record.offset + 1
+
+    @precondition(lambda self: not self.rig.stream.failures)
+    @rule(failure=st.sampled_from(["aborted", "unknown", "unknown, published", "too large"]))
+    def the_next_publish_fails(self, failure: str) -> None:
+        self.rig.stream.commits_before_failure = failure == "unknown, published"
+        error: Exception = OutcomeUnknown("no answer")
+        if failure == "aborted":
+            error = PublishAborted("aborted")
+        if failure == "too large":
+            error = RecordTooLarge([0])
+        self.rig.stream.failures.append(error)
+
+    @precondition(lambda self: hasattr(self, "rig"))
+    @invariant()
+    def committed_offsets_account_for_the_outputs(self) -> None:
+        ids = [one.id for one in [*self.rig.outputs, *self.by_the_other]]
+        assert len(ids) == len(set(ids)), "published twice"
+        expected = {
+            f"in-{partition}-{offset}"
+            for partition in range(PARTITIONS)
+            for offset in range(self.rig.committed(partition))
+        }
+        assert set(ids) == expected, "an offset was committed without its output, or the reverse"
+        assert self.rig.loop.held_records <= POLICY.bounds.max_records
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        rig = self.rig
+        for partition in range(PARTITIONS):
+            if not self.held(partition):
+                rig.stream.assign(partition)
+        for _ in range(1000):
+            if not rig.loop.held_records and self.committed == self.added:
+                break
+            for text in rig.engine.pending:
+                rig.engine.answer(text)
+            rig.turn()
+        self.committed_offsets_account_for_the_outputs()
+        assert self.committed == self.added, "a record is stuck"
+        assert (rig.loop.held_records, rig.loop._pressure.bytes) == (0, 0)
+        rig.turn(2)
+        assert rig.loop._pipeline.in_engine == len(rig.engine.pending)
+
+
+class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,name-defined]
+    """Whatever happens in whatever order, no record is lost and none is published twice."""
+
+    settings = settings(max_examples=60, stateful_step_count=30)

@@ -1,0 +1,24 @@
+"""Warm-up covers what will come."""
+
+from helpers import toy_manifest
+
+from worker.engine.warm_up import warm_up_rounds
+
+
+def test_every_prompt_is_one_that_the_engine_may_get() -> None:
+    """Each begins and ends like a real one, and the longest possible is among them, twice."""
+    manifest = toy_manifest()
+    spec = manifest.prompt
+    rounds = list(warm_up_rounds(manifest, [golden.ids for golden in manifest.golden]))
+    prompts = [one for batch in rounds for one in batch]
+    assert all(one[: len(spec.prefix_ids)] == spec.prefix_ids for one in prompts)
+    assert all(one[-len(spec.suffix_ids) :] == spec.suffix_ids for one in prompts)
+    assert max(map(len, prompts)) == spec.max_prompt_tokens
+    assert [manifest.golden[0].ids] in rounds[: len(rounds) // 2]
+    assert [manifest.golden[0].ids] in rounds[len(rounds) // 2 :]
+
+
+def test_batches_have_many_sizes() -> None:
+    sizes = {len(batch) for batch in warm_up_rounds(toy_manifest(), [])}
+    assert min(sizes) == 1
+    assert max(sizes) >= 32

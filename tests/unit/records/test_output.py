@@ -1,0 +1,172 @@
+"""The output record: what routers build on."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import jsonschema
+import pytest
+from helpers import NOW, scores, small_manifest, toy_record
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract.scoring import Decision
+from worker.core.labeller import Labeller
+from worker.records.decode import InputFormat
+from worker.records.output import OutputEncoder, output_schema, output_schema_text, rfc3339
+from worker.records.types import Classified, Outgoing, Timing
+
+ENCODER = OutputEncoder(small_manifest(), "9.9")
+DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
+RESULT = Classified(DECISION, "msg-1", False, (), Timing(0.25, 0.5))
+VALIDATOR = jsonschema.Draft202012Validator(output_schema())
+
+
+def encode(result: Classified = RESULT, **record: Any) -> Outgoing:
+    return ENCODER.encode(toy_record(**record), result, "out", NOW)
+
+
+def value_of(outgoing: Outgoing) -> dict[str, Any]:
+    assert outgoing.value is not None
+    value = json.loads(outgoing.value)
+    VALIDATOR.validate(value)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_the_record_by_example() -> None:
+    """Field by field, as it is documented: a change here is a change for every router."""
+    manifest = small_manifest()
+    assert value_of(encode()) == {
+        "schema_version": 1,
+        "id": "in-3-42",
+        "source": {
+            "topic": "in",
+            "partition": 3,
+            "offset": 42,
+            "timestamp": "2023-11-14T22:13:20.123Z",
+        },
+        "message_id": "msg-1",
+        "label": "billing",
+        "confidence": 0.75,
+        "scores": {"billing": 0.75, "delivery": 0.25, "other": 0.0},
+        "off_label_mass": 0.125,
+        "review": {"needed": False, "reasons": []},
+        "truncated": False,
+        "adapter": {"name": "toy-1", "digest": manifest.digest},
+        "taxonomy": {"name": "toy", "version": "1", "digest": manifest.taxonomy.digest},
+        "base_model": {"name": "toy-base", "revision": "main"},
+        "labelled_at": "2024-05-06T07:08:09.123Z",
+        "latency": {"queue_s": 0.25, "engine_s": 0.5},
+        "worker_version": "9.9",
+    }
+
+
+def test_key_and_headers_of_the_input_are_kept() -> None:
+    """Partitioning and tracing go on through the worker, also where they are odd."""
+    outgoing = encode()
+    assert (outgoing.topic, outgoing.key) == ("out", b"customer-7")
+    assert outgoing.headers == (("trace", b"\xff\x00"), ("none", None))
+    assert encode(key=None, headers=()).key is None
+
+
+def test_the_message_is_not_copied_to_the_output() -> None:
+    """Its text stays in the input topic, with the rights of that topic."""
+    record = toy_record(b'{"message": "my card is 4111", "id": "x"}')
+    labeller = Labeller(
+        small_manifest(),
+        lambda text: [10 + ord(c) for c in text],
+        small_manifest().thresholds,
+        InputFormat(),
+    )
+    prepared = labeller.prepare(record)
+    decision = labeller.decide(scores("billing"))
+    result = Classified(decision, prepared.message_id, False, (), Timing(0, 0))
+    value = ENCODER.encode(record, result, "out", NOW).value
+    assert value is not None
+    assert b"4111" not in value
+    assert b"card" not in value
+
+
+def test_review_reasons_are_told() -> None:
+    """A human reads why the label is doubtful."""
+    result = replace(RESULT, review=("low_confidence", "off_label_mass"), truncated=True)
+    value = value_of(encode(result))
+    assert value["review"] == {"needed": True, "reasons": ["low_confidence", "off_label_mass"]}
+    assert value["truncated"] is True
+
+
+def test_choice_decoding_leaves_off_label_mass_open() -> None:
+    """Null, not zero: it is not known."""
+    decision = Decision("billing", 0.7, {"billing": 0.7}, None)
+    assert value_of(encode(replace(RESULT, decision=decision)))["off_label_mass"] is None
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [
+        (None, None),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (-62135596800000, "0001-01-01T00:00:00.000Z"),
+        (253402300799999, "9999-12-31T23:59:59.999Z"),
+        (253402300800000, None),
+        (2**63 - 1, None),
+        (-(2**63), None),
+    ],
+)
+def test_any_timestamp_that_a_producer_sets_can_be_told(
+    timestamp_ms: int | None, text: str | None
+) -> None:
+    """A producer may set any number; what is no time is left out, and the record goes on."""
+    assert value_of(encode(timestamp_ms=timestamp_ms))["source"]["timestamp"] == text
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_no_timestamp_whatever_costs_a_record_its_label(timestamp_ms: int) -> None:
+    """Whatever it is, the output is valid."""
+    value_of(encode(timestamp_ms=timestamp_ms))
+
+
+def test_times_are_utc() -> None:
+    """Whatever zone the clock is in."""
+    there = timezone(timedelta(hours=2))
+    assert rfc3339(datetime(2024, 1, 1, 1, tzinfo=there)) == "2023-12-31T23:00:00.000Z"
+
+
+@given(
+    st.floats(0, 1),
+    st.none() | st.floats(0, 1),
+    st.none() | st.text(),
+    st.floats(0, 1e9),
+    st.none() | st.binary(),
+)
+def test_every_result_validates_against_the_published_schema(
+    confidence: float, mass: float | None, identity: str | None, seconds: float, key: bytes | None
+) -> None:
+    """Consumers can generate code from the schema and rely on it."""
+    decision = Decision("billing", confidence, {"billing": confidence}, mass)
+    result = Classified(decision, identity, True, (), Timing(seconds, seconds))
+    value = value_of(encode(result, key=key))
+    assert value["message_id"] == identity
+    assert value["confidence"] == pytest.approx(confidence, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 2}, {"confidence": 1.5}, {"label": None}, {"review": {"needed": True}}],
+)
+def test_the_schema_refuses_what_is_none_of_our_records(change: dict[str, Any]) -> None:
+    """It is strict enough to be worth validating with."""
+    value = {**value_of(encode()), **change}
+    assert not VALIDATOR.is_valid(value)
+
+
+def test_the_schema_is_one_and_names_every_field() -> None:
+    """It is itself valid, versioned, and requires what is always there."""
+    schema = output_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == "urn:filing-clerk:output:1"
+    assert set(schema["required"]) == set(value_of(encode()))
+    assert json.loads(output_schema_text()) == schema

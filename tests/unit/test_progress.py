@@ -1,0 +1,109 @@
+"""The loop's events as log lines: enough to run by, and no customer's words."""
+
+from typing import Any
+
+import pytest
+import structlog
+from helpers import Clock, toy_record
+from structlog.testing import capture_logs
+
+from worker import progress
+from worker.contract import Decision
+from worker.core.assignment import Finished
+from worker.errors import PublishAborted
+from worker.progress import LogListener
+from worker.records.types import Classified, Outcome, Rejected, Timing, TopicPartition
+
+SECRET = b"my card is 4111"
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that no earlier test has configured and cached."""
+    monkeypatch.setattr(progress, "_log", structlog.wrap_logger(None, []))
+    monkeypatch.setattr(progress, "_log", structlog.get_logger("worker.loop"))
+
+
+def label(*review: Any) -> Outcome:
+    return Classified(Decision("a", 1.0, {"a": 1.0}, 0.0), None, False, review, Timing(0, 0))
+
+
+def finished(*outcomes: Outcome) -> list[Finished]:
+    return [Finished(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
+
+
+def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:
+    """One line in ten seconds, whatever the load."""
+    clock = Clock()
+    listener = LogListener(10.0, clock)
+    with capture_logs() as logs:
+        for _ in range(20):
+            clock.advance(1.0)
+            listener.published(finished(label(), label("low_confidence")), 0.001)
+    lines = [one for one in logs if one["event"] == "worker.progress"]
+    assert [(one["output"], one["review"], one["records_per_s"]) for one in lines] == [
+        (10, 10, 2.0),
+        (20, 20, 2.0),
+    ]
+
+
+def test_every_record_is_counted_where_it_ended() -> None:
+    """Outputs, reviews and dead letters add up to what was read."""
+    listener = LogListener(10.0, Clock())
+    rejected = Rejected("not_json", "decode", "the value is not JSON")
+    with capture_logs():
+        listener.published(finished(label(), label("off_label_mass"), rejected, label()), 0.1)
+    assert dict(listener.totals) == {"output": 2, "review": 1, "dead_letter": 1}
+
+
+def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
+    """Whoever looks for a message finds it in the source topic."""
+    listener = LogListener(10.0, Clock())
+    with capture_logs() as logs:
+        listener.published(finished(Rejected("not_json", "decode", "at character 0")), 0.1)
+    assert logs[0] == {
+        "event": "record.rejected",
+        "id": "in-3-0",
+        "reason": "not_json",
+        "stage": "decode",
+        "detail": "at character 0",
+        "log_level": "info",
+    }
+
+
+def test_no_line_holds_a_messages_text() -> None:
+    """Neither value nor key nor headers."""
+    listener = LogListener(0.0, Clock(tick=1.0))
+    with capture_logs() as logs:
+        listener.published(finished(label(), Rejected("empty_message", "decode", "")), 0.1)
+        listener.publish_failed(2, 1, PublishAborted("broker away"))
+        listener.rebalanced("assigned", [TopicPartition("in", 0)], 0)
+        listener.backpressure("paused", 256, 1000)
+    assert len(logs) == 6
+    for secret in ("4111", "customer-7", "trace"):
+        assert secret not in repr(logs)
+
+
+def test_rebalances_failures_and_pauses_have_their_own_events() -> None:
+    """Dotted names that can be searched for."""
+    listener = LogListener(10.0, Clock())
+    with capture_logs() as logs:
+        listener.publish_failed(2, 3, PublishAborted("broker away"))
+        listener.rebalanced("revoked", [TopicPartition("in", 0), TopicPartition("in", 1)], 5)
+        listener.backpressure("resumed", 128, 1000)
+    assert logs == [
+        {
+            "event": "batch.not_published",
+            "records": 2,
+            "attempt": 3,
+            "error": "broker away",
+            "log_level": "warning",
+        },
+        {
+            "event": "partitions.revoked",
+            "partitions": ["in-0", "in-1"],
+            "dropped": 5,
+            "log_level": "info",
+        },
+        {"event": "fetching.resumed", "records": 128, "bytes": 1000, "log_level": "debug"},
+    ]

@@ -1,0 +1,65 @@
+"""The engine's processes, seen from outside: they end with the worker, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, by kill -9 too (on Linux).
+
+    Linux watches the parent's thread that started this process, so that thread has to live as
+    long. Called in a child made by multiprocessing.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform != "linux" or parent is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent.pid:  # it died before the signal was armed
+        os._exit(1)
+
+
+class ChildProcesses:
+    """The processes that multiprocessing has started since this object was made, and theirs."""
+
+    def __init__(self) -> None:
+        self._before = {child.pid for child in multiprocessing.active_children()}
+        self._seen: dict[Any, None] = {}
+
+    def look(self) -> None:
+        """Note the processes that are alive, so that later they can be waited for."""
+        import psutil  # type: ignore[import-untyped]
+
+        for child in self._children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(child.pid)
+                self._seen |= dict.fromkeys([process, *process.children(recursive=True)])
+
+    def kill(self) -> None:
+        """Kill the direct children; those below them end by themselves."""
+        self.look()
+        for child in self._children():
+            child.kill()
+
+    def wait_until_gone(self, patience_s: float = 10) -> None:
+        """Wait for every process noted so far, and kill those that outlast the patience."""
+        import psutil
+
+        _, alive = psutil.wait_procs(self._seen, timeout=patience_s)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=patience_s)
+        self._children()  # reaps
+
+    def _children(self) -> Iterable[Any]:
+        return [one for one in multiprocessing.active_children() if one.pid not in self._before]

@@ -1,0 +1,300 @@
+"""vLLM's AsyncLLM behind the engine port. The only file that imports vllm.
+
+AsyncLLM runs on an asyncio loop in a thread of its own and talks to its engine processes. The
+thread that submits never waits for it, and the loop never waits for Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import itertools
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Any
+
+from worker.contract import AdapterRefused
+from worker.engine.arguments import (
+    EngineSettings,
+    answer_tokens,
+    engine_arguments,
+    engine_environment,
+)
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores
+from worker.engine.processes import ChildProcesses, die_with_parent
+from worker.engine.warm_up import warm_up_rounds
+from worker.errors import EngineDied, MessageRejected, SettingsError
+
+_SHUTDOWN_S = 15
+_DIED = "the engine's processes are gone; its own log, on stderr, says why"
+
+# What vLLM says while it is imported, before it has set its logging up, goes nowhere.
+logging.getLogger("vllm").addHandler(logging.NullHandler())
+
+
+def vllm_is_installed() -> bool:
+    """Tell whether vLLM can be imported, without importing it."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def vllm_runs_on_cpu() -> bool:
+    """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
+    _set_environment()
+    with _no_warnings():
+        import vllm.v1.engine.async_llm
+        import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
+        from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+class VllmEngine:
+    """One model with one adapter, answering prompts in the adapter's way of decoding.
+
+    The constructor returns when the engine can answer: after half a minute, or minutes. It
+    raises SettingsError, AdapterRefused when vLLM cannot load the adapter, and EngineDied when
+    the engine does not come up. It sets environment variables of vLLM's (``engine_environment``)
+    and leaves them set.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._manifest = settings.manifest
+        self._numbers = itertools.count()
+        self._answers: set[asyncio.Task[Answer] | None] = set()
+        self._llm: Any = None
+        self._closed = False
+        config = _vllm_config(settings)
+        self._vocabulary: int = config.model_config.get_vocab_size()
+        self._params = _sampling_params(settings)
+        self._lora = _lora_request(settings)
+        self._processes = ChildProcesses()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+        self._start_up = asyncio.run_coroutine_threadsafe(self._start(config), self._loop)
+        try:
+            self._start_up.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt. Cancelling the future aborts it in the engine."""
+        self.check_health()
+        if problem := self._problem(prompt_ids):
+            refused: Future[Answer] = Future()
+            refused.set_exception(MessageRejected("engine_rejected", problem))
+            return refused
+        return asyncio.run_coroutine_threadsafe(self._answer(list(prompt_ids)), self._loop)
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Answer ``prompts``, then made-up ones of many lengths in batches of many sizes, twice.
+
+        Kernels are built when a shape first comes up. Raises EngineDied when an answer fails.
+        """
+        for batch in warm_up_rounds(self._manifest, prompts):
+            for future in [self.submit(one) for one in batch]:
+                try:
+                    future.result()
+                except MessageRejected as error:
+                    raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
+
+    def check_health(self) -> None:
+        """Raise EngineDied when the engine is closed or its processes are gone."""
+        if self._closed:
+            raise EngineDied("the engine is closed")
+        if self._llm is None or self._llm.errored:
+            raise EngineDied(_DIED)
+
+    def close(self) -> None:
+        """Abort what is in flight, stop the processes and wait until they are gone."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        while not self._start_up.done():  # interrupted: starting ends when its processes do
+            self._processes.kill()
+            time.sleep(0.1)
+        self._processes.look()
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._processes.wait_until_gone()
+
+    def _problem(self, prompt_ids: Sequence[int]) -> str | None:
+        # vLLM looks up any number it is given as a token, and a wrong one ends all its processes.
+        longest = self._manifest.prompt.max_prompt_tokens
+        if not 0 < len(prompt_ids) <= longest:
+            return f"a prompt of {len(prompt_ids)} tokens; it takes 1 to {longest}"
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
+            return "a token id that the model does not have"
+        return None
+
+    def _run_loop(self) -> None:
+        # The engine's processes share the terminal with the worker, and would stop at its Ctrl-C
+        # before the worker has finished what is in flight. They set a handler for it, but they
+        # inherit this mask, and a blocked signal is never handled. Python's resource tracker has
+        # to be there first: starting it unblocks the signal in the thread that does.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    async def _start(self, config: Any) -> None:
+        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.engine.core import EngineCoreProc
+
+        # vLLM has no hook that runs in the core's process before anything can go wrong there.
+        original = EngineCoreProc.run_engine_core
+        EngineCoreProc.run_engine_core = run_engine_core
+        try:
+            with _no_warnings():
+                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        except Exception as error:
+            raise EngineDied(f"the engine did not start: {error}") from error
+        finally:
+            EngineCoreProc.run_engine_core = staticmethod(original)
+        self._llm = llm
+        self._processes.look()
+        if self._lora is not None:
+            try:
+                await llm.add_lora(self._lora)
+            except Exception as error:
+                raise AdapterRefused(self._lora.lora_path, f"vLLM refuses it: {error}") from error
+
+    async def _answer(self, prompt_ids: list[int]) -> Answer:
+        from vllm.exceptions import VLLMError
+        from vllm.inputs import tokens_input
+
+        task = asyncio.current_task()
+        self._answers.add(task)
+        last: Any = None
+        try:
+            async for output in self._llm.generate(
+                tokens_input(prompt_ids),
+                self._params,
+                str(next(self._numbers)),
+                lora_request=self._lora,
+            ):
+                last = output
+        except asyncio.CancelledError:
+            if self._closed:
+                raise EngineDied("the engine was closed") from None
+            raise
+        except (VLLMError, ValueError) as error:
+            if self._llm.errored:
+                raise EngineDied(_DIED) from error
+            # vLLM's text may quote the prompt; its kind may not.
+            raise MessageRejected("engine_rejected", type(error).__name__) from None
+        finally:
+            self._answers.discard(task)
+        return self._read(last.outputs[0])
+
+    def _read(self, completion: Any) -> Answer:
+        if completion.finish_reason == "abort":
+            raise EngineDied("the engine is shutting down")
+        if completion.finish_reason == "error":
+            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
+        if self._manifest.decoding == "choice":
+            return ChoiceAnswer(completion.text, float(completion.cumulative_logprob))
+        found = completion.logprobs[0]
+        ids = self._params.logprob_token_ids
+        return CodeScores({one: float(found[one].logprob) for one in ids if one in found})
+
+    async def _stop(self) -> None:
+        answers = [task for task in self._answers if task is not None]
+        for task in answers:
+            task.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+        if self._llm is None:
+            return
+        self._llm.shutdown(timeout=_SHUTDOWN_S)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in rest:
+            one.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        self._llm.engine_core.resources.ctx.destroy(linger=0)  # vLLM leaves it to the collector
+        self._llm = None
+
+
+def run_engine_core(*args: Any, **kwargs: Any) -> None:
+    """Run vLLM's engine core in this process."""
+    die_with_parent()
+    from vllm.v1.engine.core import EngineCoreProc
+
+    EngineCoreProc.run_engine_core(*args, **kwargs)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep to oneself the deprecations of libraries that the user did not choose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _set_environment(*, cpu: bool = False, ranks: int = 1) -> None:
+    os.environ.update(engine_environment(cpu=cpu, ranks=ranks, environment=os.environ))
+
+
+def _vllm_config(settings: EngineSettings) -> Any:
+    cpu = vllm_runs_on_cpu()
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    arguments = engine_arguments(
+        settings,
+        cpu=cpu,
+        known=AsyncEngineArgs.__dataclass_fields__,
+        environment=os.environ,
+    )
+    try:
+        engine_args = AsyncEngineArgs(**arguments)
+        ranks = engine_args.tensor_parallel_size * engine_args.pipeline_parallel_size
+        _set_environment(cpu=cpu, ranks=ranks)
+        with _no_warnings():
+            config = engine_args.create_engine_config()
+    except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        raise SettingsError(f"vLLM refuses its settings: {error}") from error
+    config.load_config.use_tqdm_on_load = False
+    return config
+
+
+def _sampling_params(settings: EngineSettings) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    manifest = settings.manifest
+    common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
+    if manifest.decoding == "choice":
+        return SamplingParams(
+            max_tokens=answer_tokens(manifest),
+            logprobs=0,  # the answer's own tokens, and no others
+            structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
+            **common,
+        )
+    ids = [code.token_id for code in manifest.codes.values()]
+    return SamplingParams(
+        max_tokens=1, allowed_token_ids=ids, logprob_token_ids=ids, detokenize=False, **common
+    )
+
+
+def _lora_request(settings: EngineSettings) -> Any:
+    """Name the adapter by its digest: vLLM's caches go by name, number and path."""
+    if settings.adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    digest = settings.manifest.digest
+    return LoRARequest(digest, int(digest[:7], 16) + 1, str(settings.adapter))
