@@ -182,7 +182,7 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
 
 def longest_turn_s(config: KafkaConfig, policy: LoopPolicy) -> float:
     """Longest time between two polls: settle, publish, the longest backoff, or a revoke."""
-    publish = 2 * config.publish_timeout_s
+    publish = 3 * config.publish_timeout_s
     return publish + max(MAX_BACKOFF_S, policy.revoke_drain_s + publish)
 
 
@@ -191,6 +191,8 @@ def kafka_config(kafka: KafkaSettings) -> KafkaConfig:
     topics = Topics(
         kafka.input_topic, kafka.output_topic, kafka.review_topic or None, kafka.dead_letter_topic
     )
+    if topics.dead_letter in (topics.output, topics.review):
+        raise SettingsError(f"{topics.dead_letter!r} is for labels: dead letters need their own")
     if topics.input in topics.sinks:
         raise SettingsError(f"{topics.input!r} is read and written: the worker would feed itself")
     return build_config(

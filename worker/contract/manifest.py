@@ -49,6 +49,10 @@ class Lora:
     alpha: float
     target_modules: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank is {self.rank}; it must be at least 1")
+
     @property
     def scale(self) -> float:
         """Factor on the low-rank product (Hu et al. 2021, arXiv 2106.09685)."""

@@ -9,8 +9,11 @@ from concurrent.futures import CancelledError
 from worker.core.assignment import Finished, Held, Work
 from worker.core.labeller import Labeller
 from worker.engine.port import Engine
-from worker.errors import MessageRejected, StreamFailed
+from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.types import Classified, Outcome, Record, Rejected, Timing
+
+HUNG_RECORDS = 8
+"""With so many records in the engine and no answer to any, it is the engine that is at fault."""
 
 
 class Pipeline:
@@ -38,6 +41,7 @@ class Pipeline:
         # Unfinished work, oldest first: a finished record must not stay in memory until the
         # oldest one's deadline has passed.
         self._by_deadline: dict[Work, None] = {}
+        self._answered_at = clock()
         self.in_engine = 0
 
     def accept(self, record: Record, held: Held) -> None:
@@ -74,13 +78,22 @@ class Pipeline:
             return finished
 
     def expire(self) -> int:
-        """Reject what has passed its deadline. Returns how many records that finished."""
+        """Reject what has passed its deadline. Returns how many records that finished.
+
+        Raises EngineDied when nothing at all was answered meanwhile: the engine hangs, and the
+        messages are not to blame.
+        """
         finished = 0
         now = self._clock()
         while self._by_deadline:
             work = next(iter(self._by_deadline))
             if work.deadline > now:
                 break
+            if self.in_engine >= HUNG_RECORDS and self._answered_at < work.submitted_at:
+                raise EngineDied(
+                    f"the engine has answered none of {self.in_engine} messages within "
+                    f"{self._deadline_s:g} s"
+                )
             detail = f"no answer within {self._deadline_s:g} s"
             self._finish(work, Rejected("deadline_exceeded", "engine", detail, work.attempts))
             self._give_up(work)
@@ -114,6 +127,7 @@ class Pipeline:
     def _take_answer(self, work: Work) -> int:
         """Finish a record by its answer; 0 when it is tried again or nobody wants it."""
         self.in_engine -= 1
+        self._answered_at = self._clock()
         if work.finished or work.held.gone:
             return 0
         assert work.future is not None

@@ -52,6 +52,7 @@ class KafkaStream:
         self._config = config
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
+        self._ended: set[TopicPartition] = set()
         self._producer: Producer | None = None
         self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
@@ -81,15 +82,16 @@ class KafkaStream:
         if self._producer is not None:
             self._producer.poll(0)
         records: list[Record] = []
-        # One at a time: a rebalance is then served between two records, never within a batch
-        # that was fetched before it.
+        # One at a time, so that it is known which records came before a rebalance.
         message = self._consumer.poll(timeout_s)
         while message is not None:
+            records = self._still_ours(records)
             if (record := self._take(message)) is not None:
                 records.append(record)
             if len(records) >= max_records:
                 break
             message = self._consumer.poll(0)
+        records = self._still_ours(records)
         if self._fatal is not None:
             raise StreamFailed(_say(self._fatal))
         return records
@@ -147,9 +149,18 @@ class KafkaStream:
         _log.warning("stream.fetch_error", error=_say(error))
         return None
 
+    def _still_ours(self, records: list[Record]) -> list[Record]:
+        """Leave out what was read before its partition went away, even if it came back since."""
+        if self._ended:
+            records = [one for one in records if one.source not in self._ended]
+            self._ended.clear()
+        return records
+
     def _tell(self, what: str, partitions: Sequence[KafkaPartition]) -> None:
+        ours = [TopicPartition(one.topic, one.partition) for one in partitions]
+        if what != "on_assigned":
+            self._ended.update(ours)
         if self._listener is not None:
-            ours = [TopicPartition(one.topic, one.partition) for one in partitions]
             getattr(self._listener, what)(ours)
 
     def _on_error(self, error: KafkaError) -> None:

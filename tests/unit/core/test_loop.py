@@ -292,3 +292,21 @@ def test_fetching_never_asks_for_more_than_there_is_room_for() -> None:
         rig.answer(f"m{number}")
         rig.turn()
     assert rig.committed() == 20
+
+
+def test_a_hung_engine_is_not_taken_for_bad_messages() -> None:
+    """Many messages in the engine and no answer to any: the worker ends, nothing is rejected."""
+    rig = started(*(f"m{n}" for n in range(10)), deadline_s=5.0)
+    rig.clock.advance(10)
+    with pytest.raises(EngineDied, match="answered none of 10"):
+        rig.turn()
+    assert rig.outputs == []
+
+
+def test_one_slow_message_among_answered_ones_is_rejected_alone() -> None:
+    """As long as others are answered the engine is well, and the deadline is the message's."""
+    rig = started(*(f"m{n}" for n in range(10)), deadline_s=5.0)
+    rig.answer(*(f"m{n}" for n in range(1, 10)))
+    rig.clock.advance(10)
+    rig.turn()
+    assert [one.reason for one in rig.outputs][:2] == ["deadline_exceeded", None]

@@ -73,6 +73,10 @@ def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None
     told = [one[1] for one in rig.events.kinds("published")]
     assert list(itertools.chain(*told)) == rig.ids
     assert rig.loop.held_records == 0
+    rig.add("m3")
+    rig.turn()
+    rig.answer("m3")
+    assert rig.stream.calls == ["settle"], "asked again though nothing was in doubt"
 
 
 def test_an_unanswered_commit_settles_partition_by_partition() -> None:

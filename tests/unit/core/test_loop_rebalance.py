@@ -1,10 +1,13 @@
 """Partitions that come and go, and the end of a worker: nothing is lost, nothing is done twice."""
 
+from collections.abc import Sequence
+
 import pytest
 from helpers import Published, Rig, started
 
 from worker.core.loop import LoopPolicy
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
+from worker.records.types import Record
 
 AT_ONCE = LoopPolicy(revoke_drain_s=0.0, publish_interval_s=600.0)
 
@@ -102,6 +105,30 @@ def test_a_lost_partition_publishes_nothing() -> None:
     rig.turn(3)
     assert (rig.ids, rig.committed()) == ([], 0)
     assert rig.events.kinds("lost") == [("lost", [0], 2)]
+
+
+@pytest.mark.parametrize("how", ["revoke", "lose"])
+def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_owner(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance in the middle of a poll: what the poll returns is not ours any more."""
+    rig = Rig(partitions=2)
+    rig.add("m0")
+    rig.add("n0", partition=1)
+    rig.stream.assign(0, 1)
+    poll = rig.stream.poll
+
+    def rebalance_after(max_records: int, timeout_s: float) -> Sequence[Record]:
+        records = poll(max_records, timeout_s)
+        getattr(rig.stream, how)(0)
+        return records
+
+    monkeypatch.setattr(rig.stream, "poll", rebalance_after)
+    rig.turn()
+    monkeypatch.setattr(rig.stream, "poll", poll)
+    rig.answer("n0")
+    assert [text for text, _ in rig.engine.submitted] == ["n0"]
+    assert (rig.ids, rig.loop.held_records) == (["in-1-0"], 0)
 
 
 def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work() -> None:
@@ -255,6 +282,20 @@ def test_drain_ends_when_the_engine_dies() -> None:
     with pytest.raises(EngineDied):
         rig.loop.drain()
     assert rig.committed() == 0
+
+
+def test_drain_looks_after_the_engines_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is gone without failing its prompts does not use the whole bound up."""
+    rig = started("m0", tick=0.01)
+
+    def gone() -> None:
+        raise EngineDied("gone")
+
+    monkeypatch.setattr(rig.engine, "check_health", gone)
+    began = rig.clock.now
+    with pytest.raises(EngineDied):
+        rig.loop.drain()
+    assert rig.clock.now - began < 1.0
 
 
 def test_a_fenced_worker_drains_nothing() -> None:

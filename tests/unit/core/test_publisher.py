@@ -33,6 +33,7 @@ def counts(parts: list[Held], limit: int) -> dict[int, int]:
 def test_each_partition_gets_its_share_of_a_batch() -> None:
     """A busy partition does not keep a quiet one waiting, and no room is left unused."""
     assert counts([held(0, 100), held(1, 2), held(2, 100)], 10) == {0: 4, 1: 2, 2: 4}
+    assert counts([held(0, 100), held(1, 100), held(2, 2)], 10) == {0: 4, 1: 4, 2: 2}
     assert counts([held(0, 100), held(1, 0)], 10) == {0: 10}
     assert sum(counts([held(n, 5) for n in range(7)], 3).values()) == 3
 

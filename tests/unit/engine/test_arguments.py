@@ -102,15 +102,8 @@ def test_the_users_environment_stands_but_for_the_network() -> None:
         ({4, 5, 6}, 8.0, 1, {"VLLM_CPU_OMP_THREADS_BIND": "4,5,6"}),
         (set(range(64)), None, 1, {}),
         (set(range(4)), None, 2, {}),
-        (
-            set(range(64)),
-            3.5,
-            1,
-            {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "3"},
-        ),
-        ({0, 1}, 0.5, 1, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}),
     ],
-    ids=["few", "quota-above", "many", "ranks", "quota", "half-a-cpu"],
+    ids=["few", "quota-above", "many", "ranks"],
 )
 def test_threads_go_by_the_cpus_a_process_may_use(
     monkeypatch: pytest.MonkeyPatch,
@@ -124,6 +117,38 @@ def test_threads_go_by_the_cpus_a_process_may_use(
     found = engine_environment(cpu=True, ranks=ranks, environment={})
     threads = {key: one for key, one in found.items() if "OMP" in key}
     assert threads == expected
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(3.5, 3), (0.5, 1)])
+def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
+    monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr(arguments, "_cpu_quota", lambda: quota)
+    seen = set()
+    for _ in range(20):
+        found = engine_environment(cpu=True, ranks=1, environment={})
+        cpus = found["VLLM_CPU_OMP_THREADS_BIND"].split(",")
+        assert len(set(cpus)) == threads
+        seen.add(tuple(cpus))
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("installed", "preloaded", "expected"),
+    [
+        ("libtcmalloc_minimal.so.4", "", "libtcmalloc_minimal.so.4"),
+        ("libtcmalloc_minimal.so.4", "mine.so", "libtcmalloc_minimal.so.4:mine.so"),
+        ("libtcmalloc_minimal.so.4", "/opt/libtcmalloc.so", None),
+        (None, "mine.so", None),
+    ],
+)
+def test_tcmalloc_is_used_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, preloaded: str, expected: str | None
+) -> None:
+    monkeypatch.setattr(arguments, "find_library", lambda _name: installed)
+    found = engine_environment(cpu=True, ranks=1, environment={"LD_PRELOAD": preloaded})
+    assert found.get("LD_PRELOAD") == expected
 
 
 @pytest.mark.parametrize(

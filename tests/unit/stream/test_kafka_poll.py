@@ -1,0 +1,126 @@
+"""A rebalance in the middle of the Kafka edge's poll, on a client made of a script."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from worker.records.types import TopicPartition
+from worker.stream import kafka
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_config import Topics, build_config
+
+
+class Message:
+    """What the client gives for one record."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        self._at = (partition, offset)
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return "in"
+
+    def partition(self) -> int:
+        return self._at[0]
+
+    def offset(self) -> int:
+        return self._at[1]
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 1_700_000_000_000)
+
+    def headers(self) -> None:
+        return None
+
+    def key(self) -> None:
+        return None
+
+    def value(self) -> bytes:
+        return b"x"
+
+
+class Client:
+    """Stands in for Consumer and Producer: each poll runs the callbacks due and gives a message."""
+
+    script: deque[Any]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.script = deque()
+        self.told: dict[str, Callable[[Any, Any], None]] = {}
+
+    def subscribe(self, topics: list[str], **callbacks: Callable[[Any, Any], None]) -> None:
+        self.told = callbacks
+
+    def poll(self, timeout: float) -> Message | None:
+        while self.script and not isinstance(self.script[0], Message):
+            what, partition = self.script.popleft()
+            self.told[what](self, [KafkaPartition("in", partition)])
+        return self.script.popleft() if self.script else None
+
+
+class Owner:
+    """Takes note of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[TopicPartition]]] = []
+
+    def __getattr__(self, name: str) -> Callable[[Any], None]:
+        return lambda partitions: self.told.append((name, list(partitions)))
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
+    monkeypatch.setattr(kafka, "Consumer", Client)
+    monkeypatch.setattr(kafka, "Producer", Client)
+    none: dict[str, Any] = {}
+    config = build_config(
+        bootstrap_servers="nowhere",
+        group_id="g",
+        transactional_id="t",
+        topics=Topics("in", "out", None, "dead"),
+        delivery="at_least_once",
+        security=none,
+        client=none,
+        consumer=none,
+        producer=none,
+    )
+    one = KafkaStream(config)
+    one.subscribe(Owner())  # type: ignore[arg-type]
+    return one
+
+
+def polled(stream: KafkaStream, *script: Any, room: int = 10) -> list[tuple[int, int]]:
+    client: Any = stream._consumer
+    client.script.extend(script)
+    return [(one.source.partition, one.offset) for one in stream.poll(room, 0.0)]
+
+
+def test_a_poll_gives_what_there_is_up_to_the_room(stream: KafkaStream) -> None:
+    """In the client's order; the rest comes with the next poll."""
+    messages = [Message(0, 0), Message(1, 0), Message(0, 1)]
+    assert polled(stream, ("on_assign", 0), *messages, room=2) == [(0, 0), (1, 0)]
+    assert polled(stream) == [(0, 1)]
+
+
+@pytest.mark.parametrize("how", ["on_revoke", "on_lost"])
+def test_records_of_an_assignment_that_ended_within_the_poll_are_not_given(
+    stream: KafkaStream, how: str
+) -> None:
+    """If the partition is back when the poll returns, the loop cannot tell them from the new
+    assignment's: it would publish past records that it has just dropped, and lose them."""
+    found = polled(
+        stream,
+        ("on_assign", 0),
+        Message(0, 2),
+        Message(1, 7),
+        (how, 0),
+        ("on_assign", 0),
+        Message(0, 0),
+        Message(0, 1),
+    )
+    assert found == [(1, 7), (0, 0), (0, 1)]
