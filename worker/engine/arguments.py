@@ -95,9 +95,8 @@ def engine_arguments(
 def engine_environment(*, cpu: bool, ranks: int, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables to set before vLLM is imported and started.
 
-    None that ``environment`` has is among them, but for what keeps the worker off the network and
-    its processes sound.
-    ``ranks`` is the number of processes the model is spread over.
+    None that ``environment`` has is among them, but for what keeps the worker off the network
+    and its processes sound. ``ranks`` is the number of processes the model is spread over.
     """
     wanted = {
         # On a CPU its warnings are a page long at each start, and ask for nothing.
@@ -143,7 +142,7 @@ def _cpu_threads(ranks: int) -> dict[str, str]:
     if ranks == 1 and quota is not None and quota < len(allowed):
         # All pods of a node see all its CPUs: pinned to the first ones, they would share those.
         # Not pinned at all, they were two to four times slower wherever others compute too.
-        allowed = random.sample(allowed, max(1, math.floor(quota)))  # noqa: S311
+        allowed = random.sample(allowed, max(1, math.floor(quota)))
         return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(allowed)))}
     if ranks > 1 or len(allowed) > _FEW_CPUS:
         return {}
@@ -151,7 +150,7 @@ def _cpu_threads(ranks: int) -> dict[str, str]:
 
 
 def _allocator(preloaded: str) -> dict[str, str]:
-    """Have the engine's processes use tcmalloc where it is installed: a fifth less CPU a message."""
+    """Preload tcmalloc where it is installed: a fifth less CPU time a message."""
     if "tcmalloc" in preloaded:
         return {}
     found = find_library("tcmalloc_minimal") or find_library("tcmalloc")
