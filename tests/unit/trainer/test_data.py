@@ -48,7 +48,7 @@ def test_broken_json_and_missing_files_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot read"):
         read_examples(path, TAXONOMY)
     path.write_text('{"message": \n', encoding="utf-8")
-    with pytest.raises(BadInput, match="d.jsonl:1: not valid JSON"):
+    with pytest.raises(BadInput, match=r"d\.jsonl:1: not valid JSON"):
         read_examples(path, TAXONOMY)
     path.write_text("\n", encoding="utf-8")
     with pytest.raises(BadInput, match="no examples"):

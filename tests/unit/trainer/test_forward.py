@@ -62,9 +62,7 @@ def test_loss_and_gradients_equal_those_of_the_full_logits(
 ) -> None:
     rows = some_rows()
     batch = collate(rows, len(PREFIX), 0, student.device)
-    logits = answer_logits(
-        student.causal, torch.tensor(PREFIX), batch, share_prefix=share_prefix
-    )
+    logits = answer_logits(student.causal, torch.tensor(PREFIX), batch, share_prefix=share_prefix)
     loss = torch.nn.functional.cross_entropy(logits, batch.answers)
     wanted = full_logits_loss(student, rows)
     torch.testing.assert_close(loss, wanted)
