@@ -71,19 +71,20 @@ def _run(
         bootstrap_servers = broker.bootstrap_servers
     topics = dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS)
     create_topics(bootstrap_servers, topics)
-    screen.say("starting the worker: vLLM with the base model and the shipped adapter (~30 s)")
     worker = stack.enter_context(
         start_worker(worker_settings(bootstrap_servers, base), folder / "worker.log")
     )
     publisher = Publisher(bootstrap_servers, INPUT)
-    worker.wait_until_ready()
+    with screen.waiting("starting the worker: vLLM with the base model and the adapter (~30 s)"):
+        worker.wait_until_ready()
     watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     stack.callback(watcher.close)
     screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
     stream = Streaming(screen, publisher, watcher, worker.check)
     live, burst = samples[:_LIVE_MESSAGES], samples[_LIVE_MESSAGES:]
-    live_s = stream.live(live)
-    burst_s = stream.burst(burst)
+    with screen.streaming(len(samples)):
+        live_s = stream.live(live)
+        burst_s = stream.burst(burst)
     screen.summary(len(burst), burst_s, live_s)
     if keep:
         keep_open(screen, stream, publisher, watcher, worker.check, bootstrap_servers)
@@ -115,6 +116,7 @@ def _say_what_next(screen: Screen) -> None:
         "  config/worker.toml                              to run it for real\n"
         "[dim](clerk-worker is in .venv/bin here)[/dim]",
         highlight=False,
+        soft_wrap=True,
     )
 
 

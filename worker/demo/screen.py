@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from worker.demo.client import Seen
 from worker.demo.samples import Sample
 
-_TEXT_CHARS = 60
+_TEXT_CHARS = 80
+_PLAIN_WIDTH = 120
+_RATE_OVER = 50
 
 
 @dataclass(slots=True)
@@ -42,10 +46,32 @@ class Screen:
     """Prints to a terminal in colour, elsewhere as plain lines."""
 
     def __init__(self, labels: Sequence[str], console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _console()
         self.labels = tuple(labels)
         self._width = max(map(len, labels))
         self.tally = Tally()
+        self._status: Status | None = None
+        self._landed_at: deque[float] = deque(maxlen=_RATE_OVER)
+        self._expected = 0
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show on a terminal that something takes a while; elsewhere say it once."""
+        if not self.console.is_terminal:
+            self.say(text)
+            yield
+            return
+        with self.console.status(f"[dim]{escape(text)}[/dim]"):
+            yield
+
+    @contextmanager
+    def streaming(self, expected: int) -> Iterator[None]:
+        """Show how many of ``expected`` results have landed and the rate, below the results."""
+        self._expected = expected
+        with self.console.status("") as status:
+            self._status = status if self.console.is_terminal else None
+            yield
+        self._status = None
 
     def say(self, text: str) -> None:
         """Print a line about what is going on."""
@@ -56,6 +82,7 @@ class Screen:
         tally, kind = self.tally, seen.kind
         tally.outcomes[kind] += 1
         tally.latencies_s.append(latency_s)
+        self._show_rate(seen.seen_at)
         shown = _shorten(sample.message if sample else "(published by you)")
         if seen.value is None:
             reason = escape(seen.headers.get("clerk.reason", "?"))
@@ -73,6 +100,16 @@ class Screen:
             overflow="ellipsis",
             no_wrap=True,
         )
+
+    def _show_rate(self, now: float) -> None:
+        self._landed_at.append(now)
+        span = now - self._landed_at[0]
+        rate = f"{(len(self._landed_at) - 1) / span:.0f} messages/s" if span > 0 else ""
+        text = f"{self.tally.total} of {self._expected}  {rate}"
+        if self._status is not None:
+            self._status.update(text)
+        elif self._expected and self.tally.total % 50 == 0:
+            self.say(text)
 
     def summary(self, burst: int, burst_s: float, live_s: Sequence[float]) -> None:
         """Print the final tables: burst = messages published at once, live = one at a time."""
@@ -120,6 +157,11 @@ class Screen:
         if label == sample.label:
             tally.right += 1
             tally.right_by_label[label] += 1
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def _mark(label: str, sample: Sample | None) -> tuple[str, str]:

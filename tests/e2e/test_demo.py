@@ -1,0 +1,99 @@
+"""``clerk-worker demo`` as a newcomer runs it, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+COUNT = 80
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the demo with a folder for temporary files of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker", "demo", *arguments],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_nothing_left(children: list[psutil.Process], tmp_path: Path) -> None:
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert list(tmp_path.glob("filing-clerk*")) == []
+
+
+@pytest.mark.usefixtures("base_model_dir")
+def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) -> None:
+    """Every message gets a line, the summary adds up, exit 0, no process and no folder stays."""
+    process = start(tmp_path, "-n", str(COUNT))
+    children: list[psutil.Process] = []
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "publishing to" in line:
+            children = processes_below(process)
+    assert process.wait(60) == 0, "".join(lines)
+    said = "".join(lines)
+    assert len(children) >= 3  # worker, engine, broker
+    assert_nothing_left(children, tmp_path)
+    landed = [one for one in lines if re.match(r"\s+[✓✗?] \w+", one)]
+    assert len(landed) == COUNT
+    assert f"{COUNT} for {COUNT} messages" in said
+    assert re.search(r"outside the label set\s+0\n", said)
+    for word in ("accuracy", "messages/s", "p50", "p99", "What to try next"):
+        assert word in said
+    assert "Traceback" not in said
+    assert "rdkafka" not in said
+
+
+@pytest.mark.usefixtures("base_model_dir")
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+    """Interrupted while the engine starts: all processes go, and so do the temporary files."""
+    process = start(tmp_path)
+    until = time.monotonic() + 120
+    while len(processes_below(process)) < 4 and time.monotonic() < until:
+        time.sleep(0.2)
+    children = processes_below(process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "nothing is left running" in said
+    assert "Traceback" not in said
+    assert_nothing_left(children, tmp_path)
+
+
+@pytest.mark.usefixtures("base_model_dir")
+def test_classify_labels_a_file_with_the_demo_model(tmp_path: Path) -> None:
+    """One command from a file of messages to labels, no Kafka."""
+    file = tmp_path / "in.jsonl"
+    texts = ["my refund has not arrived yet", "what time do you open on sunday"]
+    file.write_text("".join(json.dumps({"message": one}) + "\n" for one in texts))
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "classify", "--demo", "-i", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["label"] for one in found] == ["refund", "stores_and_business"]

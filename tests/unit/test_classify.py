@@ -1,0 +1,94 @@
+"""Labelling without Kafka: order, formats and what cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from helpers import ENCODERS, scores, small_manifest
+
+from worker import classify
+from worker.classify import Request, Row, label_in_order, run_classify
+from worker.core.labeller import Labeller
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.errors import MessageRejected
+from worker.records.decode import InputFormat
+from worker.records.types import SupportMessage
+from worker.settings import Settings
+
+
+def _labeller() -> Labeller:
+    manifest = small_manifest()
+    return Labeller(manifest, ENCODERS.plain, manifest.thresholds, InputFormat())
+
+
+def _engine() -> FakeEngine:
+    return FakeEngine(lambda _: scores("delivery"), service_s=0.0, concurrency=4)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every engine that is opened is a fake one."""
+    monkeypatch.setattr(
+        classify,
+        "open_model",
+        lambda _: OpenedEngine(_engine(), small_manifest(), ENCODERS, "merged"),
+    )
+
+
+def test_results_come_in_the_order_of_the_input() -> None:
+    """Whatever the engine finishes first, row and result stay together and in order."""
+    rows = [Row({"n": n}, SupportMessage(f"message {n}", None)) for n in range(300)]
+    rows[7] = Row({"n": 7}, MessageRejected("not_json", "no"))
+    rows[9] = Row({"n": 9}, SupportMessage("\x00", None))
+    engine = _engine()
+    pairs = list(label_in_order(_labeller(), engine, rows))
+    engine.close()
+    assert [row.fields["n"] for row, _ in pairs] == list(range(300))
+    assert pairs[7][1] == {"label": None, "error": "not_json: no"}
+    assert pairs[9][1]["error"].startswith("empty_message")
+    assert {result["label"] for row, result in pairs if row.fields["n"] not in (7, 9)} == {
+        "delivery"
+    }
+
+
+@pytest.mark.usefixtures("opened")
+def test_csv_in_gives_csv_out_with_the_columns_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file's own columns stay, also one that is named label; ours are added."""
+    file = tmp_path / "in.csv"
+    file.write_text('id,body,label\n1,"where, is it?",old\n2,,old\n', encoding="utf-8")
+    run_classify(Settings(), Request(None, str(file), None, "body"))
+    found = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [one["label"] for one in found] == ["old", "old"]
+    assert [one["clerk_label"] for one in found] == ["delivery", ""]
+    assert found[1]["clerk_error"].startswith("empty_message")
+
+
+@pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize(
+    ("name", "content", "labels"),
+    [
+        ("in.jsonl", '{"id": 5, "message": "a"}\n\nnope\n{"x": 1}\n', ["delivery", None, None]),
+        ("in.txt", "one\ntwo\n", ["delivery", "delivery"]),
+    ],
+)
+def test_lines_in_give_json_lines_out(
+    name: str,
+    content: str,
+    labels: Sequence[str | None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One JSON object a message; what cannot be read says why and loses its place to none."""
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8")
+    run_classify(Settings(), Request(None, str(file), None, None))
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["label"] for one in found] == labels
