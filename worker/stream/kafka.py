@@ -41,6 +41,10 @@ _HOPELESS = {
     KafkaError._AUTHENTICATION: "authentication failed",
 }
 
+# Bytes around a record and each of its headers in a batch, generously; brokers limit the batch.
+_FRAMING = 16
+_NO_LIMIT = 1 << 62
+
 # Records that were never judged: they went with a failed transaction or an old producer.
 _PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
@@ -108,6 +112,8 @@ class KafkaStream:
 
     def publish(self, batch: Batch) -> None:
         """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
+        if too_large := self._too_large(batch.outputs):
+            raise RecordTooLarge(too_large)
         until = time.monotonic() + self._config.publish_timeout_s
         producer = self._ready_producer(self._config.publish_timeout_s)
         self._failed = []
@@ -258,6 +264,15 @@ class KafkaStream:
         left = producer.flush(max(0.1, until - time.monotonic()))
         if left and not self._failed:
             raise PublishAborted(f"{left} records not acknowledged in time")
+
+    def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
+        """Find what no topic of these would take, before a transaction is spoiled by it."""
+        limits = self._config.max_record_bytes
+        return [
+            index
+            for index, one in enumerate(outputs)
+            if one.size_bytes + _FRAMING * (len(one.headers) + 8) > limits.get(one.topic, _NO_LIMIT)
+        ]
 
     def _expect_no_refusal(self) -> None:
         if self._failed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from worker.errors import SettingsError
@@ -60,6 +60,7 @@ class KafkaConfig:
     create_topics: bool = False
     topic_partitions: int = 1
     topic_replication_factor: int = -1
+    max_record_bytes: Mapping[str, int] = field(default_factory=dict)
     publish_timeout_s: float = 10.0
     start_timeout_s: float = 30.0
 

@@ -25,8 +25,9 @@ _client_log = logging.getLogger("librdkafka")
 def prepare_topics(config: KafkaConfig) -> KafkaConfig:
     """Check, and if the settings say so create, every topic; learn their record size limit.
 
-    Returns the config with ``message.max.bytes`` raised to what the topics take, so that the
-    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
+    Returns the config with each topic's limit, and with ``message.max.bytes`` raised to the
+    largest, so that the client does not refuse what the broker would accept. Raises StreamFailed
+    with what to do.
     """
     reasons: list[str] = []
     admin = AdminClient(
@@ -99,4 +100,4 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
         # A batch is refused whole: it must fit the topic that takes least.
         "batch.size": min(1_000_000, *limits.values()),
     }
-    return replace(config, producer={**sizes, **config.producer})
+    return replace(config, producer={**sizes, **config.producer}, max_record_bytes=dict(limits))
