@@ -30,8 +30,9 @@ schema: $(READY)
 
 # The adapter that ships with the project, trained anew (docs/demo-adapter.md).
 adapter: $(READY)
-	$(BIN)/python -m worker.demo.base_model
-	$(BIN)/clerk-trainer train --recipe config/trainer.toml
+	base=$$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())') \
+	  && $(BIN)/clerk-trainer train --recipe config/trainer.toml --base "$$base" \
+	  --out worker/demo/adapter --replace
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

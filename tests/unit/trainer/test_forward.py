@@ -16,8 +16,8 @@ from trainer.rows import MASKED, Row
 PREFIX = tuple(range(5, 25))
 
 
-@pytest.fixture
-def student(tiny_base: Path) -> Student:
+@pytest.fixture(params=["sdpa", "eager"])
+def student(tiny_base: Path, request: pytest.FixtureRequest) -> Student:
     torch.manual_seed(1)
     student = load_student(
         tiny_base,
@@ -25,6 +25,7 @@ def student(tiny_base: Path) -> Student:
         alpha=8,
         dropout=0.0,
         base_dtype="float32",
+        attention=request.param,
         device="cpu",
         gradient_checkpointing=False,
     )

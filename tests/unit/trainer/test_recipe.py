@@ -35,6 +35,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
         ({"rank": "0"}, "rank: Input should be greater"),
         ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
         ({"adapter_dtype": "int8"}, "adapter_dtype: Input should be"),
+        ({"gradient_checkpointing": "true"}, "gradient_checkpointing needs share_prefix"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -57,7 +58,8 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
     recipe = load_recipe(SHIPPED, {"base": tmp_path / "some" / "base", "out": tmp_path / "x"})
     record = recipe.to_record()
-    assert record["base"] == "base"
+    assert (record["data"], record["taxonomy"]) == ("train.jsonl", "taxonomy.toml")
+    assert not {"base", "out", "run_dir"} & set(record)
     assert str(tmp_path) not in str(record)
 
 

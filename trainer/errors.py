@@ -1,0 +1,20 @@
+"""What can go wrong in training, named for what the caller does about it.
+
+TrainerError
+├── BadInput      mend the recipe, the data or the base; the message says where
+└── ProofFailed   stop: what was about to be trained or published is not what it should be
+"""
+
+from __future__ import annotations
+
+
+class TrainerError(Exception):
+    """Base of every error the trainer raises on purpose."""
+
+
+class BadInput(TrainerError):
+    """A setting, a data line or the base cannot be used; one line that says how to mend it."""
+
+
+class ProofFailed(TrainerError):
+    """A check of the trainer's own work failed: a row, a forward pass or a file is wrong."""

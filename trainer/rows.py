@@ -1,0 +1,93 @@
+"""Training rows: a prompt's ids, one answer id, and the proof that nothing else is learnt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.data import Example
+from trainer.errors import BadInput, ProofFailed
+from worker.contract import Code, PromptSpec, build_prompt
+from worker.contract.tokens import Encode
+
+MASKED = -100
+"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
+
+_POOL_BATCHES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of prompt and answer, and for each position its target id or ``MASKED``."""
+
+    label: str
+    ids: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def answer_at(self) -> int:
+        """Index of the one position that is learnt."""
+        return next(at for at, target in enumerate(self.targets) if target != MASKED)
+
+
+def make_rows(
+    examples: Sequence[Example],
+    spec: PromptSpec,
+    codes: Mapping[str, Code],
+    encode_plain: Encode,
+) -> tuple[Row, ...]:
+    """Build a row for each example, through the contract's own ``build_prompt``."""
+    rows = []
+    for example in examples:
+        prompt = build_prompt(spec, example.message, encode_plain)
+        if prompt is None:
+            raise BadInput(f"{example.where}: the message is empty")
+        code = codes[example.label]
+        targets = (MASKED,) * len(prompt.ids) + (code.token_id,)
+        rows.append(Row(example.label, (*prompt.ids, code.token_id), targets))
+    return tuple(rows)
+
+
+def prove_masking(
+    rows: Sequence[Row],
+    spec: PromptSpec,
+    codes: Mapping[str, Code],
+    decode: Callable[[Sequence[int]], str],
+) -> str:
+    """Check every row: the learnt span is the last token, right after the prompt's suffix, and
+    decodes to exactly the label's code. Return the first row, drawn for people to read.
+
+    Raises ProofFailed, naming the first wrong row.
+    """
+    for number, row in enumerate(rows):
+        learnt = [at for at, target in enumerate(row.targets) if target != MASKED]
+        text = decode([row.targets[at] for at in learnt])
+        wanted = codes[row.label].text
+        if text != wanted:
+            raise ProofFailed(f"row {number} ({row.label}) learns {text!r} instead of {wanted!r}")
+        if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
+            raise ProofFailed(f"row {number} ({row.label}) learns at {learnt}, not at its end")
+        if row.ids[-1] != row.targets[-1]:
+            raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
+        prompt = row.ids[:-1]
+        if (
+            prompt[: len(spec.prefix_ids)] != spec.prefix_ids
+            or prompt[len(prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
+        ):
+            raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
+    first = rows[0]
+    return f"{decode(first.ids[: first.answer_at])}⟦{decode(first.ids[first.answer_at :])}⟧"
+
+
+def batches(rows: Sequence[Row], size: int, rng: random.Random) -> Iterator[Sequence[Row]]:
+    """Yield every row once, in shuffled batches of rows of like length (little padding)."""
+    order = list(rows)
+    rng.shuffle(order)
+    pool = size * _POOL_BATCHES
+    grouped: list[Sequence[Row]] = []
+    for start in range(0, len(order), pool):
+        chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
+        grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
+    rng.shuffle(grouped)
+    yield from grouped
