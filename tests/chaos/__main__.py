@@ -12,6 +12,7 @@ from tests.chaos.harness import (
     kill_and_restart,
     kill_broker,
     kill_one_of_two,
+    label_hostile,
     messages,
 )
 from worker.demo.base_model import ensure_base_model
@@ -19,6 +20,7 @@ from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 
 COUNT = 2000
+HOSTILE = 10_000
 
 
 def main() -> int:
@@ -38,6 +40,10 @@ def main() -> int:
             arena = Arena(broker.bootstrap_servers, stack, REAL_WORKER, model)
             said = scenario(arena, messages(COUNT, texts), broker)
         print(f"{name}: {said} ({time.monotonic() - started:.0f} s)", flush=True)
+    started = time.monotonic()
+    with LocalBroker() as broker, ExitStack() as stack:
+        said = label_hostile(Arena(broker.bootstrap_servers, stack, REAL_WORKER, model), HOSTILE)
+    print(f"messages of every kind: {said} ({time.monotonic() - started:.0f} s)", flush=True)
     return 0
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.hostile import hostile_values
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess, start_worker
 
@@ -222,4 +223,12 @@ def kill_broker(arena: Arena, values: Sequence[bytes], broker: LocalBroker) -> s
     return said
 
 
-Scenario = Callable[[Arena, Sequence[bytes]], str]
+def label_hostile(arena: Arena, count: int) -> str:
+    """Messages of every kind: each ends in output, review or dead letters, none anywhere else."""
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    arena.publish(hostile_values(count))
+    arena.wait_for(count)
+    said = arena.verdict(count)
+    assert arena.stop(worker) == 0
+    return f"{said}: " + ", ".join(f"{n} {topic}" for topic, n in arena.by_topic.most_common())
