@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -252,6 +253,8 @@ def _set_environment(*, cpu: bool = False, ranks: int = 1) -> None:
 
 def _vllm_config(settings: EngineSettings) -> Any:
     cpu = vllm_runs_on_cpu()
+    if cpu and shutil.which("lscpu") is None:
+        raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux) on the PATH")
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     arguments = engine_arguments(
