@@ -92,11 +92,14 @@ def engine_arguments(
     return arguments
 
 
-def engine_environment(*, cpu: bool, ranks: int, environment: Mapping[str, str]) -> dict[str, str]:
+def engine_environment(
+    *, cpu: bool, ranks: int, environment: Mapping[str, str], eager: bool = False
+) -> dict[str, str]:
     """Return the variables to set before vLLM is imported and started.
 
     None that ``environment`` has is among them, but for what keeps the worker off the network
-    and its processes sound. ``ranks`` is the number of processes the model is spread over.
+    and its processes sound. ``ranks`` is the number of processes the model is spread over, ``eager``
+    that it is not to be compiled.
     """
     wanted = {
         # On a CPU its warnings are a page long at each start, and ask for nothing.
@@ -116,6 +119,10 @@ def engine_environment(*, cpu: bool, ranks: int, environment: Mapping[str, str])
     }
     if cpu:
         wanted |= _cpu_threads(ranks)
+        if eager:
+            # vLLM compiles a few helpers also when told to run eagerly, and stops where there is
+            # no C++ compiler, as on most machines that only run things.
+            wanted["TORCH_COMPILE_DISABLE"] = "1"
         always |= _allocator(environment.get("LD_PRELOAD", ""))
     return {name: value for name, value in wanted.items() if name not in environment} | always
 

@@ -247,14 +247,14 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _set_environment(*, cpu: bool = False, ranks: int = 1) -> None:
-    os.environ.update(engine_environment(cpu=cpu, ranks=ranks, environment=os.environ))
+def _set_environment(*, cpu: bool = False, ranks: int = 1, eager: bool = False) -> None:
+    os.environ.update(engine_environment(cpu=cpu, ranks=ranks, eager=eager, environment=os.environ))
 
 
 def _vllm_config(settings: EngineSettings) -> Any:
     cpu = vllm_runs_on_cpu()
     if cpu and shutil.which("lscpu") is None:
-        raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux) on the PATH")
+        raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux)")
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     arguments = engine_arguments(
@@ -266,7 +266,7 @@ def _vllm_config(settings: EngineSettings) -> Any:
     try:
         engine_args = AsyncEngineArgs(**arguments)
         ranks = engine_args.tensor_parallel_size * engine_args.pipeline_parallel_size
-        _set_environment(cpu=cpu, ranks=ranks)
+        _set_environment(cpu=cpu, ranks=ranks, eager=bool(engine_args.enforce_eager))
         with _no_warnings():
             config = engine_args.create_engine_config()
     except (ValueError, TypeError, NotImplementedError, AssertionError) as error:

@@ -168,3 +168,10 @@ def test_a_containers_cpu_quota_is_read(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert arguments._cpu_quota(tmp_path) == expected
+
+
+def test_running_eagerly_needs_no_compiler() -> None:
+    """On a machine without a C++ compiler nothing is compiled, unless the user wants it."""
+    found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
+    assert found["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
