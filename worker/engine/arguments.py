@@ -98,8 +98,8 @@ def engine_environment(
     """Return the variables to set before vLLM is imported and started.
 
     None that ``environment`` has is among them, but for what keeps the worker off the network
-    and its processes sound. ``ranks`` is the number of processes the model is spread over, ``eager``
-    that it is not to be compiled.
+    and its processes sound. ``ranks`` is the number of processes the model is spread over,
+    ``eager`` that it is not to be compiled.
     """
     wanted = {
         # On a CPU its warnings are a page long at each start, and ask for nothing.
