@@ -51,6 +51,7 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) 
         lines.append(line)
         if "publishing to" in line:
             children = processes_below(process)
+    process.stdout.close()
     assert process.wait(60) == 0, "".join(lines)
     said = "".join(lines)
     assert len(children) >= 3  # worker, engine, broker

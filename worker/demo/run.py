@@ -76,7 +76,7 @@ def _run(
     )
     publisher = Publisher(bootstrap_servers, INPUT)
     with screen.waiting("starting the worker: vLLM with the base model and the adapter (~30 s)"):
-        worker.wait_until_ready()
+        worker.wait_until_ready("partitions.assigned")
     watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     stack.callback(watcher.close)
     screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")

@@ -27,11 +27,14 @@ class WorkerProcess:
         self.child = child
         self.log_path = log_path
 
-    def wait_until_ready(self) -> None:
-        """Return when the worker's model is warm and it joins its group. Raises WorkerFailed."""
+    def wait_until_ready(self, event: str = "worker.ready") -> None:
+        """Return when the worker's model is warm and it joins its group. Raises WorkerFailed.
+
+        With ``event="partitions.assigned"`` it has joined and reads.
+        """
         until = time.monotonic() + _READY_S
         while time.monotonic() < until:
-            if "worker.ready" in self.events():
+            if event in self.events():
                 return
             self.check()
             time.sleep(0.1)
