@@ -194,10 +194,11 @@ def test_a_broker_that_ends_while_starting_fails_at_once(tmp_path: Path) -> None
 
 def test_a_start_that_takes_too_long_leaves_nothing_running(temp_folder: Path) -> None:
     """The wait has a bound, after which the broker is stopped and only its log is left."""
+    before = set(threading.enumerate())
     with pytest.raises(BrokerError, match=r"not ready after 0\.1 s; its log .*broker\.log ends:"):
         LocalBroker(start_timeout_s=0.1).start()
     assert [path.name for path in temp_folder.rglob("*") if path.is_file()] == ["broker.log"]
-    assert "broker-parent" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_folder_that_cannot_be_made_is_a_broker_error(tmp_path: Path) -> None:
@@ -271,10 +272,11 @@ print("ready", flush=True)
 signal.pause()
 """
     log = tmp_path / "log"
+    before = set(threading.enumerate())
     child = ChildProcess([sys.executable, "-c", source], cwd=tmp_path, log_path=log)
     while not log.read_text():
         time.sleep(0.02)
     assert child.exit_code() is None
     assert child.stop(grace_s=0.3) == -signal.SIGKILL
     assert child.exit_code() == -signal.SIGKILL
-    assert "broker-parent" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) <= before
