@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-EXIT_OK = 0
 EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
 EXIT_ADAPTER = 3

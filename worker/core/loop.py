@@ -74,7 +74,6 @@ class Loop:
         self._unsettled = False
         self._stopping = False
         self._unpaused: list[TopicPartition] = []
-        self.polled_at = clock()
 
     @property
     def held_records(self) -> int:
@@ -115,7 +114,6 @@ class Loop:
         self._pressure.paused = True
         while self._pressure.records and self._clock() < until:
             self._stream.poll(0, 0.0)
-            self.polled_at = self._clock()
             self._pipeline.collect(self._policy.busy_wait_s)
             self._engine.check_health()
             self._pipeline.expire()
@@ -160,7 +158,6 @@ class Loop:
         room = 0 if self._pressure.paused else self._pressure.room
         for record in self._stream.poll(room, timeout_s):
             self._accept(record)
-        self.polled_at = self._clock()
         if self._unpaused and self._pressure.paused:
             self._stream.pause([one for one in self._unpaused if one in self._assignment])
         self._unpaused = []

@@ -100,17 +100,10 @@ class Pipeline:
             finished += 1
         return finished
 
-    def abandon(self, gone: list[Held]) -> int:
-        """Give up all work of partitions that are held no more. Returns how many records."""
-        dropped = [work for work in self._by_deadline if work.held in gone]
-        for work in dropped:
+    def abandon(self, gone: list[Held]) -> None:
+        """Give up all work of partitions that are held no more."""
+        for work in [work for work in self._by_deadline if work.held in gone]:
             self._give_up(work)
-        return len(dropped)
-
-    @property
-    def next_deadline(self) -> float | None:
-        """When the oldest record in the engine runs out of time, in monotonic seconds."""
-        return next((work.deadline for work in self._by_deadline), None)
 
     def _next(self) -> Work:
         return self._answered.get_nowait()
