@@ -53,9 +53,10 @@ $(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
 
 lock: $(READY)
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
+	  --extra bench --extra dev \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer $(LOCK_OPTIONS) --output-file locks/gpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora $(LOCK_OPTIONS) --output-file locks/gpu.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

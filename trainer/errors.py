@@ -1,8 +1,9 @@
 """What can go wrong in training, named for what the caller does about it.
 
 TrainerError
-├── BadInput      mend the recipe, the data or the base; the message says where
-└── ProofFailed   stop: what was about to be trained or published is not what it should be
+├── BadInput       mend the recipe, the data or the base; the message says where
+├── NotGoodEnough  the judgement is no: better data, another recipe, or --force with a reason
+└── ProofFailed    stop: what was about to be trained or published is not what it should be
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ class TrainerError(Exception):
 
 class BadInput(TrainerError):
     """A setting, a data line or the base cannot be used; one line that says how to mend it."""
+
+
+class NotGoodEnough(TrainerError):
+    """A check or a gate said no; the result was written, and says what fell short."""
 
 
 class ProofFailed(TrainerError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.calibration import (
+from trainer.evaluation.calibration import (
     MIN_OFF_LABEL_MASS,
     calibrate,
     cross_fitted,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data import Example, describe, load_splits, read_examples, split_validation
+from trainer.dataset.examples import Example, describe, load_splits, read_examples, split_validation
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.data import Example
-from trainer.evaluate import evaluate, prediction_records
-from trainer.score import Scores
+from trainer.dataset.examples import Example
+from trainer.evaluation.decide import evaluate, prediction_records
+from trainer.model.score import Scores
 from worker.contract import Code, Thresholds
 
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}

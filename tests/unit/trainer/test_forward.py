@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainer.errors import ProofFailed
-from trainer.forward import answer_logits, collate, prove_forward
-from trainer.model import Student, load_student
-from trainer.rows import MASKED, Row
+from trainer.model.forward import answer_logits, collate, prove_forward
+from trainer.model.student import Student, load_student
+from trainer.model.rows import MASKED, Row
 
 PREFIX = tuple(range(5, 25))
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from trainer.loop import Schedule, fit, rate_at
-from trainer.progress import PlainProgress, make_progress
-from trainer.rows import MASKED, Row
+from trainer.training.loop import Schedule, fit, rate_at
+from trainer.training.progress import PlainProgress, make_progress
+from trainer.model.rows import MASKED, Row
 
 ROWS = [Row("x", (0, 1, 2), (MASKED, MASKED, 2))] * 4
 
@@ -32,7 +32,7 @@ class Still:
 
 @pytest.fixture
 def short_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer import loop
+    from trainer.training import loop
 
     def step(student: Still, *_: object) -> float:
         loss = student.weight[2] * -1.0

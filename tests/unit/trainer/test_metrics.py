@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from trainer.metrics import measure, wilson
+from trainer.evaluation.metrics import measure, wilson
 
 LABELS = ("a", "b", "c", "d")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.recipe import load_recipe, parse_assignments
+from trainer.training.recipe import load_recipe, parse_assignments
 
 SHIPPED = Path(__file__).parents[3] / "config" / "trainer.toml"
 

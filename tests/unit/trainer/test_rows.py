@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from trainer.data import Example
+from trainer.dataset.examples import Example
 from trainer.errors import BadInput, ProofFailed
-from trainer.rows import MASKED, Row, batches, make_rows, prove_masking
+from trainer.model.rows import MASKED, Row, batches, make_rows, prove_masking
 from worker.contract import Code, PromptSpec
 
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput, ProofFailed
-from trainer.recipe import Recipe, load_recipe
-from trainer.run import train
-from trainer.tokens import load_tokenizer
+from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run import train
+from trainer.model.tokens import load_tokenizer
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
 
 SHIPPED = Path(__file__).parents[3] / "config" / "trainer.toml"
@@ -203,7 +203,7 @@ def test_nothing_is_published_when_the_weights_read_back_differ(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from trainer import run
+    from trainer.training import run
 
     def altered(directory: Path) -> dict[str, torch.Tensor]:
         return {name: one + 0.01 for name, one in original(directory).items()}

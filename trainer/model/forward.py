@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from trainer.errors import ProofFailed
-from trainer.rows import Row
+from trainer.model.rows import Row
 
 _TOLERANCE = 0.1
 """Above what bfloat16 rounds away, below what a missing scale or cap does to the logits."""

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from trainer.calibration import Calibrated
-from trainer.evaluate import Evaluation
-from trainer.loop import Epoch
-from trainer.metrics import Figures, LabelFigures
+from trainer.evaluation.calibration import Calibrated
+from trainer.evaluation.decide import Evaluation
+from trainer.training.loop import Epoch
+from trainer.evaluation.metrics import Figures, LabelFigures
 from worker.contract.digest import write_atomically
 
 

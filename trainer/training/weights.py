@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model import CONFIG, WEIGHTS
+from trainer.model.student import CONFIG, WEIGHTS
 from worker.contract import (
     MANIFEST_NAME,
     Encoders,

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data import Splits, describe, load_splits
-from trainer.model import load_renderer
-from trainer.prompt import make_prompt
-from trainer.recipe import Recipe
-from trainer.rows import Row, make_rows
-from trainer.tokens import BaseTokenizer, load_tokenizer
+from trainer.dataset.examples import Splits, describe, load_splits
+from trainer.model.student import load_renderer
+from trainer.model.prompt import make_prompt
+from trainer.training.recipe import Recipe
+from trainer.model.rows import Row, make_rows
+from trainer.model.tokens import BaseTokenizer, load_tokenizer
 from worker.contract import Code, PromptSpec, Taxonomy
 
 

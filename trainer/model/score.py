@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.forward import answer_logits, collate
-from trainer.model import Student
-from trainer.rows import Row
+from trainer.model.forward import answer_logits, collate
+from trainer.model.student import Student
+from trainer.model.rows import Row
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

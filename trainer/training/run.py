@@ -12,21 +12,21 @@ from rich.console import Console
 from torch import Tensor
 
 from trainer import __version__
-from trainer.baseline import predict_baseline
-from trainer.calibration import calibrate
+from trainer.evaluation.baseline import predict_baseline
+from trainer.evaluation.calibration import calibrate
 from trainer.errors import ProofFailed
-from trainer.evaluate import evaluate, prediction_records
-from trainer.forward import collate, prove_forward
-from trainer.loop import Schedule, fit
-from trainer.metrics import Figures, measure
-from trainer.model import Student, load_student, versions
-from trainer.prepare import Prepared, prepare
-from trainer.progress import make_progress
-from trainer.publish import check_target, publish, read_weights, round_weights, write_weights
-from trainer.recipe import Recipe
-from trainer.report import detail, print_report, summarize, write_run
-from trainer.rows import Row, prove_masking
-from trainer.score import Scores, score_rows
+from trainer.evaluation.decide import evaluate, prediction_records
+from trainer.model.forward import collate, prove_forward
+from trainer.training.loop import Schedule, fit
+from trainer.evaluation.metrics import Figures, measure
+from trainer.model.student import Student, load_student, versions
+from trainer.training.inputs import Prepared, prepare
+from trainer.training.progress import make_progress
+from trainer.training.weights import check_target, publish, read_weights, round_weights, write_weights
+from trainer.training.recipe import Recipe
+from trainer.training.report import detail, print_report, summarize, write_run
+from trainer.model.rows import Row, prove_masking
+from trainer.model.score import Scores, score_rows
 from worker.contract import Manifest, describe_base, make_golden
 
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline, make_union
 
-from trainer.data import Example
+from trainer.dataset.examples import Example
 from worker.contract.text import normalize
 
 _C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.calibration import ece
-from trainer.data import Example
-from trainer.metrics import Figures, measure
-from trainer.score import Scores
+from trainer.evaluation.calibration import ece
+from trainer.dataset.examples import Example
+from trainer.evaluation.metrics import Figures, measure
+from trainer.model.score import Scores
 from worker.contract import Code, Decision, Thresholds, decide_from_codes
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.data import Example
+from trainer.dataset.examples import Example
 from trainer.errors import BadInput, ProofFailed
 from worker.contract import Code, PromptSpec, build_prompt
 from worker.contract.tokens import Encode

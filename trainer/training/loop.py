@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.forward import Batch, answer_logits, collate
-from trainer.model import Student
-from trainer.progress import Progress
-from trainer.rows import Row, batches
+from trainer.model.forward import Batch, answer_logits, collate
+from trainer.model.student import Student
+from trainer.training.progress import Progress
+from trainer.model.rows import Row, batches
 
 
 @dataclass(frozen=True, slots=True)

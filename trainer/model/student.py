@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
-from trainer.prompt import Render
+from trainer.model.prompt import Render
 from worker.contract import Lora
 
 WEIGHTS = "adapter_model.safetensors"

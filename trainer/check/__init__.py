@@ -1,0 +1,1 @@
+"""Judging a dataset before money is spent."""

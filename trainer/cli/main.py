@@ -1,0 +1,48 @@
+"""``clerk-trainer``: the offline trainer, from an export of messages to a published adapter.
+
+The usual order: prepare, check, train, evaluate, duel, report, publish. Exit codes: 0 done,
+1 something unexpected, 2 bad usage or bad input (one line on standard error), 3 the judgement is
+no (a check or a gate that did not pass), 4 a proof of the trainer's own work failed, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from trainer.cli import (
+    data_commands,
+    judge_commands,
+    money_commands,
+    report_commands,
+    store_commands,
+    training_commands,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def root() -> None:
+    """Make adapters that carry their own contract."""
+
+
+for group in (
+    data_commands,
+    training_commands,
+    judge_commands,
+    report_commands,
+    money_commands,
+    store_commands,
+):
+    group.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,9 @@
+"""``clerk-trainer``'s commands cost."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""

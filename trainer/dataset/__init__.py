@@ -1,0 +1,1 @@
+"""From an export of labelled messages to an immutable dataset."""

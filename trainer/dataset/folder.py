@@ -1,0 +1,181 @@
+"""The dataset folder: three JSON Lines files and a manifest that is written last.
+
+    train.jsonl  validation.jsonl  holdout.jsonl   {"id", "instruction", "response", "sublabel"}
+    dataset.json                                   digests, settings, every decision counted
+    report.md                                      the same for people
+
+``instruction`` is the message and ``response`` its label. A folder is immutable but for one list:
+``dataset.json`` counts every opening of the hold-out, and its digest leaves that list out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.examples import Example, describe
+from trainer.errors import BadInput
+from worker.contract import Taxonomy
+from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+
+MANIFEST = "dataset.json"
+PARTS = ("train", "validation", "holdout")
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """An opened dataset. The hold-out is not in it: see ``open_holdout``.
+
+    ``digest`` names the dataset: it covers the taxonomy, every message and label, and how they
+    were chosen. ``record`` is the manifest as read.
+    """
+
+    directory: Path
+    name: str
+    digest: str
+    taxonomy: Taxonomy
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    record: Mapping[str, Any]
+
+    @property
+    def masking(self) -> str | None:
+        """Name of the rules by which personal data was masked, None where it was not."""
+        masking: str | None = self.record.get("masking")
+        return masking
+
+
+def write_dataset(
+    directory: Path,
+    *,
+    name: str,
+    taxonomy: Taxonomy,
+    parts: Mapping[str, Sequence[Example]],
+    masking: str | None = None,
+    **facts: Any,
+) -> Dataset:
+    """Write the three files, then the manifest, into a directory that exists or is made here.
+
+    ``parts`` maps each of ``PARTS`` to its examples; ``facts`` (JSON) go into the manifest as
+    they are: source, settings, decisions. Return the dataset as read back.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for part in PARTS:
+        data = "".join(_line(one) for one in parts[part]).encode("utf-8")
+        write_atomically(directory / _file(part), data)
+        files[_file(part)] = {
+            "sha256": sha256_bytes(data),
+            "bytes": len(data),
+            **{k: v for k, v in describe(parts[part], taxonomy.names).items() if k != "sha256"},
+        }
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "created_at": _now(),
+        "taxonomy": taxonomy.to_dict(),
+        "masking": masking,
+        "files": files,
+        **facts,
+    }
+    record["digest"] = _digest(record)
+    _write_manifest(directory, record | {"holdout_openings": []})
+    return open_dataset(directory)
+
+
+def open_dataset(directory: Path) -> Dataset:
+    """Read a dataset and verify every digest, the sealed hold-out's file too (without reading
+    its lines). Raises BadInput with the file at fault."""
+    record = _read_manifest(directory)
+    for part in PARTS:
+        path = directory / _file(part)
+        try:
+            found = sha256_file(path)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
+        if found != record["files"][path.name]["sha256"]:
+            raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
+    return Dataset(
+        directory,
+        record["name"],
+        record["digest"],
+        Taxonomy.from_dict(record["taxonomy"]),
+        _read_part(directory, "train"),
+        _read_part(directory, "validation"),
+        record,
+    )
+
+
+def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
+    """Open the sealed hold-out, after writing down when, for what purpose and for which subject
+    (an adapter's digest, a contender's name): a hold-out that was looked at often has been tuned
+    to."""
+    record = _read_manifest(dataset.directory)
+    opening = {"at": _now(), "purpose": purpose, "subject": subject}
+    record["holdout_openings"] = [*record["holdout_openings"], opening]
+    _write_manifest(dataset.directory, record)
+    return _read_part(dataset.directory, "holdout")
+
+
+def count_openings(dataset: Dataset) -> int:
+    """Return how often the hold-out has been opened so far."""
+    return len(_read_manifest(dataset.directory)["holdout_openings"])
+
+
+def _file(part: str) -> str:
+    return f"{part}.jsonl"
+
+
+def _line(one: Example) -> str:
+    record = {"id": one.id, "instruction": one.message, "response": one.label}
+    if one.sublabel is not None:
+        record["sublabel"] = one.sublabel
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _read_part(directory: Path, part: str) -> tuple[Example, ...]:
+    text = (directory / _file(part)).read_text(encoding="utf-8")
+    return tuple(_example(json.loads(line)) for line in _lines(text))
+
+
+def _lines(text: str) -> Iterable[str]:
+    return (line for line in text.split("\n") if line)
+
+
+def _example(record: Mapping[str, Any]) -> Example:
+    return Example(record["id"], record["instruction"], record["response"], record.get("sublabel"))
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
+        ) from error
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+        raise BadInput(f"{path}: not a dataset of version {SCHEMA_VERSION}: prepare it again")
+    if record.get("digest") != _digest(record):
+        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
+    return record
+
+
+def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(directory / MANIFEST, text.encode("utf-8"))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Identity of a dataset: what it holds, not when it was made or who looked."""
+    without = {"digest", "holdout_openings", "created_at"}
+    return sha256_json({key: value for key, value in record.items() if key not in without})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Measuring a labelling: figures, calibration, contenders, verdicts."""

@@ -1,0 +1,1 @@
+"""The model, its tokenizer, and the rows that go into it."""

@@ -1,0 +1,1 @@
+"""The adapter store: publish, roll back, list."""
