@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluation.calibration import ece
 from trainer.dataset.examples import Example
+from trainer.evaluation.calibration import ece
 from trainer.evaluation.metrics import Figures, measure
 from trainer.model.score import Scores
 from worker.contract import Code, Decision, Thresholds, decide_from_codes
@@ -61,11 +61,11 @@ def prediction_records(
 ) -> list[dict[str, object]]:
     """Return a line per hold-out message for ``predictions.jsonl``.
 
-    It holds the message's file and line, never its text: a run folder travels further than data.
+    It holds the message's id, never its text: a run folder travels further than data.
     """
     return [
         {
-            "where": example.where,
+            "id": example.id,
             "label": example.label,
             "predicted": decision.label,
             "confidence": round(decision.confidence, 6),
