@@ -18,6 +18,7 @@ from worker.contract.manifest import (
     Thresholds,
 )
 from worker.contract.manifest_json import read_manifest, write_manifest
+from worker.contract.mask import MASKING, mask_personal_data
 from worker.contract.prompt import Prompt, PromptSpec, build_prompt
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.taxonomy import Label, Taxonomy
@@ -26,6 +27,7 @@ from worker.contract.verify import load_adapter, make_golden, verify_adapter, ve
 
 __all__ = [
     "MANIFEST_NAME",
+    "MASKING",
     "SCHEMA_VERSION",
     "AdapterRefused",
     "BaseModel",
@@ -54,6 +56,7 @@ __all__ = [
     "describe_base",
     "load_adapter",
     "make_golden",
+    "mask_personal_data",
     "read_manifest",
     "verify_adapter",
     "verify_base",

@@ -15,13 +15,22 @@ from typing import Any
 
 from worker.contract.taxonomy import Taxonomy
 
+LEAVE_OUT_NONE: Mapping[str, Any] = {"leave_out_none": True}
+"""Metadata of a field that was added later: None is written by leaving the key out, so that
+records from before keep their JSON and their digests."""
+
 
 def encode(value: Any) -> Any:
     """Return the JSON form of a record."""
     if isinstance(value, Taxonomy):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: encode(getattr(value, one.name)) for one in fields(value)}
+        return {
+            one.name: encode(inner)
+            for one in fields(value)
+            if (inner := getattr(value, one.name)) is not None
+            or not one.metadata.get("leave_out_none")
+        }
     if isinstance(value, Mapping):
         return {str(key): encode(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

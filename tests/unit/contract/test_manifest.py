@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from helpers import toy_manifest, toy_spec
 
 from worker.contract import (
     MANIFEST_NAME,
+    MASKING,
     AdapterRefused,
     Calibration,
     Manifest,
@@ -17,6 +19,7 @@ from worker.contract import (
     read_manifest,
     write_manifest,
 )
+from worker.contract.digest import sha256_json
 
 Mutate = Callable[[dict[str, Any]], object]
 
@@ -50,6 +53,22 @@ def test_the_digest_moves_with_every_part() -> None:
     assert toy_manifest().digest == manifest.digest
 
 
+def test_masking_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
+    tmp_path: Path,
+) -> None:
+    """A manifest without the key loads, with the digest it was deployed under; one that masks
+    says so and is another adapter."""
+    plain = toy_manifest()
+    path = write_manifest(tmp_path, plain)
+    assert "masking" not in json.loads(path.read_text())["prompt"]
+    assert read_manifest(tmp_path).prompt.masking is None
+    assert read_manifest(tmp_path).digest == sha256_json(json.loads(path.read_text()))
+    masking = toy_manifest(prompt=replace(toy_spec(), masking=MASKING))
+    write_manifest(tmp_path, masking)
+    assert read_manifest(tmp_path) == masking
+    assert masking.digest != plain.digest
+
+
 def written(directory: Path, mutate: Mutate) -> Path:
     path = write_manifest(directory, toy_manifest())
     data = json.loads(path.read_text())
@@ -80,6 +99,7 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
         (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
         (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
+        (lambda d: d["prompt"].update(masking="v9"), "masking 'v9' is not known"),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),

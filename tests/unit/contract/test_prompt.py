@@ -1,13 +1,14 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from helpers import any_text, decode, encode_control, encode_plain, toy_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract import PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract import MASKING, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize
 from worker.contract.tokens import added_token_ids
@@ -151,6 +152,23 @@ def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
     with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-1' is"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
+
+
+def test_personal_data_is_masked_where_the_spec_says_so() -> None:
+    """The worker masks by the manifest, as the training rows were masked, after normalizing."""
+    plain, masking = toy_spec(), replace(toy_spec(), masking=MASKING)
+    message = "call \u200b+44 20 7946 0958  or a@b.io"
+    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, masking)}
+    assert [message_of(spec, one) for spec, one in built.items() if one] == [
+        "call +44 20 7946 0958 or a@b.io",
+        "call [phone] or [mail]",
+    ]
+
+
+def test_masking_rules_this_version_does_not_know_are_refused() -> None:
+    """A worker that cannot mask as the training did does not serve."""
+    with pytest.raises(ValueError, match="masking 'pii-9' is not known here; 'pii-1' is"):
+        replace(toy_spec(), masking="pii-9")
 
 
 def test_every_added_token_is_made_special_and_told() -> None:
