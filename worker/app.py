@@ -18,6 +18,7 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.store import find_adapter
 from worker.core.backpressure import Bounds
 from worker.core.labeller import Labeller
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
@@ -126,10 +127,19 @@ def open_model(settings: Settings) -> OpenedEngine:
             "model.base and model.adapter must name two directories: the base model and a "
             "published adapter (or try: clerk-worker demo)"
         )
+    found = find_adapter(model.adapter)
+    if found.pointer is not None:
+        _log.info(
+            "adapter.current",
+            store=str(model.adapter),
+            adapter=found.pointer.name,
+            adapter_digest=found.pointer.digest[:12],
+            since=found.pointer.since,
+        )
     started = time.monotonic()
     opened = open_engine(
         base=model.base,
-        adapter=model.adapter,
+        adapter=found.directory,
         serving=model.serving,
         cache_dir=model.cache_dir or cache_folder() / "merged",
         engine_args=model.engine_args,

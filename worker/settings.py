@@ -101,7 +101,10 @@ class ModelSettings(Section):
     """Which adapter on which base, and how the engine runs them."""
 
     base: Path | None = Field(None, description="Directory of the base model.")
-    adapter: Path | None = Field(None, description="Directory of the published adapter.")
+    adapter: Path | None = Field(
+        None,
+        description="Directory of a published adapter, or a store: then its current adapter.",
+    )
     serving: Literal["auto", "runtime", "merged"] = Field(
         "auto",
         description="Adapter beside a frozen base, or folded into a copy; auto: merged on a CPU.",

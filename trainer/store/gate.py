@@ -29,10 +29,12 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Every criterion's row; ``comparison`` is None where there was none to make."""
+    """Every criterion's row; ``comparison`` is None where there was none to make, and
+    ``incomparable`` says why when an adapter is current and cannot be compared with."""
 
     criteria: tuple[Criterion, ...]
     comparison: Comparison | None
+    incomparable: str | None
 
     @property
     def passed(self) -> bool:
@@ -65,7 +67,11 @@ def judge(
         rows += _labels(manifest, evidence, rules)
         rows += _ceilings(evidence, rules)
     rows.append(_regression(against, rules, allow_unpaired=allow_unpaired))
-    return Verdict(tuple(rows), against if isinstance(against, Comparison) else None)
+    return Verdict(
+        tuple(rows),
+        comparison=against if isinstance(against, Comparison) else None,
+        incomparable=against if isinstance(against, str) else None,
+    )
 
 
 def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
@@ -80,7 +86,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
         "hold-out",
         "all of it, its digest recorded",
         f"{'a part' if evidence.limited else 'all'}: {evidence.examples} messages, "
-        f"{evidence.holdout_sha256[:12] or 'no digest'}…, opened {evidence.openings} times",
+        f"{evidence.holdout_sha256[:12] or 'no digest'}…, openings: {evidence.openings}",
         not evidence.limited and is_digest(evidence.holdout_sha256),
     )
     problem = _disagreement(evidence)
@@ -165,7 +171,7 @@ def _regression(
     passed = not (against.is_worse and against.p_value < rules.regression_p)
     found = (
         f"right where the other is wrong: {against.only_new_right} new, "
-        f"{against.only_current_right} current, of {against.messages}; p = {against.p_value:.4f}"
+        f"{against.only_current_right} current, of {against.messages}; p = {against.p_value:.2g}"
     )
     return Criterion(name, wanted, found, passed)
 

@@ -42,6 +42,18 @@ class Plan:
     current: Pointer | None
     is_current: bool
 
+    @property
+    def way_to_compare(self) -> str | None:
+        """How to make the comparison with the current adapter possible, where it is not."""
+        if self.verdict.incomparable is None or self.evidence is None or self.current is None:
+            return None
+        dataset = self.evidence.record["dataset"].get("directory", "DATASET")
+        return (
+            "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
+            f"{self.store / self.current.digest} --dataset {dataset} --out DIR, then publish with "
+            "--current-evaluation DIR (or --allow-unpaired to go without)"
+        )
+
 
 def plan_publication(
     source: Path,
@@ -99,7 +111,8 @@ def carry_out(plan: Plan, *, force: bool = False, reason: str | None = None) -> 
     if forced and not force:
         raise NotGoodEnough(
             f"{plan.manifest.name} does not pass the gate ({', '.join(plan.verdict.failed)}): "
-            "nothing was published; better data, another recipe, or --force with a --reason"
+            f"nothing was published; {plan.way_to_compare or 'better data, another recipe'}, or "
+            "--force with a --reason"
         )
     if forced and not (reason and reason.strip()):
         raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
@@ -198,7 +211,10 @@ def _compare_with_current(
                 f"{current.digest[:12]}…"
             )
     else:
-        stored = stored_evidence(store, current.digest)
+        try:
+            stored = stored_evidence(store, current.digest)
+        except BadInput as error:  # a damaged record must not lock the store up
+            return str(error)
         if stored is None:
             return "it was published without an evaluation"
         other = stored
