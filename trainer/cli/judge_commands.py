@@ -2,8 +2,124 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from trainer.cli.shared import AsJson, make_console, outcomes, show
+
+Adapter = Annotated[
+    Path, typer.Argument(metavar="ADAPTER", help="A published adapter's directory.")
+]
+DatasetFolder = Annotated[
+    Path,
+    typer.Option("--dataset", metavar="DIR", help="The dataset folder it was trained on."),
+]
+Base = Annotated[
+    Path,
+    typer.Option("--base", metavar="DIR", help="The base model it was trained on."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda... auto: a GPU where there is one.")]
+
+
+class EngineChoice(StrEnum):
+    """What answers: the trainer's own forward pass, the worker's engine, or both compared."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+    BOTH = "both"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
+    adapter: Adapter,
+    dataset: DatasetFolder,
+    base: Base,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where results go.  [default: 'evaluation' beside ADAPTER]"
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
+    ] = EngineChoice.TRANSFORMERS,
+    out_of_scope: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): how well they "
+            "are told apart, and how many would go to review.",
+        ),
+    ] = None,
+    wanted_precision: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Find the confidence from which labels are right this often."
+        ),
+    ] = 0.95,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Largest difference of a probability between the two engines."
+        ),
+    ] = 0.05,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="A try on so many messages of each set; the result says so."),
+    ] = None,
+    device: Device = "auto",
+    worker_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A setting of the worker for the vllm engine, such as "
+            "model.engine_args.gpu_memory_utilization=0.5. May be given many times.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an adapter on the sealed hold-out, through the worker's own contract.
+
+    Checks everything that a worker checks (base, files, token ids, golden prompts), opens the
+    hold-out (the dataset counts the opening) and writes: evaluation.json with every figure,
+    predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
+    adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
+    hold-out.
+
+    Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
+    --engine both --out-of-scope odd.jsonl
+
+    Exit codes: 0 measured, however good; 2 bad input; 4 the engines disagree or an answer was
+    outside the label set (then nothing is written).
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.evaluation.run import Request, evaluate_adapter
+        from trainer.evaluation.show_evaluation import show_evaluation
+
+        # A try never takes the place of a full result.
+        default = adapter.parent / ("evaluation-try" if limit else "evaluation")
+        request = Request(
+            adapter=adapter,
+            dataset=dataset,
+            base=base,
+            out=out or default,
+            engine=engine.value,
+            out_of_scope=out_of_scope,
+            wanted_precision=wanted_precision,
+            tolerance=tolerance,
+            limit=limit,
+            device=device,
+            worker_settings=tuple(worker_set or ()),
+        )
+        record = evaluate_adapter(request, console)
+        show(record, console, lambda out: show_evaluation(out, record), as_json=as_json)
+        console.print(f"\n{request.out}: evaluation.json and the predictions", soft_wrap=True)
