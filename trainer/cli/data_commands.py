@@ -1,9 +1,220 @@
-"""``clerk-trainer``'s commands prepare and check."""
+"""``clerk-trainer``'s command prepare."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from trainer.cli.shared import AsJson, make_console, outcomes, show
+from trainer.dataset.columns import Columns
+from trainer.dataset.conflicts import Policy
+from trainer.dataset.settings import SIMILARITY, NearDuplicates, OnBad, PrepareSettings
+
+_INPUT = "What is read"
+_CLEAN = "Cleaning"
+_SAME = "Duplicates and disagreement"
+_SPLIT = "The split"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.command("prepare")(prepare)
+
+
+def prepare(
+    *,
+    inputs: Annotated[
+        list[Path],
+        typer.Option(
+            "--input", help="An export: .csv, .tsv, .jsonl or .parquet. May be given several times."
+        ),
+    ],
+    taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist, or be empty.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the dataset [default: the taxonomy's].")
+    ] = None,
+    message_column: Annotated[
+        str | None, typer.Option(help="Column of the message [default: message, else a guess].")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the label [default: label, else a guess].")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the id [default: id, else made from the text].")
+    ] = None,
+    sublabel_column: Annotated[
+        str | None, typer.Option(help="Column of a finer label [default: sublabel, else none].")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of text files, kept to strictly.")] = (
+        "utf-8"
+    ),
+    delimiter: Annotated[
+        str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")
+    ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(help="Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
+    ] = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(help="A review queue that a person filled in. May be given several times."),
+    ] = None,
+    strip_signatures: Annotated[
+        bool, typer.Option(help="Cut mail signatures off. Serving does not.")
+    ] = False,
+    strip_quotes: Annotated[
+        bool, typer.Option(help="Cut quoted earlier mails out. Serving does not.")
+    ] = False,
+    mask: Annotated[
+        bool,
+        typer.Option(help="Mask mail addresses, phone numbers, cards, IBANs; serving will too."),
+    ] = False,
+    empty: Annotated[OnBad, typer.Option(help="What becomes of an empty message.")] = OnBad.ERROR,
+    too_long: Annotated[
+        OnBad, typer.Option(help="What becomes of a message over --max-message-bytes.")
+    ] = OnBad.ERROR,
+    max_message_bytes: Annotated[int, typer.Option(min=1, help="Limit, bytes of UTF-8.")] = 1 << 20,
+    conflicts: Annotated[
+        Policy, typer.Option(help="What becomes of one message under several labels.")
+    ] = Policy.DROP,
+    near_duplicates: Annotated[
+        NearDuplicates, typer.Option(help="What becomes of near-duplicates in the training set.")
+    ] = NearDuplicates.KEEP,
+    similarity: Annotated[
+        float,
+        typer.Option(
+            min=0.3, max=1.0, help="Shared share of four-letter pieces from which two are near."
+        ),
+    ] = SIMILARITY,
+    holdout: Annotated[
+        Path | None,
+        typer.Option(help="A hold-out of your own, instead of one carved from the input."),
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="Share of each label, 0 to 1.")] = 0.08,
+    holdout_share: Annotated[float, typer.Option(help="Share of each label, 0 to 1.")] = 0.15,
+    per_label: Annotated[
+        int | None, typer.Option(min=1, help="Most training examples a label; the rest is kept.")
+    ] = None,
+    minimum_per_label: Annotated[
+        int, typer.Option(min=3, help="Fewest different messages a label.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(help="Changes which messages go where.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make an immutable dataset of an export: clean, without duplicates, split, and counted.
+
+    Reads messages with their labels, cleans them as serving does, removes copies, finds
+    near-duplicates and messages under several labels, and splits the rest into training,
+    validation and a sealed hold-out, with every cluster of near-duplicates on one side. Writes a
+    folder with a manifest (dataset.json), report.md for people, surplus.jsonl for what --per-label
+    left out, and conflicts.csv, which a person can fill in and give back by --decisions.
+
+    Example: clerk-trainer prepare --input tickets.csv --label-column category
+    --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
+
+    Next: clerk-trainer check, which looks for wrong labels.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.dataset.build import build
+        from trainer.dataset.write import refuse_existing, write_prepared
+
+        settings = PrepareSettings(
+            inputs=tuple(inputs),
+            taxonomy=taxonomy,
+            out=out,
+            name=name,
+            columns=Columns(message_column, label_column, id_column, sublabel_column),
+            encoding=encoding,
+            delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
+            label_map=label_map,
+            decisions=tuple(decisions or ()),
+            holdout=holdout,
+            strip_quotes=strip_quotes,
+            strip_signatures=strip_signatures,
+            mask=mask,
+            empty=empty,
+            too_long=too_long,
+            max_message_bytes=max_message_bytes,
+            conflicts=conflicts,
+            near_duplicates=near_duplicates,
+            similarity=similarity,
+            validation_share=validation_share,
+            holdout_share=holdout_share,
+            per_label=per_label,
+            minimum_per_label=minimum_per_label,
+            seed=seed,
+        )
+        refuse_existing(out)
+        with _progress(console) as watch:
+            prepared = build(settings, watch)
+            dataset = write_prepared(prepared, settings)
+        result = {
+            "dataset": str(out),
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "sources": dataset.record["sources"],
+            "parts": {name: one["per_label"] for name, one in dataset.record["files"].items()},
+            "counts": dataset.record["counts"],
+            "report": str(out / "report.md"),
+        }
+        show(result, console, lambda where: _tell(result, where), as_json=as_json)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Show one bar a stage, on standard error: standard output is for the result."""
+    with Progress(
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+
+        def watch(stage: str, size: int) -> Callable[[int], None]:
+            task = progress.add_task(stage, total=size)
+            return lambda done: progress.advance(task, done)
+
+        yield watch
+
+
+def _tell(result: Mapping[str, Any], console: Console) -> None:
+    counts = result["counts"]
+    for source in result["sources"]:
+        guessed = [f"{one} from {source['columns'][one]!r}" for one in source["guessed_columns"]]
+        taken = f" (took {', '.join(guessed)})" if guessed else ""
+        console.print(f"Read {source['rows']:,} rows of {source['name']}{taken}.", markup=False)
+    table = Table("label", box=None, pad_edge=False)
+    parts = result["parts"]
+    names = [*(name.partition(".")[0] for name in parts), "surplus"]
+    for name in names:
+        table.add_column(name, justify="right")
+    columns = [*parts.values(), counts["surplus"]]
+    for label in next(iter(parts.values())):
+        table.add_row(label, *(f"{one.get(label, 0):,}" for one in columns))
+    table.add_row("all", *(f"{sum(one.values()):,}" for one in columns), style="bold")
+    console.print()
+    console.print(table)
+    console.print()
+    near, conflicts = counts["near_clusters"], counts["conflicts"]
+    console.print(
+        f"Removed {counts['exact_duplicates_removed']:,} exact duplicates; "
+        f"{conflicts['rows_left_out']:,} rows of {conflicts['messages']:,} messages that stood "
+        "under several labels.\n"
+        f"{near['messages']:,} messages are near-duplicates, in {near['clusters']:,} clusters, "
+        f"each on one side of the split; {near['with_several_labels']:,} of them hold several "
+        "labels."
+    )
+    console.print(f"Dataset {result['dataset']}, digest {result['digest'][:16]}.", markup=False)
+    console.print(f"Read {result['report']}, then: clerk-trainer check.", markup=False)

@@ -67,7 +67,7 @@ def write_dataset(
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
     for part in PARTS:
-        data = "".join(_line(one) for one in parts[part]).encode("utf-8")
+        data = to_lines(parts[part])
         write_atomically(directory / _file(part), data)
         files[_file(part)] = {
             "sha256": sha256_bytes(data),
@@ -125,6 +125,11 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
 def count_openings(dataset: Dataset) -> int:
     """Return how often the hold-out has been opened so far."""
     return len(_read_manifest(dataset.directory)["holdout_openings"])
+
+
+def to_lines(examples: Iterable[Example]) -> bytes:
+    """Return examples as a part's file holds them: UTF-8, one JSON object a line."""
+    return "".join(_line(one) for one in examples).encode("utf-8")
 
 
 def _file(part: str) -> str:

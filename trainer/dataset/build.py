@@ -1,0 +1,259 @@
+"""From exports to the parts of a dataset: the recipe, top to bottom, writing nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trainer.dataset.clean import Mask, clean
+from trainer.dataset.conflicts import Conflict, Unique, make_unique
+from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
+from trainer.dataset.examples import Example
+from trainer.dataset.labels import map_labels, read_label_map, refuse_unknown
+from trainer.dataset.near import near_clusters
+from trainer.dataset.read import Source, complete_ids, read_source
+from trainer.dataset.refuse import refuse_bad, refuse_empty_parts, refuse_small
+from trainer.dataset.row import Row
+from trainer.dataset.settings import NearDuplicates, PrepareSettings
+from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, assign_sides, cap_per_label, commonest
+from worker.contract import Taxonomy
+from worker.contract.digest import sha256_file
+from worker.contract.text import NORMALIZATION, normalize
+
+Watch = Callable[[str, int], Callable[[int], None]]
+"""Called with a stage's name and its size; returns what to call with the amount done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
+    are clusters of near-duplicates that hold several labels; ``sides`` tells a key's side."""
+
+    taxonomy: Taxonomy
+    parts: dict[str, tuple[Example, ...]]
+    surplus: tuple[Example, ...]
+    conflicts: tuple[Conflict, ...]
+    near_conflicts: tuple[tuple[Row, ...], ...]
+    sides: dict[str, str]
+    sources: tuple[Source, ...]
+    holdout_source: Source | None
+    applied: Applied
+    masking: str | None
+    counts: dict[str, Any]
+    files: dict[str, Any]
+
+
+def build(
+    settings: PrepareSettings, watch: Watch = lambda _name, _size: lambda _done: None
+) -> Prepared:
+    """Make the parts. Raises BadInput in one line for whatever cannot be used; the quick checks
+    of the whole input come before the slow search."""
+    taxonomy = Taxonomy.from_toml(settings.taxonomy)
+    known = taxonomy.names
+
+    rows, sources, holdout_source = _read(settings, watch)
+    rows = complete_ids(
+        [replace(row, message=normalize(row.message)) if not row.id else row for row in rows]
+    )
+    originals = {row.id: normalize(row.message) for row in rows}
+    files: dict[str, Any] = {}
+    if settings.label_map:
+        rows = map_labels(rows, read_label_map(settings.label_map, known))
+        files["label_map"] = _describe_file(settings.label_map)
+    counts: dict[str, Any] = {"rows_read": len(rows)}
+
+    masking, mask = _masking(settings)
+    cleaned = clean(
+        rows,
+        quotes=settings.strip_quotes,
+        signatures=settings.strip_signatures,
+        mask=mask,
+        tick=watch("clean", len(rows)),
+    )
+    usable, refused = refuse_bad(cleaned.rows, rows, settings)
+    counts |= refused
+    counts["cleaned"] = {
+        "rules": NORMALIZATION,
+        **cleaned.changed,
+        "left_whole": cleaned.left_whole,
+    }
+    counts["masked"] = cleaned.masked
+
+    decisions = []
+    undecided = 0
+    for path in settings.decisions:
+        some, open_ = read_decisions(path, known)
+        decisions += some
+        undecided += open_
+    applied = apply_decisions(usable, originals, decisions)
+    counts["decisions"] = {
+        **Counter(one.decision for one in applied.made),
+        "undecided": undecided,
+        "rows_dropped": len(usable) - len(applied.rows),
+    }
+    refuse_unknown(applied.rows, known)
+
+    given = [row for row in applied.rows if row.given]
+    own = [row for row in applied.rows if not row.given]
+    held = make_unique(given, settings.conflicts, applied.decided)
+    given_keys = {row.key for row in usable if row.given}
+    fresh = [row for row in own if row.key not in given_keys]
+    unique = make_unique(fresh, settings.conflicts, applied.decided)
+    refuse_small(unique.rows, taxonomy, settings.minimum_per_label)
+
+    keys = sorted({row.key for row in usable})
+    clusters = [
+        [keys[place] for place in group]
+        for group in near_clusters(
+            keys, similarity=settings.similarity, tick=watch("compare", len(keys))
+        )
+    ]
+    sides = _sides(usable, clusters, given_keys, settings)
+
+    placed: dict[str, list[Row]] = {TRAIN: [], VALIDATION: [], HOLDOUT: list(held.rows), "near": []}
+    for row in unique.rows:
+        placed[sides[row.key]].append(row)
+    train, near_dropped = _thin(placed[TRAIN], clusters, settings.near_duplicates)
+    train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
+    parts = {
+        part: tuple(sorted((row.example for row in some), key=lambda one: one.id))
+        for part, some in (
+            (TRAIN, train),
+            (VALIDATION, placed[VALIDATION]),
+            (HOLDOUT, placed[HOLDOUT]),
+        )
+    }
+    refuse_empty_parts(parts, taxonomy)
+    near_conflicts = _near_conflicts([*unique.rows, *held.rows], clusters)
+    counts |= _count(unique, held, clusters, near_conflicts)
+    counts["holdout_copies_removed"] = {
+        "exact": len(own) - len(fresh),
+        "near": len(placed["near"]),
+    }
+    counts["near_duplicates_dropped"] = near_dropped
+    counts["surplus"] = dict(Counter(row.label for row in surplus))
+    counts["parts"] = {part: len(some) for part, some in parts.items()}
+    return Prepared(
+        taxonomy=taxonomy,
+        parts=parts,
+        surplus=tuple(sorted((row.example for row in surplus), key=lambda one: one.id)),
+        conflicts=unique.conflicts + held.conflicts,
+        near_conflicts=near_conflicts,
+        sides=sides,
+        sources=sources,
+        holdout_source=holdout_source,
+        applied=applied,
+        masking=masking,
+        counts=counts,
+        files=files | {"decisions": [_describe_file(path) for path in settings.decisions]},
+    )
+
+
+def _read(
+    settings: PrepareSettings, watch: Watch
+) -> tuple[list[Row], tuple[Source, ...], Source | None]:
+    paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
+    tick = watch("read", len(paths))
+    rows: list[Row] = []
+    sources = []
+    for path in paths:
+        some, source = read_source(
+            path, settings.columns, encoding=settings.encoding, delimiter=settings.delimiter
+        )
+        rows += [replace(row, given=True) for row in some] if path is settings.holdout else some
+        sources.append(source)
+        tick(1)
+    own = len(settings.inputs)
+    return rows, tuple(sources[:own]), sources[own] if settings.holdout else None
+
+
+def _masking(settings: PrepareSettings) -> tuple[str | None, Mask | None]:
+    if not settings.mask:
+        return None, None
+    from worker.contract.mask import MASKING, mask_personal_data
+
+    return MASKING, mask_personal_data
+
+
+def _sides(
+    rows: Sequence[Row],
+    clusters: Sequence[Sequence[str]],
+    given: set[str],
+    settings: PrepareSettings,
+) -> dict[str, str]:
+    """Return key -> side, from the rows as they came in: decisions have no part in it. With a
+    hold-out of the user's own, what is near to a message of it is on no side ("near")."""
+    came_as: dict[str, list[str]] = {}
+    for row in rows:
+        came_as.setdefault(row.key, []).append(row.label)
+    near = {
+        key: HOLDOUT if key in given else "near"
+        for cluster in clusters
+        if any(key in given for key in cluster)
+        for key in cluster
+    }
+    free = [cluster for cluster in clusters if cluster[0] not in near]
+    return near | assign_sides(
+        free,
+        {key: commonest(labels) for key, labels in came_as.items()},
+        validation_share=settings.validation_share,
+        holdout_share=0.0 if settings.holdout else settings.holdout_share,
+        seed=settings.seed,
+    )
+
+
+def _thin(
+    train: Sequence[Row], clusters: Sequence[Sequence[str]], policy: NearDuplicates
+) -> tuple[list[Row], int]:
+    """Return the training rows, of each cluster only the first where that was asked for."""
+    if policy is NearDuplicates.KEEP:
+        return list(train), 0
+    cluster_of = _cluster_of(clusters)
+    first: dict[int, Row] = {}
+    for row in train:
+        first.setdefault(cluster_of[row.key], row)
+    return list(first.values()), len(train) - len(first)
+
+
+def _near_conflicts(
+    rows: Sequence[Row], clusters: Sequence[Sequence[str]]
+) -> tuple[tuple[Row, ...], ...]:
+    cluster_of = _cluster_of(clusters)
+    members: dict[int, list[Row]] = {}
+    for row in rows:
+        members.setdefault(cluster_of[row.key], []).append(row)
+    return tuple(tuple(some) for some in members.values() if len({row.label for row in some}) > 1)
+
+
+def _cluster_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
+    return {key: number for number, cluster in enumerate(clusters) for key in cluster}
+
+
+def _count(
+    unique: Unique,
+    held: Unique,
+    clusters: Sequence[Sequence[str]],
+    near_conflicts: Sequence[Sequence[Row]],
+) -> dict[str, Any]:
+    conflicts = unique.conflicts + held.conflicts
+    sizes = Counter(len(cluster) for cluster in clusters if len(cluster) > 1)
+    return {
+        "exact_duplicates_removed": unique.copies + held.copies,
+        "conflicts": {
+            "messages": len(conflicts),
+            "rows_left_out": unique.left_out + held.left_out,
+            "settled": dict(Counter(one.why for one in conflicts)),
+        },
+        "near_clusters": {
+            "clusters": sum(sizes.values()),
+            "messages": sum(size * count for size, count in sizes.items()),
+            "sizes": {str(size): sizes[size] for size in sorted(sizes)},
+            "with_several_labels": len(near_conflicts),
+        },
+    }
+
+
+def _describe_file(path: Any) -> dict[str, str]:
+    return {"name": path.name, "sha256": sha256_file(path)}

@@ -1,0 +1,85 @@
+"""Raw labels of an export and the taxonomy's names."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.row import Row
+from trainer.dataset.text_file import read_text
+from trainer.errors import BadInput
+
+
+def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
+    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header.
+
+    Raises BadInput when a target is not in the taxonomy.
+    """
+    text = read_text(path)
+    try:
+        table: Any = _PARSERS[path.suffix.casefold()](text)
+    except KeyError as error:
+        raise BadInput(f"{path}: a label map is a .toml, .json or .csv file") from error
+    except (ValueError, csv.Error) as error:
+        raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(one, str) for one in table.values()):
+        raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
+    for raw, target in table.items():
+        if target not in known:
+            raise BadInput(
+                f"{path.name}: {raw!r} maps to the unknown label {target!r}{nearest(target, known)}"
+            )
+    return table
+
+
+def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
+    """Return the rows with mapped labels; a label that the map does not name stays."""
+    return [replace(row, label=table.get(row.label, row.label)) for row in rows]
+
+
+def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
+    """Raise BadInput that counts each label which is not in the taxonomy and names the nearest
+    one that is."""
+    unknown = Counter(row.label for row in rows if row.label not in known)
+    if not unknown:
+        return
+    listed = [
+        f"{label!r} ({count} rows{nearest(label, known)})" if label else f"no label ({count} rows)"
+        for label, count in unknown.most_common(10)
+    ]
+    more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+    raise BadInput(
+        f"labels that are not in the taxonomy: {', '.join(listed)}{more}: "
+        "translate them with --label-map, or add them to the taxonomy"
+    )
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return "; did you mean X?" for the nearest known name, or nothing."""
+    folded = {one.casefold().replace("_", " "): one for one in known}
+    near = difflib.get_close_matches(
+        name.casefold().replace("_", " "), list(folded), n=1, cutoff=0.5
+    )
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def _csv_table(text: str) -> dict[str, str]:
+
+    table: dict[str, str] = {}
+    for record in csv.reader(io.StringIO(text, newline=""), strict=True):
+        if record and len(record) != 2:
+            raise ValueError(f"{len(record)} columns where two are needed: raw, taxonomy label")
+        if record:
+            table[record[0].strip()] = record[1].strip()
+    return table
+
+
+_PARSERS = {".toml": tomllib.loads, ".json": json.loads, ".csv": _csv_table}

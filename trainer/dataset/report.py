@@ -1,0 +1,185 @@
+"""The dataset for people: what is in it, what was done and why it matters. No message texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION
+
+_PARTS = (TRAIN, VALIDATION, HOLDOUT)
+
+
+def render(record: Mapping[str, Any], digest: str) -> str:
+    """Return ``report.md`` for a manifest."""
+    return "\n".join(_lines(record, digest)) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "|".join("---" if place == 0 else "---:" for place in range(len(header))) + "|"
+    for row in rows:
+        yield "| " + " | ".join(_cell(one) for one in row) + " |"
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
+    counts = record["counts"]
+    yield f"# Dataset {record['name']}"
+    yield ""
+    yield f"Digest `{digest}`, made {record['created_at']}."
+    yield ""
+    yield from _what_is_in_it(record)
+    yield ""
+    yield "## Where the rows came from"
+    yield ""
+    sources = [
+        *record["sources"],
+        *([record["holdout_source"]] if record["holdout_source"] else []),
+    ]
+    yield from table(
+        ("file", "rows", "columns", "sha256"),
+        [
+            (
+                one["name"],
+                one["rows"],
+                ", ".join(f"{field} = {name}" for field, name in one["columns"].items() if name),
+                one["sha256"][:16],
+            )
+            for one in sources
+        ],
+    )
+    yield ""
+    yield "## What became of them"
+    yield ""
+    yield from table(("", "rows"), list(_fates(counts)))
+    yield ""
+    yield from _cleaning(record)
+    yield from _duplicates(record)
+    yield from _decisions(record)
+    yield "## How it was split"
+    yield ""
+    yield (
+        "Whole clusters of near-duplicates are on one side: a hold-out message whose rewording "
+        "was learned measures memory, not skill. The sides depend on the seed "
+        f"({record['settings']['seed']}), the messages and the labels as they came in, never on "
+        "the order of lines. Decisions move no message to another side, so figures before and "
+        "after a correction can be compared."
+    )
+    yield ""
+    yield (
+        "The hold-out is sealed: only an evaluation opens it, and every opening is counted in "
+        f"`dataset.json`. Its file's SHA-256 is `{record['files']['holdout.jsonl']['sha256']}`."
+    )
+    yield ""
+    yield "## Settings"
+    yield ""
+    for name, value in record["settings"].items():
+        yield f"- {name}: {value}"
+
+
+def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
+    per_label = [record["files"][f"{part}.jsonl"]["per_label"] for part in _PARTS]
+    surplus = record["counts"]["surplus"]
+    names = [one["name"] for one in record["taxonomy"]["labels"]]
+    rows: list[tuple[object, ...]] = [
+        (name, *(counts[name] for counts in per_label), surplus.get(name, 0)) for name in names
+    ]
+    rows.append(("all", *(sum(counts.values()) for counts in per_label), sum(surplus.values())))
+    yield from table(("label", *_PARTS, "surplus"), rows)
+    if surplus:
+        yield ""
+        yield (
+            f"At most {record['settings']['per_label']} training examples a label; the surplus is "
+            "in `surplus.jsonl`, unused."
+        )
+
+
+def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    yield "read", counts["rows_read"]
+    yield "empty, dropped", counts["empty_dropped"]
+    yield "too long, dropped", counts["too_long_dropped"]
+    yield "dropped by a decision", counts["decisions"].get("rows_dropped", 0)
+    yield "exact duplicates, removed", counts["exact_duplicates_removed"]
+    yield "in a label conflict, left out", counts["conflicts"]["rows_left_out"]
+    yield "copies of hold-out messages, removed", counts["holdout_copies_removed"]["exact"]
+    yield "near-copies of hold-out messages, removed", counts["holdout_copies_removed"]["near"]
+    yield "near-duplicates in training, removed", counts["near_duplicates_dropped"]
+    yield "over the cap, surplus", sum(counts["surplus"].values())
+    for part, size in counts["parts"].items():
+        yield f"**{part}**", size
+
+
+def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
+    counts, settings = record["counts"], record["settings"]
+    cleaned = counts["cleaned"]
+    yield "## Cleaning"
+    yield ""
+    yield (
+        f"- Normalized by `{cleaned['rules']}`, as serving does with every message: "
+        f"{cleaned.get('normalized', 0):,} changed."
+    )
+    stripped = [name for name in ("quotes", "signatures") if settings[f"strip_{name}"]]
+    for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
+        if name in stripped:
+            yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
+    if stripped:
+        yield (
+            f"- **Serving does not strip {' or '.join(stripped)}.** The worker will see messages "
+            "with them. Strip them before the topic too, or leave them in here. "
+            f"{cleaned['left_whole']:,} messages were nothing else and stay whole."
+        )
+    if record["masking"]:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["masked"].items()) or "none found"
+        yield f"- Personal data masked by `{record['masking']}`, as serving will do: {kinds}."
+    else:
+        yield "- Personal data was not masked (`--mask`)."
+    yield ""
+
+
+def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
+    near, conflicts = record["counts"]["near_clusters"], record["counts"]["conflicts"]
+    yield "## Duplicates and disagreement"
+    yield ""
+    yield (
+        f"- {near['messages']:,} messages are near-duplicates of another (similarity "
+        f"{record['settings']['similarity']} or more), in {near['clusters']:,} clusters; the "
+        f"largest holds {max(map(int, near['sizes']), default=0):,}."
+    )
+    yield (
+        f"- {conflicts['messages']:,} messages stood there under several labels: nobody can learn "
+        "both. "
+        + ("; ".join(f"{n:,} {why}" for why, n in conflicts["settled"].items()) or "None")
+        + "."
+    )
+    yield (
+        f"- {near['with_several_labels']:,} clusters of near-duplicates hold several labels. They "
+        "are kept: some are mistakes, some the very difference that matters."
+    )
+    if "conflicts.csv" in record["extra_files"]:
+        yield (
+            "- They are in `conflicts.csv`. Fill in its column `decision` (accept, relabel or "
+            "drop; `new_label` for relabel) and prepare again with `--decisions conflicts.csv`."
+        )
+    yield ""
+
+
+def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
+    made = record["decisions"]["made"]
+    if not record["decisions"]["files"]:
+        return
+    yield "## Decisions of people"
+    yield ""
+    yield f"{len(made):,} made, {record['counts']['decisions']['undecided']:,} still undecided."
+    yield ""
+    if made:
+        yield from table(
+            ("id", "decision", "from", "to", "by", "note"),
+            [(d["id"], d["decision"], d["from"], d["to"] or "", d["by"], d["note"]) for d in made],
+        )
+        yield ""

@@ -1,0 +1,75 @@
+"""What the user asked of ``prepare``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.columns import Columns
+from trainer.dataset.conflicts import Policy
+from trainer.dataset.near import SIMILARITY
+
+
+class OnBad(StrEnum):
+    """What becomes of a message that cannot be used."""
+
+    ERROR = "error"
+    DROP = "drop"
+
+
+class NearDuplicates(StrEnum):
+    """What becomes of near-duplicates within the training set."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1."""
+
+    inputs: tuple[Path, ...]
+    taxonomy: Path
+    out: Path
+    name: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    label_map: Path | None = None
+    decisions: tuple[Path, ...] = ()
+    holdout: Path | None = None
+    strip_quotes: bool = False
+    strip_signatures: bool = False
+    mask: bool = False
+    empty: OnBad = OnBad.ERROR
+    too_long: OnBad = OnBad.ERROR
+    max_message_bytes: int = 1 << 20
+    conflicts: Policy = Policy.DROP
+    near_duplicates: NearDuplicates = NearDuplicates.KEEP
+    similarity: float = SIMILARITY
+    validation_share: float = 0.08
+    holdout_share: float = 0.15
+    per_label: int | None = None
+    minimum_per_label: int = 10
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what shaped the dataset, for its manifest; files are described elsewhere."""
+        return {
+            "strip_quotes": self.strip_quotes,
+            "strip_signatures": self.strip_signatures,
+            "mask": self.mask,
+            "empty": self.empty.value,
+            "too_long": self.too_long.value,
+            "max_message_bytes": self.max_message_bytes,
+            "conflicts": self.conflicts.value,
+            "near_duplicates": self.near_duplicates.value,
+            "similarity": self.similarity,
+            "validation_share": self.validation_share,
+            "holdout_share": None if self.holdout else self.holdout_share,
+            "per_label": self.per_label,
+            "minimum_per_label": self.minimum_per_label,
+            "seed": self.seed,
+        }

@@ -1,0 +1,164 @@
+"""Write a prepared dataset so that its folder is never seen half-done."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.build import Prepared
+from trainer.dataset.folder import Dataset, to_lines, write_dataset
+from trainer.dataset.read import Source
+from trainer.dataset.report import render
+from trainer.dataset.row import Row, message_sha256
+from trainer.dataset.settings import PrepareSettings
+from trainer.dataset.split import HOLDOUT
+from trainer.errors import BadInput
+from worker.contract.digest import sha256_bytes, write_atomically
+
+SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise BadInput unless ``out`` is a new name or an empty folder."""
+    if out.is_dir() and not out.is_symlink():
+        if any(out.iterdir()):
+            raise BadInput(f"{out}: exists and is not empty: a dataset is never written over")
+    elif out.exists() or out.is_symlink():
+        raise BadInput(f"{out}: exists and is not a folder")
+
+
+def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
+    """Write everything into a hidden folder beside ``settings.out``, then rename it. Whatever
+    goes wrong before, the hidden folder is removed and nothing is seen under the name.
+
+    Raises BadInput when the name was taken meanwhile, OSError when the disk is full.
+    """
+    refuse_existing(settings.out)
+    with _building(settings.out) as directory:
+        extra = {}
+        for name, data, rows in _extra_files(prepared):
+            write_atomically(directory / name, data)
+            extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
+        dataset = write_dataset(
+            directory,
+            name=settings.name or prepared.taxonomy.name,
+            taxonomy=prepared.taxonomy,
+            parts=prepared.parts,
+            masking=prepared.masking,
+            sources=[_describe(one) for one in prepared.sources],
+            holdout_source=(
+                _describe(prepared.holdout_source) if prepared.holdout_source else None
+            ),
+            settings=settings.describe(),
+            label_map=prepared.files.get("label_map"),
+            decisions={
+                "files": prepared.files["decisions"],
+                "made": [one.describe() for one in prepared.applied.made],
+            },
+            counts=prepared.counts,
+            extra_files=extra,
+        )
+        text = render(dataset.record, dataset.digest)
+        write_atomically(directory / REPORT, text.encode("utf-8"))
+    return Dataset(
+        settings.out,
+        dataset.name,
+        dataset.digest,
+        dataset.taxonomy,
+        dataset.train,
+        dataset.validation,
+        dataset.record,
+    )
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        yield directory
+        directory.chmod(0o755)
+        try:
+            directory.rename(out)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise
+            raise BadInput(f"{out}: was made by somebody else meanwhile") from error
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    _sync(out.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Let the new name reach the disk, as the files in the folder did."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
+    if prepared.surplus:
+        yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
+    rows = list(_conflict_rows(prepared))
+    if rows:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(_COLUMNS)
+        writer.writerows(rows)
+        yield CONFLICTS, text.getvalue().encode("utf-8"), len(rows)
+
+
+# The columns of a review queue and more, so that the file, filled in, goes back in by --decisions.
+_COLUMNS = (
+    "id", "message_sha256", "kind", "group", "label", "other_labels", "outcome", "message",
+    "decision", "new_label", "note", "decided_by",
+)  # fmt: skip
+
+
+def _conflict_rows(prepared: Prepared) -> Iterator[list[str]]:
+    number = 0
+    for conflict in prepared.conflicts:
+        number += 1
+        outcome = f"{conflict.why}: kept {conflict.kept}" if conflict.kept else conflict.why
+        for row in conflict.rows:
+            yield _conflict_row(row, conflict.rows, "exact", number, outcome, row.message)
+    for rows in prepared.near_conflicts:
+        number += 1
+        for row in rows:
+            side = prepared.sides[row.key]
+            # The hold-out is sealed: a look at its texts here would be a look nobody counted.
+            text = "(in the sealed hold-out)" if side == HOLDOUT else row.message
+            yield _conflict_row(row, rows, "near", number, f"kept, {side}", text)
+
+
+def _conflict_row(
+    row: Row, rows: tuple[Row, ...], kind: str, number: int, outcome: str, text: str
+) -> list[str]:
+    others = " | ".join(sorted({one.label for one in rows} - {row.label}))
+    # A spreadsheet would take these first characters for a formula.
+    shown = f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return [
+        row.id, message_sha256(row.message), kind, str(number), row.label, others, outcome, shown,
+        "", "", "", "",
+    ]  # fmt: skip
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "sha256": source.sha256,
+        "rows": source.rows,
+        "columns": source.columns.describe(),
+        "guessed_columns": list(source.columns.guessed),
+    }
