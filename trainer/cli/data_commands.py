@@ -9,18 +9,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.columns import Columns
 from trainer.dataset.conflicts import Policy
 from trainer.dataset.settings import SIMILARITY, NearDuplicates, OnBad, PrepareSettings
-
-_INPUT = "What is read"
-_CLEAN = "Cleaning"
-_SAME = "Duplicates and disagreement"
-_SPLIT = "The split"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +28,9 @@ def prepare(
     inputs: Annotated[
         list[Path],
         typer.Option(
-            "--input", help="An export: .csv, .tsv, .jsonl or .parquet. May be given several times."
+            "--input",
+            metavar="FILE",
+            help="An export: .csv, .tsv, .jsonl or .parquet. May be given several times.",
         ),
     ],
     taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
@@ -65,7 +62,10 @@ def prepare(
     ] = None,
     decisions: Annotated[
         list[Path] | None,
-        typer.Option(help="A review queue that a person filled in. May be given several times."),
+        typer.Option(
+            metavar="FILE",
+            help="A review queue that a person filled in. May be given several times.",
+        ),
     ] = None,
     strip_signatures: Annotated[
         bool, typer.Option(help="Cut mail signatures off. Serving does not.")
@@ -175,7 +175,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
     with Progress(
         TextColumn("{task.description:8}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,

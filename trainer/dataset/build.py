@@ -12,12 +12,20 @@ from trainer.dataset.conflicts import Conflict, Unique, make_unique
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.examples import Example
 from trainer.dataset.labels import map_labels, read_label_map, refuse_unknown
-from trainer.dataset.near import near_clusters
+from trainer.dataset.near import bands, near_clusters, sign
 from trainer.dataset.read import Source, complete_ids, read_source
 from trainer.dataset.refuse import refuse_bad, refuse_empty_parts, refuse_small
 from trainer.dataset.row import Row
 from trainer.dataset.settings import NearDuplicates, PrepareSettings
-from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, assign_sides, cap_per_label, commonest
+from trainer.dataset.split import (
+    HOLDOUT,
+    TRAIN,
+    VALIDATION,
+    assign_sides,
+    cap_per_label,
+    check_shares,
+    commonest,
+)
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
@@ -45,18 +53,19 @@ class Prepared:
     files: dict[str, Any]
 
 
-def build(
-    settings: PrepareSettings, watch: Watch = lambda _name, _size: lambda _done: None
-) -> Prepared:
+def _unwatched(_stage: str, _size: int) -> Callable[[int], None]:
+    return lambda _done: None
+
+
+def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     """Make the parts. Raises BadInput in one line for whatever cannot be used; the quick checks
     of the whole input come before the slow search."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     known = taxonomy.names
+    check_shares(settings.validation_share, settings.holdout_share)
 
     rows, sources, holdout_source = _read(settings, watch)
-    rows = complete_ids(
-        [replace(row, message=normalize(row.message)) if not row.id else row for row in rows]
-    )
+    rows = complete_ids(rows)
     originals = {row.id: normalize(row.message) for row in rows}
     files: dict[str, Any] = {}
     if settings.label_map:
@@ -104,12 +113,13 @@ def build(
     refuse_small(unique.rows, taxonomy, settings.minimum_per_label)
 
     keys = sorted({row.key for row in usable})
-    clusters = [
-        [keys[place] for place in group]
-        for group in near_clusters(
-            keys, similarity=settings.similarity, tick=watch("compare", len(keys))
-        )
-    ]
+    groups = near_clusters(
+        keys,
+        sign(keys, watch("sign", len(keys))),
+        similarity=settings.similarity,
+        tick=watch("compare", bands(settings.similarity)),
+    )
+    clusters = [[keys[place] for place in group] for group in groups]
     sides = _sides(usable, clusters, given_keys, settings)
 
     placed: dict[str, list[Row]] = {TRAIN: [], VALIDATION: [], HOLDOUT: list(held.rows), "near": []}
@@ -118,12 +128,9 @@ def build(
     train, near_dropped = _thin(placed[TRAIN], clusters, settings.near_duplicates)
     train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
     parts = {
-        part: tuple(sorted((row.example for row in some), key=lambda one: one.id))
-        for part, some in (
-            (TRAIN, train),
-            (VALIDATION, placed[VALIDATION]),
-            (HOLDOUT, placed[HOLDOUT]),
-        )
+        TRAIN: _examples(train),
+        VALIDATION: _examples(placed[VALIDATION]),
+        HOLDOUT: _examples(placed[HOLDOUT]),
     }
     refuse_empty_parts(parts, taxonomy)
     near_conflicts = _near_conflicts([*unique.rows, *held.rows], clusters)
@@ -138,7 +145,7 @@ def build(
     return Prepared(
         taxonomy=taxonomy,
         parts=parts,
-        surplus=tuple(sorted((row.example for row in surplus), key=lambda one: one.id)),
+        surplus=_examples(surplus),
         conflicts=unique.conflicts + held.conflicts,
         near_conflicts=near_conflicts,
         sides=sides,
@@ -167,6 +174,11 @@ def _read(
         tick(1)
     own = len(settings.inputs)
     return rows, tuple(sources[:own]), sources[own] if settings.holdout else None
+
+
+def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
+    """Return a part in the order of its ids: the order of lines in the export is no input."""
+    return tuple(sorted((row.example for row in rows), key=lambda one: one.id))
 
 
 def _masking(settings: PrepareSettings) -> tuple[str | None, Mask | None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 
 class Clusters:
     """Disjoint groups of the numbers 0 to ``count`` - 1.
@@ -36,8 +34,3 @@ class Clusters:
         for one in range(len(self._parent)):
             found.setdefault(self.find(one), []).append(one)
         return list(found.values())
-
-    def join_all(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Join every pair."""
-        for one, other in pairs:
-            self.join(one, other)

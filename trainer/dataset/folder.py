@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,17 +117,39 @@ def open_dataset(directory: Path) -> Dataset:
 def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
     """Open the sealed hold-out, after writing down when, for what purpose and for which subject
     (an adapter's digest, a contender's name): a hold-out that was looked at often has been tuned
-    to."""
-    record = _read_manifest(dataset.directory)
+    to.
+
+    Two that open it at once are both written down. Raises BadInput when the file was altered, and
+    OSError, without opening it, when the opening cannot be written.
+    """
     opening = {"at": _now(), "purpose": purpose, "subject": subject}
-    record["holdout_openings"] = [*record["holdout_openings"], opening]
-    _write_manifest(dataset.directory, record)
+    with _alone(dataset.directory):
+        record = _read_manifest(dataset.directory)
+        if record["digest"] != dataset.digest:
+            raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
+        record["holdout_openings"] = [*record["holdout_openings"], opening]
+        _write_manifest(dataset.directory, record)
+    path = dataset.directory / _file("holdout")
+    if sha256_file(path) != record["files"][path.name]["sha256"]:
+        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
     return _read_part(dataset.directory, "holdout")
 
 
 def count_openings(dataset: Dataset) -> int:
     """Return how often the hold-out has been opened so far."""
     return len(_read_manifest(dataset.directory)["holdout_openings"])
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the folder's lock: reading and rewriting the list of openings is one step. The lock
+    goes with the process, so that one that is killed holds nobody up."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def to_lines(examples: Iterable[Example]) -> bytes:

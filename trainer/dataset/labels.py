@@ -8,7 +8,7 @@ import io
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,4 +82,8 @@ def _csv_table(text: str) -> dict[str, str]:
     return table
 
 
-_PARSERS = {".toml": tomllib.loads, ".json": json.loads, ".csv": _csv_table}
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".json": json.loads,
+    ".csv": _csv_table,
+}

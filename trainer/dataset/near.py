@@ -21,12 +21,6 @@ from numpy.typing import NDArray
 
 from trainer.dataset.clusters import Clusters
 
-SIMILARITY = 0.7
-"""Default threshold. Measured on ten thousand bank support messages: the pairs above it are
-rewordings ("what do I do if my card is stolen", "... was stolen"), about one in a hundred of them
-with different labels, and no cluster is larger than ten messages. At 0.6 chains of up to 47 form,
-at 0.5 of a thousand."""
-
 SHINGLE_CHARS = 4
 _PERMUTATIONS = 256
 _RECALL = 0.999
@@ -42,17 +36,18 @@ Compare = Callable[[int, int], bool]
 
 def near_clusters(
     keys: Sequence[str],
+    signatures: Signatures,
     *,
-    similarity: float = SIMILARITY,
+    similarity: float,
     tick: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
     """Group the texts (distinct, case folded) by near-duplicates and their near-duplicates.
 
     Return groups of indices, singletons too; the groups do not depend on the order of the texts.
-    ``tick`` is told how many more texts have been read. A pair exactly at the threshold is found
-    with a probability of 0.999, a closer one more surely.
+    ``signatures`` are those of ``sign``; ``tick`` is told of every band that has been searched
+    (there are ``bands(similarity)``). A pair exactly at the threshold is found with a probability
+    of 0.999, a closer one more surely.
     """
-    signatures = _signatures(keys, tick)
     clusters = Clusters(len(keys))
     # Four standard deviations of the estimate: what lies below is not worth an exact look.
     floor = similarity - 4 * math.sqrt(similarity * (1 - similarity) / _PERMUTATIONS)
@@ -66,13 +61,14 @@ def near_clusters(
         return jaccard(pieces(one), pieces(other)) >= similarity
 
     rows = rows_per_band(similarity)
-    for start in range(0, _PERMUTATIONS - rows + 1, rows):
+    for start in range(0, bands(similarity) * rows, rows):
         small, large = _buckets(signatures[:, start : start + rows])
         for one, other in _likely(small, signatures, floor):
             if clusters.find(one) != clusters.find(other) and near(one, other):
                 clusters.join(one, other)
         for bucket in large:
             _search(bucket, signatures, clusters, floor, near)
+        tick(1)
     return clusters.groups()
 
 
@@ -102,8 +98,16 @@ def rows_per_band(similarity: float) -> int:
     )
 
 
-def _signatures(keys: Sequence[str], tick: Callable[[int], None]) -> Signatures:
-    """Return one row of hash values a text. CRC-32 is enough under datasketch's ``affine32``
+def bands(similarity: float) -> int:
+    """Return how many bands a signature is cut into."""
+    return _PERMUTATIONS // rows_per_band(similarity)
+
+
+def sign(keys: Sequence[str], tick: Callable[[int], None] = lambda _: None) -> Signatures:
+    """Return the signatures, one row of 256 hash values a text; ``tick`` is told how many more
+    are done. The same texts have the same signatures on every machine.
+
+    CRC-32 is enough under datasketch's ``affine32``
     scheme, which mixes it first; a long text goes in by parts, to bound the memory."""
     found = np.empty((len(keys), _PERMUTATIONS), dtype=np.uint32)
     empty = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, hashfunc=zlib.crc32, scheme="affine32")

@@ -8,7 +8,9 @@ import re
 _BEGINS = re.compile(
     r"""
     ^[ ]*(?:
-        -{2,}[ ]*(?:original[ ]message|forwarded[ ]message|original-nachricht|message[ ]d'origine)[ ]*-{2,}
+        -{2,}[ ]*
+          (?:original[ ]message|forwarded[ ]message|original-nachricht|message[ ]d'origine)
+        [ ]*-{2,}
       | -+[ ]*begin[ ]forwarded[ ]message[ ]*-*:?
       | begin[ ]forwarded[ ]message:
     )[ ]*$
@@ -24,8 +26,8 @@ _WROTE = re.compile(
 )
 # Outlook's block of headers: From, then Sent or Date, To and Subject on the next lines.
 _HEADERS = re.compile(
-    r"^[ ]*\*?(?:From|Von|De):\*?[ ][^\n]+\n(?:[ ]*\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff)"
-    r":\*?[^\n]*\n?){2,}",
+    r"^[ ]*\*?(?:From|Von|De):\*?[ ][^\n]+\n"
+    r"(?:[ ]*\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):\*?[^\n]*\n?){2,}",
     re.MULTILINE,
 )
 _QUOTED_LINE = re.compile(r"^[ ]*>[^\n]*(?:\n|\Z)", re.MULTILINE)

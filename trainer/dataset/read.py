@@ -13,6 +13,7 @@ from trainer.dataset.read_jsonl import read_jsonl
 from trainer.dataset.row import Row, message_sha256
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_file
+from worker.contract.text import normalize
 
 FORMATS = {
     ".csv": "csv",
@@ -64,12 +65,12 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
     """
     order = sorted(
         (place for place, row in enumerate(rows) if not row.id),
-        key=lambda place: (rows[place].message, rows[place].label),
+        key=lambda place: (normalize(rows[place].message), rows[place].label),
     )
     made: dict[int, str] = {}
     seen: Counter[str] = Counter()
     for place in order:
-        stem = "m-" + message_sha256(rows[place].message)[:16]
+        stem = "m-" + message_sha256(normalize(rows[place].message))[:16]
         seen[stem] += 1
         made[place] = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
     complete = [

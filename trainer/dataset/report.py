@@ -38,10 +38,7 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield ""
     yield "## Where the rows came from"
     yield ""
-    sources = [
-        *record["sources"],
-        *([record["holdout_source"]] if record["holdout_source"] else []),
-    ]
+    sources = [one for one in (*record["sources"], record["holdout_source"]) if one]
     yield from table(
         ("file", "rows", "columns", "sha256"),
         [

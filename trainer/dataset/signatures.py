@@ -8,15 +8,15 @@ import re
 # the end of a message, mail programs often elsewhere.
 _DELIMITER = re.compile(r"^-- ?$", re.MULTILINE)
 _DEVICE = re.compile(
-    r"^[ ]*(?:Sent from (?:my|Yahoo|Outlook|Mail for|Proton)|Get Outlook for|Von meinem \w+ gesendet"
-    r"|Envoyé de mon|Enviado desde mi)\b[^\n]{0,60}$",
+    r"^[ ]*(?:Sent from (?:my|Yahoo|Outlook|Mail for|Proton)|Get Outlook for|Envoyé de mon"
+    r"|Von meinem \w+ gesendet|Enviado desde mi)\b[^\n]{0,60}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _CLOSING = re.compile(
     r"^[ ]*(?:(?:kind(?:est)?|best|warm(?:est)?|with (?:kind|best))[ ](?:regards|wishes)|regards|"
     r"yours[ ](?:sincerely|faithfully|truly)|sincerely(?:[ ]yours)?|cheers|all[ ]the[ ]best|best|"
-    r"many[ ]thanks|thanks(?:[ ]in[ ]advance)?|thank[ ]you|mit[ ]freundlichen[ ]gr(?:ü|ue)(?:ß|ss)en|"
-    r"cordialement|saludos)[ ]*[,.!]?[ ]*$",
+    r"many[ ]thanks|thanks(?:[ ]in[ ]advance)?|thank[ ]you|cordialement|saludos|"
+    r"mit[ ]freundlichen[ ]gr(?:ü|ue)(?:ß|ss)en)[ ]*[,.!]?[ ]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 # What may follow closing words in a signature: name, position, company, telephone, address.

@@ -19,6 +19,14 @@ from worker.contract.digest import sha256_bytes
 TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 
 
+def check_shares(validation_share: float, holdout_share: float) -> None:
+    """Raise BadInput when the shares cannot be, or leave nothing to train on."""
+    if not 0 < validation_share < 1 or not 0 <= holdout_share < 1:
+        raise BadInput("--validation-share and --holdout-share lie between 0 and 1")
+    if validation_share + holdout_share >= 1:
+        raise BadInput("--validation-share and --holdout-share leave nothing to train on")
+
+
 def assign_sides(
     clusters: Sequence[Sequence[str]],
     labels: Mapping[str, str],
@@ -32,12 +40,8 @@ def assign_sides(
     Within a label its clusters are put in the order of a digest of seed and smallest key, and
     fill the hold-out's quota, then validation's, then training; a cluster that no longer fits
     goes to the next. Every label with two messages or more has one held out, when a hold-out is
-    asked for, as far as its clusters allow. Raises BadInput when the shares leave nothing.
+    asked for, as far as its clusters allow.
     """
-    if not 0 < validation_share < 1 or not 0 <= holdout_share < 1:
-        raise BadInput("--validation-share and --holdout-share lie between 0 and 1")
-    if validation_share + holdout_share >= 1:
-        raise BadInput("--validation-share and --holdout-share leave nothing to train on")
     strata: dict[str, list[Sequence[str]]] = defaultdict(list)
     for cluster in clusters:
         strata[commonest(labels[key] for key in cluster)].append(cluster)

@@ -39,7 +39,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     """Write everything into a hidden folder beside ``settings.out``, then rename it. Whatever
     goes wrong before, the hidden folder is removed and nothing is seen under the name.
 
-    Raises BadInput when the name was taken meanwhile, OSError when the disk is full.
+    Raises BadInput when the name was taken meanwhile or the disk is full.
     """
     refuse_existing(settings.out)
     with _building(settings.out) as directory:
@@ -81,21 +81,30 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
 
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be made: {error.strerror}: choose another --out") from error
     try:
         yield directory
         directory.chmod(0o755)
-        try:
-            directory.rename(out)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                raise
-            raise BadInput(f"{out}: was made by somebody else meanwhile") from error
+        directory.rename(out)
+        _sync(out.parent)
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise _not_written(out, error) from error
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    _sync(out.parent)
+
+
+def _not_written(out: Path, error: OSError) -> BadInput:
+    if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+        return BadInput(f"{out}: was made by somebody else meanwhile: choose another --out")
+    return BadInput(
+        f"{out}: {error.strerror}: nothing was written; make room or choose another --out"
+    )
 
 
 def _sync(directory: Path) -> None:
