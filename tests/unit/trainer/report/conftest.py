@@ -1,0 +1,280 @@
+"""A whole run folder without a model: scores are drawn, every figure is computed from them by the
+same code that an evaluation uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import write_dataset
+from trainer.evaluation.predictions import PREDICTIONS, VALIDATION, predict, write_predictions
+from trainer.evaluation.summary import Evidence, Facts, summarize
+from worker.contract import Label, Taxonomy, Thresholds
+
+LABELS = ("account_access", "card_delivery", "billing_fee", "billing_refund")
+LIMITS = Thresholds(0.72, 0.2)
+TEMPERATURE = 0.62
+ADAPTER = {"name": "june", "digest": "ab" * 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where the run and its dataset lie, and the hold-out's examples."""
+
+    run: Path
+    dataset: Path
+    holdout: tuple[Example, ...]
+    evaluation: dict[str, Any]
+
+
+def draw_scores(truth: np.ndarray, labels: int, seed: int) -> np.ndarray:
+    """Return raw log-probabilities (messages, labels): mostly right, label 2 often taken for 3,
+    0 and 1 for each other, and a little mass outside."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.0, (len(truth), labels))
+    logits[np.arange(len(truth)), truth] += rng.normal(6.0, 1.4, len(truth))
+    doubt = rng.random(len(truth))
+    for at, true in enumerate(truth):
+        if true == 2 and doubt[at] < 0.16:
+            logits[at, 3] += rng.normal(7.0, 1.5)
+        if true < 2 and doubt[at] < 0.14:
+            logits[at, 1 - true] += rng.normal(6.0, 1.5)
+    outside = rng.exponential(0.02, len(truth))
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logs + np.log1p(-np.minimum(outside, 0.9))[:, None]
+
+
+def predictions(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[Any]:
+    truth = np.array([labels.index(one.label) for one in examples])
+    scores = draw_scores(truth, len(labels), seed)
+    inside = [bool(one) for one in np.random.default_rng(seed).random(len(examples)) > 0.004]
+    return predict(
+        [one.id for one in examples],
+        [one.label for one in examples],
+        scores,
+        inside,
+        labels=labels,
+        temperature=TEMPERATURE,
+        limits=LIMITS,
+    )
+
+
+def write_run(
+    directory: Path,
+    *,
+    labels: Sequence[str] = LABELS,
+    text: Callable[[int], str] = "message number {}".format,
+    per_label: int = 60,
+    steps: int = 60,
+    seed: int = 3,
+) -> Made:
+    """Write a run folder with everything but the cost, and its dataset folder."""
+    parts = {}
+    number = 0
+    for part, share in (("train", 1.0), ("validation", 0.5), ("holdout", 1.0)):
+        found = []
+        for label in labels:
+            for _ in range(int(per_label * share)):
+                found.append(Example(f"{part}-{number}", text(number), label))
+                number += 1
+        parts[part] = found
+    taxonomy = Taxonomy("bank", "1", "", tuple(Label(one, "") for one in labels))
+    dataset = write_dataset(
+        directory / "dataset",
+        name="tickets",
+        taxonomy=taxonomy,
+        parts=parts,
+        settings={"seed": 0, "conflicts": "drop", "holdout_share": 0.15},
+        counts={"read": number + 41, "exact_duplicates": 29, "conflicts": 12},
+    )
+    run = directory / "run"
+    named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}
+    holdout = predictions(parts["holdout"], labels, seed)
+    validation = predictions(parts["validation"], labels, seed + 1)
+    evaluation = summarize(
+        Facts(
+            created_at="2026-06-01T12:00:00Z",
+            limited=False,
+            adapter={**ADAPTER, "path": "adapter"},
+            dataset={**named, "holdout_sha256": "cd" * 32, "openings": 1},
+            labels=tuple(labels),
+            temperature=TEMPERATURE,
+            limits=LIMITS,
+            wanted_precision=0.98,
+            tolerance=0.02,
+            speeds=({"name": "torch", "messages_per_s": 21.4, "machine": {"cpu": "x86"}},),
+        ),
+        Evidence(holdout, validation, validation[:40], None, None),
+    )
+    (run / "evaluation").mkdir(parents=True)
+    write_predictions(run / "evaluation" / PREDICTIONS, holdout)
+    write_predictions(run / "evaluation" / VALIDATION, validation)
+    write_predictions(run / "evaluation" / "out_of_scope_predictions.jsonl", validation[:40])
+    put(run / "evaluation" / "evaluation.json", evaluation)
+    put(run / "training.json", training_record(named, steps))
+    lines = [json.dumps(one) + "\n" for one in step_records(steps)]
+    (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
+    put(run / "duel" / "duel.json", duel_record(evaluation))
+    put(run / "sweep.json", sweep_record())
+    return Made(run, dataset.directory, tuple(parts["holdout"]), evaluation)
+
+
+def put(path: Path, record: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=True), encoding="utf-8")
+
+
+def training_record(dataset: dict[str, Any], steps: int) -> dict[str, Any]:
+    epochs = [
+        {
+            "number": at + 1,
+            "train_loss": 0.6 / (at + 1),
+            "sublabel_loss": None,
+            "validation_loss": (0.31, 0.21, 0.24)[at],
+            "validation_accuracy": (0.912, 0.944, 0.941)[at],
+            "validation_macro_f1": (0.908, 0.942, 0.94)[at],
+            "seconds": 812.0,
+            "examples_per_s": 4.9,
+            "tokens_per_s": 271.3,
+        }
+        for at in range(3)
+    ]
+    return {
+        "schema": "training/1",
+        "name": "june",
+        "created_at": "2026-06-01T11:00:00Z",
+        "adapter": ADAPTER,
+        "dataset": dataset,
+        "recipe": {"rank": 16, "learning_rate": 2e-4, "epochs": 3, "batch_tokens": 4096},
+        "seeds": {"order": 0, "weights": 1},
+        "machine": {"cpu": "x86", "threads": 2, "device": "cpu", "memory_bytes": 8_000_000_000},
+        "epochs": epochs,
+        "best_epoch": 2,
+        "stopped_early": False,
+        "kept": "epoch 2",
+        "steps": steps,
+        "seconds": 2436.0,
+        "peak_memory_bytes": 2_100_000_000,
+        "parameters": {"trainable": 4_884_480, "total": 139_400_064},
+        "calibration": {"temperature": TEMPERATURE, "examples": 120, "nll": 0.2, "ece": 0.012},
+        "validation": {"examples": 120, "accuracy": 0.944, "macro_f1": 0.942},
+        "resumed": 0,
+        "versions": {"python": "3.11.9", "torch": "2.13.0"},
+    }
+
+
+def step_records(steps: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "step": at + 1,
+            "epoch": 1 + 3 * at // steps,
+            "examples": 16,
+            "loss": float(2.4 * np.exp(-6 * at / steps) + 0.12 + abs(rng.normal(0, 0.09))),
+            "sublabel_loss": None,
+            "learning_rate": 2e-4 * min(1, (at + 1) / (0.1 * steps)) * (1 - at / steps),
+            "gradient_norm": float(1 + rng.exponential(0.6)),
+            "examples_per_s": 4.9,
+        }
+        for at in range(steps)
+    ]
+
+
+def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
+    accuracy, bounds = evaluation["accuracy"], evaluation["accuracy_interval_95"]
+    return {
+        "schema": "duel/1",
+        "contenders": [
+            contender("adapter", "adapter", accuracy, bounds, 2436.0, 21.4),
+            contender("tf-idf", "baseline", accuracy - 0.03, [b - 0.03 for b in bounds], 4.1, 9120),
+            contender("minilm", "baseline", accuracy - 0.02, [b - 0.02 for b in bounds], 61, 410),
+        ],
+        "pairs": [
+            pair("adapter", "tf-idf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
+            pair("minilm", "adapter", -0.02, (-0.036, -0.004), 0.012, 0.024),
+            pair("tf-idf", "minilm", -0.01, (-0.025, 0.006), 0.21, 0.21),
+        ],
+        "resolvable_difference": 0.018,
+        "verdict": "The adapter is the most accurate, clearly.",
+        "recommend": "adapter",
+        "learning_curve": [
+            {"contender": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
+            for name, ys in (("tf-idf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
+            for size, y in zip((15, 60, 240), ys, strict=True)
+        ],
+    }
+
+
+def contender(
+    name: str, kind: str, accuracy: float, bounds: Sequence[float], seconds: float, speed: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "accuracy": accuracy,
+        "accuracy_interval_95": list(bounds),
+        "macro_f1": accuracy - 0.004,
+        "train_seconds": seconds,
+        "messages_per_s": speed,
+        "outside_labels": 0,
+    }
+
+
+def pair(
+    a: str, b: str, difference: float, bounds: Sequence[float], p: float, holm: float
+) -> dict[str, Any]:
+    return {
+        "a": a,
+        "b": b,
+        "difference": difference,
+        "interval_95": list(bounds),
+        "mcnemar_p": p,
+        "p_holm": holm,
+        "a_only": 31,
+        "b_only": 12,
+    }
+
+
+def sweep_record() -> dict[str, Any]:
+    trials = [
+        {
+            "settings": {"rank": rank, "learning_rate": rate},
+            "validation_loss": 0.2 + abs(rank - 16) / 100,
+            "validation_macro_f1": 0.94 - abs(rank - 16) / 400,
+            "validation_accuracy": 0.941 - abs(rank - 16) / 400,
+            "seconds": 300.0,
+            "per_label": None,
+        }
+        for rank in (8, 16, 32)
+        for rate in (1e-4, 2e-4)
+    ]
+    return {"schema": "sweep/1", "trials": trials, "best": 2, "budget_s": 3600}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """Return a complete run with its dataset."""
+    return write_run(tmp_path)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Made]:
+    """Return a function that writes a run with settings of one's own."""
+    return lambda **settings: write_run(tmp_path, **settings)
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    """Return a function that changes keys of a JSON record."""
+
+    def change(path: Path, **changes: Any) -> None:
+        put(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+    return change

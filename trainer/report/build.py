@@ -1,0 +1,135 @@
+"""From a run folder to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainer.dataset.folder import count_openings, open_dataset, open_holdout
+from trainer.errors import BadInput
+from trainer.evaluation.recompute import verify_evaluation
+from trainer.report import numbers
+from trainer.report.page import render
+from trainer.report.read import CHECK, EVALUATION, Run, read_record, read_run
+from trainer.report.section import Section
+from trainer.report.sections import (
+    confidence,
+    data,
+    duel,
+    making,
+    mistakes,
+    money,
+    training,
+    verdict,
+)
+from worker.contract.digest import write_atomically
+
+_SECTIONS = (
+    verdict.verdict,
+    mistakes.confusion,
+    mistakes.labels,
+    mistakes.errors,
+    confidence.calibration,
+    confidence.coverage,
+    confidence.out_of_scope,
+    duel.duel,
+    training.data_size,
+    training.curves,
+    training.sweep,
+    data.data,
+    data.check,
+    money.cost,
+    making.engines,
+    making.making,
+    making.recompute,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A written page: its size in bytes, and which sections had something to show."""
+
+    path: Path
+    size_bytes: int
+    sections: Mapping[str, bool]
+    with_texts: bool
+
+
+def write_report(
+    directory: Path, out: Path, *, dataset: Path | None = None, texts: bool = True
+) -> Report:
+    """Write the page about a run folder.
+
+    ``dataset`` is the dataset folder, by default the one that the training names, if it is still
+    there. With ``texts``, messages that were answered wrongly are shown; reading them opens the
+    sealed hold-out, which the dataset counts.
+
+    Raises BadInput where a file is missing, made by another version or of another dataset, and
+    ProofFailed where the evaluation's figures are not what its predictions give; nothing is
+    written then.
+    """
+    run = read_run(directory)
+    if run.evaluation is not None:
+        _check_same(run, directory)
+        if run.predictions:
+            verify_evaluation((directory / EVALUATION.path).parent)
+    run = _with_dataset(run, dataset, texts=texts)
+    sections = [make(run) for make in _SECTIONS]
+    page = _render(run, sections).encode("utf-8", "replace")
+    write_atomically(out, page)
+    shown = {one.key: one.present for one in sections}
+    return Report(out, len(page), shown, run.texts is not None)
+
+
+def _render(run: Run, sections: list[Section]) -> str:
+    return render(
+        sections,
+        name=run.training["name"],
+        created_at=run.training.get("created_at"),
+        evaluated_at=(run.evaluation or {}).get("created_at"),
+        digest=numbers.short(run.training["adapter"].get("digest")),
+        dataset_name=run.training["dataset"].get("name"),
+        dataset_digest=numbers.short(run.training["dataset"].get("digest")),
+        with_texts=run.texts is not None,
+    )
+
+
+def _check_same(run: Run, directory: Path) -> None:
+    """Figures of another adapter or dataset must not stand on this run's page."""
+    assert run.evaluation is not None
+    for what in ("adapter", "dataset"):
+        mine, other = run.training[what].get("digest"), run.evaluation[what].get("digest")
+        if mine and other and mine != other:
+            raise BadInput(
+                f"{directory / EVALUATION.path}: of another {what} ({numbers.short(other)}, the "
+                f"training's is {numbers.short(mine)}): run {EVALUATION.command} on this run"
+            )
+
+
+def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
+    directory = given
+    if directory is None and (named := run.training["dataset"].get("directory")):
+        directory = Path(named) if (Path(named) / "dataset.json").is_file() else None
+    if directory is None:
+        return run
+    dataset = open_dataset(directory)
+    wanted = run.training["dataset"].get("digest")
+    if wanted and dataset.digest != wanted:
+        raise BadInput(
+            f"{directory}: dataset {numbers.short(dataset.digest)}, the run was trained on "
+            f"{numbers.short(wanted)}: give that one's folder with --dataset"
+        )
+    found: dict[str, str] | None = None
+    if texts and run.predictions:
+        subject = str(run.training["adapter"].get("digest") or run.training["name"])
+        holdout = open_holdout(dataset, purpose="report", subject=subject)
+        found = {one.id: one.message for one in holdout}
+        dataset = open_dataset(directory)
+    return replace(
+        run,
+        dataset=dataset.record,
+        check=read_record(directory, CHECK),
+        openings=count_openings(dataset),
+        texts=found,
+    )

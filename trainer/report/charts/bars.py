@@ -1,0 +1,145 @@
+"""Bars: a histogram in two parts, stacked counts per label, and the bar inside a table cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.report import numbers
+from trainer.report.charts import svg
+from trainer.report.charts.svg import Axis, Chart, Frame, Svg
+
+
+def bar(share: float, style: str = "s1") -> Svg:
+    """Return the bar of a share, 100 units wide, to stretch over a table cell."""
+    width = 100 * min(1.0, max(0.0, share))
+    return svg.element(
+        "svg",
+        svg.element("rect", class_="trough", x=0, y=0, width=100, height=6),
+        svg.element("rect", class_=f"fill {style}", x=0, y=0, width=width, height=6),
+        class_="bar",
+        viewBox="0 0 100 6",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )
+
+
+def span(low: float, high: float, value: float, style: str = "s1") -> Svg:
+    """Return an interval of shares with its value, 100 units wide, to stretch over a cell."""
+    start, end, at = 100 * low, 100 * high, min(98.5, 100 * value)
+    style = f"fill {style}"
+    return svg.element(
+        "svg",
+        svg.element("rect", class_="trough", x=0, y=2, width=100, height=2),
+        svg.element("rect", class_=f"{style} reach", x=start, y=1, width=end - start, height=4),
+        svg.element("rect", class_=style, x=at, y=0, width=1.5, height=6),
+        class_="bar",
+        viewBox="0 0 100 6",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )  # fmt: skip
+
+
+def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: int = 20) -> Chart:
+    """Draw how many messages were right and wrong by confidence; the counts' scale is square
+    root, since most messages crowd at the sure end."""
+    frame = Frame()
+    everything = [*right, *wrong]
+    low = min(0.9, max(0.0, min(everything) - 0.001) // 0.1 * 0.1)
+    step = (1.0 - low) / bins
+    counted = [[0] * bins, [0] * bins]
+    for part, values in enumerate((right, wrong)):
+        for value in values:
+            counted[part][min(bins - 1, int((value - low) / step + 1e-9))] += 1
+    most = max(a + b for a, b in zip(*counted, strict=True))
+    across, up = frame.across(low, 1.0), frame.up(0.0, most**0.5 * 1.05)
+    ticks = svg.nice_ticks(low, 1.0)
+    y_ticks = _root_ticks(most)
+    x = Axis(across, ticks, svg.percent_writer(ticks), "confidence")
+    y = Axis(up, tuple(t**0.5 for t in y_ticks), lambda root: numbers.count(root**2), "messages")
+    parts = [svg.axes(frame, x, y)]
+    rows = []
+    floor = up(0.0)
+    for at in range(bins):
+        good, bad = counted[0][at], counted[1][at]
+        start, end = low + at * step, low + (at + 1) * step
+        name = f"{numbers.percent(start)} to {numbers.percent(end)}"
+        if good + bad:
+            rows.append((name, numbers.count(good), numbers.count(bad)))
+            top, middle = up((good + bad) ** 0.5), up(bad**0.5)
+            left, width = across(start) + 0.75, across(end) - across(start) - 1.5
+            parts.append(
+                svg.element(
+                    "g",
+                    svg.tooltip(f"confidence {name}: {good} right, {bad} wrong"),
+                    svg.element("rect", class_="fill s1", x=left, y=top, width=width,
+                                height=middle - top),
+                    svg.element("rect", class_="fill s2", x=left, y=middle, width=width,
+                                height=floor - middle),
+                )
+            )  # fmt: skip
+    return Chart(
+        title="How sure it was",
+        caption="Messages by confidence. The height is a square-root scale, so that few are seen.",
+        svg=svg.drawing(
+            frame,
+            f"Histogram of the confidence of {len(right)} right and {len(wrong)} wrong answers",
+            *parts,
+        ),
+        columns=("confidence", "right", "wrong"),
+        rows=tuple(rows),
+        legend=(("fill s1", "right"), ("fill s2", "wrong")),
+    )
+
+
+def parts_chart(labels: Sequence[str], parts: Sequence[tuple[str, Sequence[int]]]) -> Chart:
+    """Draw messages per label, a colour per part of the dataset."""
+    row = 34.0
+    frame = Frame(460, 10 + row * len(labels) + 6, 16, 16, 10, 6)
+    totals = [sum(values[at] for _, values in parts) for at in range(len(labels))]
+    scale = svg.Scale(0, max(*totals, 1), frame.left, frame.width - frame.right)
+    drawn: list[Svg] = []
+    for at, name in enumerate(labels):
+        y = frame.top + row * at
+        drawn.extend(
+            (
+                svg.label(frame.left, y + 12, name, class_="row-name"),
+                svg.label(scale.end, y + 12, numbers.count(totals[at]), class_="row-name",
+                          text_anchor="end"),
+            )
+        )  # fmt: skip
+        start = 0
+        for number, (part, values) in enumerate(parts):
+            left, right = scale(start), scale(start + values[at])
+            start += values[at]
+            drawn.append(
+                svg.element(
+                    "g",
+                    svg.tooltip(f"{name}, {part}: {numbers.counted(values[at], 'message')}"),
+                    svg.element("rect", class_=f"fill {('s1', 's3', 's5')[number % 3]}", x=left,
+                                y=y + 18, width=max(0.0, right - left - 1), height=8),
+                )
+            )  # fmt: skip
+    return Chart(
+        title="Messages per label",
+        caption="How the dataset was split.",
+        svg=svg.drawing(frame, f"Messages per label, {len(labels)} labels", *drawn),
+        columns=("label", *(part for part, _ in parts)),
+        rows=tuple(
+            (name, *(numbers.count(values[at]) for _, values in parts))
+            for at, name in enumerate(labels)
+        ),
+        legend=tuple(
+            (f"fill {('s1', 's3', 's5')[n % 3]}", part) for n, (part, _) in enumerate(parts)
+        ),
+    )
+
+
+def _root_ticks(most: int) -> tuple[int, ...]:
+    power = 10 ** (len(str(most)) - 1)
+    top = most // power * power
+    wanted = sorted({0, top // 25, top // 4, top} if top >= 25 else {0, top // 4, top})
+    kept = [0]
+    for value in wanted[1:]:
+        if value > kept[-1]:
+            kept.append(value)
+    return tuple(kept)

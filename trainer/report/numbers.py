@@ -1,0 +1,109 @@
+"""One way to write each kind of number, the same all over the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NONE = "—"
+_MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share (0 to 1) as a percentage."""
+    return NONE if share is None else f"{share:.{digits}%}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Write an interval of shares: ``94.1% to 96.3%``."""
+    return NONE if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of two shares in percentage points, with its sign."""
+    return NONE if difference is None else f"{signed(100 * difference, 1)} points"
+
+
+def points_interval(bounds: Sequence[float] | None) -> str:
+    """Write an interval of differences in percentage points."""
+    if bounds is None:
+        return NONE
+    return f"{signed(100 * bounds[0], 1)} to {signed(100 * bounds[1], 1)}"
+
+
+def signed(value: float, digits: int) -> str:
+    """Write a number with + or a true minus; nothing before a zero."""
+    rounded = f"{abs(value):.{digits}f}"
+    if float(rounded) == 0:
+        return rounded
+    return f"{'+' if value > 0 else _MINUS}{rounded}"
+
+
+def count(number: float | None) -> str:
+    """Write a whole number with thousands separated."""
+    return NONE if number is None else f"{number:,.0f}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: ``1 message``, ``2,000 messages``."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def times(number: int) -> str:
+    """Write how often something happened."""
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{count(number)} times")
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Write a plain figure (a loss, an F1) with fixed decimals."""
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Write a figure of any size with so many significant digits."""
+    if value is None:
+        return NONE
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-4):
+        return f"{value:.{digits - 1}e}".replace("-", _MINUS)
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}".replace("-", _MINUS)
+    return f"{value:.{digits}g}".replace("-", _MINUS)
+
+
+def probability(p: float | None) -> str:
+    """Write a p-value; below a thousandth only that it is."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span in its two largest units."""
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, _ = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {round(seconds) % 60} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 100:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(number: float | None) -> str:
+    """Write a count of bytes in powers of a thousand."""
+    if number is None:
+        return NONE
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def short(digest: str | None) -> str:
+    """Write a digest's first twelve characters, which is what people compare."""
+    return NONE if not digest else digest.removeprefix("sha256:")[:12]

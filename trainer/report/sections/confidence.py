@@ -1,0 +1,172 @@
+"""What the confidence is worth: reliability, coverage, and messages that fit no label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trainer.evaluation.metrics import wilson
+from trainer.report import numbers
+from trainer.report.charts import svg
+from trainer.report.charts.bars import confidence_chart
+from trainer.report.charts.intervals import Bin, reliability_chart
+from trainer.report.charts.lines import Line, line_chart
+from trainer.report.charts.svg import Axis, Chart, Frame, Svg
+from trainer.report.read import EVALUATION, Record, Run
+from trainer.report.section import Section, lacking
+
+
+def calibration(run: Run) -> Section:
+    """Return the reliability diagram and the calibration error."""
+    title = "Can its confidence be trusted?"
+    found = (run.evaluation or {}).get("calibration")
+    if not found:
+        return lacking("calibration", title, EVALUATION)
+    charts = []
+    if found.get("reliability"):
+        charts.append(
+            reliability_chart(
+                [_bin(one) for one in found["reliability"] if one["count"]],
+                caption=(
+                    "Each dot is a group of messages of like confidence, with the 95% interval of "
+                    "the share that was right. Below the dashed line it was too sure."
+                ),
+            )
+        )
+    if run.predictions:
+        right = [o["confidence"] for o in run.predictions if o["label"] == o["predicted"]]
+        wrong = [o["confidence"] for o in run.predictions if o["label"] != o["predicted"]]
+        charts.append(confidence_chart(right, wrong))
+    return Section(
+        "calibration",
+        title,
+        {
+            "charts": charts,
+            "temperature": numbers.decimal(found.get("temperature")),
+            "ece": numbers.percent(found.get("ece")),
+            "ece_before": numbers.percent(found.get("ece_uncalibrated")),
+            "nll": numbers.decimal(found.get("nll")),
+            "nll_before": numbers.decimal(found.get("nll_uncalibrated")),
+        },
+    )
+
+
+def coverage(run: Run) -> Section:
+    """Return accuracy against the share that is answered without a person."""
+    title = "How much can run without a person?"
+    curve = [one for one in (run.evaluation or {}).get("coverage") or () if one["accuracy"]]
+    if run.evaluation is None or not curve:
+        return lacking("coverage", title, EVALUATION)
+    review = run.evaluation.get("review") or {}
+    return Section(
+        "coverage",
+        title,
+        {
+            "chart": _coverage_chart(curve, review),
+            "share": numbers.percent(review.get("share")),
+            "accepted": numbers.percent(review.get("accepted_accuracy")),
+            "below": numbers.percent(review.get("confidence_below")),
+            "mass_above": numbers.percent(review.get("off_label_mass_above")),
+            "wanted": numbers.percent(review.get("wanted_precision")),
+            "wanted_threshold": numbers.percent(review.get("threshold_for_wanted")),
+            "wanted_coverage": numbers.percent(review.get("coverage_at_wanted")),
+            "wanted_accuracy": numbers.percent(review.get("accuracy_at_wanted")),
+        },
+    )
+
+
+def out_of_scope(run: Run) -> Section:
+    """Return how well messages that fit no label are told apart."""
+    title = "Messages that fit no label"
+    if run.evaluation is None:
+        return lacking("out_of_scope", title, EVALUATION)
+    found = run.evaluation.get("out_of_scope")
+    if not found:
+        missing = f"{EVALUATION.command} was not given messages from outside the taxonomy."
+        return Section("out_of_scope", title, missing=missing)
+    mass = run.evaluation.get("off_label_mass") or {}
+    return Section(
+        "out_of_scope",
+        title,
+        {
+            "messages": numbers.count(found["messages"]),
+            "review": numbers.percent(found.get("review_share")),
+            "by_confidence": numbers.decimal(found.get("auroc_confidence")),
+            "by_mass": numbers.decimal(found.get("auroc_off_label_mass")),
+            "mass": [
+                (name, numbers.significant(mass[key]))
+                for name, key in (("mean", "mean"), ("median", "p50"), ("99th percentile", "p99"))
+                if mass.get(key) is not None
+            ],
+        },
+    )
+
+
+def _bin(one: Record) -> Bin:
+    low, high = wilson(round(one["accuracy"] * one["count"]), one["count"])
+    return Bin(one["confidence"], one["accuracy"], low, high, one["count"])
+
+
+def _coverage_chart(curve: list[Any], review: Record) -> Chart:
+    points = tuple(sorted((float(o["coverage"]), float(o["accuracy"])) for o in curve))
+    named = []
+    if review.get("share") is not None and review.get("accepted_accuracy") is not None:
+        named.append(("as deployed", 1 - review["share"], review["accepted_accuracy"], "s2"))
+    if review.get("coverage_at_wanted") and review.get("accuracy_at_wanted"):
+        name = f"threshold for {numbers.percent(review.get('wanted_precision'))}"
+        named.append((name, review["coverage_at_wanted"], review["accuracy_at_wanted"], "s3"))
+    everything = [*(y for _, y in points), *(y for _, _, y, _ in named)]
+    low = max(0.0, min(everything) - 0.01)
+    return line_chart(
+        [Line("accuracy of what is answered", points, "s1")],
+        title="Accuracy by coverage",
+        caption=(
+            "Reading from the right: every message answered, then only surer and surer ones; the "
+            "rest would go to a person."
+        ),
+        x_title="share answered without a person",
+        y_title="share of those that is right",
+        table=(
+            ("confidence from", "answered", "right"),
+            tuple(
+                (
+                    numbers.percent(one["threshold"]),
+                    numbers.percent(one["coverage"]),
+                    numbers.percent(one["accuracy"]),
+                )
+                for one in curve
+            ),
+        ),
+        write_y=numbers.percent,
+        percent=True,
+        percent_x=True,
+        x_range=(min(0.0 if points[0][0] < 0.5 else 0.5, points[0][0]), 1.0),
+        y_range=(low, 1.0),
+        legend=[("dot " + style, _point(name, x, y)) for name, x, y, style in named],
+        extra=_named(named),
+    )
+
+
+def _named(
+    points: list[tuple[str, float, float, str]],
+) -> Callable[[Frame, Axis, Axis], Svg]:
+    def draw(frame: Frame, x: Axis, y: Axis) -> Svg:
+        parts = []
+        for name, coverage, accuracy, style in points:
+            px, py = x.scale(coverage), y.scale(accuracy)
+            parts.append(
+                svg.element(
+                    "g",
+                    svg.tooltip(_point(name, coverage, accuracy)),
+                    svg.element("line", class_=f"mark {style}", x1=px, x2=px, y1=py,
+                                y2=frame.height - frame.bottom),
+                    svg.element("circle", cx=px, cy=py, r=6.5, class_=f"dot {style}"),
+                )
+            )  # fmt: skip
+        return svg.group(*parts)
+
+    return draw
+
+
+def _point(name: str, coverage: float, accuracy: float) -> str:
+    return f"{name}: {numbers.percent(coverage)} answered, {numbers.percent(accuracy)} right"
