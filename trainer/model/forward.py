@@ -45,8 +45,8 @@ def collate(rows: Sequence[Row], prefix_tokens: int, pad_id: int, device: torch.
     )
 
 
-def answer_logits(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
-    """Return float32 logits over the vocabulary, (rows, vocabulary), at each row's last position.
+def answer_states(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
+    """Return the last layer's states, (rows, hidden size), at each row's last position.
 
     ``model`` is the causal language model, LoRA layers inside; ``prefix`` the common ids (prefix).
     With ``share_prefix`` the prefix runs once a batch and its keys and values, with their
@@ -66,7 +66,14 @@ def answer_logits(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: boo
         whole = torch.cat([prefix.expand(rows, -1), batch.tails], dim=1)
         hidden = decoder(input_ids=whole, use_cache=False)
         last = batch.last + prefix.shape[0]
-    states = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
+    states: Tensor = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
+    return states
+
+
+def answer_logits(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
+    """Return float32 logits over the vocabulary, (rows, vocabulary), at each row's last position:
+    the head runs there and nowhere else."""
+    states = answer_states(model, prefix, batch, share_prefix=share_prefix)
     logits: Tensor = model.get_output_embeddings()(states)
     return logits.float()
 

@@ -19,11 +19,16 @@ _POOL_BATCHES = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of prompt and answer, and for each position its target id or ``MASKED``."""
+    """Token ids of prompt and answer, and for each position its target id or ``MASKED``.
+
+    ``sublabel`` is the message's finer label where the data has one: an extra target of training
+    that no file of the adapter knows.
+    """
 
     label: str
     ids: tuple[int, ...]
     targets: tuple[int, ...]
+    sublabel: str | None = None
 
     @property
     def answer_at(self) -> int:
@@ -42,10 +47,10 @@ def make_rows(
     for example in examples:
         prompt = build_prompt(spec, example.message, encode_plain)
         if prompt is None:
-            raise BadInput(f"{example.where}: the message is empty")
+            raise BadInput(f"example {example.id}: the message is empty")
         code = codes[example.label]
         targets = (MASKED,) * len(prompt.ids) + (code.token_id,)
-        rows.append(Row(example.label, (*prompt.ids, code.token_id), targets))
+        rows.append(Row(example.label, (*prompt.ids, code.token_id), targets, example.sublabel))
     return tuple(rows)
 
 
@@ -54,11 +59,9 @@ def prove_masking(
     spec: PromptSpec,
     codes: Mapping[str, Code],
     decode: Callable[[Sequence[int]], str],
-) -> str:
+) -> None:
     """Check every row: the learnt span is the last token, right after the prompt's suffix, and
-    decodes to exactly the label's code. Return the first row, drawn for people to read.
-
-    Raises ProofFailed, naming the first wrong row.
+    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row.
     """
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != MASKED]
@@ -76,8 +79,6 @@ def prove_masking(
             or prompt[len(prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
         ):
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
-    first = rows[0]
-    return f"{decode(first.ids[: first.answer_at])}⟦{decode(first.ids[first.answer_at :])}⟧"
 
 
 def batches(rows: Sequence[Row], size: int, rng: random.Random) -> Iterator[Sequence[Row]]:

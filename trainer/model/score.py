@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.model.forward import answer_logits, collate
-from trainer.model.student import Student
 from trainer.model.rows import Row
+from trainer.model.student import Student
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -70,6 +70,10 @@ def score_rows(
             found = torch.log_softmax(logits, dim=-1)[:, codes]
             logprobs[chosen] = found.double().cpu().numpy()
     student.peft.train(was_training)
+    return Scores(logprobs, true_indexes(rows, label_ids))
+
+
+def true_indexes(rows: Sequence[Row], label_ids: Sequence[int]) -> Ints:
+    """Return each row's true label as an index into the codes."""
     index = {token: at for at, token in enumerate(label_ids)}
-    truth = np.array([index[row.targets[row.answer_at]] for row in rows], dtype=np.int64)
-    return Scores(logprobs, truth)
+    return np.array([index[row.targets[row.answer_at]] for row in rows], dtype=np.int64)

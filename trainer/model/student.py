@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from jinja2 import TemplateError
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
@@ -93,30 +94,38 @@ def load_student(
     attention: str,
     device: str,
     gradient_checkpointing: bool,
+    base_bits: int = 16,
+    layers: Sequence[str] = (),
 ) -> Student:
     """Load the frozen base and put LoRA layers of ``rank`` on every linear layer but the head
     (Hu et al. 2021, arXiv 2106.09685; all layers as in Dettmers et al. 2023, arXiv 2305.14314).
 
-    Adapter weights are float32 whatever the base is. Raises BadInput.
+    ``layers`` limits them to some (``q_proj``...). With ``base_bits`` = 4 the base is loaded in
+    4-bit NormalFloat with double quantization (QLoRA, the same paper; needs bitsandbytes), else
+    in ``base_dtype``. Adapter weights are float32 whatever the base is. Raises BadInput.
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, base_dtype)
     try:
         causal = AutoModelForCausalLM.from_pretrained(
             base,
-            dtype=getattr(torch, base_dtype),
+            dtype=dtype,
             attn_implementation=attention,
             local_files_only=True,
             use_safetensors=True,
+            **({} if base_bits == 16 else {"quantization_config": _four_bits(dtype)}),
+            **({} if base_bits == 16 else {"device_map": {"": device}}),
         )
     except (OSError, ValueError) as error:
         raise BadInput(f"{base}: cannot load the base model: {error}") from error
-    causal.to(device)
+    if base_bits == 16:
+        causal.to(device)
     if gradient_checkpointing:
         causal.gradient_checkpointing_enable({"use_reentrant": False})
-    targets = linear_layers(causal)
+    targets = _chosen(linear_layers(causal), layers)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -127,6 +136,24 @@ def load_student(
     )
     peft = get_peft_model(causal, config, autocast_adapter_dtype=True)
     return Student(peft.get_base_model(), peft, Lora(rank, alpha, targets), torch.device(device))
+
+
+def _chosen(found: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+    unknown = sorted(set(wanted) - set(found))
+    if unknown:
+        raise BadInput(f"lora_layers: this base has no {unknown}; it has {list(found)}")
+    return tuple(sorted(wanted)) if wanted else found
+
+
+def _four_bits(compute: torch.dtype) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise BadInput("base_bits = 4 needs bitsandbytes: install the extra 'qlora'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
 
 
 def linear_layers(causal: Any) -> tuple[str, ...]:
@@ -143,4 +170,7 @@ def linear_layers(causal: Any) -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that shape an adapter."""
-    return {name: version(name) for name in ("torch", "transformers", "peft", "tokenizers")}
+    return {
+        name: version(name)
+        for name in ("torch", "transformers", "peft", "accelerate", "tokenizers")
+    }

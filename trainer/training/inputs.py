@@ -1,4 +1,4 @@
-"""Everything that is known before the model is loaded: splits, prompt, codes, rows."""
+"""Everything that is known before the model is loaded: dataset, prompt, codes, rows."""
 
 from __future__ import annotations
 
@@ -6,55 +6,72 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.dataset.examples import Splits, describe, load_splits
-from trainer.model.student import load_renderer
+from trainer.dataset.folder import Dataset, open_dataset
+from trainer.errors import BadInput
 from trainer.model.prompt import make_prompt
-from trainer.training.recipe import Recipe
 from trainer.model.rows import Row, make_rows
+from trainer.model.student import load_renderer
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
-from worker.contract import Code, PromptSpec, Taxonomy
+from trainer.training.recipe import Recipe
+from worker.contract import Code, PromptSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A training's inputs, read and checked."""
+class Inputs:
+    """A training's inputs, read and checked. The hold-out is not among them."""
 
-    taxonomy: Taxonomy
-    splits: Splits
+    dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
     codes: Mapping[str, Code]
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
-    holdout: tuple[Row, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names, in the taxonomy's order."""
+        return self.dataset.taxonomy.names
 
     @property
     def label_ids(self) -> list[int]:
         """The codes' token ids, in the taxonomy's order."""
-        return [self.codes[label].token_id for label in self.taxonomy.names]
+        return [self.codes[label].token_id for label in self.labels]
+
+    @property
+    def sublabels(self) -> tuple[str, ...]:
+        """The finer labels among the training rows, sorted; empty where the data has none."""
+        return tuple(sorted({row.sublabel for row in self.train if row.sublabel is not None}))
 
     def to_record(self) -> dict[str, Any]:
-        """Return what a manifest says about the data: sizes, counts per label and digests."""
-        parts = ("train", "validation", "holdout")
+        """Return what a manifest says about the data: which, its sizes, counts per label."""
         return {
-            "taxonomy_sha256": self.taxonomy.digest,
-            **{part: describe(getattr(self.splits, part), self.taxonomy) for part in parts},
+            "name": self.dataset.name,
+            "digest": self.dataset.digest,
+            "taxonomy_sha256": self.dataset.taxonomy.digest,
+            **{
+                name.removesuffix(".jsonl"): {
+                    "examples": facts["examples"],
+                    "per_label": facts["per_label"],
+                    "sha256": facts["sha256"],
+                }
+                for name, facts in self.dataset.record["files"].items()
+            },
         }
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Read taxonomy, data and tokenizer, and build every row. Raises BadInput, ContractError."""
-    taxonomy = Taxonomy.from_toml(recipe.taxonomy)
-    splits = load_splits(
-        recipe.data,
-        recipe.holdout,
-        taxonomy,
-        validation_share=recipe.validation_share,
-        seed=recipe.seed,
-    )
+def read_inputs(recipe: Recipe) -> Inputs:
+    """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
+    dataset = open_dataset(recipe.dataset)
+    for part in ("train", "validation"):
+        empty = [n for n, count in _counts(dataset, part).items() if not count]
+        if empty:
+            raise BadInput(
+                f"{recipe.dataset}: no {part} example of {', '.join(empty)}: prepare the dataset "
+                "with more of them, or take the label out of the taxonomy"
+            )
     tokenizer = load_tokenizer(recipe.base)
     spec, codes = make_prompt(
-        taxonomy,
+        dataset.taxonomy,
         tokenizer.encoders,
         load_renderer(recipe.base),
         instruction=recipe.instruction,
@@ -62,9 +79,15 @@ def prepare(recipe: Recipe) -> Prepared:
         descriptions=recipe.descriptions,
         max_message_tokens=recipe.max_message_tokens,
         prefix_block=recipe.prefix_block,
+        masking=dataset.masking,
     )
-    train, validation, holdout = (
+    train, validation = (
         make_rows(part, spec, codes, tokenizer.encoders.plain)
-        for part in (splits.train, splits.validation, splits.holdout)
+        for part in (dataset.train, dataset.validation)
     )
-    return Prepared(taxonomy, splits, tokenizer, spec, codes, train, validation, holdout)
+    return Inputs(dataset, tokenizer, spec, codes, train, validation)
+
+
+def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:
+    counts: Mapping[str, int] = dataset.record["files"][f"{part}.jsonl"]["per_label"]
+    return counts

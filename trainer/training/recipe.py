@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,10 +18,12 @@ from pydantic_settings import (
 from trainer.errors import BadInput
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1)]
 
-_LOCAL = {"base", "out", "run_dir"}
-_FILES = ("data", "holdout", "taxonomy")
+_LOCAL = {"base", "dataset", "run"}
 
 
 class Recipe(BaseSettings):
@@ -35,62 +37,58 @@ class Recipe(BaseSettings):
         env_prefix="CLERK_TRAINER_", extra="forbid", frozen=True, validate_default=True
     )
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Name
     base: Path
-    base_name: Annotated[str, Field(min_length=1)]
-    base_revision: Annotated[str, Field(min_length=1)]
-    taxonomy: Path
-    data: Path
-    holdout: Path
-    out: Path
-    run_dir: Path
+    base_name: Name
+    base_revision: Name
+    dataset: Path
+    run: Path
 
-    instruction: Annotated[str, Field(min_length=1)]
+    instruction: Name
     list_labels: bool = True
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
 
     rank: Count = 16
-    alpha: Annotated[float, Field(gt=0)] = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    alpha: Positive = 32
+    dropout: Fraction = 0.05
+    lora_layers: tuple[str, ...] = ()
     adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
     device: str = "auto"
     base_dtype: Literal["bfloat16", "float32"] = "float32"
-    autocast: bool = False
+    base_bits: Literal[4, 16] = 16
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
     threads: Annotated[int, Field(ge=0)] = 0
     share_prefix: bool = True
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    memory_check: bool = True
 
     seed: int = 1
-    validation_share: Share = 0.15
     epochs: Count = 4
     patience: Count = 2
+    keep_by: Literal["loss", "macro_f1"] = "loss"
     batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    micro_batch_size: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    warmup_share: Fraction = 0.06
+    max_grad_norm: Positive = 1.0
+    label_smoothing: Fraction = 0.0
+    ema_decay: Fraction = 0.0
+    sublabel_weight: Annotated[float, Field(ge=0)] = 0.0
+    sublabel_learning_rate: Positive = 1e-2
+    checkpoint_every_s: Positive = 120.0
 
     review_precision: Share = 0.95
-    review_floor: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
 
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for a manifest: plain JSON, file names without their folders, and
-        without the folders that say something about this machine only."""
-        record = self.model_dump(mode="json", exclude=_LOCAL)
-        for name in _FILES:
-            record[name] = Path(record[name]).name
-        return record
-
-    @model_validator(mode="after")
-    def _check_memory_settings(self) -> Self:
-        if self.gradient_checkpointing and self.share_prefix:
-            raise ValueError("gradient_checkpointing needs share_prefix = false")
-        return self
+        """Return the settings for a manifest: plain JSON without this machine's folders."""
+        return self.model_dump(mode="json", exclude=_LOCAL)
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:

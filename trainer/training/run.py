@@ -1,180 +1,223 @@
-"""One training, from files to a published adapter: read it top to bottom."""
+"""One training, from a dataset to an adapter: read it top to bottom."""
 
 from __future__ import annotations
 
 import platform
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from trainer import __version__
-from trainer.evaluation.baseline import predict_baseline
-from trainer.evaluation.calibration import calibrate
 from trainer.errors import ProofFailed
-from trainer.evaluation.decide import evaluate, prediction_records
-from trainer.model.forward import collate, prove_forward
-from trainer.training.loop import Schedule, fit
+from trainer.evaluation.calibration import Calibrated, calibrate
 from trainer.evaluation.metrics import Figures, measure
+from trainer.model.forward import collate, prove_forward
+from trainer.model.rows import prove_masking
+from trainer.model.score import Scores
 from trainer.model.student import Student, load_student, versions
-from trainer.training.inputs import Prepared, prepare
+from trainer.training import checkpoint
+from trainer.training.crew import Crew
+from trainer.training.inputs import Inputs, read_inputs
+from trainer.training.loop import Loop, to_records
+from trainer.training.memory import explain, peak_memory, preflight, read_shape
+from trainer.training.objective import Objective
 from trainer.training.progress import make_progress
-from trainer.training.weights import check_target, publish, read_weights, round_weights, write_weights
+from trainer.training.proof import choose, draw
 from trainer.training.recipe import Recipe
-from trainer.training.report import detail, print_report, summarize, write_run
-from trainer.model.rows import Row, prove_masking
-from trainer.model.score import Scores, score_rows
+from trainer.training.record import (
+    StepLog,
+    machine,
+    print_curves,
+    write_predictions,
+    write_record,
+)
+from trainer.training.run_folder import ADAPTER, DRAFT, open_run
+from trainer.training.schedule import Schedule
+from trainer.training.scorer import Scorer
+from trainer.training.weights import finish, read_weights, round_weights, write_weights
 from worker.contract import Manifest, describe_base, make_golden
 
 
-def train(recipe: Recipe, console: Console, *, replace_existing: bool = False) -> Manifest:
-    """Train, calibrate, evaluate, publish to ``recipe.out`` and record in ``recipe.run_dir``.
+def train(
+    recipe: Recipe, console: Console, *, resume: bool = False, replace: bool = False
+) -> dict[str, Any]:
+    """Train, calibrate on validation, and leave in ``recipe.run`` the adapter and the record of
+    its making, which is returned too.
 
-    Raises BadInput or ContractError for what the caller has to mend, ProofFailed when a check of
-    the trainer's own work fails; then nothing is published.
+    ``resume`` goes on from the run's checkpoint, if there is one. Raises BadInput or
+    ContractError for what the caller has to mend, ProofFailed when a check of the trainer's own
+    work fails; then there is no adapter.
     """
     started = time.monotonic()
-    check_target(recipe.out, replace_existing=replace_existing)
-    prepared = prepare(recipe)
-    labels = prepared.taxonomy.names
-    rows = (*prepared.train, *prepared.validation, *prepared.holdout)
-    example = prove_masking(rows, prepared.spec, prepared.codes, prepared.tokenizer.decode)
-    console.print(f"{example}\n", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
-        f"{len(prepared.train)} to train on, {len(prepared.validation)} for validation, "
-        f"{len(prepared.holdout)} held out",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    crew = Crew(recipe.device, recipe.precision)
+    if not crew.is_main:
+        console = Console(quiet=True)
+    else:
+        open_run(recipe.run, resume=resume, replace=replace)
+    crew.wait()
+    try:
+        return _train(recipe, console, crew, started)
+    finally:
+        crew.close()
 
-    student = _load(recipe)
-    prefix = torch.tensor(prepared.spec.prefix_ids, device=student.device)
-    probe = collate(prepared.validation[:4], len(prefix), 0, student.device)
+
+def _train(recipe: Recipe, console: Console, crew: Crew, started: float) -> dict[str, Any]:
+    inputs = read_inputs(recipe)
+    _show_rows(inputs, console)
+
+    sizes = {
+        "prefix_tokens": len(inputs.spec.prefix_ids),
+        "longest_tokens": max(len(row.ids) - 1 for row in (*inputs.train, *inputs.validation)),
+        "bf16": crew.bf16,
+    }
+    shape = read_shape(recipe.base, recipe.lora_layers)
+    estimate, free, checkpointing = preflight(shape, recipe, crew.device, **sizes)
+    arithmetic = "bfloat16" if crew.bf16 else "float32"
+    console.print(f"{explain(estimate, free)}; {arithmetic} arithmetic on {crew.device}")
+
+    torch.manual_seed(recipe.seed)
+    student = _load(recipe, crew, checkpointing=checkpointing)
+    prefix = torch.tensor(inputs.spec.prefix_ids, device=student.device)
+    probe = collate(inputs.validation[:4], len(prefix), 0, student.device)
     prove_forward(student.causal, prefix, probe, share_prefix=recipe.share_prefix)
-    score = _Scorer(recipe, prepared, student, prefix)
-
-    def validate() -> tuple[float, float]:
-        scores = score(prepared.validation, autocast=recipe.autocast)
-        return scores.loss, measure(scores.truth, scores.predicted, labels).macro_f1
-
-    epochs, best, state = fit(
-        student, prepared.train, prefix, _schedule(recipe), validate, make_progress(console)
+    objective = Objective(
+        student,
+        prefix,
+        inputs.label_ids,
+        inputs.sublabels,
+        share_prefix=recipe.share_prefix,
+        label_smoothing=recipe.label_smoothing,
+        sublabel_weight=recipe.sublabel_weight,
     )
-    weights = round_weights(state, recipe.adapter_dtype)
-    student.load(weights)
+    torch.manual_seed(recipe.seed + crew.rank)  # each process drops out other units
+    loop = Loop(student, inputs.train, objective, _schedule(recipe), crew)
+    identity = _identity(recipe, inputs, crew)
+    if checkpoint.exists(recipe.run):
+        loop.restore(*checkpoint.load(recipe.run, identity))
+        console.print(f"going on after step {loop.standing.step}")
+    score = Scorer(
+        student,
+        prefix,
+        inputs.labels,
+        inputs.label_ids,
+        crew,
+        share_prefix=recipe.share_prefix,
+    )
 
-    validation = score(prepared.validation)
+    def save(standing: checkpoint.Standing, parts: Any) -> None:
+        if crew.is_main:
+            checkpoint.save(recipe.run, identity, standing, parts)
+
+    with StepLog(recipe.run, last_step=loop.standing.step, enabled=crew.is_main) as steps:
+        loop.run(
+            lambda: score.validate(inputs.validation),
+            make_progress(console),
+            save=save,
+            save_every_s=recipe.checkpoint_every_s,
+            on_step=steps.write,
+        )
+    print_curves(console, loop.standing.epochs, loop.best)
+
+    weights = round_weights(loop.standing.best, recipe.adapter_dtype)
+    student.load(weights)
+    scores = score(inputs.validation)
     calibrated = calibrate(
-        validation.logprobs,
-        validation.truth,
+        scores.logprobs,
+        scores.truth,
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
         off_label_quantile=recipe.off_label_quantile,
         seed=recipe.seed,
     )
-    holdout = score(prepared.holdout)
-    evaluation = evaluate(
-        holdout, prepared.codes, calibrated.calibration.temperature, calibrated.thresholds
-    )
-    baseline = _baseline(prepared, recipe.seed)
-    summary = summarize(
-        epochs=epochs,
-        best=best,
-        validation=measure(validation.truth, validation.predicted, labels),
-        calibrated=calibrated,
-        holdout=evaluation,
-        baseline=baseline,
-        seconds=time.monotonic() - started,
-    )
-
-    draft = recipe.out.with_name(f".{recipe.out.name}.draft")
-    files = write_weights(draft, weights, student.config(recipe.base_name), recipe.adapter_dtype)
-    student.load({name: torch.zeros_like(one) for name, one in weights.items()})
-    student.load(read_weights(draft))
-    if not np.array_equal(score(prepared.holdout).logprobs, holdout.logprobs):
-        raise ProofFailed(f"{draft}: the weights read back score the hold-out differently")
-
-    manifest = publish(
-        draft,
-        recipe.out,
-        Manifest(
-            name=recipe.name,
-            created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            base=describe_base(recipe.base, recipe.base_name, recipe.base_revision),
-            taxonomy=prepared.taxonomy,
-            prompt=prepared.spec,
-            decoding="code",
-            codes=prepared.codes,
-            lora=student.lora,
-            calibration=calibrated.calibration,
-            thresholds=calibrated.thresholds,
-            golden=make_golden(prepared.spec, prepared.tokenizer.encoders),
-            files=files,
-            data=prepared.to_record() | {"recipe": recipe.to_record()},
-            metrics=summary,
-            versions={"python": platform.python_version(), "trainer": __version__, **versions()},
-        ),
-        prepared.tokenizer.encoders,
-    )
-    write_run(
-        recipe.run_dir,
-        {
-            "adapter": {"name": manifest.name, "digest": manifest.digest},
-            **summary,
-            **detail(labels, epochs, evaluation, baseline),
+    figures = measure(scores.truth, scores.predicted, inputs.labels)
+    record = {
+        "schema": "training/1",
+        "name": recipe.name,
+        "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "dataset": {
+            "name": inputs.dataset.name,
+            "digest": inputs.dataset.digest,
+            "directory": str(recipe.dataset),
         },
-        prediction_records(prepared.splits.holdout, evaluation.decisions),
+        "base": {"name": recipe.base_name, "revision": recipe.base_revision},
+        "recipe": recipe.to_record(),
+        "seeds": {"python": recipe.seed, "torch": recipe.seed},
+        "machine": machine(str(crew.device), torch.get_num_threads(), crew.size),
+        "arithmetic": arithmetic,
+        "gradient_checkpointing": checkpointing,
+        "tokens_per_message": _mean_tokens(inputs),
+        "epochs": to_records(loop.standing.epochs),
+        "best_epoch": loop.best,
+        "kept": f"epoch {loop.best}{' (averaged weights)' if recipe.ema_decay else ''}",
+        "stopped_early": loop.stopped_early,
+        "steps": loop.standing.step,
+        "resumed": loop.standing.resumed,
+        "parameters": {
+            "trainable": sum(one.numel() for one in student.parameters()),
+            "total": shape.weights,
+        },
+        **_validation(figures, calibrated),
+    }
+    if not crew.is_main:
+        crew.wait()
+        return record
+
+    manifest = _write_adapter(
+        recipe,
+        inputs,
+        student,
+        weights,
+        calibrated=calibrated,
+        record=record,
+        score=score,
+        scores=scores,
     )
-    print_report(console, evaluation, baseline, calibrated)
-    size = sum(one.bytes for one in files.values())
+    write_predictions(recipe.run, inputs.dataset.validation, inputs.labels, scores.logprobs)
+    record |= {
+        "adapter": {"name": manifest.name, "digest": manifest.digest},
+        "memory": estimate.to_record() | {"free": free},
+        "peak_memory_bytes": peak_memory(crew.device),
+        "seconds": round(time.monotonic() - started, 1),
+        "training_seconds": round(sum(one.seconds for one in loop.standing.epochs), 1),
+    }
+    write_record(recipe.run, record)
+    checkpoint.remove(recipe.run)
+    crew.wait()
+    _tell(console, recipe, record)
+    return record
+
+
+def _show_rows(inputs: Inputs, console: Console) -> None:
+    rows = (*inputs.train, *inputs.validation)
+    decode = inputs.tokenizer.decode
+    prove_masking(rows, inputs.spec, inputs.codes, decode)
+    for row in choose(inputs.train, 3):
+        console.print(draw(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
     console.print(
-        f"{recipe.out}: {size / 1e6:.1f} MB, digest {manifest.digest}; figures in "
-        f"{recipe.run_dir}; {time.monotonic() - started:.0f} s in all",
-        highlight=False,
+        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
+        f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
         soft_wrap=True,
     )
-    return manifest
 
 
-class _Scorer:
-    """Scores rows with everything but the rows bound."""
-
-    def __init__(
-        self, recipe: Recipe, prepared: Prepared, student: Student, prefix: Tensor
-    ) -> None:
-        self._share_prefix = recipe.share_prefix
-        self._label_ids = prepared.label_ids
-        self._student = student
-        self._prefix = prefix
-
-    def __call__(self, rows: tuple[Row, ...], *, autocast: bool = False) -> Scores:
-        return score_rows(
-            self._student,
-            rows,
-            self._prefix,
-            self._label_ids,
-            share_prefix=self._share_prefix,
-            autocast=autocast,
-        )
-
-
-def _load(recipe: Recipe) -> Student:
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
+def _load(recipe: Recipe, crew: Crew, *, checkpointing: bool) -> Student:
     return load_student(
         recipe.base,
         rank=recipe.rank,
         alpha=recipe.alpha,
         dropout=recipe.dropout,
         base_dtype=recipe.base_dtype,
+        base_bits=recipe.base_bits,
+        layers=recipe.lora_layers,
         attention=recipe.attention,
-        device=recipe.device,
-        gradient_checkpointing=recipe.gradient_checkpointing,
+        device=str(crew.device),
+        gradient_checkpointing=checkpointing,
     )
 
 
@@ -182,19 +225,118 @@ def _schedule(recipe: Recipe) -> Schedule:
     return Schedule(
         epochs=recipe.epochs,
         patience=recipe.patience,
+        keep_by=recipe.keep_by,
         batch_size=recipe.batch_size,
+        micro_batch_size=recipe.micro_batch_size,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_share=recipe.warmup_share,
         max_grad_norm=recipe.max_grad_norm,
+        ema_decay=recipe.ema_decay,
+        sublabel_learning_rate=recipe.sublabel_learning_rate,
         seed=recipe.seed,
-        autocast=recipe.autocast,
-        share_prefix=recipe.share_prefix,
     )
 
 
-def _baseline(prepared: Prepared, seed: int) -> Figures:
-    splits, labels = prepared.splits, prepared.taxonomy.names
-    truth = np.array([labels.index(one.label) for one in splits.holdout], dtype=np.int64)
-    predicted = predict_baseline(splits.train, splits.validation, splits.holdout, labels, seed=seed)
-    return measure(truth, predicted, labels)
+def _identity(recipe: Recipe, inputs: Inputs, crew: Crew) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on from."""
+    free = {"name", "checkpoint_every_s", "memory_check", "threads"}
+    settings = {key: one for key, one in recipe.to_record().items() if key not in free}
+    return settings | {
+        "dataset": inputs.dataset.digest,
+        "threads": torch.get_num_threads(),
+        "processes": crew.size,
+        "bf16": crew.bf16,
+    }
+
+
+def _validation(figures: Figures, calibrated: Calibrated) -> dict[str, Any]:
+    fitted = calibrated.calibration
+    return {
+        "validation": {
+            "examples": figures.examples,
+            "accuracy": figures.accuracy,
+            "accuracy_interval_95": list(figures.interval),
+            "macro_f1": figures.macro_f1,
+            "accepted_share": calibrated.accepted_share,
+            "accepted_precision": calibrated.accepted_precision,
+        },
+        "calibration": {
+            "temperature": fitted.temperature,
+            "examples": fitted.examples,
+            "nll": fitted.nll,
+            "ece": fitted.ece,
+            "nll_uncalibrated": calibrated.raw_nll,
+            "ece_uncalibrated": calibrated.raw_ece,
+        },
+    }
+
+
+def _write_adapter(
+    recipe: Recipe,
+    inputs: Inputs,
+    student: Student,
+    weights: dict[str, torch.Tensor],
+    *,
+    calibrated: Calibrated,
+    record: dict[str, Any],
+    score: Scorer,
+    scores: Scores,
+) -> Manifest:
+    """Write weights and manifest, and prove that what is on disk scores as what was measured."""
+    draft = recipe.run / DRAFT
+    files = write_weights(draft, weights, student.config(recipe.base_name), recipe.adapter_dtype)
+    if score.alone:
+        student.load({name: torch.zeros_like(one) for name, one in weights.items()})
+        student.load(read_weights(draft))
+        if not np.array_equal(score(inputs.validation).logprobs, scores.logprobs):
+            raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+    return finish(
+        draft,
+        recipe.run / ADAPTER,
+        Manifest(
+            name=recipe.name,
+            created_at=record["created_at"],
+            base=describe_base(recipe.base, recipe.base_name, recipe.base_revision),
+            taxonomy=inputs.dataset.taxonomy,
+            prompt=inputs.spec,
+            decoding="code",
+            codes=inputs.codes,
+            lora=student.lora,
+            calibration=calibrated.calibration,
+            thresholds=calibrated.thresholds,
+            golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
+            files=files,
+            data=inputs.to_record() | {"recipe": recipe.to_record()},
+            metrics={
+                "validation": record["validation"],
+                "training": {
+                    key: record[key] for key in ("best_epoch", "kept", "steps", "stopped_early")
+                },
+            },
+            versions={"python": platform.python_version(), "trainer": __version__, **versions()},
+        ),
+        inputs.tokenizer.encoders,
+    )
+
+
+def _mean_tokens(inputs: Inputs) -> float:
+    return round(sum(len(row.ids) - 1 for row in inputs.train) / len(inputs.train), 1)
+
+
+def _tell(console: Console, recipe: Recipe, record: dict[str, Any]) -> None:
+    found, fitted = record["validation"], record["calibration"]
+    low, high = found["accuracy_interval_95"]
+    console.print(
+        f"validation: accuracy {found['accuracy']:.1%} ({low:.1%} to {high:.1%}), macro-F1 "
+        f"{found['macro_f1']:.3f}; temperature {fitted['temperature']:.3f} (NLL "
+        f"{fitted['nll_uncalibrated']:.3f} to {fitted['nll']:.3f}, ECE "
+        f"{fitted['ece_uncalibrated']:.3f} to {fitted['ece']:.3f})",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{recipe.run / ADAPTER}: digest {record['adapter']['digest']}; "
+        f"{record['seconds']:.0f} s, peak memory {record['peak_memory_bytes'] / 1e9:.1f} GB. "
+        "Validation chose this adapter: clerk-trainer evaluate measures it on the hold-out.",
+        soft_wrap=True,
+    )

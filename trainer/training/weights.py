@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from trainer.errors import BadInput
 from trainer.model.student import CONFIG, WEIGHTS
 from worker.contract import (
-    MANIFEST_NAME,
     Encoders,
     FileDigest,
     Manifest,
@@ -23,25 +21,7 @@ from worker.contract import (
     verify_tokens,
     write_manifest,
 )
-from worker.contract.digest import sha256_file
-
-_OURS = frozenset({CONFIG, WEIGHTS, MANIFEST_NAME})
-
-
-def check_target(directory: Path, *, replace_existing: bool) -> None:
-    """Raise BadInput when ``directory`` may not become an adapter: something is there already.
-
-    With ``replace_existing`` an earlier adapter may go, and nothing else.
-    """
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise BadInput(f"{directory}: exists and is no directory")
-    found = {one.name for one in directory.iterdir()}
-    if found - _OURS:
-        raise BadInput(f"{directory}: holds {min(found - _OURS)!r}, which is no adapter's")
-    if found and not replace_existing:
-        raise BadInput(f"{directory}: holds an adapter; choose another --out or add --replace")
+from worker.contract.digest import sha256_file, write_atomically
 
 
 def round_weights(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
@@ -60,12 +40,10 @@ def write_weights(
     directory.mkdir(parents=True)
     kind = getattr(torch, dtype)
     tensors = {name: state[name].cpu().to(kind).contiguous() for name in sorted(state)}
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     paths = [directory / CONFIG, directory / WEIGHTS]
-    for path in paths:  # safetensors writes for its owner alone; a worker runs as somebody else
-        path.chmod(0o644)
+    write_atomically(paths[0], text.encode("utf-8"))
+    write_atomically(paths[1], save(tensors, metadata={"format": "pt"}))
     return {path.name: FileDigest(sha256_file(path), path.stat().st_size) for path in paths}
 
 
@@ -74,7 +52,7 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
     return {name: one.float() for name, one in load_file(directory / WEIGHTS).items()}
 
 
-def publish(draft: Path, target: Path, manifest: Manifest, encoders: Encoders) -> Manifest:
+def finish(draft: Path, target: Path, manifest: Manifest, encoders: Encoders) -> Manifest:
     """Write the manifest into ``draft``, verify the whole directory as a worker will, and move it
     to ``target``. Return the manifest as read back. Raises AdapterRefused."""
     write_manifest(draft, manifest)

@@ -37,7 +37,7 @@ class ChildProcesses:
 
     def look(self) -> None:
         """Note the processes that are alive, so that later they can be waited for."""
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         for child in self._children():
             with contextlib.suppress(psutil.NoSuchProcess):

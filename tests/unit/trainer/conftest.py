@@ -3,7 +3,6 @@ set that it can learn."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,10 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import write_dataset
+from worker.contract import Taxonomy
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -94,15 +97,19 @@ def make_messages() -> Callable[[int, int], list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="session")
-def data_files(
-    tmp_path_factory: pytest.TempPathFactory, make_messages: Callable[[int, int], list]
-) -> tuple[Path, Path]:
-    """Return (training, hold-out) files of 24 and 6 messages a label."""
-    directory = tmp_path_factory.mktemp("data")
-    paths = []
-    for name, count, seed in (("train", 24, 1), ("holdout", 6, 2)):
-        path = directory / f"{name}.jsonl"
-        lines = [json.dumps({"message": m, "label": n}) for m, n in make_messages(count, seed)]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        paths.append(path)
-    return paths[0], paths[1]
+def dataset_dir(
+    tmp_path_factory: pytest.TempPathFactory,
+    taxonomy_file: Path,
+    make_messages: Callable[[int, int], list],
+) -> Path:
+    """Return a dataset folder of 20 training, 4 validation and 6 hold-out messages a label, with
+    finer labels."""
+    directory = tmp_path_factory.mktemp("data") / "dataset"
+    parts = {}
+    for seed, (part, count) in enumerate((("train", 20), ("validation", 4), ("holdout", 6))):
+        parts[part] = [
+            Example(f"{part}-{at}", message, label, f"{label}.{at % 2}")
+            for at, (message, label) in enumerate(make_messages(count, seed))
+        ]
+    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), parts=parts)
+    return directory

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from trainer.cli import main
 
-SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer.toml")
+SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object):
@@ -20,27 +20,29 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     return exit_.value.code, out.out, out.err
 
 
-def test_a_bad_line_ends_with_code_2_and_one_line(
+def test_an_altered_dataset_ends_with_code_2_and_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     tiny_base: Path,
-    taxonomy_file: Path,
+    dataset_dir: Path,
 ) -> None:
-    data = tmp_path / "bad.jsonl"
-    data.write_text(json.dumps({"message": "x", "label": "weather"}) + "\n", encoding="utf-8")
+    """Nothing is trained on what is not what was prepared."""
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    with (copy / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{}\n")
     code, _, err = run(
         capsys,
         monkeypatch,
         "train",
         *("--recipe", SHIPPED),
         *("--base", tiny_base),
-        *("--data", data),
-        *("--taxonomy", taxonomy_file),
-        *("--out", tmp_path / "adapter"),
+        *("--dataset", copy),
+        *("--run", tmp_path / "run"),
     )
     assert code == 2
-    assert err.startswith(f"clerk-trainer: {data}:1: unknown label 'weather'")
+    assert err.startswith(f"clerk-trainer: {copy}/train.jsonl: altered")
     assert err.count("\n") == 1
 
 
@@ -49,17 +51,21 @@ def test_a_bad_line_ends_with_code_2_and_one_line(
     [
         (["--set", "rank"], "key=value"),
         (["--set", "rnak=8"], "rnak"),
-        (["--taxonomy", "/nowhere.toml"], "cannot read the taxonomy"),
+        (["--dataset", "/nowhere"], "not a finished dataset"),
+        (["--base", "/nowhere"], "cannot read the base's tokenizer"),
     ],
 )
 def test_usage_errors_end_with_code_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tiny_base: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
     arguments: list[str],
     problem: str,
 ) -> None:
-    given = ["train", "--recipe", SHIPPED, "--base", tiny_base, *arguments]
+    places = ["--base", tiny_base, "--dataset", dataset_dir, "--run", tmp_path / "run"]
+    given = ["train", "--recipe", SHIPPED, *places, *arguments]
     code, _, err = run(capsys, monkeypatch, *given)
     assert code == 2
     assert problem in err

@@ -10,8 +10,8 @@ import torch
 
 from trainer.errors import ProofFailed
 from trainer.model.forward import answer_logits, collate, prove_forward
-from trainer.model.student import Student, load_student
 from trainer.model.rows import MASKED, Row
+from trainer.model.student import Student, load_student
 
 PREFIX = tuple(range(5, 25))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.model.student import load_renderer
 from trainer.model.prompt import make_prompt
+from trainer.model.student import load_renderer
 from trainer.model.tokens import load_tokenizer
 from worker.contract import Taxonomy, build_prompt, make_golden
 

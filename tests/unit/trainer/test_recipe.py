@@ -9,14 +9,21 @@ import pytest
 from trainer.errors import BadInput
 from trainer.training.recipe import load_recipe, parse_assignments
 
-SHIPPED = Path(__file__).parents[3] / "config" / "trainer.toml"
+CONFIG = Path(__file__).parents[3] / "config"
+PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
+SHIPPED = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
 
 
 def test_the_shipped_recipe_is_whole_but_for_the_base(tmp_path: Path) -> None:
-    recipe = load_recipe(SHIPPED, {"base": tmp_path})
-    assert recipe.rank == 8
+    recipe = load_recipe(SHIPPED, PLACES)
+    assert recipe.rank == 16
     with pytest.raises(BadInput, match="base: Field required"):
         load_recipe(SHIPPED, {})
+
+
+def test_the_recipe_for_a_gpu_is_whole_too() -> None:
+    recipe = load_recipe(CONFIG / "trainer.toml", PLACES)
+    assert (recipe.rank, recipe.base_dtype, recipe.list_labels) == (16, "bfloat16", True)
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(
@@ -24,7 +31,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
 ) -> None:
     monkeypatch.setenv("CLERK_TRAINER_RANK", "4")
     monkeypatch.setenv("CLERK_TRAINER_EPOCHS", "9")
-    recipe = load_recipe(SHIPPED, {"base": tmp_path, **parse_assignments(["rank=2", "seed= 5"])})
+    recipe = load_recipe(SHIPPED, {**PLACES, **parse_assignments(["rank=2", "seed= 5"])})
     assert (recipe.rank, recipe.epochs, recipe.seed) == (2, 9, 5)
 
 
@@ -35,14 +42,14 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
         ({"rank": "0"}, "rank: Input should be greater"),
         ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
         ({"adapter_dtype": "int8"}, "adapter_dtype: Input should be"),
-        ({"gradient_checkpointing": "true"}, "gradient_checkpointing needs share_prefix"),
+        ({"base_bits": "8"}, "base_bits: Input should be"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
     tmp_path: Path, flags: dict[str, str], problem: str
 ) -> None:
     with pytest.raises(BadInput, match=problem) as caught:
-        load_recipe(SHIPPED, {"base": tmp_path, **flags})
+        load_recipe(SHIPPED, {**PLACES, **flags})
     assert "\n" not in str(caught.value)
 
 
@@ -50,16 +57,17 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(SHIPPED.read_text(encoding="utf-8") + "\nepoch = 3\n", encoding="utf-8")
     with pytest.raises(BadInput, match="epoch: Extra"):
-        load_recipe(path, {"base": tmp_path})
+        load_recipe(path, PLACES)
     with pytest.raises(BadInput, match="cannot read the recipe"):
         load_recipe(tmp_path / "none.toml", {})
 
 
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
-    recipe = load_recipe(SHIPPED, {"base": tmp_path / "some" / "base", "out": tmp_path / "x"})
+    recipe = load_recipe(
+        SHIPPED, {**PLACES, "base": tmp_path / "some" / "base", "run": tmp_path / "x"}
+    )
     record = recipe.to_record()
-    assert (record["data"], record["taxonomy"]) == ("train.jsonl", "taxonomy.toml")
-    assert not {"base", "out", "run_dir"} & set(record)
+    assert not {"base", "dataset", "run"} & set(record)
     assert str(tmp_path) not in str(record)
 
 

@@ -10,6 +10,7 @@ import pytest
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.rows import MASKED, Row, batches, make_rows, prove_masking
+from trainer.training.proof import choose, draw
 from worker.contract import Code, PromptSpec
 
 CODES = {"refund": Code("A", 65), "payment": Code("B", 66)}
@@ -35,12 +36,32 @@ SPEC = PromptSpec(
 
 
 def rows() -> tuple[Row, ...]:
-    some = [Example("money back", "refund", "f:1"), Example("a card, " * 9, "payment", "f:2")]
+    some = [Example("1", "money back", "refund"), Example("2", "a card, " * 9, "payment", "card")]
     return make_rows(some, SPEC, CODES, encode)
 
 
-def test_good_rows_are_proven_and_one_is_shown() -> None:
-    assert prove_masking(rows(), SPEC, CODES, decode) == "<s>money back</s>⟦A⟧"
+def test_good_rows_are_proven_and_can_be_shown() -> None:
+    """A person sees the prompt as it is sent, and what is learnt apart from it."""
+    prove_masking(rows(), SPEC, CODES, decode)
+    assert draw(rows()[0], SPEC, decode).plain == "<s>money back</s>⟦A⟧"
+    assert [row.sublabel for row in rows()] == [None, "card"]
+
+
+def test_a_character_of_many_tokens_is_shown_whole() -> None:
+    """Tokens that are parts of a character make no replacement marks on the screen."""
+
+    def decode_bytes(ids: object) -> str:
+        return bytes(ids).decode("utf-8", errors="replace")
+
+    letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
+    row = Row("refund", (*letters[0], *letters[1], *letters[2], 65), (MASKED,) * 17 + (65,))
+    assert draw(row, SPEC, decode_bytes).plain == "<s>grün 🙏</s>⟦A⟧"
+
+
+def test_rows_of_different_lengths_are_chosen_to_be_shown() -> None:
+    some = [Row("refund", (0,) * length, (65,) * length) for length in (5, 3, 9, 7, 4)]
+    assert [len(row.ids) for row in choose(some, 3)] == [3, 5, 9]
+    assert choose(some[:1], 3) == some[:1]
 
 
 def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
@@ -73,8 +94,8 @@ def test_a_wrong_row_fails_the_proof(change: object, problem: str) -> None:
 
 
 def test_an_empty_message_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="f:9"):
-        make_rows([Example("\u200b", "refund", "f:9")], SPEC, CODES, encode)
+    with pytest.raises(BadInput, match="example 9"):
+        make_rows([Example("9", "\u200b", "refund")], SPEC, CODES, encode)
 
 
 def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:

@@ -14,106 +14,110 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput, ProofFailed
+from trainer.model.tokens import load_tokenizer
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run import train
-from trainer.model.tokens import load_tokenizer
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
 
-SHIPPED = Path(__file__).parents[3] / "config" / "trainer.toml"
+SHIPPED = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
 
 
-def recipe(directory: Path, base: Path, taxonomy: Path, data: tuple[Path, Path], **more) -> Recipe:
+def recipe(directory: Path, base: Path, dataset: Path, **more: object) -> Recipe:
     settings = {
         "base": base,
-        "taxonomy": taxonomy,
-        "data": data[0],
-        "holdout": data[1],
-        "out": directory / "adapter",
-        "run_dir": directory / "run",
+        "dataset": dataset,
+        "run": directory / "run",
         "rank": 4,
+        "alpha": 8,
         "epochs": 6,
         "patience": 6,
         "batch_size": 8,
         "learning_rate": 0.01,
         "prefix_block": 16,
-        "autocast": False,
+        "precision": "fp32",
+        "threads": 1,
     }
     return load_recipe(SHIPPED, settings | more)
 
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_base: Path,
-    taxonomy_file: Path,
-    data_files: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir: Path
 ) -> tuple[Path, Manifest, str]:
+    """Return (run folder, manifest, what was printed) of one training with finer labels."""
     directory = tmp_path_factory.mktemp("trained")
     with (directory / "log").open("w+", encoding="utf-8") as log:
-        manifest = train(
-            recipe(directory, tiny_base, taxonomy_file, data_files),
+        train(
+            recipe(directory, tiny_base, dataset_dir, sublabel_weight=0.5),
             Console(file=log, width=120, force_terminal=False),
         )
         log.seek(0)
-        return directory, manifest, log.read()
+        return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
 
 
 def test_the_adapter_passes_every_check_of_a_worker(
     trained: tuple[Path, Manifest, str], tiny_base: Path
 ) -> None:
-    directory, manifest, _ = trained
+    run, manifest, _ = trained
     encoders = load_tokenizer(tiny_base).encoders
-    found = verify_adapter(directory / "adapter", tiny_base, encoders)
+    found = verify_adapter(run / "adapter", tiny_base, encoders)
     assert found.digest == manifest.digest
-    assert sorted(one.name for one in (directory / "adapter").iterdir()) == [
+    assert sorted(one.name for one in (run / "adapter").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
         "manifest.json",
     ]
-    assert not (directory / ".adapter.draft").exists()
+    assert not (run / ".adapter.draft").exists()
 
 
-def test_it_learnt_something_and_says_how_much(trained: tuple[Path, Manifest, str]) -> None:
-    directory, manifest, log = trained
-    assert 0 < manifest.metrics["holdout"]["accuracy"] < 1
-    assert manifest.metrics["holdout_baseline"]["accuracy"] > 0.9
-    metrics = json.loads((directory / "run" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["adapter"]["digest"] == manifest.digest
-    assert len(metrics["holdout_confusion"]) == 3
-    assert metrics["epochs"][-1]["train_loss"] < 0.9 * metrics["epochs"][0]["train_loss"]
-    assert "90 rows learn exactly" in log
-    assert "hold-out, 18 messages" in log
+def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, str]) -> None:
+    """Curves, memory and the validation figures are in files, and told on the terminal."""
+    run, manifest, log = trained
+    record = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    assert record["adapter"] == {"name": manifest.name, "digest": manifest.digest}
+    epochs = record["epochs"]
+    assert epochs[-1]["train_loss"] < 0.9 * epochs[0]["train_loss"]
+    assert epochs[-1]["sublabel_loss"] < epochs[0]["sublabel_loss"]
+    assert record["best_epoch"] == min(epochs, key=lambda one: one["validation_loss"])["number"]
+    steps = [json.loads(line) for line in (run / "steps.jsonl").read_text("utf-8").splitlines()]
+    assert [one["step"] for one in steps] == list(range(1, record["steps"] + 1))
+    assert steps[-1]["examples"] == 60 * len(epochs)
+    assert "72 rows learn exactly" in log
+    assert "learning curve" in log
+    assert not (run / "checkpoint").exists()
 
 
-def test_predictions_hold_no_message_text(
-    trained: tuple[Path, Manifest, str], data_files: tuple[Path, Path]
+def test_validation_figures_can_be_recomputed_and_hold_no_text(
+    trained: tuple[Path, Manifest, str], dataset_dir: Path
 ) -> None:
-    directory, _, _ = trained
-    text = (directory / "run" / "predictions.jsonl").read_text(encoding="utf-8")
-    records = [json.loads(line) for line in text.splitlines()]
-    assert len(records) == 18
-    assert all(abs(sum(one["scores"].values()) - 1) < 1e-4 for one in records)
-    first = json.loads(data_files[1].read_text(encoding="utf-8").splitlines()[0])
-    assert first["message"] not in text
+    """A run folder travels further than data."""
+    run, manifest, _ = trained
+    text = (run / "validation_predictions.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    right = sum(max(one["logprobs"], key=one["logprobs"].get) == one["label"] for one in lines)
+    assert right / len(lines) == manifest.metrics["validation"]["accuracy"]
+    assert 0 < right < 13
+    first = json.loads((dataset_dir / "validation.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["instruction"] not in text
 
 
 def test_the_adapter_names_no_path_of_this_machine(
     trained: tuple[Path, Manifest, str], tiny_base: Path
 ) -> None:
-    directory, manifest, _ = trained
-    config = json.loads((directory / "adapter" / "adapter_config.json").read_text("utf-8"))
+    run, manifest, _ = trained
+    config = json.loads((run / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert config["base_model_name_or_path"] == manifest.base.name == "SmolLM2-135M-Instruct"
     for name in ("adapter_config.json", "manifest.json"):
-        text = (directory / "adapter" / name).read_text(encoding="utf-8")
+        text = (run / "adapter" / name).read_text(encoding="utf-8")
         assert str(tiny_base) not in text
-        assert str(directory) not in text
+        assert str(run) not in text
 
 
 def test_weights_are_named_as_peft_names_them_and_stored_small(
     trained: tuple[Path, Manifest, str],
 ) -> None:
-    directory, manifest, _ = trained
-    with safe_open(directory / "adapter" / "adapter_model.safetensors", "pt") as file:
+    run, manifest, _ = trained
+    with safe_open(run / "adapter" / "adapter_model.safetensors", "pt") as file:
         names = set(file.keys())
         assert file.get_tensor(next(iter(names))).dtype == torch.bfloat16
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
@@ -133,8 +137,8 @@ def test_weights_are_named_as_peft_names_them_and_stored_small(
 def test_folding_by_hand_gives_the_logits_of_peft(
     trained: tuple[Path, Manifest, str], tiny_base: Path, message: str
 ) -> None:
-    directory, manifest, _ = trained
-    adapter = directory / "adapter"
+    run, manifest, _ = trained
+    adapter = run / "adapter"
     built = build_prompt(manifest.prompt, message, load_tokenizer(tiny_base).encoders.plain)
     assert built is not None
     ids = torch.tensor([built.ids])
@@ -164,12 +168,13 @@ def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, st
     assert manifest.data["validation"]["per_label"] == dict.fromkeys(manifest.taxonomy.names, 4)
     assert manifest.data["holdout"]["examples"] == 18
     assert manifest.data["taxonomy_sha256"] == manifest.taxonomy.digest
-    assert manifest.data["recipe"]["seed"] == 1
+    assert manifest.data["recipe"]["sublabel_weight"] == 0.5
     assert set(manifest.versions) == {
         "python",
         "torch",
         "transformers",
         "peft",
+        "accelerate",
         "tokenizers",
         "trainer",
     }
@@ -178,30 +183,22 @@ def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, st
 
 
 def test_an_adapter_is_not_replaced_unasked_and_a_strange_folder_never(
-    trained: tuple[Path, Manifest, str],
-    tiny_base: Path,
-    taxonomy_file: Path,
-    data_files: tuple[Path, Path],
-    tmp_path: Path,
+    trained: tuple[Path, Manifest, str], tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    directory, manifest, _ = trained
-    again = recipe(directory, tiny_base, taxonomy_file, data_files)
+    """What took hours is not overwritten by a repeated command."""
+    run, manifest, _ = trained
     with pytest.raises(BadInput, match="add --replace"):
-        train(again, Console(quiet=True))
-    assert load_adapter(directory / "adapter").digest == manifest.digest
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "holiday.jpg").touch()
-    strange = recipe(tmp_path, tiny_base, taxonomy_file, data_files)
+        train(recipe(run.parent, tiny_base, dataset_dir), Console(quiet=True))
+    assert load_adapter(run / "adapter").digest == manifest.digest
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "holiday.jpg").touch()
     with pytest.raises(BadInput, match=r"holiday\.jpg"):
-        train(strange, Console(quiet=True), replace_existing=True)
+        train(recipe(tmp_path, tiny_base, dataset_dir), Console(quiet=True), replace=True)
+    assert (tmp_path / "run" / "holiday.jpg").exists()
 
 
 def test_nothing_is_published_when_the_weights_read_back_differ(
-    tiny_base: Path,
-    taxonomy_file: Path,
-    data_files: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainer.training import run
 
@@ -210,19 +207,19 @@ def test_nothing_is_published_when_the_weights_read_back_differ(
 
     original = run.read_weights
     monkeypatch.setattr(run, "read_weights", altered)
-    short = recipe(tmp_path, tiny_base, taxonomy_file, data_files, epochs=1)
+    short = recipe(tmp_path, tiny_base, dataset_dir, epochs=1)
     with pytest.raises(ProofFailed, match="read back"):
         train(short, Console(quiet=True))
-    assert not short.out.exists()
+    assert not (short.run / "adapter").exists()
 
 
 def test_a_changed_weight_file_is_refused_later(
     trained: tuple[Path, Manifest, str], tmp_path: Path
 ) -> None:
-    directory, _, _ = trained
+    run, _, _ = trained
     copy = tmp_path / "adapter"
     copy.mkdir()
-    for path in (directory / "adapter").iterdir():
+    for path in (run / "adapter").iterdir():
         data = bytearray(path.read_bytes())
         if path.suffix == ".safetensors":
             data[-1] ^= 1

@@ -1,0 +1,106 @@
+"""Where a training stands, on disk: enough to go on as if it had never been killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.errors import BadInput
+from trainer.training.schedule import Epoch
+from worker.contract.digest import sha256_bytes, write_atomically
+
+DIRECTORY = "checkpoint"
+_RECORD = "checkpoint.json"
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where a training is. Sums are over the current epoch: losses in nats, ``seconds`` of
+    training alone, ``tokens`` as served. ``best`` and ``average`` are adapter weights."""
+
+    epoch: int = 1
+    batches: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    sublabel_sum: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    average: list[Tensor] = field(default_factory=list)
+    resumed: int = 0
+
+    def begin_epoch(self) -> None:
+        """Go on to the next epoch."""
+        self.epoch += 1
+        self.batches = self.rows = self.tokens = 0
+        self.loss_sum = self.sublabel_sum = self.seconds = 0.0
+
+
+def save(run: Path, identity: Mapping[str, Any], standing: Standing, parts: Any) -> None:
+    """Write a checkpoint: the state's file, then the record that names it with its digest.
+
+    ``parts`` is anything ``torch.save`` takes that holds tensors and plain values only. An
+    earlier checkpoint goes when the new one is whole. Raises OSError when the disk is full: the
+    earlier one is still there then.
+    """
+    directory = run / DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    fields = {name: getattr(standing, name) for name in Standing.__slots__}
+    fields["epochs"] = [asdict(one) for one in standing.epochs]
+    torch.save({"standing": fields, "parts": parts}, buffer)
+    data = buffer.getvalue()
+    name = f"step-{standing.step:07d}.pt"
+    write_atomically(directory / name, data)
+    record = {"file": name, "sha256": sha256_bytes(data), "identity": dict(identity)}
+    write_atomically(
+        directory / _RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+    )
+    for old in directory.glob("step-*.pt"):
+        if old.name != name:
+            old.unlink()
+
+
+def exists(run: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (run / DIRECTORY / _RECORD).exists()
+
+
+def load(run: Path, identity: Mapping[str, Any]) -> tuple[Standing, Any]:
+    """Read a run's checkpoint. Raises BadInput when it is corrupt, or when what is to be trained
+    (``identity``: settings, dataset, base) is not what was being trained."""
+    directory = run / DIRECTORY
+    remedy = f"remove {directory} to train from the start"
+    try:
+        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        name, digest, before = record["file"], record["sha256"], record["identity"]
+        data = (directory / name).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{directory}: the checkpoint is corrupt ({error}): {remedy}") from error
+    if sha256_bytes(data) != digest:
+        raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
+    changed = sorted(key for key in {*identity, *before} if identity.get(key) != before.get(key))
+    if changed:
+        told = ", ".join(f"{k} was {before.get(k)!r}, is {identity.get(k)!r}" for k in changed)
+        raise BadInput(
+            f"{directory}: belongs to another training: {told}: set it back, or {remedy}"
+        )
+    state = torch.load(io.BytesIO(data), weights_only=True)
+    fields = state["standing"]
+    fields["epochs"] = [Epoch(**one) for one in fields["epochs"]]
+    return Standing(**fields), state["parts"]
+
+
+def remove(run: Path) -> None:
+    """Remove a finished run's checkpoint."""
+    shutil.rmtree(run / DIRECTORY, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""What is minimized: the label's code, and where asked for the finer label beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from trainer.errors import BadInput
+from trainer.model.forward import answer_states, collate
+from trainer.model.rows import Row
+from trainer.model.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss to go backward through, and its two parts as numbers: sums in nats over the rows."""
+
+    total: Tensor
+    label: float
+    sublabel: float
+    tokens: int
+
+
+class Objective:
+    """The loss of some rows.
+
+    Cross-entropy of the code's token over the whole vocabulary, so that the model also learns to
+    answer with nothing else. ``label_smoothing`` spreads that share of the target evenly over
+    the label codes alone (Szegedy et al. 2016, arXiv 1512.00567). With ``sublabel_weight`` a
+    linear layer on the same state predicts the finer label, and its weighted loss is added: an
+    auxiliary task (Caruana 1997) that shapes the adapter and is thrown away with the layer.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        prefix: Tensor,
+        label_ids: Sequence[int],
+        sublabels: Sequence[str],
+        *,
+        share_prefix: bool,
+        label_smoothing: float,
+        sublabel_weight: float,
+    ) -> None:
+        if sublabel_weight and len(sublabels) < 2:
+            raise BadInput(
+                "sublabel_weight is set and the dataset has no finer labels: prepare it with "
+                "--sublabel-column, or set sublabel_weight=0"
+            )
+        self._student = student
+        self._prefix = prefix
+        self._codes = torch.tensor(list(label_ids), device=student.device)
+        self._share_prefix = share_prefix
+        self._smoothing = label_smoothing
+        self._weight = sublabel_weight
+        self._index = {name: at for at, name in enumerate(sublabels)}
+        self.head: torch.nn.Linear | None = None
+        if sublabel_weight:
+            width = int(student.causal.get_output_embeddings().weight.shape[1])
+            self.head = torch.nn.Linear(width, len(sublabels), device=student.device)
+            torch.nn.init.zeros_(self.head.weight)
+            torch.nn.init.zeros_(self.head.bias)
+
+    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
+        """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
+        losses add up to the batch's mean. Call it under the crew's autocast."""
+        batch = collate(rows, len(self._prefix), 0, self._student.device)
+        causal = self._student.causal
+        states = answer_states(causal, self._prefix, batch, share_prefix=self._share_prefix)
+        logits = causal.get_output_embeddings()(states).float()
+        label = cross_entropy(logits, batch.answers, reduction="sum")
+        total = label
+        if self._smoothing:
+            spread = -log_softmax(logits, dim=-1)[:, self._codes].mean(dim=1).sum()
+            total = (1 - self._smoothing) * label + self._smoothing * spread
+        sublabel = self._sublabel_loss(states, rows)
+        if sublabel is not None:
+            total = total + self._weight * sublabel
+        return Loss(
+            total / batch_rows,
+            float(label.detach()),
+            0.0 if sublabel is None else float(sublabel.detach()),
+            batch.tokens,
+        )
+
+    def _sublabel_loss(self, states: Tensor, rows: Sequence[Row]) -> Tensor | None:
+        """The summed loss of the rows that have a finer label; None where none has."""
+        if self.head is None:
+            return None
+        known = [at for at, row in enumerate(rows) if row.sublabel is not None]
+        if not known:
+            return None
+        wanted = [self._index[str(rows[at].sublabel)] for at in known]
+        with torch.autocast(states.device.type, enabled=False):
+            logits = self.head(states[known].float())
+            return cross_entropy(
+                logits, torch.tensor(wanted, device=states.device), reduction="sum"
+            )
