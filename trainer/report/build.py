@@ -11,7 +11,7 @@ from trainer.errors import BadInput
 from trainer.evaluation.recompute import verify_evaluation
 from trainer.report import numbers
 from trainer.report.page import render
-from trainer.report.read import CHECK, EVALUATION, Run, read_record, read_run
+from trainer.report.read import CHECK, DUEL, EVALUATION, Run, read_record, read_run
 from trainer.report.section import Section
 from trainer.report.sections import (
     confidence,
@@ -70,10 +70,9 @@ def write_report(
     written then.
     """
     run = read_run(directory)
-    if run.evaluation is not None:
-        _check_same(run, directory)
-        if run.predictions:
-            verify_evaluation((directory / EVALUATION.path).parent)
+    _check_same(run, directory)
+    if run.evaluation is not None and run.predictions:
+        verify_evaluation((directory / EVALUATION.path).parent)
     run = _with_dataset(run, dataset, texts=texts)
     sections = [make(run) for make in _SECTIONS]
     page = _render(run, sections).encode("utf-8", "replace")
@@ -97,14 +96,15 @@ def _render(run: Run, sections: list[Section]) -> str:
 
 def _check_same(run: Run, directory: Path) -> None:
     """Figures of another adapter or dataset must not stand on this run's page."""
-    assert run.evaluation is not None
-    for what in ("adapter", "dataset"):
-        mine, other = run.training[what].get("digest"), run.evaluation[what].get("digest")
-        if mine and other and mine != other:
-            raise BadInput(
-                f"{directory / EVALUATION.path}: of another {what} ({numbers.short(other)}, the "
-                f"training's is {numbers.short(mine)}): run {EVALUATION.command} on this run"
-            )
+    for record, source in ((run.evaluation, EVALUATION), (run.duel, DUEL)):
+        for what in ("adapter", "dataset"):
+            mine = run.training[what].get("digest")
+            other = (record or {}).get(what, {}).get("digest")
+            if mine and other and mine != other:
+                raise BadInput(
+                    f"{directory / source.path}: of another {what} ({numbers.short(other)}, the "
+                    f"training's is {numbers.short(mine)}): run {source.command} on this run"
+                )
 
 
 def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:

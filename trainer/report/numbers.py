@@ -13,6 +13,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{share:.{digits}%}"
 
 
+def sureness(confidence: float) -> str:
+    """Write a confidence: 0.9999 is not certain, so it does not become 100.0%."""
+    return "> 99.9%" if 0.9995 <= confidence < 1 else percent(confidence)
+
+
 def interval(bounds: Sequence[float] | None) -> str:
     """Write an interval of shares: ``94.1% to 96.3%``."""
     return NONE if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"

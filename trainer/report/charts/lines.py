@@ -54,19 +54,21 @@ def line_chart(
     extra: Callable[[Frame, Axis, Axis], Svg] | None = None,
 ) -> Chart:
     """Draw lines over one pair of axes; ``table`` holds the same numbers in words."""
-    frame = Frame()
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
+    low, high = y_range or svg.padded(ys, floor=0.0, ceiling=1.0 if percent else None)
+    y_ticks = svg.nice_ticks(low, high)
+    y_written = (svg.percent_writer if percent else svg.tick_writer)(y_ticks)
+    frame = Frame(left=max(56, 30 + 8 * max(len(y_written(tick)) for tick in y_ticks)))
     across = frame.across(*(x_range or _x_range(xs)), logarithmic=logarithmic)
-    up = frame.up(*(y_range or svg.padded(ys, floor=0.0, ceiling=1.0 if percent else None)))
+    up = frame.up(low, high)
     ticks = _x_ticks(xs, across, whole=whole_x, logarithmic=logarithmic)
-    y_ticks = svg.nice_ticks(up.low, up.high)
     if percent_x:
         write_x = svg.percent_writer(ticks)
     else:
         write_x = "{:,.0f}".format if logarithmic else svg.tick_writer(ticks)
     x = Axis(across, ticks, write_x, x_title)
-    y = Axis(up, y_ticks, (svg.percent_writer if percent else svg.tick_writer)(y_ticks), y_title)
+    y = Axis(up, y_ticks, y_written, y_title)
     parts = [svg.axes(frame, x, y), *(_mark(frame, across, one) for one in marks)]
     parts.extend(_draw(line, x, y, write_y) for line in lines)
     if extra is not None:

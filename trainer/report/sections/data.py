@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.report import numbers
-from trainer.report.charts.bars import parts_chart
+from trainer.report.charts.bars import bar, parts_chart
 from trainer.report.read import CHECK, DATASET, Record, Run
 from trainer.report.section import Section, lacking
-from trainer.report.tables import flatten, written
+from trainer.report.tables import flatten
 
 _SHOWN_ELSEWHERE = {
     "schema_version",
@@ -18,7 +18,22 @@ _SHOWN_ELSEWHERE = {
     "files",
     "digest",
     "holdout_openings",
+    "sources",
+    "masking",
 }
+_FATES = (
+    ("read", ("rows_read",)),
+    ("empty, dropped", ("empty_dropped",)),
+    ("too long, dropped", ("too_long_dropped",)),
+    ("dropped by a person's decision", ("decisions", "rows_dropped")),
+    ("relabelled by a person's decision", ("decisions", "relabel")),
+    ("exact duplicates, removed", ("exact_duplicates_removed",)),
+    ("one text under several labels, left out", ("conflicts", "rows_left_out")),
+    ("copies of hold-out messages, removed", ("holdout_copies_removed", "exact")),
+    ("near-copies of hold-out messages, removed", ("holdout_copies_removed", "near")),
+    ("near-duplicates in training, removed", ("near_duplicates_dropped",)),
+)
+"""What may become of a row of the export, and where the dataset's counts hold how often."""
 
 
 def data(run: Run) -> Section:
@@ -37,18 +52,38 @@ def data(run: Run) -> Section:
         {
             "chart": parts_chart(labels, parts),
             "sizes": [(name, numbers.count(sum(values))) for name, values in parts],
+            "fates": _fates(run.dataset.get("counts") or {}),
+            "sources": [
+                (
+                    str(one.get("name")),
+                    numbers.count(one.get("rows")),
+                    numbers.short(one.get("sha256")),
+                )
+                for one in run.dataset.get("sources") or ()
+            ],
+            "masking": run.dataset.get("masking"),
             "groups": [
                 (name.replace("_", " "), list(flatten(value)))
                 for name, value in run.dataset.items()
                 if name not in _SHOWN_ELSEWHERE and isinstance(value, dict) and value
             ],
-            "facts": [
-                (name.replace("_", " "), written(value))
-                for name, value in run.dataset.items()
-                if name not in _SHOWN_ELSEWHERE and not isinstance(value, dict | list)
-            ],
         },
     )
+
+
+def _fates(counts: Record) -> list[dict[str, Any]]:
+    """Return what became of the rows, with the bar of its share of the rows read."""
+    found = []
+    read = counts.get("rows_read") or 0
+    for name, path in _FATES:
+        number: Any = counts
+        for key in path:
+            number = number.get(key) if isinstance(number, dict) else None
+        if isinstance(number, int) and read:
+            found.append(
+                {"name": name, "number": numbers.count(number), "bar": bar(number / read, "s5")}
+            )
+    return found
 
 
 def check(run: Run) -> Section:

@@ -86,7 +86,7 @@ def errors(run: Run) -> Section:
                     "id": readable(str(one["id"])),
                     "label": one["label"],
                     "predicted": one["predicted"],
-                    "confidence": numbers.percent(one["confidence"]),
+                    "confidence": numbers.sureness(one["confidence"]),
                     "bar": bar(one["confidence"], "s2"),
                     "review": one.get("review"),
                     "text": _text(run, str(one["id"])),

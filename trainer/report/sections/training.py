@@ -139,7 +139,7 @@ def _loss(run: Run) -> list[Chart]:
             [_below(line, top) for line in lines],
             title="Loss",
             caption=caption,
-            x_title="step",
+            x_title="step" if len(run.steps) > 1 else "epoch",
             y_title="loss",
             table=(("epoch", "training loss", "validation loss"), rows),
             write_y=numbers.decimal,

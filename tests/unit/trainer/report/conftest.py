@@ -92,7 +92,13 @@ def write_run(
         taxonomy=taxonomy,
         parts=parts,
         settings={"seed": 0, "conflicts": "drop", "holdout_share": 0.15},
-        counts={"read": number + 41, "exact_duplicates": 29, "conflicts": 12},
+        counts={
+            "rows_read": number + 41,
+            "exact_duplicates_removed": 29,
+            "conflicts": {"rows_left_out": 12},
+            "cleaned": {"normalized": 230},
+        },
+        sources=[{"name": "export.csv", "rows": number + 41, "sha256": "ef" * 32}],
     )
     run = directory / "run"
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}

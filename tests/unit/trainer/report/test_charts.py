@@ -1,0 +1,121 @@
+"""Charts: well-formed, told in words, and true to their numbers."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from trainer.report.charts import svg
+from trainer.report.charts.bars import bar, confidence_chart, parts_chart, span
+from trainer.report.charts.heat import confusion_chart
+from trainer.report.charts.intervals import Bin, Estimate, forest_chart, reliability_chart
+from trainer.report.charts.lines import MOST_POINTS, Line, averaged, line_chart, smoothed
+from trainer.report.charts.svg import Chart, Frame
+
+HOSTILE = '<script>alert("x")</script>&'
+
+
+def line(points: tuple[tuple[float, float], ...], **settings: object) -> Chart:
+    return line_chart(
+        [Line(HOSTILE, points, "s1"), Line("b", points, "s2")],
+        title="t",
+        caption="c",
+        x_title="x",
+        y_title="y",
+        table=(("x",), (("1",),)),
+        write_y=str,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+CHARTS = [
+    line(((1, 0.2), (2, 0.4), (3, 0.1))),
+    line(((5, 0.7),)),
+    line(((1, 0.9), (10, 0.9), (100, 0.9)), percent=True, logarithmic=True),
+    line(((0.0, 1e-6), (1.0, 2e-6)), percent_x=True),
+    confusion_chart([HOSTILE, "b"], [[3, 1], [0, 0]]),
+    confusion_chart(["a", "b"], [[0, 0], [0, 0]]),
+    confusion_chart([f"label_{n}" for n in range(40)], [[n] * 40 for n in range(40)]),
+    forest_chart([Estimate(HOSTILE, 0.9, 0.8, 0.95, ours=True)], title="t", caption="", x_title=""),
+    forest_chart(
+        [Estimate("a", 1.0, 1.0, 1.0), Estimate("b", 0, 0, 0)], title="t", caption="", x_title=""
+    ),
+    reliability_chart([Bin(0.99, 1.0, 0.97, 1.0, 50)], caption=""),
+    reliability_chart([Bin(0.2, 0.0, 0.0, 0.4, 5), Bin(0.9, 1.0, 0.6, 1.0, 5)], caption=""),
+    confidence_chart([1.0, 1.0, 0.97], []),
+    confidence_chart([], [0.31]),
+    parts_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
+]
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda one: one.title)
+def test_a_chart_is_well_formed_named_and_also_a_table(chart: Chart) -> None:
+    """Also with one point, no mistake, zeros and 40 labels; no text becomes markup."""
+    root = ET.fromstring(chart.svg)
+    assert root.tag == "svg"
+    assert root.get("role") == "img"
+    assert root.get("aria-label")
+    assert not [one for one in root.iter() if one.tag == "script"]
+    assert "nan" not in chart.svg
+    assert "inf" not in chart.svg.replace("info", "")
+    assert all(len(row) == len(chart.columns) for row in chart.rows)
+
+
+def test_every_cell_of_the_heat_map_explains_itself() -> None:
+    """A pointer on a cell reads labels, count and share."""
+    root = ET.fromstring(confusion_chart(["fee", "refund"], [[8, 2], [0, 5]]).svg)
+    titles = [one.text for one in root.iter("title")]
+    assert titles == [
+        "fee: 8 of 10 right (80.0%)",
+        "fee answered as refund: 2 of 10 (20.0%)",
+        "refund answered as fee: 0 of 5 (0.0%)",
+        "refund: 5 of 5 right (100.0%)",
+    ]
+
+
+def test_nothing_is_drawn_outside_the_frame() -> None:
+    """Points land between the margins, whatever the values."""
+    chart = line(((1, 0.2), (2, 0.4), (3, 0.1)), y_range=(0.0, 0.5))
+    frame = Frame()
+    dots = [one for one in ET.fromstring(chart.svg).iter("circle") if one.get("r") == "4"]
+    assert len(dots) == 6
+    for dot in dots:
+        assert frame.left <= float(dot.get("cx", "")) <= frame.width - frame.right
+        assert frame.top <= float(dot.get("cy", "")) <= frame.height - frame.bottom
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.912, 0.944), (0, 2.4), (1, 17_000), (0, 2e-4), (-3, 3)]
+)
+def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
+    """Two to seven ticks, and no two of them are written alike."""
+    ticks = svg.nice_ticks(low, high)
+    assert 2 <= len(ticks) <= 7
+    assert all(low <= tick <= high for tick in ticks)
+    write = svg.tick_writer(ticks)
+    assert len({write(tick) for tick in ticks}) == len(ticks)
+
+
+def test_a_long_training_is_averaged_not_cut() -> None:
+    """Fewer points, the same mean, first and last in their places."""
+    points = [(float(n), float(n % 7)) for n in range(10_000)]
+    shown = averaged(points)
+    assert len(shown) <= MOST_POINTS
+    assert sum(y for _, y in shown) / len(shown) == pytest.approx(3, abs=0.01)
+    assert (shown[0][0], shown[-1][0]) == (12.0, 9987.0)
+
+
+def test_smoothing_keeps_a_straight_line() -> None:
+    """A centred mean lags nowhere, not even at the ends."""
+    straight = [(float(n), 3.0 * n) for n in range(30)]
+    shown = smoothed(straight, 9)
+    assert [x for x, _ in shown] == [x for x, _ in straight]
+    assert [y for _, y in shown] == pytest.approx([y for _, y in straight])
+
+
+def test_bars_stay_inside_their_cell() -> None:
+    """A share of one and an interval that ends at one fit."""
+    for drawn in (bar(1.0), bar(0.0), bar(1.7), span(0.97, 1.0, 1.0), span(0, 1, 0)):
+        for rect in ET.fromstring(drawn).iter("rect"):
+            assert 0 <= float(rect.get("x", "")) + float(rect.get("width", "")) <= 100.01

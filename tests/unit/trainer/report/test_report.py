@@ -1,0 +1,302 @@
+"""The page: alone, safe, honest about what is missing, and true to its files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import main
+from trainer.dataset.folder import count_openings, open_dataset
+from trainer.errors import BadInput, ProofFailed
+from trainer.report import numbers
+from trainer.report.build import Report, write_report
+from trainer.report.sections.mistakes import MOST_CHARACTERS
+
+HOSTILE = (
+    "<script>alert('stolen')</script><img src=x onerror=alert(1)>",
+    '"></p></li><iframe src="https://example.org/"></iframe>',
+    "\u202eevil\u202c \u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 " * 20,
+    "x" * 2000,
+    "nul\x00 escape\x1b[31m \x85 {{ 7 * 7 }} {% raw %}",
+)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, ids, and the text outside scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open[-1:]):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, str]:
+    out = tmp_path / "page.html"
+    report = write_report(run, out, **settings)  # type: ignore[arg-type]
+    text = out.read_text(encoding="utf-8")
+    return report, Page(text), text
+
+
+def test_the_page_shows_the_accuracy_that_the_predictions_give(made, tmp_path: Path) -> None:
+    """The big number, its interval, macro-F1 and every per-label recall, counted anew here."""
+    _, page, _ = draw(made.run, tmp_path)
+    lines = (made.run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    right = sum(one["label"] == one["predicted"] for one in rows)
+    assert f"{right / len(rows):.1%} of {len(rows)} held-out messages filed right" in page.words
+    assert f"95% interval {numbers.interval(made.evaluation['accuracy_interval_95'])}" in page.words
+    f1 = []
+    for label in made.evaluation["labels"]:
+        mine = [one for one in rows if one["label"] == label]
+        given = sum(one["predicted"] == label for one in rows)
+        hits = sum(one["predicted"] == label for one in mine)
+        assert f"{hits / len(mine):.1%}" in page.words
+        f1.append(2 * hits / (len(mine) + given))
+    assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words.replace("macro-F1", "macro-F1 ", 1)
+    assert f"{len(rows) - right} wrong answers, the surest first" in page.words
+
+
+def test_altered_figures_are_refused(made, tmp_path: Path, rewrite: Callable[..., None]) -> None:
+    """A record whose accuracy is not what its predictions give makes no page."""
+    rewrite(made.run / "evaluation" / "evaluation.json", accuracy=0.999)
+    with pytest.raises(ProofFailed, match="accuracy"):
+        write_report(made.run, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+    assert count_openings(open_dataset(made.dataset)) == 0
+
+
+def test_the_page_stands_alone(made, tmp_path: Path) -> None:
+    """No address to fetch from, no file beside it; the policy in its head forbids both."""
+    _, page, text = draw(made.run, tmp_path)
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"https?://|url\(|@import|@font-face", text)
+    policy = dict(page.tags)["meta"] and next(
+        one["content"] for tag, one in page.tags if one.get("http-equiv")
+    )
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "script-src 'sha256-" in policy
+
+
+def test_hostile_messages_are_text_and_nothing_else(
+    make_run: Callable[..., object], tmp_path: Path
+) -> None:
+    """Markup, template syntax, right-to-left overrides, control characters and 2,000 characters:
+    the page has the same tags as one with harmless messages, and shows every character."""
+    long, short = (
+        f"{HOSTILE[4]}{HOSTILE[3]}",
+        f"{HOSTILE[0]} {HOSTILE[1]} {HOSTILE[2]} {HOSTILE[5]}",
+    )
+    made = make_run(text=lambda n: f"{long if n % 2 else short} {n}")
+    _, page, text = draw(made.run, tmp_path)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(&#39;stolen&#39;)&lt;/script&gt;" in text
+    assert "<img" not in text
+    assert "{{ 7 * 7 }}" in page.text
+    assert not set(text) & {"\x00", "\x1b", "\x85"}
+    assert "nul\u2400" in page.text
+    messages = [one for tag, one in page.tags if "dir" in one]
+    assert messages
+    assert all(one["dir"] == "auto" for one in messages)
+    assert "unicode-bidi: isolate" in text
+    shown = {one["id"]: one for one in wrong(made.run)}
+    for example in made.holdout:
+        if example.id in shown and example.message.startswith("x"):
+            assert example.message[:MOST_CHARACTERS] in page.text.replace("…", "")
+
+
+def test_a_message_with_half_a_character_can_be_shown(
+    make_run: Callable[..., object], tmp_path: Path
+) -> None:
+    """Surrogates that UTF-8 cannot hold may reach a page through labels and names."""
+    made = make_run()
+    record = json.loads((made.run / "training.json").read_text("utf-8"))
+    (made.run / "training.json").write_text(json.dumps(record | {"name": "half \ud83d"}), "utf-8")
+    _, page, _ = draw(made.run, tmp_path)
+    assert "half ?" in page.text
+
+
+def test_showing_texts_opens_the_holdout_and_says_so(made, tmp_path: Path) -> None:
+    """Each page with texts is one opening more; the page counts its own and warns on top."""
+    report, page, _ = draw(made.run, tmp_path)
+    record = open_dataset(made.dataset).record
+    assert [one["purpose"] for one in record["holdout_openings"]] == ["report"]
+    assert report.with_texts
+    assert "Private. This page holds texts that customers wrote" in page.words
+    assert "The hold-out has been opened once" in page.words
+    example = next(one for one in made.holdout if one.id == wrong(made.run)[0]["id"])
+    assert example.message in page.text
+
+
+def test_without_texts_the_holdout_stays_sealed(made, tmp_path: Path) -> None:
+    """--no-texts: no opening, no warning, no text of any part of the dataset."""
+    report, page, text = draw(made.run, tmp_path, texts=False)
+    assert count_openings(open_dataset(made.dataset)) == 0
+    assert not report.with_texts
+    assert "Private." not in page.words
+    assert not re.search(r"message number \d", text)
+    assert wrong(made.run)[0]["id"] in page.text
+
+
+def test_a_dataset_that_is_gone_costs_only_its_sections(made, tmp_path: Path) -> None:
+    """A run folder that travelled alone still makes a page, without texts."""
+    shutil.rmtree(made.dataset)
+    report, page, _ = draw(made.run, tmp_path)
+    assert not report.sections["data"]
+    assert report.sections["verdict"]
+    assert "The texts are left out." in page.words
+
+
+def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_path: Path) -> None:
+    """training.json alone is enough for a page."""
+    for name in ("evaluation", "duel"):
+        shutil.rmtree(made.run / name)
+    for name in ("steps.jsonl", "sweep.json"):
+        (made.run / name).unlink()
+    shutil.rmtree(made.dataset)
+    report, page, _ = draw(made.run, tmp_path)
+    there = {key for key, present in report.sections.items() if present}
+    assert there == {"curves", "making", "recompute"}
+    for command in ("evaluate", "duel", "cost", "sweep", "prepare", "check"):
+        assert f"clerk-trainer {command}" in page.words
+    sections = [one.get("id") for tag, one in page.tags if tag == "section"]
+    assert sections == list(report.sections)
+
+
+def test_a_complete_run_has_every_section_but_those_without_a_record(made, tmp_path: Path) -> None:
+    """The fixture lacks the cost and the check, and nothing else."""
+    report, page, _ = draw(made.run, tmp_path)
+    assert {key for key, there in report.sections.items() if not there} == {"cost", "check"}
+    links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
+    assert links == [f"#{key}" for key in report.sections]
+
+
+def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..., None]) -> None:
+    """Better, not told apart, worse: from the pair with the best rival, whatever its order."""
+    _, page, _ = draw(made.run, tmp_path)
+    assert "Better than minilm by 2.0 points" in page.words
+    path = made.run / "duel" / "duel.json"
+    record = json.loads(path.read_text("utf-8"))
+    unclear = [one | {"p_holm": 0.3} for one in record["pairs"]]
+    rewrite(path, pairs=unclear)
+    assert "No clear difference from minilm" in draw(made.run, tmp_path)[1].words
+    worse = [
+        one | {"difference": -one["difference"], "interval_95": [-b for b in one["interval_95"]]}
+        for one in record["pairs"]
+    ]
+    rewrite(path, pairs=worse)
+    assert "Worse than minilm by 2.0 points" in draw(made.run, tmp_path)[1].words
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "problem"),
+    [
+        ("training.json", {"schema": "training/9"}, "training.json: its schema is 'training/9'"),
+        ("evaluation/evaluation.json", {"adapter": {"digest": "ff"}}, "of another adapter"),
+        ("duel/duel.json", {"dataset": {"digest": "ff"}}, "of another dataset"),
+    ],
+)
+def test_files_of_another_run_are_refused(
+    made, tmp_path: Path, rewrite: Callable[..., None], file: str, change: dict, problem: str
+) -> None:
+    """Two runs' figures never share a page; the message names the file and the command."""
+    rewrite(made.run / file, **change)
+    with pytest.raises(BadInput, match=re.escape(problem)) as found:
+        write_report(made.run, tmp_path / "page.html")
+    assert "clerk-trainer" in str(found.value)
+
+
+def test_another_dataset_is_refused(make_run: Callable[..., object], tmp_path: Path) -> None:
+    """Texts of another dataset must not stand under these ids."""
+    made = make_run()
+    other = tmp_path / "other"
+    shutil.copytree(made.dataset, other)
+    record = json.loads((made.run / "training.json").read_text("utf-8"))
+    record["dataset"]["digest"] = "0" * 64
+    (made.run / "training.json").write_text(json.dumps(record), "utf-8")
+    shutil.rmtree(made.run / "evaluation")
+    with pytest.raises(BadInput, match="give that one's folder with --dataset"):
+        write_report(made.run, tmp_path / "page.html", dataset=other)
+
+
+def test_a_cut_line_is_named(made, tmp_path: Path) -> None:
+    """A steps file that a full disk cut short is reported with its line."""
+    path = made.run / "steps.jsonl"
+    path.write_text(path.read_text("utf-8")[:-20], "utf-8")
+    with pytest.raises(BadInput, match=r"steps\.jsonl:60 is not JSON"):
+        write_report(made.run, tmp_path / "page.html")
+
+
+def test_a_large_holdout_stays_below_one_and_a_half_megabytes(
+    make_run: Callable[..., object], tmp_path: Path
+) -> None:
+    """1,500 messages of the worst kind: four bytes a character, 3,000 characters, many wrong."""
+    made = make_run(text=lambda n: "\U0001f600" * 3000, per_label=375, steps=3000)
+    report, page, _ = draw(made.run, tmp_path)
+    assert len(wrong(made.run)) > 80
+    assert report.size_bytes < 1_500_000
+    assert "[1000 more characters]" in page.text
+
+
+def test_the_command_reports_for_people_and_for_machines(
+    made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line with path and size; --json alone on standard output."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["clerk-trainer", "report", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out = capsys.readouterr()
+        return int(left.value.code or 0), out.out, out.err
+
+    code, out, _ = run(str(made.run), "--no-texts")
+    page = made.run / "report.html"
+    assert code == 0
+    assert out.startswith(f"{page}: {numbers.size(page.stat().st_size)}\n")
+    code, out, _ = run(str(made.run), "--json", "--no-texts")
+    record = json.loads(out)
+    assert (code, record["bytes"]) == (0, page.stat().st_size)
+    assert record["sections"]["verdict"] == "present"
+    assert record["sections"]["cost"] == "missing"
+    code, out, err = run(str(made.run / "nowhere"))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "no training.json" in err
+
+
+def wrong(run: Path) -> list[dict]:
+    lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [one for one in rows if one["label"] != one["predicted"]]
