@@ -85,8 +85,8 @@ def _render(run: Run, sections: list[Section]) -> str:
     return render(
         sections,
         name=run.training["name"],
-        created_at=run.training.get("created_at"),
-        evaluated_at=(run.evaluation or {}).get("created_at"),
+        created_at=numbers.moment(run.training.get("created_at")),
+        evaluated_at=numbers.moment((run.evaluation or {}).get("created_at")),
         digest=numbers.short(run.training["adapter"].get("digest")),
         dataset_name=run.training["dataset"].get("name"),
         dataset_digest=numbers.short(run.training["dataset"].get("digest")),

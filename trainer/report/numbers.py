@@ -109,6 +109,11 @@ def size(number: float | None) -> str:
     return f"{number:.1f} TB"
 
 
+def moment(at: str | None) -> str:
+    """Write a time of the records (ISO 8601, UTC) as people read it."""
+    return NONE if not at else at.replace("T", " ").replace("Z", " UTC")
+
+
 def short(digest: str | None) -> str:
     """Write a digest's first twelve characters, which is what people compare."""
     return NONE if not digest else digest.removeprefix("sha256:")[:12]

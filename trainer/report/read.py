@@ -46,7 +46,7 @@ DUEL = Source("duel/duel.json", "clerk-trainer duel", "duel/1", ("contenders", "
 COST = Source("cost.json", "clerk-trainer cost", "cost/1")
 SWEEP = Source("sweep.json", "clerk-trainer sweep", "sweep/1", ("trials",))
 DATASET = Source("dataset.json", "clerk-trainer prepare")
-CHECK = Source("check.json", "clerk-trainer check")
+CHECK = Source("check.json", "clerk-trainer check", "check/1", ("verdict", "findings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,16 @@ def read_run(directory: Path) -> Run:
         predictions=read_lines(directory, PREDICTIONS),
         duel=read_record(directory, DUEL),
         cost=read_record(directory, COST),
-        sweep=read_record(directory, SWEEP),
+        sweep=read_record(directory, SWEEP) or _read_sweep_of(directory),
     )
+
+
+def _read_sweep_of(directory: Path) -> Record | None:
+    """Return the sweep that this run is a trial of: its record lies beside its runs."""
+    found = read_record(directory.resolve().parent, SWEEP)
+    if found and any(one.get("run") == directory.resolve().name for one in found["trials"]):
+        return found
+    return None
 
 
 def read_record(directory: Path, source: Source) -> Record | None:

@@ -36,6 +36,9 @@ _FATES = (
 """What may become of a row of the export, and where the dataset's counts hold how often."""
 
 
+_TONES = {"ok": "good", "warn": "warn", "fail": "bad"}
+
+
 def data(run: Run) -> Section:
     """Return the size of every part by label, and every decision that the dataset records."""
     title = "The data and what was decided about it"
@@ -91,23 +94,25 @@ def check(run: Run) -> Section:
     title = "What the check of the data found"
     if run.check is None:
         return lacking("check", title, CHECK, "the dataset folder")
-    verdicts = run.check.get("verdicts") or run.check.get("verdict")
+    findings = run.check["findings"]
     return Section(
         "check",
         title,
         {
-            "verdicts": _verdict_rows(verdicts),
+            "findings": [
+                {
+                    "tone": _TONES.get(one["verdict"], "unknown"),
+                    "name": one["name"],
+                    "found": one.get("found", ""),
+                    "advice": one.get("advice", ""),
+                }
+                for one in findings
+            ],
             "facts": [
                 row
                 for name, value in run.check.items()
-                if name not in {"verdicts", "verdict", "schema"}
+                if name not in {"findings", "verdict", "verdicts", "schema"}
                 for row in flatten(value, name)
             ],
         },
     )
-
-
-def _verdict_rows(verdicts: Any) -> list[Record]:
-    if not isinstance(verdicts, list):
-        return []
-    return [one for one in verdicts if isinstance(one, dict)]

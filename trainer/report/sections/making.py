@@ -77,7 +77,11 @@ def making(run: Run) -> Section:
             "machine": list(flatten(_machine_record(training.get("machine", {})))),
             "versions": list(flatten(training.get("versions", {}))),
             "openings": [
-                (str(one.get("at", "")), str(one.get("purpose", "")), str(one.get("subject", "")))
+                (
+                    numbers.moment(one.get("at")),
+                    str(one.get("purpose", "")),
+                    numbers.short(one.get("subject")),
+                )
                 for one in (run.dataset or {}).get("holdout_openings", ())
             ],
         },
@@ -120,7 +124,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     evaluated = (run.evaluation or {}).get("dataset") or {}
     if evaluated.get("holdout_sha256"):
         yield "hold-out, SHA-256", evaluated["holdout_sha256"]
-    yield "made at", str(training.get("created_at", numbers.NONE))
+    yield "made at", numbers.moment(training.get("created_at"))
     yield "steps", numbers.count(training["steps"])
     yield "time", numbers.duration(training["seconds"])
     if training.get("resumed"):
@@ -137,7 +141,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         )
     yield "weights kept", str(training.get("kept", numbers.NONE))
     if training.get("stopped_early"):
-        yield "stopped early", "yes: the validation loss no longer fell"
+        yield "stopped early", "yes: validation no longer improved"
     calibration = training.get("calibration") or {}
     if calibration.get("temperature"):
         fitted = numbers.counted(calibration.get("examples", 0), "validation message")

@@ -52,7 +52,7 @@ def verdict(run: Run) -> Section:
                 f"0.05), an answer outside the labels, accepted answers below the wanted "
                 f"precision, a calibration error above {numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
-                f"engines that disagree."
+                f"engines that disagree, a check of the data that is not all right."
             ),
         },
     )
@@ -113,6 +113,7 @@ def _points(run: Run, evaluation: Record) -> Iterator[Point]:
     yield from _calibrated(evaluation)
     yield from _weakest(evaluation)
     yield from _agreement(evaluation)
+    yield from _checked(run)
     yield from _openings(run, evaluation)
 
 
@@ -211,6 +212,20 @@ def _agreement(evaluation: Record) -> Iterator[Point]:
         yield Point(WARN, claim, detail)
     else:
         yield Point(GOOD, "The serving engine gives the same labels", detail)
+
+
+def _checked(run: Run) -> Iterator[Point]:
+    if run.check is None:
+        return
+    verdict = run.check["verdict"]
+    found = [one["name"] for one in run.check["findings"] if one["verdict"] in {"warn", "fail"}]
+    if verdict == "fail":
+        yield Point(BAD, "The data failed its check", f"{', '.join(found)}.")
+    elif found:
+        yield Point(WARN, "The check of the data has concerns", f"{', '.join(found)}.")
+    else:
+        number = numbers.counted(len(run.check["findings"]), "check")
+        yield Point(GOOD, "The data passed its check", f"{number}, nothing to do.")
 
 
 def _openings(run: Run, evaluation: Record) -> Iterator[Point]:

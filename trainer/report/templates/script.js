@@ -28,5 +28,5 @@ if (filter) {
 const contents = document.querySelector(".contents");
 if (matchMedia("(max-width: 1099px)").matches) contents.open = false;
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details.message, details.others").forEach((one) => (one.open = true));
+  document.querySelectorAll("details.message").forEach((one) => (one.open = true));
 });

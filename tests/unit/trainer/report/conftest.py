@@ -129,6 +129,7 @@ def write_run(
     (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
     put(run / "duel" / "duel.json", duel_record(evaluation))
     put(run / "sweep.json", sweep_record())
+    put(directory / "dataset" / "check.json", check_record())
     return Made(run, dataset.directory, tuple(parts["holdout"]), evaluation)
 
 
@@ -246,6 +247,19 @@ def pair(
         "a_only": 31,
         "b_only": 12,
     }
+
+
+def check_record() -> dict[str, Any]:
+    findings = [
+        {"name": "balance", "verdict": "ok", "found": "all of one size", "advice": ""},
+        {
+            "name": "label names",
+            "verdict": "warn",
+            "found": "1 pair of names alike",
+            "advice": "Rename or merge billing_fee and billing_refund.",
+        },
+    ]
+    return {"schema": "check/1", "verdict": "warn", "findings": findings, "suspects": 3}
 
 
 def sweep_record() -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.text = ""
+        self.spaced = ""
         self.feed(text)
         self.close()
 
@@ -46,14 +47,16 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         while self.open and self.open.pop() != tag:
             pass
+        self.spaced += " " * (tag in {"p", "dt", "dd", "td", "th", "li", "h2"})
 
     def handle_data(self, data: str) -> None:
         if not {"script", "style"} & set(self.open[-1:]):
             self.text += data
+            self.spaced += data
 
     @property
     def words(self) -> str:
-        return " ".join(self.text.split())
+        return " ".join(self.spaced.split())
 
 
 def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, str]:
@@ -78,7 +81,7 @@ def test_the_page_shows_the_accuracy_that_the_predictions_give(made, tmp_path: P
         hits = sum(one["predicted"] == label for one in mine)
         assert f"{hits / len(mine):.1%}" in page.words
         f1.append(2 * hits / (len(mine) + given))
-    assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words.replace("macro-F1", "macro-F1 ", 1)
+    assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words
     assert f"{len(rows) - right} wrong answers, the surest first" in page.words
 
 
@@ -195,11 +198,29 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_p
 
 
 def test_a_complete_run_has_every_section_but_those_without_a_record(made, tmp_path: Path) -> None:
-    """The fixture lacks the cost and the check, and nothing else."""
+    """The fixture lacks the cost and nothing else; what the check found stands on top too."""
     report, page, _ = draw(made.run, tmp_path)
-    assert {key for key, there in report.sections.items() if not there} == {"cost", "check"}
+    assert {key for key, there in report.sections.items() if not there} == {"cost"}
+    assert page.words.count("Concern: label names") == 1
+    assert "Concern: The check of the data has concerns label names." in page.words
     links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
     assert links == [f"#{key}" for key in report.sections]
+
+
+def test_a_trial_of_a_sweep_shows_the_sweep(made, tmp_path: Path) -> None:
+    """A sweep's record lies beside its runs; a run that is no trial of it does not show it."""
+    record = json.loads((made.run / "sweep.json").read_text("utf-8"))
+    (made.run / "sweep.json").unlink()
+    beside = made.run.parent / "sweep.json"
+    beside.write_text(json.dumps(record), "utf-8")
+    assert not draw(made.run, tmp_path)[0].sections["sweep"]
+    record["trials"][0]["run"] = made.run.name
+    for size, one in zip((60, 120, 240), record["trials"], strict=False):
+        one["per_label"] = size
+    beside.write_text(json.dumps(record), "utf-8")
+    report, page, _ = draw(made.run, tmp_path)
+    assert report.sections["sweep"]
+    assert "adapter (best of the sweep)" in page.words
 
 
 def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..., None]) -> None:
