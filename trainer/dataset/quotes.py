@@ -4,50 +4,63 @@ from __future__ import annotations
 
 import re
 
-# From here on everything is the earlier message.
+# From such a line on everything is the earlier message.
 _BEGINS = re.compile(
-    r"""
-    ^[ ]*(?:
-        -{2,}[ ]*
-          (?:original[ ]message|forwarded[ ]message|original-nachricht|message[ ]d'origine)
-        [ ]*-{2,}
-      | -+[ ]*begin[ ]forwarded[ ]message[ ]*-*:?
-      | begin[ ]forwarded[ ]message:
-    )[ ]*$
-    """,
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+    r"-{2,} ?(?:original message|forwarded message|original-nachricht|message d'origine) ?-{2,}"
+    r"|-* ?begin forwarded message ?-*:?",
+    re.IGNORECASE,
 )
-# "On Mon, 3 Jun 2024 at 10:12, Ann <ann@example.com> wrote:", also folded over up to three lines.
+# "On Mon, 3 Jun 2024 at 10:12, Ann <ann@example.com> wrote:", folded over three lines at most.
 # A date or an address must stand in it: "On Monday my landlord wrote:" is the customer's own.
-_WROTE = re.compile(
-    r"^>?[ ]*(?:On|Am|Le|El)\b(?=[^\n]*(?:\n[^\n]*){0,2}(?:\d{1,2}:\d{2}|\d{4}|@))"
-    r"[^\n]*(?:\n[^\n]+){0,2}?\b(?:wrote|schrieb[^\n]{0,80}|a écrit|escribió)[ ]?:[ ]*$",
-    re.MULTILINE,
-)
-# Outlook's block of headers: From, then Sent or Date, To and Subject on the next lines.
-_HEADERS = re.compile(
-    r"^[ ]*\*?(?:From|Von|De):\*?[ ][^\n]+\n"
-    r"(?:[ ]*\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):\*?[^\n]*\n?){2,}",
-    re.MULTILINE,
-)
-_QUOTED_LINE = re.compile(r"^[ ]*>[^\n]*(?:\n|\Z)", re.MULTILINE)
+_OPENS = re.compile(r"(?:On|Am|Le|El) ")
+_WROTE = re.compile(r"\b(?:wrote|schrieb(?: [^:]{1,80})?|a écrit|escribió) ?:$")
+_WHEN = re.compile(r"\d{1,2}:\d\d|\d{4}|@")
+_INTRODUCTION_LINES = 3
+_INTRODUCTION_CHARS = 300
+# Outlook's block of headers: From, then two or more of the others.
+_FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
+_HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 
 
 def strip_quotes(text: str) -> str:
     """Return a message without quoted lines ("> ..."), and without everything from "On ...
     wrote:", "-----Original Message-----" or a block of mail headers on.
 
-    An introduction line is cut with what follows only where the quotation is not answered line
-    by line: when text that is not quoted follows quoted lines, that text stays. ``text`` is
-    normalized; so is the result, but for blanks at its ends.
+    Where quoted lines follow the introduction, only they go with it: what is not quoted is the
+    customer's answer, line by line. ``text`` is normalized; so is the result, but for its blanks.
     """
-    for begins in (_BEGINS, _HEADERS):
-        found = begins.search(text)
-        if found:
-            text = text[: found.start()]
-    introduction = _WROTE.search(text)
-    if introduction:
-        rest = text[introduction.end() :]
-        kept = _QUOTED_LINE.sub("", rest) if _QUOTED_LINE.search(rest) else ""
-        text = text[: introduction.start()] + kept
-    return _QUOTED_LINE.sub("", text).strip()
+    lines = [line.strip() for line in text.split("\n")]
+    last_quoted = max((at for at, line in enumerate(lines) if line.startswith(">")), default=-1)
+    kept = []
+    at = 0
+    while at < len(lines):
+        if _BEGINS.fullmatch(lines[at]) or _is_header_block(lines[at : at + 3]):
+            break
+        size = _introduction(lines[at : at + _INTRODUCTION_LINES])
+        if size and at > last_quoted:
+            break
+        if not size and not lines[at].startswith(">"):
+            kept.append(lines[at])
+        at += size or 1
+    return "\n".join(kept).strip()
+
+
+def _is_header_block(lines: list[str]) -> bool:
+    return (
+        len(lines) == 3
+        and bool(_FROM.match(lines[0]))
+        and all(_HEADER.match(line) for line in lines[1:])
+    )
+
+
+def _introduction(lines: list[str]) -> int:
+    """Return how many of the lines, from the first, introduce a quotation: 0 when none do."""
+    if not _OPENS.match(lines[0]):
+        return 0
+    for size in range(1, len(lines) + 1):
+        joined = " ".join(lines[:size])
+        if len(joined) > _INTRODUCTION_CHARS:
+            return 0
+        if _WROTE.search(joined):
+            return size if _WHEN.search(joined) else 0
+    return 0

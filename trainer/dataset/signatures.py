@@ -4,61 +4,87 @@ from __future__ import annotations
 
 import re
 
-# RFC 3676 section 4.3: two dashes and a blank alone on a line. Normalizing drops the blank at
-# the end of a message, mail programs often elsewhere.
-_DELIMITER = re.compile(r"^-- ?$", re.MULTILINE)
+# RFC 3676 section 4.3: two dashes and a blank alone on a line; mail programs often drop the blank.
+_DELIMITER = "--"
+_DELIMITED_CHARS = 600
+# Only what mail programs write by themselves: "Sent from my phone, but nothing came" is a message.
+_MACHINE = (
+    r"(?:apple |google |samsung )?(?:iphone|ipad|galaxy|samsung|android|huawei|xiaomi|pixel|mobile"
+    r"|blackberry|smartphone|handy|phone|tablet|outlook|yahoo mail|proton mail|mail)"
+    r"(?: (?:\w*\d\w*|plus|pro|max|mini|ultra|phone|smartphone|device|tablet"
+    r"|(?:for|on) (?:ios|android|windows|iphone)))*"
+)
 _DEVICE = re.compile(
-    r"^[ ]*(?:Sent from (?:my|Yahoo|Outlook|Mail for|Proton)|Get Outlook for|Envoyé de mon"
-    r"|Von meinem \w+ gesendet|Enviado desde mi)\b[^\n]{0,60}$",
-    re.IGNORECASE | re.MULTILINE,
+    rf"(?:sent from|envoyé de|envoyé depuis|enviado desde) (?:my |mon |mi )?{_MACHINE}"
+    rf"|von (?:meinem )?{_MACHINE} gesendet|gesendet von (?:meinem )?{_MACHINE}"
+    r"|get outlook for \w+",
+    re.IGNORECASE,
 )
 _CLOSING = re.compile(
-    r"^[ ]*(?:(?:kind(?:est)?|best|warm(?:est)?|with (?:kind|best))[ ](?:regards|wishes)|regards|"
-    r"yours[ ](?:sincerely|faithfully|truly)|sincerely(?:[ ]yours)?|cheers|all[ ]the[ ]best|best|"
-    r"many[ ]thanks|thanks(?:[ ]in[ ]advance)?|thank[ ]you|cordialement|saludos|"
-    r"mit[ ]freundlichen[ ]gr(?:ü|ue)(?:ß|ss)en)[ ]*[,.!]?[ ]*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:(?:kind(?:est)?|best|warm(?:est)?|with (?:kind|best)) (?:regards|wishes)|regards|best"
+    r"|yours (?:sincerely|faithfully|truly)|sincerely(?: yours)?|cheers|all the best"
+    r"|many thanks|thanks(?: in advance)?|thank you|cordialement|saludos"
+    r"|mit freundlichen gr(?:ü|ue)(?:ß|ss)en) ?[,.!]?",
+    re.IGNORECASE,
 )
 # What may follow closing words in a signature: name, position, company, telephone, address.
 _LINES_AFTER = 6
 _CHARS_A_LINE = 60
-_DELIMITED_CHARS = 600
+_WORDS_A_LINE = 8
 
 
 def strip_signature(text: str) -> str:
     """Return a message without what stands below "-- ", "Sent from my ..." or closing words.
 
-    Cut only at the end: after "-- " at most 600 characters may follow; after closing words alone
-    on their line at most six lines, each short and no sentence or question. ``text`` is normalized.
+    Cut only at the end: after "-- " at most 600 characters may follow, and after closing words
+    alone on their line at most six lines, each of eight words or fewer and no question.
+    ``text`` is normalized.
     """
-    text = _cut_delimited(text)
-    text = _cut_device(text)
-    text = _cut_closing(text)
-    return text.strip()
+    lines = [line.strip() for line in text.strip().split("\n")]
+    for cut in (_delimited, _device, _closing):
+        lines = _trim(lines[: cut(lines)])
+    return "\n".join(lines)
 
 
-def _cut_delimited(text: str) -> str:
-    for found in _DELIMITER.finditer(text):
-        if len(text) - found.end() <= _DELIMITED_CHARS:
-            return text[: found.start()].rstrip()
-    return text
+def _delimited(lines: list[str]) -> int:
+    found, chars = len(lines), 0
+    for at in reversed(range(len(lines))):
+        if lines[at] == _DELIMITER:
+            found = at
+        chars += len(lines[at]) + 1
+        if chars > _DELIMITED_CHARS:
+            break
+    return found
 
 
-def _cut_device(text: str) -> str:
-    for found in _DEVICE.finditer(text):
-        if not text[found.end() :].strip():
-            return text[: found.start()].rstrip()
-    return text
+def _device(lines: list[str]) -> int:
+    is_device = lines and len(lines[-1]) < 100 and _DEVICE.fullmatch(lines[-1].rstrip(" ."))
+    return len(lines) - 1 if is_device else len(lines)
 
 
-def _cut_closing(text: str) -> str:
-    for found in _CLOSING.finditer(text):
-        after = [line for line in text[found.end() :].split("\n") if line.strip()]
-        if len(after) <= _LINES_AFTER and all(_is_signature_line(line) for line in after):
-            return text[: found.start()].rstrip()
-    return text
+def _closing(lines: list[str]) -> int:
+    found, after = len(lines), 0
+    for at in reversed(range(len(lines))):
+        line = lines[at]
+        if not line:
+            continue
+        if len(line) <= _CHARS_A_LINE and _CLOSING.fullmatch(line):
+            found = at
+        after += 1
+        if after > _LINES_AFTER or not _is_signature_line(line):
+            break
+    return found
 
 
 def _is_signature_line(line: str) -> bool:
-    line = line.strip()
-    return len(line) <= _CHARS_A_LINE and not line.endswith("?") and line.count(" ") <= 7
+    return (
+        len(line) <= _CHARS_A_LINE and not line.endswith("?") and len(line.split()) <= _WORDS_A_LINE
+    )
+
+
+def _trim(lines: list[str]) -> list[str]:
+    """Return the lines without blank ones at the end."""
+    end = len(lines)
+    while end and not lines[end - 1]:
+        end -= 1
+    return lines[:end]

@@ -78,7 +78,7 @@ def test_another_seed_is_another_split(run, write_csv, records, tmp_path) -> Non
 def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> None:
     """Empty, too long, doubled, in conflict, near to a hold-out, over the cap or in a part: the
     counts of a messy export add up to the rows that were read, and so do the report's."""
-    id_, message, label = records[0]
+    _, message, label = records[0]
     messy = [
         *records,
         ("empty", " \u200b ", label),

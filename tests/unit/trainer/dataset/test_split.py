@@ -1,0 +1,86 @@
+"""The split: who goes where, and who stays."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from trainer.dataset.row import Row
+from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, assign_sides, cap_per_label, commonest
+
+LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}
+CLUSTERS = [[key] for key in LABELS]
+
+
+def assign(clusters, labels, seed=0, holdout=0.15, validation=0.08):
+    return assign_sides(
+        clusters, labels, validation_share=validation, holdout_share=holdout, seed=seed
+    )
+
+
+def test_every_label_has_its_shares() -> None:
+    """100 messages a label: 15 held out, 8 for validation, the rest to learn from."""
+    counts = Counter((LABELS[key], side) for key, side in assign(CLUSTERS, LABELS).items())
+    for label in "abc":
+        assert counts[label, HOLDOUT] == 15
+        assert counts[label, VALIDATION] == 8
+        assert counts[label, TRAIN] == 77
+
+
+def test_the_order_of_clusters_and_keys_changes_nothing() -> None:
+    """Only the seed and the messages count."""
+    clusters = [[f"k{n:03}", f"k{n + 1:03}"] for n in range(0, 300, 2)]
+    shuffled = [list(reversed(one)) for one in clusters]
+    random.Random(0).shuffle(shuffled)
+    assert assign(shuffled, LABELS) == assign(clusters, LABELS)
+    assert assign(clusters, LABELS, seed=1) != assign(clusters, LABELS)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_a_cluster_stays_on_one_side_and_the_quotas_are_not_overrun(size: int) -> None:
+    """Clusters of any size, also of mixed labels, are whole; no side gets more than its share."""
+    keys = list(LABELS)
+    clusters = [keys[start : start + size] for start in range(0, 300, size)]
+    sides = assign(clusters, LABELS)
+    assert all(len({sides[key] for key in cluster}) == 1 for cluster in clusters)
+    counts = Counter(sides.values())
+    assert 0 < counts[HOLDOUT] <= 46
+    assert 0 < counts[VALIDATION] <= 26
+
+
+def test_new_messages_move_few_of_the_old_ones() -> None:
+    """Ten more messages a label: at most the quota's growth, rounded up, changes side in it."""
+    more = LABELS | {f"n{n:03}": "abc"[n % 3] for n in range(30)}
+    before, after = assign(CLUSTERS, LABELS), assign([[key] for key in more], more)
+    moved = [key for key in LABELS if before[key] != after[key]]
+    assert len(moved) <= 3 * 5
+
+
+def test_the_smallest_label_has_one_message_on_each_side() -> None:
+    """Three unlike messages are enough for one held out, one for validation, one to learn."""
+    sides = assign([["x"], ["y"], ["z"]], dict.fromkeys("xyz", "a"))
+    assert sorted(sides.values()) == [HOLDOUT, TRAIN, VALIDATION]
+
+
+def test_without_a_hold_out_share_nothing_is_held_out() -> None:
+    """The user brings one of their own."""
+    assert HOLDOUT not in assign(CLUSTERS, LABELS, holdout=0.0).values()
+
+
+def test_the_cap_takes_the_same_rows_whatever_their_order() -> None:
+    """Kept and surplus are the same sets from shuffled rows, and add up."""
+    rows = [Row(key, key, label, None, "") for key, label in LABELS.items()]
+    kept, surplus = cap_per_label(rows, 30, seed=0)
+    assert Counter(row.label for row in kept) == {"a": 30, "b": 30, "c": 30}
+    assert sorted([*kept, *surplus], key=lambda row: row.id) == rows
+    random.Random(3).shuffle(rows)
+    again, _ = cap_per_label(rows, 30, seed=0)
+    assert set(again) == set(kept)
+
+
+def test_the_commonest_label_is_the_first_by_name_of_several() -> None:
+    """Ties do not depend on the order of rows."""
+    assert commonest(["b", "a", "b", "a"]) == commonest(["a", "b"]) == "a"
+    assert commonest(["b", "b", "a"]) == "b"
