@@ -113,7 +113,8 @@ def read_pointer(store: Path) -> Pointer | None:
 def write_pointer(store: Path, pointer: Pointer) -> None:
     """Make an adapter current, in one step: a reader sees the old pointer or the new one.
 
-    Raises OSError, and then the old one stands.
+    Raises OSError, and then the old one stands, unless the new one's name is there and was only
+    not brought to the disk.
     """
     text = json.dumps(encode(pointer), indent=1, ensure_ascii=False)
     write_atomically(store / CURRENT_NAME, text.encode("utf-8") + b"\n")

@@ -1,0 +1,71 @@
+"""What ``model.adapter`` may name: an adapter, or a store that says which one is current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from helpers import ENCODERS, small_manifest, toy_manifest
+
+from worker import app
+from worker.contract import AdapterRefused, write_manifest
+from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.errors import SettingsError
+from worker.settings import ModelSettings, Settings
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Which adapters the engine was opened with; the engine is a fake."""
+    adapters: list[Path] = []
+
+    def open_engine(*, adapter: Path, **_: Any) -> OpenedEngine:
+        adapters.append(adapter)
+        engine = FakeEngine(lambda _: None)  # type: ignore[arg-type, return-value]
+        return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
+
+    monkeypatch.setattr(app, "open_engine", open_engine)
+    return adapters
+
+
+def start(adapter: Path) -> list[dict[str, Any]]:
+    """Open the model as a worker does at its start and return what was logged."""
+    with structlog.testing.capture_logs() as logs:
+        app.open_model(Settings(model=ModelSettings(base=adapter, adapter=adapter))).engine.close()
+    return [dict(one) for one in logs if one["event"] == "adapter.current"]
+
+
+def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[Path]) -> None:
+    """A restart after a publication or a rollback is all a worker needs; the log says which."""
+    for name in ("one", "two"):
+        manifest = toy_manifest(name=name)
+        (tmp_path / manifest.digest).mkdir()
+        write_manifest(tmp_path / manifest.digest, manifest)
+        since = "2024-05-06T07:08:09Z"
+        write_pointer(tmp_path, Pointer(manifest.digest, name, since, None, "ann@desk", None))
+        [event] = start(tmp_path)
+        assert opened[-1] == tmp_path / manifest.digest
+        assert event["adapter"] == name
+        assert event["adapter_digest"] == manifest.digest[:12]
+        assert (event["store"], event["since"]) == (str(tmp_path), since)
+
+
+def test_one_adapter_is_served_as_before(tmp_path: Path, opened: list[Path]) -> None:
+    """A directory with a manifest is opened itself, and nothing is said of a store."""
+    write_manifest(tmp_path, toy_manifest())
+    assert start(tmp_path) == []
+    assert opened == [tmp_path]
+
+
+def test_a_store_with_a_bad_pointer_stops_the_start(tmp_path: Path, opened: list[Path]) -> None:
+    """No adapter is better than a guessed one."""
+    (tmp_path / CURRENT_NAME).write_text("{}")
+    with pytest.raises(AdapterRefused, match=CURRENT_NAME):
+        start(tmp_path)
+    assert opened == []
+    with pytest.raises(SettingsError, match=r"model\.adapter"):
+        app.open_model(Settings())

@@ -1,0 +1,106 @@
+"""Runs and stores of toy adapters: a few bytes of weights, 300 predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import LABELS, toy_manifest
+
+from trainer.evaluation.metrics import measure
+from worker.contract import FileDigest, Manifest, write_manifest
+from worker.contract.digest import sha256_bytes
+
+HOLDOUT = "a1" * 32
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Write a run folder: the messages at ``wrong`` are answered with another label; keywords
+    replace keys of the evaluation."""
+
+    def make(
+        name: str, wrong: Collection[int] = range(0, 300, 30), messages: int = 300, **changes: Any
+    ) -> Path:
+        run = tmp_path / name
+        manifest = write_adapter(run / "adapter", name)
+        write_evaluation(run / "evaluation", manifest, wrong, messages, **changes)
+        return run
+
+    return make
+
+
+def write_adapter(directory: Path, name: str) -> Manifest:
+    directory.mkdir(parents=True)
+    files = {}
+    for file, data in (
+        ("adapter_model.safetensors", name.encode() * 1000),
+        ("adapter_config.json", b"{}"),
+    ):
+        (directory / file).write_bytes(data)
+        files[file] = FileDigest(sha256_bytes(data), len(data))
+    manifest = toy_manifest(name=name, files=files)
+    write_manifest(directory, manifest)
+    return manifest
+
+
+def write_evaluation(
+    directory: Path,
+    manifest: Manifest,
+    wrong: Collection[int] = range(0, 300, 30),
+    messages: int = 300,
+    **changes: Any,
+) -> None:
+    truth = [at % len(LABELS) for at in range(messages)]
+    predicted = [(one + (at in wrong)) % len(LABELS) for at, one in enumerate(truth)]
+    figures = measure(np.array(truth), np.array(predicted), LABELS)
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = (
+        {
+            "id": f"m{at}",
+            "label": LABELS[one],
+            "predicted": LABELS[other],
+            "confidence": 0.9,
+            "off_label_mass": 0.001,
+            "review": False,
+            "unconstrained_in_set": True,
+            "logprobs": {},
+            "message": "a customer's words",
+        }
+        for at, (one, other) in enumerate(zip(truth, predicted, strict=True))
+    )
+    text = "".join(json.dumps(one) + "\n" for one in lines)
+    (directory / "predictions.jsonl").write_text(text)
+    evaluation: dict[str, Any] = {
+        "schema": "evaluation/1",
+        "created_at": "2024-05-06T07:08:09Z",
+        "limited": False,
+        "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
+        "dataset": {
+            "name": "toy",
+            "digest": "d1" * 32,
+            "directory": "data/toy",
+            "holdout_sha256": HOLDOUT,
+            "openings": 2,
+        },
+        "labels": list(LABELS),
+        "examples": figures.examples,
+        "accuracy": figures.accuracy,
+        "accuracy_interval_95": list(figures.interval),
+        "macro_f1": figures.macro_f1,
+        "per_label": [asdict(one) for one in figures.per_label],
+        "confusion": [list(one) for one in figures.confusion],
+        "outside_labels": {"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
+        "calibration": {"temperature": 1.0, "ece": 0.02},
+        "mistakes": [{"message": "a customer's words"}],
+    }
+    for key, value in changes.items():
+        old = evaluation.get(key)
+        evaluation[key] = old | value if isinstance(old, dict) else value
+    (directory / "evaluation.json").write_text(json.dumps(evaluation))

@@ -1,0 +1,123 @@
+"""Publishes once for each line that a publication runs, and dies or fails at that line.
+
+Run as a program with a folder that holds the run ``new`` and ``old``: it forks a child for each
+line, so that a kill is a real one. Prints how many lines it tried; the first thing that does not
+hold ends it with a traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainer.errors import BadInput
+from trainer.store.files import sweep
+from trainer.store.history import read_history
+from trainer.store.listing import list_store
+from trainer.store.lock import LOCK_NAME
+from trainer.store.publish import Plan, carry_out, plan_publication
+from worker.contract import AdapterRefused
+from worker.contract.store import find_adapter, load_stored, read_pointer
+
+WATCHED = (
+    *(f"trainer/store/{one}.py" for one in ("publish", "files", "history", "record", "lock")),
+    *(f"worker/contract/{one}.py" for one in ("store", "digest")),
+)
+
+
+def at_line(number: int, action: Callable[[], None]) -> Callable[..., Any]:
+    """Make a trace function that acts right before the watched line of that number is run."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.endswith(WATCHED):
+            return None
+        if event == "line":
+            count += 1
+            if count == number:
+                action()
+        return trace
+
+    return trace
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def publish_in_a_child(plan: Plan, number: int, action: Callable[[], None]) -> int:
+    """Return the child's exit code: -9 killed, 7 failed, 5 published all the same, 8 another
+    error; 0 when there is no such line."""
+    child = os.fork()
+    if child == 0:
+        code, reached = 8, []
+
+        def act() -> None:
+            reached.append(number)
+            action()
+
+        try:
+            sys.settrace(at_line(number, act))
+            carry_out(plan)
+            code = 5 if reached else 0
+        except (OSError, BadInput, AdapterRefused):  # reading tells a disk's error as a refusal
+            code = 7
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def check(store: Path, source: Path, old: str, new: str) -> None:
+    """What must hold after a publication that was cut short, and after its repetition."""
+    found = find_adapter(store).directory.name
+    assert found in (old, new), found
+    load_stored(store, found)
+    if found == new:
+        assert [one.digest for one in read_history(store)] == [old, new]
+        assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
+    carry_out(plan_publication(source, store))
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert (pointer.digest, pointer.previous) == (new, old)
+    assert [one.digest for one in read_history(store)] == [old, new], "moved twice"
+    assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
+    load_stored(store, new)
+    sweep(store, time.time() + 7200)
+    assert [one.name for one in store.iterdir() if one.name.startswith(".")] == [LOCK_NAME]
+
+
+def main(folder: Path, stride: int) -> None:
+    template, store = folder / "template", folder / "store"
+    old = carry_out(plan_publication(folder / "old", template)).digest
+    # Signing the lock is a courtesy: a disk too full for that stops the next step, not this one.
+    for action, wanted in ((die, {-signal.SIGKILL}), (fail, {7, 5})):
+        number = 0
+        while True:
+            number += stride
+            shutil.rmtree(store, ignore_errors=True)
+            shutil.copytree(template, store)
+            plan = plan_publication(folder / "new", store)
+            code = publish_in_a_child(plan, number, action)
+            if code == 0:
+                break
+            assert code in wanted, (number, code)
+            check(store, folder / "new", old, plan.manifest.digest)
+        print(number // stride - 1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,361 @@
+"""Publishing, rolling back and listing, as the commands do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from trainer.cli.main import app
+from trainer.store.history import Entry, append_entry, path_to, read_history
+from worker.contract import write_manifest
+from worker.contract.digest import sha256_bytes
+from worker.contract.store import HISTORY_NAME, find_adapter, read_pointer
+
+HOLDOUT_2 = {"dataset": {"holdout_sha256": "b2" * 32}}
+
+Clerk = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def clerk(store: Path) -> Clerk:
+    """Run a command on the store and return exit code, standard output and standard error."""
+
+    def run(command: str, *arguments: object) -> tuple[int, str, str]:
+        given = [command, *map(str, arguments), "--store", str(store)]
+        done = CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    return run
+
+
+def contents(store: Path) -> dict[str, str]:
+    return {
+        str(one.relative_to(store)): sha256_bytes(one.read_bytes())
+        for one in sorted(store.rglob("*"))
+        if one.is_file()
+    }
+
+
+def test_a_good_run_becomes_current_with_its_record(clerk: Clerk, store: Path, make_run) -> None:
+    """Each criterion is a row; the adapter, its figures and who did it are in the store; the
+    manifest is the evaluated one to the byte."""
+    run = make_run("one")
+    code, out, err = clerk("publish", run)
+    assert (code, err) == (0, "")
+    assert out.count("pass") >= 9
+    assert "is current in" in out
+    found = find_adapter(store)
+    assert found.pointer is not None
+    manifest = found.directory / "manifest.json"
+    assert manifest.read_bytes() == (run / "adapter" / "manifest.json").read_bytes()
+    record = json.loads((store / f"{found.pointer.digest}.json").read_text())
+    assert record["evaluation"]["dataset"]["holdout_sha256"] == "a1" * 32
+    assert record["gate"]["passed"] is True
+    assert record["gate"]["rules"]["accuracy"] == 0.9
+    assert record["published_by"] == found.pointer.by
+    assert "words" not in "".join(one.read_text() for one in store.glob("*.json*"))
+    [entry] = read_history(store)
+    assert (entry.event, entry.previous, entry.at) == ("publish", None, found.pointer.since)
+
+
+def test_publishing_what_is_current_changes_nothing(clerk: Clerk, store: Path, make_run) -> None:
+    """A repeated command says so and ends well."""
+    run = make_run("one")
+    clerk("publish", run)
+    before = contents(store)
+    code, out, _ = clerk("publish", run)
+    assert code == 0
+    assert "already" in out
+    assert contents(store) == before
+    assert json.loads(clerk("publish", run, "--json")[1])["outcome"] == "already_current"
+
+
+def test_a_regression_ends_with_code_3_and_nothing_changed(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """The one line on standard error names the criterion; the rows are printed, also as JSON."""
+    clerk("publish", make_run("good", range(0, 300, 60)))
+    worse = make_run("worse", range(0, 300, 18))
+    before = contents(store)
+    code, out, err = clerk("publish", worse)
+    assert code == 3
+    assert "FAIL" in out
+    assert err.count("\n") == 1
+    assert "worse does not pass the gate (against the current adapter)" in err
+    code, out, err = clerk("publish", worse, "--json")
+    assert code == 3
+    assert json.loads(out)["gate"]["comparison"]["only_current_right"] == 15
+    assert contents(store) == before
+
+
+def test_a_first_refused_adapter_leaves_no_store(clerk: Clerk, store: Path, make_run) -> None:
+    """Nothing changed means nothing was made either; the same holds for a dry run."""
+    assert clerk("publish", make_run("bad", range(0, 300, 3)))[0] == 3
+    assert not store.exists()
+    code, out, _ = clerk("publish", make_run("good"), "--dry-run")
+    assert code == 0
+    assert "would become current" in out
+    assert not store.exists()
+    assert clerk("publish", make_run("bad2", range(0, 300, 3)), "--dry-run")[0] == 3
+
+
+def test_force_needs_a_reason_and_records_it_everywhere(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """Record, history and pointer say that and why the gate was overruled."""
+    bad = make_run("bad", range(0, 300, 3))
+    code, _, err = clerk("publish", bad, "--force")
+    assert (code, store.exists()) == (2, False)
+    assert "--reason" in err
+    code, out, _ = clerk("publish", bad, "--force", "--reason", "the old one is worse")
+    assert code == 0
+    assert "by force" in out
+    pointer = read_pointer(store)
+    assert pointer is not None
+    record = json.loads((store / f"{pointer.digest}.json").read_text())
+    assert pointer.reason == record["reason"] == "the old one is worse"
+    assert record["gate"]["forced"] is True
+    assert record["gate"]["passed"] is False
+    [entry] = read_history(store)
+    assert (entry.event, entry.reason) == ("force", "the old one is worse")
+
+
+def test_force_where_the_gate_passes_is_an_ordinary_publication(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """The history says force only where force was needed."""
+    clerk("publish", make_run("good"), "--force", "--reason", "to be sure")
+    assert read_history(store)[0].event == "publish"
+
+
+def test_another_holdout_names_the_command_that_makes_it_comparable(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """Refused; then published with the current adapter's evaluation on the new hold-out."""
+    old = make_run("old")
+    clerk("publish", old)
+    digest = find_adapter(store).directory.name
+    new = make_run("new", range(0, 300, 60), **HOLDOUT_2)
+    code, _, err = clerk("publish", new)
+    assert code == 3
+    assert f"clerk-trainer evaluate {store / digest}" in err
+    assert "--current-evaluation" in err
+    assert clerk("publish", new, "--allow-unpaired", "--dry-run")[0] == 0
+
+    again = make_run("old2", **HOLDOUT_2, adapter={"digest": digest}) / "evaluation"
+    wrong = make_run("old3", **HOLDOUT_2) / "evaluation"
+    code, _, err = clerk("publish", new, "--current-evaluation", wrong)
+    assert code == 2
+    assert "and current is" in err
+    code, out, _ = clerk("publish", new, "--current-evaluation", again, "--json")
+    assert code == 0
+    comparison = json.loads(out)["gate"]["comparison"]
+    assert (comparison["holdout_sha256"], comparison["current_digest"]) == ("b2" * 32, digest)
+
+
+def test_without_an_evaluation_there_is_no_publication(clerk: Clerk, store: Path, make_run) -> None:
+    """An adapter's bare folder needs --evaluation, or force; then the list shows no figures, and
+    the next one cannot be compared with it."""
+    bare = make_run("bare") / "adapter"
+    code, _, err = clerk("publish", bare)
+    assert code == 2
+    assert "clerk-trainer evaluate" in err
+    assert clerk("publish", bare, "--dry-run", "--evaluation", bare.parent / "evaluation")[0] == 0
+    assert clerk("publish", bare, "--force", "--reason", "trained elsewhere")[0] == 0
+    [stored] = json.loads(clerk("list", "--json")[1])["adapters"]
+    assert (stored["accuracy"], stored["gate"]) == (None, "forced")
+    code, _, err = clerk("publish", make_run("next"))
+    assert code == 3
+    assert "against the current adapter" in err
+
+
+def test_an_evaluation_of_another_adapter_is_not_taken_down(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """Force puts the adapter in, not somebody else's figures."""
+    run = make_run("one", adapter={"digest": "ff" * 32})
+    assert clerk("publish", run)[0] == 3
+    assert clerk("publish", run, "--force", "--reason", "x")[0] == 0
+    [stored] = json.loads(clerk("list", "--json")[1])["adapters"]
+    assert stored["accuracy"] is None
+    assert not list(store.glob("*.predictions.jsonl"))
+
+
+def test_a_damaged_record_does_not_lock_the_store_up(clerk: Clerk, store: Path, make_run) -> None:
+    """The comparison is impossible then, and can be allowed to be."""
+    clerk("publish", make_run("one"))
+    digest = find_adapter(store).directory.name
+    predictions = store / f"{digest}.predictions.jsonl"
+    predictions.write_text(predictions.read_text().replace("m5", "m5000"))
+    two = make_run("two")
+    assert clerk("publish", two)[0] == 3
+    assert clerk("publish", two, "--allow-unpaired")[0] == 0
+
+
+def test_an_altered_adapter_is_never_published(clerk: Clerk, store: Path, make_run) -> None:
+    """Force overrules the gate and not the digests."""
+    run = make_run("one")
+    (run / "adapter" / "adapter_config.json").write_bytes(b"[]")
+    code, _, err = clerk("publish", run, "--force", "--reason", "x")
+    assert code == 2
+    assert "adapter_config.json" in err
+    assert not store.exists()
+
+
+def test_rollback_goes_back_one_at_a_time_and_is_recorded(
+    clerk: Clerk, store: Path, make_run
+) -> None:
+    """Three published: two rollbacks lead to the first, a third one to nothing; --to goes
+    anywhere, by the beginning of a digest."""
+    digests = []
+    for name in ("one", "two", "three"):
+        clerk("publish", make_run(name))
+        digests.append(find_adapter(store).directory.name)
+    for wanted in (digests[1], digests[0]):
+        code, out, _ = clerk("rollback", "--reason", "wrong desk", "--json")
+        assert code == 0
+        assert json.loads(out)["current"]["digest"] == wanted
+        assert find_adapter(store).directory.name == wanted
+    code, _, err = clerk("rollback", "--reason", "further")
+    assert code == 2
+    assert "nothing before" in err
+    assert clerk("rollback", "--reason", "mended", "--to", digests[2][:10])[0] == 0
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert (pointer.digest, pointer.previous, pointer.reason) == (
+        digests[2],
+        digests[0],
+        "mended",
+    )
+    assert [one.event for one in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
+    code, out, _ = clerk("rollback", "--reason", "again", "--to", digests[2])
+    assert code == 0
+    assert "already" in out
+    assert len(read_history(store)) == 6
+
+
+def test_rollback_refuses_what_it_cannot_serve(clerk: Clerk, store: Path, make_run) -> None:
+    """An altered adapter, an unknown digest, an empty reason, no store: the pointer stays."""
+    assert clerk("rollback", "--reason", "x")[0] == 2
+    clerk("publish", make_run("one"))
+    first = find_adapter(store).directory
+    clerk("publish", make_run("two"))
+    before = read_pointer(store)
+    (first / "adapter_config.json").chmod(0o644)
+    (first / "adapter_config.json").write_bytes(b"[]")
+    for arguments, problem in (
+        (["--reason", "x"], "adapter_config.json"),
+        (["--reason", " "], "--reason"),
+        (["--reason", "x", "--to", "nope"], "names no adapter"),
+        (["--reason", "x", "--to", ""], "adapter_config.json"),
+    ):
+        code, _, err = clerk("rollback", *arguments)
+        assert code == 2
+        assert problem in err
+    assert read_pointer(store) == before
+
+
+def test_the_list_shows_figures_and_who_is_current(clerk: Clerk, store: Path, make_run) -> None:
+    """Also what a kill left without a record, and what was rolled back."""
+    code, _, err = clerk("list")
+    assert code == 2
+    assert "no such store" in err
+    clerk("publish", make_run("one"))
+    first = find_adapter(store).directory.name
+    clerk("publish", make_run("two", range(0, 300, 50)))
+    clerk("rollback", "--reason", "noise [bold]")
+    unfinished = find_adapter(make_run("three") / "adapter").directory
+    digest = "cd" * 32
+    unfinished.rename(store / digest)
+    code, out, _ = clerk("list")
+    assert code == 0
+    for text in ("96.7% (94.0% to 98.2%)", "98.0%", "unfinished", "noise [bold]"):
+        assert text in out
+    result = json.loads(clerk("list", "--json")[1])
+    assert result["current"]["digest"] == first
+    current = [one["name"] for one in result["adapters"] if one["current_since"]]
+    assert current == ["one"]
+    assert {one["name"] for one in result["adapters"]} == {"one", "two", "three"}
+
+
+def test_the_help_teaches(clerk: Clerk) -> None:
+    for command in ("publish", "rollback", "list"):
+        done = CliRunner().invoke(app, [command, "--help"])
+        assert done.exit_code == 0
+        assert f"clerk-trainer {command}" in done.stdout
+
+
+def entry(event: Any, digest: str, previous: str | None) -> Entry:
+    return Entry(event, "2024-05-06T07:08:09Z", "ann@desk", digest, digest, previous, None)
+
+
+@pytest.mark.parametrize(
+    ("moves", "current", "way"),
+    [
+        ("", "a", "a"),
+        ("publish a -; publish b a", "b", "a b"),
+        ("publish a -; publish b a; rollback a b", "a", "a"),
+        ("publish a -; publish b a; publish a b; rollback b a", "b", "a b"),
+        ("publish a -; publish b a; publish b b", "b", "a b"),  # a damaged b, published again
+        ("publish a -; publish b a; publish c a", "c", "a c"),  # the move to b never happened
+        ("publish a -; publish b a", "a", "a"),  # nor here
+        ("publish a -; publish b a; rollback a b; publish c a", "c", "a c"),
+        ("publish a -; publish b a; publish c b; rollback a c", "a", "a"),
+        ("publish a -; rollback x a", "x", "a x"),
+        ("publish b z", "b", "z b"),  # an older part of the history is gone
+    ],
+)
+def test_the_way_back_is_what_was_current_before(moves: str, current: str, way: str) -> None:
+    """Rollbacks undo publications; moves that a kill prevented are none."""
+    history = []
+    for move in filter(None, moves.split("; ")):
+        event, digest, previous = move.split()
+        history.append(entry(event, digest, None if previous == "-" else previous))
+    assert " ".join(path_to(history, current)) == way
+
+
+def test_a_line_that_a_kill_cut_is_no_entry(tmp_path: Path) -> None:
+    """It is not read, and the next entry takes its place."""
+    first = append_entry(tmp_path, entry("publish", "a", None))
+    with (tmp_path / HISTORY_NAME).open("a") as file:
+        file.write('{"event": "publi')
+    assert read_history(tmp_path) == (first,)
+    second = append_entry(tmp_path, entry("publish", "b", "a"))
+    assert read_history(tmp_path) == (first, second)
+    assert append_entry(tmp_path, entry("publish", "b", "a")) == second
+    assert len((tmp_path / HISTORY_NAME).read_text().splitlines()) == 2
+
+
+def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run) -> None:
+    """The store does not guess where a rollback leads."""
+    clerk("publish", make_run("one"))
+    with (store / HISTORY_NAME).open("a") as file:
+        file.write("nonsense\n")
+    code, _, err = clerk("rollback", "--reason", "x")
+    assert code == 2
+    assert f"{HISTORY_NAME}:2" in err
+
+
+def test_a_manifest_is_kept_as_evaluated(tmp_path: Path, make_run, clerk: Clerk) -> None:
+    """A manifest that was written anew has another digest and needs another evaluation."""
+    from dataclasses import replace
+
+    from worker.contract import load_adapter
+
+    run = make_run("one")
+    manifest = load_adapter(run / "adapter")
+    write_manifest(run / "adapter", replace(manifest, metrics={"accuracy": 1.0}))
+    code, out, _ = clerk("publish", run)
+    assert code == 3
+    assert "adapter evaluated" in out
