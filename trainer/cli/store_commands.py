@@ -271,7 +271,7 @@ def _print_list(
             _accuracy(one),
             "-" if one.macro_f1 is None else f"{one.macro_f1:.3f}",
             one.gate,
-            f"{one.holdout_sha256[:8]} ({one.examples})" if one.holdout_sha256 else "-",
+            _holdout(one),
         )
     console.print(table)
     if pointer is None:
@@ -291,6 +291,12 @@ def _accuracy(one: Stored) -> str:
         return f"{one.accuracy:.1%}"
     low, high = one.accuracy_interval_95
     return f"{one.accuracy:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _holdout(one: Stored) -> str:
+    if not one.holdout_sha256:
+        return "-"
+    return f"{one.holdout_sha256[:8]} ({'part, ' if one.limited else ''}{one.examples})"
 
 
 def _named(pointer: Pointer) -> str:

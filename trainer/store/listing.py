@@ -15,8 +15,11 @@ from worker.contract.store import Pointer, read_pointer
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One adapter of a store. Figures are None where it was published without an evaluation,
-    ``gate`` is "passed", "forced" or, where a kill came before the record, "unfinished"."""
+    """One adapter of a store. Figures are None where it was published without an evaluation.
+
+    ``limited`` says that only a part of the hold-out was judged; ``gate`` is "passed", "forced"
+    or, where a kill came before the record, "unfinished".
+    """
 
     digest: str
     name: str
@@ -27,6 +30,7 @@ class Stored:
     accuracy_interval_95: tuple[float, float] | None
     macro_f1: float | None
     examples: int | None
+    limited: bool | None
     holdout_sha256: str | None
     gate: str
     current_since: str | None
@@ -58,6 +62,7 @@ def _stored(store: Path, digest: str, pointer: Pointer | None) -> Stored:
         accuracy_interval_95=(interval[0], interval[1]) if interval else None,
         macro_f1=evaluation.get("macro_f1"),
         examples=evaluation.get("examples"),
+        limited=evaluation.get("limited"),
         holdout_sha256=evaluation.get("dataset", {}).get("holdout_sha256"),
         gate=_gate(record),
         current_since=pointer.since if pointer and is_current else None,

@@ -50,8 +50,8 @@ class Plan:
         dataset = self.evidence.record["dataset"].get("directory", "DATASET")
         return (
             "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
-            f"{self.store / self.current.digest} --dataset {dataset} --out DIR, then publish with "
-            "--current-evaluation DIR (or --allow-unpaired to go without)"
+            f"{self.store / self.current.digest} --dataset {dataset} --base DIR --out DIR, then "
+            "publish with --current-evaluation DIR (or --allow-unpaired to go without)"
         )
 
 
