@@ -81,6 +81,11 @@ def probability(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def money(amount: float | None, digits: int = 2) -> str:
+    """Write an amount of the cost's currency, which is named beside it."""
+    return NONE if amount is None else f"{amount:,.{digits}f}".replace("-", _MINUS)
+
+
 def duration(seconds: float | None) -> str:
     """Write a time span in its two largest units."""
     if seconds is None:
@@ -89,9 +94,9 @@ def duration(seconds: float | None) -> str:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
-    minutes, _ = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 100:
-        return f"{minutes} min {round(seconds) % 60} s"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     if hours < 100:
         return f"{hours} h {minutes} min"

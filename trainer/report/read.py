@@ -43,7 +43,13 @@ PREDICTIONS = Source(
     keys=("id", "label", "predicted", "confidence"),
 )
 DUEL = Source("duel/duel.json", "clerk-trainer duel", "duel/1", ("contenders", "pairs"))
-COST = Source("cost.json", "clerk-trainer cost", "cost/1")
+COST = Source(
+    "cost.json",
+    "clerk-trainer cost",
+    "cost/1",
+    ("currency", "inputs", "training", "labelling", "one_off", "planned", "by_volume",
+     "per_thousand_messages", "hosted_per_thousand"),
+)  # fmt: skip
 SWEEP = Source("sweep.json", "clerk-trainer sweep", "sweep/1", ("trials",))
 DATASET = Source("dataset.json", "clerk-trainer prepare")
 CHECK = Source("check.json", "clerk-trainer check", "check/1", ("verdict", "findings"))

@@ -24,13 +24,15 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def written(value: Any) -> str:
     """Return a plain JSON value as people write it."""
-    if value is None:
-        return numbers.NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if value is None or isinstance(value, bool):
+        return {None: numbers.NONE, True: "yes", False: "no"}[value]
     if isinstance(value, int):
         return str(value) if abs(value) < 10_000 else numbers.count(value)
+    if isinstance(value, list | tuple):
+        return _listed(value)
     if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return numbers.count(value)
         return numbers.significant(value, 4)
     return str(value)
 

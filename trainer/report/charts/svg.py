@@ -211,7 +211,7 @@ def tick_writer(ticks: Sequence[float]) -> Callable[[float], str]:
     if gap < 1e-3:
         return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
     digits = max(0, -math.floor(math.log10(gap) + 1e-9))
-    if digits and any(abs(round(tick, digits) - tick) > gap * 1e-6 for tick in ticks):
+    if any(abs(round(tick, digits) - tick) > gap * 1e-6 for tick in ticks):
         digits += 1
     return lambda value: f"{value:,.{digits}f}"
 

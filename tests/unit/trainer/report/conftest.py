@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from trainer.cost import CostInputs, by_volume, compute_cost
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import write_dataset
 from trainer.evaluation.predictions import PREDICTIONS, VALIDATION, predict, write_predictions
@@ -75,7 +76,7 @@ def write_run(
     steps: int = 60,
     seed: int = 3,
 ) -> Made:
-    """Write a run folder with everything but the cost, and its dataset folder."""
+    """Write a run folder with everything, and its dataset folder."""
     parts = {}
     number = 0
     for part, share in (("train", 1.0), ("validation", 0.5), ("holdout", 1.0)):
@@ -129,6 +130,7 @@ def write_run(
     (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
     put(run / "duel" / "duel.json", duel_record(evaluation))
     put(run / "sweep.json", sweep_record())
+    put(run / "cost.json", cost_record(hosted_price=2.5))
     put(directory / "dataset" / "check.json", check_record())
     return Made(run, dataset.directory, tuple(parts["holdout"]), evaluation)
 
@@ -260,6 +262,45 @@ def check_record() -> dict[str, Any]:
         },
     ]
     return {"schema": "check/1", "verdict": "warn", "findings": findings, "suspects": 3}
+
+
+def cost_record(hosted_price: float) -> dict[str, Any]:
+    given = CostInputs(
+        training_hours=0.7,
+        training_price_per_hour=2.0,
+        labelling_hours=40,
+        labelling_rate_per_hour=30,
+        serving_price_per_hour=0.9,
+        messages_per_s=21.4,
+        utilisation=0.3,
+        replicas=1,
+        hosted_price_per_million_input_tokens=hosted_price,
+        hosted_price_per_million_output_tokens=10.0,
+        input_tokens_per_message=300,
+        output_tokens_per_message=4,
+        messages_per_month=2e6,
+    )
+    found = compute_cost(given)
+    return {
+        "schema": "cost/1",
+        "currency": "EUR",
+        "inputs": [
+            {"name": "training_hours", "value": 0.7, "unit": "machine hours", "source": "measured"},
+            {"name": "volumes", "value": [1e5, 2e6], "unit": "messages", "source": "flag --set"},
+        ],
+        "training": found.training,
+        "labelling": found.labelling,
+        "one_off": found.one_off,
+        "per_thousand_messages": found.per_thousand_messages,
+        "hosted_per_thousand": found.hosted_per_thousand,
+        "planned": asdict(found.planned),
+        "break_even_messages": found.break_even_messages,
+        "break_even_days": found.planned.break_even_days,
+        "break_even_reason": found.break_even_reason,
+        "pays_from_messages_per_month": found.pays_from_messages_per_month,
+        "pays_from_reason": found.pays_from_reason,
+        "by_volume": [asdict(one) for one in by_volume(given, (1e5, 2e6))],
+    }
 
 
 def sweep_record() -> dict[str, Any]:

@@ -86,15 +86,16 @@ def test_nothing_is_drawn_outside_the_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.912, 0.944), (0, 2.4), (1, 17_000), (0, 2e-4), (-3, 3)]
+    ("low", "high"), [(0, 1), (0.912, 0.944), (0, 2.4), (1, 17_000), (0, 2e-4), (-3, 3), (0, 12)]
 )
 def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
-    """Two to seven ticks, and no two of them are written alike."""
+    """Two to seven ticks, no two of them written alike, none rounded to another value."""
     ticks = svg.nice_ticks(low, high)
     assert 2 <= len(ticks) <= 7
     assert all(low <= tick <= high for tick in ticks)
     write = svg.tick_writer(ticks)
     assert len({write(tick) for tick in ticks}) == len(ticks)
+    assert [float(write(tick).replace(",", "")) for tick in ticks] == pytest.approx(ticks)
 
 
 def test_a_long_training_is_averaged_not_cut() -> None:

@@ -24,6 +24,7 @@ from trainer.report import numbers
         (numbers.duration(0.042), "42 ms"),
         (numbers.duration(61), "61.0 s"),
         (numbers.duration(2436), "40 min 36 s"),
+        (numbers.duration(3600), "60 min"),
         (numbers.duration(9000), "2 h 30 min"),
         (numbers.duration(3600 * 241), "10 d 1 h"),
         (numbers.size(181_954), "182.0 kB"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -185,7 +186,7 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_p
     """training.json alone is enough for a page."""
     for name in ("evaluation", "duel"):
         shutil.rmtree(made.run / name)
-    for name in ("steps.jsonl", "sweep.json"):
+    for name in ("steps.jsonl", "sweep.json", "cost.json"):
         (made.run / name).unlink()
     shutil.rmtree(made.dataset)
     report, page, _ = draw(made.run, tmp_path)
@@ -197,14 +198,29 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_p
     assert sections == list(report.sections)
 
 
-def test_a_complete_run_has_every_section_but_those_without_a_record(made, tmp_path: Path) -> None:
-    """The fixture lacks the cost and nothing else; what the check found stands on top too."""
+def test_a_complete_run_has_every_section(made, tmp_path: Path) -> None:
+    """Nothing is missing; what the check found stands on top too."""
     report, page, _ = draw(made.run, tmp_path)
-    assert {key for key, there in report.sections.items() if not there} == {"cost"}
+    assert all(report.sections.values())
     assert page.words.count("Concern: label names") == 1
     assert "Concern: The check of the data has concerns label names." in page.words
     links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
     assert links == [f"#{key}" for key in report.sections]
+
+
+def test_the_cost_says_when_it_pays_or_that_it_never_does(
+    made, tmp_path: Path, rewrite: Callable[..., None]
+) -> None:
+    """Amounts are the record's; without a saving the reason stands there instead of a number."""
+    record = json.loads((made.run / "cost.json").read_text("utf-8"))
+    _, page, _ = draw(made.run, tmp_path)
+    days = math.ceil(record["planned"]["break_even_days"])
+    assert f"the adapter has paid for itself after {days} days" in page.words
+    assert f"{record['one_off']:,.2f} (training 1.40, labelling 1,200.00)" in page.words
+    planned = record["planned"] | {"break_even_days": None}
+    rewrite(made.run / "cost.json", planned=planned, break_even_reason="hosted is free")
+    _, page, _ = draw(made.run, tmp_path)
+    assert "never pays for itself: hosted is free." in page.words
 
 
 def test_a_trial_of_a_sweep_shows_the_sweep(made, tmp_path: Path) -> None:
@@ -306,11 +322,12 @@ def test_the_command_reports_for_people_and_for_machines(
     page = made.run / "report.html"
     assert code == 0
     assert out.startswith(f"{page}: {numbers.size(page.stat().st_size)}\n")
+    (made.dataset / "check.json").unlink()
     code, out, _ = run(str(made.run), "--json", "--no-texts")
     record = json.loads(out)
     assert (code, record["bytes"]) == (0, page.stat().st_size)
     assert record["sections"]["verdict"] == "present"
-    assert record["sections"]["cost"] == "missing"
+    assert record["sections"]["check"] == "missing"
     code, out, err = run(str(made.run / "nowhere"))
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
