@@ -132,6 +132,7 @@ def _curve(
                 features=kind.features,
                 sublabels=kind.sublabels,
                 grid=(trained.c,),
+                weights=(trained.weight,),
             ).validation_accuracy
         points.append(
             {

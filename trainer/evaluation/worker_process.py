@@ -51,6 +51,7 @@ def ask_worker(
     settings: Sequence[str],
     alone: int,
     done: Callable[[int], None] | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "worker"),
 ) -> WorkerAnswers:
     """Label ``messages`` (id: text) with a worker process.
 
@@ -59,7 +60,7 @@ def ask_worker(
     touch no disk. Raises BadInput when the worker does not start (its last words are in the
     error), ProofFailed when it leaves a message without a label.
     """
-    session = _Session(adapter, base, settings)
+    session = _Session(program, adapter, base, settings)
     try:
         ids = list(messages)
         session.ask([messages[ids[0]]], wait_s=_START_S)  # returns when the engine is warm
@@ -82,11 +83,13 @@ def ask_worker(
 class _Session:
     """One worker process. A thread reads its output, so that a full pipe blocks neither side."""
 
-    def __init__(self, adapter: Path, base: Path, settings: Sequence[str]) -> None:
+    def __init__(
+        self, program: Sequence[str], adapter: Path, base: Path, settings: Sequence[str]
+    ) -> None:
         wanted = (f"model.base={base.resolve()}", f"model.adapter={adapter.resolve()}", *settings)
         flags = [part for one in wanted for part in ("--set", one)]
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [sys.executable, "-m", "worker", "classify", "-i", "-", "-f", "jsonl", *flags],
+            [*program, "classify", "-i", "-", "-f", "jsonl", *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

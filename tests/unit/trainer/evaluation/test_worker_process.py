@@ -1,0 +1,68 @@
+"""A worker process is asked through pipes: answers are matched, stragglers flushed, deaths told.
+
+The program here speaks like ``clerk-worker classify`` and answers late: only when it has read a
+later line, as the real one does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import BadInput, ProofFailed
+from trainer.evaluation.worker_process import ask_worker
+
+CLASSIFY = """
+import collections, json, sys
+print("chatter of a library", flush=True)
+assert "model.adapter=" in " ".join(sys.argv) and "log.level=error" in sys.argv
+waiting = collections.deque()
+def flush(keep):
+    while len(waiting) > keep:
+        print(json.dumps(waiting.popleft()), flush=True)
+for number, line in enumerate(sys.stdin, 1):
+    text = json.loads(line)["message"]
+    if text == "die":
+        sys.exit("the engine died of {}".format(number))
+    if text in {"", "refuse"}:
+        waiting.append({"line": number, "label": None, "error": "rejected"})
+    else:
+        waiting.append({"line": number, "label": text.upper(), "confidence": 0.5})
+    flush(3)
+flush(0)
+"""
+
+
+def ask(tmp_path: Path, messages: dict[str, str], alone: int = 2):
+    program = tmp_path / "classify.py"
+    program.write_text(CLASSIFY, encoding="utf-8")
+    return ask_worker(
+        messages,
+        adapter=tmp_path,
+        base=tmp_path,
+        settings=["log.level=error"],
+        alone=alone,
+        program=(sys.executable, str(program)),
+    )
+
+
+def test_every_message_has_its_own_answer_and_some_are_timed_alone(tmp_path: Path) -> None:
+    messages = {f"id{at}": f"text {at}" for at in range(50)}
+    found = ask(tmp_path, messages)
+    labels = {name: answer["label"] for name, answer in found.answers.items()}
+    assert labels == {name: text.upper() for name, text in messages.items()}
+    assert list(found.seconds_alone) == ["id0", "id1"]
+    assert all(0 < one < 5 for one in found.seconds_alone.values())
+    assert found.messages_per_s > 0
+
+
+def test_a_worker_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="exit code 1: the engine died of"):
+        ask(tmp_path, {"a": "fine", "b": "die"})
+
+
+def test_a_message_without_a_label_fails_the_proof(tmp_path: Path) -> None:
+    with pytest.raises(ProofFailed, match="message b: the worker gave no label: rejected"):
+        ask(tmp_path, {"a": "fine", "b": "refuse"}, alone=0)
