@@ -179,7 +179,7 @@ def _predict(
     return predict(
         list(truth),
         list(truth.values()),
-        np.array([row for row, _ in rows]).reshape(len(rows), -1),
+        np.array([row for row, _ in rows]).reshape(len(rows), len(manifest.taxonomy.names)),
         [inside for _, inside in rows],
         labels=manifest.taxonomy.names,
         temperature=manifest.calibration.temperature,
