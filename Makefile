@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
 
-.PHONY: demo test check schema adapter bench chaos lock clean
+.PHONY: demo test check schema bank adapter bench chaos lock clean
 
 demo: $(READY)
 	@$(BIN)/clerk-worker demo
@@ -28,11 +28,44 @@ check: $(READY)
 schema: $(READY)
 	$(BIN)/python -m worker.records.output > docs/output.schema.json
 
+DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
+  --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
+BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5
+BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
+TRAINER = $(BIN)/clerk-trainer
+
+# The whole path from a raw export to a published adapter (docs/training.md): a CSV file with the
+# columns ticket_id, message, category, subcategory, and the small base on a CPU. Stopped and
+# repeated, it goes on where it was.
+#   make bank TICKETS=tickets.csv [WORK=.cache/bank] [OUT_OF_SCOPE=messages.jsonl]
+WORK ?= .cache/bank
+bank: $(READY)
+	@test -f "$(TICKETS)" || { echo "make bank TICKETS=FILE.csv: no such file: '$(TICKETS)'"; exit 2; }
+	@mkdir -p $(WORK)
+	test -f $(WORK)/data/dataset.json || $(TRAINER) prepare --input "$(TICKETS)" --out $(WORK)/data \
+	  --id-column ticket_id --label-column category --sublabel-column subcategory \
+	  --taxonomy config/bank_taxonomy.toml --per-label 364
+	test -f $(WORK)/data/check.json || $(TRAINER) check $(WORK)/data --base $(BASE)
+	test -f $(WORK)/run/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml \
+	  --dataset $(WORK)/data --base $(BASE) --run $(WORK)/run --resume $(BANK_SETTINGS)
+	test -f $(WORK)/run/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/run/adapter \
+	  --dataset $(WORK)/data --base $(BASE) --engine both $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
+	test -f $(WORK)/run/duel/duel.json || $(TRAINER) duel $(WORK)/run/adapter \
+	  --dataset $(WORK)/data --base $(BASE) --evaluation $(WORK)/run/evaluation
+	$(TRAINER) cost $(WORK)/run --inputs config/cost.toml --engine vllm
+	$(TRAINER) report $(WORK)/run
+	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
+	$(TRAINER) list --store $(WORK)/store
+
 # The adapter that ships with the project, trained anew (docs/demo-adapter.md).
 adapter: $(READY)
-	base=$$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())') \
-	  && $(BIN)/clerk-trainer train --recipe config/trainer.toml --base "$$base" \
-	  --out worker/demo/adapter --replace
+	rm -rf .cache/demo-adapter
+	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout worker/demo/data/holdout.jsonl \
+	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-adapter/data
+	$(TRAINER) train --recipe config/trainer-cpu.toml --dataset .cache/demo-adapter/data --base $(BASE) \
+	  --run .cache/demo-adapter/run $(DEMO_SETTINGS)
+	$(TRAINER) evaluate .cache/demo-adapter/run/adapter --dataset .cache/demo-adapter/data --base $(BASE)
+	cp .cache/demo-adapter/run/adapter/* worker/demo/adapter/
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

@@ -207,14 +207,41 @@ def _tell(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    near, conflicts = counts["near_clusters"], counts["conflicts"]
+    for sentence in _sentences(counts):
+        console.print(sentence, markup=False)
     console.print(
-        f"Removed {counts['exact_duplicates_removed']:,} exact duplicates; "
-        f"{conflicts['rows_left_out']:,} rows of {conflicts['messages']:,} messages that stood "
-        "under several labels.\n"
+        f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
+        f"Read {result['report']}, then: clerk-trainer check.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _sentences(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Say what became of the rows, and nothing about what did not happen."""
+    near, conflicts = counts["near_clusters"], counts["conflicts"]
+    held, decisions = counts["holdout_copies_removed"], counts["decisions"]
+    made = {word: decisions[word] for word in ("accept", "relabel", "drop") if word in decisions}
+    if made or decisions["undecided"]:
+        listed = ", ".join(f"{count:,} {word}" for word, count in made.items())
+        yield f"Decisions: {listed or 'none'}; {decisions['undecided']:,} undecided."
+    if dropped := counts["empty_dropped"] + counts["too_long_dropped"]:
+        yield f"Dropped {dropped:,} rows with an empty or too long message."
+    if masked := counts["masked"]:
+        yield f"Masked {', '.join(f'{count:,} {kind}' for kind, count in masked.items())}."
+    yield (
+        f"Removed {counts['exact_duplicates_removed']:,} exact duplicates, and "
+        f"{conflicts['rows_left_out']:,} rows because their message has several labels."
+    )
+    if held["exact"] or held["near"]:
+        yield (
+            f"Removed {held['exact']:,} copies and {held['near']:,} near-copies of hold-out "
+            f"messages; {held['exact_with_another_label']:,} copies had another label there."
+        )
+    yield (
         f"{near['messages']:,} messages are near-duplicates, in {near['clusters']:,} clusters, "
-        f"each on one side of the split; {near['with_several_labels']:,} of them hold several "
+        f"each on one side of the split; {near['with_several_labels']:,} clusters hold several "
         "labels."
     )
-    console.print(f"Dataset {result['dataset']}, digest {result['digest'][:16]}.", markup=False)
-    console.print(f"Read {result['report']}, then: clerk-trainer check.", markup=False)
+    if conflicts["messages"] or near["with_several_labels"]:
+        yield "What has several labels is in conflicts.csv, for a person to decide."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typer
 
 from trainer.cli import (
+    check_command,
     data_commands,
     judge_commands,
     money_commands,
@@ -34,6 +35,7 @@ def root() -> None:
 
 for group in (
     data_commands,
+    check_command,
     training_commands,
     judge_commands,
     report_commands,

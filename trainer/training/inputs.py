@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.errors import BadInput
 from trainer.model.prompt import make_prompt
@@ -14,6 +15,7 @@ from trainer.model.student import load_renderer
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
 from trainer.training.recipe import Recipe
 from worker.contract import Code, PromptSpec
+from worker.contract.digest import sha256_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ class Inputs:
         return tuple(sorted({row.sublabel for row in self.train if row.sublabel is not None}))
 
     def to_record(self) -> dict[str, Any]:
-        """Return what a manifest says about the data: which, its sizes, counts per label."""
+        """Return what a manifest says about the data: which, its sizes, counts per label.
+
+        They are the dataset's; ``per_label`` in the recipe may have left some untouched.
+        """
         return {
             "name": self.dataset.name,
             "digest": self.dataset.digest,
@@ -83,9 +88,24 @@ def read_inputs(recipe: Recipe) -> Inputs:
     )
     train, validation = (
         make_rows(part, spec, codes, tokenizer.encoders.plain)
-        for part in (dataset.train, dataset.validation)
+        for part in (take(dataset.train, recipe.per_label, recipe.seed), dataset.validation)
     )
     return Inputs(dataset, tokenizer, spec, codes, train, validation)
+
+
+def take(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
+    """Return at most so many examples a label (0: all), in their order. A smaller number takes
+    a part of what a larger one takes, so that a learning curve adds and never exchanges."""
+    if not per_label:
+        return tuple(examples)
+    order = sorted(examples, key=lambda one: sha256_json([seed, one.id]))
+    left = dict.fromkeys((one.label for one in order), per_label)
+    chosen = set()
+    for one in order:
+        if left[one.label]:
+            left[one.label] -= 1
+            chosen.add(one.id)
+    return tuple(one for one in examples if one.id in chosen)
 
 
 def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:

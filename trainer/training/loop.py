@@ -91,7 +91,8 @@ class Loop:
         on_step: Step,
     ) -> None:
         """Train to the end. ``save`` is called every so many seconds and after each epoch,
-        ``on_step`` with each step's figures. Raises BadInput when the loss is no number."""
+        ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
+        when the loss is no number."""
         self._student.peft.train()
         if not self.standing.average and self._schedule.ema_decay:
             self.standing.average = [one.detach().clone() for one in self._parameters]

@@ -67,6 +67,7 @@ class Recipe(BaseSettings):
     memory_check: bool = True
 
     seed: int = 1
+    per_label: Annotated[int, Field(ge=0)] = 0
     epochs: Count = 4
     patience: Count = 2
     keep_by: Literal["loss", "macro_f1"] = "loss"

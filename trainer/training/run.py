@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,15 +44,25 @@ from trainer.training.weights import finish, read_weights, round_weights, write_
 from worker.contract import Manifest, describe_base, make_golden
 
 
+class OutOfTime(Exception):
+    """The training did not end before its ``until``; its checkpoint stays."""
+
+
 def train(
-    recipe: Recipe, console: Console, *, resume: bool = False, replace: bool = False
+    recipe: Recipe,
+    console: Console,
+    *,
+    resume: bool = False,
+    replace: bool = False,
+    until: float = math.inf,
 ) -> dict[str, Any]:
     """Train, calibrate on validation, and leave in ``recipe.run`` the adapter and the record of
     its making, which is returned too.
 
-    ``resume`` goes on from the run's checkpoint, if there is one. Raises BadInput or
-    ContractError for what the caller has to mend, ProofFailed when a check of the trainer's own
-    work fails; then there is no adapter.
+    ``resume`` goes on from the run's checkpoint, if there is one; ``until`` (time.monotonic, in
+    seconds) is when to give up. Raises BadInput or ContractError for what the caller has to
+    mend, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
+    adapter.
     """
     started = time.monotonic()
     if recipe.threads:
@@ -62,12 +74,14 @@ def train(
         open_run(recipe.run, resume=resume, replace=replace)
     crew.wait()
     try:
-        return _train(recipe, console, crew, started)
+        return _train(recipe, console, crew, started, until)
     finally:
         crew.close()
 
 
-def _train(recipe: Recipe, console: Console, crew: Crew, started: float) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, console: Console, crew: Crew, started: float, until: float
+) -> dict[str, Any]:
     inputs = read_inputs(recipe)
     _show_rows(inputs, console)
 
@@ -114,13 +128,18 @@ def _train(recipe: Recipe, console: Console, crew: Crew, started: float) -> dict
         if crew.is_main:
             checkpoint.save(recipe.run, identity, standing, parts)
 
+    def on_step(figures: Mapping[str, Any]) -> None:
+        steps.write(figures)
+        if time.monotonic() > until:
+            raise OutOfTime
+
     with StepLog(recipe.run, last_step=loop.standing.step, enabled=crew.is_main) as steps:
         loop.run(
             lambda: score.validate(inputs.validation),
             make_progress(console),
             save=save,
             save_every_s=recipe.checkpoint_every_s,
-            on_step=steps.write,
+            on_step=on_step,
         )
     print_curves(console, loop.standing.epochs, loop.best)
 

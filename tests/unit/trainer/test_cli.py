@@ -55,7 +55,7 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
         (["--base", "/nowhere"], "cannot read the base's tokenizer"),
     ],
 )
-def test_usage_errors_end_with_code_2(
+def test_usage_errors_end_with_code_2(  # noqa: PLR0917
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tiny_base: Path,

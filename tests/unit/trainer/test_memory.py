@@ -1,0 +1,90 @@
+"""The estimate before loading: read from headers, near what is used, and clear when it is no."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from trainer.errors import BadInput
+from trainer.model.student import load_student
+from trainer.training import memory
+from trainer.training.memory import Shape, estimate, preflight, read_shape
+from trainer.training.recipe import Recipe, load_recipe
+
+CONFIG = Path(__file__).parents[3] / "config"
+PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
+SEVEN_B = Shape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 152064)
+CPU = torch.device("cpu")
+
+
+def recipe(name: str = "trainer.toml", **more: object) -> Recipe:
+    return load_recipe(CONFIG / name, PLACES | more)
+
+
+def test_the_shape_is_read_without_loading_a_weight(tiny_base: Path) -> None:
+    """Counts are those of the loaded model and of its adapter."""
+    shape = read_shape(tiny_base)
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    assert shape.weights == sum(one.numel() for one in model.parameters())
+    student = load_student(
+        tiny_base,
+        rank=4,
+        alpha=8,
+        dropout=0.0,
+        base_dtype="float32",
+        attention="eager",
+        device="cpu",
+        gradient_checkpointing=False,
+    )
+    assert 4 * shape.adapter_weights_per_rank == sum(one.numel() for one in student.parameters())
+    some = read_shape(tiny_base, ("q_proj",))
+    assert 0 < some.adapter_weights_per_rank < shape.adapter_weights_per_rank
+    with pytest.raises(BadInput, match=r"config\.json"):
+        read_shape(tiny_base / "nowhere")
+
+
+def test_the_recipe_for_7b_fits_a_card_of_24_gb() -> None:
+    """The arithmetic in config/trainer.toml, done by the trainer's own sum."""
+    sizes = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
+    found = estimate(SEVEN_B, recipe(), checkpointing=True, **sizes)
+    assert found.base == pytest.approx(15.2e9, rel=0.01)
+    assert found.adapter == pytest.approx(0.65e9, rel=0.02)
+    assert 1.1 * found.total < 24e9
+    without = estimate(SEVEN_B, recipe(), checkpointing=False, **sizes)
+    assert without.total > 24e9
+    small = estimate(SEVEN_B, recipe(base_bits=4), checkpointing=True, **sizes)
+    assert 1.1 * small.total < 12e9
+
+
+def test_checkpointing_starts_when_memory_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """auto is off where it fits, on where it does not, and said no to where nothing helps."""
+    sizes = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
+    for free, wanted in ((80e9, False), (24e9, True)):
+        monkeypatch.setattr(memory, "free_memory", lambda _, free=free: int(free))
+        assert preflight(SEVEN_B, recipe(), CPU, **sizes)[2] is wanted
+    monkeypatch.setattr(memory, "free_memory", lambda _: 10_000_000_000)
+    with pytest.raises(BadInput, match=r"needs about 17\.\d GB and 10\.0 GB .* base_bits=4"):
+        preflight(SEVEN_B, recipe(), CPU, **sizes)
+    assert preflight(SEVEN_B, recipe(memory_check=False), CPU, **sizes)[2] is True
+
+
+def test_longer_rows_bigger_batches_and_eager_attention_cost_more() -> None:
+    """What the estimate grows with is what memory grows with."""
+    sizes = {"prefix_tokens": 32, "longest_tokens": 100, "bf16": False, "checkpointing": False}
+    small = Shape(134_515_008, 106_168_320, 305_280, 30, 576, 1536, 9, 49152)
+    base = estimate(small, recipe("trainer-cpu.toml", attention="sdpa"), **sizes)
+    for change in (
+        estimate(small, recipe("trainer-cpu.toml"), **sizes),
+        estimate(small, recipe("trainer-cpu.toml", attention="sdpa", batch_size=32), **sizes),
+        estimate(
+            small,
+            recipe("trainer-cpu.toml", attention="sdpa"),
+            **(sizes | {"longest_tokens": 200}),
+        ),
+        estimate(replace(small, layers=60), recipe("trainer-cpu.toml", attention="sdpa"), **sizes),
+    ):
+        assert change.activations > base.activations
