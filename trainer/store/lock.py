@@ -35,6 +35,9 @@ def locked(store: Path, holder: str, now: str) -> Iterator[None]:
             ) from error
         _sign(handle, holder, now)
         yield
+    except OSError as error:  # a failed write does not know its file: say at least which store
+        error.filename = error.filename or str(store)
+        raise
     finally:
         os.close(handle)  # the lock goes with it; the file stays, or two could lock two files
 

@@ -73,8 +73,9 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="No space") as caught:
             carry_out(plan)
+    assert str(caught.value.filename).startswith(str(store))
     assert find_adapter(store).pointer == old
     assert leftovers(store) == [LOCK_NAME]
     for directory in (one for one in store.iterdir() if one.is_dir()):
