@@ -32,6 +32,7 @@ _FATES = (
     ("copies of hold-out messages, removed", ("holdout_copies_removed", "exact")),
     ("near-copies of hold-out messages, removed", ("holdout_copies_removed", "near")),
     ("near-duplicates in training, removed", ("near_duplicates_dropped",)),
+    ("more than asked for of a label, unused", ("surplus",)),
 )
 """What may become of a row of the export, and where the dataset's counts hold how often."""
 
@@ -75,14 +76,17 @@ def data(run: Run) -> Section:
 
 
 def _fates(counts: Record) -> list[dict[str, Any]]:
-    """Return what became of the rows, with the bar of its share of the rows read."""
+    """Return what became of the rows, with the bar of its share of the rows read.
+    What happened to none is left out."""
     found = []
     read = counts.get("rows_read") or 0
     for name, path in _FATES:
         number: Any = counts
         for key in path:
             number = number.get(key) if isinstance(number, dict) else None
-        if isinstance(number, int) and read:
+        if isinstance(number, dict):
+            number = sum(number.values())
+        if number and read:
             found.append(
                 {"name": name, "number": numbers.count(number), "bar": bar(number / read, "s5")}
             )

@@ -96,6 +96,8 @@ def write_run(
         counts={
             "rows_read": number + 41,
             "exact_duplicates_removed": 29,
+            "empty_dropped": 0,
+            "surplus": {labels[0]: 7, labels[1]: 5},
             "conflicts": {"rows_left_out": 12},
             "cleaned": {"normalized": 230},
         },

@@ -48,7 +48,7 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         while self.open and self.open.pop() != tag:
             pass
-        self.spaced += " " * (tag in {"p", "dt", "dd", "td", "th", "li", "h2"})
+        self.spaced += " " * (tag in {"span", "p", "dt", "dd", "td", "th", "li", "h2"})
 
     def handle_data(self, data: str) -> None:
         if not {"script", "style"} & set(self.open[-1:]):
@@ -206,6 +206,14 @@ def test_a_complete_run_has_every_section(made, tmp_path: Path) -> None:
     assert "Concern: The check of the data has concerns label names." in page.words
     links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
     assert links == [f"#{key}" for key in report.sections]
+
+
+def test_every_row_of_the_export_is_accounted_for(made, tmp_path: Path) -> None:
+    """What became of the rows, as the dataset counted it; what happened to none is left out."""
+    words = draw(made.run, tmp_path)[1].words
+    assert "exact duplicates, removed 29" in words
+    assert "more than asked for of a label, unused 12" in words
+    assert "empty, dropped" not in words
 
 
 def test_the_cost_says_when_it_pays_or_that_it_never_does(
