@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from trainer.dataset.clean import Mask, clean
-from trainer.dataset.conflicts import Conflict, Unique, make_unique
+from trainer.dataset.conflicts import Conflict, make_unique
+from trainer.dataset.counts import count_same, name_examples
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.examples import Example
 from trainer.dataset.labels import map_labels, read_label_map, refuse_unknown
 from trainer.dataset.near import bands, near_clusters, sign
+from trainer.dataset.placing import NEAR, find_near_conflicts, place, thin
 from trainer.dataset.read import Source, complete_ids, read_source
 from trainer.dataset.refuse import refuse_bad, refuse_empty_parts, refuse_small
 from trainer.dataset.row import Row
-from trainer.dataset.settings import NearDuplicates, PrepareSettings
-from trainer.dataset.split import (
-    HOLDOUT,
-    TRAIN,
-    VALIDATION,
-    assign_sides,
-    cap_per_label,
-    check_shares,
-    commonest,
-)
+from trainer.dataset.settings import PrepareSettings
+from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, cap_per_label, check_shares
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
@@ -37,7 +32,8 @@ Watch = Callable[[str, int], Callable[[int], None]]
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
-    are clusters of near-duplicates that hold several labels; ``sides`` tells a key's side."""
+    are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
+    ``sides`` tells a key's side."""
 
     taxonomy: Taxonomy
     parts: dict[str, tuple[Example, ...]]
@@ -50,6 +46,7 @@ class Prepared:
     applied: Applied
     masking: str | None
     counts: dict[str, Any]
+    examples: dict[str, Any]
     files: dict[str, Any]
 
 
@@ -120,24 +117,28 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         tick=watch("compare", bands(settings.similarity)),
     )
     clusters = [[keys[place] for place in group] for group in groups]
-    sides = _sides(usable, clusters, given_keys, settings)
+    sides = place(usable, clusters, given_keys, settings)
 
-    placed: dict[str, list[Row]] = {TRAIN: [], VALIDATION: [], HOLDOUT: list(held.rows), "near": []}
+    placed: dict[str, list[Row]] = {TRAIN: [], VALIDATION: [], HOLDOUT: list(held.rows), NEAR: []}
     for row in unique.rows:
         placed[sides[row.key]].append(row)
-    train, near_dropped = _thin(placed[TRAIN], clusters, settings.near_duplicates)
+    train, near_dropped = thin(placed[TRAIN], clusters, settings.near_duplicates)
     train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
     parts = {
         TRAIN: _examples(train),
         VALIDATION: _examples(placed[VALIDATION]),
         HOLDOUT: _examples(placed[HOLDOUT]),
     }
-    refuse_empty_parts(parts, taxonomy)
-    near_conflicts = _near_conflicts([*unique.rows, *held.rows], clusters)
-    counts |= _count(unique, held, clusters, near_conflicts)
+    refuse_empty_parts(parts, taxonomy, own_holdout=settings.holdout is not None)
+    near_conflicts = find_near_conflicts([*unique.rows, *held.rows], clusters)
+    counts |= count_same(unique, held, clusters, near_conflicts)
+    held_label = {row.key: row.label for row in held.rows}
     counts["holdout_copies_removed"] = {
         "exact": len(own) - len(fresh),
-        "near": len(placed["near"]),
+        "exact_with_another_label": sum(
+            held_label.get(row.key, row.label) != row.label for row in own
+        ),
+        "near": len(placed[NEAR]),
     }
     counts["near_duplicates_dropped"] = near_dropped
     counts["surplus"] = dict(Counter(row.label for row in surplus))
@@ -154,6 +155,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         applied=applied,
         masking=masking,
         counts=counts,
+        examples=name_examples(unique.conflicts + held.conflicts, near_conflicts, clusters, usable),
         files=files | {"decisions": [_describe_file(path) for path in settings.decisions]},
     )
 
@@ -189,83 +191,5 @@ def _masking(settings: PrepareSettings) -> tuple[str | None, Mask | None]:
     return MASKING, mask_personal_data
 
 
-def _sides(
-    rows: Sequence[Row],
-    clusters: Sequence[Sequence[str]],
-    given: set[str],
-    settings: PrepareSettings,
-) -> dict[str, str]:
-    """Return key -> side, from the rows as they came in: decisions have no part in it. With a
-    hold-out of the user's own, what is near to a message of it is on no side ("near")."""
-    came_as: dict[str, list[str]] = {}
-    for row in rows:
-        came_as.setdefault(row.key, []).append(row.label)
-    near = {
-        key: HOLDOUT if key in given else "near"
-        for cluster in clusters
-        if any(key in given for key in cluster)
-        for key in cluster
-    }
-    free = [cluster for cluster in clusters if cluster[0] not in near]
-    return near | assign_sides(
-        free,
-        {key: commonest(labels) for key, labels in came_as.items()},
-        validation_share=settings.validation_share,
-        holdout_share=0.0 if settings.holdout else settings.holdout_share,
-        seed=settings.seed,
-    )
-
-
-def _thin(
-    train: Sequence[Row], clusters: Sequence[Sequence[str]], policy: NearDuplicates
-) -> tuple[list[Row], int]:
-    """Return the training rows, of each cluster only the first where that was asked for."""
-    if policy is NearDuplicates.KEEP:
-        return list(train), 0
-    cluster_of = _cluster_of(clusters)
-    first: dict[int, Row] = {}
-    for row in train:
-        first.setdefault(cluster_of[row.key], row)
-    return list(first.values()), len(train) - len(first)
-
-
-def _near_conflicts(
-    rows: Sequence[Row], clusters: Sequence[Sequence[str]]
-) -> tuple[tuple[Row, ...], ...]:
-    cluster_of = _cluster_of(clusters)
-    members: dict[int, list[Row]] = {}
-    for row in rows:
-        members.setdefault(cluster_of[row.key], []).append(row)
-    return tuple(tuple(some) for some in members.values() if len({row.label for row in some}) > 1)
-
-
-def _cluster_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
-    return {key: number for number, cluster in enumerate(clusters) for key in cluster}
-
-
-def _count(
-    unique: Unique,
-    held: Unique,
-    clusters: Sequence[Sequence[str]],
-    near_conflicts: Sequence[Sequence[Row]],
-) -> dict[str, Any]:
-    conflicts = unique.conflicts + held.conflicts
-    sizes = Counter(len(cluster) for cluster in clusters if len(cluster) > 1)
-    return {
-        "exact_duplicates_removed": unique.copies + held.copies,
-        "conflicts": {
-            "messages": len(conflicts),
-            "rows_left_out": unique.left_out + held.left_out,
-            "settled": dict(Counter(one.why for one in conflicts)),
-        },
-        "near_clusters": {
-            "clusters": sum(sizes.values()),
-            "messages": sum(size * count for size, count in sizes.items()),
-            "sizes": {str(size): sizes[size] for size in sorted(sizes)},
-            "with_several_labels": len(near_conflicts),
-        },
-    }
-
-
-def _describe_file(path: Any) -> dict[str, str]:
+def _describe_file(path: Path) -> dict[str, str]:
     return {"name": path.name, "sha256": sha256_file(path)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainer.dataset.csv_file import parse_csv
 from trainer.dataset.labels import nearest
 from trainer.dataset.row import Row, message_sha256
 from trainer.dataset.text_file import read_text
@@ -73,31 +72,18 @@ def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], in
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    _, header, records = parse_csv(read_text(path), path.name, columns=COLUMNS)
+    missing = [name for name in NEEDED if name not in header]
+    if missing:
+        raise BadInput(f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(COLUMNS)}")
     decisions = []
     undecided = 0
-    line = 1
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in NEEDED if name not in header]
-        if missing:
-            raise BadInput(
-                f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(COLUMNS)}"
-            )
-        line = reader.line_num + 1
-        for record in reader:
-            where, line = f"{path.name}:{line}", reader.line_num + 1
-            if not record:
-                continue
-            if len(record) != len(header):
-                raise BadInput(f"{where}: {len(record)} fields where the header has {len(header)}")
-            cells = dict(zip(header, record, strict=True))
-            if cells["decision"].strip():
-                decisions.append(_decision(cells, where, known))
-            else:
-                undecided += 1
-    except csv.Error as error:
-        raise BadInput(f"{path.name}:{line}: not valid CSV: {error}") from error
+    for line, record in records:
+        cells = dict(zip(header, record, strict=True))
+        if cells["decision"].strip():
+            decisions.append(_decision(cells, f"{path.name}:{line}", known))
+        else:
+            undecided += 1
     return decisions, undecided
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from trainer.dataset.examples import Example
 from trainer.dataset.row import Row
 from trainer.dataset.settings import OnBad, PrepareSettings
+from trainer.dataset.split import HOLDOUT
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 
@@ -58,12 +59,19 @@ def refuse_small(rows: Sequence[Row], taxonomy: Taxonomy, minimum: int) -> None:
         )
 
 
-def refuse_empty_parts(parts: Mapping[str, Sequence[Example]], taxonomy: Taxonomy) -> None:
+def refuse_empty_parts(
+    parts: Mapping[str, Sequence[Example]], taxonomy: Taxonomy, *, own_holdout: bool
+) -> None:
     """Raise BadInput when a label is missing on a side: nothing could be learned, chosen or
     judged about it."""
     for part, examples in parts.items():
         there = {one.label for one in examples}
         missing = [label for label in taxonomy.names if label not in there]
+        if missing and part == HOLDOUT and own_holdout:
+            raise BadInput(
+                f"the hold-out file has no usable example of {', '.join(map(repr, missing))}: a "
+                "label that is never judged should not be published: add some"
+            )
         if missing:
             raise BadInput(
                 f"label {missing[0]!r} has no {part} example: its messages are near-duplicates of "

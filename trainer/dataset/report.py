@@ -140,7 +140,8 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
-    near, conflicts = record["counts"]["near_clusters"], record["counts"]["conflicts"]
+    counts, examples = record["counts"], record["examples"]
+    near, conflicts = counts["near_clusters"], counts["conflicts"]
     yield "## Duplicates and disagreement"
     yield ""
     yield (
@@ -148,22 +149,35 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
         f"{record['settings']['similarity']} or more), in {near['clusters']:,} clusters; the "
         f"largest holds {max(map(int, near['sizes']), default=0):,}."
     )
-    yield (
-        f"- {conflicts['messages']:,} messages stood there under several labels: nobody can learn "
-        "both. "
-        + ("; ".join(f"{n:,} {why}" for why, n in conflicts["settled"].items()) or "None")
-        + "."
+    yield from _named(examples["largest_clusters"])
+    settled = "; ".join(f"{count:,} {why}" for why, count in conflicts["settled"].items())
+    yield f"- {conflicts['messages']:,} messages stood there under several labels" + (
+        f", and nobody can learn both: {settled}." if settled else "."
     )
+    yield from _named(examples["conflicts"])
     yield (
         f"- {near['with_several_labels']:,} clusters of near-duplicates hold several labels. They "
         "are kept: some are mistakes, some the very difference that matters."
     )
+    yield from _named(examples["near_conflicts"])
+    held = counts["holdout_copies_removed"]
+    if held["exact"] or held["near"]:
+        yield (
+            f"- {held['exact']:,} copies and {held['near']:,} near-copies of hold-out messages "
+            f"were removed; {held['exact_with_another_label']:,} of the copies had another label."
+        )
     if "conflicts.csv" in record["extra_files"]:
         yield (
-            "- They are in `conflicts.csv`. Fill in its column `decision` (accept, relabel or "
-            "drop; `new_label` for relabel) and prepare again with `--decisions conflicts.csv`."
+            "- What has several labels is in `conflicts.csv`. Fill in its column `decision` "
+            "(accept, relabel or drop; `new_label` for relabel) and prepare again with "
+            "`--decisions conflicts.csv`."
         )
     yield ""
+
+
+def _named(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    for group in groups:
+        yield f"  - {', '.join(group)}"
 
 
 def _decisions(record: Mapping[str, Any]) -> Iterator[str]:

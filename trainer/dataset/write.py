@@ -15,6 +15,7 @@ from typing import Any
 
 from trainer.dataset.build import Prepared
 from trainer.dataset.folder import Dataset, to_lines, write_dataset
+from trainer.dataset.placing import NEAR
 from trainer.dataset.read import Source
 from trainer.dataset.report import render
 from trainer.dataset.row import Row, message_sha256
@@ -64,6 +65,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
                 "made": [one.describe() for one in prepared.applied.made],
             },
             counts=prepared.counts,
+            examples=prepared.examples,
             extra_files=extra,
         )
         text = render(dataset.record, dataset.digest)
@@ -148,7 +150,8 @@ def _conflict_rows(prepared: Prepared) -> Iterator[list[str]]:
             side = prepared.sides[row.key]
             # The hold-out is sealed: a look at its texts here would be a look nobody counted.
             text = "(in the sealed hold-out)" if side == HOLDOUT else row.message
-            yield _conflict_row(row, rows, "near", number, f"kept, {side}", text)
+            outcome = side if side == NEAR else f"kept in {side}"
+            yield _conflict_row(row, rows, "near", number, outcome, text)
 
 
 def _conflict_row(

@@ -184,6 +184,13 @@ def test_a_label_whose_messages_are_all_alike(refused, write_csv, records) -> No
     assert "label 'refund' has no validation example" in refused(write_csv(rows))
 
 
+def test_a_hold_out_of_ones_own_without_a_label(refused, write_csv, records) -> None:
+    """A label that is never judged is named."""
+    held = write_csv([(f"h{n}", f"Number {n} of the refunds", "refund") for n in range(3)], "h.csv")
+    line = refused(write_csv(records), "--holdout", held)
+    assert "the hold-out file has no usable example of 'order_tracking', 'payment'" in line
+
+
 def test_a_file_that_is_not_there_or_of_no_known_kind(refused, tmp_path) -> None:
     """The name is told, and the kinds that can be read."""
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")

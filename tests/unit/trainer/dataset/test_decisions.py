@@ -183,6 +183,15 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
     assert said in refused(write_csv(records), "--decisions", queue)
 
 
+def test_a_queue_saved_by_a_spreadsheet_is_read(run, write_csv, records, tmp_path) -> None:
+    """With a byte order mark, semicolons and carriage returns, as half of Europe's are."""
+    queue = tmp_path / "q.csv"
+    lines = [";".join(one) for one in (HEADER, decide(records[0], "relabel", "refund"))]
+    queue.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
+    assert run(write_csv(records), "--decisions", queue).exit_code == 0
+    assert parts(tmp_path / "out")["t000"][1] == "refund"
+
+
 def test_a_file_that_is_no_queue_is_refused(refused, write_csv, records) -> None:
     """An export given by mistake: the columns of a queue are listed."""
     path = write_csv(records)

@@ -99,7 +99,11 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
     assert counts["exact_duplicates_removed"] == 1
     assert counts["conflicts"]["rows_left_out"] == 2
     # 60 of its own rows and "near1"; "copy" went as a duplicate before.
-    assert counts["holdout_copies_removed"] == {"exact": 0, "near": 61}
+    assert counts["holdout_copies_removed"] == {
+        "exact": 0,
+        "exact_with_another_label": 0,
+        "near": 61,
+    }
     gone = 1 + 1 + 1 + 2 + 61
     assert gone + sum(counts["surplus"].values()) + sum(counts["parts"].values()) == len(messy) + 60
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
@@ -180,7 +184,11 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     assert sorted(one["id"] for one in part(out, "holdout")) == sorted(one[0] for one in held)
-    assert record(out)["counts"]["holdout_copies_removed"] == {"exact": 9, "near": 3}
+    assert record(out)["counts"]["holdout_copies_removed"] == {
+        "exact": 9,
+        "exact_with_another_label": 1,
+        "near": 3,
+    }
     kept = {one["id"] for name in ("train", "validation") for one in part(out, name)}
     assert kept == {one[0] for one in records[12:]}
 
