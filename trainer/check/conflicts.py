@@ -18,11 +18,12 @@ _NEAR_WARN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two examples with different labels and their messages' similarity (1 for a copy)."""
+    """Two examples with different labels; ``exact`` where one message is a copy of the other."""
 
     one: Example
     other: Example
     similarity: float
+    exact: bool
 
 
 def find_conflicts(
@@ -37,12 +38,14 @@ def find_conflicts(
     pieces = [one.pieces for one in prints]
     pairs = near_pairs(pieces, pieces, similarity, skip=skip, most=_NEAR_A_MESSAGE)
     found = [
-        Conflict(
-            examples[one], examples[other], 1.0 if prints[one].key == prints[other].key else value
-        )
+        Conflict(examples[one], examples[other], value, prints[one].key == prints[other].key)
         for one, other, value in pairs
     ]
-    return tuple(sorted(found, key=lambda one: (-one.similarity, one.one.id, one.other.id)))
+    return tuple(sorted(found, key=_order))
+
+
+def _order(one: Conflict) -> tuple[bool, float, str, str]:
+    return (not one.exact, -one.similarity, one.one.id, one.other.id)
 
 
 def check_conflicts(conflicts: Sequence[Conflict], examples: int) -> Finding:
@@ -50,7 +53,7 @@ def check_conflicts(conflicts: Sequence[Conflict], examples: int) -> Finding:
     above that."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for one in conflicts:
-        kinds["exact" if one.similarity == 1.0 else "near"] |= {one.one.id, one.other.id}
+        kinds["exact" if one.exact else "near"] |= {one.one.id, one.other.id}
     exact, near = len(kinds["exact"]) / max(1, examples), len(kinds["near"]) / max(1, examples)
     verdict = grade(exact, warn=0.0, fail=_EXACT_FAIL)
     if verdict == "ok" and near > _NEAR_WARN:

@@ -13,6 +13,8 @@ from worker.contract.digest import sha256_bytes
 
 Pieces = frozenset[bytes]
 
+_ROUNDING = 1e-9  # 0.07 * 100 is above 7: a pair exactly at the threshold must not be lost
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -50,7 +52,7 @@ def near_pairs(
 
     def rarest(pieces: Pieces) -> list[bytes]:
         order = sorted(pieces, key=lambda piece: (counts[piece], piece))
-        return order[: len(order) - math.ceil(similarity * len(order)) + 1]
+        return order[: len(order) - math.ceil(similarity * len(order) - _ROUNDING) + 1]
 
     places: dict[bytes, list[int]] = defaultdict(list)
     for place, pieces in enumerate(right):
@@ -72,7 +74,7 @@ def near_pairs(
 
 
 def _jaccard(one: Pieces, other: Pieces, floor: float) -> float:
-    if min(len(one), len(other)) < floor * max(len(one), len(other)):
+    if min(len(one), len(other)) < floor * max(len(one), len(other)) - _ROUNDING:
         return 0.0  # their sizes alone rule it out
     common = len(one & other)
     return common / (len(one) + len(other) - common)

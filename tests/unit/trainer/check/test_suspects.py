@@ -1,0 +1,217 @@
+"""Wrong labels are found, ranked and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.trainer.check.shop import THINGS, make_examples
+from trainer.check import detect
+from trainer.check.detect import judge, sublabels
+from trainer.check.misplaced import check_sublabels, hide
+from trainer.check.model import deal, fit_predict, out_of_fold, sum_per_label, text_features
+from trainer.check.run import CheckSettings, check_dataset
+from trainer.check.suspects import find_suspects
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import Dataset
+
+Planted = tuple[Dataset, frozenset[str]]
+
+
+def test_planted_errors_are_found_first_with_the_right_suggestion(planted: Planted) -> None:
+    """Seven wrong labels of 150: they lead the queue, and each is told where it belongs."""
+    dataset, wrong = planted
+    checked = check_dataset(dataset, CheckSettings())
+    first = checked.suspects[: len(wrong)]
+    assert {one.example.id for one in first} == wrong
+    truth = {one.id: one.label for one in make_examples(40, 1)}
+    assert all(one.suggested == truth[one.example.id] for one in first)
+    sure = [one.confidence for one in checked.suspects]
+    assert sure == sorted(sure, reverse=True)
+    assert all(one.suggested in one.reason and one.example.label in one.reason for one in first)
+
+
+def test_the_evidence_is_three_messages_that_nobody_doubts(planted: Planted) -> None:
+    """A person compares with the nearest ones, never with another suspect or the message itself."""
+    checked = check_dataset(planted[0], CheckSettings())
+    doubted = {one.example.id for one in checked.suspects}
+    for one in checked.suspects:
+        assert len({other.id for other in one.similar}) == 3
+        assert not doubted & {other.id for other in one.similar}
+    first = checked.suspects[0]
+    assert [other.label for other in first.similar] == [first.suggested] * 3
+
+
+def test_what_a_person_vouched_for_is_not_doubted_again(
+    planted: Planted, make_dataset: Callable[..., Dataset]
+) -> None:
+    """A label that was accepted or corrected stays out of the next queue."""
+    dataset, wrong = planted
+    first, *_ = sorted(wrong)
+    made = [
+        {"id": first, "decision": "accept"},
+        {"id": "gone", "decision": "drop"},
+    ]
+    again = make_dataset(dataset.train, dataset.validation, decisions={"made": made})
+    checked = check_dataset(again, CheckSettings())
+    assert first not in {one.example.id for one in checked.suspects}
+    assert wrong - {first} <= {one.example.id for one in checked.suspects}
+
+
+def test_the_same_dataset_gives_the_same_record(planted: Planted) -> None:
+    """Two people who check see the same queue."""
+    one, other = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
+    assert one.describe() == other.describe()
+    assert one.suspects == other.suspects
+
+
+def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[..., Dataset]) -> None:
+    """Most exports have none; the detector says what it worked on."""
+    train = [replace(one, sublabel=None) for one in make_examples(40, 1)]
+    train[5] = replace(train[5], label="payment")
+    validation = [replace(one, sublabel=None) for one in make_examples(10, 2, 1000)]
+    checked = check_dataset(make_dataset(train, validation), CheckSettings())
+    assert checked.suspects[0].example.id == train[5].id
+    figures = checked.describe()["findings"]
+    told = next(one for one in figures if one["name"] == "suspected wrong labels")
+    assert told["figures"]["detector"] == "word pieces, logistic regression over labels, 5 folds"
+    assert checked.describe()["verdicts"]["sublabels"] == "skipped"
+
+
+def test_sentence_embeddings_are_a_second_set_of_features(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a model's directory, both are used together: here vectors that know the truth find
+    what words that say nothing cannot."""
+    truth = {one.message: one.label for one in make_examples(40, 1)}
+    truth |= {one.message: one.label for one in planted[0].validation}
+    examples = (*planted[0].train, *planted[0].validation)
+    names = sorted(THINGS)
+
+    def know(messages: list[str], directory: Path) -> np.ndarray:
+        assert directory == Path("model")
+        return np.eye(3, dtype=np.float32)[[names.index(truth[one]) for one in messages]]
+
+    monkeypatch.setattr(detect, "embedding_features", know)
+    monkeypatch.setattr(
+        detect, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
+    )
+    opinion = judge(examples, names, embeddings=Path("model"), seed=1)
+    assert "sentence embeddings" in opinion.detector
+    found = find_suspects(examples, opinion, frozenset())
+    assert {one.example.id for one in found} == planted[1]
+
+
+def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -> None:
+    """A model of 30 messages knows nothing; the other checks still run."""
+    checked = check_dataset(
+        make_dataset(make_examples(8, 1), make_examples(2, 2, 1000)), CheckSettings()
+    )
+    assert checked.suspects == ()
+    verdicts = checked.describe()["verdicts"]
+    assert verdicts["suspected wrong labels"] == "skipped"
+    assert verdicts["examples per label"] == "fail"
+
+
+def test_too_many_doubted_labels_fail(planted: Planted) -> None:
+    """The share above which it fails is the caller's to choose."""
+    settings = CheckSettings(most_suspects=0.03)
+    assert check_dataset(planted[0], settings).describe()["verdict"] == "fail"
+
+
+def test_sublabels_are_numbered_within_their_labels() -> None:
+    """The same name under two labels is two groups; rare ones are one group a label."""
+    index = {"a": 0, "b": 1}
+    examples = [
+        *(Example(f"1{n}", "", "a", "x") for n in range(6)),
+        *(Example(f"2{n}", "", "b", "x") for n in range(6)),
+        *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
+    ]
+    groups, label_of = sublabels(examples, index)
+    assert groups is not None
+    assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
+    assert label_of.tolist() == [0, 1, 1]
+    assert sublabels([replace(one, sublabel=None) for one in examples], index)[0] is None
+    assert sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
+
+
+def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
+    """Each row is its own class's only mark: learnt, it would be certain; unlearnt, it is even."""
+    features = np.eye(40, dtype=np.float32)
+    targets = np.arange(40) % 2
+    found = out_of_fold(features, targets, deal(targets, 1), 2)
+    assert np.allclose(found, 0.5, atol=0.02)
+    assert fit_predict(features, targets, features, 2)[np.arange(40), targets].min() > 0.7
+
+
+def test_folds_share_out_every_class() -> None:
+    """A class of ten has two in each of five folds, whatever the seed."""
+    targets = np.repeat(np.arange(4), 10)
+    for seed in range(3):
+        folds = deal(targets, seed)
+        for one in range(4):
+            assert np.bincount(folds[targets == one], minlength=5).tolist() == [2] * 5
+
+
+def test_a_class_with_one_example_breaks_nothing() -> None:
+    """Its fold's model has never seen it and gives it nothing."""
+    targets = np.array([0] * 10 + [1] * 10 + [2])
+    features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
+    found = out_of_fold(features, targets, deal(targets, 1), 3)
+    assert found[20, 2] == 0
+    assert np.allclose(found.sum(axis=1), 1)
+    assert fit_predict(features, np.zeros(21, np.int64), features, 3)[:, 0].min() == 1
+
+
+def test_sublabels_probabilities_add_up_to_their_labels() -> None:
+    """Nothing is lost or counted twice."""
+    fine = np.array([[0.1, 0.2, 0.3, 0.4]])
+    assert np.allclose(sum_per_label(fine, np.array([0, 1, 0, 1]), 2), [[0.4, 0.6]])
+
+
+def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Dataset]) -> None:
+    """Refunds filed as payments, all of one kind: the rest of the data says where they belong."""
+    train = [
+        replace(one, label="payment", sublabel="refund c") if at % 4 == 0 else one
+        for at, one in enumerate(
+            one if one.label != "refund" else replace(one, sublabel=f"refund {at % 2}")
+            for at, one in enumerate(make_examples(60, 1))
+        )
+        if one.label == "refund" or at % 4
+    ]
+    dataset = make_dataset(train)
+    opinion = judge(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
+    finding = check_sublabels(dataset.train, opinion, lambda _: None)
+    assert finding.verdict == "warn"
+    told = finding.figures["misplaced"]
+    assert [(one["sublabel"], one["label"], one["reads_like"]) for one in told] == [
+        ("refund c", "payment", "refund")
+    ]
+
+
+def test_whole_sublabels_are_hidden_and_never_a_whole_label() -> None:
+    """A label that is not learnt at all could not be recognized."""
+    examples = [
+        *(Example(f"a{n}", "", "a", f"a{n % 3}") for n in range(9)),
+        *(Example(f"b{n}", "", "b", "only") for n in range(4)),
+    ]
+    folds = hide(examples)
+    by_sublabel: dict[object, set[int]] = {}
+    for one, fold in zip(examples, folds.tolist(), strict=True):
+        by_sublabel.setdefault(one.sublabel, set()).add(fold)
+    assert all(len(found) == 1 for found in by_sublabel.values())
+    assert by_sublabel["only"] == {-1}
+    assert len({min(by_sublabel[f"a{n}"]) for n in range(3)}) == 3
+
+
+@pytest.mark.parametrize("messages", [["?!", "...", "🙏"], ["a", "b"], ["same", "same"]])
+def test_features_of_odd_messages_are_finite_and_of_length_one(messages: list[str]) -> None:
+    """Marks, single letters and copies have features too."""
+    found = text_features(messages)
+    assert found.shape[0] == len(messages)
+    lengths = np.linalg.norm(found, axis=1)
+    assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
