@@ -1,0 +1,351 @@
+"""Planted label errors: what the detector finds, what its suggestions repair, and what a few
+checked examples are worth against many noisy ones.
+
+    python -m tests.bench.noise --tickets CSV --out DIR
+
+The file needs the columns message, category and subcategory. Features and results are kept in
+DIR; what is already there is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from trainer.check.confident import METHODS, flag, self_confidence, suspect
+from trainer.check.model import (
+    deal,
+    embedding_features,
+    fit_predict,
+    out_of_fold,
+    sum_per_label,
+    text_features,
+    unit,
+)
+from trainer.evaluation.embeddings import find_embedding_model
+
+SEEDS = (1, 2, 3)
+PLANTED = (0.05, 0.10)
+KINDS = ("uniform", "confused")
+FEATURES = ("tfidf", "embeddings", "both")
+SIZES = (25, 50, 100, 200, 364)
+RATES = (0.0, 0.05, 0.10, 0.20, 0.30, 0.40)
+HOLDOUT_FOLDS = 5  # one of them is held out
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Features by name, labels and sublabels as numbers, each sublabel's label, and what a model
+    of the clean sublabels thinks of each message."""
+
+    features: Mapping[str, NDArray[np.float32]]
+    labels: Ints
+    sublabels: Ints
+    label_of: Ints
+    opinion: NDArray[np.float64]
+
+    @property
+    def label_count(self) -> int:
+        return int(self.labels.max()) + 1
+
+
+def main() -> None:
+    """Measure, and write noise.json and noise.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tickets", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    start = time.process_time()
+    data = load(arguments.tickets, arguments.out)
+    results = {
+        "messages": len(data.labels),
+        "labels": data.label_count,
+        "sublabels": len(data.label_of),
+        "drill": kept(arguments.out / "drill.json", drill(data)),
+        "queue": kept(arguments.out / "queue.json", queue(data)),
+        "curve": kept(arguments.out / "curve.json", curve(data)),
+    }
+    (arguments.out / "noise.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    tables = (drill_table(results["drill"]), queue_table(results["queue"]))
+    text = "\n".join([*(line for one in tables for line in one), *curve_table(results["curve"])])
+    (arguments.out / "noise.md").write_text(f"{text}\n", encoding="utf-8")
+    print(text)
+    print(f"\n{time.process_time() - start:.0f} s of one core")
+
+
+def load(tickets: Path, out: Path) -> Data:
+    """Read the file; compute features and the clean opinion once."""
+    with tickets.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    messages = [one["message"] for one in rows]
+    _, labels = np.unique([one["category"] for one in rows], return_inverse=True)
+    _, sublabels = np.unique([one["subcategory"] for one in rows], return_inverse=True)
+    label_of = np.zeros(sublabels.max() + 1, dtype=np.int64)
+    label_of[sublabels] = labels
+    directory = find_embedding_model()
+    assert directory is not None, "install filing-clerk[embeddings]"
+    text = cached(out / "tfidf.npy", lambda: text_features(messages))
+    vectors = cached(out / "embeddings.npy", lambda: embedding_features(messages, directory))
+    both = unit(np.concatenate((text, vectors), axis=1)) * np.float32(2**0.5)
+    opinion = cached(
+        out / "opinion.npy",
+        lambda: out_of_fold(both, sublabels, deal(sublabels, 0), len(label_of), fine=True),
+    )
+    features = {"tfidf": text, "embeddings": vectors, "both": both}
+    return Data(features, labels, sublabels, label_of, opinion)
+
+
+def cached(path: Path, make: Any) -> Any:
+    if not path.exists():
+        np.save(path, make())
+    return np.load(path)
+
+
+def kept(path: Path, found: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run through a measurement, writing each row down; return the file's where it is whole."""
+    if path.exists():
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return rows
+    rows = []
+    with path.with_suffix(".jsonl").open("w", encoding="utf-8") as file:
+        for row in found:
+            rows.append(row)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return rows
+
+
+def plant(data: Data, rows: Ints, share: float, kind: str, seed: int) -> tuple[Ints, Ints]:
+    """Return labels and sublabels of ``rows`` with so many errors in them.
+
+    ``uniform`` picks any other label, ``confused`` the one that a model confuses the row's label
+    with most; the sublabel follows (any of the new label's, or the likeliest of them).
+    """
+    random = np.random.default_rng(seed)
+    labels, sublabels = data.labels[rows].copy(), data.sublabels[rows].copy()
+    per_label = sum_per_label(data.opinion, data.label_of, data.label_count)
+    confused = np.zeros((data.label_count, data.label_count))
+    np.add.at(confused, (data.labels, per_label.argmax(axis=1)), 1)
+    np.fill_diagonal(confused, -1)
+    for at in random.choice(len(rows), round(share * len(rows)), replace=False):
+        old = labels[at]
+        others = np.delete(np.arange(data.label_count), old)
+        labels[at] = confused[old].argmax() if kind == "confused" else random.choice(others)
+        inside = np.flatnonzero(data.label_of == labels[at])
+        likeliest = inside[data.opinion[rows[at]][inside].argmax()]
+        sublabels[at] = likeliest if kind == "confused" else random.choice(inside)
+    return labels, sublabels
+
+
+def split(data: Data, seed: int) -> tuple[Ints, Ints]:
+    """Return the rows to learn from and the rows to judge by."""
+    folds = deal(data.labels, 1000 + seed, HOLDOUT_FOLDS)
+    return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
+
+
+def accuracy(data: Data, features: str, known: Ints, labels: Ints, held: Ints) -> float:
+    """Learn ``labels`` of the ``known`` rows; return the accuracy on the held-out rows."""
+    x = data.features[features]
+    found = fit_predict(x[known], labels, x[held], data.label_count)
+    return float((found.argmax(axis=1) == data.labels[held]).mean())
+
+
+def drill(data: Data) -> Iterator[dict[str, Any]]:
+    """Plant errors, look for them, and repair as many as were planted."""
+    for seed, share, kind in product(SEEDS, PLANTED, KINDS):
+        rows, held = split(data, seed)
+        labels, sublabels = plant(data, rows, share, kind, seed)
+        planted = labels != data.labels[rows]
+        folds = deal(labels, seed)
+        common = {"seed": seed, "share": share, "kind": kind, "planted": int(planted.sum())}
+        common["clean"] = accuracy(data, "both", rows, data.labels[rows], held)
+        common["noisy"] = accuracy(data, "both", rows, labels, held)
+        for features, fine in product(FEATURES, (False, True)):
+            x = data.features[features][rows]
+            start = time.process_time()
+            found = opinion(data, x, labels, sublabels if fine else None, folds)
+            seconds = time.process_time() - start
+            doubt = 1 - self_confidence(labels, found)
+            order = np.argsort(-doubt, kind="stable")[: planted.sum()]
+            suggested = found.copy()
+            suggested[np.arange(len(rows)), labels] = -1
+            repaired = labels.copy()
+            repaired[order] = suggested[order].argmax(axis=1)
+            yield common | {
+                "features": features,
+                "sublabels": fine,
+                "seconds": round(seconds, 1),
+                "auprc": float(average_precision_score(planted, doubt)),
+                "precision_at_k": float(planted[order].mean()),
+                "suggestion_right": float(
+                    (repaired[order] == data.labels[rows][order])[planted[order]].mean()
+                ),
+                "repaired": accuracy(data, "both", rows, repaired, held),
+                "flagged": {name: hit(flag(labels, found, name), planted) for name in METHODS},
+            }
+
+
+def opinion(
+    data: Data, x: NDArray[np.float32], labels: Ints, sublabels: Ints | None, folds: Ints
+) -> NDArray[np.float64]:
+    """The detector: out-of-fold probabilities of the labels, by way of sublabels if given."""
+    if sublabels is None:
+        return out_of_fold(x, labels, folds, data.label_count)
+    inner = out_of_fold(x, sublabels, folds, len(data.label_of), fine=True)
+    return sum_per_label(inner, data.label_of, data.label_count)
+
+
+def queue(data: Data) -> Iterator[dict[str, Any]]:
+    """Plant errors, and look at what the review queue would hold, by the product's own rule."""
+    for seed, share, kind in product(SEEDS, (0.0, 0.02, *PLANTED), KINDS):
+        if share == 0 and kind != KINDS[0]:
+            continue
+        rows, _ = split(data, seed)
+        labels, sublabels = plant(data, rows, share, kind, seed)
+        planted = labels != data.labels[rows]
+        for features in ("tfidf", "both"):
+            x = data.features[features][rows]
+            found = opinion(data, x, labels, sublabels, deal(sublabels, seed))
+            flagged = suspect(labels, found)
+            yield {
+                "seed": seed,
+                "share": share,
+                "kind": kind,
+                "features": features,
+                "queue": hit(flagged, planted),
+                "cleanlab": hit(flag(labels, found), planted),
+                "disagree": hit(found.argmax(axis=1) != labels, planted),
+            }
+
+
+def hit(flagged: NDArray[np.bool_], planted: NDArray[np.bool_]) -> dict[str, float]:
+    both = int((flagged & planted).sum())
+    count = int(flagged.sum())
+    return {
+        "rows": count,
+        "precision": both / max(1, count),
+        "recall": both / max(1, planted.sum()),
+    }
+
+
+def curve(data: Data) -> Iterator[dict[str, Any]]:
+    """Hold-out accuracy by the number of examples a label and the share of wrong labels."""
+    for seed, features, kind, rate in product(SEEDS, ("tfidf", "both"), KINDS, RATES):
+        if rate == 0 and kind != KINDS[0]:
+            continue
+        rows, held = split(data, seed)
+        labels, _ = plant(data, rows, rate, kind, seed)
+        order = np.random.default_rng(seed).permutation(len(rows))
+        for size in (*SIZES, 0):
+            # So many that are filed under a label, rightly or wrongly: as an annotator sees it.
+            chosen = [
+                order[labels[order] == one][: size or None] for one in range(data.label_count)
+            ]
+            take = np.concatenate(chosen)
+            score = accuracy(data, features, rows[take], labels[take], held)
+            yield {
+                "seed": seed,
+                "features": features,
+                "kind": kind,
+                "rate": rate,
+                "per_label": size,
+                "examples": len(take),
+                "accuracy": score,
+            }
+
+
+def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(np.mean([one[name] for one in rows]))
+
+
+def drill_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Means over the seeds, a line for each detector."""
+    for share, kind in product(PLANTED, KINDS):
+        chosen = [one for one in rows if (one["share"], one["kind"]) == (share, kind)]
+        yield f"**{share:.0%} {kind}** ({chosen[0]['planted']} of the training rows); hold-out "
+        yield f"accuracy {mean(chosen, 'clean'):.2%} clean, {mean(chosen, 'noisy'):.2%} noisy"
+        yield ""
+        heads = " | ".join(f"{name}: flagged, precision, recall" for name in METHODS)
+        first = "detector | AUPRC | precision at k | suggestion right | repaired | seconds"
+        yield f"| {first} | {heads} |"
+        yield "|---|" + "---:|" * (5 + len(METHODS))
+        for features, fine in product(FEATURES, (False, True)):
+            mine = [
+                one for one in chosen if (one["features"], one["sublabels"]) == (features, fine)
+            ]
+            flags = []
+            for name in METHODS:
+                inner = [one["flagged"][name] for one in mine]
+                flags.append(
+                    f"{mean(inner, 'rows'):.0f}, {mean(inner, 'precision'):.1%}, "
+                    f"{mean(inner, 'recall'):.1%}"
+                )
+            yield (
+                f"| {features}{', sublabels' if fine else ''} | {mean(mine, 'auprc'):.3f} | "
+                f"{mean(mine, 'precision_at_k'):.1%} | {mean(mine, 'suggestion_right'):.1%} | "
+                f"{mean(mine, 'repaired'):.2%} | {mean(mine, 'seconds'):.0f} | "
+                f"{' | '.join(flags)} |"
+            )
+        yield ""
+
+
+def queue_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Means over the seeds: how long the queue is, and what it holds of the planted errors."""
+    rules = ("queue", "cleanlab", "disagree")
+    heads = " | ".join(f"{name}: rows, precision, recall" for name in rules)
+    yield f"| planted | features, over sublabels | {heads} |"
+    yield "|---|---|" + "---:|" * len(rules)
+    for share, kind, features in product((0.0, 0.02, *PLANTED), KINDS, ("tfidf", "both")):
+        key = (share, kind, features)
+        mine = [one for one in rows if (one["share"], one["kind"], one["features"]) == key]
+        if not mine:
+            continue
+        cells = []
+        for name in rules:
+            inner = [one[name] for one in mine]
+            cells.append(
+                f"{mean(inner, 'rows'):.0f}, {mean(inner, 'precision'):.1%}, "
+                f"{mean(inner, 'recall'):.1%}"
+            )
+        yield f"| {share:.0%} {kind} | {features} | {' | '.join(cells)} |"
+    yield ""
+
+
+def curve_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Mean accuracy over the seeds: a line a rate, a column a size."""
+    for features, kind in product(("tfidf", "both"), KINDS):
+        yield f"**{features}, {kind}**"
+        yield ""
+        yield "| wrong labels | " + " | ".join([*(str(one) for one in SIZES), "all"]) + " |"
+        yield "|---|" + "---:|" * (len(SIZES) + 1)
+        for rate in RATES:
+            cells = []
+            for size in (*SIZES, 0):
+                mine = [
+                    one
+                    for one in rows
+                    if (one["features"], one["rate"], one["per_label"]) == (features, rate, size)
+                    and one["kind"] in {kind, KINDS[0] if rate == 0 else kind}
+                ]
+                cells.append(f"{mean(mine, 'accuracy'):.1%}")
+            yield f"| {rate:.0%} | " + " | ".join(cells) + " |"
+        yield ""
+
+
+if __name__ == "__main__":
+    main()
