@@ -30,7 +30,7 @@ schema: $(READY)
 
 DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
-BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5
+BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer
 
@@ -47,7 +47,7 @@ bank: $(READY)
 	  --taxonomy config/bank_taxonomy.toml --per-label 364
 	test -f $(WORK)/data/check.json || $(TRAINER) check $(WORK)/data --base $(BASE)
 	test -f $(WORK)/run/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml \
-	  --dataset $(WORK)/data --base $(BASE) --run $(WORK)/run --resume $(BANK_SETTINGS)
+	  --dataset $(WORK)/data --base $(BASE) --out $(WORK)/run --resume $(BANK_SETTINGS)
 	test -f $(WORK)/run/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/run/adapter \
 	  --dataset $(WORK)/data --base $(BASE) --engine both $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 	test -f $(WORK)/run/duel/duel.json || $(TRAINER) duel $(WORK)/run/adapter \
@@ -63,7 +63,7 @@ adapter: $(READY)
 	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout worker/demo/data/holdout.jsonl \
 	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-adapter/data
 	$(TRAINER) train --recipe config/trainer-cpu.toml --dataset .cache/demo-adapter/data --base $(BASE) \
-	  --run .cache/demo-adapter/run $(DEMO_SETTINGS)
+	  --out .cache/demo-adapter/run $(DEMO_SETTINGS)
 	$(TRAINER) evaluate .cache/demo-adapter/run/adapter --dataset .cache/demo-adapter/data --base $(BASE)
 	cp .cache/demo-adapter/run/adapter/* worker/demo/adapter/
 

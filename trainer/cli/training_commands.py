@@ -25,7 +25,7 @@ def train(
     recipe: RecipeFile,
     dataset: DatasetFolder = None,
     base: Base = None,
-    run: Annotated[
+    out: Annotated[
         Path | None, typer.Option(help="The run folder: adapter, figures, checkpoint.")
     ] = None,
     sets: Sets = None,
@@ -45,11 +45,11 @@ def train(
     GPUs: accelerate launch -m trainer train ...
 
     Example: clerk-trainer train --recipe config/trainer.toml --dataset data/v1 --base models/base
-    --run runs/v1 --set rank=8
+    --out runs/v1 --set rank=8
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        settings = _load(recipe, sets, {"dataset": dataset, "base": base, "run": run})
+        settings = _load(recipe, sets, {"dataset": dataset, "base": base, "run": out})
         from trainer.training.run import train as run_training  # seconds of imports
 
         record = run_training(settings, console, resume=resume, replace=replace)

@@ -166,9 +166,9 @@ def worker_records(holdout: Sequence[Example], answers: WorkerAnswers) -> list[d
     ]
 
 
-def describe_machine() -> str:
-    """Name what was computed on: the GPU, or the processor and its count."""
-    if torch.cuda.is_available():
+def describe_machine(device: str = "auto") -> str:
+    """Name what was computed on: the GPU, or the processor and how many of it."""
+    if torch.cuda.is_available() and device != "cpu":
         return str(torch.cuda.get_device_name())
     model = platform.processor() or platform.machine()
     try:

@@ -87,7 +87,11 @@ def evaluate_adapter(request: Request, console: Console) -> dict[str, Any]:
             console=console,
         )
         speeds.append(
-            {"name": "transformers", "messages_per_s": speed, "machine": describe_machine()}
+            {
+                "name": "transformers",
+                "messages_per_s": speed,
+                "machine": describe_machine(request.device),
+            }
         )
     if request.engine != "transformers":
         answers = run_vllm(

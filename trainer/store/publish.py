@@ -118,8 +118,8 @@ def carry_out(plan: Plan, *, force: bool = False, reason: str | None = None) -> 
         raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
     by, at = who(), now()
     plan.store.mkdir(parents=True, exist_ok=True)
-    sync_directory(plan.store.parent)
     with locked(plan.store, by, at):
+        sync_directory(plan.store.parent)
         current = read_pointer(plan.store)
         if current != plan.current:
             name = f"{current.name} ({current.digest[:12]}…)" if current else "nothing"

@@ -17,7 +17,8 @@ Item = TypeVar("Item")
 
 
 class Crew:
-    """The processes of one training, as ``accelerate launch`` started them (alone: one).
+    """The processes of one training, as ``accelerate launch`` or ``torchrun`` started them
+    (alone: one).
 
     Only adapter weights have gradients, a few megabytes, so they are summed once a step; the
     model is not wrapped, and the short forward pass works as it does alone.
@@ -26,7 +27,8 @@ class Crew:
     def __init__(self, device: str, precision: str) -> None:
         """``device`` "auto" takes this process's GPU where there is one; ``precision`` "auto" is
         bfloat16 arithmetic where the processor has matrix units for it, else float32."""
-        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+        cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+        self._accelerator = Accelerator(cpu=cpu, mixed_precision="no")
         found = self._accelerator.device
         self.device = found if device in {"auto", "cpu"} else torch.device(device)
         self.bf16 = _has_fast_bf16(self.device) if precision == "auto" else precision == "bf16"

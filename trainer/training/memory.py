@@ -82,7 +82,7 @@ def read_shape(base: Path, layers: Sequence[str] = ()) -> Shape:
             config["vocab_size"],
         )
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{base}: cannot read the base's shape: {error!r}") from error
+        raise BadInput(f"{base}: cannot read the base's shape: {error}") from error
 
 
 def estimate(

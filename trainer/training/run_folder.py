@@ -24,14 +24,14 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     found = {one.name for one in run.iterdir()} if run.exists() else set()
     strange = sorted(one for one in found - _OURS - _LATER if not one.startswith("."))
     if strange:
-        raise BadInput(f"{run}: holds {strange[0]!r}, which is no run's: choose another --run")
+        raise BadInput(f"{run}: holds {strange[0]!r}, which is no run's: choose another --out")
     if replace:
         for name in found & (_OURS | _LATER):
             path = run / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         found = set()
     if ADAPTER in found:
-        raise BadInput(f"{run}: holds a finished adapter; choose another --run or add --replace")
+        raise BadInput(f"{run}: holds a finished adapter; choose another --out or add --replace")
     if checkpoint.exists(run) and not resume:
         raise BadInput(f"{run}: holds a checkpoint; add --resume to go on, or --replace")
     run.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
         *("--recipe", SHIPPED),
         *("--base", tiny_base),
         *("--dataset", copy),
-        *("--run", tmp_path / "run"),
+        *("--out", tmp_path / "run"),
     )
     assert code == 2
     assert err.startswith(f"clerk-trainer: {copy}/train.jsonl: altered")
@@ -64,7 +64,7 @@ def test_usage_errors_end_with_code_2(  # noqa: PLR0917
     arguments: list[str],
     problem: str,
 ) -> None:
-    places = ["--base", tiny_base, "--dataset", dataset_dir, "--run", tmp_path / "run"]
+    places = ["--base", tiny_base, "--dataset", dataset_dir, "--out", tmp_path / "run"]
     given = ["train", "--recipe", SHIPPED, *places, *arguments]
     code, _, err = run(capsys, monkeypatch, *given)
     assert code == 2

@@ -34,11 +34,11 @@ def test_two_processes_train_what_one_trains(
     """Batches are shared out, gradients added up, and one process writes."""
     alone = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "one"}
     train(load_recipe(CONFIG, SETTINGS | alone), Console(quiet=True))
-    launch = "accelerate.commands.launch"
+    launch = "torch.distributed.run"
     command = [
-        *(sys.executable, "-m", launch, "--cpu", "--num_processes", "2", "-m", "trainer", "train"),
+        *(sys.executable, "-m", launch, "--nproc_per_node", "2", "-m", "trainer", "train"),
         *("--recipe", str(CONFIG), "--base", str(tiny_base), "--dataset", str(dataset_dir)),
-        *("--run", str(tmp_path / "two")),
+        *("--out", str(tmp_path / "two")),
         *(part for key, one in SETTINGS.items() for part in ("--set", f"{key}={one}")),
     ]
     done = subprocess.run(

@@ -98,7 +98,7 @@ def test_a_process_killed_with_9_goes_on_to_the_same_weights(
     run = tmp_path / "run"
     flags = [f"{key}={value}" for key, value in SETTINGS.items()]
     command = [
-        *(sys.executable, "-m", "trainer", "train", "--recipe", str(CONFIG), "--run", str(run)),
+        *(sys.executable, "-m", "trainer", "train", "--recipe", str(CONFIG), "--out", str(run)),
         *("--base", str(tiny_base), "--dataset", str(dataset_dir), "--resume"),
         *(part for flag in flags for part in ("--set", flag)),
     ]
