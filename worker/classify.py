@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import IO, Any, Literal
 
 from rich.console import Console
@@ -80,20 +81,28 @@ def run_classify(settings: Settings, request: Request) -> None:
 def label_in_order(
     labeller: Labeller, engine: Engine, rows: Iterable[Row]
 ) -> Iterator[tuple[Row, Result]]:
-    """Label messages, many at a time, and give the results in the order of the input."""
-    waiting: deque[tuple[Row, Future[Answer] | None, Result]] = deque()
-    for row in rows:
-        waiting.append((row, *_start(labeller, engine, row.message)))
-        while waiting and (len(waiting) >= _IN_FLIGHT or _is_done(waiting[0][1])):
-            first, future, known = waiting.popleft()
-            yield first, _finish(labeller, future, known)
-    while waiting:
-        first, future, known = waiting.popleft()
-        yield first, _finish(labeller, future, known)
+    """Label messages, many at a time, and give the results in the order of the input, each as
+    soon as it is there: rows are read on a thread of their own, which may wait for the next one
+    as long as it likes."""
+    waiting: Queue[tuple[Row, Future[Answer] | None, Result] | BaseException | None] = Queue(
+        _IN_FLIGHT
+    )
 
+    def read() -> None:
+        try:
+            for row in rows:
+                waiting.put((row, *_start(labeller, engine, row.message)))
+            waiting.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for results
+            waiting.put(error)
 
-def _is_done(future: Future[Answer] | None) -> bool:
-    return future is None or future.done()
+    # A daemon: Ctrl-C must not wait for the next line of a terminal.
+    Thread(target=read, name="rows", daemon=True).start()
+    while (one := waiting.get()) is not None:
+        if isinstance(one, BaseException):
+            raise one
+        row, future, known = one
+        yield row, _finish(labeller, future, known)
 
 
 def _start(
@@ -196,7 +205,9 @@ def _read_jsonl(file: IO[str], request: Request, settings: Settings) -> Iterator
 @contextmanager
 def _open(source: str) -> Iterator[IO[str]]:
     if source == "-":
-        yield sys.stdin
+        # Not sys.stdin: at exit Python waits for whoever reads that.
+        with open(0, encoding="utf-8-sig", newline="", closefd=False) as file:
+            yield file
         return
     try:
         with Path(source).open(encoding="utf-8-sig", newline="") as file:

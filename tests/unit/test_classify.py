@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 from helpers import ENCODERS, scores, small_manifest
@@ -16,7 +17,7 @@ from worker.classify import Request, Row, label_in_order, run_classify
 from worker.core.labeller import Labeller
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.errors import MessageRejected
+from worker.errors import MessageRejected, SettingsError
 from worker.records.decode import InputFormat
 from worker.records.types import SupportMessage
 from worker.settings import Settings
@@ -55,6 +56,38 @@ def test_results_come_in_the_order_of_the_input() -> None:
     assert {result["label"] for row, result in pairs if row.fields["n"] not in (7, 9)} == {
         "delivery"
     }
+
+
+def test_an_answer_does_not_wait_for_the_next_row() -> None:
+    """Somebody who types one message and then thinks sees its label meanwhile."""
+    answered = Event()
+
+    def typing() -> Iterator[Row]:
+        yield Row({"n": 1}, SupportMessage("where is it", None))
+        assert answered.wait(timeout=10)
+        yield Row({"n": 2}, SupportMessage("and now", None))
+
+    engine = _engine()
+    results = label_in_order(_labeller(), engine, typing())
+    assert next(results)[0].fields == {"n": 1}
+    answered.set()
+    assert [row.fields["n"] for row, _ in results] == [2]
+    engine.close()
+
+
+def test_a_source_that_fails_ends_the_labelling() -> None:
+    """The error reaches whoever asked for the results, after what came before it."""
+
+    def broken() -> Iterator[Row]:
+        yield Row({"n": 1}, SupportMessage("where is it", None))
+        raise SettingsError("line 2 is not readable")
+
+    engine = _engine()
+    results = label_in_order(_labeller(), engine, broken())
+    assert next(results)[0].fields == {"n": 1}
+    with pytest.raises(SettingsError, match="line 2"):
+        next(results)
+    engine.close()
 
 
 @pytest.mark.usefixtures("opened")

@@ -23,14 +23,7 @@ from trainer.errors import BadInput, ProofFailed
 _START_S = 1800.0
 _ANSWER_S = 300.0
 _STOP_S = 60.0
-_NUDGE_S = 0.002
-_SLOW_NUDGE_S = 0.5
-_QUICK_NUDGES = 256
 _LAST_WORDS = 600
-
-_NUDGE = json.dumps({"message": ""}) + "\n"
-"""A message that the worker rejects at once: classify looks for finished answers whenever it has
-read a line, so an answer comes out within one nudge of being ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +93,6 @@ class _Session:
         )
         self._lines: Queue[dict[str, Any] | None] = Queue()
         self._errors: list[str] = []
-        self._sent = 0
         self._readers = [
             threading.Thread(target=one, daemon=True) for one in (self._read, self._read_errors)
         ]
@@ -116,13 +108,12 @@ class _Session:
     ) -> list[dict[str, Any]]:
         """Send messages and return their answers in order. ``wait_s`` bounds each answer's wait."""
         lines = [json.dumps({"message": one}, ensure_ascii=False) + "\n" for one in messages]
-        wanted = range(self._sent + 1, self._sent + len(lines) + 1)
+        # On a thread of its own: the worker reads no further while its answers are not read.
         writer = threading.Thread(target=self._write, args=(lines,), daemon=True)
         writer.start()
-        writer.join(timeout=_NUDGE_S)
         answers = []
-        for number in wanted:
-            answers.append(self._answer(number, wait_s, lambda: not writer.is_alive()))
+        for _ in lines:
+            answers.append(self._answer(wait_s))
             if done:
                 done(1)
         writer.join()
@@ -146,33 +137,21 @@ class _Session:
             assert pipe is not None
             pipe.close()
 
-    def _answer(self, number: int, wait_s: float, may_nudge: Callable[[], bool]) -> dict[str, Any]:
-        until = time.monotonic() + wait_s
-        nudges = 0
-        while True:
-            try:
-                # Few enough that they fit into the pipe while nobody reads it.
-                quick = nudges < _QUICK_NUDGES
-                line = self._lines.get(timeout=_NUDGE_S if quick else _SLOW_NUDGE_S)
-            except Empty:
-                if time.monotonic() > until:
-                    raise BadInput(f"the worker gave no answer for {wait_s:.0f} s") from None
-                if may_nudge():
-                    self._write([_NUDGE])
-                    nudges += 1
-                continue
-            if line is None:
-                words = " ".join("".join(self._errors).split())[-_LAST_WORDS:]
-                raise BadInput(f"the worker ended early, with exit code {self._code()}: {words}")
-            if line["line"] == number:
-                return line
+    def _answer(self, wait_s: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=wait_s)
+        except Empty:
+            raise BadInput(f"the worker gave no answer for {wait_s:.0f} s") from None
+        if line is None:
+            words = " ".join("".join(self._errors).split())[-_LAST_WORDS:]
+            raise BadInput(f"the worker ended early, with exit code {self._code()}: {words}")
+        return line
 
     def _code(self) -> int:
         return self._process.wait()
 
     def _write(self, lines: Sequence[str]) -> None:
         assert self._process.stdin is not None
-        self._sent += len(lines)
         with suppress(OSError):  # it ended: the end of its output says so
             self._process.stdin.writelines(lines)
             self._process.stdin.flush()

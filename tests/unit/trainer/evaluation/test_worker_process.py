@@ -1,8 +1,4 @@
-"""A worker process is asked through pipes: answers are matched, stragglers flushed, deaths told.
-
-The program here speaks like ``clerk-worker classify`` and answers late: only when it has read a
-later line, as the real one does.
-"""
+"""A worker process is asked through pipes: answers are matched and timed, deaths told."""
 
 from __future__ import annotations
 
@@ -15,23 +11,15 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.worker_process import ask_worker
 
 CLASSIFY = """
-import collections, json, sys
+import json, sys
 print("chatter of a library", flush=True)
 assert "model.adapter=" in " ".join(sys.argv) and "log.level=error" in sys.argv
-waiting = collections.deque()
-def flush(keep):
-    while len(waiting) > keep:
-        print(json.dumps(waiting.popleft()), flush=True)
 for number, line in enumerate(sys.stdin, 1):
     text = json.loads(line)["message"]
     if text == "die":
         sys.exit("the engine died of {}".format(number))
-    if text in {"", "refuse"}:
-        waiting.append({"line": number, "label": None, "error": "rejected"})
-    else:
-        waiting.append({"line": number, "label": text.upper(), "confidence": 0.5})
-    flush(3)
-flush(0)
+    answer = {"label": None, "error": "rejected"} if text == "refuse" else {"label": text.upper()}
+    print(json.dumps({"line": number} | answer), flush=True)
 """
 
 
