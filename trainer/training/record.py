@@ -27,6 +27,8 @@ TRAINING = "training.json"
 STEPS = "steps.jsonl"
 PREDICTIONS = "validation_predictions.jsonl"
 
+_BAR = 12  # the table fits 80 columns
+
 
 class StepLog:
     """``steps.jsonl``, open for the length of a training. Going on from a checkpoint drops the
@@ -98,11 +100,11 @@ def machine(device: str, threads: int, processes: int) -> dict[str, Any]:
 def print_curves(console: Console, epochs: Sequence[Epoch], best: int) -> None:
     """Print the epochs as a table with a bar for the validation loss."""
     table = Table(title="learning curve")
-    for name in ("epoch", "train loss", "validation loss", "", "accuracy", "macro-F1"):
-        table.add_column(name, justify="left" if not name else "right")
+    for name in ("epoch", "training loss", "validation loss", "", "accuracy", "macro-F1"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=not name)
     top = max(one.validation_loss for one in epochs)
     for one in epochs:
-        bar = "█" * max(1, round(20 * one.validation_loss / top)) if top else ""
+        bar = "█" * max(1, round(_BAR * one.validation_loss / top)) if top else ""
         table.add_row(
             f"{one.number}{' kept' if one.number == best else ''}",
             f"{one.train_loss:.3f}",
