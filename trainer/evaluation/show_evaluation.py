@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+_CONFUSIONS = 6
 
 
 def show_evaluation(console: Console, record: Mapping[str, Any]) -> None:
@@ -23,29 +25,40 @@ def show_evaluation(console: Console, record: Mapping[str, Any]) -> None:
         f"macro-F1 [bold]{record['macro_f1']:.3f}[/bold]\n"
     )
     console.print(_labels(record))
+    console.print(_confusions(record))
     console.print(_engines(record))
     console.print(_facts(record))
 
 
 def _labels(record: Mapping[str, Any]) -> Table:
     table = Table(title="by label", title_justify="left", box=None, pad_edge=False)
-    for name in ("label", "precision", "recall", "F1", "messages", "most often mistaken for"):
-        table.add_column(name, justify="left" if "l" in name[:1] + name[-3:] else "right")
-    for at, one in enumerate(record["per_label"]):
+    for name in ("label", "precision", "recall", "F1", "messages"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for one in record["per_label"]:
         table.add_row(
             one["label"],
             f"{one['precision']:.1%}",
             f"{one['recall']:.1%}",
             f"{one['f1']:.3f}",
             str(one["support"]),
-            _mistaken(record["confusion"][at], at, record["labels"]),
         )
     return table
 
 
-def _mistaken(row: Sequence[int], own: int, labels: Sequence[str]) -> str:
-    ranked = sorted((at for at in range(len(row)) if at != own), key=lambda at: -row[at])
-    return f"{labels[ranked[0]]} ({row[ranked[0]]})" if row[ranked[0]] else ""
+def _confusions(record: Mapping[str, Any]) -> Table:
+    table = Table(title="\nmost often mistaken", title_justify="left", box=None, pad_edge=False)
+    for name in ("label", "for", "messages"):
+        table.add_column(name, justify="right" if name == "messages" else "left")
+    labels = record["labels"]
+    cells = [
+        (count, labels[at], labels[other])
+        for at, row in enumerate(record["confusion"])
+        for other, count in enumerate(row)
+        if at != other and count
+    ]
+    for count, label, other in sorted(cells, key=lambda one: -one[0])[:_CONFUSIONS]:
+        table.add_row(label, other, str(count))
+    return table
 
 
 def _engines(record: Mapping[str, Any]) -> Table:
