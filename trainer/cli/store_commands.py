@@ -230,7 +230,8 @@ def _publication(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str,
 
 
 def _print_gate(plan: Plan, console: Console) -> None:
-    table = Table(title=f"gate: {escape(plan.manifest.name)} ({plan.manifest.digest[:12]})")
+    title = f"gate: {escape(plan.manifest.name)} ({plan.manifest.digest[:12]})"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("criterion", "wanted", "found", ""):
         table.add_column(column, overflow="fold")
     for one in plan.verdict.criteria:
@@ -258,16 +259,16 @@ def _print_publication(plan: Plan, outcome: str, pointer: Pointer | None, consol
 def _print_list(
     store: Path, pointer: Pointer | None, adapters: list[Stored], console: Console
 ) -> None:
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for column in ("", "digest", "name", "published", "accuracy (95 %)", "macro-F1", "gate"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in {"digest", "name", "published"})
     table.add_column("hold-out")
     for one in adapters:
         table.add_row(
             "*" if one.current_since else "",
             one.digest[:12],
             escape(one.name),
-            one.published_at or "-",
+            (one.published_at or "-")[:10],
             _accuracy(one),
             "-" if one.macro_f1 is None else f"{one.macro_f1:.3f}",
             one.gate,
