@@ -51,7 +51,8 @@ def text_features(messages: Sequence[str]) -> Matrix:
     size = min(_DIMENSIONS, *(one - 1 for one in sparse.shape))
     if size < 1:
         return np.ones((len(messages), 1), dtype=np.float32)
-    found = TruncatedSVD(size, n_iter=2, random_state=_SEED).fit_transform(sparse)
+    with np.errstate(invalid="ignore"):  # its share of the variance, where copies have none
+        found = TruncatedSVD(size, n_iter=2, random_state=_SEED).fit_transform(sparse)
     return unit(np.asarray(found, dtype=np.float32))
 
 

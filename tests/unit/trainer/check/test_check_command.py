@@ -52,7 +52,7 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
 
 def test_a_check_that_fails_exits_3_after_writing(make_dataset: Callable[..., Dataset]) -> None:
     """A pipeline stops, and whoever looks finds the figures and the queue."""
-    dataset = make_dataset(make_examples(40, 1)[:90])
+    dataset = make_dataset(make_examples(40, 1)[:85])
     done = check(dataset)
     assert done.exit_code == 3
     assert done.stderr.count("\n") == 1
