@@ -1,5 +1,4 @@
-"""The cheap contenders: word counts or sentence embeddings, and logistic regression. With
-``baseline`` the only file that imports ``sklearn``."""
+"""The cheap contenders: word counts or sentence embeddings, and logistic regression."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"evaluation/adapter.py", "training/weights.py"},
     "scipy": {"evaluation/cheap.py"},
-    "sklearn": {"check/model.py", "evaluation/baseline.py", "evaluation/cheap.py"},
+    "sklearn": {"check/model.py", "evaluation/cheap.py"},
     "tokenizers": {"model/tokens.py"},
     "transformers": {"evaluation/embeddings.py", "model/forward.py", "model/student.py"},
 }

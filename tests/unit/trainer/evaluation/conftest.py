@@ -84,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, sealed: Dat
     student = load_student(
         tiny_base,
         rank=4,
-        alpha=8,
+        alpha=8.0,  # a float, as in a recipe: the digest is over the JSON
         dropout=0.0,
         base_dtype="float32",
         attention="eager",
