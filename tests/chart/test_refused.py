@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.render import Refused, merge, render, render_minimal
+from tests.chart.render import MINIMAL, Refused, merge, render, render_minimal
 
 SASL = {
     "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
@@ -87,13 +87,31 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     # Secrets.
     (kafka(sasl_password="hunter2"), ("config.kafka.sasl_password is a secret", "auth")),
     (kafka(ssl_key_password="hunter2"), ("config.kafka.ssl_key_password is a secret",)),
-    (kafka(client={"sasl.password": "hunter2"}), ("config.kafka.client.sasl.password", "secretEnv")),
-    (kafka(consumer={"ssl.key.pem": "hunter2"}), ("config.kafka.consumer.ssl.key.pem is a secret",)),
+    (
+        kafka(client={"sasl.password": "hunter2"}),
+        ("config.kafka.client.sasl.password", "secretEnv"),
+    ),
+    (
+        kafka(consumer={"ssl.key.pem": "hunter2"}),
+        ("config.kafka.consumer.ssl.key.pem is a secret",),
+    ),
     (kafka(client={"sasl.oauthbearer.client.secret": "hunter2"}), ("client.secret is a secret",)),
-    (model(engine_args={"a": [{"hf_token": "hunter2"}]}), ("engine_args.a[0].hf_token is a secret",)),
-    ({"env": {"CLERK_KAFKA__SASL_PASSWORD": "hunter2"}}, ("env.CLERK_KAFKA__SASL_PASSWORD", "secretEnv")),
-    ({"env": {"A": "1"}, "secretEnv": {"A": {"name": "s", "key": "k"}}}, ("env.A is in secretEnv too",)),
-    ({"secretEnv": {"CLERK_HTTP__HOST": {"name": "s", "key": "k"}}}, ("secretEnv.CLERK_HTTP__HOST",)),
+    (
+        model(engine_args={"a": [{"hf_token": "hunter2"}]}),
+        ("engine_args.a[0].hf_token is a secret",),
+    ),
+    (
+        {"env": {"CLERK_KAFKA__SASL_PASSWORD": "hunter2"}},
+        ("env.CLERK_KAFKA__SASL_PASSWORD", "secretEnv"),
+    ),
+    (
+        {"env": {"A": "1"}, "secretEnv": {"A": {"name": "s", "key": "k"}}},
+        ("env.A is in secretEnv too",),
+    ),
+    (
+        {"secretEnv": {"CLERK_HTTP__HOST": {"name": "s", "key": "k"}}},
+        ("secretEnv.CLERK_HTTP__HOST",),
+    ),
     # Logging in.
     ({"auth": {"sasl": {"secret": "s"}}}, ("auth.sasl.secret", "security_protocol is plaintext")),
     (kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN"), ("auth.sasl.secret",)),
@@ -101,12 +119,15 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (merge(SASL, kafka(sasl_username="clerk")), ("leave config.kafka.sasl_username",)),
     ({"auth": {"tls": {"caSecret": "s"}}}, ("auth.tls", "set it to ssl or sasl_ssl")),
     (
-        merge(kafka(security_protocol="ssl"), {"auth": {"tls": {"caSecret": "a", "caConfigMap": "b"}}}),
+        merge(
+            kafka(security_protocol="ssl"), {"auth": {"tls": {"caSecret": "a", "caConfigMap": "b"}}}
+        ),
         ("auth.tls.caSecret and auth.tls.caConfigMap",),
     ),
     (
         merge(
-            kafka(security_protocol="ssl", ssl_ca_location="/x"), {"auth": {"tls": {"caSecret": "a"}}}
+            kafka(security_protocol="ssl", ssl_ca_location="/x"),
+            {"auth": {"tls": {"caSecret": "a"}}},
         ),
         ("config.kafka.ssl_ca_location is made from auth.tls",),
     ),
@@ -114,10 +135,6 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (
         {"storage": {"models": {"claim": {"create": True}}}},
         ("storage.models: volume and claim.create are both given",),
-    ),
-    (
-        {"storage": {"models": {"volume": {"persistentVolumeClaim": None}}}},
-        ("storage.models: say where the files are", "mountPath"),
     ),
     ({"download": {"enabled": True}}, ("download.image is empty",)),
     # Counts.
@@ -163,12 +180,8 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("trainer.image.repository is empty", "trainer.recipe is empty", "trainer.data is empty"),
     ),
     (
-        merge(
-            TRAINER,
-            {"storage": {"adapters": {"volume": {
-                "persistentVolumeClaim": None, "image": {"reference": "x"}}}}},
-        ),  # fmt: skip
-        ("trainer: storage.adapters.volume is an image",),
+        merge(TRAINER, {"storage": {"adapters": {"mountPath": ""}}}),
+        ("trainer: storage.adapters.mountPath is empty",),
     ),
 ]
 
@@ -185,6 +198,19 @@ def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ..
         assert word in said
     assert "hunter2" not in said
     assert "nil pointer" not in said
+
+
+def test_nothing_can_be_written_to_an_image() -> None:
+    """Neither a download nor a trainer."""
+    values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
+    values["storage"] = {
+        one: {"volume": {"image": {"reference": "x"}}} for one in values["storage"]
+    }
+    with pytest.raises(Refused) as caught:
+        render(values)
+    for words in ("download: storage.models.volume is an image",
+                  "trainer: storage.adapters.volume is an image"):  # fmt: skip
+        assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("values", [{}, SASL, TRAINER], ids=["minimal", "sasl", "trainer"])

@@ -83,7 +83,9 @@ def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
     paths = {f"{mounts['kafka-client']}/{one['path']}"
              for one in volumes["kafka-client"]["secret"]["items"]}  # fmt: skip
     assert {found.ssl_certificate_location, found.ssl_key_location} == paths
-    (password,) = [one for one in container["env"] if one["name"] == "CLERK_KAFKA__SSL_KEY_PASSWORD"]
+    (password,) = [
+        one for one in container["env"] if one["name"] == "CLERK_KAFKA__SSL_KEY_PASSWORD"
+    ]
     assert password["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "pass"}
 
 
@@ -113,12 +115,11 @@ def test_variables_that_the_chart_sets_are_settings(
 odd_text = st.one_of(
     st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''", '"""',
                      "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new", "line\nline", "- x", " "]),
-    st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20),
+    # Not in YAML: control characters, surrogates, what is no character.
+    st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=20),
 )  # fmt: skip
-numbers = st.one_of(
-    st.booleans(), st.integers(-(2**53) + 1, 2**53 - 1).filter(lambda one: abs(one) < 9 * 10**15),
-    st.floats(allow_nan=False, allow_infinity=False, width=32),
-)  # fmt: skip
+# Helm's numbers are floats: those beyond are not exact there.
+numbers = st.booleans() | st.integers(-(10**15), 10**15) | st.floats(-1e15, 1e15)
 plain_key = st.text("abcdefghijklmnopqrstuvwxyz._-0123456789", min_size=1, max_size=12).filter(
     lambda key: not any(one in key for one in ("password", "secret", "jaas", "token", "key.pem"))
 )

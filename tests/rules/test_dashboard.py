@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import warnings
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,18 @@ def test_every_series_is_of_the_chosen_install() -> None:
         assert read or "ALERTS" in one.expr
         for name, matchers in read:
             assert chosen in matchers, f"{one.place}: {name} is read of every install"
+
+
+def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
+    """Each of its metrics that a panel reads is named in the vLLM that is pinned."""
+    spec = find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "v1/metrics/loggers.py").read_text(encoding="utf-8")
+    read = {name for one in dashboard_queries() for name, _ in selectors(one.expr)}
+    asked = {name.removesuffix("_total") for name in read if name.startswith("vllm:")}
+    assert asked
+    assert {name for name in asked if f'"{name}"' not in source} == set()
 
 
 def test_panels_lie_side_by_side() -> None:

@@ -111,11 +111,13 @@ class KafkaStream:
         """Stop delivery of these partitions."""
         if partitions:
             self._consumer.pause(_to_kafka(partitions))
+            self._lag.paused(partitions)
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Start delivery of these partitions again."""
         if partitions:
             self._consumer.resume(_to_kafka(partitions))
+            self._lag.resumed(partitions)
 
     def publish(self, batch: Batch) -> None:
         """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""

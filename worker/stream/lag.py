@@ -27,6 +27,7 @@ class Lag:
         self._delivered: dict[TopicPartition, int] = {}
         self._published: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
         self._lag: Mapping[TopicPartition, int] = {}
 
     def read(self) -> Mapping[TopicPartition, int]:
@@ -40,10 +41,19 @@ class Lag:
     def ended(self, partitions: Sequence[TopicPartition]) -> None:
         """Forget these."""
         self._held.difference_update(partitions)
+        self._paused.difference_update(partitions)
         for one in partitions:
             self._delivered.pop(one, None)
             self._published.pop(one, None)
         self._lag = {one: lag for one, lag in self._lag.items() if one in self._held}
+
+    def paused(self, partitions: Iterable[TopicPartition]) -> None:
+        """Take note that these are not fetched: what the client had read ahead is gone."""
+        self._paused.update(partitions)
+
+    def resumed(self, partitions: Iterable[TopicPartition]) -> None:
+        """Take note that these are fetched again."""
+        self._paused.difference_update(partitions)
 
     def delivered(self, records: Iterable[Record]) -> None:
         """Take note of records handed out, in order."""
@@ -72,7 +82,7 @@ class Lag:
         start = next((one for one in known if one >= 0), None)
         if end < 0 or start is None:
             return None
-        done = self._delivered.get(source, 0) <= start
+        done = self._delivered.get(source, 0) <= start and source not in self._paused
         if done and facts["next_offset"] >= end and not facts["fetchq_cnt"]:
             return 0
         return max(0, int(end) - int(start))

@@ -1,6 +1,6 @@
 {{/* The worker's settings: what is in force, and as TOML. */}}
 
-{{/* config, with what the chart itself knows: where it mounts certificates. YAML. */}}
+{{/* config, with what the chart itself knows: where it mounts certificates. JSON. */}}
 {{- define "filing-clerk.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $kafka := $config.kafka | default dict -}}
@@ -13,13 +13,13 @@
 {{- $_ := set $kafka "ssl_key_location" (printf "/etc/kafka/client/%s" $tls.privateKeyKey) -}}
 {{- end -}}
 {{- $_ := set $config "kafka" $kafka -}}
-{{- toYaml $config -}}
+{{- toJson $config -}}
 {{- end -}}
 
 {{/* worker.toml. Helm's own toToml writes 8080 as 8080.0, which is no port and no librdkafka property. */}}
 {{- define "filing-clerk.toml" -}}
 # Made by Helm from the value "config" of the release {{ .Release.Name }}.
-{{- range $section, $keys := include "filing-clerk.config" . | fromYaml }}
+{{- range $section, $keys := include "filing-clerk.config" . | fromJson }}
 {{- if kindIs "map" $keys }}
 
 [{{ $section }}]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -124,38 +124,44 @@ def test_an_engine_that_dies_while_it_loads_ends_the_start() -> None:
     assert worker.verdicts() == (False, False, False)
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
     """The real loop on a thread of its own, in a poll that does not return, by the real clock."""
     rig = Rig()
-    hang, polled = threading.Event(), threading.Event()
+    go = threading.Event()
+    go.set()
     original = rig.stream.poll
 
     def poll(max_records: int, timeout_s: float) -> Sequence[Record]:
-        if polled.is_set():
-            hang.wait(30)
-        polled.set()
+        go.wait(30)
+        time.sleep(0.001)
         return original(max_records, timeout_s)
 
     rig.stream.poll = poll  # type: ignore[method-assign]
     rig.loop._clock = time.monotonic  # the rig's own clock stands still
-    health = Health(time.monotonic, 0.2)
+    health = Health(time.monotonic, 0.5)
     health.model_ready(rig.engine)
     health.runs(lambda: rig.loop.state)
     thread = threading.Thread(target=rig.loop.run)
     thread.start()
     try:
-        assert polled.wait(10)
-        assert health.alive().ok
-        time.sleep(0.4)
+        wait_for(lambda: rig.loop.state.polled_at is not None and health.alive().ok)
+        go.clear()
+        wait_for(lambda: not health.alive().ok)
         [why] = health.alive().why
         assert why.startswith("the loop has not polled Kafka for")
-        hang.set()
-        time.sleep(0.05)
-        assert health.alive().ok
+        go.set()
+        wait_for(lambda: health.alive().ok)
     finally:
-        hang.set()
+        go.set()
         rig.loop.stop()
-        thread.join(10)
+        thread.join(20)
     assert not thread.is_alive()
 
 

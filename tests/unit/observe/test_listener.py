@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY, Counter
 
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
+from worker.core.loop import LoopPolicy
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
 from worker.observe.listener import MetricsListener, loop_readings
@@ -129,7 +130,7 @@ def test_transactions_rebalances_and_pauses_are_counted(
 
 def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> None:
     """Gauges are never stale, and a partition that went has no series any more."""
-    rig = started("m0", "m1", partitions=2)
+    rig = started("m0", "m1", partitions=2, policy=LoopPolicy(revoke_drain_s=0))
     registry.at_scrape(lambda: loop_readings(rig.loop.state, rig.stream.lag(), rig.clock.now))
     rig.answer("m1")
     rig.clock.advance(4.0)

@@ -78,6 +78,19 @@ def test_transaction_markers_at_the_end_are_no_lag() -> None:
     assert lag.read() == {SOURCE: 4}, "more has come"
 
 
+def test_what_the_client_had_read_ahead_counts_while_it_is_paused() -> None:
+    """A pause throws it away: that the client has been at the end says nothing."""
+    lag = held()
+    lag.delivered([record(7)])
+    lag.published([NextOffset(SOURCE, 8)])
+    lag.paused([SOURCE])
+    lag.heard(statistics(ls_offset=20, next_offset=20))
+    assert lag.read() == {SOURCE: 12}
+    lag.resumed([SOURCE])
+    lag.heard(statistics(ls_offset=20, next_offset=20))
+    assert lag.read() == {SOURCE: 0}
+
+
 def test_markers_before_the_first_record_are_no_lag_either() -> None:
     """A worker that starts on a partition which is done."""
     lag = held()
