@@ -60,17 +60,20 @@ test-chart: chart-tools
 	@$(CHART_BIN)/uv pip install --quiet --python $(CHART_BIN)/python --no-deps --require-hashes -r locks/chart.txt
 	@touch $@
 
-# The container images (docs/images.md). DOCKER_BUILD passes more to docker build:
-#   make images DOCKER_BUILD="--build-arg BASE=python:3.11-slim-bookworm@sha256:..."
+# The container images (docs/images.md). A pipeline that publishes names the base with its digest, and
+# REQUIRE_DIGEST=1 insists on it; DOCKER_BUILD passes more to docker build.
+#   make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:... REQUIRE_DIGEST=1
 IMAGES ?= worker-cpu worker-cpu-demo
 IMAGE_PREFIX ?= filing-clerk
 IMAGE_TAG ?= dev
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images:
+	@case "$(REQUIRE_DIGEST)/$(BASE_IMAGE)" in /*|*@sha256:*) ;; \
+	  *) echo "make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:...: '$(BASE_IMAGE)' names no digest"; exit 2;; esac
 	@set -e; for target in $(IMAGES); do \
 	  docker build --target $$target --tag $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
-	    $(DOCKER_BUILD) .; \
+	    $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) $(DOCKER_BUILD) .; \
 	done
 
 # Each image's bill of materials (CycloneDX), as build/sbom-TARGET.cdx.json.

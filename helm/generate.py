@@ -28,8 +28,8 @@ from worker.settings import Settings
 CHART = Path(__file__).parent / "filing-clerk"
 BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
 VOLUMES = (
-    "configMap", "csi", "emptyDir", "ephemeral", "hostPath", "image", "nfs", "persistentVolumeClaim",
-    "projected", "secret",
+    "configMap", "csi", "emptyDir", "ephemeral", "hostPath", "image", "nfs",
+    "persistentVolumeClaim", "projected", "secret",
 )  # fmt: skip
 FREE: dict[str, Any] = {"type": "object", "additionalProperties": True}
 Schema = dict[str, Any]
@@ -140,7 +140,7 @@ def _settings_schema(value: Value) -> Schema:
     known = {f"{value.path}.{name}" for name in sections}
     known |= {
         f"{value.path}.{name}.{key}" for name, one in sections.items() for key in one["properties"]
-    }  # noqa: E501
+    }
     if unknown := sorted(told.keys() - known):
         raise Refused(f"values.yaml: {unknown[0]}: the worker has no such setting")
     return _closed(sections)

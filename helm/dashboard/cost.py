@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helm.dashboard.grafana import BLUE, ORANGE, Placed, graph, query, stat
-from helm.dashboard.queries import OF, RECORDS, WORKERS, in_range, rate
+from helm.dashboard.queries import RECORDS, WORKERS, in_range, rate
 
 PANELS: list[Placed] = [
     (
@@ -15,8 +15,8 @@ PANELS: list[Placed] = [
             " shown. Idle hours are paid too: a busier worker is cheaper for each message.",
             [
                 query(
-                    f"1000 * $price * sum(avg_over_time(clerk_worker_info{{{OF}}}[$__range])) "
-                    f"* ($__range_s / 3600) / {in_range(RECORDS)}",
+                    f"1000 * $price * sum_over_time({WORKERS}[$__range:$__interval]) "
+                    f"* $__interval_ms / 3600000 / {in_range(RECORDS)}",
                     "",
                     True,
                 )

@@ -33,6 +33,6 @@ LABELLED = 'outcome=~"output|review"'
 E2E = "clerk_end_to_end_seconds"
 WAITING = f"sum(job:clerk_consumer_lag_records:sum{{{OF}}})"
 SPEED = f"sum(job:clerk_records:rate5m{{{OF}}})"
-WORKERS = f"count(clerk_worker_info{{{OF}}})"
+WORKERS = f"count(clerk_ready{{{OF}}})"
 ALERTS = f'ALERTS{{alertname=~"Clerk.+", alertstate="firing", {OF}}}'
 WORKER = "{{pod}} {{instance}}"

@@ -40,7 +40,7 @@ PANELS: list[Placed] = [
             "are. None ready: nothing is labelled.",
             [
                 query(f"sum(job:clerk_ready:sum{{{OF}}})", "ready", True),
-                query(f"count(clerk_ready{{{OF}}})", "of", True),
+                query(f"count(clerk_ready{{{OF}}})", "there", True),
             ],
             unit="short",
             thresholds=steps((None, RED), (1, GREEN)),

@@ -1,4 +1,4 @@
-"""What the chart's checks need: helm, and the tools of .venv-chart (`make chart-tools` brings both).
+"""What the chart's checks need: helm, and the tools of .venv-chart. `make chart-tools` brings both.
 
 Where they are missing the tests are skipped; in CI (CI=true) that is a failure.
 """

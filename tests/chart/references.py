@@ -1,4 +1,4 @@
-"""What must agree between documents: names that point somewhere, selectors that match, ports that are there."""
+"""What must agree between documents: names lead somewhere, selectors match, ports are there."""
 
 from __future__ import annotations
 
@@ -67,61 +67,44 @@ def _selects(one: Document, found: Sequence[PodSpec]) -> Iterator[str]:
 
 
 def _points(one: Document, there: set[tuple[str, str]], external: frozenset[str]) -> Iterator[str]:
-    name = f"{one['kind']} {one['metadata']['name']}"
-    if one["kind"] in ("ScaledObject", "HorizontalPodAutoscaler"):
-        target = one["spec"]["scaleTargetRef"]
-        if target["apiVersion"] != "apps/v1" or (target["kind"], target["name"]) not in there:
-            yield f"{name} scales {target}"
-    if one["kind"] == "ScaledObject":
-        for trigger in one["spec"]["triggers"]:
-            ref = trigger.get("authenticationRef", {}).get("name")
-            if ref and ("TriggerAuthentication", ref) not in there and ref not in external:
-                yield f"{name} logs in by {ref}"
-    if one["kind"] == "TriggerAuthentication":
-        for part in ("secretTargetRef", "configMapTargetRef"):
-            for ref in one["spec"].get(part, ()):
-                if ref["name"] not in external:
-                    yield f"{name} takes {ref}"
-    if one["kind"] == "ServiceMonitor":
-        wanted = one["spec"]["selector"]["matchLabels"]
-        if (
-            "Service",
-            one["metadata"]["name"],
-        ) not in there or "app.kubernetes.io/name" not in wanted:
-            yield f"{name} finds no Service"
+    """What it scales, logs in with or scrapes is there."""
+    kind, spec = one["kind"], one.get("spec", {})
+    wanted: list[tuple[str, str]] = []
+    if kind in ("ScaledObject", "HorizontalPodAutoscaler"):
+        target = spec["scaleTargetRef"]
+        wanted.append((target["kind"], target["name"]))
+    logins = [one.get("authenticationRef") for one in spec.get("triggers", ())]
+    wanted += [("TriggerAuthentication", ref["name"]) for ref in logins if ref]
+    wanted += [("Secret", ref["name"]) for ref in spec.get("secretTargetRef", ())]
+    wanted += [("ConfigMap", ref["name"]) for ref in spec.get("configMapTargetRef", ())]
+    if kind == "ServiceMonitor":
+        wanted.append(("Service", one["metadata"]["name"]))
+    for missing in wanted:
+        if missing not in there and missing[1] not in external:
+            yield f"{kind} {one['metadata']['name']}: no {' '.join(missing)}"
 
 
 def _pod(pod: PodSpec, there: set[tuple[str, str]], external: frozenset[str]) -> Iterator[str]:
     account = pod.spec.get("serviceAccountName", "default")
-    if (
-        account != "default"
-        and ("ServiceAccount", account) not in there
-        and account not in external
-    ):
-        yield f"{pod.name}: service account {account}"
-    volumes = {}
+    if account not in external | {"default"} and ("ServiceAccount", account) not in there:
+        yield f"{pod.name}: no service account {account}"
+    volumes = [volume["name"] for volume in pod.spec.get("volumes", ())]
+    yield from _twice(pod, "volumes", volumes)
+    yield from _twice(pod, "containers", [one["name"] for one in pod.containers])
     for volume in pod.spec.get("volumes", ()):
-        if volume["name"] in volumes:
-            yield f"{pod.name}: two volumes {volume['name']}"
-        volumes[volume["name"]] = volume
         for kind, name in _objects(volume):
             if (kind, name) not in there and name not in external:
                 yield f"{pod.name}: volume {volume['name']}: no {kind} {name}"
-    names = [one["name"] for one in pod.containers]
-    if len(set(names)) != len(names):
-        yield f"{pod.name}: two containers of one name"
-    mounted = set()
+    mounts = [mount["name"] for one in pod.containers for mount in one.get("volumeMounts", ())]
+    if differ := set(mounts) ^ set(volumes):
+        yield f"{pod.name}: mounted without a volume, or a volume that nothing mounts: {differ}"
     for container in pod.containers:
-        places = [one["mountPath"] for one in container.get("volumeMounts", ())]
-        if len(set(places)) != len(places):
-            yield f"{pod.name}: two volumes in one place: {places}"
-        for mount in container.get("volumeMounts", ()):
-            mounted.add(mount["name"])
-            if mount["name"] not in volumes:
-                yield f"{pod.name}: no volume {mount['name']}"
         yield from _container(pod, container, external)
-    if unused := volumes.keys() - mounted:
-        yield f"{pod.name}: nothing mounts {unused}"
+
+
+def _twice(pod: PodSpec, what: str, names: Sequence[str]) -> Iterator[str]:
+    if len(set(names)) != len(names):
+        yield f"{pod.name}: two {what} of one name: {names}"
 
 
 def _objects(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -136,9 +119,9 @@ def _objects(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _container(
     pod: PodSpec, container: Mapping[str, Any], external: frozenset[str]
 ) -> Iterator[str]:
-    names = [one["name"] for one in container.get("env", ())]
-    if len(set(names)) != len(names):
-        yield f"{pod.name}: a variable stands twice: {names}"
+    yield from _twice(pod, "variables", [one["name"] for one in container.get("env", ())])
+    places = [one["mountPath"] for one in container.get("volumeMounts", ())]
+    yield from _twice(pod, "mounts", places)
     for variable in container.get("env", ()):
         if "value" in variable and not isinstance(variable["value"], str):
             yield f"{pod.name}: {variable['name']} is no text"

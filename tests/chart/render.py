@@ -85,7 +85,7 @@ def render(
                     "--kube-version", kube_version, *named, *flags)  # fmt: skip
     if done.returncode:
         raise Refused(done.stderr)
-    return [one for one in yaml.load_all(done.stdout, _StrictLoader) if one]  # noqa: S506 - safe
+    return [one for one in yaml.load_all(done.stdout, _StrictLoader) if one]
 
 
 def render_minimal(values: Mapping[str, Any] | None = None, **options: Any) -> list[Document]:

@@ -35,26 +35,19 @@ def violations(spec: Mapping[str, Any]) -> Iterator[str]:
 
 def _container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
     own = container.get("securityContext", {})
-    if own.get("privileged"):
-        yield "privileged"
-    if own.get("allowPrivilegeEscalation") is not False:
-        yield "allowPrivilegeEscalation"
     capabilities = own.get("capabilities", {})
-    if "ALL" not in capabilities.get("drop", ()):
-        yield "capabilities are not dropped"
-    if set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"}:
-        yield "capabilities are added"
-    if own.get("runAsNonRoot", pod.get("runAsNonRoot")) is not True:
-        yield "runAsNonRoot"
-    if 0 in (own.get("runAsUser"), pod.get("runAsUser")):
-        yield "runAsUser 0"
     seccomp = own.get("seccompProfile", pod.get("seccompProfile", {}))
-    if seccomp.get("type") not in SECCOMP:
-        yield "seccompProfile"
-    if own.get("procMount", "Default") != "Default":
-        yield "procMount"
-    if any(port.get("hostPort") for port in container.get("ports", ())):
-        yield "hostPort"
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        if "host" in container.get(probe, {}).get("httpGet", {}):
-            yield f"{probe} names a host"
+    probes = [container.get(f"{one}Probe", {}) for one in ("startup", "liveness", "readiness")]
+    checks = {
+        "privileged": not own.get("privileged"),
+        "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+        "capabilities are not dropped": "ALL" in capabilities.get("drop", ()),
+        "capabilities are added": set(capabilities.get("add", ())) <= {"NET_BIND_SERVICE"},
+        "runAsNonRoot": own.get("runAsNonRoot", pod.get("runAsNonRoot")) is True,
+        "runAsUser 0": 0 not in (own.get("runAsUser"), pod.get("runAsUser")),
+        "seccompProfile": seccomp.get("type") in SECCOMP,
+        "procMount": own.get("procMount", "Default") == "Default",
+        "hostPort": not any(port.get("hostPort") for port in container.get("ports", ())),
+        "a probe names a host": not any("host" in one.get("httpGet", {}) for one in probes),
+    }
+    yield from (what for what, kept in checks.items() if not kept)

@@ -1,4 +1,4 @@
-"""Each example, as its header says it is used: linted, packed and rendered on three versions of Kubernetes."""
+"""Each example as its header says it is used: linted, packed, rendered on three Kubernetes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_example_renders_with_every_reference_whole(example: Path, version: s
 
 @each_example
 def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> None:
-    """Every pod: workers, hooks, trainer, test. Nothing is mounted that could be written to but scratch."""
+    """Every pod: workers, hooks, trainer, test; each with a read-only root and a memory limit."""
     found = list(pods(rendered(example)))
     assert found
     for pod in found:

@@ -1,4 +1,4 @@
-"""Values that cannot work: refused before anything reaches a cluster, in words that say what to do."""
+"""Values that cannot work: refused before anything reaches a cluster, with what to do instead."""
 
 from __future__ import annotations
 
@@ -221,5 +221,5 @@ def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
 
 def test_an_old_kubernetes_is_refused() -> None:
     """Chart.yaml says from which version on the chart is for."""
-    with pytest.raises(Refused, match="1.29"):
+    with pytest.raises(Refused, match=r"1\.29"):
         render_minimal(kube_version="1.28.0")

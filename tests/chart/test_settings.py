@@ -113,8 +113,9 @@ def test_variables_that_the_chart_sets_are_settings(
 
 # Text that YAML, TOML or a template might take for something else.
 odd_text = st.one_of(
-    st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''", '"""',
-                     "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new", "line\nline", "- x", " "]),
+    st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''",
+                     '"""', "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new",
+                     "line\nline", "- x", " "]),
     # Not in YAML: control characters, surrogates, what is no character.
     st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=20),
 )  # fmt: skip

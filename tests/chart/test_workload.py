@@ -214,15 +214,15 @@ def test_kedas_offset_policy_follows_the_workers(kafka: dict[str, Any], policy: 
 
 def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
     """And KEDA stays out of it."""
-    metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"},
-                                       "target": {"type": "AverageValue", "averageValue": "500"}}}  # fmt: skip
+    target = {"type": "AverageValue", "averageValue": "500"}
+    metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"}, "target": target}}
     documents = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [metric]}}})
     assert find(documents, "HorizontalPodAutoscaler")["spec"]["metrics"] == [metric]
     assert not kinds(documents) & {"ScaledObject", "TriggerAuthentication"}
 
 
 def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
-    """No brace of Prometheus's or Grafana's is taken for Helm's; a ConfigMap holds less than 1 MiB."""
+    """Their braces are not taken for Helm's; a ConfigMap holds less than 1 MiB."""
     documents = render(None, KEDA)
     rules = yaml.safe_load((CHART / "files" / "rules.yaml").read_text(encoding="utf-8"))
     made = find(documents, "PrometheusRule")
@@ -290,7 +290,7 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
 
 
 def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
-    """Train, evaluate, publish in this order; a refusal is not tried again; only by hand without a schedule."""
+    """Train, evaluate, publish; a refusal is not tried again; without a schedule only by hand."""
     cron = find(render(None, KEDA), "CronJob")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]

@@ -67,3 +67,17 @@ def test_nothing_but_sources_reaches_the_build() -> None:
         "trainer",
         "config",
     }
+
+
+@pytest.mark.parametrize("base", ["", "python:3.11-slim-bookworm"])
+def test_a_pipeline_can_insist_on_a_digest(base: str) -> None:
+    """Where REQUIRE_DIGEST is set, a base that is only a tag is refused before anything is built."""
+    done = subprocess.run(
+        ["make", "images", "REQUIRE_DIGEST=1", f"BASE_IMAGE={base}", "IMAGES="],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "names no digest" in done.stdout

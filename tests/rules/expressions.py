@@ -23,8 +23,9 @@ VARIABLES = {
     "$job": ".*",
     "$price": "1",
     "$__rate_interval": "5m",
-    "$__range_s": "3600",
     "$__range": "1h",
+    "$__interval_ms": "15000",
+    "$__interval": "15s",
 }
 
 _SELECTOR = re.compile(r"\b((?:job:)?(?:clerk|vllm|kube)[a-z0-9_:]+)(?:{([^}]*)})?")

@@ -66,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
             **VARIABLES,
             "$__rate_interval": "15s",
             "$__range": f"{end - start:.0f}s",
-            "$__range_s": f"{end - start:.0f}",
+            "$__interval_ms": "2000",
+            "$__interval": "2s",
         }
         picture, empty = draw(watching, Moment(start + 15, end, 2.0, variables))
     out.write_text(picture, encoding="utf-8")

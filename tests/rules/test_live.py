@@ -25,7 +25,13 @@ SECONDS = 30
 PER_SECOND = 40
 
 # Over seconds instead of minutes, since all there is to see is half a minute long.
-SHORT = {**VARIABLES, "$__rate_interval": "10s", "$__range": "30s", "$__range_s": "30"}
+SHORT = {
+    **VARIABLES,
+    "$__rate_interval": "10s",
+    "$__range": "30s",
+    "$__interval_ms": "1000",
+    "$__interval": "1s",
+}
 
 # Who tells these is not there: vLLM behind the engine without a model, and Kubernetes.
 ABSENT = ("vllm:", "kube_")

@@ -221,3 +221,17 @@ def health(
     from worker.cli.health import ask
 
     sys.exit(ask(url, timeout_s))
+
+
+@app.command()
+def topics(config: Config = None, sets: Sets = None) -> None:
+    """Make the topics that are missing, and leave those that are there as they are.
+
+    With kafka.topic_partitions partitions and kafka.topic_replication_factor replicas each. For a
+    deployment's first step; a worker makes no topics unless kafka.create_topics says so.
+
+    Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
+    """
+    from worker.cli.topics import make_topics
+
+    make_topics(_load(config, sets).settings.kafka)
