@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from trainer.dataset.per_label import first_of_each
 from trainer.dataset.row import Row
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
@@ -67,17 +68,11 @@ def cap_per_label(
     the order of ``rows``."""
     if per_label is None:
         return list(rows), []
-    by_label: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_label[row.label].append(row)
-    kept = {
-        row.id
-        for members in by_label.values()
-        for row in sorted(members, key=lambda one: rank(seed, one.key))[:per_label]
-    }
+    places = [rank(seed, row.key) for row in rows]
+    kept = set(first_of_each([row.label for row in rows], places, per_label))
     return (
-        [row for row in rows if row.id in kept],
-        [row for row in rows if row.id not in kept],
+        [row for at, row in enumerate(rows) if at in kept],
+        [row for at, row in enumerate(rows) if at not in kept],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.dataset.examples import Example
+from trainer.dataset.per_label import first_of_each
 from trainer.evaluation.cheap import Features, Split, Trained, train_contender
 from trainer.evaluation.embeddings import embed
 
@@ -149,14 +150,10 @@ def take(split: Split, per_label: int, *, seed: int) -> Split:
     """Return at most ``per_label`` examples of each label; a larger part holds the smaller one."""
     order = list(range(len(split.examples)))
     random.Random(seed).shuffle(order)  # noqa: S311 - a draw to measure with, no secret
-    taken: Counter[str] = Counter()
-    chosen = []
-    for at in order:
-        label = split.examples[at].label
-        if taken[label] < per_label:
-            taken[label] += 1
-            chosen.append(at)
-    chosen.sort()
+    places = [0] * len(order)
+    for place, at in enumerate(order):
+        places[at] = place
+    chosen = first_of_each([one.label for one in split.examples], places, per_label)
     return replace(
         split,
         examples=tuple(split.examples[at] for at in chosen),

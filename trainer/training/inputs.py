@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
+from trainer.dataset.per_label import first_of_each
 from trainer.errors import BadInput
 from trainer.model.prompt import make_prompt
 from trainer.model.rows import Row, make_rows
@@ -98,14 +99,9 @@ def take(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Exampl
     a part of what a larger one takes, so that a learning curve adds and never exchanges."""
     if not per_label:
         return tuple(examples)
-    order = sorted(examples, key=lambda one: sha256_json([seed, one.id]))
-    left = dict.fromkeys((one.label for one in order), per_label)
-    chosen = set()
-    for one in order:
-        if left[one.label]:
-            left[one.label] -= 1
-            chosen.add(one.id)
-    return tuple(one for one in examples if one.id in chosen)
+    places = [sha256_json([seed, one.id]) for one in examples]
+    chosen = first_of_each([one.label for one in examples], places, per_label)
+    return tuple(examples[at] for at in chosen)
 
 
 def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:
