@@ -105,8 +105,7 @@ def load(tickets: Path, out: Path) -> Data:
         out / "opinion.npy",
         lambda: out_of_fold(both, sublabels, deal(sublabels, 0), len(label_of), fine=True),
     )
-    features = {"tfidf": text, "embeddings": vectors, "both": both}
-    return Data(features, labels, sublabels, label_of, opinion)
+    return Data({"tfidf": text, "both": both}, labels, sublabels, label_of, opinion)
 
 
 def cached(path: Path, make: Any) -> Any:
@@ -158,9 +157,9 @@ def split(data: Data, seed: int) -> tuple[Ints, Ints]:
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 
-def accuracy(data: Data, features: str, known: Ints, labels: Ints, held: Ints) -> float:
+def accuracy(data: Data, known: Ints, labels: Ints, held: Ints) -> float:
     """Learn ``labels`` of the ``known`` rows; return the accuracy on the held-out rows."""
-    x = data.features[features]
+    x = data.features["both"]
     found = fit_predict(x[known], labels, x[held], data.label_count)
     return float((found.argmax(axis=1) == data.labels[held]).mean())
 
@@ -173,8 +172,8 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
         planted = labels != data.labels[rows]
         folds = deal(labels, seed)
         common = {"seed": seed, "share": share, "kind": kind, "planted": int(planted.sum())}
-        common["clean"] = accuracy(data, "both", rows, data.labels[rows], held)
-        common["noisy"] = accuracy(data, "both", rows, labels, held)
+        common["clean"] = accuracy(data, rows, data.labels[rows], held)
+        common["noisy"] = accuracy(data, rows, labels, held)
         for features, fine in product(FEATURES, (False, True)):
             x = data.features[features][rows]
             start = time.process_time()
@@ -195,7 +194,7 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
                 "suggestion_right": float(
                     (repaired[order] == data.labels[rows][order])[planted[order]].mean()
                 ),
-                "repaired": accuracy(data, "both", rows, repaired, held),
+                "repaired": accuracy(data, rows, repaired, held),
                 "flagged": {name: hit(flag(labels, found, name), planted) for name in METHODS},
                 "queue": hit(suspect(labels, found), planted),
             }
@@ -224,7 +223,6 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
             "kind": KINDS[0],
             "features": features,
             "sublabels": True,
-            "flagged": {METHODS[0]: hit(flag(labels, found), none)},
             "queue": hit(suspect(labels, found), none),
         }
 
@@ -241,7 +239,7 @@ def hit(flagged: NDArray[np.bool_], planted: NDArray[np.bool_]) -> dict[str, flo
 
 def curve(data: Data) -> Iterator[dict[str, Any]]:
     """Hold-out accuracy by the number of examples a label and the share of wrong labels."""
-    for seed, features, kind, rate in product(SEEDS, FEATURES[-1:], KINDS, RATES):
+    for seed, kind, rate in product(SEEDS, KINDS, RATES):
         if rate == 0 and kind != KINDS[0]:
             continue
         rows, held = split(data, seed)
@@ -253,10 +251,9 @@ def curve(data: Data) -> Iterator[dict[str, Any]]:
                 order[labels[order] == one][: size or None] for one in range(data.label_count)
             ]
             take = np.concatenate(chosen)
-            score = accuracy(data, features, rows[take], labels[take], held)
+            score = accuracy(data, rows[take], labels[take], held)
             yield {
                 "seed": seed,
-                "features": features,
                 "kind": kind,
                 "rate": rate,
                 "per_label": size,
@@ -321,8 +318,8 @@ def queue_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def curve_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Mean accuracy over the seeds: a line a rate, a column a size."""
-    for features, kind in product(FEATURES[-1:], KINDS):
-        yield f"**{features}, {kind}**"
+    for kind in KINDS:
+        yield f"**{kind}**"
         yield ""
         yield "| wrong labels | " + " | ".join([*(str(one) for one in SIZES), "all"]) + " |"
         yield "|---|" + "---:|" * (len(SIZES) + 1)
@@ -332,7 +329,7 @@ def curve_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
                 mine = [
                     one
                     for one in rows
-                    if (one["features"], one["rate"], one["per_label"]) == (features, rate, size)
+                    if (one["rate"], one["per_label"]) == (rate, size)
                     and one["kind"] in {kind, KINDS[0] if rate == 0 else kind}
                 ]
                 cells.append(f"{mean(mine, 'accuracy'):.1%}")

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import write_dataset
+from trainer.model.student import Student, load_student
 from worker.contract import Taxonomy
 
 CHAT_TEMPLATE = (
@@ -68,6 +69,25 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def make_student(tiny_base: Path) -> Callable[..., Student]:
+    """Return a function that puts a new adapter on the tiny base; every choice can be given."""
+    usual = {
+        "rank": 4,
+        "alpha": 8.0,  # a float, as in a recipe: a manifest's digest is over its JSON
+        "dropout": 0.0,
+        "base_dtype": "float32",
+        "attention": "eager",
+        "device": "cpu",
+        "gradient_checkpointing": False,
+    }
+
+    def make(**choices: object) -> Student:
+        return load_student(tiny_base, **(usual | choices))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,24 +11,15 @@ import torch
 from trainer.errors import ProofFailed
 from trainer.model.forward import answer_logits, collate, prove_forward
 from trainer.model.rows import MASKED, Row
-from trainer.model.student import Student, load_student
+from trainer.model.student import Student
 
 PREFIX = tuple(range(5, 25))
 
 
 @pytest.fixture(params=["sdpa", "eager"])
-def student(tiny_base: Path, request: pytest.FixtureRequest) -> Student:
+def student(make_student: Callable[..., Student], request: pytest.FixtureRequest) -> Student:
     torch.manual_seed(1)
-    student = load_student(
-        tiny_base,
-        rank=4,
-        alpha=8,
-        dropout=0.0,
-        base_dtype="float32",
-        attention=request.param,
-        device="cpu",
-        gradient_checkpointing=False,
-    )
+    student = make_student(attention=request.param)
     with torch.no_grad():
         for one in student.parameters():
             one.add_(torch.randn_like(one) * 0.1)

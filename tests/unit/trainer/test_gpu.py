@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from trainer.errors import BadInput
-from trainer.model.student import load_student
+from trainer.model.student import Student
 from trainer.training.recipe import load_recipe
 from trainer.training.run import train
 from worker.contract import load_adapter
@@ -79,20 +80,10 @@ def test_it_learns_on_a_base_of_four_bits(
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bits_without_the_package_is_told(tiny_base: Path) -> None:
+def test_four_bits_without_the_package_is_told(make_student: Callable[..., Student]) -> None:
     """By the extra's name, before anything is loaded."""
     with pytest.raises(BadInput, match="extra 'qlora'"):
-        load_student(
-            tiny_base,
-            rank=4,
-            alpha=8,
-            dropout=0.0,
-            base_dtype="float32",
-            base_bits=4,
-            attention="sdpa",
-            device="cpu",
-            gradient_checkpointing=False,
-        )
+        make_student(base_bits=4, attention="sdpa")
 
 
 def test_gradient_checkpointing_learns_the_same(

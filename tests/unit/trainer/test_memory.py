@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput
-from trainer.model.student import load_student
+from trainer.model.student import Student
 from trainer.training import memory
 from trainer.training.memory import Shape, estimate, preflight, read_shape
 from trainer.training.recipe import Recipe, load_recipe
@@ -25,21 +26,14 @@ def recipe(name: str = "trainer.toml", **more: object) -> Recipe:
     return load_recipe(CONFIG / name, PLACES | more)
 
 
-def test_the_shape_is_read_without_loading_a_weight(tiny_base: Path) -> None:
+def test_the_shape_is_read_without_loading_a_weight(
+    tiny_base: Path, make_student: Callable[..., Student]
+) -> None:
     """Counts are those of the loaded model and of its adapter."""
     shape = read_shape(tiny_base)
     model = AutoModelForCausalLM.from_pretrained(tiny_base)
     assert shape.weights == sum(one.numel() for one in model.parameters())
-    student = load_student(
-        tiny_base,
-        rank=4,
-        alpha=8,
-        dropout=0.0,
-        base_dtype="float32",
-        attention="eager",
-        device="cpu",
-        gradient_checkpointing=False,
-    )
+    student = make_student()
     assert 4 * shape.adapter_weights_per_rank == sum(one.numel() for one in student.parameters())
     some = read_shape(tiny_base, ("q_proj",))
     assert 0 < some.adapter_weights_per_rank < shape.adapter_weights_per_rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states, collate
 from trainer.model.rows import MASKED, Row
-from trainer.model.student import Student, load_student
+from trainer.model.student import Student
 from trainer.training.objective import Objective
 
 PREFIX = torch.arange(5, 25)
@@ -20,18 +20,9 @@ CODES = [40, 41, 42]
 
 
 @pytest.fixture(scope="module")
-def student(tiny_base: Path) -> Student:
+def student(make_student: Callable[..., Student]) -> Student:
     torch.manual_seed(1)
-    return load_student(
-        tiny_base,
-        rank=4,
-        alpha=8,
-        dropout=0.0,
-        base_dtype="float32",
-        attention="eager",
-        device="cpu",
-        gradient_checkpointing=False,
-    )
+    return make_student()
 
 
 def some_rows(finer: tuple[str | None, ...]) -> list[Row]:

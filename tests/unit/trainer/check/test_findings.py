@@ -137,31 +137,25 @@ def leak(make_dataset: Callable[..., Dataset], **parts: list[Example]) -> Findin
     return check_leakage(opened, prints, 0.7)
 
 
+@pytest.mark.parametrize(
+    ("reword", "kind"),
+    [
+        pytest.param(lambda text: f" {text.upper()}", "exact", id="other letters and blanks"),
+        # One in 36 is above one in a hundred.
+        pytest.param(lambda text: f"{text} so", "near", id="a rewording"),
+    ],
+)
 def test_a_holdout_message_in_training_fails_without_opening_the_holdout(
-    make_dataset: Callable[..., Dataset],
+    make_dataset: Callable[..., Dataset], reword: Callable[[str], str], kind: str
 ) -> None:
-    """A copy in other letters and blanks is still a copy; no opening is counted for looking."""
+    """A copy is still a copy in another dress; no opening is counted for looking."""
     assert leak(make_dataset).verdict == "ok"
     holdout = make_examples(12, 3, 2000)
-    train = [
-        *make_examples(40, 1),
-        replace(holdout[0], id="leak", message=f" {holdout[0].message.upper()}"),
-    ]
-    finding = leak(make_dataset, train=train, holdout=holdout)
+    copy = replace(holdout[0], id="leak", message=reword(holdout[0].message))
+    finding = leak(make_dataset, train=[*make_examples(40, 1), copy], holdout=holdout)
     assert finding.verdict == "fail"
-    assert finding.figures["train_holdout"] == {"exact": 1, "near": 0, "ids": ["leak"]}
-
-
-def test_a_near_copy_of_a_holdout_message_is_told(make_dataset: Callable[..., Dataset]) -> None:
-    """A rewording counts, and one in 36 is above one in a hundred."""
-    holdout = make_examples(12, 3, 2000)
-    train = [
-        *make_examples(40, 1),
-        replace(holdout[0], id="near", message=f"{holdout[0].message} so"),
-    ]
-    finding = leak(make_dataset, train=train, holdout=holdout)
-    assert finding.verdict == "fail"
-    assert finding.figures["train_holdout"] == {"exact": 0, "near": 1, "ids": ["near"]}
+    expected = {"exact": 0, "near": 0, "ids": ["leak"]} | {kind: 1}
+    assert finding.figures["train_holdout"] == expected
 
 
 def test_copies_between_training_and_validation_warn(make_dataset: Callable[..., Dataset]) -> None:

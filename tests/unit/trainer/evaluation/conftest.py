@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, write_dataset
 from trainer.model.prompt import make_prompt
-from trainer.model.student import CONFIG, WEIGHTS, load_renderer, load_student
+from trainer.model.student import CONFIG, WEIGHTS, Student, load_renderer
 from trainer.model.tokens import load_tokenizer
 from worker.contract import (
     Calibration,
@@ -66,7 +66,12 @@ def sealed(
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, sealed: Dataset) -> World:
+def world(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_base: Path,
+    sealed: Dataset,
+    make_student: Callable[..., Student],
+) -> World:
     """Return an adapter with random weights: its answers are bad and all different."""
     directory = tmp_path_factory.mktemp("run") / "adapter"
     directory.mkdir()
@@ -81,16 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, sealed: Dat
         max_message_tokens=64,
         prefix_block=None,
     )
-    student = load_student(
-        tiny_base,
-        rank=4,
-        alpha=8.0,  # a float, as in a recipe: the digest is over the JSON
-        dropout=0.0,
-        base_dtype="float32",
-        attention="eager",
-        device="cpu",
-        gradient_checkpointing=False,
-    )
+    student = make_student()
     torch.manual_seed(1)
     state = {name: torch.randn_like(one) / 2 for name, one in student.state().items()}
     save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
