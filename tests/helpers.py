@@ -236,6 +236,14 @@ class Events:
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
 
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Keep the ids."""
+        self.log.append(("publishing", [one.record.id for one in batch]))
+
+    def transaction(self, result: str, seconds: float) -> None:
+        """Keep the result."""
+        self.log.append(("transaction", result))
+
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
         """Keep the ids."""
         self.log.append(("published", [one.record.id for one in batch]))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -20,12 +21,14 @@ from worker.cache import cache_folder
 from worker.contract.manifest import Manifest, Thresholds
 from worker.contract.store import find_adapter
 from worker.core.backpressure import Bounds
+from worker.core.events import Listeners
 from worker.core.labeller import Labeller
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router
 from worker.engine.open import OpenedEngine, open_engine
 from worker.errors import SettingsError
+from worker.observe.observer import Observer, observing
 from worker.progress import LogListener
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.decode import InputFormat
@@ -52,14 +55,18 @@ def run_worker(
     """
     config = kafka_config(settings.kafka)
     policy = loop_policy(settings.loop)
-    check_bounds(config, longest_turn_s(config, policy))
-    with _interruptible() as interrupt:
+    turn_s = longest_turn_s(config, policy)
+    check_bounds(config, turn_s)
+    opener = opener or partial(open_model, metrics=settings.http.enabled)
+    with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
-        opened = (opener or open_model)(settings)
+        opened = opener(settings)
         try:
+            observer.model_ready(opened)
             stream = KafkaStream(config)
             try:
-                loop = make_loop(settings, stream, opened, config.topics, policy)
+                loop = make_loop(settings, stream, opened, config.topics, policy, observer)
+                observer.runs(loop, stream)
                 interrupt.stop_gently(loop)
                 _log.info(
                     "worker.ready",
@@ -72,7 +79,11 @@ def run_worker(
                     serving=opened.serving,
                 )
                 loop.run()
+                observer.closing()
                 _log.info("worker.drained")
+            except BaseException as error:
+                observer.closing(error)
+                raise
             finally:
                 stream.close()
         finally:
@@ -85,8 +96,10 @@ def make_loop(
     opened: OpenedEngine,
     topics: Topics,
     policy: LoopPolicy,
+    observer: Observer | None = None,
 ) -> Loop:
     """Wire a loop to a stream and an engine; the real clock is the only thing taken for granted."""
+    logs = LogListener(settings.log.progress_interval_s, time.monotonic)
     manifest = opened.manifest
     pipeline = Pipeline(
         make_labeller(settings, opened),
@@ -105,13 +118,14 @@ def make_loop(
             manifest.digest,
             settings.records.dead_letter_headers,
         ),
+        carry=observer.carry if observer else None,
     )
     return Loop(
         stream,
         opened.engine,
         pipeline=pipeline,
         router=router,
-        listener=LogListener(settings.log.progress_interval_s, time.monotonic),
+        listener=Listeners(logs, *(observer.listeners if observer else ())),
         policy=policy,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
@@ -119,8 +133,11 @@ def make_loop(
     )
 
 
-def open_model(settings: Settings) -> OpenedEngine:
-    """Verify the adapter, start the engine and warm it up. Raises SettingsError, AdapterRefused."""
+def open_model(settings: Settings, *, metrics: bool = False) -> OpenedEngine:
+    """Verify the adapter, start the engine and warm it up. Raises SettingsError, AdapterRefused.
+
+    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise.
+    """
     model = settings.model
     if model.base is None or model.adapter is None:
         raise SettingsError(
@@ -142,7 +159,7 @@ def open_model(settings: Settings) -> OpenedEngine:
         adapter=found.directory,
         serving=model.serving,
         cache_dir=model.cache_dir or cache_folder() / "merged",
-        engine_args=model.engine_args,
+        engine_args={"disable_log_stats": not metrics, **model.engine_args},
         verify_weights=model.verify_weights,
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])

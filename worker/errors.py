@@ -16,6 +16,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
+
+Reason = Literal[
+    "tombstone",
+    "not_utf8",
+    "not_json",
+    "field_missing",
+    "field_not_text",
+    "empty_message",
+    "deadline_exceeded",
+    "engine_rejected",
+    "invalid_answer",
+    "output_too_large",
+]
+"""Why a record has no label: all there are, told to people in docs/records.md."""
 
 EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
@@ -30,9 +45,9 @@ class WorkerError(Exception):
 
 
 class MessageRejected(WorkerError):
-    """One message cannot be labelled. ``reason`` is a short fixed code, never message text."""
+    """One message cannot be labelled. ``detail`` holds no message text."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")

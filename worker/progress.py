@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.core.assignment import Finished
+from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.records.types import Classified, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
@@ -22,6 +23,12 @@ class LogListener:
         self._last_line = clock()
         self._since_line = 0
         self.totals: Counter[str] = Counter()
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Say nothing yet."""
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """Say nothing: what became of the batch comes next."""
 
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
         """Count; write a line when the interval has passed."""
@@ -51,11 +58,13 @@ class LogListener:
         """Warn: the same results will be published again."""
         _log.warning("batch.not_published", records=records, attempt=attempt, error=str(error))
 
-    def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
         """Tell which partitions came or went."""
         names = [f"{one.topic}-{one.partition}" for one in partitions]
         _log.info(f"partitions.{kind}", partitions=names, dropped=dropped)
 
-    def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
         """Tell that fetching stopped or went on; normal under load."""
         _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)

@@ -151,6 +151,20 @@ class LogSettings(Section):
     progress_interval_s: Seconds = 10.0
 
 
+class HttpSettings(Section):
+    """Where probes and scrapes are answered: /livez /readyz /startupz /metrics /info."""
+
+    enabled: bool = True
+    host: str = Field("127.0.0.1", description="0.0.0.0 to be asked from other machines.")
+    port: int = Field(8080, ge=0, le=65535, description="0: any free one, told in the log.")
+
+
+class TracingSettings(Section):
+    """OpenTelemetry spans; where they go is said by the standard OTEL_* variables."""
+
+    enabled: bool = Field(False, description="Needs the extra 'tracing'.")
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -164,6 +178,8 @@ class Settings(BaseSettings):
     loop: LoopSettings = LoopSettings()
     review: ReviewSettings = ReviewSettings()
     log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

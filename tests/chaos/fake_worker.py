@@ -2,13 +2,15 @@
 
     python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
 
-CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism.
+CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
+CHAOS_LOAD_S the seconds that its model takes to load.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from tests.helpers import ENCODERS, scores, small_manifest
@@ -30,6 +32,7 @@ def respond(prompt: Sequence[int]) -> Answer:
 
 def open_fake(_: Settings) -> OpenedEngine:
     """Stand in for ``worker.app.open_model``."""
+    time.sleep(float(os.environ.get("CHAOS_LOAD_S", "0")))
     engine = FakeEngine(
         respond,
         service_s=float(os.environ.get("CHAOS_SERVICE_S", "0.005")),

@@ -60,6 +60,7 @@ class Arena:
             "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
             "kafka.consumer": "{'session.timeout.ms' = 6000}",
             "log.format": "'json'",
+            "http.port": "0",
             **self.settings,
         }
         log = self.folder / f"worker-{self._workers}.log"

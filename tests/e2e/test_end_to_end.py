@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import REAL_WORKER, Arena
 from tests.hostile import hostile_values
@@ -135,6 +137,25 @@ def test_key_and_headers_are_kept_and_the_text_is_not(
         if len(sample.message) > 20:
             assert sample.message not in everything
             assert sample.message not in log
+
+
+def test_the_engines_own_metrics_are_on_the_workers_page(
+    running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
+) -> None:
+    """One scrape has both, and they agree: every label was an answer of the engine's."""
+    assert running.worker.url is not None
+    with urllib.request.urlopen(f"{running.worker.url}/metrics", timeout=20) as answer:
+        page = answer.read().decode()
+    families = {one.name: one.samples for one in text_string_to_metric_families(page)}
+
+    def total(name: str, *suffixes: str) -> float:
+        return sum(one.value for one in families[name] if one.name.endswith(suffixes))
+
+    labels = total("clerk_labels", "_total")
+    assert labels >= len(holdout)
+    assert total("vllm:request_success", "_total") >= labels
+    assert total("vllm:prompt_tokens", "_total") >= total("clerk_prompt_tokens", "_total")
+    assert total("vllm:prefix_cache_hits", "_total") > 0
 
 
 def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running: Running) -> None:

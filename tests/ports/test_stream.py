@@ -144,7 +144,7 @@ def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig
         "delivery": "exactly_once",
         "create_topics": True,
         "topic_partitions": PARTITIONS,
-        "consumer": {"session.timeout.ms": 6000},
+        "consumer": {"session.timeout.ms": 6000, "statistics.interval.ms": 200},
         "producer": {},
         "client": {},
         "security": {},
@@ -208,7 +208,9 @@ def bench(request: pytest.FixtureRequest, names: Topics) -> Iterator[Bench]:
         return
     settings: dict[str, dict[str, object]] = {
         "kafka": {},
-        "kafka-consumer-protocol": {"consumer": {"group.protocol": "consumer"}},
+        "kafka-consumer-protocol": {
+            "consumer": {"group.protocol": "consumer", "statistics.interval.ms": 200}
+        },
         "kafka-at-least-once": {"delivery": "at_least_once"},
     }
     servers = request.getfixturevalue("bootstrap_servers")
@@ -280,6 +282,29 @@ def test_many_publishes_follow_each_other(bench: Bench) -> None:
     found = sorted(int(value or b"-1") for value in bench.visible(bench.topics.output))
     assert found == list(range(20))
     assert bench.committed(0) == 20
+
+
+def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: Bench) -> None:
+    """Records delivered and not yet published are behind; nobody asks the broker to know."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    one, other = sorted(listener.assigned, key=lambda source: source.partition)
+    wait_for_lag(stream, {one: 0, other: 0})
+    for _ in range(3):
+        bench.send(b"x", partition=0)
+    records = fetch(stream, 3)
+    wait_for_lag(stream, {one: 3, other: 0})
+    stream.publish(batch(records[:2], bench.topics.output))
+    wait_for_lag(stream, {one: 1, other: 0})
+    stream.publish(batch(records[2:], bench.topics.output))
+    wait_for_lag(stream, {one: 0, other: 0})
+
+
+def wait_for_lag(stream: Stream, expected: dict[TopicPartition, int]) -> None:
+    until = time.monotonic() + 20
+    while stream.lag() != expected:
+        assert time.monotonic() < until, f"{stream.lag()} and not {expected}"
+        stream.poll(0, 0.1)
 
 
 # What only a real cluster can do wrong.
@@ -414,6 +439,76 @@ def test_partitions_move_and_the_old_owner_publishes_first(
         assert not joining.poll(10, 0.1), "the new owner read what was committed already"
     kinds = [kind for kind, partitions in listener.events if partitions]
     assert kinds == ["assigned", "revoked"]
+
+
+def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -> None:
+    """The end of the log is a marker, which nobody ever reads; what is open is not there yet."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    one, other = sorted(listener.assigned, key=lambda source: source.partition)
+    sender = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"{one.topic}-s"})
+    sender.init_transactions(20)
+    for _ in range(2):
+        sender.begin_transaction()
+        sender.produce(one.topic, b"x", partition=0)
+        sender.commit_transaction(20)
+    records = fetch(stream, 2)
+    stream.publish(batch(records, kafka.topics.output))
+    wait_for_lag(stream, {one: 0, other: 0})
+    sender.begin_transaction()
+    sender.produce(one.topic, b"y", partition=0)
+    assert sender.flush(20) == 0
+    assert fetch(stream, 1, timeout_s=2) == []
+    wait_for_lag(stream, {one: 0, other: 0})
+    sender.commit_transaction(20)
+    [record] = fetch(stream, 1)
+    wait_for_lag(stream, {one: 3, other: 0})  # the record, and the markers around it
+    stream.publish(batch([record], kafka.topics.output))
+    wait_for_lag(stream, {one: 0, other: 0})
+
+
+def test_partitions_that_go_take_their_lag_along(
+    make_kafka: Callable[..., KafkaBench], names: Topics
+) -> None:
+    """What another worker has is that worker's to tell."""
+    one = make_kafka(transactional_id=f"{names.input}-1")
+    two = make_kafka(transactional_id=f"{names.input}-2")
+    stream, listener = one.open(), Listener()
+    one.subscribe(stream, listener)
+    wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
+    joining, other = two.open(), Listener()
+    joining.subscribe(other)
+    until = time.monotonic() + 30
+    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
+        assert time.monotonic() < until
+        stream.poll(0, 0.1)
+        joining.poll(0, 0.1)
+    wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_member_without_a_partition_is_told_that_it_has_joined(
+    make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
+) -> None:
+    """A spare worker knows that it is one, by either group protocol."""
+    quick = {"statistics.interval.ms": 200, "group.protocol": protocol}
+    if protocol == "classic":
+        quick["session.timeout.ms"] = 6000
+    benches = [
+        make_kafka(transactional_id=f"{names.input}-{n}", consumer=quick)
+        for n in range(PARTITIONS + 1)
+    ]
+    streams, listeners = [], []
+    for one in benches:
+        stream, listener = one.open(), Listener()
+        stream.subscribe(listener)
+        streams.append(stream)
+        listeners.append(listener)
+    until = time.monotonic() + 40
+    while not all(one.events for one in listeners):
+        assert time.monotonic() < until
+        for one in streams:
+            one.poll(0, 0.05)
 
 
 def test_a_zombies_offsets_are_refused(

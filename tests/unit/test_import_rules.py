@@ -84,15 +84,31 @@ def test_the_core_imports_no_third_party_code() -> None:
             assert not name.startswith(("worker.stream.kafka", "worker.engine.vllm", "worker.app"))
 
 
-def test_only_the_kafka_edge_imports_the_kafka_client() -> None:
-    """Its types never leave the stream; the demo brings its own topics and messages."""
-    found = {one for one in importers("worker", "confluent_kafka") if "worker/demo/" not in one}
-    assert found == {"worker/stream/kafka.py", "worker/stream/kafka_topics.py"}
+OWNERS = {
+    # Its types never leave the stream; the demo brings its own topics and messages.
+    "confluent_kafka": {"worker/stream/kafka.py", "worker/stream/kafka_topics.py"},
+    # Another engine is another file.
+    "vllm": {"worker/engine/vllm_engine.py"},
+    "prometheus_client": {"worker/observe/registry.py"},
+    "opentelemetry": {"worker/observe/tracing.py"},
+}
+"""The files that import a third-party client, and the only ones that know its types."""
 
 
-def test_only_the_engine_edge_imports_vllm() -> None:
-    """Another engine is another file."""
-    assert importers("worker", "vllm") == {"worker/engine/vllm_engine.py"}
+@pytest.mark.parametrize("client", OWNERS)
+def test_each_client_is_imported_by_its_owners_alone(client: str) -> None:
+    """What a client looks like is known in one place, and can change there."""
+    found = {one for one in importers("worker", client) if "worker/demo/" not in one}
+    assert found == OWNERS[client]
+
+
+def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
+    """Off is the default, and free."""
+    code = "import sys, worker.app; print('opentelemetry' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]
 
 
 def test_the_worker_never_imports_the_trainer_or_peft() -> None:

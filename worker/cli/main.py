@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,8 +17,9 @@ from worker.errors import (
     EXIT_SETTINGS,
     WorkerStopped,
 )
-from worker.logs import configure_logging
-from worker.settings_load import LoadedSettings, load_settings
+
+if TYPE_CHECKING:
+    from worker.settings_load import LoadedSettings
 
 _EPILOG = """
 Settings come from defaults, then a TOML file, then CLERK_* environment variables, then flags;
@@ -82,6 +83,9 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _load(config: Path | None, sets: list[str] | None) -> LoadedSettings:
+    from worker.logs import configure_logging
+    from worker.settings_load import load_settings
+
     loaded = load_settings(config, sets or [])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
@@ -198,5 +202,36 @@ def classify(
 def show_config(config: Config = None, sets: Sets = None) -> None:
     """Show the effective settings and where each comes from; secrets are masked."""
     from worker.cli.show_config import print_settings
+    from worker.settings_load import load_settings
 
     print_settings(load_settings(config, sets or []))
+
+
+@app.command()
+def health(
+    url: Annotated[str, typer.Option(help="Which probe to ask.")] = "http://127.0.0.1:8080/readyz",
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the answer.")
+    ] = 5.0,
+) -> None:
+    """Ask a worker on this machine whether it is ready, and exit 0 or 1.
+
+    For a container's health check. /livez and /startupz can be asked as well.
+    """
+    from worker.cli.health import ask
+
+    sys.exit(ask(url, timeout_s))
+
+
+@app.command()
+def topics(config: Config = None, sets: Sets = None) -> None:
+    """Make the topics that are missing, and leave those that are there as they are.
+
+    With kafka.topic_partitions partitions and kafka.topic_replication_factor replicas each. For a
+    deployment's first step; a worker makes no topics unless kafka.create_topics says so.
+
+    Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
+    """
+    from worker.cli.topics import make_topics
+
+    make_topics(_load(config, sets).settings.kafka)

@@ -14,11 +14,16 @@ from worker.records.types import Outcome, Record, TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A record and where it ended. ``bare``: its dead letter goes without the payload."""
+    """A record and where it ended. ``bare``: its dead letter goes without the payload.
+
+    Times are monotonic seconds: when it was fetched, and when its outcome was known.
+    """
 
     record: Record
     outcome: Outcome
     bare: bool = False
+    fetched_at: float = 0.0
+    finished_at: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +47,7 @@ class Work:
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
     submitted_at: float = 0.0
+    answered_at: float = 0.0
     attempts: int = 0
     finished: bool = False
 

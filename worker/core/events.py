@@ -1,45 +1,88 @@
-"""What the loop tells whoever listens: logs now, metrics and the demo's screen as well."""
+"""What the loop tells whoever listens: logs, metrics, traces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from worker.core.assignment import Finished
 from worker.records.types import TopicPartition
 
+TransactionResult = Literal["committed", "aborted", "unknown"]
+RebalanceKind = Literal["assigned", "revoked", "lost"]
+PressureKind = Literal["paused", "resumed"]
+
 
 class Listener(Protocol):
-    """Told what happened, after it happened. Must not block and must not raise."""
+    """Told what happened. Called on the loop's thread; must not block and must not raise."""
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """These records are about to be encoded and published in one step."""
+        ...
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """The attempt announced by ``publishing`` ended so, after so long.
+
+        Without transactions (``at_least_once``) an attempt is the writing and the commit.
+        """
+        ...
 
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
-        """These records and their offsets are committed; it took so long."""
+        """These records and their offsets are committed; it took so long.
+
+        Told once a record, also where that was found out only after an unanswered commit.
+        """
         ...
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
         """A batch was not committed and will be tried again."""
         ...
 
-    def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
-        """``kind`` is assigned, revoked or lost; ``dropped`` records will be done by others."""
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
+        """Partitions came or went; ``dropped`` records will be done by others."""
         ...
 
-    def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
-        """``kind`` is paused or resumed, at so many records and bytes held."""
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Fetching stopped or went on, at so many records and bytes held."""
         ...
 
 
-class Silence:
-    """A Listener that does nothing."""
+class Listeners:
+    """A Listener that tells several, in order; with none it is silence."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Tell each."""
+        for one in self._listeners:
+            one.publishing(batch)
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """Tell each."""
+        for one in self._listeners:
+            one.transaction(result, seconds)
 
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
-        """Ignore it."""
+        """Tell each."""
+        for one in self._listeners:
+            one.published(batch, seconds)
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Ignore it."""
+        """Tell each."""
+        for one in self._listeners:
+            one.publish_failed(records, attempt, error)
 
-    def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
-        """Ignore it."""
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
+        """Tell each."""
+        for one in self._listeners:
+            one.rebalanced(kind, partitions, dropped)
 
-    def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
-        """Ignore it."""
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Tell each."""
+        for one in self._listeners:
+            one.backpressure(kind, records, size_bytes)

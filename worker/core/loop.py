@@ -8,9 +8,10 @@ from datetime import datetime
 
 from worker.core.assignment import Assignment, Finished, Held
 from worker.core.backpressure import Backpressure, Bounds
-from worker.core.events import Listener
+from worker.core.events import Listener, TransactionResult
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router, Taken, build_batch, shrink, take
+from worker.core.state import LoopState
 from worker.engine.port import Engine
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Record, TopicPartition
@@ -74,6 +75,8 @@ class Loop:
         self._unsettled = False
         self._stopping = False
         self._unpaused: list[TopicPartition] = []
+        self._joined = False
+        self._polled_at: float | None = None
 
     @property
     def held_records(self) -> int:
@@ -85,6 +88,23 @@ class Loop:
         """Partitions assigned to this worker now."""
         return self._assignment.partitions
 
+    @property
+    def state(self) -> LoopState:
+        """How things stand, each figure read whole, not all at one time. Safe from any thread."""
+        held = tuple(self._assignment)
+        return LoopState(
+            polled_at=self._polled_at,
+            joined=self._joined,
+            stopping=self._stopping,
+            in_flight_records=self._pressure.records,
+            in_flight_bytes=self._pressure.bytes,
+            in_engine_records=len(self._pipeline.engine_work),
+            paused_partitions=len(held) if self._pressure.paused else 0,
+            waiting={one.source: one.watermark.waiting for one in held},
+            prompt_tokens=self._pipeline.prompt_tokens,
+            engine_busy_s=self._pipeline.engine_work.busy_s,
+        )
+
     def stop(self) -> None:
         """Ask ``run`` to drain and return. Safe to call from a signal handler or a thread."""
         self._stopping = True
@@ -92,6 +112,7 @@ class Loop:
     def run(self) -> None:
         """Join the group and work until ``stop``; then drain. Raises WorkerStopped."""
         self._stream.subscribe(self)
+        self._polled_at = self._clock()
         while not self._stopping:
             self.run_once()
         self.drain()
@@ -113,7 +134,7 @@ class Loop:
         self._stream.pause(self._assignment.partitions)
         self._pressure.paused = True
         while self._pressure.records and self._clock() < until:
-            self._stream.poll(0, 0.0)
+            self._poll(0, 0.0)
             self._pipeline.collect(self._policy.busy_wait_s)
             self._engine.check_health()
             self._pipeline.expire()
@@ -125,6 +146,7 @@ class Loop:
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Hold partitions from a clean start."""
+        self._joined = True
         self._drop([one for one in partitions if one in self._assignment])
         self._assignment.begin(partitions)
         self._unpaused.extend(partitions)
@@ -150,17 +172,23 @@ class Loop:
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop everything: others may have done it already."""
+        self._joined = False
         self._listener.rebalanced("lost", partitions, self._drop(partitions))
 
     # The steps of a turn.
 
     def _fetch(self, timeout_s: float) -> None:
         room = 0 if self._pressure.paused else self._pressure.room
-        for record in self._stream.poll(room, timeout_s):
+        for record in self._poll(room, timeout_s):
             self._accept(record)
         if self._unpaused and self._pressure.paused:
             self._stream.pause([one for one in self._unpaused if one in self._assignment])
         self._unpaused = []
+
+    def _poll(self, room: int, timeout_s: float) -> Sequence[Record]:
+        records = self._stream.poll(room, timeout_s)
+        self._polled_at = self._clock()
+        return records
 
     def _accept(self, record: Record) -> None:
         held = self._assignment.get(record.source)
@@ -208,7 +236,7 @@ class Loop:
             if not taken:
                 return
             try:
-                self._stream.publish(build_batch(taken, self._router, self._now()))
+                self._attempt(taken)
                 break
             except RecordTooLarge as error:
                 shrink(taken, error.indexes, "larger than its topic takes")
@@ -216,6 +244,19 @@ class Loop:
                 self._unsettled = True
                 raise
         self._confirm(taken, started)
+
+    def _attempt(self, taken: Sequence[Taken]) -> None:
+        started = self._clock()
+        self._listener.publishing([one for part in taken for one in part.finished])
+        try:
+            self._stream.publish(build_batch(taken, self._router, self._now()))
+        except (PublishAborted, StreamFailed) as error:
+            result: TransactionResult = (
+                "unknown" if isinstance(error, OutcomeUnknown) else "aborted"
+            )
+            self._listener.transaction(result, self._clock() - started)
+            raise
+        self._listener.transaction("committed", self._clock() - started)
 
     def _settle(self) -> None:
         """Find out which finished records an unanswered commit published after all."""
@@ -244,11 +285,13 @@ class Loop:
         what = self._pressure.decide()
         if what is None:
             return
+        held = (self._pressure.records, self._pressure.bytes)
         if what == "pause":
             self._stream.pause(self._assignment.partitions)
+            self._listener.backpressure("paused", *held)
         else:
             self._stream.resume(self._assignment.partitions)
-        self._listener.backpressure(f"{what}d", self._pressure.records, self._pressure.bytes)
+            self._listener.backpressure("resumed", *held)
 
     def _drop(self, partitions: Sequence[TopicPartition]) -> int:
         gone = self._assignment.end(partitions)

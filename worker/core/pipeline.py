@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from worker.core.assignment import Finished, Held, Work
+from worker.core.in_engine import InEngine
 from worker.core.labeller import Labeller
 from worker.engine.port import Engine
 from worker.errors import EngineDied, MessageRejected, StreamFailed
@@ -19,8 +20,8 @@ HUNG_RECORDS = 8
 class Pipeline:
     """Takes records in and puts each one's outcome into its partition's watermark.
 
-    Everything but a future's completion runs on the caller's thread; a completion only puts the
-    work on a queue, from any thread.
+    Everything but a future's completion runs on the caller's thread; a completion only notes the
+    time and puts the work on a queue, from any thread.
     """
 
     def __init__(
@@ -43,6 +44,11 @@ class Pipeline:
         self._by_deadline: dict[Work, None] = {}
         self._answered_at = clock()
         self.in_engine = 0
+        """Records whose answer has not been taken in yet."""
+        self.engine_work = InEngine(clock)
+        """Messages that the engine has and has not answered; safe from any thread."""
+        self.prompt_tokens = 0
+        """Tokens submitted so far, those of repeated attempts included."""
 
     def accept(self, record: Record, held: Held) -> None:
         """Start work on a record just fetched. Raises EngineDied or StreamFailed."""
@@ -58,7 +64,7 @@ class Pipeline:
         try:
             work.prepared = self._labeller.prepare(record)
         except MessageRejected as error:
-            self._finish(work, Rejected(error.reason, "decode", error.detail))
+            self._finish(work, Rejected(error.reason, "decode", error.detail), self._clock())
             return
         self._by_deadline[work] = None
         self._submit(work)
@@ -95,7 +101,8 @@ class Pipeline:
                     f"{self._deadline_s:g} s"
                 )
             detail = f"no answer within {self._deadline_s:g} s"
-            self._finish(work, Rejected("deadline_exceeded", "engine", detail, work.attempts))
+            rejected = Rejected("deadline_exceeded", "engine", detail, work.attempts)
+            self._finish(work, rejected, now)
             self._give_up(work)
             finished += 1
         return finished
@@ -115,7 +122,14 @@ class Pipeline:
         future = self._engine.submit(work.prepared.prompt_ids)
         work.future = future
         self.in_engine += 1
-        future.add_done_callback(lambda _: self._answered.put(work))
+        self.prompt_tokens += len(work.prepared.prompt_ids)
+        self.engine_work.enter()
+        future.add_done_callback(lambda _: self._take_note(work))
+
+    def _take_note(self, work: Work) -> None:
+        work.answered_at = self._clock()
+        self.engine_work.leave()
+        self._answered.put(work)
 
     def _take_answer(self, work: Work) -> int:
         """Finish a record by its answer; 0 when it is tried again or nobody wants it."""
@@ -131,14 +145,15 @@ class Pipeline:
             if work.attempts < self._max_attempts:
                 self._submit(work)
                 return 0
-            self._finish(work, Rejected(error.reason, "engine", error.detail, work.attempts))
+            rejected = Rejected(error.reason, "engine", error.detail, work.attempts)
+            self._finish(work, rejected, work.answered_at)
             return 1
         except CancelledError:
             return 0  # the engine gave it up by itself: the deadline ends it
         assert work.prepared is not None
         timing = Timing(
             queue_s=work.submitted_at - work.fetched_at,
-            engine_s=self._clock() - work.submitted_at,
+            engine_s=work.answered_at - work.submitted_at,
         )
         self._finish(
             work,
@@ -149,14 +164,16 @@ class Pipeline:
                 self._labeller.review_reasons(decision),
                 timing,
             ),
+            work.answered_at,
         )
         return 1
 
-    def _finish(self, work: Work, outcome: Outcome) -> None:
+    def _finish(self, work: Work, outcome: Outcome, at: float) -> None:
         work.finished = True
         self._by_deadline.pop(work, None)
         work.prepared = None if isinstance(outcome, Rejected) else work.prepared
-        work.held.watermark.finish(work.record.offset, Finished(work.record, outcome))
+        finished = Finished(work.record, outcome, fetched_at=work.fetched_at, finished_at=at)
+        work.held.watermark.finish(work.record.offset, finished)
 
     def _give_up(self, work: Work) -> None:
         work.finished = True

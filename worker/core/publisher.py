@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from worker.core.assignment import Finished, Held
 from worker.errors import StreamFailed
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.output import OutputEncoder
-from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
+from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Decides which topic each finished record goes to, and in which form."""
+    """Decides which topic each finished record goes to, and in which form.
+
+    ``carry`` gives the headers of an output record where they are not the input's own. Dead
+    letters always keep theirs.
+    """
 
     output_topic: str
     review_topic: str | None
     outputs: OutputEncoder
     dead_letters: DeadLetterEncoder
+    carry: Callable[[Finished], Headers] | None = None
 
     def route(self, finished: Finished, now: datetime) -> Outgoing:
         """Every record ends in one place: output, review or dead letters."""
@@ -32,7 +37,10 @@ class Router:
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
-        return self.outputs.encode(finished.record, outcome, topic, now)
+        record = finished.record
+        if self.carry is not None:
+            record = replace(record, headers=self.carry(finished))
+        return self.outputs.encode(record, outcome, topic, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,10 @@ def shrink(taken: Sequence[Taken], indexes: Sequence[int], detail: str) -> None:
         held, finished = flat[index]
         record, outcome = finished.record, finished.outcome
         if isinstance(outcome, Classified):
-            smaller = Finished(record, Rejected("output_too_large", "encode", detail))
+            rejected = Rejected("output_too_large", "encode", detail)
+            smaller = replace(finished, outcome=rejected)
         elif not finished.bare:
-            smaller = Finished(record, outcome, bare=True)
+            smaller = replace(finished, bare=True)
         else:
             raise StreamFailed(
                 f"the dead letter of {record.id} cannot be written even without its payload: "

@@ -33,6 +33,11 @@ class Watermark(Generic[T]):
         """How many records, from the oldest on, are finished without a gap."""
         return self._ready
 
+    @property
+    def waiting(self) -> int:
+        """How many finished records wait behind an unfinished one. Safe from any thread."""
+        return max(0, len(self._results) - self._ready)
+
     def add(self, offset: int) -> None:
         """Take note of a record that was fetched. Raises ValueError if it is not a newer one."""
         if offset <= self._last:

@@ -39,7 +39,7 @@ _LOG_NAME = "broker.log"
 
 
 class LocalBroker:
-    """One Apache Kafka node, broker and controller in one process, on 127.0.0.1 without security.
+    """One Apache Kafka node, broker and controller in one process, without security.
 
     It ends when the context ends, at interpreter exit, and (on Linux) when this process is killed.
     Not for use from several threads at once.
@@ -55,6 +55,7 @@ class LocalBroker:
         cache: Path | None = None,
         on_event: OnEvent | None = None,
         start_timeout_s: float = 60.0,
+        host: str = HOST,
     ) -> None:
         """Describe the broker; nothing is started or written yet.
 
@@ -66,12 +67,15 @@ class LocalBroker:
         cache: where the jars are kept; None means `cache_folder()`.
         on_event: called with a line of text when something slow begins or ends.
         start_timeout_s: how long the broker may take until it serves.
+        host: the address it serves and names to clients: loopback, or another address of this
+            machine, such as a container bridge's. Whoever reaches that address may do anything.
 
         Raises ValueError for properties that the broker sets itself.
         """
-        server_properties(port, 0, properties)
+        server_properties(port, 0, properties, host)
         self._kept_dir = None if data_dir is None else Path(data_dir).absolute()
         self._kept_log = None if log_path is None else Path(log_path).absolute()
+        self._host = host
         self._port = port
         self._controller_port = 0
         self._properties = dict(properties or {})
@@ -99,10 +103,10 @@ class LocalBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """The address for clients, `127.0.0.1:PORT`. Raises BrokerError before the first start."""
+        """The address for clients, `HOST:PORT`. Raises BrokerError before the first start."""
         if not self._port:
             raise BrokerError("the local broker has no port before it is started")
-        return f"{HOST}:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def pid(self) -> int | None:
@@ -173,20 +177,20 @@ class LocalBroker:
     def _start(self) -> None:
         began = time.monotonic()
         libs = ensure_kafka(self._cache, self._say)
-        self._port = self._port or free_port()
+        self._port = self._port or free_port(host=self._host)
         self._controller_port = self._controller_port or free_port(self._port)
-        for port in (self._port, self._controller_port):
-            if not port_is_free(port):
-                raise BrokerError(f"port {port} on {HOST} is in use")
+        for host, port in ((self._host, self._port), (HOST, self._controller_port)):
+            if not port_is_free(port, host):
+                raise BrokerError(f"port {port} on {host} is in use")
         self._say(f"starting Apache Kafka {KAFKA_VERSION}")
         folder = self._made_data_dir()
         self._lock = _lock(folder)
         settings = folder / "server.properties"
-        values = server_properties(self._port, self._controller_port, self._properties)
+        values = server_properties(self._port, self._controller_port, self._properties, self._host)
         settings.write_text(render_properties(values), encoding="ascii")
         cluster_id = ensure_formatted(libs, folder, settings, self.log_path)
         self._child = start_server(libs, folder, settings, self.log_path)
-        self._await_ready(self._child, Probe(self._port, cluster_id))
+        self._await_ready(self._child, Probe(self._port, cluster_id, self._host))
         seconds = time.monotonic() - began
         self._say(f"Apache Kafka is ready at {self.bootstrap_servers} after {seconds:.1f} s")
 

@@ -43,9 +43,14 @@ _DEFAULTS: dict[str, PropertyValue] = {
 
 
 def server_properties(
-    port: int, controller_port: int, extra: Mapping[str, PropertyValue] | None = None
+    port: int,
+    controller_port: int,
+    extra: Mapping[str, PropertyValue] | None = None,
+    host: str = HOST,
 ) -> dict[str, PropertyValue]:
-    """Return the properties of one KRaft node on loopback; `extra` adds to and overrides defaults.
+    """Return the properties of one KRaft node; `extra` adds to and overrides the defaults.
+
+    Clients are served at ``host``, an address of this machine; the controller stays on loopback.
 
     The data folder is relative: the broker runs in the folder that holds it. Raises ValueError
     when `extra` sets an address, identity or data property, which the caller of this owns.
@@ -53,8 +58,8 @@ def server_properties(
     owned: dict[str, PropertyValue] = {
         "process.roles": "broker,controller",
         "node.id": NODE_ID,
-        "listeners": f"CLIENT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"CLIENT://{HOST}:{port}",
+        "listeners": f"CLIENT://{host}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"CLIENT://{host}:{port}",
         "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "CLIENT",
         "controller.listener.names": "CONTROLLER",
@@ -101,20 +106,20 @@ def new_cluster_id() -> str:
             return text
 
 
-def port_is_free(port: int) -> bool:
-    """Say whether a server could listen on this port of loopback now."""
+def port_is_free(port: int, host: str = HOST) -> bool:
+    """Say whether a server could listen on this port of an address of ours now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the broker does: connections that linger from before a restart are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
 
 
-def free_port(*taken: int) -> int:
-    """Return a free port of loopback that is none of `taken`, below the ephemeral range.
+def free_port(*taken: int, host: str = HOST) -> int:
+    """Return a free port of `host` that is none of `taken`, below the ephemeral range.
 
     Raises OSError when a hundred random ones are all in use.
     """
@@ -123,7 +128,7 @@ def free_port(*taken: int) -> int:
     candidates = range(_LOWEST_PORT, max(_ephemeral_start(), _LOWEST_PORT + 1000))
     for _ in range(100):
         port = choice.choice(candidates)
-        if port not in taken and port_is_free(port):
+        if port not in taken and port_is_free(port, host):
             return port
     raise OSError(f"no free port found between {candidates.start} and {candidates.stop}")
 

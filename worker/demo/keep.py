@@ -6,11 +6,11 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from worker.demo.client import Publisher, Watcher
 from worker.demo.screen import Screen
 from worker.demo.streaming import Streaming
+from worker.demo.worker_process import WorkerProcess
 
 
 def keep_open(
@@ -18,7 +18,7 @@ def keep_open(
     stream: Streaming,
     publisher: Publisher,
     watcher: Watcher,
-    check: Callable[[], None],
+    worker: WorkerProcess,
     bootstrap_servers: str,
 ) -> None:
     """Show results until Ctrl-C; on a terminal, publish each line that is typed."""
@@ -27,7 +27,8 @@ def keep_open(
         "From another terminal, with any Kafka client:\n"
         f'  echo \'{{"id": "1", "message": "where is my parcel?"}}\' | '
         f"kcat -P -b {bootstrap_servers} -t support.messages\n"
-        f"  kcat -C -b {bootstrap_servers} -t support.labels -X isolation.level=read_committed",
+        f"  kcat -C -b {bootstrap_servers} -t support.labels -X isolation.level=read_committed\n"
+        f"The worker's metrics are at {worker.url}/metrics, what it is at {worker.url}/info",
         highlight=False,
         soft_wrap=True,
     )
@@ -36,7 +37,7 @@ def keep_open(
         screen.console.print("\nOr type a message here and press Enter:")
         threading.Thread(target=_read_lines, args=(typed,), daemon=True).start()
     while True:
-        check()
+        worker.check()
         while not typed.empty():
             publisher.publish(f"typed-{time.time_ns()}", typed.get())
         for seen in watcher.poll(0.2):

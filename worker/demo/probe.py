@@ -14,8 +14,9 @@ _TIMEOUT_S = 2.0
 class Probe:
     """Asks one broker; the client is made when its port opens and used again."""
 
-    def __init__(self, port: int, cluster_id: str) -> None:
-        """Name the port on loopback and the cluster that is expected to answer there."""
+    def __init__(self, port: int, cluster_id: str, host: str = HOST) -> None:
+        """Name the port, of loopback or of ``host``, and the cluster expected to answer there."""
+        self._host = host
         self._port = port
         self._cluster_id = cluster_id
         self._admin: AdminClient | None = None
@@ -31,7 +32,7 @@ class Probe:
             if not self._is_listening():
                 return False
             config: dict[str, Any] = {
-                "bootstrap.servers": f"{HOST}:{self._port}",
+                "bootstrap.servers": f"{self._host}:{self._port}",
                 "log_level": 0,
                 "error_cb": lambda _error: None,  # being refused is what is asked about
             }
@@ -50,7 +51,7 @@ class Probe:
 
     def _is_listening(self) -> bool:
         try:
-            socket.create_connection((HOST, self._port), timeout=_TIMEOUT_S).close()
+            socket.create_connection((self._host, self._port), timeout=_TIMEOUT_S).close()
         except OSError:
             return False
         return True

@@ -87,7 +87,7 @@ def _run(
         burst_s = stream.burst(burst)
     screen.summary(len(burst), burst_s, live_s)
     if keep:
-        keep_open(screen, stream, publisher, watcher, worker.check, bootstrap_servers)
+        keep_open(screen, stream, publisher, watcher, worker, bootstrap_servers)
     else:
         _say_what_next(screen)
 
@@ -104,6 +104,7 @@ def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
         "model.base": f"'{base}'",
         "model.adapter": f"'{adapter_dir()}'",
         "log.format": "'json'",
+        "http.port": "0",
     }
 
 

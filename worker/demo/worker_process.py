@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from worker.demo.child import ChildProcess
 
@@ -40,17 +41,15 @@ class WorkerProcess:
             time.sleep(0.1)
         raise WorkerFailed(f"the worker was not ready within {_READY_S:.0f} s{self._last_lines()}")
 
+    @property
+    def url(self) -> str | None:
+        """Where it answers probes and shows its metrics; None before it does."""
+        urls = (one.get("url") for one in self._logged() if one.get("event") == "http.listening")
+        return next((str(one) for one in urls), None)
+
     def events(self) -> list[str]:
         """The names of what it has logged so far."""
-        names = []
-        for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                names.append(str(event.get("event")))
-        return names
+        return [str(one.get("event")) for one in self._logged()]
 
     def check(self) -> None:
         """Raise WorkerFailed when it has ended."""
@@ -61,6 +60,15 @@ class WorkerProcess:
     def stop(self) -> int:
         """Let it drain (SIGTERM) and return its exit code."""
         return self.child.stop(_STOP_S)
+
+    def _logged(self) -> Iterator[dict[str, Any]]:
+        for line in self.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
 
     def _last_lines(self) -> str:
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()

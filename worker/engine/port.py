@@ -32,7 +32,8 @@ class Engine(Protocol):
     ``submit`` may be called from one thread while futures complete on another. A future fails
     with MessageRejected when the fault is that one prompt's, and with EngineDied when the engine
     as a whole is gone; cancelling a future gives the prompt's place up. No other method is
-    called while prompts are in flight, but ``check_health``, which raises EngineDied.
+    called while prompts are in flight, but ``check_health``, which raises EngineDied and may be
+    called from any thread.
     """
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:

@@ -73,6 +73,8 @@ class VllmEngine:
         self._answers: set[asyncio.Task[Answer] | None] = set()
         self._llm: Any = None
         self._closed = False
+        # Its metrics: they go to the global registry of Prometheus' client, by no other way.
+        self._statistics = not settings.engine_args.get("disable_log_stats", True)
         config = _vllm_config(settings)
         self._vocabulary: int = config.model_config.get_vocab_size()
         self._params = _sampling_params(settings)
@@ -114,7 +116,8 @@ class VllmEngine:
         """Raise EngineDied when the engine is closed or its processes are gone."""
         if self._closed:
             raise EngineDied("the engine is closed")
-        if self._llm is None or self._llm.errored:
+        llm = self._llm
+        if llm is None or llm.errored:
             raise EngineDied(_DIED)
 
     def close(self) -> None:
@@ -163,7 +166,7 @@ class VllmEngine:
         EngineCoreProc.run_engine_core = run_engine_core
         try:
             with _no_warnings():
-                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=not self._statistics)
         except Exception as error:
             raise EngineDied(f"the engine did not start: {error}") from error
         finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.contract.scoring import Decision
+from worker.errors import Reason
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -79,9 +80,9 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that gets no label. ``reason`` is a fixed code; ``detail`` holds no message text."""
+    """A record that gets no label. ``detail`` holds no message text."""
 
-    reason: str
+    reason: Reason
     stage: Stage
     detail: str
     attempts: int = 1

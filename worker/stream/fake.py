@@ -7,7 +7,7 @@ promise that matters here: outputs and offsets of a batch become visible togethe
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.port import AssignmentListener
@@ -107,6 +107,10 @@ class FakeStream:
         """Return the committed offsets."""
         self.calls.append("settle")
         return [NextOffset(one, self.committed[one]) for one in partitions if one in self.committed]
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Count what is not committed of each partition that is assigned."""
+        return {one: len(self.log[one]) - self.committed.get(one, 0) for one in self.assigned}
 
     def close(self) -> None:
         """Take note of it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -23,6 +23,7 @@ from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, Stream
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
+from worker.stream.lag import Lag, has_coordinator, read_statistics
 from worker.stream.port import AssignmentListener
 
 _log = structlog.get_logger("worker.stream")
@@ -60,8 +61,13 @@ class KafkaStream:
         self._producer: Producer | None = None
         self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
+        self._lag = Lag()
+        self._in_group = False
         self._consumer = Consumer(
-            dict(config.consumer), error_cb=self._on_error, logger=_client_log
+            dict(config.consumer),
+            error_cb=self._on_error,
+            stats_cb=self._on_statistics,
+            logger=_client_log,
         )
         self._transactional = config.delivery == "exactly_once"
 
@@ -98,17 +104,20 @@ class KafkaStream:
         records = self._still_ours(records)
         if self._fatal is not None:
             raise StreamFailed(_say(self._fatal))
+        self._lag.delivered(records)
         return records
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop delivery of these partitions."""
         if partitions:
             self._consumer.pause(_to_kafka(partitions))
+            self._lag.paused(partitions)
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Start delivery of these partitions again."""
         if partitions:
             self._consumer.resume(_to_kafka(partitions))
+            self._lag.resumed(partitions)
 
     def publish(self, batch: Batch) -> None:
         """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
@@ -121,6 +130,7 @@ class KafkaStream:
             self._publish_transaction(producer, batch, until)
         else:
             self._publish_then_commit(producer, batch, until)
+        self._lag.published(batch.next_offsets)
 
     def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Resolve the transaction in doubt, then read what is committed."""
@@ -132,11 +142,17 @@ class KafkaStream:
         for one in found:
             if one.error is not None:
                 raise PublishAborted(f"committed offsets not known: {_say(one.error)}")
-        return [
+        committed = [
             NextOffset(TopicPartition(one.topic, one.partition), one.offset)
             for one in found
             if one.offset >= 0
         ]
+        self._lag.published(committed)
+        return committed
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Return what the client's statistics last said, every ``statistics.interval.ms``."""
+        return self._lag.read()
 
     def close(self) -> None:
         """Leave the group without publishing anything more, and free both clients."""
@@ -164,10 +180,23 @@ class KafkaStream:
 
     def _tell(self, what: str, partitions: Sequence[KafkaPartition]) -> None:
         ours = [TopicPartition(one.topic, one.partition) for one in partitions]
-        if what != "on_assigned":
+        if what == "on_assigned":
+            self._in_group = True
+            self._lag.assigned(ours)
+        else:
             self._ended.update(ours)
         if self._listener is not None:
             getattr(self._listener, what)(ours)
+        if what != "on_assigned":
+            self._lag.ended(ours)
+
+    def _on_statistics(self, text: str) -> None:
+        statistics = read_statistics(text)
+        self._lag.heard(statistics)
+        # A member for which there is no partition is told so by the classic protocols alone.
+        quiet = self._config.consumer.get("group.protocol") == "consumer"
+        if quiet and not self._in_group and has_coordinator(statistics):
+            self._tell("on_assigned", [])
 
     def _on_error(self, error: KafkaError) -> None:
         # What ends the worker for good; anything else the client mends by itself.

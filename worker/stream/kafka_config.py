@@ -26,6 +26,7 @@ _RESERVED = {
     "on_delivery": "it is the worker's own",
     "error_cb": "it is the worker's own",
     "logger": "it is the worker's own",
+    "stats_cb": "it is the worker's own",
 }
 
 # With the broker-side protocol these are the broker's to set; the client refuses them.
@@ -123,6 +124,8 @@ def _consumer(
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "cooperative-sticky",
+        # The lag is read from them; 0 is never.
+        "statistics.interval.ms": 5000,
         # Prefetch is thrown away by each pause and kept in memory: a few seconds of work is enough.
         "queued.max.messages.kbytes": 16384,
     }

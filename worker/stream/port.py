@@ -1,8 +1,8 @@
-"""What the worker needs of Kafka. One thread calls everything here."""
+"""What the worker needs of Kafka. One thread calls everything here, but for ``lag``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from worker.records.types import Batch, NextOffset, Record, TopicPartition
@@ -12,7 +12,10 @@ class AssignmentListener(Protocol):
     """Told of partitions that come and go. Called from within ``Stream.poll`` alone."""
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions are ours from now on; their records follow."""
+        """These partitions are ours from now on; their records follow.
+
+        None at all: the worker is in the group, which had nothing (more) for it.
+        """
         ...
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -60,6 +63,13 @@ class Stream(Protocol):
 
         Whatever was in the air is resolved when this returns. Partitions with no committed
         offset are left out. Raises PublishAborted (cannot tell yet) or StreamFailed.
+        """
+        ...
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """How many records of each partition held are not done, as last heard.
+
+        Safe from any thread, asks nobody. Partitions of which nothing is known are left out.
         """
         ...
 

@@ -1,0 +1,70 @@
+"""Cost: time, tokens and money for a thousand messages."""
+
+from __future__ import annotations
+
+from helm.dashboard.grafana import BLUE, ORANGE, Placed, graph, query, stat
+from helm.dashboard.queries import RECORDS, WORKERS, in_range, rate
+
+PANELS: list[Placed] = [
+    (
+        4,
+        8,
+        stat(
+            "A thousand messages cost",
+            "In your currency, at the price of a worker's hour given above and the load of the time"
+            " shown. Idle hours are paid too: a busier worker is cheaper for each message.",
+            [
+                query(
+                    f"1000 * $price * sum_over_time({WORKERS}[$__range:$__interval]) "
+                    f"* $__interval_ms / 3600000 / {in_range(RECORDS)}",
+                    "",
+                    True,
+                )
+            ],
+            unit="short",
+            decimals=3,
+        ),
+    ),
+    (
+        4,
+        8,
+        stat(
+            "Messages in the time shown",
+            "Finished, whatever became of them.",
+            [query(in_range(RECORDS), "", True)],
+            unit="short",
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Seconds for a thousand messages",
+            "Paid: seconds of workers, idle or not. Busy: seconds with a message in the engine. The"
+            " gap between them is what fewer workers would save.",
+            [
+                query(f"1000 * {WORKERS} / {rate(RECORDS)}", "paid"),
+                query(
+                    f"1000 * {rate('clerk_engine_busy_seconds_total')} / {rate(RECORDS)}", "busy"
+                ),
+            ],
+            unit="s",
+            colours={"paid": ORANGE, "busy": BLUE},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Tokens for a thousand messages",
+            "Prompt tokens. Longer mails cost more.",
+            [
+                query(
+                    f"1000 * {rate('clerk_prompt_tokens_total')} / {rate(RECORDS)}", "prompt tokens"
+                )
+            ],
+            unit="short",
+            colours={"prompt tokens": BLUE},
+        ),
+    ),
+]

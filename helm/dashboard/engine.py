@@ -1,0 +1,96 @@
+"""The engine: vLLM's own metrics, and the worker's view of it."""
+
+from __future__ import annotations
+
+from helm.dashboard.grafana import BLUE, GREEN, ORANGE, RED, Placed, graph, query
+from helm.dashboard.queries import OF, WORKERS, quantile, rate
+
+PANELS: list[Placed] = [
+    (
+        8,
+        8,
+        graph(
+            "Requests in the engine",
+            "As vLLM counts them: computed now, waiting for a place (max_num_seqs), and thrown"
+            " out of the cache to be computed again (preemptions, per minute).",
+            [
+                query(f"sum(vllm:num_requests_running{{{OF}}})", "running"),
+                query(f"sum(vllm:num_requests_waiting{{{OF}}})", "waiting"),
+                query(f"60 * {rate('vllm:num_preemptions_total')}", "preempted"),
+            ],
+            unit="short",
+            colours={"running": GREEN, "waiting": ORANGE, "preempted": RED},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Time in the engine",
+            "From handing a message over to its answer. Grows with the number that are in the"
+            " engine at once.",
+            [
+                query(quantile(0.5, "clerk_engine_seconds"), "half"),
+                query(quantile(0.99, "clerk_engine_seconds"), "99 %"),
+            ],
+            unit="s",
+            colours={"half": GREEN, "99 %": RED},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "How busy the engines are",
+            "Share of the time with at least one message in the engine, over all workers. Near"
+            " 100 %: at full load, or one message at a time; see the requests beside.",
+            [query(f"{rate('clerk_engine_busy_seconds_total')} / {WORKERS}", "busy")],
+            unit="percentunit",
+            highest=1,
+            colours={"busy": BLUE},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Prompt tokens",
+            "Tokens per second, as the worker counts them: the prompt's fixed part and the text.",
+            [query(rate("clerk_prompt_tokens_total"), "prompt tokens")],
+            unit="short",
+            colours={"prompt tokens": BLUE},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Tokens found in the prefix cache",
+            "Share of prompt tokens that were computed before. The fixed part of the prompt should "
+            "always be found; far less than its share: the cache is off or too small.",
+            [
+                query(
+                    rate("vllm:prefix_cache_hits_total")
+                    + " / "
+                    + rate("vllm:prefix_cache_queries_total"),
+                    "found",
+                )
+            ],
+            unit="percentunit",
+            highest=1,
+            colours={"found": GREEN},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Cache memory in use",
+            "Share of the engine's key-value cache, of the fullest worker.",
+            [query(f"max(vllm:kv_cache_usage_perc{{{OF}}})", "in use")],
+            unit="percentunit",
+            highest=1,
+            colours={"in use": BLUE},
+        ),
+    ),
+]

@@ -1,0 +1,58 @@
+"""Ask every worker whether it is ready and what it serves; exit 1 when one is not.
+
+Arguments are host:port; a host that resolves to several addresses is several workers. Standard
+library only: it runs in any image with Python 3 (`helm test`).
+"""
+
+import json
+import socket
+import sys
+import urllib.error
+import urllib.request
+
+
+def addresses(target):
+    """Return the (host, port) pairs that a target stands for; none if its name is unknown."""
+    host, _, port = target.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        print(f"{target}: no such worker: {error.strerror}")
+        return []
+    return sorted({one[4][:2] for one in found})
+
+
+def ask(host, port, path):
+    """Return the status and the JSON that a worker answers with."""
+    place = f"[{host}]" if ":" in host else host
+    try:
+        with urllib.request.urlopen(f"http://{place}:{port}{path}", timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def check(host, port):
+    """Print what a worker says of itself; return whether it is ready."""
+    try:
+        status, ready = ask(host, port, "/readyz")
+        _, info = ask(host, port, "/info")
+    except (OSError, ValueError) as error:
+        print(f"{host}:{port}: no answer: {error}")
+        return False
+    good = status == 200 and ready.get("ok") is True and isinstance(info, dict)
+    print(f"{host}:{port}: {'ready' if good else 'not ready: ' + json.dumps(ready)}")
+    print(f"  {json.dumps(info, sort_keys=True)}")
+    return good
+
+
+def main(targets):
+    """Check them all; exit code 0 when there is a worker and every one is ready."""
+    workers = [one for target in targets for one in addresses(target)]
+    answers = [check(*one) for one in workers]
+    print(f"{sum(answers)} of {len(answers)} workers are ready")
+    return 0 if answers and all(answers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+{{/* The worker's settings: what is in force, and as TOML. */}}
+
+{{/* config, with what the chart itself knows: where it mounts certificates. JSON. */}}
+{{- define "filing-clerk.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $kafka := $config.kafka | default dict -}}
+{{- $tls := .Values.auth.tls -}}
+{{- if or $tls.caSecret $tls.caConfigMap -}}
+{{- $_ := set $kafka "ssl_ca_location" (printf "/etc/kafka/ca/%s" $tls.caKey) -}}
+{{- end -}}
+{{- if $tls.clientSecret -}}
+{{- $_ := set $kafka "ssl_certificate_location" (printf "/etc/kafka/client/%s" $tls.certificateKey) -}}
+{{- $_ := set $kafka "ssl_key_location" (printf "/etc/kafka/client/%s" $tls.privateKeyKey) -}}
+{{- end -}}
+{{- $_ := set $config "kafka" $kafka -}}
+{{- toJson $config -}}
+{{- end -}}
+
+{{/* worker.toml. Helm's own toToml writes 8080 as 8080.0, which is no port and no librdkafka property. */}}
+{{- define "filing-clerk.toml" -}}
+# Made by Helm from the value "config" of the release {{ .Release.Name }}.
+{{- range $section, $keys := include "filing-clerk.config" . | fromJson }}
+{{- if kindIs "map" $keys }}
+
+[{{ $section }}]
+{{- range $key, $value := $keys }}
+{{- if not (kindIs "invalid" $value) }}
+{{ toJson $key }} = {{ include "filing-clerk.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{ end -}}
+
+{{/* A JSON string is a TOML string, but for DEL, which only TOML wants escaped. */}}
+{{- define "filing-clerk.tomlValue" -}}
+{{- $parts := list -}}
+{{- if kindIs "map" . -}}
+{{- range $key, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $parts = append $parts (printf "%s = %s" (toJson $key) (include "filing-clerk.tomlValue" $value)) -}}
+{{- end -}}
+{{- end -}}
+{ {{ join ", " $parts }} }
+{{- else if kindIs "slice" . -}}
+{{- range . -}}
+{{- $parts = append $parts (include "filing-clerk.tomlValue" .) -}}
+{{- end -}}
+[{{ join ", " $parts }}]
+{{- else if kindIs "string" . -}}
+{{- toJson . | replace "\x7f" "\\u007f" -}}
+{{- else -}}
+{{- include "filing-clerk.number" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A number without the ".0" and the exponent that Helm gives it; anything else as JSON. */}}
+{{- define "filing-clerk.number" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) (lt . 9e15) (gt . -9e15) -}}
+{{- printf "%.0f" . -}}
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Seconds in which a worker surely ends after SIGTERM: it drains, then a last publish may settle an
+     unanswered commit, start a producer and publish, each bound by publish_timeout_s. Rounded up. */}}
+{{- define "filing-clerk.drainSeconds" -}}
+{{- $loop := .Values.config.loop | default dict -}}
+{{- $kafka := .Values.config.kafka | default dict -}}
+{{- $drain := hasKey $loop "drain_s" | ternary $loop.drain_s 30 | default 30 | float64 -}}
+{{- $publish := hasKey $kafka "publish_timeout_s" | ternary $kafka.publish_timeout_s 10 | default 10 | float64 -}}
+{{- addf $drain (mulf 3 $publish) | ceil | int -}}
+{{- end -}}
+
+{{- define "filing-clerk.graceSeconds" -}}
+{{- $given := .Values.terminationGracePeriodSeconds -}}
+{{- if kindIs "invalid" $given -}}
+{{- add 30 (include "filing-clerk.drainSeconds" . | int) -}}
+{{- else -}}
+{{- int $given -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A librdkafka property as the consumer gets it: (list . "auto.offset.reset" "earliest"). */}}
+{{- define "filing-clerk.consumerProperty" -}}
+{{- $kafka := (index . 0).Values.config.kafka | default dict -}}
+{{- $name := index . 1 -}}
+{{- get ($kafka.consumer | default dict) $name | default (get ($kafka.client | default dict) $name) | default (index . 2) -}}
+{{- end -}}
+
+{{/* Ports in bootstrap_servers, as a JSON list. */}}
+{{- define "filing-clerk.kafkaPorts" -}}
+{{- $ports := list -}}
+{{- if .Values.networkPolicy.kafkaPorts -}}
+{{- range .Values.networkPolicy.kafkaPorts -}}{{- $ports = append $ports (int .) -}}{{- end -}}
+{{- else -}}
+{{- range (.Values.config.kafka | default dict).bootstrap_servers | default "" | toString | splitList "," -}}
+{{- $port := regexFind "[0-9]+$" (trim .) -}}
+{{- if regexMatch ":[0-9]+$" (trim .) -}}{{- $ports = append $ports (int $port) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson ($ports | uniq) -}}
+{{- end -}}

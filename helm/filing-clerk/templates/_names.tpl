@@ -1,0 +1,52 @@
+{{/* Names and labels. */}}
+
+{{/* The release's name with the chart's, unless it holds it. Begins with a letter, as Services must. */}}
+{{- define "filing-clerk.fullname" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- if regexMatch "^[^a-z]" $name -}}
+{{- $name = printf "r%s" $name -}}
+{{- end -}}
+{{- end -}}
+{{- $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* A name of its own for a part: (list . "topics"). 52 characters is the longest a CronJob may have. */}}
+{{- define "filing-clerk.part" -}}
+{{- $suffix := index . 1 -}}
+{{- printf "%s-%s" (include "filing-clerk.fullname" (index . 0) | trunc (int (sub 51 (len $suffix))) | trimSuffix "-") $suffix -}}
+{{- end -}}
+
+{{/* What selects the pods of a part: (list . "worker"). Never changes: a Deployment's selector cannot. */}}
+{{- define "filing-clerk.selector" -}}
+app.kubernetes.io/name: {{ (index . 0).Chart.Name | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 | quote }}
+{{- end -}}
+
+{{- define "filing-clerk.labels" -}}
+{{- $root := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{ include "filing-clerk.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | replace "+" "_" | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
+{{- end -}}
+
+{{- define "filing-clerk.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "filing-clerk.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image whole: (list . .Values.image). */}}
+{{- define "filing-clerk.image" -}}
+{{- $image := index . 1 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default (index . 0).Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}

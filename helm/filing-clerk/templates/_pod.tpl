@@ -1,0 +1,164 @@
+{{/* Parts that the pods share. */}}
+
+{{/* What every pod begins with. No service account token and no variables for Services: one named
+     CLERK_... would be read as a setting. */}}
+{{- define "filing-clerk.podBasics" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Variables from Secrets: a map of NAME to {name, key}. */}}
+{{- define "filing-clerk.secretEnv" -}}
+{{- range $name, $from := . }}
+- name: {{ $name | quote }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $from.name | quote }}
+      key: {{ $from.key | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "filing-clerk.plainEnv" -}}
+{{- range $name, $value := . }}
+- name: {{ $name | quote }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Variables by which a pod is known to Kafka. */}}
+{{- define "filing-clerk.authEnv" -}}
+{{- $auth := dict -}}
+{{- with .Values.auth.sasl }}
+{{- if .secret }}
+{{- $_ := set $auth "CLERK_KAFKA__SASL_USERNAME" (dict "name" .secret "key" .usernameKey) -}}
+{{- $_ := set $auth "CLERK_KAFKA__SASL_PASSWORD" (dict "name" .secret "key" .passwordKey) -}}
+{{- end }}
+{{- end }}
+{{- with .Values.auth.tls }}
+{{- if and .clientSecret .privateKeyPasswordKey }}
+{{- $_ := set $auth "CLERK_KAFKA__SSL_KEY_PASSWORD" (dict "name" .clientSecret "key" .privateKeyPasswordKey) -}}
+{{- end }}
+{{- end }}
+{{- include "filing-clerk.secretEnv" (merge $auth .Values.secretEnv) }}
+{{- end -}}
+
+{{/* worker.toml and certificates: volumes of a pod that speaks to Kafka, (list . name-of-config-map). */}}
+{{- define "filing-clerk.kafkaVolumes" -}}
+{{- $root := index . 0 -}}
+- name: config
+  configMap:
+    name: {{ index . 1 | quote }}
+{{- with $root.Values.auth.tls }}
+{{- if .caSecret }}
+- name: kafka-ca
+  secret:
+    secretName: {{ .caSecret | quote }}
+    items:
+      - key: {{ .caKey | quote }}
+        path: {{ .caKey | quote }}
+{{- else if .caConfigMap }}
+- name: kafka-ca
+  configMap:
+    name: {{ .caConfigMap | quote }}
+    items:
+      - key: {{ .caKey | quote }}
+        path: {{ .caKey | quote }}
+{{- end }}
+{{- if .clientSecret }}
+- name: kafka-client
+  secret:
+    secretName: {{ .clientSecret | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .certificateKey | quote }}
+        path: {{ .certificateKey | quote }}
+      - key: {{ .privateKeyKey | quote }}
+        path: {{ .privateKeyKey | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "filing-clerk.kafkaMounts" -}}
+- name: config
+  mountPath: /etc/filing-clerk
+  readOnly: true
+{{- with .Values.auth.tls }}
+{{- if or .caSecret .caConfigMap }}
+- name: kafka-ca
+  mountPath: /etc/kafka/ca
+  readOnly: true
+{{- end }}
+{{- if .clientSecret }}
+- name: kafka-client
+  mountPath: /etc/kafka/client
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Volumes of the base model and the adapters, where they are mounted at all. */}}
+{{- define "filing-clerk.modelVolumes" -}}
+{{- range $name := list "models" "adapters" }}
+{{- $store := index $.Values.storage $name }}
+{{- if and $store.mountPath (or $store.volume $store.claim.create) }}
+- name: {{ $name }}
+  {{- if $store.volume }}
+  {{- toYaml $store.volume | nindent 2 }}
+  {{- else }}
+  persistentVolumeClaim:
+    claimName: {{ include "filing-clerk.part" (list $ $name) | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* ... and where: (list . (list "adapters")), naming those that are written to. */}}
+{{- define "filing-clerk.modelMounts" -}}
+{{- $root := index . 0 -}}
+{{- $written := index . 1 -}}
+{{- range $name := list "models" "adapters" }}
+{{- $store := index $root.Values.storage $name }}
+{{- if and $store.mountPath (or $store.volume $store.claim.create) }}
+- name: {{ $name }}
+  mountPath: {{ $store.mountPath | quote }}
+  {{- with $store.subPath }}
+  subPath: {{ . | quote }}
+  {{- end }}
+  readOnly: {{ not (has $name $written) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Resources with GPUs: (list resources count resource-name). */}}
+{{- define "filing-clerk.resources" -}}
+{{- $resources := deepCopy (index . 0) -}}
+{{- $count := index . 1 | int -}}
+{{- if $count -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- $_ := set $limits (index . 2) (toString $count) -}}
+{{- $_ := set $resources "limits" $limits -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- define "filing-clerk.probe" -}}
+{{- $root := index . 0 -}}
+httpGet:
+  path: {{ index . 1 | quote }}
+  port: http
+periodSeconds: {{ (index . 2).periodSeconds | int }}
+timeoutSeconds: {{ (index . 2).timeoutSeconds | int }}
+{{- end -}}
+
+{{/* 1 or "25%". */}}
+{{- define "filing-clerk.countOrShare" -}}
+{{- if kindIs "string" . -}}{{- . | quote -}}{{- else -}}{{- int . -}}{{- end -}}
+{{- end -}}

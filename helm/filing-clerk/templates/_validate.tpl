@@ -1,0 +1,213 @@
+{{/* What a schema cannot say. Every problem is told at once, each with how to mend it. */}}
+
+{{/* Places in config that hold a secret: (list path value), one a line. Names as the worker masks them. */}}
+{{- define "filing-clerk.secretsIn" -}}
+{{- $path := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $inner := $value -}}
+{{- if and (not (kindIs "invalid" $inner)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
+{{ $path }}.{{ $key }}
+{{- else -}}
+{{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
+{{- end -}}
+{{- end -}}
+{{- else if kindIs "slice" $value -}}
+{{- range $index, $inner := $value -}}
+{{- include "filing-clerk.secretsIn" (list (printf "%s[%d]" $path $index) $inner) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "filing-clerk.problems" -}}
+{{- $config := .Values.config -}}
+{{- $kafka := $config.kafka | default dict -}}
+{{- $model := $config.model | default dict -}}
+{{- $http := $config.http | default dict -}}
+{{- $auth := .Values.auth -}}
+{{- $scaling := .Values.autoscaling -}}
+
+{{- if not .Values.image.repository }}
+- image.repository is empty: name the image that you pushed (registry.example/clerk/worker)
+{{- end }}
+{{- if not $kafka.bootstrap_servers }}
+- config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
+{{- end }}
+{{- range list "group_id" "input_topic" "output_topic" "dead_letter_topic" }}
+{{- if not (get $kafka .) }}
+- config.kafka.{{ . }} is empty
+{{- end }}
+{{- end }}
+{{- if not $model.base }}
+- config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct)
+{{- else if not (hasPrefix "/" $model.base) }}
+- config.model.base is {{ $model.base | quote }}: an absolute path in the pod is wanted
+{{- end }}
+{{- if not $model.adapter }}
+- config.model.adapter is empty: name an adapter's directory or a store in the pod (/adapters)
+{{- else if not (hasPrefix "/" $model.adapter) }}
+- config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
+{{- end }}
+{{- range list "instance_id" "transactional_id" }}
+{{- if get $kafka . }}
+- config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
+{{- end }}
+{{- end }}
+{{- if and (hasKey $http "enabled") (not $http.enabled) }}
+- config.http.enabled is false: the probes need it
+{{- end }}
+{{- if and (hasKey $http "port") (not $http.port) }}
+- config.http.port is 0 (any free one): the probes need to know it
+{{- end }}
+{{- if has $http.host (list "127.0.0.1" "localhost" "::1") }}
+- config.http.host is {{ $http.host }}: the kubelet could not reach it; 0.0.0.0, or "::" with IPv6 alone
+{{- end }}
+{{- range include "filing-clerk.secretsIn" (list "config" $config) | trim | splitList "\n" }}
+{{- if . }}
+- {{ . }} is a secret, and config ends in a ConfigMap that many may read: put it into a Secret and name that in auth, or in secretEnv (CLERK_KAFKA__SASL_PASSWORD; CLERK_KAFKA__CLIENT takes a JSON object)
+{{- end }}
+{{- end }}
+{{- range $name, $_ := .Values.env }}
+{{- if hasPrefix "CLERK_" $name }}
+- env.{{ $name }} is a setting: it belongs into config, or into secretEnv when it is a secret
+{{- end }}
+{{- if hasKey $.Values.secretEnv $name }}
+- env.{{ $name }} is in secretEnv too
+{{- end }}
+{{- end }}
+{{- range list "CLERK_KAFKA__INSTANCE_ID" "CLERK_HTTP__HOST" }}
+{{- if hasKey $.Values.secretEnv . }}
+- secretEnv.{{ . }} is set by the chart
+{{- end }}
+{{- end }}
+
+{{- $protocol := $kafka.security_protocol | default "plaintext" }}
+{{- $sasl := hasPrefix "sasl" $protocol }}
+{{- if and $auth.sasl.secret (not $sasl) }}
+- auth.sasl.secret is given and config.kafka.security_protocol is {{ $protocol }}: set it to sasl_ssl or sasl_plaintext
+{{- end }}
+{{- if and $auth.sasl.secret (or $kafka.sasl_username (hasKey .Values.secretEnv "CLERK_KAFKA__SASL_PASSWORD")) }}
+- auth.sasl.secret has user name and password: leave config.kafka.sasl_username and secretEnv.CLERK_KAFKA__SASL_PASSWORD out
+{{- end }}
+{{- if and $sasl (not $kafka.sasl_mechanism) }}
+- config.kafka.security_protocol is {{ $protocol }}: set config.kafka.sasl_mechanism
+{{- end }}
+{{- if and $sasl (not $auth.sasl.secret) (not (hasKey .Values.secretEnv "CLERK_KAFKA__SASL_PASSWORD")) (ne ($kafka.sasl_mechanism | default "") "OAUTHBEARER") }}
+- config.kafka.security_protocol is {{ $protocol }}: name a Secret with user name and password in auth.sasl.secret
+{{- end }}
+{{- if and $auth.tls.caSecret $auth.tls.caConfigMap }}
+- auth.tls.caSecret and auth.tls.caConfigMap are both given: one CA is enough
+{{- end }}
+{{- if and (or $auth.tls.caSecret $auth.tls.caConfigMap $auth.tls.clientSecret) (not (hasSuffix "ssl" $protocol)) }}
+- auth.tls is given and config.kafka.security_protocol is {{ $protocol }}: set it to ssl or sasl_ssl
+{{- end }}
+{{- if and (or $auth.tls.caSecret $auth.tls.caConfigMap) $kafka.ssl_ca_location }}
+- config.kafka.ssl_ca_location is made from auth.tls: leave it out
+{{- end }}
+{{- if and $auth.tls.clientSecret (or $kafka.ssl_certificate_location $kafka.ssl_key_location) }}
+- config.kafka.ssl_certificate_location and .ssl_key_location are made from auth.tls: leave them out
+{{- end }}
+
+{{- range $name := list "models" "adapters" }}
+{{- $store := index $.Values.storage $name }}
+{{- if and $store.volume $store.claim.create }}
+- storage.{{ $name }}: volume and claim.create are both given
+{{- end }}
+{{- if and $store.mountPath (not $store.volume) (not $store.claim.create) }}
+- storage.{{ $name }}: say where the files are: a volume ({persistentVolumeClaim: {claimName: ...}}), claim.create: true, or mountPath: "" when the image brings them
+{{- end }}
+{{- end }}
+{{- range $name := list "models" "adapters" }}
+{{- if and (hasKey (index $.Values.storage $name).volume "image") (semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version) }}
+- storage.{{ $name }}.volume.image wants Kubernetes 1.33 or newer (up to 1.34 with the feature gate ImageVolume), and this is {{ $.Capabilities.KubeVersion.Version }}
+{{- end }}
+{{- end }}
+{{- if .Values.download.enabled }}
+{{- if not .Values.download.image }}
+- download.image is empty: name an image whose command fills the volumes
+{{- end }}
+{{- range $name := list "models" "adapters" }}
+{{- if hasKey (index $.Values.storage $name).volume "image" }}
+- download: storage.{{ $name }}.volume is an image, which nothing can be written to
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- $partitions := $kafka.topic_partitions | default 0 | int }}
+{{- if $partitions }}
+{{- if and (eq $scaling.kind "none") (gt (int .Values.replicaCount) $partitions) }}
+- replicaCount is {{ int .Values.replicaCount }} and the input topic has {{ $partitions }} partitions (config.kafka.topic_partitions): {{ sub (int .Values.replicaCount) $partitions }} would idle
+{{- end }}
+{{- if and (ne $scaling.kind "none") (gt (int $scaling.maxReplicas) $partitions) }}
+- autoscaling.maxReplicas is {{ int $scaling.maxReplicas }} and the input topic has {{ $partitions }} partitions (config.kafka.topic_partitions): the rest would idle
+{{- end }}
+{{- end }}
+{{- if ne $scaling.kind "none" }}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
+- autoscaling.minReplicas is {{ int $scaling.minReplicas }} and .maxReplicas {{ int $scaling.maxReplicas }}
+{{- end }}
+{{- end }}
+{{- if eq $scaling.kind "hpa" }}
+{{- if not $scaling.hpa.metrics }}
+- autoscaling.hpa.metrics is empty: a HorizontalPodAutoscaler needs something to go by
+{{- end }}
+{{- if not (int $scaling.minReplicas) }}
+- autoscaling.minReplicas is 0: only kind keda scales to nothing
+{{- end }}
+{{- end }}
+{{- if and (eq $scaling.kind "keda") $sasl (not $auth.sasl.secret) (not $scaling.keda.authentication) }}
+- autoscaling: KEDA needs to log in too: auth.sasl.secret, or a TriggerAuthentication of yours in autoscaling.keda.authentication
+{{- end }}
+{{- range $name, $_ := $scaling.keda.metadata }}
+{{- if has $name (list "bootstrapServers" "consumerGroup" "topic" "lagThreshold" "activationLagThreshold" "offsetResetPolicy" "allowIdleConsumers" "sasl" "tls") }}
+- autoscaling.keda.metadata.{{ $name }} is set by the chart
+{{- end }}
+{{- end }}
+
+{{- $given := .Values.terminationGracePeriodSeconds }}
+{{- $drain := include "filing-clerk.drainSeconds" . | int }}
+{{- if not (kindIs "invalid" $given) }}
+{{- if lt (int $given) $drain }}
+- terminationGracePeriodSeconds is {{ int $given }} and a worker may drain for {{ $drain }} s (config.loop.drain_s and three times config.kafka.publish_timeout_s): it would be killed in the middle. Raise it, lower those, or leave it null
+{{- end }}
+{{- end }}
+{{- if and (has (.Values.strategy.maxSurge | toString) (list "0" "0%")) (has (.Values.strategy.maxUnavailable | toString) (list "0" "0%")) }}
+- strategy.maxSurge and .maxUnavailable are both 0: nothing could ever be replaced
+{{- end }}
+{{- $engine := $model.engine_args | default dict }}
+{{- $wanted := mul ($engine.tensor_parallel_size | default 1 | int) ($engine.pipeline_parallel_size | default 1 | int) }}
+{{- if and (gt $wanted 1) (ne $wanted (.Values.gpu.count | int64)) }}
+- gpu.count is {{ int .Values.gpu.count }} and config.model.engine_args spread the model over {{ $wanted }} GPUs
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not (include "filing-clerk.kafkaPorts" . | fromJsonArray)) $kafka.bootstrap_servers }}
+- config.kafka.bootstrap_servers names no port: write host:port, or set networkPolicy.kafkaPorts
+{{- end }}
+
+{{- if .Values.trainer.enabled }}
+{{- if not .Values.trainer.image.repository }}
+- trainer.image.repository is empty: name the trainer's image
+{{- end }}
+{{- if not .Values.trainer.recipe }}
+- trainer.recipe is empty: --set-file trainer.recipe=config/trainer.toml
+{{- end }}
+{{- if not .Values.trainer.data }}
+- trainer.data is empty: name the volume with the prepared dataset
+{{- end }}
+{{- if hasKey .Values.storage.adapters.volume "image" }}
+- trainer: storage.adapters.volume is an image, which nothing can be published into
+{{- end }}
+{{- if not .Values.storage.adapters.mountPath }}
+- trainer: storage.adapters.mountPath is empty: there is nowhere to publish
+{{- end }}
+{{- end }}
+{{- if .Values.metrics.rules.enabled }}
+{{- if not (.Files.Get "files/rules.yaml") }}
+- metrics.rules: the chart has no files/rules.yaml
+{{- end }}
+{{- end }}
+{{- if .Values.metrics.dashboard.enabled }}
+{{- if not (.Files.Get "files/dashboard.json") }}
+- metrics.dashboard: the chart has no files/dashboard.json
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,135 @@
+"""``python -m tests.bench.metrics``: what the metrics cost for each message.
+
+Two loops of the same kind, one with the metrics' listener and one without, take turns in one
+process, with Kafka and the engine in memory: what is measured is the CPU time of everything but
+those two. With ``--engine`` also vLLM's own metrics, on the real engine.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from datetime import UTC, datetime
+
+from tests.bench.__main__ import _direct, _texts
+from tests.helpers import ENCODERS, scores, small_manifest
+from worker.app import open_model
+from worker.core.events import Listener, Listeners
+from worker.core.labeller import Labeller
+from worker.core.loop import Loop, LoopPolicy
+from worker.core.pipeline import Pipeline
+from worker.core.publisher import Router
+from worker.demo.base_model import ensure_base_model
+from worker.demo.samples import adapter_dir
+from worker.engine.fake import FakeEngine
+from worker.logs import configure_logging
+from worker.observe.listener import MetricsListener
+from worker.observe.registry import Registry
+from worker.progress import LogListener
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.decode import InputFormat
+from worker.records.output import OutputEncoder
+from worker.settings_load import load_settings
+from worker.stream.fake import FakeStream
+
+ROUNDS = 15
+MESSAGES = 4000
+
+
+def main() -> int:
+    """Measure and print."""
+    configure_logging("console", "warning")
+    print(f"{platform.platform()}, Python {platform.python_version()}")
+    without, with_metrics = [], []
+    for _ in range(ROUNDS):
+        without.append(seconds([]))
+        registry = Registry()
+        listener = MetricsListener(registry, small_manifest(), time.monotonic, time.time)
+        with_metrics.append(seconds([listener]))
+    ratios = [b / a for a, b in zip(without, with_metrics, strict=True)]
+    extra = statistics.median(b - a for a, b in zip(without, with_metrics, strict=True))
+    print(
+        f"the worker's own work: {statistics.median(without) / MESSAGES * 1e6:.0f} us of CPU a "
+        f"message without metrics, {extra / MESSAGES * 1e6:.1f} us more with; ratio median "
+        f"{statistics.median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f}; "
+        f"{ROUNDS} rounds of {MESSAGES})"
+    )
+    started = time.perf_counter()
+    size = len(registry.page())
+    print(f"one page: {(time.perf_counter() - started) * 1000:.1f} ms, {size} bytes")
+    if "--engine" in sys.argv:
+        engine()
+    return 0
+
+
+def seconds(listeners: list[Listener]) -> float:
+    """CPU seconds of a loop for all the messages, by this thread alone."""
+    manifest = small_manifest()
+    stream = FakeStream()
+    fake = FakeEngine(lambda prompt: scores("billing", p=0.9))
+    loop = Loop(
+        stream,
+        fake,
+        pipeline=Pipeline(
+            Labeller(manifest, ENCODERS.plain, manifest.thresholds, InputFormat("json")),
+            fake,
+            deadline_s=60,
+            max_attempts=2,
+            clock=time.monotonic,
+        ),
+        router=Router(
+            "out",
+            "review",
+            OutputEncoder(manifest, "0"),
+            DeadLetterEncoder("dead", "0", manifest.digest),
+        ),
+        listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
+        policy=LoopPolicy(busy_wait_s=0.0),
+        clock=time.monotonic,
+        now=lambda: datetime.now(UTC),
+        wait=time.sleep,
+    )
+    stream.subscribe(loop)
+    stream.assign(0)
+    for number in range(MESSAGES):
+        stream.add(b'{"id": "%d", "message": "where is my parcel?"}' % number)
+    started = time.thread_time()
+    while stream.committed.get(stream.sources[0], 0) < MESSAGES:
+        loop.run_once()
+        fake.finish_all()
+    return time.thread_time() - started
+
+
+def engine() -> None:
+    """CPU time that vLLM's metrics take in the worker's process, for each message."""
+    settings = load_settings(
+        flags=[f"model.base='{ensure_base_model()}'", f"model.adapter='{adapter_dir()}'"]
+    ).settings
+    opened = open_model(settings, metrics=True)
+    try:
+        _direct(opened, _texts("x"))
+        manager = opened.engine._llm.logger_manager  # type: ignore[attr-defined]
+        original, spent = manager.record, []
+
+        def record(*args: object, **kwargs: object) -> None:
+            started = time.thread_time()
+            original(*args, **kwargs)
+            spent.append(time.thread_time() - started)
+
+        manager.record = record
+        texts = _texts("a")
+        started = time.monotonic()
+        _direct(opened, texts)
+        took = time.monotonic() - started
+        print(
+            f"vLLM's metrics: {sum(spent) / len(texts) * 1e6:.0f} us of CPU a message "
+            f"({len(spent)} steps), {sum(spent) / took:.2%} of the time that the messages took"
+        )
+    finally:
+        opened.engine.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

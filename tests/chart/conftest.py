@@ -1,0 +1,37 @@
+"""What the chart's checks need: helm, and the tools of .venv-chart. `make chart-tools` brings both.
+
+Where they are missing the tests are skipped; in CI (CI=true) that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.chart.get_helm import find_helm
+from tests.chart.render import ROOT
+
+TOOLS = ROOT / ".venv-chart" / "bin"
+
+
+def _missing(what: str) -> None:
+    said = f"no {what}: make chart-tools"
+    if os.environ.get("CI"):
+        pytest.fail(said)
+    pytest.skip(said)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _helm() -> None:
+    if find_helm() is None:
+        _missing("helm 4")
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """Folder with the programs of .venv-chart."""
+    if not (TOOLS / "checkov").exists():
+        _missing("linters")
+    return TOOLS

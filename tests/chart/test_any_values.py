@@ -1,0 +1,135 @@
+"""Whatever values are allowed, and whatever a release is called: it renders, whole and safe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.chart.references import broken
+from tests.chart.render import MINIMAL, find, merge, pods, render, worker_container
+from tests.chart.restricted import violations
+from tests.chart.test_examples import BROUGHT
+
+# As Helm allows them; YAML takes some for something else than text.
+release_names = st.one_of(
+    st.sampled_from(["y", "n", "on", "off", "no", "null", "true", "123", "0x1f", "1e3", "1.5",
+                     "a" * 53, "9" * 53, "filing-clerk", "my-filing-clerk-2", "a.b",
+                     "e-" * 26 + "e"]),
+    st.from_regex(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?", fullmatch=True),
+)  # fmt: skip
+odd = st.sampled_from(["y", "on", "123", "1e3", "null", "~", "a: b", "{{ .Release.Name }}", "#x",
+                       '"', "'", "a\nb", "", "\\", "*", "&a", "%", "@", "🦊"])  # fmt: skip
+label = st.sampled_from(["y", "on", "123", "1e3", "null", "0.5", "true", "x_y"])
+volume = st.sampled_from([
+    {"persistentVolumeClaim": {"claimName": "models"}}, {"emptyDir": {}}, {"csi": {"driver": "d"}},
+    {"ephemeral": {"volumeClaimTemplate": {}}}, {},
+])  # fmt: skip
+
+
+@st.composite
+def any_values(draw: st.DrawFn) -> dict[str, Any]:
+    """Values that make sense, however unusual."""
+    maximum = draw(st.integers(1, 12))
+    secret = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
+    variables = st.dictionaries(st.sampled_from(["OTEL_A", "Y", "HTTP_PROXY"]), odd, max_size=3)
+    values: dict[str, Any] = {
+        "replicaCount": draw(st.integers(0, 12)),
+        "image": draw(
+            st.sampled_from(
+                [
+                    {"tag": "1.10"},
+                    {"tag": "1e3"},
+                    {"digest": "sha256:" + "0" * 64},
+                    {},
+                ]
+            )
+        ),
+        "config": {
+            "kafka": {
+                "bootstrap_servers": draw(st.sampled_from(["kafka:9092", "[fd00::1]:9092,k:9093"])),
+                "group_id": draw(label),
+                "topic_partitions": draw(st.sampled_from([None, 12])),
+            },
+            "http": {"port": draw(st.integers(1024, 65535))},
+        },
+        "env": draw(variables),
+        "secretEnv": draw(
+            st.dictionaries(st.sampled_from(["HF_TOKEN", "A_B"]), secret, max_size=2)
+        ),
+        "gpu": {"count": draw(st.integers(0, 1))},
+        "podLabels": draw(st.dictionaries(st.sampled_from(["team", "a/b"]), label, max_size=2)),
+        "podAnnotations": draw(st.dictionaries(st.sampled_from(["note", "a/b"]), odd, max_size=2)),
+        "nodeSelector": draw(st.dictionaries(st.sampled_from(["gpu", "a/b"]), label, max_size=2)),
+        "terminationGracePeriodSeconds": draw(st.sampled_from([None, 60, 600])),
+        "strategy": {"maxSurge": draw(st.sampled_from([0, 1, "25%"]))},
+        "podDisruptionBudget": {
+            "enabled": draw(st.booleans()),
+            "maxUnavailable": draw(st.sampled_from([1, "50%"])),
+        },
+        "serviceAccount": {"create": draw(st.booleans())},
+        "autoscaling": {
+            "kind": draw(st.sampled_from(["none", "keda", "hpa"])),
+            "minReplicas": draw(st.integers(1, maximum)),
+            "maxReplicas": maximum,
+            "hpa": {"metrics": [{"type": "Resource"}]},
+        },
+        "topics": {"create": draw(st.booleans())},
+        "metrics": {
+            "monitor": draw(st.sampled_from(["none", "pod", "service"])),
+            "rules": {"enabled": draw(st.booleans())},
+            "dashboard": {"enabled": draw(st.booleans())},
+        },
+        "networkPolicy": {"enabled": draw(st.booleans())},
+        "download": {
+            "enabled": draw(st.booleans()),
+            "image": "registry.example/s3:1",
+            "env": draw(variables),
+        },
+        "trainer": {
+            "enabled": draw(st.booleans()),
+            "image": {"repository": "registry.example/t"},
+            "recipe": draw(odd.filter(bool)),
+            "schedule": draw(st.sampled_from(["", "0 2 * * 6"])),
+            "data": {"persistentVolumeClaim": {"claimName": "support-dataset"}},
+            "steps": draw(st.lists(st.lists(odd, min_size=1, max_size=3), min_size=1, max_size=3)),
+        },
+        "tests": {"targets": draw(st.lists(odd, max_size=2))},
+    }
+    below = {key: one for key, one in MINIMAL.items() if key != "storage"}
+    storage = {}
+    for name in ("models", "adapters"):
+        source = draw(volume)
+        storage[name] = {"volume": source, "claim": {"create": not source}}
+    cache = {"cache": {"volume": draw(volume)}}
+    return merge(merge(below, values), {"storage": storage | cache})
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(values=any_values(), release=release_names)
+def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None:
+    """Valid YAML, whole references, legal names and labels, text as text, restricted pods."""
+    documents = render(values, release=release)
+    assert list(broken(documents, BROUGHT)) == []
+    for pod in pods(documents):
+        assert list(violations(pod.spec)) == []
+    for one in documents:
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    deployment = find(documents, "Deployment")
+    assert deployment["spec"]["selector"]["matchLabels"] == {
+        "app.kubernetes.io/name": "filing-clerk", "app.kubernetes.io/instance": release,
+        "app.kubernetes.io/component": "worker",
+    }  # fmt: skip
+    variables = {one["name"]: one.get("value") for one in worker_container(documents)["env"]}
+    assert values["env"].items() <= variables.items()
+    metadata = deployment["spec"]["template"]["metadata"]
+    assert values["podLabels"].items() <= metadata["labels"].items()
+    assert values["podAnnotations"].items() <= metadata["annotations"].items()
+    (test,) = [one for one in documents if one["kind"] == "Pod"]
+    if values["tests"]["targets"]:
+        assert test["spec"]["containers"][0]["args"][1:] == values["tests"]["targets"]
+    if values["trainer"]["enabled"]:
+        spec = find(documents, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        steps = [*spec.get("initContainers", ()), *spec["containers"]]
+        assert [one["args"] for one in steps] == values["trainer"]["steps"]

@@ -1,0 +1,129 @@
+"""Each example as its header says it is used: linted, packed, rendered on three Kubernetes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.chart.references import broken
+from tests.chart.render import (
+    CHART,
+    EXAMPLE_FILES,
+    ROOT,
+    Refused,
+    find,
+    helm,
+    pods,
+    render,
+    worker_container,
+)
+from tests.chart.restricted import violations
+
+VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
+# What the examples say that the user brings.
+BROUGHT = frozenset({
+    "models", "adapters", "clerk-cache", "kafka-login", "kafka-ca", "kafka-client", "model-store",
+    "support-dataset", "support-runs",
+})  # fmt: skip
+
+each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
+
+
+def rendered(example: Path, version: str = "1.36.0") -> list[dict]:
+    """Render an example, on a Kubernetes that has what it needs."""
+    return render(None, example, kube_version=version)
+
+
+def test_the_examples_are_there() -> None:
+    """A renamed folder does not make every check hold."""
+    assert {one.stem for one in EXAMPLE_FILES} == {"air-gapped", "cpu-demo", "keda", "one-gpu"}
+
+
+@each_example
+def test_an_example_passes_the_strict_linter(example: Path) -> None:
+    """No warning either."""
+    done = helm("lint", "--strict", str(CHART), "-f", str(example))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "These values do not work" not in done.stderr
+
+
+@each_example
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_example_renders_with_every_reference_whole(example: Path, version: str) -> None:
+    """Selectors match labels, objects that are named exist, ports too, names are names."""
+    if example.stem == "air-gapped" and version == "1.29.0":
+        with pytest.raises(Refused, match=r"volume\.image wants Kubernetes 1\.33"):
+            rendered(example, version)
+        return
+    assert list(broken(rendered(example, version), BROUGHT)) == []
+
+
+@each_example
+def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> None:
+    """Every pod: workers, hooks, trainer, test; each with a read-only root and a memory limit."""
+    found = list(pods(rendered(example)))
+    assert found
+    for pod in found:
+        assert list(violations(pod.spec)) == [], pod.name
+        assert pod.spec["automountServiceAccountToken"] is False, pod.name
+        assert pod.spec["enableServiceLinks"] is False, pod.name
+        for container in pod.containers:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["runAsUser"] == 10001
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), pod.name
+            assert "memory" in container["resources"]["limits"], pod.name
+
+
+@each_example
+def test_the_packed_chart_renders_as_the_folder_does(example: Path, tmp_path: Path) -> None:
+    """`helm package` leaves nothing out that the templates read."""
+    done = helm("package", str(CHART), "-d", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tgz")
+    assert packed.stat().st_size < 1024 * 1024
+    assert render(None, example, chart=packed) == rendered(example)
+
+
+@each_example
+def test_an_examples_header_says_how_it_is_used(example: Path) -> None:
+    """A command that names files that are there, and options that helm's values know."""
+    header = example.read_text(encoding="utf-8").partition("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert "helm install" in header
+    for path in re.findall(r"(?:helm|config)/[\w./-]+", header):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_header_of_the_production_example_works_as_it_stands() -> None:
+    """The recipe comes whole from the file."""
+    recipe = ROOT / "config" / "trainer.toml"
+    keda = CHART / "examples" / "keda.yaml"
+    documents = render(None, keda, flags=("--set-file", f"trainer.recipe={recipe}"))
+    found = find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
+    assert found.strip() == recipe.read_text(encoding="utf-8").strip()
+
+
+def test_the_demo_wants_no_gpu() -> None:
+    """It runs on any cluster: no GPU asked for, no taint tolerated, no volume wanted."""
+    documents = rendered(CHART / "examples" / "cpu-demo.yaml")
+    container = worker_container(documents)
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    (pod,) = [one for one in pods(documents) if one.owner["kind"] == "Deployment"]
+    assert "tolerations" not in pod.spec
+    assert not [one for one in pod.spec["volumes"] if "persistentVolumeClaim" in one]
+
+
+def test_the_notes_say_what_to_do_next() -> None:
+    """How to see it work, how to scale, where the metrics are; each command names what was made."""
+    keda = CHART / "examples" / "keda.yaml"
+    done = helm(
+        "install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client"
+    )
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    for words in ("rollout status deployment/clerk-filing-clerk", "helm test clerk -n support",
+                  "describe scaledobject clerk-filing-clerk", "/metrics",
+                  "--from=cronjob/clerk-filing-clerk-trainer"):  # fmt: skip
+        assert words in notes

@@ -1,0 +1,153 @@
+"""What is made from values.yaml, and what values.yaml repeats of the worker's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.chart.render import CHART, ROOT
+from worker.settings import Settings
+
+GENERATOR = ROOT / "helm" / "generate.py"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The generator."""
+    spec = importlib.util.spec_from_file_location("generate", GENERATOR)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    """values.schema.json."""
+    return json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    """The defaults."""
+    return yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_schema_and_the_table_are_up_to_date() -> None:
+    """`make chart` would change nothing."""
+    done = subprocess.run(
+        [sys.executable, GENERATOR, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_outdated_file_is_named(tmp_path: Path) -> None:
+    """A changed comment makes the check fail and say which file."""
+    copy = tmp_path / "helm"
+    shutil.copytree(GENERATOR.parent, copy)
+    shutil.copytree(ROOT / "worker", tmp_path / "worker",
+                    ignore=lambda *_: ["demo", "engine", "stream", "core"])  # fmt: skip
+    file = copy / "filing-clerk" / "values.yaml"
+    file.write_text(file.read_text().replace("# How many workers.", "# How many.", 1))
+    command = [sys.executable, copy / "generate.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "values.schema.json is out of date: make chart" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\n", "a has no comment"),
+        ("# A.\na: null\n", "a: its default does not tell its type"),
+        ("# A.\na: {}\n", "a: its default does not tell its type"),
+        ("# A.\n# @schema {worker-settings: true}\na:\n  # B.\n  kafak:\n    # C.\n    b: 1\n",
+         "a.kafak: the worker has no such setting"),
+    ],
+)  # fmt: skip
+def test_the_generator_refuses_what_it_cannot_tell(
+    generate: ModuleType, text: str, said: str
+) -> None:
+    """A value without a comment, a type or a setting behind it does not get into the chart."""
+    with pytest.raises(generate.Refused, match=said):
+        generate.make_schema(generate.read_values(text))
+
+
+def test_the_defaults_are_valid(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """The schema is one, and values.yaml keeps to it."""
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(values, schema, jsonschema.Draft7Validator)
+
+
+def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
+    schema: dict[str, Any],
+) -> None:
+    """A key that nothing knows is an error everywhere; what is open is listed here."""
+
+    def is_open(one: dict[str, Any], path: str) -> Any:
+        kinds = one.get("type")
+        if "object" in (kinds if isinstance(kinds, list) else [kinds]):
+            inner = one.get("additionalProperties", True)
+            if inner is True:
+                yield path
+            elif isinstance(inner, dict):
+                yield from is_open(inner, f"{path}.*")
+        for key, child in one.get("properties", {}).items():
+            yield from is_open(child, f"{path}.{key}".strip("."))
+        if isinstance(one.get("items"), dict):
+            yield from is_open(one["items"], f"{path}[]")
+
+    found = {path for path in is_open(schema, "") if ".volume." not in path}
+    volumes = {path for path in found if path.startswith(("trainer.data.", "trainer.work."))}
+    assert found - volumes == {
+        "affinity", "autoscaling.behavior", "autoscaling.hpa.metrics[]", "config.model.engine_args",
+        "download.resources", "extraVolumeMounts[]", "extraVolumes[]", "global", "initContainers[]",
+        "lifecycle", "networkPolicy.extraEgress[]", "networkPolicy.kafkaPeers[]",
+        "networkPolicy.scrapePeers[]", "podSecurityContext", "resources", "securityContext",
+        "tolerations[]", "topics.resources", "topologySpreadConstraints[]", "trainer.resources",
+    }  # fmt: skip
+
+
+def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[str, Any]) -> None:
+    """The chart computes with them, so it has to know them; but for what a pod needs otherwise."""
+    differ = {
+        f"{section}.{key}"
+        for section, keys in values["config"].items()
+        for key, value in keys.items()
+        if getattr(getattr(Settings(), section), key) != value
+    }
+    assert differ == {
+        "kafka.bootstrap_servers",  # required
+        "kafka.topic_partitions",  # unknown, not 1
+        "model.base",  # required
+        "model.adapter",  # required
+        "http.host",  # the kubelet comes from outside
+    }
+
+
+def test_every_value_is_in_the_readme(generate: ModuleType, values: dict[str, Any]) -> None:
+    """The table has a row for each."""
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    for key in values:
+        assert f"| `{key}` |" in readme
+    assert "| `config.kafka.bootstrap_servers` |" in readme
+
+
+def test_the_chart_and_the_worker_have_one_version() -> None:
+    """The default tag is an image of this code."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    from worker import __version__
+
+    assert chart["appVersion"] == __version__

@@ -1,0 +1,115 @@
+"""What others' tools say: schemas (Kubernetes, KEDA, Prometheus operator), checkov, hadolint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.chart.render import CHART, EXAMPLE_FILES, ROOT, render, render_minimal
+
+VERSIONS = ("1.30", "1.33", "1.36")
+HERE = Path(__file__).parent
+
+
+def validate(tools: Path, cases: list[dict[str, Any]]) -> str:
+    """Return what the schemas have against these documents."""
+    done = subprocess.run(
+        [tools / "python", HERE / "validate_documents.py"],
+        input=json.dumps(cases), capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == bool(done.stdout), done.stderr
+    return done.stdout
+
+
+def cases(version: str) -> list[dict[str, Any]]:
+    """Every document of every example, and of what no example has."""
+    target = {"type": "AverageValue", "averageValue": "5"}
+    hpa = {"type": "Pods", "pods": {"metric": {"name": "x"}, "target": target}}
+    sets = {
+        one.stem: render(None, one, kube_version=f"{version}.0")
+        for one in EXAMPLE_FILES
+        if one.stem != "air-gapped" or version != "1.30"
+    }
+    sets["hpa"] = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [hpa]}}})
+    sets["mtls"] = render_minimal({
+        "config": {"kafka": {"security_protocol": "ssl"}}, "autoscaling": {"kind": "keda"},
+        "auth": {"tls": {"caSecret": "a", "clientSecret": "b", "privateKeyPasswordKey": "c"}},
+    })  # fmt: skip
+    return [
+        {"from": f"{name} on {version}", "version": version, "document": document}
+        for name, documents in sets.items()
+        for document in documents
+    ]
+
+
+def test_every_document_keeps_to_its_schema(tools: Path) -> None:
+    """No unknown field, no wrong type, in Kubernetes' own kinds and the operators'."""
+    found = [one for version in VERSIONS for one in cases(version)]
+    assert len(found) > 150
+    assert validate(tools, found) == ""
+
+
+def test_the_schemas_see_a_typing_error(tools: Path) -> None:
+    """The check itself can fail, for each family of kinds."""
+    documents = render(None, CHART / "examples" / "keda.yaml")
+    wrong = {"Deployment": "replicsa", "ScaledObject": "maxReplicas", "PodMonitor": "ports"}
+    cases = []
+    for kind, field in wrong.items():
+        (document,) = [one for one in documents if one["kind"] == kind]
+        document["spec"][field] = 1
+        cases.append({"from": "x", "version": "1.36", "document": document})
+    said = validate(tools, cases).splitlines()
+    assert len(said) == len(wrong)
+    for line, (kind, field) in zip(said, wrong.items(), strict=True):
+        assert f"{kind} clerk-filing-clerk" in line
+        assert field in line
+
+
+def checkov(tools: Path, *arguments: str) -> set[str]:
+    """Return the rules that fail."""
+    done = subprocess.run(
+        [tools / "checkov", "--skip-download", "--quiet", "--compact", "-o", "json", *arguments],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    reports = json.loads(done.stdout)
+    reports = reports if isinstance(reports, list) else [reports]
+    assert sum(one["summary"]["passed"] for one in reports) > 20, done.stderr
+    return {one["check_id"] for part in reports for one in part["results"]["failed_checks"]}
+
+
+def exceptions(group: str) -> dict[str, str]:
+    """Return the rules that are broken on purpose, with the reason of each."""
+    return yaml.safe_load((HERE / "checkov.yaml").read_text(encoding="utf-8"))[group]
+
+
+def test_checkov_finds_nothing_in_the_chart_but_the_listed_exceptions(
+    tools: Path, tmp_path: Path
+) -> None:
+    """And every one of those still: a reason whose rule is kept goes."""
+    for one in EXAMPLE_FILES:
+        documents = render(None, one)
+        (tmp_path / one.name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    found = checkov(tools, "-d", str(tmp_path), "--framework", "kubernetes")
+    assert found == exceptions("kubernetes").keys()
+
+
+def test_checkov_finds_nothing_in_the_dockerfile_but_the_listed_exceptions(tools: Path) -> None:
+    """The same for the images."""
+    found = checkov(tools, "-f", str(ROOT / "Dockerfile"), "--framework", "dockerfile")
+    assert found == exceptions("dockerfile").keys()
+
+
+def test_hadolint_has_nothing_against_the_dockerfile(tools: Path) -> None:
+    """Its exceptions stand in the file, each with its reason beside it."""
+    done = subprocess.run(
+        [tools / "hadolint", ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

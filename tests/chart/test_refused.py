@@ -1,0 +1,225 @@
+"""Values that cannot work: refused before anything reaches a cluster, with what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.render import MINIMAL, Refused, merge, render, render_minimal
+
+SASL = {
+    "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
+    "auth": {"sasl": {"secret": "kafka"}},
+}
+TRAINER = {
+    "trainer": {
+        "enabled": True,
+        "image": {"repository": "registry.example/clerk/trainer"},
+        "recipe": "name = 'x'",
+        "data": {"persistentVolumeClaim": {"claimName": "data"}},
+    }
+}
+
+
+def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
+    """One run of helm tells it all."""
+    with pytest.raises(Refused) as caught:
+        render({})
+    said = str(caught.value)
+    for words in ("image.repository", "config.kafka.bootstrap_servers", "config.model.base",
+                  "config.model.adapter", "storage.models", "storage.adapters"):  # fmt: skip
+        assert f"- {words}" in said
+
+
+def kafka(**keys: Any) -> dict[str, Any]:
+    """Settings of config.kafka."""
+    return {"config": {"kafka": keys}}
+
+
+def model(**keys: Any) -> dict[str, Any]:
+    """Settings of config.model."""
+    return {"config": {"model": keys}}
+
+
+TYPOS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"replicaCuont": 2}, ("replicaCuont",)),
+    ({"image": {"repo": "x"}}, ("/image", "repo")),
+    (kafka(grop_id="x"), ("/config/kafka", "grop_id")),
+    ({"config": {"kafak": {}}}, ("/config", "kafak")),
+    ({"autoscaling": {"keda": {"lagTreshold": 5}}}, ("/autoscaling/keda", "lagTreshold")),
+]
+TYPES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"replicaCount": "2"}, ("/replicaCount", "integer")),
+    ({"replicaCount": -1}, ("/replicaCount", "minimum")),
+    ({"gpu": {"count": 0.5}}, ("/gpu/count", "integer")),
+    ({"env": {"LEVEL": 1}}, ("/env/LEVEL", "string")),
+    ({"probes": {"startup": {"budgetSeconds": 60}}}, ("/probes/startup/budgetSeconds", "600")),
+    ({"strategy": {"maxSurge": "a few"}}, ("/strategy/maxSurge",)),
+    ({"image": {"digest": "latest"}}, ("/image/digest",)),
+    ({"image": {"pullPolicy": "Sometimes"}}, ("/image/pullPolicy", "IfNotPresent")),
+    ({"metrics": {"interval": "quick"}}, ("/metrics/interval",)),
+    ({"fullnameOverride": "Not_A_Name"}, ("/fullnameOverride",)),
+    ({"secretEnv": {"X": {"name": "secret"}}}, ("/secretEnv/X", "key")),
+    (kafka(delivery="at_most_once"), ("/config/kafka/delivery", "exactly_once")),
+    (kafka(publish_timeout_s=0), ("/config/kafka/publish_timeout_s",)),
+    (kafka(consumer={"fetch": {"min": {"bytes": 1}}}), ("/config/kafka/consumer/fetch",)),
+    ({"config": {"loop": {"max_in_flight": 1.5}}}, ("/config/loop/max_in_flight", "integer")),
+    ({"autoscaling": {"kind": "both"}}, ("/autoscaling/kind", "keda", "hpa")),
+    (
+        {"storage": {"models": {"volume": {"emptyDir": {}}}}},
+        ("/storage/models/volume", "maxProperties"),
+    ),
+    ({"storage": {"cache": {"volume": {"pvc": {}}}}}, ("/storage/cache/volume", "pvc")),
+]
+SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    (model(base=""), ("config.model.base is empty",)),
+    (model(adapter=""), ("config.model.adapter is empty",)),
+    (model(base="models/base"), ("config.model.base", "absolute path")),
+    (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),
+    (kafka(bootstrap_servers="kafka"), ("names no port", "networkPolicy.kafkaPorts")),
+    (kafka(group_id=""), ("config.kafka.group_id is empty",)),
+    (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
+    (kafka(transactional_id="a"), ("config.kafka.transactional_id", "fence each other")),
+    ({"config": {"http": {"enabled": False}}}, ("config.http.enabled", "probes")),
+    ({"config": {"http": {"port": 0}}}, ("config.http.port is 0", "probes")),
+    ({"config": {"http": {"host": "127.0.0.1"}}}, ("config.http.host", "kubelet")),
+    # Secrets.
+    (kafka(sasl_password="hunter2"), ("config.kafka.sasl_password is a secret", "auth")),
+    (kafka(ssl_key_password="hunter2"), ("config.kafka.ssl_key_password is a secret",)),
+    (
+        kafka(client={"sasl.password": "hunter2"}),
+        ("config.kafka.client.sasl.password", "secretEnv"),
+    ),
+    (
+        kafka(consumer={"ssl.key.pem": "hunter2"}),
+        ("config.kafka.consumer.ssl.key.pem is a secret",),
+    ),
+    (kafka(client={"sasl.oauthbearer.client.secret": "hunter2"}), ("client.secret is a secret",)),
+    (
+        model(engine_args={"a": [{"hf_token": "hunter2"}]}),
+        ("engine_args.a[0].hf_token is a secret",),
+    ),
+    (
+        {"env": {"CLERK_KAFKA__SASL_PASSWORD": "hunter2"}},
+        ("env.CLERK_KAFKA__SASL_PASSWORD", "secretEnv"),
+    ),
+    (
+        {"env": {"A": "1"}, "secretEnv": {"A": {"name": "s", "key": "k"}}},
+        ("env.A is in secretEnv too",),
+    ),
+    (
+        {"secretEnv": {"CLERK_HTTP__HOST": {"name": "s", "key": "k"}}},
+        ("secretEnv.CLERK_HTTP__HOST",),
+    ),
+    # Logging in.
+    ({"auth": {"sasl": {"secret": "s"}}}, ("auth.sasl.secret", "security_protocol is plaintext")),
+    (kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN"), ("auth.sasl.secret",)),
+    (merge(SASL, kafka(sasl_mechanism=None)), ("set config.kafka.sasl_mechanism",)),
+    (merge(SASL, kafka(sasl_username="clerk")), ("leave config.kafka.sasl_username",)),
+    ({"auth": {"tls": {"caSecret": "s"}}}, ("auth.tls", "set it to ssl or sasl_ssl")),
+    (
+        merge(
+            kafka(security_protocol="ssl"), {"auth": {"tls": {"caSecret": "a", "caConfigMap": "b"}}}
+        ),
+        ("auth.tls.caSecret and auth.tls.caConfigMap",),
+    ),
+    (
+        merge(
+            kafka(security_protocol="ssl", ssl_ca_location="/x"),
+            {"auth": {"tls": {"caSecret": "a"}}},
+        ),
+        ("config.kafka.ssl_ca_location is made from auth.tls",),
+    ),
+    # Volumes.
+    (
+        {"storage": {"models": {"claim": {"create": True}}}},
+        ("storage.models: volume and claim.create are both given",),
+    ),
+    ({"download": {"enabled": True}}, ("download.image is empty",)),
+    # Counts.
+    (
+        merge(kafka(topic_partitions=4), {"replicaCount": 6}),
+        ("replicaCount is 6", "4 partitions", "2 would idle"),
+    ),
+    (
+        merge(kafka(topic_partitions=4), {"autoscaling": {"kind": "keda", "maxReplicas": 5}}),
+        ("autoscaling.maxReplicas is 5", "4 partitions"),
+    ),
+    ({"autoscaling": {"kind": "keda", "minReplicas": 9}}, ("minReplicas is 9", "maxReplicas 4")),
+    ({"autoscaling": {"kind": "hpa"}}, ("autoscaling.hpa.metrics is empty",)),
+    (
+        {"autoscaling": {"kind": "hpa", "minReplicas": 0, "hpa": {"metrics": [{"type": "Pods"}]}}},
+        ("only kind keda scales to nothing",),
+    ),
+    (
+        {"autoscaling": {"kind": "keda", "keda": {"metadata": {"topic": "x"}}}},
+        ("autoscaling.keda.metadata.topic is set by the chart",),
+    ),
+    (
+        merge(
+            kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN"),
+            {
+                "autoscaling": {"kind": "keda"},
+                "secretEnv": {"CLERK_KAFKA__SASL_PASSWORD": {"name": "s", "key": "k"}},
+            },
+        ),
+        ("KEDA needs to log in too", "autoscaling.keda.authentication"),
+    ),
+    (model(engine_args={"tensor_parallel_size": 2}), ("gpu.count is 1", "2 GPUs")),
+    # Time.
+    ({"terminationGracePeriodSeconds": 59}, ("is 59", "drain for 60 s", "killed in the middle")),
+    (
+        merge({"config": {"loop": {"drain_s": 120}}}, {"terminationGracePeriodSeconds": 140}),
+        ("is 140", "drain for 150 s"),
+    ),
+    ({"strategy": {"maxUnavailable": 0}}, ("strategy.maxSurge and .maxUnavailable are both 0",)),
+    # The trainer.
+    (
+        {"trainer": {"enabled": True}},
+        ("trainer.image.repository is empty", "trainer.recipe is empty", "trainer.data is empty"),
+    ),
+    (
+        merge(TRAINER, {"storage": {"adapters": {"mountPath": ""}}}),
+        ("trainer: storage.adapters.mountPath is empty",),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda one: str(one)[:60]
+)
+def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ...]) -> None:
+    """The message names the value, what is wrong and, where it can, what to write instead."""
+    with pytest.raises(Refused) as caught:
+        render_minimal(values)
+    said = str(caught.value)
+    for word in words:
+        assert word in said
+    assert "hunter2" not in said
+    assert "nil pointer" not in said
+
+
+def test_nothing_can_be_written_to_an_image() -> None:
+    """Neither a download nor a trainer."""
+    values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
+    values["storage"] = {
+        one: {"volume": {"image": {"reference": "x"}}} for one in values["storage"]
+    }
+    with pytest.raises(Refused) as caught:
+        render(values)
+    for words in ("download: storage.models.volume is an image",
+                  "trainer: storage.adapters.volume is an image"):  # fmt: skip
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{}, SASL, TRAINER], ids=["minimal", "sasl", "trainer"])
+def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
+    """Each is refused for its own fault and not for its surroundings."""
+    assert render_minimal(values)
+
+
+def test_an_old_kubernetes_is_refused() -> None:
+    """Chart.yaml says from which version on the chart is for."""
+    with pytest.raises(Refused, match=r"1\.29"):
+        render_minimal(kube_version="1.28.0")

@@ -1,0 +1,145 @@
+"""worker.toml: what Helm writes, the worker reads, value for value."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.chart.render import find, render_minimal
+from worker.settings_load import load_settings
+
+
+def toml_of(config: dict[str, Any], **values: Any) -> str:
+    """Return worker.toml for a ``config``."""
+    return find(render_minimal({"config": config, **values}), "ConfigMap")["data"]["worker.toml"]
+
+
+def load(text: str, folder: Path) -> Any:
+    """Let the worker read it."""
+    file = folder / "worker.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file).settings
+
+
+def test_every_section_goes_through(tmp_path: Path) -> None:
+    """Numbers stay numbers of their kind, lists lists, properties and engine arguments whole."""
+    found = load(
+        toml_of({
+            "kafka": {
+                "input_topic": 'a "quoted" \\ topic',
+                "review_topic": "",
+                "consumer": {"session.timeout.ms": 45000, "check.crcs": True},
+                "producer": {"linger.ms": 0.5, "client.id": "1e5"},
+            },
+            "records": {"text_fields": ["subject", "body.text"], "id_field": None},
+            "model": {"engine_args": {
+                "max_num_seqs": 128, "gpu_memory_utilization": 0.85, "enforce_eager": True,
+                "hf_overrides": {"head_dtype": "float32", "list": [1, [2.5, "x"]]},
+            }},
+            "loop": {"max_in_flight": 512, "max_in_flight_bytes": 134217728, "drain_s": 12.5},
+            "review": {"confidence": 0.7},
+            "log": {"format": "json", "level": "debug"},
+            "http": {"port": 9000},
+        }),
+        tmp_path,
+    )  # fmt: skip
+    assert found.kafka.input_topic == 'a "quoted" \\ topic'
+    assert found.kafka.review_topic == ""
+    assert found.kafka.consumer == {"session.timeout.ms": 45000, "check.crcs": True}
+    assert isinstance(found.kafka.consumer["session.timeout.ms"], int)
+    assert found.kafka.producer == {"linger.ms": 0.5, "client.id": "1e5"}
+    assert found.records.text_fields == ("subject", "body.text")
+    assert found.records.id_field == "id"  # null leaves it to the worker
+    arguments = found.model.engine_args
+    assert arguments["hf_overrides"] == {"head_dtype": "float32", "list": [1, [2.5, "x"]]}
+    assert isinstance(arguments["max_num_seqs"], int)
+    assert found.loop.max_in_flight_bytes == 134217728
+    assert found.loop.drain_s == 12.5
+    assert found.review.confidence == 0.7
+    assert found.http.port == 9000
+
+
+def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
+    """auth.tls mounts them and tells the worker."""
+    documents = render_minimal({
+        "config": {"kafka": {"security_protocol": "ssl"}},
+        "auth": {"tls": {
+            "caConfigMap": "ca", "caKey": "root.pem", "clientSecret": "mine",
+            "privateKeyPasswordKey": "pass",
+        }},
+    })  # fmt: skip
+    found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path).kafka
+    deployment = find(documents, "Deployment")["spec"]["template"]["spec"]
+    (container,) = deployment["containers"]
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in deployment["volumes"]}
+    assert found.ssl_ca_location == f"{mounts['kafka-ca']}/root.pem"
+    assert volumes["kafka-ca"]["configMap"]["items"] == [{"key": "root.pem", "path": "root.pem"}]
+    paths = {f"{mounts['kafka-client']}/{one['path']}"
+             for one in volumes["kafka-client"]["secret"]["items"]}  # fmt: skip
+    assert {found.ssl_certificate_location, found.ssl_key_location} == paths
+    (password,) = [
+        one for one in container["env"] if one["name"] == "CLERK_KAFKA__SSL_KEY_PASSWORD"
+    ]
+    assert password["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "pass"}
+
+
+def test_variables_that_the_chart_sets_are_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that the worker does not know would keep it from starting."""
+    documents = render_minimal({
+        "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN"}},
+        "auth": {"sasl": {"secret": "login"}, "tls": {
+            "clientSecret": "mine", "privateKeyPasswordKey": "pass"}},
+    })  # fmt: skip
+    (container,) = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    names = {one["name"] for one in container["env"] if one["name"].startswith("CLERK_")}
+    assert names == {
+        "CLERK_KAFKA__INSTANCE_ID", "CLERK_HTTP__HOST", "CLERK_KAFKA__SASL_USERNAME",
+        "CLERK_KAFKA__SASL_PASSWORD", "CLERK_KAFKA__SSL_KEY_PASSWORD",
+    }  # fmt: skip
+    for name in names:
+        monkeypatch.setenv(name, "::")
+    found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path)
+    assert found.kafka.instance_id == "::"
+    assert found.http.host == "::"
+
+
+# Text that YAML, TOML or a template might take for something else.
+odd_text = st.one_of(
+    st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''",
+                     '"""', "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new",
+                     "line\nline", "- x", " "]),
+    # Not in YAML: control characters, surrogates, what is no character.
+    st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=20),
+)  # fmt: skip
+# Helm's numbers are floats: those beyond are not exact there.
+numbers = st.booleans() | st.integers(-(10**15), 10**15) | st.floats(-1e15, 1e15)
+plain_key = st.text("abcdefghijklmnopqrstuvwxyz._-0123456789", min_size=1, max_size=12).filter(
+    lambda key: not any(one in key for one in ("password", "secret", "jaas", "token", "key.pem"))
+)
+engine_args = st.dictionaries(
+    plain_key,
+    st.recursive(
+        odd_text | numbers,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain_key, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(arguments=engine_args, topic=odd_text.filter(bool))
+def test_whatever_is_given_arrives(arguments: dict[str, Any], topic: str) -> None:
+    """Any text, number, list or table comes out of the TOML as it went into the values."""
+    config = {"kafka": {"review_topic": topic}, "model": {"engine_args": arguments}}
+    found = tomllib.loads(toml_of(config))
+    assert found["kafka"]["review_topic"] == topic
+    assert found["model"].get("engine_args", {}) == arguments

@@ -1,0 +1,337 @@
+"""What the chart promises of the workers and of what stands around them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.render import (
+    CHART,
+    MINIMAL,
+    find,
+    merge,
+    pods,
+    render,
+    render_minimal,
+    worker_container,
+)
+from tests.chart.restricted import violations
+
+KEDA = CHART / "examples" / "keda.yaml"
+
+
+def kinds(documents: list[dict[str, Any]]) -> set[str]:
+    """Which kinds there are."""
+    return {one["kind"] for one in documents}
+
+
+def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
+    """Start-up within fifteen minutes by default; an unready worker is not restarted for it."""
+    container = worker_container(render_minimal())
+    start, live, ready = (container[f"{one}Probe"] for one in ("startup", "liveness", "readiness"))
+    assert start["httpGet"]["path"] == "/startupz"
+    assert start["failureThreshold"] * start["periodSeconds"] == 900
+    assert live["httpGet"]["path"] == "/livez"
+    assert live["failureThreshold"] * live["periodSeconds"] >= 60
+    assert ready["httpGet"]["path"] == "/readyz"
+
+
+@pytest.mark.parametrize(("budget", "period"), [(601, 7), (600, 600), (3600, 11)])
+def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> None:
+    """Rounded up to whole probes; the rollout waits longer than a start may take."""
+    startup = {"probes": {"startup": {"budgetSeconds": budget, "periodSeconds": period}}}
+    documents = render_minimal(startup)
+    probe = worker_container(documents)["startupProbe"]
+    assert budget <= probe["failureThreshold"] * period < budget + period
+    assert find(documents, "Deployment")["spec"]["progressDeadlineSeconds"] > budget + 90
+
+
+@pytest.mark.parametrize(
+    ("config", "grace"),
+    [
+        ({}, 30 + 3 * 10 + 30),
+        ({"loop": {"drain_s": 120}}, 120 + 30 + 30),
+        ({"loop": {"drain_s": 0.5}, "kafka": {"publish_timeout_s": 2.5}}, 8 + 30),
+        ({"loop": {"drain_s": None}, "kafka": {"publish_timeout_s": None}}, 90),
+    ],
+)
+def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
+    config: dict[str, Any], grace: int
+) -> None:
+    """terminationGracePeriodSeconds follows the settings."""
+    spec = find(render_minimal({"config": config}), "Deployment")["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] == grace
+
+
+def test_the_grace_covers_the_workers_own_bound() -> None:
+    """Three publishes are what the worker itself counts with (longest_turn_s)."""
+    from worker import app
+    from worker.settings import Settings
+
+    settings = Settings()
+    turn = app.longest_turn_s(app.kafka_config(settings.kafka), app.loop_policy(settings.loop))
+    spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
+    # A turn is two of: publish, backoff or revoke. The drain's last turn has one, and closing none.
+    assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + turn / 2
+
+
+def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> None:
+    """The checksum follows worker.toml; replicas and a new chart version leave the pods alone."""
+
+    def template(values: dict[str, Any]) -> Any:
+        return find(render_minimal(values), "Deployment")["spec"]["template"]
+
+    before = template({})
+    assert template({"replicaCount": 3}) == before
+    assert template({"metrics": {"monitor": "pod"}, "tests": {"targets": ["a:1"]}}) == before
+    after = template({"config": {"loop": {"deadline_s": 61}}})
+    assert after["metadata"]["annotations"] != before["metadata"]["annotations"]
+    assert "helm.sh/chart" not in before["metadata"]["labels"]
+
+
+def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
+    """maxSurge 0 by default; the count is left to the autoscaler where there is one."""
+    spec = find(render_minimal(), "Deployment")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert spec["replicas"] == 1
+    surge = {"strategy": {"maxSurge": "50%"}, "autoscaling": {"kind": "keda"}}
+    spec = find(render_minimal(surge), "Deployment")["spec"]
+    assert spec["strategy"]["rollingUpdate"]["maxSurge"] == "50%"
+    assert "replicas" not in spec
+
+
+def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
+    """And two of them for a model over two."""
+    limits = worker_container(render_minimal())["resources"]["limits"]
+    assert limits == {"memory": "24Gi", "nvidia.com/gpu": "1"}
+    two = {
+        "gpu": {"count": 2, "resource": "amd.com/gpu"},
+        "config": {"model": {"engine_args": {"tensor_parallel_size": 2}}},
+    }
+    assert worker_container(render_minimal(two))["resources"]["limits"]["amd.com/gpu"] == "2"
+
+
+def test_the_pods_name_is_the_instance_id() -> None:
+    """Stable over restarts of the container, never shared by two pods."""
+    (variable,) = [
+        one
+        for one in worker_container(render_minimal())["env"]
+        if one["name"] == "CLERK_KAFKA__INSTANCE_ID"
+    ]
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> None:
+    """The only places a worker can write to are scratch."""
+    documents = render(None, KEDA)
+    (pod,) = [one for one in pods(documents) if one.owner["kind"] == "Deployment"]
+    (download,) = pod.spec["initContainers"]
+    worker = {
+        one["name"]: one.get("readOnly", False) for one in pod.spec["containers"][0]["volumeMounts"]
+    }
+    assert {name for name, read_only in worker.items() if not read_only} == {"cache", "shm", "tmp"}
+    written = {one["name"]: one.get("readOnly", False) for one in download["volumeMounts"]}
+    assert written == {"models": False, "adapters": False, "tmp": False}
+
+
+def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> None:
+    """As the README says; nothing else about it does."""
+    values = merge(MINIMAL, {})
+    values["storage"] = {"models": {"volume": {"hostPath": {"path": "/srv"}}},
+                         "adapters": {"mountPath": ""}}  # fmt: skip
+    (pod,) = [one for one in pods(render(values)) if one.owner["kind"] == "Deployment"]
+    assert list(violations(pod.spec)) == ["volume models: hostPath"]
+
+
+def test_everything_is_in_the_releases_namespace() -> None:
+    """Also for those who render here and apply elsewhere."""
+    assert {one["metadata"]["namespace"] for one in render(None, KEDA)} == {"support"}
+
+
+def test_claims_outlive_the_release() -> None:
+    """Gigabytes of weights are not deleted by helm uninstall."""
+    claims = [one for one in render(None, KEDA) if one["kind"] == "PersistentVolumeClaim"]
+    assert [one["metadata"]["name"] for one in claims] == [
+        "clerk-filing-clerk-models", "clerk-filing-clerk-adapters",
+    ]  # fmt: skip
+    for claim in claims:
+        assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_by_default_nothing_is_made_that_needs_an_operator() -> None:
+    """KEDA's and Prometheus's kinds come only when asked for."""
+    assert kinds(render_minimal()) == {
+        "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
+        "ServiceAccount",
+    }  # fmt: skip
+
+
+def test_keda_asks_for_what_the_worker_reads() -> None:
+    """Group, topic, servers and offset policy are the worker's; it logs in with the same Secret."""
+    documents = render(None, KEDA)
+    scaled = find(documents, "ScaledObject")["spec"]
+    (trigger,) = scaled["triggers"]
+    assert trigger["metadata"] == {
+        "bootstrapServers": "kafka-1.example:9093,kafka-2.example:9093,kafka-3.example:9093",
+        "consumerGroup": "filing-clerk", "topic": "support.messages",
+        "lagThreshold": "1000", "activationLagThreshold": "10", "offsetResetPolicy": "earliest",
+        "allowIdleConsumers": "false", "sasl": "scram_sha512", "tls": "enable",
+    }  # fmt: skip
+    auth = find(documents, "TriggerAuthentication")
+    assert trigger["authenticationRef"]["name"] == auth["metadata"]["name"]
+    given = {one["parameter"]: one["name"] for one in auth["spec"]["secretTargetRef"]}
+    assert given == {"username": "kafka-login", "password": "kafka-login"}
+    assert auth["spec"]["configMapTargetRef"] == [
+        {"parameter": "ca", "name": "kafka-ca", "key": "ca.crt"}
+    ]
+    assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"
+    down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["stabilizationWindowSeconds"] >= 300
+    assert "HorizontalPodAutoscaler" not in kinds(documents)
+
+
+@pytest.mark.parametrize(
+    ("kafka", "policy"),
+    [
+        ({"consumer": {"auto.offset.reset": "latest"}}, "latest"),
+        ({"client": {"auto.offset.reset": "end"}}, "latest"),
+        (
+            {"client": {"auto.offset.reset": "end"}, "consumer": {"auto.offset.reset": "smallest"}},
+            "earliest",
+        ),
+    ],
+)
+def test_kedas_offset_policy_follows_the_workers(kafka: dict[str, Any], policy: str) -> None:
+    """By whichever of its names, and the consumer's own before the one for both."""
+    documents = render_minimal({"config": {"kafka": kafka}, "autoscaling": {"kind": "keda"}})
+    (trigger,) = find(documents, "ScaledObject")["spec"]["triggers"]
+    assert trigger["metadata"]["offsetResetPolicy"] == policy
+    assert "authenticationRef" not in trigger
+
+
+def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
+    """And KEDA stays out of it."""
+    target = {"type": "AverageValue", "averageValue": "500"}
+    metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"}, "target": target}}
+    documents = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [metric]}}})
+    assert find(documents, "HorizontalPodAutoscaler")["spec"]["metrics"] == [metric]
+    assert not kinds(documents) & {"ScaledObject", "TriggerAuthentication"}
+
+
+def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
+    """Their braces are not taken for Helm's; a ConfigMap holds less than 1 MiB."""
+    documents = render(None, KEDA)
+    rules = yaml.safe_load((CHART / "files" / "rules.yaml").read_text(encoding="utf-8"))
+    made = find(documents, "PrometheusRule")
+    assert made["spec"] == rules
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    (text,) = find(documents, "ConfigMap", "-dashboard")["data"].values()
+    file = (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(file)
+    assert len(text.encode()) < 1024 * 1024
+    assert (
+        find(documents, "ConfigMap", "-dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("monitor", "kind", "key"),
+    [("pod", "PodMonitor", "podMetricsEndpoints"), ("service", "ServiceMonitor", "endpoints")],
+)
+def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key: str) -> None:
+    """Either kind of monitor, never both."""
+    documents = render_minimal({"metrics": {"monitor": monitor, "labels": {"team": "x"}}})
+    made = find(documents, kind)
+    (endpoint,) = made["spec"][key]
+    names = {one["name"] for one in worker_container(documents)["ports"]}
+    names &= {one["name"] for one in find(documents, "Service")["spec"]["ports"]}
+    assert endpoint["port"] in names
+    assert endpoint["path"] == "/metrics"
+    assert made["metadata"]["labels"]["team"] == "x"
+    assert len(kinds(documents) & {"PodMonitor", "ServiceMonitor"}) == 1
+
+
+def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None:
+    """Ports are those of the servers; the trainer reaches nothing at all."""
+    documents = render(None, CHART / "examples" / "air-gapped.yaml")
+    policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
+    dns, kafka = policy["egress"]
+    assert {one["port"] for one in dns["ports"]} == {53}
+    assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
+    assert kafka["to"] == [{"ipBlock": {"cidr": "10.20.0.0/24"}}]
+    (scrape,) = policy["ingress"]
+    assert [one["port"] for one in scrape["ports"]] == [8080]
+    assert len(scrape["from"]) == 2  # helm test and the one that scrapes
+    trainer = find(render(None, KEDA), "NetworkPolicy", "-trainer")["spec"]
+    assert trainer["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in trainer
+    assert "ingress" not in trainer
+
+
+def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
+    """A hook with its own copy of worker.toml and the same log-in."""
+    documents = render(None, KEDA)
+    job = find(documents, "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == [
+        "topics", "-c", "/etc/filing-clerk/worker.toml",
+    ]  # fmt: skip
+    copy = find(documents, "ConfigMap", "-topics")
+    weights = [int(one["metadata"]["annotations"]["helm.sh/hook-weight"]) for one in (copy, job)]
+    assert weights == sorted(weights)
+    assert weights[0] != weights[1]
+    assert copy["data"] == find(documents, "ConfigMap", "filing-clerk")["data"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    names = {one["name"] for one in container["env"]}
+    assert names == {"CLERK_KAFKA__SASL_USERNAME", "CLERK_KAFKA__SASL_PASSWORD"}
+
+
+def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
+    """Train, evaluate, publish; a refusal is not tried again; without a schedule only by hand."""
+    cron = find(render(None, KEDA), "CronJob")["spec"]
+    assert cron["suspend"] is True
+    job = cron["jobTemplate"]["spec"]
+    spec = job["template"]["spec"]
+    steps = [*spec["initContainers"], *spec["containers"]]
+    assert [one["args"][0] for one in steps] == ["train", "evaluate", "publish"]
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4]
+    assert spec["restartPolicy"] == "Never"  # which that policy needs
+    for step in steps:
+        variables = {one["name"] for one in step["env"]}
+        used = {
+            word for arg in step["args"] for word in ("RUN", "BASE", "STORE") if f"$({word})" in arg
+        }
+        assert used <= variables
+        mounts = {one["mountPath"]: one.get("readOnly", False) for one in step["volumeMounts"]}
+        assert mounts["/models"] is True
+        assert mounts["/adapters"] is False
+    scheduled = find(render({"trainer": {"schedule": "0 2 * * 6"}}, KEDA), "CronJob")["spec"]
+    assert (scheduled["schedule"], scheduled["suspend"]) == ("0 2 * * 6", False)
+
+
+def test_the_trainers_steps_are_commands_that_it_has() -> None:
+    """Each step's name and options are known to clerk-trainer."""
+    import typer.main
+
+    from trainer.cli.main import app
+
+    group = typer.main.get_command(app)
+    spec = find(render(None, KEDA), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    for step in [*spec["initContainers"], *spec["containers"]]:
+        name, *rest = step["args"]
+        known = {option for one in group.commands[name].params for option in one.opts}
+        assert {one for one in rest if one.startswith("--")} <= known, name
+
+
+def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:
+    """Helm hands a subchart the key "global", which a closed schema would refuse."""
+    import shutil
+
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "filing-clerk")
+    (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")
+    documents = render({"global": {"a": 1}, "filing-clerk": MINIMAL}, chart=parent)
+    assert find(documents, "Deployment")

@@ -1,0 +1,81 @@
+"""Two builds of one image, file by file: what is the same, and what is not.
+
+    python -m tests.image.compare filing-clerk-worker-cpu-demo:one filing-clerk-worker-cpu-demo:two
+
+Compares path, type, mode, owner, content and time of every file. Exit code 1 when more than times
+differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tarfile
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import docker
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of an image. ``digest`` is of a file's content, or what a link leads to."""
+
+    what: tuple[bytes, int, int, int]
+    digest: str
+    changed_at: int
+
+
+class _Chunks:
+    """A file to read from, made of the chunks of a stream."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = iter(chunks)
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._left) < size and (more := next(self._chunks, b"")):
+            self._left += more
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+
+def entries(engine: Any, image: str) -> dict[str, Entry]:
+    """Read every path of an image; nothing in it is run."""
+    container = engine.containers.create(image)
+    try:
+        stream: Any = _Chunks(container.export(chunk_size=4 << 20))
+        found = {}
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for one in archive:
+                digest = one.linkname
+                if one.isreg():
+                    file: BinaryIO | None = archive.extractfile(one)  # type: ignore[assignment]
+                    assert file is not None
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                what = (one.type, one.mode, one.uid, one.gid)
+                found[one.name] = Entry(what, digest, int(one.mtime))
+        return found
+    finally:
+        container.remove()
+
+
+def main() -> int:
+    """Compare two images and print what differs."""
+    engine = docker.from_env(timeout=3600)
+    one, two = (entries(engine, image) for image in sys.argv[1:3])
+    both = one.keys() & two.keys()
+    groups = {
+        "in one alone": sorted(one.keys() ^ two.keys()),
+        "type, mode or owner": sorted(name for name in both if one[name].what != two[name].what),
+        "content": sorted(name for name in both if one[name].digest != two[name].digest),
+        "time": sorted(name for name in both if one[name].changed_at != two[name].changed_at),
+    }
+    print(f"{len(one)} and {len(two)} paths")
+    for title, names in groups.items():
+        print(f"{title}: {len(names)}", *names[:40], sep="\n  ")
+    return int(any(names for title, names in groups.items() if title != "time"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

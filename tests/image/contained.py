@@ -1,0 +1,108 @@
+"""A worker in a container as strict as a cluster would make it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+
+# /bin/sh stays: vLLM's CPU engine runs lscpu through it.
+_SHELLS = ("/usr/bin/bash",)
+
+
+class Contained:
+    """A started container: read-only root, no capabilities, no bash, its own network alone."""
+
+    def __init__(
+        self,
+        image: str,
+        network: Network | None,
+        settings: Mapping[str, str],
+        *,
+        command: str | None = None,
+        mounts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; ``settings`` are environment variables, ``mounts`` folders of this machine."""
+        self._made = (
+            DockerContainer(image)
+            .with_envs(**settings)
+            .with_tmpfs_mount("/tmp")
+            .with_tmpfs_mount("/var/cache/filing-clerk", "size=2g,uid=10001,gid=10001")
+            .with_kwargs(
+                read_only=True,
+                shm_size="256m",
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges:true"],
+                mounts=[_nothing_at(shell) for shell in _SHELLS],
+                **({} if network else {"network_mode": "none"}),
+            )
+        )
+        for path, to in (mounts or {}).items():
+            self._made.with_volume_mapping(path, to, "ro")
+        if network is not None:
+            self._made.with_network(network)
+        if command is not None:
+            self._made.with_command(command)
+        self._made.start()
+        self.container: Any = self._made.get_wrapped_container()
+
+    def address(self) -> str:
+        """Its address on its network."""
+        self.container.reload()
+        (one,) = self.container.attrs["NetworkSettings"]["Networks"].values()
+        return str(one["IPAddress"])
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """GET a path of its HTTP server; status 0 when there is no answer."""
+        try:
+            with urllib.request.urlopen(
+                f"http://{self.address()}:8080{path}", timeout=10
+            ) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def run(self, *command: str) -> str:
+        """Run a command in it and return what it printed. Asserts that it exits 0."""
+        code, output = self.container.exec_run(list(command))
+        assert code == 0, output.decode()
+        return str(output.decode())
+
+    def wait_for(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until something holds; the container must go on running meanwhile."""
+        until = time.monotonic() + timeout_s
+        while not reached():
+            self.container.reload()
+            assert self.container.status == "running", self.logs()
+            assert time.monotonic() < until, self.logs()
+            time.sleep(0.5)
+
+    def ended(self, timeout_s: float) -> int:
+        """Wait for its end and return its exit code."""
+        return int(self.container.wait(timeout=timeout_s)["StatusCode"])
+
+    def logs(self) -> str:
+        """Everything it has printed so far."""
+        return str(self.container.logs().decode())
+
+    def events(self) -> list[str]:
+        """The names of the JSON lines among it."""
+        return [
+            json.loads(line)["event"] for line in self.logs().splitlines() if line.startswith("{")
+        ]
+
+    def remove(self) -> None:
+        """End and remove it."""
+        self._made.stop()
+
+
+def _nothing_at(path: str) -> dict[str, Any]:
+    return {"Target": path, "Source": "/dev/null", "Type": "bind", "ReadOnly": True}

@@ -1,0 +1,168 @@
+"""What is in the image, what is not, and how large it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[2]
+LARGE = 100_000_000
+"""Bytes from which a layer has to be explained in docs/images.md."""
+
+Found = tuple[str, bool, bool, bool]
+"""A path: whether it is a file, has the set-user-id bit, is writable by everyone."""
+
+_WALK = """
+import os, stat
+for folder, folders, files in os.walk('/'):
+    if folder == '/':
+        folders[:] = [one for one in folders if one not in ('proc', 'sys', 'dev')]
+    for name in files + folders:
+        mode = os.lstat(path := os.path.join(folder, name)).st_mode
+        if not name.endswith('.pyc'):
+            print(int(stat.S_ISREG(mode)), int(bool(mode & stat.S_ISUID)), mode >> 1 & 1, path)
+"""
+
+
+def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
+    """Run a command in a container of the image without a network; return its output."""
+    container = engine.containers.run(
+        image.id,
+        entrypoint=list(command),
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": ""},
+        user=user,
+        detach=True,
+    )
+    try:
+        # Read when it has ended: output that is followed may lack its last lines.
+        code = container.wait(timeout=120)["StatusCode"]
+        output = container.logs(stdout=True, stderr=False).decode()
+        assert code == 0, container.logs().decode()
+        return str(output)
+    finally:
+        container.remove(force=True)
+
+
+@pytest.fixture(scope="module")
+def paths(engine: Any, image: Any) -> list[Found]:
+    """Every path of the image."""
+    lines = run(engine, image, "python", "-c", _WALK, user="0").splitlines()
+    assert len(lines) > 10_000
+    split = (line.split(" ", 3) for line in lines)
+    return [(path, *(one == "1" for one in flags)) for *flags, path in split]
+
+
+def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
+    """User, entry point, port and labels are what the chart and a scanner expect."""
+    config = image.attrs["Config"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"] == ["clerk-worker"]
+    assert config["Cmd"] == ["run", "-c", "/etc/filing-clerk/worker.toml"]
+    assert list(config["ExposedPorts"]) == ["8080/tcp"]
+    assert config["Healthcheck"]["Test"][0] == "CMD"  # not CMD-SHELL: it needs no shell
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.version"] == project["version"]
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+
+
+def test_it_holds_nothing_that_builds_or_installs(
+    paths: list[Found],
+) -> None:
+    """No compiler, no package installer, and no cache or source of the build.
+
+    setuptools is there because ``import torch.utils.cpp_extension``, which vLLM does, needs it.
+    """
+    tools = re.compile(
+        r"/s?bin/(pip\d?(\.\d+)?|uv|uvx|gcc|g\+\+|cc|c\+\+|clang|make|cmake|ninja|git|curl|wget)$"
+    )
+    packages = re.compile(r"/(site|dist)-packages/(pip|uv|wheel|ninja|cyclonedx)(-|$|/)")
+    left = re.compile(r"^/(build|root/\.cache|var/lib/apt/lists/.|var/cache/apt/archives/.*\.deb$)")
+    held = [path for path, *_ in paths if any(one.search(path) for one in (tools, packages, left))]
+    assert not [one for one in held if not one.endswith("/apt/lists/partial")]
+
+
+def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
+    """No key, no credential file, no address of a package index, not even a build's certificate."""
+    names = "*.key id_rsa* .netrc .pypirc pip.conf uv.toml .npmrc .git-credentials .env ca.pem"
+    held = [
+        path for path, *_ in paths if any(fnmatch(Path(path).name, one) for one in names.split())
+    ]
+    assert held == []
+    history = " ".join(str(layer["CreatedBy"]) for layer in image.history())
+    for word in ("INDEX", "CERTIFICATE", "PASSWORD", "TOKEN"):
+        assert word not in history
+    assert not [one for one in image.attrs["Config"]["Env"] if re.search("INDEX|CERT|PROXY", one)]
+
+
+def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
+    """Nothing we add is set-user-id or writable by everyone."""
+    ours = [
+        one for one in paths if one[0].startswith(("/opt/", "/models", "/adapters", "/etc/fil"))
+    ]
+    assert len(ours) > 5_000
+    assert not [path for path, is_file, suid, writable in ours if is_file and (suid or writable)]
+
+
+def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Give name and version of each package of the lock that is for this environment."""
+    for line in (ROOT / "locks" / "image-cpu.txt").read_text(encoding="utf-8").splitlines():
+        if re.match("[a-z0-9]", line):
+            one = Requirement(line.removesuffix("\\").strip())
+            if one.marker is None or one.marker.evaluate(environment):
+                (version,) = one.specifier
+                yield canonicalize_name(one.name), version.version
+
+
+def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: Any) -> None:
+    """Installed, locked and listed are the same packages in the same versions, and our own."""
+    script = (
+        "import importlib.metadata, json, packaging.markers as m\n"
+        "installed = {d.metadata['Name']: d.version for d in importlib.metadata.distributions()}\n"
+        "print(json.dumps([m.default_environment(), installed]))"
+    )
+    environment, installed = json.loads(run(engine, image, "python", "-c", script))
+    found = {canonicalize_name(name): version for name, version in installed.items()}
+    ours = found.pop("filing-clerk")
+    wanted = dict(locked(environment))
+    assert found == wanted
+    bill = json.loads(run(engine, image, "cat", "/opt/app/sbom.cdx.json"))
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {canonicalize_name(one["name"]): one["version"] for one in bill["components"]}
+    assert listed == wanted
+    root = bill["metadata"]["component"]
+    assert (root["name"], root["version"]) == ("filing-clerk", ours)
+
+
+def test_large_layers_are_explained(engine: Any, image: Any) -> None:
+    """Each layer of ours above 100 MB stands in docs/images.md with its size, right within 10 %."""
+    page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
+    told = {
+        path: float(size.replace(",", ""))
+        for path, size in re.findall(r"^\| `(/\S+)` \| ([\d,]+) MB \|", page, re.MULTILINE)
+    }
+    assert told
+    layers = [(str(one["CreatedBy"]), int(one["Size"])) for one in image.history()]
+    print(f"{image.attrs['Size'] / 1e6:,.0f} MB in all")
+    for made_by, size in layers:
+        if size < LARGE or not (copied := re.search(r"COPY .* in (\S+)|COPY .* (/\S+)", made_by)):
+            continue  # the base's own layers are no COPY
+        path = next(filter(None, copied.groups()))
+        print(f"{size / 1e6:,.0f} MB {path}")
+        assert path in told, (
+            f"{path} has {size / 1e6:,.0f} MB, of which docs/images.md says nothing"
+        )
+        assert size / 1e6 == pytest.approx(told[path], rel=0.1), path

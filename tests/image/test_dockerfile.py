@@ -1,0 +1,83 @@
+"""The Dockerfile itself: what a linter says, and that each way to build it stays open."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    """hadolint passes; what it is told to ignore has its reason in docs/images.md."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
+    ignored = set(re.findall(r"hadolint ignore=(\w+)", TEXT))
+    assert ignored
+    assert {one for one in ignored if f"`{one}`" not in page} == set()
+
+
+def test_it_needs_no_particular_builder() -> None:
+    """Nothing that only BuildKit understands, so that any Docker and any rebuilder can build it."""
+    for word in ("# syntax", "--mount", "--link", "--chmod", "<<"):
+        assert word not in TEXT
+
+
+def test_the_base_is_one_argument() -> None:
+    """Whoever pins a digest or uses an internal mirror says so once."""
+    outside = set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", TEXT, re.MULTILINE))
+    assert outside - stages == {"${BASE}"}
+    assert {"worker", "worker-cpu", "worker-cpu-demo", "trainer"} <= stages
+
+
+@pytest.mark.parametrize("stage", ["worker", "worker-cpu", "worker-cpu-demo", "trainer"])
+def test_what_runs_is_not_what_built_it(stage: str) -> None:
+    """A final stage descends from the base, never from a stage with the build's tools."""
+    found = re.findall(r"^FROM (\S+) AS (\S+)", TEXT, re.MULTILINE)
+    parents = {child: parent for parent, child in found}
+    while stage != "${BASE}":
+        assert stage != "tools"
+        stage = parents[stage]
+
+
+def test_nothing_but_sources_reaches_the_build() -> None:
+    """The build context is a list of what is allowed, not of what is not."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    allowed = {line[1:] for line in rules if line.startswith("!")}
+    assert allowed == {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "locks",
+        "worker",
+        "trainer",
+        "config",
+    }
+
+
+@pytest.mark.parametrize("base", ["", "python:3.11-slim-bookworm"])
+def test_a_pipeline_can_insist_on_a_digest(base: str) -> None:
+    """Where REQUIRE_DIGEST is set, a base that is only a tag is refused before any build."""
+    done = subprocess.run(
+        ["make", "images", "REQUIRE_DIGEST=1", f"BASE_IMAGE={base}", "IMAGES="],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "names no digest" in done.stdout

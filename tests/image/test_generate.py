@@ -1,0 +1,62 @@
+"""The stream of sample messages that compose.yaml runs beside a worker."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from worker.demo.broker import LocalBroker
+from worker.demo.client import Watcher, create_topics
+from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.samples import demo_samples
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """A Kafka of its own, since the topics' names are the demo's, with the demo's topics."""
+    with LocalBroker() as local:
+        create_topics(local.bootstrap_servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), 1))
+        yield local.bootstrap_servers
+
+
+def generate(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.demo.generate", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
+    """Twenty a second for some seconds, then SIGTERM: exit 0, and no message's text was printed."""
+    process = generate("--bootstrap-servers", broker, "--rate", "20")
+    # A watcher of the input: the ids of what was published, as a worker would read them.
+    watcher = Watcher(broker, {INPUT: "dead letter"})
+    began, arrived = time.monotonic(), set[str]()
+    while len(arrived) < 60 and time.monotonic() - began < 60:
+        arrived |= {one.message_id for one in watcher.poll(0.2)}
+    took = time.monotonic() - began
+    watcher.close()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert len(arrived) >= 60
+    assert took > 2  # 60 at 20 a second: they were not published at once
+    assert "messages published, 0 results seen" in said
+    assert not [one.message for one in demo_samples(330) if one.message in said]
+
+
+def test_a_rate_of_nothing_is_refused() -> None:
+    """One line says what to mend."""
+    process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert said.splitlines()[-1].endswith("error: --rate is 0.0: it must be above 0")

@@ -1,0 +1,144 @@
+"""The demo image labels messages where nothing is allowed that it does not need."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testcontainers.core.network import Network
+
+from tests.image.contained import Contained
+from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.samples import adapter_dir, demo_samples
+
+pytestmark = pytest.mark.timeout(900)
+
+COUNT = 60
+READY_S = 600
+
+
+@pytest.fixture(scope="module")
+def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
+    """A ready worker; the topics are made by itself, as the image's settings say."""
+    started = Contained(image.id, network, {"CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka})
+    try:
+        started.wait_for(lambda: started.ask("/readyz")[0] == 200, READY_S)
+        yield started
+    finally:
+        started.remove()
+
+
+def test_it_says_that_it_is_alive_and_ready(worker: Contained) -> None:
+    """The probes answer from outside the container, each with its verdict."""
+    for path in ("/livez", "/readyz", "/startupz"):
+        status, body = worker.ask(path)
+        assert (status, json.loads(body)["ok"]) == (200, True), path
+
+
+def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
+    """The image's own health check works without curl and without a shell."""
+
+    def healthy() -> bool:
+        worker.container.reload()
+        return bool(worker.container.attrs["State"]["Health"]["Status"] == "healthy")
+
+    worker.wait_for(healthy, 120)
+
+
+def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
+    """User 10001, not one capability, no new ones, and only the two folders can be written."""
+    status = worker.run("cat", "/proc/1/status")
+    assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
+    assert re.search(r"^Gid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
+    assert re.search(r"^Cap(Eff|Prm)\s*:\s+0+$", status.replace("CapBnd", ""), re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    script = (
+        "import os\n"
+        "for one in ('/', '/opt/app', '/etc/filing-clerk', '/models', '/adapters', '/tmp',"
+        " '/var/cache/filing-clerk'):\n"
+        "    print(one, os.access(one, os.W_OK) and not os.statvfs(one).f_flag & os.ST_RDONLY)"
+    )
+    can = dict(line.split() for line in worker.run("python", "-c", script).splitlines())
+    assert {one for one, writable in can.items() if writable == "True"} == {
+        "/tmp",
+        "/var/cache/filing-clerk",
+    }
+
+
+def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Network) -> None:
+    """It labels on one network that leads nowhere else: nothing is fetched while it runs."""
+    worker.container.reload()
+    (joined,) = worker.container.attrs["NetworkSettings"]["Networks"].values()
+    assert joined["NetworkID"] == network.id
+    assert engine.networks.get(network.id).attrs["Internal"] is True
+
+
+def test_it_labels_messages(worker: Contained, kafka: str) -> None:
+    """Each message from Kafka gets one label of the adapter's, and the metrics count them."""
+    watcher = Watcher(kafka, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
+    publisher = Publisher(kafka, INPUT)
+    samples = demo_samples(COUNT)
+    for one in samples:
+        publisher.publish(one.id, one.message)
+    publisher.flush()
+    seen: dict[str, Seen] = {}
+    until = time.monotonic() + 180
+    while len(seen) < COUNT and time.monotonic() < until:
+        seen |= {one.message_id: one for one in watcher.poll(0.5)}
+    watcher.close()
+    assert seen.keys() == {one.id for one in samples}
+    manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
+    labels = {one["name"] for one in manifest["taxonomy"]["labels"]}
+    assert {one.value["label"] for one in seen.values() if one.value} <= labels
+    known = [one for one in samples if one.label]
+    right = sum((seen[one.id].value or {}).get("label") == one.label for one in known)
+    assert right / len(known) > 0.6  # it is the real model: eleven labels guessed would be a tenth
+    _, page = worker.ask("/metrics")
+    counts = re.findall(r'^clerk_records_total\{outcome="\w+"\} (\S+)$', page, re.MULTILINE)
+    assert sum(map(float, counts)) == COUNT
+
+
+def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
+    """What was fetched is finished and committed; exit code 0, and no message's text in the log."""
+    publisher = Publisher(kafka, INPUT)
+    samples = demo_samples(COUNT)
+    for one in samples:
+        publisher.publish(f"late-{one.id}", one.message)
+    publisher.flush()
+    worker.container.kill("SIGTERM")
+    assert worker.ended(120) == 0, worker.logs()
+    assert worker.events()[-1] == "worker.drained"
+    said = worker.logs()
+    assert not [one.message for one in samples if one.message in said]
+
+
+def test_an_altered_adapter_is_refused_in_one_line(
+    image: Any, network: Network, kafka: str, tmp_path: Path
+) -> None:
+    """One flipped bit in the weights: exit code 3, and the one line names the file."""
+    altered = tmp_path / "altered"
+    shutil.copytree(adapter_dir(), altered)
+    weights = altered / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    altered.chmod(0o755)
+    settings = {
+        "CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka,
+        "CLERK_MODEL__ADAPTER": "/adapters/altered",
+    }
+    refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
+    try:
+        assert refused.ended(180) == 3, refused.logs()
+        (line,) = [one for one in refused.logs().splitlines() if not one.startswith("{")]
+        assert line.startswith("error: adapter refused: ")
+        assert "/adapters/altered/adapter_model.safetensors" in line
+    finally:
+        refused.remove()

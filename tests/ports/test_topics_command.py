@@ -1,0 +1,50 @@
+"""``clerk-worker topics`` against a real broker, as the chart's job runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_topics(*sets: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with these settings."""
+    clean = {name: one for name, one in os.environ.items() if not name.startswith("CLERK_")}
+    flags = [part for one in sets for part in ("-s", one)]
+    return subprocess.run(
+        [sys.executable, "-m", "worker", "topics", *flags],
+        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_it_makes_what_is_missing_and_leaves_the_rest(
+    bootstrap_servers: str, topic: Callable[[str], str]
+) -> None:
+    """Partitions as asked; run again with another number it changes nothing and still succeeds."""
+    names = {one: topic(one) for one in ("in", "out", "review", "dead")}
+    given = (
+        f"kafka.bootstrap_servers={bootstrap_servers}",
+        f"kafka.input_topic={names['in']}", f"kafka.output_topic={names['out']}",
+        f"kafka.review_topic={names['review']}", f"kafka.dead_letter_topic={names['dead']}",
+    )  # fmt: skip
+    done = make_topics(*given, "kafka.topic_partitions=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{bootstrap_servers} has {', '.join(names.values())}"
+    again = make_topics(*given, "kafka.topic_partitions=5")
+    assert again.returncode == 0, again.stderr
+    found = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=10).topics
+    assert [len(found[one].partitions) for one in names.values()] == [3, 3, 3, 3]
+
+
+def test_no_broker_is_one_line_and_exit_code_4() -> None:
+    """So the job is tried again, and its log says where it looked."""
+    done = make_topics("kafka.bootstrap_servers=127.0.0.1:1", "kafka.start_timeout_s=1")
+    assert done.returncode == 4
+    assert "127.0.0.1:1" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr

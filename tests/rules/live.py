@@ -1,0 +1,108 @@
+"""A real Prometheus on loopback, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.rules.expressions import RULES
+from worker.demo.broker_config import free_port
+from worker.demo.child import ChildProcess
+
+JOB = "clerk"
+NAMESPACE = "live"
+_START_S = 30.0
+
+
+class Prometheus:
+    """Asks one question at a time over the HTTP API."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(self, path: str, **parameters: str | float) -> Any:
+        """Return the data of an answer. Raises OSError, with Prometheus's own words for a 400."""
+        asked = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return json.loads(answer.read())["data"]
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """Return the series that an expression gives now."""
+        data = self.ask("query", query=expr)
+        if data["resultType"] == "scalar":
+            return [{"metric": {}, "value": data["result"]}]
+        found: list[dict[str, Any]] = data["result"]
+        return found
+
+    def range(self, expr: str, start: float, end: float, step_s: float) -> list[dict[str, Any]]:
+        """Return the series that an expression gives over a time."""
+        data = self.ask("query_range", query=expr, start=start, end=end, step=step_s)
+        found: list[dict[str, Any]] = data["result"]
+        return found
+
+
+@contextmanager
+def scraping(
+    program: str, folder: Path, targets: Mapping[str, str], *, interval: str = "1s"
+) -> Iterator[Prometheus]:
+    """Run Prometheus with the rules that are shipped. ``targets``: pod name to host:port."""
+    named = [
+        {"targets": [address], "labels": {"namespace": NAMESPACE, "pod": pod}}
+        for pod, address in targets.items()
+    ]
+    config = {
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "rule_files": [str(_rules_evaluated_fast(folder, interval))],
+        "scrape_configs": [{"job_name": JOB, "static_configs": named}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    port = free_port()
+    child = ChildProcess(
+        [
+            program,
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ],
+        cwd=folder,
+        log_path=folder / "prometheus.log",
+        env={},
+    )
+    try:
+        found = Prometheus(port)
+        until = time.monotonic() + _START_S
+        while not _ready(found):
+            log = (folder / "prometheus.log").read_text(encoding="utf-8")
+            assert child.exit_code() is None, log
+            assert time.monotonic() < until, log
+            time.sleep(0.1)
+        yield found
+    finally:
+        child.stop(10)
+
+
+def _rules_evaluated_fast(folder: Path, interval: str) -> Path:
+    """Copy the rules without their own intervals: a test does not wait for five minutes."""
+    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    for group in document["groups"]:
+        group["interval"] = interval
+    path = folder / "rules.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def _ready(prometheus: Prometheus) -> bool:
+    try:
+        with urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

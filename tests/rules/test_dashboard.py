@@ -1,0 +1,144 @@
+"""The dashboard: it is what the code says, Grafana knows it, Prometheus can answer it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import warnings
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+
+from helm.dashboard.__main__ import as_json
+from tests.rules.expressions import DASHBOARD, dashboard, dashboard_queries, panels, selectors
+
+# The form that provisioning and the sidecar read; its types warn that there is a newer one.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+# Grafana's panels of today. The ones before them (graph, singlestat, table-old) are gone.
+KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
+
+
+def test_the_file_is_what_the_code_makes() -> None:
+    """Nobody edited dashboard.json by hand; `make dashboard` makes it anew."""
+    assert DASHBOARD.read_text(encoding="utf-8") == as_json()
+
+
+def _lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """Tell what is not in ``after`` as it was in ``before``."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line
+            for key, value in before.items()
+            for line in (
+                _lost(value, after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"]
+            )
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [
+            line
+            for place, (one, other) in enumerate(zip(before, after, strict=True))
+            for line in _lost(one, other, f"{path}/{place}")
+        ]
+    return [] if before == after else [path]
+
+
+def test_grafana_knows_every_key_of_it() -> None:
+    """Read into Grafana's own published types and written out again, nothing is missing."""
+    register_default_plugins()
+    found = dashboard()
+    again = json.loads(json.dumps(Dashboard.from_json(found), cls=JSONEncoder))
+    assert _lost(found, again) == []
+
+
+def test_a_key_that_grafana_does_not_know_is_noticed() -> None:
+    """The check before this one can fail."""
+    register_default_plugins()
+    found = dashboard()
+    panel = next(one for one in found["panels"] if one["type"] == "timeseries")
+    panel["fieldConfig"]["defaults"]["custom"]["showPointz"] = "never"
+    again = json.loads(json.dumps(Dashboard.from_json(found), cls=JSONEncoder))
+    place = found["panels"].index(panel)
+    assert _lost(found, again) == [f"/panels/{place}/fieldConfig/defaults/custom/showPointz"]
+
+
+def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
+    """promtool takes each one as the expression of a rule."""
+    asked = [
+        {"record": f"panel:{number}", "expr": one.expr}
+        for number, one in enumerate(dashboard_queries())
+    ]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": asked}]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_panel_tells_a_stranger_what_it_shows() -> None:
+    """A title of its own, two lines of explanation, a unit, a colour for the bad."""
+    titles = [one["title"] for one in panels()]
+    assert len({(one["title"], one["type"]) for one in panels()}) == len(titles)
+    for panel in panels():
+        assert panel["type"] in KINDS, panel["title"]
+        assert 20 < len(panel["description"]) < 260, panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        if panel["type"] not in {"table", "heatmap"}:
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
+
+
+def test_every_series_is_of_the_chosen_install() -> None:
+    """Each metric that is read is limited to the viewer's namespace and job."""
+    chosen = 'namespace=~".*", job=~".*"'
+    for one in dashboard_queries():
+        read = list(selectors(one.expr))
+        assert read or "ALERTS" in one.expr
+        for name, matchers in read:
+            assert chosen in matchers, f"{one.place}: {name} is read of every install"
+
+
+def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
+    """Each of its metrics that a panel reads is named in the vLLM that is pinned."""
+    spec = find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "v1/metrics/loggers.py").read_text(encoding="utf-8")
+    read = {name for one in dashboard_queries() for name, _ in selectors(one.expr)}
+    asked = {name.removesuffix("_total") for name in read if name.startswith("vllm:")}
+    assert asked
+    assert {name for name in asked if f'"{name}"' not in source} == set()
+
+
+def test_panels_lie_side_by_side() -> None:
+    """None covers another, none leaves the 24 columns, and their numbers differ."""
+    found = dashboard()["panels"]
+    assert len({one["id"] for one in found}) == len(found)
+    squares = []
+    for one in found:
+        grid = one["gridPos"]
+        assert grid["x"] + grid["w"] <= 24
+        squares.append(
+            {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
+        )
+    for one, other in combinations(squares, 2):
+        assert not one & other
+
+
+@pytest.mark.parametrize("variable", ["datasource", "namespace", "job"])
+def test_the_viewer_chooses(variable: str) -> None:
+    """Where the data comes from, and which install is looked at."""
+    names = [one["name"] for one in dashboard()["templating"]["list"]]
+    assert variable in names
+    text = DASHBOARD.read_text(encoding="utf-8")
+    assert re.search(rf"\${{?{variable}\b", text)

@@ -1,0 +1,141 @@
+"""Real workers, real Kafka, a real Prometheus: every panel and every rule has something to show.
+
+The workers' engine is the one of fixed service time, as in the crash tests: all but vLLM's own
+metrics are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.harness import Arena
+from tests.rules.expressions import VARIABLES, alerts, dashboard_queries, rules, selectors
+from tests.rules.live import Prometheus, scraping
+
+SECONDS = 30
+PER_SECOND = 40
+
+# Over seconds instead of minutes, since all there is to see is half a minute long.
+SHORT = {
+    **VARIABLES,
+    "$__rate_interval": "10s",
+    "$__range": "30s",
+    "$__interval_ms": "1000",
+    "$__interval": "1s",
+}
+
+# Who tells these is not there: vLLM behind the engine without a model, and Kubernetes.
+ABSENT = ("vllm:", "kube_")
+
+
+@dataclass
+class Scene:
+    """Two workers that have worked for half a minute, and the Prometheus that watched."""
+
+    prometheus: Prometheus
+    urls: list[str]
+
+
+@pytest.fixture(scope="module")
+def scene(
+    bootstrap_servers: str, prometheus: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack)
+        workers = [arena.start_worker() for _ in range(2)]
+        for one in workers:
+            one.wait_until_ready("partitions.assigned")
+        urls = [one.url or "" for one in workers]
+        targets = {f"clerk-{n}": url.removeprefix("http://") for n, url in enumerate(urls)}
+        folder = tmp_path_factory.mktemp("prometheus")
+        watching = stack.enter_context(scraping(prometheus, folder, targets))
+        sent = 0
+        for _ in range(SECONDS):
+            arena.publish([value(sent + n) for n in range(PER_SECOND)])
+            sent += PER_SECOND
+            time.sleep(1)
+        arena.wait_for(sent)
+        time.sleep(6)  # the lag is renewed every 5 s
+        yield Scene(watching, urls)
+
+
+def value(number: int) -> bytes | None:
+    """Messages of which the engine is sure of most, and now and then something unreadable."""
+    if number % 20 == 0:
+        return (None, b"{", b'{"message": ""}')[number // 20 % 3]
+    return json.dumps({"id": str(number), "message": f"where is parcel {number}?"}).encode()
+
+
+def test_every_panel_shows_something(scene: Scene) -> None:
+    """Each query of the dashboard gives at least one series that is a number."""
+    empty = {
+        one.place
+        for one in dashboard_queries(SHORT)
+        if not any(series["value"][1] != "NaN" for series in scene.prometheus.query(one.expr))
+        and not any(name.startswith(ABSENT) for name, _ in selectors(one.expr))
+    }
+    assert empty == set()
+
+
+def test_the_figures_are_right(scene: Scene) -> None:
+    """What went in comes out of the panels: all of it, a twentieth of it dead letters."""
+    ask = scene.prometheus.query
+    sent = SECONDS * PER_SECOND
+    assert float(ask("sum(clerk_records_total)")[0]["value"][1]) == sent
+    dead = ask('sum(clerk_records_total{outcome="dead_letter"})')[0]["value"][1]
+    assert float(dead) == sent / 20
+    assert float(ask("sum(clerk_ready)")[0]["value"][1]) == 2
+    assert float(ask("job:clerk_consumer_lag_records:sum")[0]["value"][1]) == 0
+
+
+def test_every_recording_rule_records(scene: Scene) -> None:
+    """Each gives one series of our install; those that look back a day have what there is."""
+    for rule in rules():
+        if "record" in rule:
+            [series] = scene.prometheus.query(rule["record"])
+            assert series["metric"]["namespace"] == "live", rule["record"]
+            assert series["metric"]["job"] == "clerk", rule["record"]
+
+
+def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
+    """No alert keeps silent because a metric or a label has another name than it thinks."""
+    missing = {
+        f"{name}: {metric}{{{matchers}}}"
+        for name, rule in alerts().items()
+        for metric, matchers in selectors(rule["expr"])
+        if not metric.startswith(ABSENT)
+        and not scene.prometheus.query(f"last_over_time({metric}{{{matchers}}}[1m])")
+    }
+    assert missing == set()
+
+
+def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
+    """Start, two workers joining, half a minute of work, and idling after it: no alert."""
+    assert scene.prometheus.query('ALERTS{alertstate="firing"}') == []
+    down = scene.prometheus.ask("rules", type="alert")["groups"]
+    unwell = {
+        rule["name"]: rule["lastError"]
+        for one in down
+        for rule in one["rules"]
+        if rule.get("lastError")
+    }
+    assert unwell == {}
+
+
+def test_the_page_is_well_formed(scene: Scene, promtool: str, tmp_path: Path) -> None:
+    """promtool's linter has nothing to say about the metrics page: names, units, help, types."""
+    with urllib.request.urlopen(f"{scene.urls[0]}/metrics", timeout=10) as answer:
+        page = answer.read()
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=page, capture_output=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()

@@ -1,0 +1,70 @@
+"""What ``/info`` says, before the model is loaded and after; and what it keeps to itself."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from helpers import ENCODERS, small_manifest
+from pydantic import SecretStr
+
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.observe.info import describe
+from worker.settings import KafkaSettings, ModelSettings, Settings
+
+STARTED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+SECRET = "s3cr3t"
+SETTINGS = Settings(
+    kafka=KafkaSettings(
+        group_id="clerks",
+        sasl_username="clerk",
+        sasl_password=SecretStr(SECRET),
+        ssl_key_password=SecretStr(SECRET),
+        client={"sasl.oauthbearer.client.secret": SECRET, "ssl.key.pem": SECRET},
+        consumer={"fetch.min.bytes": 1, "sasl.jaas.config": SECRET},
+    ),
+    model=ModelSettings(engine_args={"hf_token": SECRET, "max_num_seqs": 64}),
+)
+
+
+def info(opened: OpenedEngine | None) -> dict[str, Any]:
+    return json.loads(json.dumps(describe(SETTINGS, STARTED, opened)))
+
+
+def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
+    """Version, start and settings; the rest is null and not missing."""
+    found = info(None)
+    assert found["started_at"] == "2024-05-06T07:08:09.000Z"
+    assert found["version"]
+    assert found["settings"]["kafka.group_id"] == "clerks"
+    assert {one for one, value in found.items() if value is None} == {
+        "adapter",
+        "base",
+        "taxonomy",
+        "decoding",
+        "serving",
+    }
+
+
+def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
+    """Enough to tell two workers apart."""
+    manifest = small_manifest()
+    engine = FakeEngine(lambda _: ValueError())
+    found = info(OpenedEngine(engine, manifest, ENCODERS, "merged"))
+    assert found["adapter"]["digest"] == manifest.digest
+    assert found["adapter"]["name"] == manifest.name
+    assert found["base"] == {"name": "toy-base", "revision": "main"}
+    assert found["taxonomy"]["labels"] == list(manifest.taxonomy.names)
+    assert found["taxonomy"]["version"] == manifest.taxonomy.version
+    assert (found["serving"], found["decoding"]) == ("merged", "code")
+
+
+def test_no_secret_is_told_wherever_it_was_put() -> None:
+    """Neither our own settings nor what is passed through."""
+    found = info(None)
+    assert SECRET not in json.dumps(found)
+    settings = found["settings"]
+    assert settings["kafka.sasl_password"] == "********"
+    assert settings["kafka.sasl_username"] == "clerk"
+    assert settings["kafka.consumer"]["fetch.min.bytes"] == 1
+    assert settings["model.engine_args"]["max_num_seqs"] == 64

@@ -1,0 +1,208 @@
+"""What the loop tells, as it stands on the page of metrics."""
+
+from typing import Any
+
+import pytest
+from helpers import Clock, small_manifest, started
+from prometheus_client import REGISTRY, Counter
+
+from tests.unit.observe.conftest import Scrape, finished, label, rejected
+from worker.contract import Decision
+from worker.core.loop import LoopPolicy
+from worker.core.state import LoopState
+from worker.errors import PublishAborted
+from worker.observe.listener import MetricsListener, loop_readings
+from worker.observe.metrics import METRICS, OUTCOMES, REASONS
+from worker.observe.registry import Registry
+from worker.records.types import Classified, Timing, TopicPartition
+
+WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
+
+
+@pytest.fixture
+def listener(registry: Registry) -> MetricsListener:
+    return MetricsListener(registry, small_manifest(), Clock(1002.0), lambda: WALL)
+
+
+def scrape(registry: Registry) -> Scrape:
+    return Scrape(registry.page())
+
+
+@pytest.mark.usefixtures("listener")
+def test_counters_begin_at_zero_for_all_that_can_be_known(registry: Registry, adapter: str) -> None:
+    """The first dead letter is an increase, not a series that was not there before."""
+    page = scrape(registry)
+    for outcome in OUTCOMES:
+        assert page("clerk_records_total", outcome=outcome) == 0
+    for reason in REASONS:
+        assert page("clerk_dead_letters_total", reason=reason) == 0
+    for name in small_manifest().taxonomy.names:
+        assert page("clerk_labels_total", label=name, adapter=adapter) == 0
+    for result in ("committed", "aborted", "unknown"):
+        assert page("clerk_transactions_total", result=result) == 0
+    for kind in ("assigned", "revoked", "lost"):
+        assert page("clerk_rebalances_total", kind=kind) == 0
+    for kind in ("paused", "resumed"):
+        assert page("clerk_backpressure_total", kind=kind) == 0
+
+
+def test_every_record_is_counted_where_it_ended(
+    registry: Registry, listener: MetricsListener, adapter: str
+) -> None:
+    """By outcome, by label or reason, and the three add up to what was committed."""
+    batch = finished(
+        label("billing"),
+        label("billing", "low_confidence", truncated=True),
+        label("other"),
+        rejected("not_json"),
+        rejected("tombstone"),
+        rejected("not_json"),
+    )
+    listener.published(batch, 0.1)
+    listener.published(finished(label("other")), 0.1)
+    page = scrape(registry)
+    found = {one: page("clerk_records_total", outcome=one) for one in OUTCOMES}
+    assert found == {"output": 3, "review": 1, "dead_letter": 3}
+    assert page("clerk_labels_total", label="billing", adapter=adapter) == 2
+    assert page("clerk_labels_total", label="other", adapter=adapter) == 2
+    assert page("clerk_dead_letters_total", reason="not_json") == 2
+    assert page("clerk_dead_letters_total", reason="tombstone") == 1
+    assert page("clerk_truncated_messages_total") == 1
+
+
+def test_confidence_and_off_label_mass_have_a_distribution(
+    registry: Registry, listener: MetricsListener
+) -> None:
+    """Of labels alone, and of the mass only where the way of decoding knows it."""
+    choice = Classified(Decision("other", 1.0, {"other": 1.0}, None), None, False, (), Timing(0, 0))
+    listener.published(finished(label(p=0.45), label(p=0.9), choice, rejected()), 0.1)
+    page = scrape(registry)
+    assert page("clerk_confidence_bucket", le="0.5") == 1
+    assert page("clerk_confidence_bucket", le="0.9") == 2
+    assert page("clerk_confidence_bucket", le="1.0") == 3
+    assert page("clerk_off_label_mass_count") == 2
+    assert page("clerk_off_label_mass_sum") == pytest.approx(0.04)
+
+
+def test_it_is_told_where_the_time_went(registry: Registry, listener: MetricsListener) -> None:
+    """From timestamp to commit, from fetched to submitted to answered to committed."""
+    listener.published(finished(label(), rejected(), at=1000.0), 0.1)
+    page = scrape(registry)
+    assert page("clerk_end_to_end_seconds_count") == 2
+    assert page("clerk_end_to_end_seconds_sum") == pytest.approx(20.0)
+    assert page("clerk_queue_seconds_sum") == 0.25
+    assert page("clerk_engine_seconds_sum") == 0.5
+    assert page("clerk_engine_seconds_count") == 1
+    assert page("clerk_commit_wait_seconds_sum") == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("timestamp_ms", [None, 1_800_000_000_000])
+def test_timestamps_are_the_senders_and_may_be_anything(
+    registry: Registry, listener: MetricsListener, timestamp_ms: Any
+) -> None:
+    """None is not counted, one of the future counts as now."""
+    listener.published(finished(label(), timestamp_ms=timestamp_ms), 0.1)
+    page = scrape(registry)
+    assert page("clerk_end_to_end_seconds_sum") == 0
+    assert page("clerk_end_to_end_seconds_count") == (timestamp_ms is not None)
+
+
+def test_transactions_rebalances_and_pauses_are_counted(
+    registry: Registry, listener: MetricsListener
+) -> None:
+    """By result or kind, with the records that a rebalance dropped."""
+    listener.publishing(finished(label()))
+    listener.transaction("aborted", 2.0)
+    listener.publish_failed(1, 1, PublishAborted("away"))
+    listener.transaction("committed", 1.0)
+    listener.rebalanced("assigned", [TopicPartition("in", 0)], 0)
+    listener.rebalanced("revoked", [TopicPartition("in", 0)], 7)
+    listener.backpressure("paused", 256, 1000)
+    page = scrape(registry)
+    assert page("clerk_transactions_total", result="aborted") == 1
+    assert page("clerk_transactions_total", result="committed") == 1
+    assert page("clerk_transaction_seconds_sum") == 3.0
+    assert page("clerk_rebalances_total", kind="revoked") == 1
+    assert page("clerk_dropped_records_total") == 7
+    assert page("clerk_backpressure_total", kind="paused") == 1
+    assert page("clerk_backpressure_total", kind="resumed") == 0
+
+
+def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> None:
+    """Gauges are never stale, and a partition that went has no series any more."""
+    rig = started("m0", "m1", partitions=2, policy=LoopPolicy(revoke_drain_s=0))
+    registry.at_scrape(lambda: loop_readings(rig.loop.state, rig.stream.lag(), rig.clock.now))
+    rig.answer("m1")
+    rig.clock.advance(4.0)
+    page = scrape(registry)
+    assert page("clerk_in_flight_records") == 2
+    assert page("clerk_in_flight_bytes") == 4
+    assert page("clerk_in_engine_records") == 1
+    assert page("clerk_assigned_partitions") == 2
+    assert page("clerk_paused_partitions") == 0
+    assert page("clerk_poll_age_seconds") == 4.0
+    assert page("clerk_watermark_gap_records", topic="in", partition="0") == 1
+    assert page("clerk_consumer_lag_records", topic="in", partition="0") == 2
+    assert page("clerk_consumer_lag_records", topic="in", partition="1") == 0
+    assert page("clerk_prompt_tokens_total") == rig.loop.state.prompt_tokens > 0
+    assert page("clerk_engine_busy_seconds_total") == 5.0
+    rig.stream.revoke(0)
+    page = scrape(registry)
+    assert page("clerk_watermark_gap_records", topic="in", partition="0") is None
+    assert page("clerk_consumer_lag_records", topic="in", partition="0") is None
+    assert page("clerk_watermark_gap_records", topic="in", partition="1") == 0
+    assert page("clerk_assigned_partitions") == 1
+
+
+def test_a_loop_that_has_not_polled_has_no_age(registry: Registry) -> None:
+    """While the model loads there is no heartbeat to be old."""
+    state = LoopState(None, False, False, 0, 0, 0, 0, {}, 0, 0.0)
+    registry.at_scrape(lambda: loop_readings(state, {}, 5.0))
+    assert scrape(registry)("clerk_poll_age_seconds") is None
+
+
+def test_the_engines_own_metrics_are_on_the_page_and_nobody_elses(registry: Registry) -> None:
+    """It keeps them in the global registry, where others may have theirs."""
+    mine = Counter("vllm:toy_requests", "x", ["model_name"], registry=REGISTRY)
+    other = Counter("somebody_elses", "x", registry=REGISTRY)
+    try:
+        mine.labels("m").inc(3)
+        other.inc()
+        page = scrape(registry)
+        assert page("vllm:toy_requests_total", model_name="m") == 3
+        assert "somebody_elses" not in registry.page().decode()
+        assert "python_info" not in registry.page().decode()
+    finally:
+        REGISTRY.unregister(mine)
+        REGISTRY.unregister(other)
+
+
+@pytest.mark.usefixtures("listener")
+def test_no_series_tells_only_when_it_was_made(registry: Registry) -> None:
+    """The client would add one to each counter and histogram."""
+    assert "_created" not in registry.page().decode()
+
+
+def test_the_page_holds_nothing_of_a_message(registry: Registry, listener: MetricsListener) -> None:
+    """Neither value nor key nor headers."""
+    batch = finished(label(), rejected(), value=b"my card is 4111")
+    listener.published(batch, 0.1)
+    text = registry.page().decode()
+    for secret in ("4111", "customer-7", "trace"):
+        assert secret not in text
+
+
+def test_no_metric_has_a_label_that_is_not_bounded(
+    registry: Registry, listener: MetricsListener
+) -> None:
+    """A thousand different messages make no series more than one does."""
+    listener.published(finished(label(), rejected()), 0.1)
+    before = len(scrape(registry).series)
+    for number in range(1000):
+        listener.published(finished(label(), rejected(), key=b"%d" % number), 0.1)
+    assert len(scrape(registry).series) == before
+    allowed = {
+        "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result",
+        "version", "delivery", "serving", "base", "name", "digest", "taxonomy_version",
+    }  # fmt: skip
+    assert {label for one in METRICS for label in one.labels} == allowed

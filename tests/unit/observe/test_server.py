@@ -1,0 +1,175 @@
+"""The HTTP server for probes and scrapes: small, and nobody can hang it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.errors import SettingsError
+from worker.observe.server import MAX_REQUESTS, HttpServer, Page
+
+Serve = Callable[..., HttpServer]
+PAGES = {"/livez": lambda: Page(b'{"ok": true}\n', "application/json")}
+
+
+def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    with closing(connection):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+@contextmanager
+def half_open(server: HttpServer, sent: bytes = b"GET /livez HT") -> Iterator[socket.socket]:
+    """A client that begins a request and says no more."""
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+        client.sendall(sent)
+        yield client
+
+
+def test_a_page_is_answered(serve: Serve) -> None:
+    """With its type, its length, and no word of which Python this is."""
+    status, headers, body = ask(serve(PAGES), "/livez?verbose=1")
+    assert (status, body) == (200, b'{"ok": true}\n')
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Server"] == "clerk-worker"
+
+
+def test_head_gives_the_same_without_the_body(serve: Serve) -> None:
+    """Some load balancers ask so."""
+    server = serve(PAGES)
+    status, headers, body = ask(server, "/livez", "HEAD")
+    assert (status, body) == (200, b"")
+    assert headers["Content-Length"] == "13"
+
+
+def test_other_paths_are_not_found_and_the_answer_says_which_are(serve: Serve) -> None:
+    """Also what begins like one."""
+    for path in ("/", "/livez/", "/livez/../etc/passwd", "/health"):
+        status, _, body = ask(serve(PAGES), path)
+        assert status == 404
+        assert b"/livez" in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_refused(serve: Serve, method: str) -> None:
+    """Nothing here can be changed."""
+    status, headers, _ = ask(serve(PAGES), "/livez", method)
+    assert status == 405
+    assert headers["Allow"] == "GET, HEAD"
+
+
+def test_what_is_no_http_is_refused_and_the_next_is_answered(serve: Serve) -> None:
+    """A port scan ends with an error for itself alone."""
+    server = serve(PAGES)
+    with half_open(server, b"\x16\x03\x01\x02\x00\r\n\r\n") as client:
+        client.recv(1000)
+    with half_open(server, b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n") as client:
+        assert b" 414 " in client.recv(1000)
+    assert ask(server, "/livez")[0] == 200
+
+
+def test_a_page_that_fails_is_an_error_and_the_next_is_answered(serve: Serve) -> None:
+    """The log has the traceback, the client has not."""
+
+    def fail() -> Page:
+        raise RuntimeError("my card is 4111")
+
+    server = serve({**PAGES, "/metrics": fail})
+    with capture_logs() as logs:
+        status, _, body = ask(server, "/metrics")
+    assert status == 500
+    assert b"4111" not in body
+    assert [one["event"] for one in logs] == ["http.page_failed"]
+    assert ask(server, "/livez")[0] == 200
+
+
+def test_clients_that_say_nothing_keep_nobody_out(serve: Serve) -> None:
+    """Five times as many as there are places, and a probe is answered at once."""
+    server = serve(PAGES)
+    with ExitStack() as stack:
+        for _ in range(5 * MAX_REQUESTS):
+            stack.enter_context(half_open(server))
+        started = time.monotonic()
+        assert ask(server, "/livez")[0] == 200
+        assert time.monotonic() - started < 1.0
+        serving = [one for one in threading.enumerate() if "process_request" in one.name]
+        assert len(serving) <= 2 * MAX_REQUESTS
+
+
+def test_a_client_that_does_not_take_its_answer_keeps_nobody_out(serve: Serve) -> None:
+    """An answer larger than what the system buffers waits for its client alone."""
+    server = serve({**PAGES, "/metrics": lambda: Page(b"x" * 20_000_000, "text/plain")})
+    with half_open(server, b"GET /metrics HTTP/1.1\r\n\r\n"):
+        assert ask(server, "/livez")[0] == 200
+
+
+def test_a_slow_page_keeps_nobody_out(serve: Serve) -> None:
+    """A scrape that takes long, and probes beside it."""
+    go = threading.Event()
+
+    def slow() -> Page:
+        go.wait(10)
+        return Page(b"", "text/plain")
+
+    server = serve({**PAGES, "/metrics": slow})
+    asking = threading.Thread(target=ask, args=(server, "/metrics"))
+    asking.start()
+    try:
+        assert ask(server, "/livez")[0] == 200
+    finally:
+        go.set()
+        asking.join(10)
+
+
+def test_closing_is_quick_whatever_clients_do(serve: Serve) -> None:
+    """And the port is free at once."""
+    server = serve(PAGES)
+    with half_open(server):
+        started = time.monotonic()
+        server.close()
+        assert time.monotonic() - started < 2.0
+        assert serve(PAGES, server.port).port == server.port
+
+
+def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Serve) -> None:
+    """It ends the worker with exit code 2, before anything heavy is begun."""
+    taken = serve(PAGES).port
+    with pytest.raises(
+        SettingsError, match=rf"http\.port={taken}: .*in use.*http\.port=0"
+    ) as error:
+        serve(PAGES, taken)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_ours_is_one_line_too(host: str) -> None:
+    """A name that nobody knows, an address of another machine."""
+    with pytest.raises(SettingsError, match=rf"http\.host={host}"):
+        HttpServer(host, 0, PAGES)
+
+
+def test_it_listens_on_ipv6_where_there_is_any() -> None:
+    """And the URL has the brackets."""
+    if not socket.has_ipv6:
+        pytest.skip("this Python has no IPv6")
+    try:
+        server = HttpServer("::1", 0, PAGES)
+    except SettingsError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with closing(server):
+        assert server.url == f"http://[::1]:{server.port}"
+        with closing(http.client.HTTPConnection("::1", server.port, timeout=5)) as connection:
+            connection.request("GET", "/livez")
+            assert json.loads(connection.getresponse().read()) == {"ok": True}

@@ -1,0 +1,318 @@
+"""Traces, up to a collector: what is sent there is read as the protocol has it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from helpers import small_manifest, toy_record
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.collector import Collector, attributes
+from tests.unit.observe.conftest import label, rejected
+from worker.core.assignment import Finished
+from worker.core.publisher import Router
+from worker.errors import SettingsError
+from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.output import OutputEncoder
+from worker.records.types import Headers, Outcome
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+CONTEXT = f"00-{TRACE}-{PARENT}-01".encode()
+SECRET = b"my card is 4111"
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    made = Collector()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", made.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tracing(collector: Collector) -> Tracing:
+    return start_tracing(topic="in", group="clerks", max_links=500)
+
+
+def finished(*given: tuple[Outcome, Headers]) -> list[Finished]:
+    """Records fetched two seconds ago and answered one second ago."""
+    now = time.monotonic()
+    return [
+        Finished(toy_record(SECRET, offset=n, headers=headers), outcome, False, now - 2, now - 1)
+        for n, (outcome, headers) in enumerate(given)
+    ]
+
+
+def headers(context: bytes = CONTEXT) -> Headers:
+    return (("trace", b"\xff"), ("traceparent", context), ("tracestate", b"shop=1"))
+
+
+def sent(tracing: Tracing, collector: Collector) -> Collector:
+    tracing.close()
+    return collector
+
+
+def test_a_published_batch_is_a_span_linked_to_its_messages(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """In a trace of its own, from the fetch of its oldest record to the commit."""
+    batch = finished((label(), headers()), (label(), ()), (rejected(), headers()))
+    tracing.publishing(batch)
+    tracing.transaction("committed", 0.1)
+    [span] = sent(tracing, collector).named("process in")
+    assert span.kind == Span.SPAN_KIND_CONSUMER
+    assert not span.parent_span_id
+    assert attributes(span) == {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "in",
+        "messaging.consumer.group.name": "clerks",
+        "messaging.batch.message_count": 3,
+    }
+    assert [(one.trace_id.hex(), one.span_id.hex()) for one in span.links] == [(TRACE, PARENT)] * 2
+    assert [attributes(one)["messaging.kafka.offset"] for one in span.links] == [0, 2]
+    assert attributes(span.links[0])["messaging.destination.partition.id"] == "3"
+    assert (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 == pytest.approx(2, abs=0.5)
+    assert span.end_time_unix_nano / 1e9 == pytest.approx(time.time(), abs=10)
+    assert span.status.code == 0
+
+
+def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """A child of the sender's span, linked to it and to the batch, with where the time went."""
+    tracing.publishing(finished((label("billing", "low_confidence"), headers()), (label(), ())))
+    tracing.transaction("committed", 0.1)
+    [batch] = sent(tracing, collector).named("process in")
+    [span] = collector.named("label in")
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    assert [one.span_id for one in span.links] == [bytes.fromhex(PARENT), batch.span_id]
+    assert attributes(span) == {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "label",
+        "messaging.destination.name": "in",
+        "messaging.destination.partition.id": "3",
+        "messaging.consumer.group.name": "clerks",
+        "messaging.kafka.offset": 0,
+        "messaging.message.body.size": len(SECRET),
+        "clerk.label": "billing",
+        "clerk.outcome": "review",
+    }
+    times = [(one.name, one.time_unix_nano) for one in span.events]
+    assert [name for name, _ in times] == ["submitted", "answered"]
+    assert (times[1][1] - times[0][1]) / 1e9 == pytest.approx(0.5, abs=0.01)
+    assert (times[1][1] - span.start_time_unix_nano) / 1e9 == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_output_carries_the_context_of_its_messages_span(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """Whoever reads the label goes on in the sender's trace; other headers stay as they were."""
+    [one] = finished((label(), headers()))
+    tracing.publishing([one])
+    carried = tracing.carry(one)
+    tracing.transaction("committed", 0.1)
+    [span] = sent(tracing, collector).named("label in")
+    assert carried == (
+        ("trace", b"\xff"),
+        ("traceparent", f"00-{TRACE}-{span.span_id.hex()}-01".encode()),
+        ("tracestate", b"shop=1"),
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (),
+        (("traceparent", b"nonsense"),),
+        (("traceparent", None),),
+        (("traceparent", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"),),
+        (("traceparent", b"\xff\xfe"), ("tracestate", b"\xff")),
+    ],
+)
+def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
+    tracing: Tracing, collector: Collector, given: Headers
+) -> None:
+    """One that cannot be read is none; the message is labelled all the same."""
+    [one] = finished((label(), given))
+    tracing.publishing([one])
+    carried = tracing.carry(one)
+    tracing.transaction("committed", 0.1)
+    [span] = sent(tracing, collector).spans
+    assert span.name == "process in"
+    assert not span.links
+    [(name, value)] = carried
+    assert name == "traceparent"
+    assert value is not None
+    ids = f"00-{span.trace_id.hex()}-{span.span_id.hex()}"
+    assert re.fullmatch(rf"{ids}-0[13]", value.decode())  # sampled, by random numbers or not
+
+
+def test_what_the_sender_does_not_sample_has_no_span(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """And its output says so, in the same trace."""
+    [one] = finished((label(), headers(CONTEXT[:-2] + b"00")))
+    tracing.publishing([one])
+    carried = dict(tracing.carry(one))
+    tracing.transaction("committed", 0.1)
+    assert sent(tracing, collector).named("label in") == []
+    assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-00", (carried["traceparent"] or b"").decode())
+
+
+def test_a_rejected_message_is_an_error_by_its_reason(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """Of its own span and not of the batch's."""
+    tracing.publishing(finished((rejected("not_json"), headers())))
+    tracing.transaction("committed", 0.1)
+    [span] = sent(tracing, collector).named("label in")
+    assert attributes(span)["error.type"] == "not_json"
+    assert attributes(span)["clerk.outcome"] == "dead_letter"
+    assert span.status.code == 2
+    assert collector.named("process in")[0].status.code == 0
+
+
+def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """Nobody can have seen the spans that its outputs named."""
+    batch = finished((label(), headers()))
+    tracing.publishing(batch)
+    tracing.transaction("aborted", 0.1)
+    tracing.publishing(batch)
+    carried = dict(tracing.carry(batch[0]))
+    tracing.transaction("committed", 0.1)
+    first, second = sent(tracing, collector).named("process in")
+    assert attributes(first)["error.type"] == "aborted"
+    assert (first.status.code, second.status.code) == (2, 0)
+    [span] = collector.named("label in")
+    assert span.span_id.hex() in (carried["traceparent"] or b"").decode()
+
+
+def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """Its outputs may have been seen."""
+    tracing.publishing(finished((label(), headers())))
+    tracing.transaction("unknown", 0.1)
+    [span] = sent(tracing, collector).named("label in")
+    assert attributes(span)["error.type"] == "unknown"
+
+
+def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Collector) -> None:
+    """Neither value nor key nor headers."""
+    batch = finished((label(), headers()), (rejected(), headers()))
+    tracing.publishing(batch)
+    tracing.transaction("committed", 0.1)
+    everything = b"".join(one.SerializeToString() for one in sent(tracing, collector).requests)
+    assert b"label in" in everything
+    for secret in (b"4111", b"customer-7"):
+        assert secret not in everything
+
+
+def test_a_large_batch_keeps_all_its_links(tracing: Tracing, collector: Collector) -> None:
+    """OpenTelemetry's own limit is 128."""
+    tracing.publishing(finished(*[(label(), headers())] * 500))
+    tracing.transaction("committed", 0.1)
+    [span] = sent(tracing, collector).named("process in")
+    assert len(span.links) == 500
+
+
+def test_the_collector_is_told_who_sends_and_by_which_conventions(
+    tracing: Tracing, collector: Collector
+) -> None:
+    """A service name, a version, and the version of the semantic conventions."""
+    tracing.publishing(finished((label(), ())))
+    tracing.transaction("committed", 0.1)
+    [request] = sent(tracing, collector).requests
+    [resource] = request.resource_spans
+    found = attributes(resource.resource)
+    assert found["service.name"] == "filing-clerk"
+    assert found["service.version"]
+    assert resource.scope_spans[0].schema_url == SCHEMA_URL
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_SERVICE_NAME", "clerk-eu"), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=clerk-eu")],
+)
+def test_the_standard_variables_name_the_service(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """The operator's name wins."""
+    monkeypatch.setenv(name, value)
+    tracing = start_tracing(topic="in", group="clerks", max_links=1)
+    tracing.publishing(finished((label(), ())))
+    tracing.transaction("committed", 0.1)
+    [request] = sent(tracing, collector).requests
+    assert attributes(request.resource_spans[0].resource)["service.name"] == "clerk-eu"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke-signals"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "-3"),
+    ],
+)
+def test_a_variable_that_cannot_be_followed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """At the start, before anything heavy."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"^tracing, by the OTEL_\* variables: .*") as error:
+        start_tracing(topic="in", group="clerks", max_links=1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_collector_that_is_away_holds_the_end_up_for_seconds_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Spans are worth less than a pod that ends in time."""
+    deaf = Collector(answers=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deaf.url)
+    monkeypatch.setattr("worker.observe.tracing._CLOSE_S", 0.5)
+    tracing = start_tracing(topic="in", group="clerks", max_links=1)
+    tracing.publishing(finished((label(), ())))
+    tracing.transaction("committed", 0.1)
+    started = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - started < 5
+
+
+def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The extra has a name."""
+    for name in [one for one in sys.modules if one.partition(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "worker.observe.tracing")
+    with pytest.raises(SettingsError, match=r"pip install 'filing-clerk\[tracing\]'"):
+        import worker.observe.tracing  # noqa: F401
+
+
+def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
+    """A dead letter is the record as it came."""
+    manifest = small_manifest()
+    router = Router(
+        "out",
+        "review",
+        OutputEncoder(manifest, "0.0"),
+        DeadLetterEncoder("dead", "0.0", manifest.digest),
+        carry=lambda one: (("traceparent", one.record.id.encode()),),
+    )
+    good, bad = finished((label(), headers()), (rejected(), headers()))
+    when = datetime.now(UTC)
+    assert router.route(good, when).headers == (("traceparent", b"in-3-0"),)
+    assert router.route(bad, when).headers[:3] == headers()

@@ -1,0 +1,30 @@
+"""How things stand in the loop, for whoever looks at it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worker.records.types import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """One look at a running loop. Times are seconds of the loop's clock.
+
+    ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
+    worker is a member of its group, with partitions or without; ``waiting`` the records of each
+    partition that are finished and wait behind an unfinished one. ``prompt_tokens`` and
+    ``engine_busy_s`` only grow.
+    """
+
+    polled_at: float | None
+    joined: bool
+    stopping: bool
+    in_flight_records: int
+    in_flight_bytes: int
+    in_engine_records: int
+    paused_partitions: int
+    waiting: Mapping[TopicPartition, int]
+    prompt_tokens: int
+    engine_busy_s: float

@@ -1,0 +1,97 @@
+"""Whether the worker has started, is alive and is ready, and if not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.core.state import LoopState
+from worker.engine.port import Engine
+from worker.errors import EngineDied, WorkerError
+
+LOADING = "the model is loading"
+JOINING = "the consumer group is not joined yet"
+STOPPING = "stopping: in-flight work is being finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Well, or the reasons why not."""
+
+    why: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.why
+
+
+class Health:
+    """Answers the three probes, from any thread, while the worker's own tells it what happens.
+
+    While the worker starts it counts as alive, however long that takes: how long it may is the
+    start-up probe's to say. From then on it is alive while the loop polls Kafka at least every
+    ``longest_turn_s`` and the engine can answer. Neither the lag nor a broker that is away makes a
+    worker sick: a restart would mend nothing.
+    """
+
+    def __init__(self, clock: Callable[[], float], longest_turn_s: float) -> None:
+        self._clock = clock
+        self._longest_turn_s = longest_turn_s
+        self._engine: Engine | None = None
+        self._state: Callable[[], LoopState] | None = None
+        self._closing = False
+        self._failed: str | None = None
+
+    def model_ready(self, engine: Engine) -> None:
+        """The engine is warm."""
+        self._engine = engine
+
+    def runs(self, state: Callable[[], LoopState]) -> None:
+        """The loop is about to run; ``state`` may be called from any thread."""
+        self._state = state
+
+    def closing(self, error: BaseException | None = None) -> None:
+        """The loop has ended, by itself or by an error, and the parts are being closed."""
+        if error is not None and self._failed is None:
+            # The text of an error that nobody planned might quote a message.
+            told = f": {error}" if isinstance(error, WorkerError) else ""
+            self._failed = f"the worker ends with {type(error).__name__}{told}"
+        self._closing = True
+
+    def started(self) -> Verdict:
+        """Start-up is over: the model is warm."""
+        return Verdict(() if self._engine is not None else (self._failed or LOADING,))
+
+    def alive(self) -> Verdict:
+        """A restart would not help."""
+        if self._failed is not None:
+            return Verdict((self._failed,))
+        if self._closing or self._engine is None:
+            return Verdict()
+        why = []
+        try:
+            self._engine.check_health()
+        except EngineDied as error:
+            why.append(f"engine: {error}")
+        polled_at = self._state().polled_at if self._state is not None else None
+        if polled_at is not None:
+            age = self._clock() - polled_at
+            if age > self._longest_turn_s:
+                why.append(
+                    f"the loop has not polled Kafka for {age:.0f} s; "
+                    f"{self._longest_turn_s:.0f} s is the longest it may take"
+                )
+        return Verdict(tuple(why))
+
+    def ready(self) -> Verdict:
+        """Work is being done, or would be if there were a partition left for this worker."""
+        why = list(self.alive().why)
+        state = self._state() if self._state is not None else None
+        if self._engine is None:
+            why.append(LOADING)
+        elif self._closing or (state is not None and state.stopping):
+            why.append(STOPPING)
+        elif state is None or not state.joined:
+            why.append(JOINING)
+        return Verdict(tuple(why))

@@ -1,0 +1,132 @@
+"""The loop's events as metrics, and its state as read when the page is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from worker.contract import Manifest
+from worker.core.assignment import Finished
+from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.state import LoopState
+from worker.observe import metrics as named
+from worker.observe.registry import Reading, Registry
+from worker.records.types import Classified, TopicPartition
+
+DIGEST_CHARS = 12
+"""So much of an adapter's digest is its name in metrics and logs."""
+
+
+class MetricsListener:
+    """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` Unix seconds."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        manifest: Manifest,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._adapter = manifest.digest[:DIGEST_CHARS]
+        labels = [(name, self._adapter) for name in manifest.taxonomy.names]
+        self._records = registry.counter(named.RECORDS, *_each(named.OUTCOMES))
+        self._labels = registry.counter(named.LABELS, *labels)
+        self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
+        self._truncated = registry.counter(named.TRUNCATED)
+        self._confidence = registry.histogram(named.CONFIDENCE)
+        self._off_label_mass = registry.histogram(named.OFF_LABEL_MASS)
+        self._end_to_end = registry.histogram(named.END_TO_END)
+        self._queue = registry.histogram(named.QUEUE)
+        self._engine = registry.histogram(named.ENGINE)
+        self._commit_wait = registry.histogram(named.COMMIT_WAIT)
+        self._rebalances = registry.counter(named.REBALANCES_TOTAL, *_each(named.REBALANCES))
+        self._dropped = registry.counter(named.DROPPED)
+        self._transactions = registry.counter(named.TRANSACTIONS_TOTAL, *_each(named.TRANSACTIONS))
+        self._transaction_s = registry.histogram(named.TRANSACTION_SECONDS)
+        self._backpressure = registry.counter(named.BACKPRESSURE, *_each(named.PRESSURES))
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Count nothing yet."""
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """Count the attempt."""
+        self._transactions(1, result)
+        self._transaction_s(seconds)
+
+    def published(self, batch: Sequence[Finished], seconds: float) -> None:  # noqa: ARG002
+        """Count each record where it ended, and where its time went."""
+        now, wall = self._clock(), self._wall()
+        outcomes: Counter[str] = Counter()
+        labels: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        truncated = 0
+        for one in batch:
+            outcome = one.outcome
+            self._commit_wait(max(0.0, now - one.finished_at))
+            if one.record.timestamp_ms is not None:
+                self._end_to_end(max(0.0, wall - one.record.timestamp_ms / 1000))
+            if isinstance(outcome, Classified):
+                outcomes["review" if outcome.review else "output"] += 1
+                labels[outcome.decision.label] += 1
+                truncated += outcome.truncated
+                self._observe(outcome)
+            else:
+                outcomes["dead_letter"] += 1
+                reasons[outcome.reason] += 1
+        for kind, count in outcomes.items():
+            self._records(count, kind)
+        for label, count in labels.items():
+            self._labels(count, label, self._adapter)
+        for reason, count in reasons.items():
+            self._dead_letters(count, reason)
+        self._truncated(truncated)
+
+    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Count nothing: the attempt is counted as a transaction."""
+
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
+        """Count it, and what was dropped by it."""
+        del partitions
+        self._rebalances(1, kind)
+        self._dropped(dropped)
+
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Count it."""
+        del records, size_bytes
+        self._backpressure(1, kind)
+
+    def _observe(self, outcome: Classified) -> None:
+        self._confidence(outcome.decision.confidence)
+        if outcome.decision.off_label_mass is not None:
+            self._off_label_mass(outcome.decision.off_label_mass)
+        self._queue(outcome.timing.queue_s)
+        self._engine(outcome.timing.engine_s)
+
+
+def loop_readings(
+    state: LoopState, lag: Mapping[TopicPartition, int], now: float
+) -> Iterator[Reading]:
+    """Give what is held in the loop at this moment; ``now`` is of the loop's clock."""
+    yield named.IN_FLIGHT, [((), state.in_flight_records)]
+    yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
+    yield named.IN_ENGINE, [((), state.in_engine_records)]
+    yield named.WATERMARK_GAP, _by_partition(state.waiting)
+    yield named.ASSIGNED, [((), len(state.waiting))]
+    yield named.PAUSED, [((), state.paused_partitions)]
+    if state.polled_at is not None:
+        yield named.POLL_AGE, [((), max(0.0, now - state.polled_at))]
+    yield named.LAG, _by_partition(lag)
+    yield named.PROMPT_TOKENS, [((), state.prompt_tokens)]
+    yield named.ENGINE_BUSY, [((), state.engine_busy_s)]
+
+
+def _by_partition(counts: Mapping[TopicPartition, int]) -> list[tuple[tuple[str, ...], float]]:
+    return [((one.topic, str(one.partition)), count) for one, count in counts.items()]
+
+
+def _each(values: Sequence[str]) -> list[tuple[str]]:
+    return [(one,) for one in values]

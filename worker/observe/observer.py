@@ -1,0 +1,148 @@
+"""Everything that a worker shows, put together: told by ``worker.app`` how far it has come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from worker import __version__
+from worker.core.assignment import Finished
+from worker.core.events import Listener
+from worker.core.loop import Loop
+from worker.engine.open import OpenedEngine
+from worker.observe import metrics as named
+from worker.observe.health import Health, Verdict
+from worker.observe.info import describe
+from worker.observe.listener import DIGEST_CHARS, MetricsListener, loop_readings
+from worker.observe.registry import CONTENT_TYPE, Reading, Registry
+from worker.observe.server import HttpServer, Page
+from worker.records.types import Headers
+from worker.settings import Settings
+from worker.stream.port import Stream
+
+_log = structlog.get_logger("worker.http")
+
+_SLACK_S = 10.0
+"""On top of the longest turn that the settings allow: a machine may be slow."""
+
+
+class Observer:
+    """Listens to the loop for metrics and traces, and answers over HTTP. ``close`` it last.
+
+    Raises SettingsError when it cannot listen or trace as the settings say.
+    """
+
+    def __init__(self, settings: Settings, longest_turn_s: float) -> None:
+        self._settings = settings
+        self._started_at = datetime.now(UTC)
+        self._opened: OpenedEngine | None = None
+        self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
+        self._registry = Registry()
+        self._registry.at_scrape(self._ready)
+        self.listeners: list[Listener] = []
+        self.carry: Callable[[Finished], Headers] | None = None
+        self._close: list[Callable[[], None]] = []
+        self.url: str | None = None
+        if settings.tracing.enabled:
+            self._trace()
+        if settings.http.enabled:
+            self._serve()
+
+    def model_ready(self, opened: OpenedEngine) -> None:
+        """The engine is warm; from here on there are metrics of its work."""
+        self._opened = opened
+        manifest = opened.manifest
+        self._registry.constant(
+            named.WORKER_INFO,
+            __version__,
+            self._settings.kafka.delivery,
+            opened.serving,
+            manifest.base.name,
+        )
+        self._registry.constant(
+            named.ADAPTER_INFO,
+            manifest.name,
+            manifest.digest[:DIGEST_CHARS],
+            manifest.taxonomy.version,
+        )
+        if self._settings.http.enabled:
+            metrics = MetricsListener(self._registry, manifest, time.monotonic, time.time)
+            self.listeners.append(metrics)
+        self._health.model_ready(opened.engine)
+
+    def runs(self, loop: Loop, stream: Stream) -> None:
+        """The loop is about to run."""
+        self._registry.at_scrape(lambda: loop_readings(loop.state, stream.lag(), time.monotonic()))
+        self._health.runs(lambda: loop.state)
+
+    def closing(self, error: BaseException | None = None) -> None:
+        """The loop has ended; the stream and the engine are closed next."""
+        self._health.closing(error)
+
+    def metrics(self) -> bytes:
+        """Return the page of ``/metrics``."""
+        return self._registry.page()
+
+    def close(self) -> None:
+        """Hand over what has not been sent, and stop answering."""
+        while self._close:
+            self._close.pop()()
+
+    def _trace(self) -> None:
+        from worker.observe.tracing import start_tracing  # heavy, and not always installed
+
+        kafka = self._settings.kafka
+        tracing = start_tracing(
+            topic=kafka.input_topic,
+            group=kafka.group_id,
+            max_links=self._settings.loop.publish_max_records,
+        )
+        self.listeners.append(tracing)
+        self.carry = tracing.carry
+        self._close.append(tracing.close)
+
+    def _serve(self) -> None:
+        http, health = self._settings.http, self._health
+        server = HttpServer(
+            http.host,
+            http.port,
+            {
+                "/livez": lambda: _verdict(health.alive()),
+                "/readyz": lambda: _verdict(health.ready()),
+                "/startupz": lambda: _verdict(health.started()),
+                "/metrics": lambda: Page(self.metrics(), CONTENT_TYPE),
+                "/info": lambda: _json(
+                    describe(self._settings, self._started_at, self._opened), 200
+                ),
+            },
+        )
+        self.url = server.url
+        self._close.append(server.close)
+        _log.info("http.listening", url=server.url)
+
+    def _ready(self) -> Sequence[Reading]:
+        return [(named.READY, [((), float(self._health.ready().ok))])]
+
+
+@contextmanager
+def observing(settings: Settings, longest_turn_s: float) -> Iterator[Observer]:
+    """Observe a worker from its start, before the model is loaded, to its very end."""
+    observer = Observer(settings, longest_turn_s)
+    try:
+        yield observer
+    finally:
+        observer.close()
+
+
+def _verdict(verdict: Verdict) -> Page:
+    return _json({"ok": verdict.ok, "why": list(verdict.why)}, 200 if verdict.ok else 503)
+
+
+def _json(content: object, status: int) -> Page:
+    body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    return Page(body, "application/json", status)

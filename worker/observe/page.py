@@ -1,0 +1,54 @@
+"""``docs/metrics.md``, from the metrics themselves: ``python -m worker.observe.page``."""
+
+from __future__ import annotations
+
+from worker.observe.metrics import (
+    GROUPS,
+    OUTCOMES,
+    PRESSURES,
+    REASONS,
+    REBALANCES,
+    TRANSACTIONS,
+    Metric,
+)
+
+_HEAD = """# Metrics
+
+What `http://HOST:8080/metrics` shows, in the Prometheus text format. This page is made from
+`worker/observe/metrics.py` by `make metrics`.
+
+The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.
+`model.engine_args.disable_log_stats = true` leaves them out.
+
+Counters begin at 0 for every label value that can be known beforehand. Series of a partition go
+when the partition does.
+"""
+
+_VALUES = {
+    "outcome": OUTCOMES,
+    "reason": REASONS,
+    "result": TRANSACTIONS,
+}
+_KINDS = {"clerk_rebalances_total": REBALANCES, "clerk_backpressure_total": PRESSURES}
+
+
+def metrics_page() -> str:
+    """Return the page as it stands in the repository."""
+    parts = [_HEAD]
+    for title, group in GROUPS:
+        rows = [f"| `{one.name}` | {one.kind} | {_labels(one)} | {one.help} |" for one in group]
+        head = ["| name | kind | labels | what it tells |", "|---|---|---|---|"]
+        parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _labels(metric: Metric) -> str:
+    shown = []
+    for label in metric.labels:
+        values = _KINDS.get(metric.name) or _VALUES.get(label)
+        shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
+    return ", ".join(shown)
+
+
+if __name__ == "__main__":
+    print(metrics_page(), end="")

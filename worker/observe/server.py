@@ -1,0 +1,174 @@
+"""A small HTTP server for probes and scrapes, on threads of its own."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from worker.errors import SettingsError
+
+_log = structlog.get_logger("worker.http")
+
+MAX_REQUESTS = 16
+"""Requests served at a time."""
+
+_REQUEST_S = 5.0  # the longest wait for a client to send or take something
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+
+
+Pages = Mapping[str, Callable[[], Page]]
+"""What makes the answer to each path; called from any thread."""
+
+
+class HttpServer:
+    """Serves pages from construction to ``close``. GET and HEAD, nothing else.
+
+    A client that dawdles holds nobody up: when all places are taken, the longest-served request is
+    cut off to make room. Raises SettingsError when it cannot listen.
+    """
+
+    def __init__(self, host: str, port: int, pages: Pages) -> None:
+        try:
+            family, *_, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            self._server = _Server(family, address[:2], pages)
+        except OSError as error:
+            raise SettingsError(
+                f"http.host={host}, http.port={port}: cannot listen there ({error.strerror}): "
+                "choose another, http.port=0 for any free one, or http.enabled=false"
+            ) from error
+        self.port: int = self._server.server_address[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            name="http",
+            kwargs={"poll_interval": 0.1},
+            daemon=True,
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and cut off what is being served."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.cut_off_all()
+        self._thread.join()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    # TCPServer and not HTTPServer: the latter asks the name service for the host's name.
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, family: int, address: Any, pages: Pages) -> None:
+        self.address_family = family
+        self.pages = pages
+        self._lock = threading.Lock()
+        self._served: dict[socket.socket, None] = {}  # oldest first
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            oldest = next(iter(self._served)) if len(self._served) >= MAX_REQUESTS else None
+            if oldest is not None:
+                del self._served[oldest]
+                _cut_off(oldest)
+            self._served[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._served.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what is not the client's doing; one that went away or was cut off is no news."""
+        del request, client_address
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("http.request_failed")
+
+    def cut_off_all(self) -> None:
+        with self._lock:
+            for one in self._served:
+                _cut_off(one)
+
+
+def _cut_off(request: socket.socket) -> None:
+    try:
+        request.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it is closed already
+        return
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _REQUEST_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = urlsplit(self.path).path
+        make = self.server.pages.get(path)
+        if make is None:
+            known = ", ".join(self.server.pages)
+            page = Page(f"not here; here are {known}\n".encode(), "text/plain; charset=utf-8", 404)
+        else:
+            try:
+                page = make()
+            except Exception:  # noqa: BLE001 - told to the client and the log; the worker works on
+                _log.exception("http.page_failed", path=path)
+                page = Page(b"the page could not be made; the log says why\n", "text/plain", 500)
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(page.body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is not understood in one plain line."""
+        del explain
+        body = f"{message or HTTPStatus(code).phrase}\n".encode()
+        # No other methods are known: http.server says 501, and 405 is what it is.
+        status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else code
+        self.send_response(status)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def version_string(self) -> str:
+        """Name the program, not its Python."""
+        return "clerk-worker"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Log nothing: probes come every few seconds."""

@@ -1,0 +1,253 @@
+"""Traces by OpenTelemetry. The only file that imports it, imported only when tracing is on.
+
+Spans follow the semantic conventions for messaging, version 1.44.0 (in development as of then):
+https://opentelemetry.io/docs/specs/semconv/messaging/kafka/. Their names stand here and are not
+taken from the package, where each release may rename them.
+
+- ``process <topic>``: one for each attempt to publish a batch, a trace of its own, from the fetch
+  of its oldest record to the commit, linked to the context of every message that has one.
+- ``label <topic>``: one for each message that carries a context, as a child of it, so that whoever
+  looks at one ticket's trace finds the clerk's part of it there. Messages without one have none:
+  they would be thousands of traces of one span.
+
+An output record carries the context of its message's span, or else of its batch's. No span has
+anything of a message but where it stands, its size and its label.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from worker import __version__
+from worker.core.assignment import Finished
+from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.errors import SettingsError
+from worker.records.types import Classified, Headers, TopicPartition
+
+try:
+    from opentelemetry import trace
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError as error:
+    raise SettingsError(
+        "tracing.enabled is true and OpenTelemetry is not installed: "
+        "pip install 'filing-clerk[tracing]', or set tracing.enabled = false"
+    ) from error
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+
+_CARRIED = frozenset({"traceparent", "tracestate"})
+_CLOSE_S = 5.0
+_ROOT = Context()
+
+
+class Tracing:
+    """See ``worker.core.events.Listener``; ``carry`` gives an output record its headers."""
+
+    def __init__(
+        self,
+        provider: TracerProvider,
+        *,
+        topic: str,
+        group: str,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("filing-clerk", __version__, schema_url=SCHEMA_URL)
+        self._propagator = TraceContextTextMapPropagator()
+        self._topic = topic
+        self._common = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": topic,
+            "messaging.consumer.group.name": group,
+        }
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._batch: trace.Span = trace.INVALID_SPAN
+        self._spans: dict[str, tuple[trace.Span, Finished]] = {}
+        self._zero_ns = 0
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Begin the batch's span, and one for each message that has a context."""
+        self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
+        contexts = [self._context(one.record.headers) for one in batch]
+        self._batch = self._tracer.start_span(
+            f"process {self._topic}",
+            _ROOT,
+            trace.SpanKind.CONSUMER,
+            {
+                **self._common,
+                "messaging.operation.name": "process",
+                "messaging.batch.message_count": len(batch),
+            },
+            [
+                trace.Link(context, _place(one))
+                for one, context in zip(batch, contexts, strict=True)
+                if context is not None
+            ],
+            self._ns(min(one.fetched_at for one in batch)),
+        )
+        self._batch.add_event("publish")
+        self._spans = {
+            one.record.id: (self._begin(one, context), one)
+            for one, context in zip(batch, contexts, strict=True)
+            if context is not None
+        }
+
+    def carry(self, finished: Finished) -> Headers:
+        """Return the record's headers, with the context of its span in place of the sender's."""
+        span, _ = self._spans.get(finished.record.id, (self._batch, finished))
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, trace.set_span_in_context(span, _ROOT))
+        kept = tuple(one for one in finished.record.headers if one[0] not in _CARRIED)
+        return kept + tuple((name, value.encode()) for name, value in carrier.items())
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """End the spans; those of messages that nobody can have seen are dropped."""
+        del seconds
+        failed = None if result == "committed" else result
+        if result != "aborted":
+            for span, finished in self._spans.values():
+                self._end(span, finished, failed)
+        _fail(self._batch, failed)
+        self._batch.end()
+        self._batch, self._spans = trace.INVALID_SPAN, {}
+
+    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+        """Do nothing: the spans have ended with their transaction."""
+
+    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Do nothing: the spans have ended with their transaction."""
+
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
+        """Trace no rebalances."""
+
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Trace no pauses."""
+
+    def close(self) -> None:
+        """Send what is left, for a few seconds at most: a collector may be away."""
+        sender = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        sender.start()
+        sender.join(_CLOSE_S)
+
+    def _begin(self, finished: Finished, context: trace.SpanContext) -> trace.Span:
+        record = finished.record
+        attributes: dict[str, str | int | bool] = {
+            **self._common,
+            **_place(finished),
+            "messaging.operation.name": "label",
+            "messaging.message.body.size": len(record.value or b""),
+        }
+        if record.value is None:
+            attributes["messaging.kafka.message.tombstone"] = True
+        return self._tracer.start_span(
+            f"label {self._topic}",
+            trace.set_span_in_context(trace.NonRecordingSpan(context), _ROOT),
+            trace.SpanKind.CONSUMER,
+            attributes,
+            [trace.Link(context), trace.Link(self._batch.get_span_context())],
+            self._ns(finished.fetched_at),
+        )
+
+    def _end(self, span: trace.Span, finished: Finished, failed: str | None) -> None:
+        outcome = finished.outcome
+        if isinstance(outcome, Classified):
+            submitted_at = finished.finished_at - outcome.timing.engine_s
+            span.add_event("submitted", timestamp=self._ns(submitted_at))
+            span.set_attribute("clerk.label", outcome.decision.label)
+            span.set_attribute("clerk.outcome", "review" if outcome.review else "output")
+        else:
+            span.set_attribute("clerk.outcome", "dead_letter")
+            _fail(span, outcome.reason)
+        span.add_event("answered", timestamp=self._ns(finished.finished_at))
+        _fail(span, failed)
+        span.end()
+
+    def _context(self, headers: Headers) -> trace.SpanContext | None:
+        carrier = {
+            name: (value or b"").decode("latin-1") for name, value in headers if name in _CARRIED
+        }
+        if not carrier:
+            return None
+        found = trace.get_current_span(self._propagator.extract(carrier, _ROOT)).get_span_context()
+        return found if found.is_valid else None
+
+    def _ns(self, seconds: float) -> int:
+        """Unix nanoseconds of a time by the loop's clock."""
+        return self._zero_ns + int(seconds * 1e9)
+
+
+def start_tracing(*, topic: str, group: str, max_links: int) -> Tracing:
+    """Trace as the OTEL_* variables say. Raises SettingsError where one cannot be followed.
+
+    ``max_links`` is how many messages a batch may have: each gets its link, unless
+    OTEL_SPAN_LINK_COUNT_LIMIT says fewer.
+    """
+    named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    own = {SERVICE_VERSION: __version__} | ({} if named else {SERVICE_NAME: "filing-clerk"})
+    limited = "OTEL_SPAN_LINK_COUNT_LIMIT" in os.environ
+    try:
+        provider = TracerProvider(
+            resource=Resource.create(own, SCHEMA_URL),
+            span_limits=SpanLimits(max_links=None if limited else max_links),
+            shutdown_on_exit=False,
+        )
+        exporter = _exporter(os.environ)
+        if exporter is not None:
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+    except ValueError as error:
+        raise SettingsError(f"tracing, by the OTEL_* variables: {error}") from error
+    return Tracing(provider, topic=topic, group=group)
+
+
+def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
+    kind = environment.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if kind == "none":
+        return None
+    if kind != "otlp":
+        raise ValueError(f"OTEL_TRACES_EXPORTER={kind}: otlp and none are known")
+    protocol = (
+        environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    )
+    if protocol == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+            OTLPSpanExporter as HttpExporter,
+        )
+
+        return HttpExporter()
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+            OTLPSpanExporter as GrpcExporter,
+        )
+
+        return GrpcExporter()
+    raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: http/protobuf and grpc are known")
+
+
+def _place(finished: Finished) -> dict[str, str | int]:
+    record = finished.record
+    return {
+        "messaging.destination.partition.id": str(record.source.partition),
+        "messaging.kafka.offset": record.offset,
+    }
+
+
+def _fail(span: trace.Span, kind: str | None) -> None:
+    if kind is not None:
+        span.set_attribute("error.type", kind)
+        span.set_status(trace.StatusCode.ERROR, kind)
