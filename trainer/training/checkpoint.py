@@ -89,16 +89,19 @@ def load(run: Path, identity: Mapping[str, Any]) -> tuple[Standing, Any]:
         raise BadInput(f"{directory}: the checkpoint is corrupt ({error}): {remedy}") from error
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
-    changed = sorted(key for key in {*identity, *before} if identity.get(key) != before.get(key))
-    if changed:
-        told = ", ".join(f"{k} was {before.get(k)!r}, is {identity.get(k)!r}" for k in changed)
-        raise BadInput(
-            f"{directory}: belongs to another training: {told}: set it back, or {remedy}"
-        )
+    require_same(before, identity, f"{directory}: belongs to another training", remedy)
     state = torch.load(io.BytesIO(data), weights_only=True)
     fields = state["standing"]
     fields["epochs"] = [Epoch(**one) for one in fields["epochs"]]
     return Standing(**fields), state["parts"]
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], told: str, remedy: str) -> None:
+    """Raise BadInput that lists the settings in which two trainings differ, if they do."""
+    changed = sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
+    if changed:
+        what = ", ".join(f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in changed)
+        raise BadInput(f"{told}: {what}: set it back, or {remedy}")
 
 
 def remove(run: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.dataset.examples import Example
@@ -15,7 +15,7 @@ from trainer.model.rows import Row, make_rows
 from trainer.model.student import load_renderer
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
 from trainer.training.recipe import Recipe
-from worker.contract import Code, PromptSpec
+from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
 
 
@@ -102,6 +102,14 @@ def take(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Exampl
     places = [sha256_json([seed, one.id]) for one in examples]
     chosen = first_of_each([one.label for one in examples], places, per_label)
     return tuple(examples[at] for at in chosen)
+
+
+def what_is_learnt(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
+    """Return what decides about the weights that a training makes: the recipe's settings, the
+    dataset and the base. Plain JSON."""
+    free = {"name", "checkpoint_every_s", "memory_check", "threads"}
+    settings = {key: one for key, one in recipe.to_record().items() if key not in free}
+    return settings | {"dataset": dataset.digest, "base": sha256_json(asdict(base))}
 
 
 def _counts(dataset: Dataset, part: str) -> Mapping[str, int]:

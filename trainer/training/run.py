@@ -23,7 +23,7 @@ from trainer.model.score import Scores
 from trainer.model.student import Student, load_student, versions
 from trainer.training import checkpoint
 from trainer.training.crew import Crew
-from trainer.training.inputs import Inputs, read_inputs
+from trainer.training.inputs import Inputs, read_inputs, what_is_learnt
 from trainer.training.loop import Loop, to_records
 from trainer.training.memory import explain, peak_memory, preflight, read_shape
 from trainer.training.objective import Objective
@@ -37,11 +37,12 @@ from trainer.training.record import (
     write_predictions,
     write_record,
 )
+from trainer.training.reference import make_reference
 from trainer.training.run_folder import ADAPTER, DRAFT, open_run
 from trainer.training.schedule import Schedule
 from trainer.training.scorer import Scorer
 from trainer.training.weights import finish, read_weights, round_weights, write_weights
-from worker.contract import Manifest, describe_base, make_golden
+from worker.contract import BaseModel, Manifest, describe_base, make_golden
 
 
 class OutOfTime(Exception):
@@ -96,6 +97,7 @@ def _train(
     console.print(f"{explain(estimate, free)}; {arithmetic} arithmetic on {crew.device}")
 
     torch.manual_seed(recipe.seed)
+    base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
     student = _load(recipe, crew, checkpointing=checkpointing)
     prefix = torch.tensor(inputs.spec.prefix_ids, device=student.device)
     probe = collate(inputs.validation[:4], len(prefix), 0, student.device)
@@ -111,7 +113,7 @@ def _train(
     )
     torch.manual_seed(recipe.seed + crew.rank)  # each process drops out other units
     loop = Loop(student, inputs.train, objective, _schedule(recipe), crew)
-    identity = _identity(recipe, inputs, crew)
+    identity = _identity(recipe, inputs, base, crew)
     if checkpoint.exists(recipe.run):
         loop.restore(*checkpoint.load(recipe.run, identity))
         console.print(f"going on after step {loop.standing.step}")
@@ -190,6 +192,7 @@ def _train(
     manifest = _write_adapter(
         recipe,
         inputs,
+        base,
         student,
         weights,
         calibrated=calibrated,
@@ -257,12 +260,9 @@ def _schedule(recipe: Recipe) -> Schedule:
     )
 
 
-def _identity(recipe: Recipe, inputs: Inputs, crew: Crew) -> dict[str, Any]:
+def _identity(recipe: Recipe, inputs: Inputs, base: BaseModel, crew: Crew) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from."""
-    free = {"name", "checkpoint_every_s", "memory_check", "threads"}
-    settings = {key: one for key, one in recipe.to_record().items() if key not in free}
-    return settings | {
-        "dataset": inputs.dataset.digest,
+    return what_is_learnt(recipe, inputs.dataset, base) | {
         "threads": torch.get_num_threads(),
         "processes": crew.size,
         "bf16": crew.bf16,
@@ -294,6 +294,7 @@ def _validation(figures: Figures, calibrated: Calibrated) -> dict[str, Any]:
 def _write_adapter(
     recipe: Recipe,
     inputs: Inputs,
+    base: BaseModel,
     student: Student,
     weights: dict[str, torch.Tensor],
     *,
@@ -316,7 +317,7 @@ def _write_adapter(
         Manifest(
             name=recipe.name,
             created_at=record["created_at"],
-            base=describe_base(recipe.base, recipe.base_name, recipe.base_revision),
+            base=base,
             taxonomy=inputs.dataset.taxonomy,
             prompt=inputs.spec,
             decoding="code",
@@ -326,6 +327,14 @@ def _write_adapter(
             thresholds=calibrated.thresholds,
             golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
             files=files,
+            reference=make_reference(
+                inputs.dataset,
+                scores,
+                calibrated.calibration,
+                calibrated.thresholds,
+                canary_per_label=recipe.canary_per_label,
+                seed=recipe.seed,
+            ),
             data=inputs.to_record() | {"recipe": recipe.to_record()},
             metrics={
                 "validation": record["validation"],

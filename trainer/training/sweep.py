@@ -12,9 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
+from trainer.training.checkpoint import require_same
+from trainer.training.inputs import what_is_learnt
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run import OutOfTime, train
+from worker.contract import describe_base
 from worker.contract.digest import write_atomically
 
 RECORD = "sweep.json"
@@ -59,8 +63,9 @@ def sweep(
         load_recipe(recipe_file, {**flags, **one, "run": out / f"trial-{at}"})
         for at, one in enumerate(combinations, start=1)
     ]
+    made_of = _made_of(recipes[0], grid)
     out.mkdir(parents=True, exist_ok=True)
-    trials = _earlier(out, combinations)
+    trials = _earlier(out, made_of, combinations)
     end = time.monotonic() + budget_s
     skipped = 0
     for recipe, settings in zip(recipes, combinations, strict=True):
@@ -76,10 +81,10 @@ def sweep(
             skipped += 1
             continue
         trials.append(_trial(settings, recipe, record))
-        _write(out, trials, budget_s, skipped)
+        _write(out, made_of, trials, budget_s, skipped)
     if not trials:
         raise BadInput(f"no trial ended within {budget_s:.0f} s: raise --budget-s")
-    return _write(out, trials, budget_s, skipped)
+    return _write(out, made_of, trials, budget_s, skipped)
 
 
 def print_sweep(console: Console, record: Mapping[str, Any]) -> None:
@@ -126,8 +131,19 @@ def _expected_s(trials: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
     return max(paces, default=0.0) * recipe.epochs
 
 
+def _made_of(recipe: Recipe, grid: Mapping[str, Any]) -> dict[str, Any]:
+    """What all trials share: comparing those of two recipes, datasets or bases says nothing."""
+    base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
+    shared = what_is_learnt(recipe, open_dataset(recipe.dataset), base)
+    return {key: one for key, one in shared.items() if key not in grid}
+
+
 def _write(
-    out: Path, trials: list[dict[str, Any]], budget_s: float, skipped: int
+    out: Path,
+    made_of: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    budget_s: float,
+    skipped: int,
 ) -> dict[str, Any]:
     ranking = sorted(
         range(len(trials)),
@@ -135,6 +151,7 @@ def _write(
     )
     record = {
         "schema": "sweep/1",
+        "made_of": dict(made_of),
         "trials": trials,
         "ranking": ranking,
         "best": ranking[0],
@@ -145,15 +162,21 @@ def _write(
     return record
 
 
-def _earlier(out: Path, combinations: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def _earlier(
+    out: Path, made_of: Mapping[str, Any], combinations: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]]:
     path = out / RECORD
     if not path.exists():
         return []
     try:
-        trials: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        trials: list[dict[str, Any]] = record["trials"]
+        before: dict[str, Any] = record["made_of"]
         strange = [one for one in trials if one["settings"] not in combinations]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a sweep's record: {error}: choose another --out") from error
     if strange:
         raise BadInput(f"{path}: holds trials of another grid: choose another --out")
+    told = f"{path}: holds trials of another training"
+    require_same(before, made_of, told, "choose another --out")
     return trials

@@ -11,10 +11,12 @@ from worker.contract.manifest import (
     SCHEMA_VERSION,
     BaseModel,
     Calibration,
+    Canary,
     FileDigest,
     GoldenPrompt,
     Lora,
     Manifest,
+    Reference,
     Thresholds,
 )
 from worker.contract.manifest_json import read_manifest, write_manifest
@@ -32,6 +34,7 @@ __all__ = [
     "AdapterRefused",
     "BaseModel",
     "Calibration",
+    "Canary",
     "Code",
     "ContractError",
     "Decision",
@@ -44,6 +47,7 @@ __all__ = [
     "Manifest",
     "Prompt",
     "PromptSpec",
+    "Reference",
     "Taxonomy",
     "TaxonomyError",
     "Thresholds",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.contract.codec import encode
+from worker.contract.codec import LEAVE_OUT_NONE, encode
 from worker.contract.codes import Code
 from worker.contract.digest import sha256_json
 from worker.contract.prompt import PromptSpec
@@ -87,6 +87,30 @@ class GoldenPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A message whose label is known, to try an adapter on before it serves."""
+
+    message: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What an adapter in service is compared with, taken from its dataset.
+
+    ``canary`` holds validation messages that the adapter files rightly and would not send to
+    review. ``label_shares`` are the labels' shares in the whole dataset, before any cap a label;
+    they sum to 1. ``confidence`` and ``off_label_mass`` are quantiles over validation, by their
+    probability ("0.05"); the latter is empty with choice decoding.
+    """
+
+    canary: tuple[Canary, ...]
+    label_shares: Mapping[str, float]
+    confidence: Mapping[str, float]
+    off_label_mass: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """An adapter's contract. ``digest`` is the adapter's identity everywhere.
 
@@ -106,6 +130,7 @@ class Manifest:
     thresholds: Thresholds
     golden: tuple[GoldenPrompt, ...]
     files: Mapping[str, FileDigest]
+    reference: Reference | None = field(default=None, metadata=LEAVE_OUT_NONE)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +143,10 @@ class Manifest:
             raise ValueError(f"temperature is {self.calibration.temperature}; it must be above 0")
         if not self.golden:
             raise ValueError("a manifest needs at least one golden prompt")
+        if self.reference is not None:
+            labels = {*self.reference.label_shares, *(one.label for one in self.reference.canary)}
+            if strange := sorted(labels - {*self.taxonomy.names}):
+                raise ValueError(f"the reference names labels that are not there: {strange}")
 
     @property
     def digest(self) -> str:

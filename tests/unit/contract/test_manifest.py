@@ -14,7 +14,9 @@ from worker.contract import (
     MASKING,
     AdapterRefused,
     Calibration,
+    Canary,
     Manifest,
+    Reference,
     Thresholds,
     read_manifest,
     write_manifest,
@@ -67,6 +69,24 @@ def test_masking_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
     write_manifest(tmp_path, masking)
     assert read_manifest(tmp_path) == masking
     assert masking.digest != plain.digest
+
+
+def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Path) -> None:
+    """Canaries and expected shares travel with the adapter; adapters from before have none."""
+    plain = toy_manifest()
+    assert "reference" not in json.loads(write_manifest(tmp_path, plain).read_text())
+    label = plain.taxonomy.names[0]
+    reference = Reference((Canary("wo ist es?", label),), {label: 1.0}, {"0.05": 0.4}, {})
+    carrying = toy_manifest(reference=reference)
+    write_manifest(tmp_path, carrying)
+    assert read_manifest(tmp_path) == carrying
+    assert carrying.digest != plain.digest
+    for strange in (
+        replace(reference, canary=(Canary("?", "nowhere"),)),
+        replace(reference, label_shares={"nowhere": 1.0}),
+    ):
+        with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
+            toy_manifest(reference=strange)
 
 
 def written(directory: Path, mutate: Mutate) -> Path:

@@ -47,6 +47,8 @@ def test_trials_are_ranked_by_validation_and_not_repeated(
     assert (tmp_path / "trial-1" / "training.json").stat().st_mtime_ns == stamp
     with pytest.raises(BadInput, match="another grid"):
         sweep(CONFIG, given, {"rank": ["3"]}, tmp_path, quiet, budget_s=500)
+    with pytest.raises(BadInput, match=r"another training: epochs was 2, is 3: .* --out"):
+        sweep(CONFIG, given | {"epochs": 3}, grid, tmp_path, quiet, budget_s=500)
 
 
 def test_a_budget_that_no_trial_fits_is_told(

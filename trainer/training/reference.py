@@ -1,0 +1,63 @@
+"""What a manifest says of the data, for whoever watches the adapter in service."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainer.dataset.folder import Dataset
+from trainer.dataset.per_label import first_of_each
+from trainer.evaluation.calibration import Floats, soften
+from trainer.model.score import Scores
+from worker.contract import Calibration, Canary, Reference, Thresholds
+from worker.contract.digest import sha256_json
+
+_CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
+_OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
+
+
+def make_reference(
+    dataset: Dataset,
+    scores: Scores,
+    calibration: Calibration,
+    thresholds: Thresholds,
+    *,
+    canary_per_label: int,
+    seed: int,
+) -> Reference:
+    """Return shares of the labels, quantiles over validation, and at most ``canary_per_label``
+    messages of each label to try the adapter on. ``scores`` are of ``dataset.validation``.
+
+    A canary is a message that is filed rightly and far from review, so that arithmetic that
+    rounds otherwise files it the same.
+    """
+    confidence = soften(scores.logprobs, calibration.temperature).max(axis=1)
+    sure = (scores.predicted == scores.truth) & (confidence >= (thresholds.review_confidence or 0))
+    if thresholds.review_off_label_mass is not None:
+        sure &= scores.off_label_mass <= thresholds.review_off_label_mass
+    candidates = [one for one, good in zip(dataset.validation, sure, strict=True) if good]
+    places = [sha256_json([seed, one.id]) for one in candidates]
+    chosen = first_of_each([one.label for one in candidates], places, canary_per_label)
+    return Reference(
+        canary=tuple(Canary(candidates[at].message, candidates[at].label) for at in chosen),
+        label_shares=_label_shares(dataset),
+        confidence=_quantiles(confidence, _CONFIDENCE),
+        off_label_mass=_quantiles(scores.off_label_mass, _OFF_LABEL_MASS),
+    )
+
+
+def _label_shares(dataset: Dataset) -> dict[str, float]:
+    files = dataset.record["files"].values()
+    surplus = dataset.record.get("counts", {}).get("surplus", {})
+    counts = {
+        name: sum(one["per_label"][name] for one in files) + surplus.get(name, 0)
+        for name in dataset.taxonomy.names
+    }
+    total = sum(counts.values())
+    return {name: round(count / total, 6) for name, count in counts.items()}
+
+
+def _quantiles(values: Floats, probabilities: tuple[float, ...]) -> dict[str, float]:
+    return {
+        f"{one:g}": round(float(value), 6)
+        for one, value in zip(probabilities, np.quantile(values, probabilities), strict=True)
+    }
