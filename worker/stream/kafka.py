@@ -42,6 +42,11 @@ _HOPELESS = {
     KafkaError._AUTHENTICATION: "authentication failed",
 }
 
+# The transaction is no longer open: the broker ended it by itself while it was away or we were. It
+# is fatal for the producer (librdkafka issues 3297 and 4849), and no reason for the worker to end:
+# the next producer finds a settled state.
+_LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
+
 # Bytes around a record and each of its headers in a batch, generously; brokers limit the batch.
 _FRAMING = 16
 _NO_LIMIT = 1 << 62
@@ -232,7 +237,7 @@ class KafkaStream:
             raise (OutcomeUnknown(hung) if committing else PublishAborted(hung)) from error
         except (KafkaException, _Refused, PublishAborted) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
-            if cause is not None and cause.fatal():
+            if cause is not None and cause.fatal() and cause.code() != _LOST_TRANSACTION:
                 raise StreamFailed(_say(cause)) from error
             refusal = self._refusal(error, batch)
             abortable = cause is None or cause.txn_requires_abort()
@@ -331,7 +336,7 @@ class KafkaStream:
             self._producer = self._calls = None
             return False
         except KafkaException as error:
-            if error.args[0].fatal():
+            if error.args[0].fatal() and error.args[0].code() != _LOST_TRANSACTION:
                 raise StreamFailed(_say(error.args[0])) from error
             return False
         return True
@@ -364,7 +369,10 @@ class KafkaStream:
     def _discard_producer(self) -> None:
         if self._producer is not None:
             self._producer.purge()
-            self._producer.poll(0)
+            try:
+                self._producer.poll(0)
+            except KafkaException as error:  # what was fatal for it is told once more
+                _log.debug("stream.producer_discarded", error=_say(error.args[0]))
             self._producer = None
         if self._calls is not None:
             self._calls.close()

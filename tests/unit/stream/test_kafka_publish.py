@@ -1,0 +1,93 @@
+"""A transaction that the broker ended by itself, on a client made of a script."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
+from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
+from worker.stream import kafka
+from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_config import Topics, build_config
+
+BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in", 0), 1)])
+
+
+class Client:
+    """Stands in for Consumer and Producer: the calls named in ``fails`` raise a fatal error."""
+
+    made: list["Client"]
+    fails: dict[str, int]
+    unacknowledged: int
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.dead: int | None = None
+        self.calls: list[str] = []
+        self.made.append(self)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*_: Any, **__: Any) -> int:
+            self.calls.append(name)
+            self.dead = self.fails.pop(name, self.dead)
+            if self.dead is not None and name not in {"purge", "close"}:
+                raise KafkaException(KafkaError(self.dead, "the broker's words", fatal=True))
+            return self.unacknowledged if name == "flush" else 0
+
+        return call
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
+    monkeypatch.setattr(kafka, "Consumer", Client)
+    monkeypatch.setattr(kafka, "Producer", Client)
+    Client.made, Client.fails, Client.unacknowledged = [], {}, 0
+    none: dict[str, Any] = {}
+    config = build_config(
+        bootstrap_servers="nowhere",
+        group_id="g",
+        transactional_id="t",
+        topics=Topics("in", "out", None, "dead"),
+        delivery="exactly_once",
+        security=none,
+        client=none,
+        consumer=none,
+        producer=none,
+    )
+    return KafkaStream(config)
+
+
+def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_goes_on(
+    stream: KafkaStream,
+) -> None:
+    """The worker does not end for it, and closing after it is no error either."""
+    Client.fails = {"commit_transaction": KafkaError.INVALID_TXN_STATE}
+    with pytest.raises(OutcomeUnknown, match="commit not answered"):
+        stream.publish(BATCH)
+    stream.publish(BATCH)
+    assert len(Client.made) == 3  # a consumer and two producers
+    assert Client.made[2].calls[0] == "init_transactions"
+    assert Client.made[2].calls[-1] == "commit_transaction"
+    stream.close()
+
+
+def test_an_abort_of_a_transaction_that_is_gone_is_an_abort(stream: KafkaStream) -> None:
+    """Nothing of it was published, which is what was wanted."""
+    Client.fails = {"abort_transaction": KafkaError.INVALID_TXN_STATE}
+    Client.unacknowledged = 1
+    with pytest.raises(PublishAborted) as caught:
+        stream.publish(BATCH)
+    assert not isinstance(caught.value, OutcomeUnknown)
+    Client.unacknowledged = 0
+    stream.publish(BATCH)
+    assert len(Client.made) == 3
+
+
+@pytest.mark.parametrize("call", ["begin_transaction", "commit_transaction"])
+def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: str) -> None:
+    """Another one has taken its name over: going on would only take it back."""
+    Client.fails = {call: KafkaError._FENCED}
+    with pytest.raises(StreamFailed):
+        stream.publish(BATCH)
+    stream.close()
