@@ -21,6 +21,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.stream.again import Again
 from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.lag import Lag, has_coordinator, read_statistics
@@ -67,6 +68,8 @@ class KafkaStream:
         self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
         self._lag = Lag()
+        self._again = Again()
+        self._repeated = 0
         self._in_group = False
         self._consumer = Consumer(
             dict(config.consumer),
@@ -109,6 +112,9 @@ class KafkaStream:
         records = self._still_ours(records)
         if self._fatal is not None:
             raise StreamFailed(_say(self._fatal))
+        if self._repeated:
+            _log.warning("stream.rewound", records_skipped=self._repeated)
+            self._repeated = 0
         self._lag.delivered(records)
         return records
 
@@ -170,7 +176,11 @@ class KafkaStream:
     def _take(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            return _record(message)
+            record = _record(message)
+            if self._again.has(record.source, record.offset, message.leader_epoch()):
+                self._repeated += 1
+                return None
+            return record
         if error.fatal() or error.code() in _HOPELESS:
             raise StreamFailed(f"{message.topic()}: {_say(error)}")
         _log.warning("stream.fetch_error", error=_say(error))
@@ -185,6 +195,7 @@ class KafkaStream:
 
     def _tell(self, what: str, partitions: Sequence[KafkaPartition]) -> None:
         ours = [TopicPartition(one.topic, one.partition) for one in partitions]
+        self._again.begin(ours)
         if what == "on_assigned":
             self._in_group = True
             self._lag.assigned(ours)

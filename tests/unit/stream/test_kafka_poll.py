@@ -16,8 +16,12 @@ from worker.stream.kafka_config import Topics, build_config
 class Message:
     """What the client gives for one record."""
 
-    def __init__(self, partition: int, offset: int) -> None:
+    def __init__(self, partition: int, offset: int, leader_epoch: int | None = 0) -> None:
         self._at = (partition, offset)
+        self._leader_epoch = leader_epoch
+
+    def leader_epoch(self) -> int | None:
+        return self._leader_epoch
 
     def error(self) -> None:
         return None
@@ -124,3 +128,21 @@ def test_records_of_an_assignment_that_ended_within_the_poll_are_not_given(
         Message(0, 1),
     )
     assert found == [(1, 7), (0, 0), (0, 1)]
+
+
+def test_what_the_client_gives_a_second_time_is_left_out(stream: KafkaStream) -> None:
+    """Within one assignment each record comes once, however often the client goes back."""
+    first = [Message(0, at) for at in range(3)]
+    assert polled(stream, ("on_assign", 0), *first) == [(0, 0), (0, 1), (0, 2)]
+    again = [Message(0, at) for at in range(5)]
+    assert polled(stream, *again, Message(1, 0)) == [(0, 3), (0, 4), (1, 0)]
+    assert polled(stream, *again) == []
+    assert polled(stream, ("on_revoke", 0), ("on_assign", 0), *first) == [(0, 0), (0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize("epoch", [5, None])
+def test_other_records_under_old_offsets_are_given(stream: KafkaStream, epoch: int | None) -> None:
+    """A log that was cut is for the loop to find; a broker that tells no epochs proves nothing."""
+    old = [Message(0, at, 3 if epoch else None) for at in range(3)]
+    assert len(polled(stream, ("on_assign", 0), *old)) == 3
+    assert polled(stream, Message(0, 1, epoch)) == [(0, 1)]
