@@ -66,6 +66,7 @@ def cluster() -> Iterator[Cluster]:
     levels = [f"{_LEVEL}/{one}=restricted" for one in ("enforce", "warn")]
     made.kubectl("label", "namespace", made.namespace, *levels)
     yield made
+    made.close()
     made.kubectl("delete", "namespace", made.namespace, "--timeout=180s")
 
 

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +32,8 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self._proxy: subprocess.Popen[str] | None = None
+        self._proxy_url = ""
 
     def kubectl(self, *words: str, given: str | None = None, timeout_s: float = _CALL_S) -> str:
         """Run kubectl and return what it printed. ``given`` is its standard input."""
@@ -55,6 +59,28 @@ class Cluster:
         """Whether an object, or any that a selector chooses, is there."""
         return bool(self.kubectl("get", *words, "--ignore-not-found", "-o", "name").strip())
 
+    def ask(self, pod: str, port: int, path: str) -> tuple[int, str]:
+        """GET a path of a pod through the API server: the status and the body. 0: no answer."""
+        if self._proxy is None:
+            self._start_proxy()
+        place = (
+            f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy{path}"
+        )
+        try:
+            with urllib.request.urlopen(place, timeout=15) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def close(self) -> None:
+        """End what was started on this machine."""
+        if self._proxy is not None:
+            self._proxy.terminate()
+            self._proxy.communicate(timeout=30)
+
     def apply(self, documents: Iterable[Document]) -> None:
         """Make objects, or make them so."""
         text = yaml.safe_dump_all(documents)
@@ -70,6 +96,15 @@ class Cluster:
         wanted = ",".join(one for one in kinds if not one.startswith(("events", "pods.metrics")))
         found = self.kubectl("get", wanted, "-o", "name", "--ignore-not-found").split()
         return set(found) - {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+
+    def _start_proxy(self) -> None:
+        """On loopback, and for pods of this namespace alone: it asks nobody who he is."""
+        only = f"^/api/v1/namespaces/{self.namespace}/pods/[^/]+/proxy/.*"
+        command = ["kubectl", "proxy", "--port=0", f"--accept-paths={only}"]
+        self._proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._proxy.stdout is not None
+        said = self._proxy.stdout.readline()
+        self._proxy_url = f"http://{said.split()[-1]}"
 
     @staticmethod
     def _run(command: list[str], given: str | None, timeout_s: float) -> tuple[str, str]:
@@ -141,13 +176,9 @@ class Release:
 
         wait_until(f"{count} ready workers of {self.name}", reached, timeout_s)
 
-    def ask(self, pod: str, path: str) -> tuple[bool, str]:
-        """GET a path of a worker through the API server: whether that was a 200, and the body."""
-        place = f"/api/v1/namespaces/{self.cluster.namespace}/pods/{pod}:8080/proxy{path}"
-        try:
-            return True, self.cluster.kubectl("get", "--raw", place)
-        except Failed as error:
-            return False, str(error)
+    def ask(self, pod: str, path: str) -> tuple[int, str]:
+        """GET a path of a worker, through the API server: the status and the body."""
+        return self.cluster.ask(pod, 8080, path)
 
     def events(self, pod: str) -> list[dict[str, Any]]:
         """What a worker has logged, but for lines that are no JSON."""

@@ -61,7 +61,7 @@ def _panel(panel: Panel, rows: Sequence[Row], time: str, y: float) -> list[str]:
         _, height = at(0, line * step)
         parts.append(_line(LEFT, height, WIDTH - RIGHT, height))
         parts.append(_text(LEFT - 6, height + 4, f"{line * step:g}", FAINT, 11, "end"))
-    for moment in range(0, int(last) + 1, int(_round_step(last / 6))):
+    for moment in range(0, int(last) + 1, int(_round_step(last / 10))):
         x, _ = at(moment, 0)
         parts.append(_line(x, y + HEIGHT, x, y + HEIGHT + 4))
         parts.append(_text(x, y + HEIGHT + 16, f"{moment} s", FAINT, 11, "middle"))

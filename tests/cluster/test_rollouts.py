@@ -98,15 +98,13 @@ def test_a_hung_loop_is_restarted(workers: Release, traffic: Traffic) -> None:
     traffic.per_second = STEADY
     time.sleep(2)
     cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", "open('/tmp/hang', 'w')")
-    said = []
 
     def unwell() -> bool:
-        well, body = workers.ask(pod, "/livez")
-        said.append(body)
-        return not well and "the loop has not polled Kafka" in body
+        status, body = workers.ask(pod, "/livez")
+        return status == 503 and "the loop has not polled Kafka" in body
 
     wait_until("/livez says that the loop hangs", unwell, 60)
-    assert workers.ask(pod, "/info")[0], "the process answers"
+    assert workers.ask(pod, "/info")[0] == 200
     wait_until(
         "the container is started again",
         lambda: container(cluster.get("pod", pod))["restartCount"] == 1,
@@ -155,6 +153,6 @@ def _checksum(release: Release) -> str:
 
 
 def _setting(release: Release, pod: str, name: str) -> Any:
-    well, body = release.ask(pod, "/info")
-    assert well, body
+    status, body = release.ask(pod, "/info")
+    assert status == 200, body
     return json.loads(body)["settings"][name]
