@@ -84,7 +84,8 @@ def host(cluster: Cluster) -> str:
         )
         status = cluster.get("pod", pod)["status"]
     except Failed as error:
-        missing(str(error))
+        events = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
+        missing(f"{error}: " + " / ".join(str(one.get("message")) for one in events)[-1500:])
     finally:
         cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
     named = os.environ.get("CLERK_TEST_HOST")

@@ -112,7 +112,7 @@ class Cluster:
             command, input=given, capture_output=True, text=True, check=False, timeout=timeout_s
         )
         if done.returncode != 0:
-            raise Failed(f"{' '.join(command[:12])}: {(done.stderr or done.stdout)[-3000:]}")
+            raise Failed(f"{' '.join(command[:12])}: {(done.stdout + done.stderr)[-3000:]}")
         return done.stdout, done.stderr
 
 
