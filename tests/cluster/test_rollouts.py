@@ -25,7 +25,7 @@ LOAD_S = 3.0
 READY_S = 120.0
 CONFIG_MAP = "fake-engine"
 
-# Short bounds, so that a hung loop is noticed soon (13 s without a poll). All are documented values.
+# Short bounds, so that a hung loop is noticed soon: 13 s without a poll. Documented values all.
 SHORT = {
     "config": {
         "kafka": {
