@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.chart.render import merge
-from tests.cluster.kubectl import Cluster, Release, container, wait_until
+from tests.cluster.kubectl import Cluster, Failed, Release, container, wait_until
 from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
 
@@ -149,6 +149,16 @@ def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -
     workers.wait_for_ready(1, READY_S)
     assert _setting(workers, workers.pod(), "loop.max_in_flight") == 256
     traffic.finish(180)
+
+
+def test_helm_takes_the_count_back(workers: Release) -> None:
+    """Who scaled by kubectl owns the count, and helm 4 refuses to overrule him by accident;
+    `--force-conflicts` makes the release's count the true one again."""
+    workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")
+    with pytest.raises(Failed, match=r"conflict with .*kubectl.* \.spec\.replicas"):
+        workers.upgrade()
+    workers.upgrade("--force-conflicts", "--wait", "--timeout", "3m")
+    workers.wait_for_ready(1, READY_S)
 
 
 def test_uninstall_leaves_nothing(workers: Release) -> None:
