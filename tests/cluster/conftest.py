@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,7 @@ from tests.cluster.values import IMAGE, PULL_POLICY
 from worker.demo.broker import LocalBroker
 
 _LEVEL = "pod-security.kubernetes.io"
+_NOTES: list[str] = []
 
 
 def missing(why: str) -> NoReturn:
@@ -47,6 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what was measured."""
+    for one in _NOTES:
+        terminalreporter.write_line(f"seen: {one}")
+
+
+@pytest.fixture(scope="session")
+def note() -> Callable[[str], None]:
+    """Keeps a sentence with a figure for the end of the run."""
+    return _NOTES.append
 
 
 @pytest.fixture(scope="session")

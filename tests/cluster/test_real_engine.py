@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,12 +39,13 @@ def names() -> Names:
 def clerk(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
     release = Release(cluster, "clerk", demo_values(kafka, names, PARTITIONS))
     yield release
-    cluster.helm("uninstall", "clerk", "--wait", "--timeout", "3m")
+    cluster.helm("uninstall", "clerk", "--ignore-not-found", "--wait", "--timeout", "3m")
 
 
 @pytest.fixture(scope="module")
-def start(clerk: Release) -> Start:
+def start(clerk: Release, note: Callable[[str], None]) -> Start:
     """Installed as the example says, and watched until the pod is ready."""
+    began = time.monotonic()
     said = clerk.install()
     wait_until("a pod", clerk.pods, 30)
     start = Start(clerk.pod(), said, [])
@@ -56,6 +57,7 @@ def start(clerk: Release) -> Start:
         readyz, body = clerk.ask(start.pod, "/readyz")
         start.seen.append((ready, alive, readyz, body))
         if ready:
+            note(f"the real model: ready {time.monotonic() - began:.0f} s after helm install")
             return start
         assert time.monotonic() < until, body
         time.sleep(0.5)
@@ -118,7 +120,9 @@ def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
     assert not cluster.exists("pod", f"{clerk.name}-filing-clerk-test")
 
 
-def test_a_pod_that_is_deleted_drains(clerk: Release, traffic: Traffic) -> None:
+def test_a_pod_that_is_deleted_drains(
+    clerk: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
     """Told to end under load it exits with code 0 well inside its grace; its successor goes on, and
     nothing is lost or done twice."""
     traffic.per_second = STEADY
@@ -133,16 +137,20 @@ def test_a_pod_that_is_deleted_drains(clerk: Release, traffic: Traffic) -> None:
     assert took_s < grace_s - 30, "it used the reserve of its grace"
     clerk.wait_for_ready(1, READY_S)
     assert clerk.pod() != pod
+    note(
+        f"the real model: a deleted pod drained in {took_s:.0f} s of its {grace_s} s; the next one"
+        f" was ready {time.monotonic() - began:.0f} s after the deletion"
+    )
     traffic.finish()
 
 
 def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
-    """From 1 worker to 3 and back while messages flow: all three take part, and each message has
-    exactly one result."""
+    """From 1 worker to 2 and back while messages flow: both take part, and each message has exactly
+    one result. (Two models are what two cores can load in bounded time; test_rollouts has more.)"""
     traffic.per_second = STEADY
-    clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=3")
-    clerk.wait_for_ready(3, READY_S)
-    wait_until("each of three workers has partitions", lambda: _shares(clerk) == [1, 1, 2], 90)
+    clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=2")
+    clerk.wait_for_ready(2, READY_S)
+    wait_until("two workers share the partitions", lambda: _shares(clerk) == [2, 2], 90)
     began = time.time()
     wait_until("results", lambda: traffic.done_since(began) > 5 * STEADY, 90)
     clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=1")
@@ -151,13 +159,16 @@ def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> No
     traffic.finish()
 
 
-def test_a_dead_engine_ends_the_container_and_no_more(clerk: Release, traffic: Traffic) -> None:
+def test_a_dead_engine_ends_the_container_and_no_more(
+    clerk: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
     """The engine's process is killed with -9 under load: exit code 5, the container is started
     again in the same pod, and nothing is lost or done twice."""
     traffic.per_second = STEADY
     time.sleep(3)
     pod = clerk.pod()
     before = container(clerk.cluster.get("pod", pod))["restartCount"]
+    began = time.monotonic()
     clerk.cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", _KILL_ENGINE)
 
     def restarted() -> bool:
@@ -168,6 +179,9 @@ def test_a_dead_engine_ends_the_container_and_no_more(clerk: Release, traffic: T
     assert state["exitCode"] == 5
     clerk.wait_for_ready(1, READY_S)
     assert clerk.pod() == pod
+    note(
+        f"the real model: ready again {time.monotonic() - began:.0f} s after its engine was killed"
+    )
     traffic.finish(180)
 
 

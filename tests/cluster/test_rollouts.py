@@ -1,4 +1,4 @@
-"""Many workers and many changes, with an engine of fixed service time in place of the model.
+"""Several workers and many changes, with an engine of fixed service time in place of the model.
 
 Chart, pods, kubelet, Kafka and all of the worker but the model are real: three models would not
 load in bounded time on two cores. See fake_engine.py.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -76,7 +76,9 @@ def traffic(workers: Release, kafka: str, names: Names) -> Iterator[Traffic]:
         yield running
 
 
-def test_it_scales_and_rolls_under_load(workers: Release, traffic: Traffic) -> None:
+def test_it_scales_and_rolls_under_load(
+    workers: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
     """From 1 worker to 3, over to other settings one by one, and back to 1, while messages flow:
     each message has exactly one result."""
     cluster = workers.cluster
@@ -97,10 +99,14 @@ def test_it_scales_and_rolls_under_load(workers: Release, traffic: Traffic) -> N
     cluster.kubectl("scale", workers.deployment, "--replicas=1")
     workers.wait_for_ready(1, READY_S)
     time.sleep(3)
-    assert traffic.finish() > 15 * STEADY
+    count = traffic.finish()
+    assert count > 15 * STEADY
+    note(f"1 to 3 workers, to other settings, back to 1: {count} messages, each has one result")
 
 
-def test_a_hung_loop_is_restarted(workers: Release, traffic: Traffic) -> None:
+def test_a_hung_loop_is_restarted(
+    workers: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
     """When a call never returns, /livez says that the loop does not poll although the rest of the
     process answers. The kubelet starts the container again in its pod, without waiting for as long
     as a drain may take, and each message has exactly one result."""
@@ -109,23 +115,30 @@ def test_a_hung_loop_is_restarted(workers: Release, traffic: Traffic) -> None:
     traffic.per_second = STEADY / 4
     time.sleep(2)
     cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", "open('/tmp/hang', 'w')")
+    began = time.monotonic()
 
     def unwell() -> bool:
         status, body = workers.ask(pod, "/livez")
         return status == 503 and "the loop has not polled Kafka" in body
 
     wait_until("/livez says that the loop hangs", unwell, 60)
+    noticed_s = time.monotonic() - began
     assert workers.ask(pod, "/info")[0] == 200
 
     def restarted() -> bool:
         return bool(container(cluster.get("pod", pod))["restartCount"] == 1)
 
     wait_until("the container is started again", restarted, grace_s)
+    restarted_s = time.monotonic() - began
     assert container(cluster.get("pod", pod))["lastState"]["terminated"]["exitCode"] == 137
     found = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
     reasons = [str(one.get("message")) for one in found]
     assert any("Liveness probe failed" in one and "503" in one for one in reasons), reasons
     workers.wait_for_ready(1, READY_S)
+    note(
+        f"a hung loop: /livez says so after {noticed_s:.0f} s (the bound is 13), the container is"
+        f" started again after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
+    )
     traffic.finish(180)
 
 

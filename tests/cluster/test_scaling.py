@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,13 @@ def workers(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
     cluster.helm("uninstall", "keda", "--wait", "--timeout", "3m")
 
 
-def test_keda_follows_the_lag(workers: Release, kafka: str, names: Names, tmp_path: Path) -> None:
+def test_keda_follows_the_lag(
+    workers: Release,
+    kafka: str,
+    names: Names,
+    tmp_path: Path,
+    note: Callable[[str], None],
+) -> None:
     """A peak takes the workers from 1 to as many as there are partitions and no further, its end
     takes them back to 1, once up and once down; each message has exactly one result."""
     lag = Lag(kafka, names, PARTITIONS)
@@ -113,6 +119,14 @@ def test_keda_follows_the_lag(workers: Release, kafka: str, names: Names, tmp_pa
     assert wanted[peak:] == sorted(wanted[peak:], reverse=True), f"and on the way down: {wanted}"
     assert max(row["ready"] for row in rows) == PARTITIONS
     assert count > PEAK * PEAK_S
+    all_ready_s = next(row["seconds"] for row in rows if row["ready"] == PARTITIONS) - TRICKLE_S
+    one_left_s = next(row["seconds"] for row in reversed(rows) if row["wanted"] > 1) - TRICKLE_S
+    most = max(row["lag"] for row in rows)
+    note(
+        f"KEDA: all {PARTITIONS} workers were ready {all_ready_s:.0f} s after the peak of {PEAK_S} s "
+        f"began, one was left after {one_left_s:.0f} s; the lag was {most:.0f} at most; "
+        f"{count} messages, each has one result"
+    )
 
 
 def _active(release: Release) -> bool:
