@@ -123,8 +123,8 @@ def test_keda_follows_the_lag(
     one_left_s = next(row["seconds"] for row in reversed(rows) if row["wanted"] > 1) - TRICKLE_S
     most = max(row["lag"] for row in rows)
     note(
-        f"KEDA: all {PARTITIONS} workers were ready {all_ready_s:.0f} s after the peak of {PEAK_S} s "
-        f"began, one was left after {one_left_s:.0f} s; the lag was {most:.0f} at most; "
+        f"KEDA: all {PARTITIONS} workers were ready {all_ready_s:.0f} s after the peak began, "
+        f"{PEAK_S} s long, and one was left after {one_left_s:.0f} s; lag {most:.0f} at most; "
         f"{count} messages, each has one result"
     )
 
