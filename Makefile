@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
 
-.PHONY: images sbom test-image demo test check schema dashboard test-rules metrics chart chart-tools test-chart bank adapter bench chaos lock clean
+.PHONY: images sbom test-image test-cluster demo test check schema dashboard test-rules metrics chart chart-tools test-chart bank adapter bench chaos lock clean
 
 demo: $(READY)
 	@$(BIN)/clerk-worker demo
@@ -87,6 +87,12 @@ sbom:
 
 test-image: $(READY)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
+
+# The chart on the cluster that KUBECONFIG names, whose nodes know the image (tests/cluster/conftest.py).
+test-cluster: $(READY)
+	@$(BIN)/python tests/chart/get_helm.py
+	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG)} \
+	  $(BIN)/python -m pytest tests/cluster --durations=20
 
 DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5

@@ -1,0 +1,151 @@
+"""A cluster, an image that it knows, and a Kafka outside of it that its pods reach.
+
+Any cluster does, kind and k3d too: the one that KUBECONFIG names, never a person's default context.
+Settings are environment variables:
+
+KUBECONFIG                the cluster. The tests make namespaces of their own and remove them.
+CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), as the nodes know it already, loaded or
+                          pulled: filing-clerk-worker-cpu-demo:dev
+CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
+CLERK_TEST_HOST           the address of this machine at which pods reach it; Kafka listens there.
+                          Else it is found out: this machine's address on the way to the pod network
+                          or to the node.
+CLERK_TEST_KEEP           a folder for the picture and the figures of the scaling test
+
+Without a cluster, an image or helm the tests are skipped; where CI is set they fail. The test of
+scaling by lag wants KEDA in the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.chart.get_helm import find_helm
+from tests.cluster.kubectl import Cluster, Failed, have_kubectl, wait_until
+from tests.cluster.values import IMAGE, PULL_POLICY
+from worker.demo.broker import LocalBroker
+
+_LEVEL = "pod-security.kubernetes.io"
+_NOTES: list[str] = []
+
+
+def missing(why: str) -> NoReturn:
+    """Skip on a person's machine, fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the time that a model on two cores may take to load."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what was measured."""
+    for one in _NOTES:
+        terminalreporter.write_line(f"seen: {one}")
+
+
+@pytest.fixture(scope="session")
+def note() -> Callable[[str], None]:
+    """Keeps a sentence with a figure for the end of the run."""
+    return _NOTES.append
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A namespace of its own, in which Pod Security enforces ``restricted``."""
+    if not os.environ.get("KUBECONFIG"):
+        missing("KUBECONFIG names no cluster (kind, k3d, ...)")
+    if not have_kubectl():
+        missing("kubectl is not installed")
+    if find_helm() is None:
+        missing("no helm 4: make chart-tools")
+    made = Cluster(f"clerk-test-{uuid.uuid4().hex[:6]}")
+    try:
+        made.kubectl("create", "namespace", made.namespace, timeout_s=30)
+    except Failed as error:
+        missing(f"the cluster does not answer: {error}")
+    levels = [f"{_LEVEL}/{one}=restricted" for one in ("enforce", "warn")]
+    made.kubectl("label", "namespace", made.namespace, *levels)
+    yield made
+    made.close()
+    made.kubectl("delete", "namespace", made.namespace, "--timeout=180s")
+
+
+@pytest.fixture(scope="session")
+def host(cluster: Cluster) -> str:
+    """The address at which pods reach this machine. A pod is started to find it out."""
+    pod = "clerk-test-probe"
+    script = ["python3", "-c", "import time; time.sleep(600)"]
+    cluster.apply([_bare_pod(pod, script)])
+    try:
+        wait_until(
+            f"a pod of {IMAGE} runs: is it known to the nodes? (CLERK_TEST_IMAGE)",
+            lambda: cluster.get("pod", pod)["status"]["phase"] == "Running",
+            180,
+        )
+        status = cluster.get("pod", pod)["status"]
+    except Failed as error:
+        events = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
+        missing(f"{error}: " + " / ".join(str(one.get("message")) for one in events)[-1500:])
+    finally:
+        cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+    named = os.environ.get("CLERK_TEST_HOST")
+    if named:
+        return named
+    towards_node = _own_address(status["hostIP"])
+    # A node that is this machine: pods reach its end of their network.
+    return _own_address(status["podIP"]) if towards_node == status["hostIP"] else towards_node
+
+
+@pytest.fixture(scope="session")
+def kafka(host: str) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka on this machine that pods reach."""
+    with LocalBroker(host=host) as broker:
+        yield broker.bootstrap_servers
+
+
+def _own_address(towards: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.connect((towards, 9))  # sends nothing: the kernel chooses the way
+        return str(one.getsockname()[0])
+
+
+def _bare_pod(name: str, command: list[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": IMAGE,
+                    "imagePullPolicy": PULL_POLICY,
+                    "command": command,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }

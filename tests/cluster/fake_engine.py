@@ -1,0 +1,90 @@
+#!/opt/filing-clerk/bin/python
+"""`clerk-worker run` with an engine of fixed service time: real adapter, real loop, real Kafka.
+
+Mounted into the worker's pods from a ConfigMap, first on their PATH, under the name of the command
+(conftest.with_fake_engine). FAKE_SERVICE_S and FAKE_CONCURRENCY are the engine's seconds a message
+and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file
+/tmp/hang appears, the next message hangs the loop for ever, as a call that never returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from worker.app import run_worker
+from worker.contract import verify_adapter
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer, CodeScores
+from worker.engine.tokenizer import load_encoders
+from worker.errors import WorkerStopped
+from worker.logs import configure_logging
+from worker.settings import Settings
+from worker.settings_load import load_settings
+
+HANG = Path("/tmp/hang")
+SURE, OTHERS = -0.001, -20.0  # log-probabilities
+
+
+class Hanging:
+    """An engine whose ``submit`` hangs when told to; all else is the inner one's."""
+
+    def __init__(self, inner: FakeEngine) -> None:
+        self._inner = inner
+        self.warm_up = inner.warm_up
+        self.check_health = inner.check_health
+        self.close = inner.close
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Answer, or never return."""
+        if HANG.exists():
+            HANG.unlink()  # /tmp outlives the container, and its successor shall work
+            while True:
+                time.sleep(60)
+        return self._inner.submit(prompt_ids)
+
+
+def open_fake(settings: Settings) -> OpenedEngine:
+    """Stand in for ``worker.app.open_model``: verify the adapter, and take no model."""
+    assert settings.model.base is not None
+    assert settings.model.adapter is not None
+    time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
+    encoders = load_encoders(settings.model.base)
+    manifest = verify_adapter(settings.model.adapter, settings.model.base, encoders, weights=False)
+    codes = [one.token_id for one in manifest.codes.values()]
+
+    def respond(prompt: Sequence[int]) -> Answer:
+        """Choose by the prompt alone; of every tenth or so it cannot be sure."""
+        chosen = sum(prompt) % len(codes)
+        others = OTHERS if sum(prompt) % 10 else SURE
+        return CodeScores({one: SURE if n == chosen else others for n, one in enumerate(codes)})
+
+    engine = FakeEngine(
+        respond,
+        service_s=float(os.environ.get("FAKE_SERVICE_S", "0.01")),
+        concurrency=int(os.environ.get("FAKE_CONCURRENCY", "1")),
+    )
+    return OpenedEngine(Hanging(engine), manifest, encoders, "merged")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until SIGTERM; return the exit code. Takes the arguments that the chart gives."""
+    command, flag, config = arguments
+    assert (command, flag) == ("run", "-c")
+    loaded = load_settings(Path(config))
+    configure_logging("json", loaded.settings.log.level)
+    try:
+        run_worker(loaded.settings, open_fake)
+    except WorkerStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""Each example, sent to the API server as it is rendered: every object and every pod is accepted.
+
+The custom resources want KEDA's and the Prometheus operator's definitions. Where the cluster has
+none they are applied for the test, from the operators' Go modules (crds.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart.render import EXAMPLE_FILES, Document, pods, render
+from tests.cluster.conftest import missing
+from tests.cluster.crds import NotThere, definitions
+from tests.cluster.kubectl import Cluster
+
+KINDS = {
+    "scaledobjects.keda.sh",
+    "triggerauthentications.keda.sh",
+    "podmonitors.monitoring.coreos.com",
+    "servicemonitors.monitoring.coreos.com",
+    "prometheusrules.monitoring.coreos.com",
+}
+
+# What keda.yaml names and a cluster admin has: else the pods are refused for the lack of it.
+GIVEN: list[Document] = [
+    {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "nvidia"},
+        "handler": "nvidia",
+    },
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "support"},
+        "value": 1000,
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def what_examples_name(cluster: Cluster) -> Iterator[None]:
+    """The definitions and classes that the examples name; those that were not there go again."""
+    made = []
+    for kind in sorted(KINDS):
+        if not cluster.exists("crd", kind):
+            try:
+                document = definitions(kind)
+            except NotThere as error:
+                missing(f"the cluster has no {kind}, and {error}")
+            cluster.apply([document])
+            made.append(("crd", kind))
+    for one in GIVEN:
+        kind, name = one["kind"], one["metadata"]["name"]
+        if not cluster.exists(kind, name):
+            cluster.apply([one])
+            made.append((kind, name))
+    for kind, name in made:
+        if kind == "crd":
+            cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+    yield
+    for kind, name in made:
+        cluster.kubectl("delete", kind, name, "--timeout=60s")
+
+
+each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda one: one.stem)
+
+
+@each_example
+@pytest.mark.usefixtures("what_examples_name")
+def test_the_api_server_accepts_each_object(cluster: Cluster, example: Path) -> None:
+    """Nothing is refused and nothing is warned of: no unknown field, no deprecated version, no
+    violation of the restricted Pod Security level."""
+    text = yaml.safe_dump_all(render(None, example, namespace=cluster.namespace))
+    words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
+    assert cluster.warnings(*words, given=text) == []
+
+
+@each_example
+@pytest.mark.usefixtures("what_examples_name")
+def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> None:
+    """The pods of Deployment, Jobs, CronJob and helm test pass the admission of a namespace that
+    enforces the restricted level."""
+    found = _bare_pods(cluster, example)
+    assert len(found) >= 2
+    words = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
+    assert cluster.warnings(*words, given=yaml.safe_dump_all(found)) == []
+
+
+@each_example
+@pytest.mark.usefixtures("what_examples_name")
+def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
+    """Without their security contexts the same pods are refused: the level is enforced here."""
+    for one in _bare_pods(cluster, example):
+        for each in (*one["spec"].get("initContainers", ()), *one["spec"]["containers"]):
+            each.pop("securityContext")
+        with pytest.raises(AssertionError, match="violates PodSecurity"):
+            cluster.kubectl("create", "--dry-run=server", "-f", "-", given=yaml.safe_dump(one))
+
+
+def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
+    """The pods that an example makes, one by one, under an account that is there."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": one.owner["metadata"]["name"], "labels": dict(one.labels)},
+            "spec": {**one.spec, "serviceAccountName": "default"},
+        }
+        for one in pods(render(None, example, namespace=cluster.namespace))
+    ]

@@ -1,0 +1,217 @@
+"""The CPU example with its real model: it starts, labels, drains, grows, shrinks and recovers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+
+from tests.cluster.kubectl import Cluster, Release, condition, container, wait_until, watching
+from tests.cluster.load import Names, Traffic
+from tests.cluster.values import demo_values
+from worker.demo.samples import adapter_dir, demo_samples
+
+PARTITIONS = 4
+READY_S = 420.0
+STEADY = 6  # messages a second; one worker does 60 on two quiet cores, much less while others load
+
+
+@dataclass
+class Start:
+    """What was seen of a worker while it started: of its pod, and of what it answered."""
+
+    pod: str
+    install_said: str
+    seen: list[tuple[bool, int, int, str]]
+    """In order: the pod's condition Ready; statuses of /livez and /readyz; the latter's body."""
+
+
+@pytest.fixture(scope="module")
+def names() -> Names:
+    return Names.fresh("real")
+
+
+@pytest.fixture(scope="module")
+def clerk(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
+    release = Release(cluster, "clerk", demo_values(kafka, names, PARTITIONS))
+    yield release
+    cluster.helm("uninstall", "clerk", "--ignore-not-found", "--wait", "--timeout", "3m")
+
+
+@pytest.fixture(scope="module")
+def start(clerk: Release, note: Callable[[str], None]) -> Start:
+    """Installed as the example says, and watched until the pod is ready."""
+    began = time.monotonic()
+    said = clerk.install()
+    wait_until("a pod", clerk.pods, 30)
+    start = Start(clerk.pod(), said, [])
+    until = time.monotonic() + READY_S
+    while True:
+        (pod,) = clerk.pods()
+        ready = condition(pod, "Ready")
+        alive, _ = clerk.ask(start.pod, "/livez")
+        readyz, body = clerk.ask(start.pod, "/readyz")
+        start.seen.append((ready, alive, readyz, body))
+        if ready:
+            note(f"the real model: ready {time.monotonic() - began:.0f} s after helm install")
+            return start
+        assert time.monotonic() < until, body
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def traffic(clerk: Release, start: Start, kafka: str, names: Names) -> Iterator[Traffic]:
+    with Traffic(kafka, names, PARTITIONS) as running:
+        yield running
+
+
+def test_its_pods_are_admitted_as_restricted(start: Start) -> None:
+    """The namespace enforces the restricted level, and the API server has nothing to warn of."""
+    assert "arning" not in start.install_said
+    assert "violate" not in start.install_said
+
+
+def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start) -> None:
+    """While the model loads the worker is alive and says so on /readyz, and the pod is not ready;
+    it becomes so after the engine is warm and the group is joined, without a restart."""
+    loading = [one[:3] for one in start.seen if "the model is loading" in one[3]]
+    assert len(loading) >= 3
+    assert set(loading) == {(False, 200, 503)}
+    assert start.seen[-1][:3] == (True, 200, 200)
+    at = {one["event"]: moment(one["timestamp"]) for one in clerk.events(start.pod)}
+    pod = clerk.cluster.get("pod", start.pod)
+    (became,) = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    # The condition's time has whole seconds.
+    assert moment(became["lastTransitionTime"]) >= at["engine.ready"] - 1
+    assert moment(became["lastTransitionTime"]) >= at["partitions.assigned"] - 1
+    assert container(pod)["restartCount"] == 0
+    reasons = _kubelet_said(clerk, start.pod)
+    assert any("Startup probe failed" in one and "503" in one for one in reasons), reasons
+    assert not any("Liveness" in one for one in reasons), reasons
+
+
+def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
+    """Each message gets one label of the adapter's, mostly the right one, from the real model."""
+    traffic.publish(60)
+    traffic.finish()
+    manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
+    labels = {one["name"] for one in manifest["taxonomy"]["labels"]}
+    assert {one.label for one in traffic.results} <= labels
+    samples = demo_samples(200)[:60]
+    by_source = {one.source: one.label for one in traffic.results}
+    given = [by_source[f"{n % PARTITIONS}-{n // PARTITIONS}"] for n in range(60)]
+    known = [(one.label, label) for one, label in zip(samples, given, strict=True) if one.label]
+    assert sum(a == b for a, b in known) / len(known) > 0.6  # guessed would be a tenth
+
+
+def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
+    """`helm test` passes, and telling it where the workers are restarts none of them."""
+    cluster = clerk.cluster
+    if not cluster.has_dns():
+        address = cluster.get("pod", start.pod)["status"]["podIP"]
+        clerk.upgrade("--set", f"tests.targets={{{address}:8080}}")
+    said = cluster.helm("test", clerk.name, "--logs", "--timeout", "2m")
+    assert "1 of 1 workers are ready" in said
+    assert clerk.pod() == start.pod
+    assert not cluster.exists("pod", f"{clerk.name}-filing-clerk-test")
+
+
+def test_a_pod_that_is_deleted_drains(
+    clerk: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
+    """Told to end under load it exits with code 0 well inside its grace; its successor goes on, and
+    nothing is lost or done twice."""
+    traffic.per_second = STEADY
+    time.sleep(5)
+    pod = clerk.pod()
+    grace_s = clerk.cluster.get("pod", pod)["spec"]["terminationGracePeriodSeconds"]
+    with watching(clerk.cluster, pod) as ends:
+        began = time.monotonic()
+        clerk.cluster.kubectl("delete", "pod", pod, f"--timeout={grace_s + 30}s")
+        took_s = time.monotonic() - began
+    assert [one["exitCode"] for one in ends] == [0]
+    assert took_s < grace_s - 30, "it used the reserve of its grace"
+    clerk.wait_for_ready(1, READY_S)
+    assert clerk.pod() != pod
+    note(
+        f"the real model: a deleted pod drained in {took_s:.0f} s of its {grace_s} s; the next one"
+        f" was ready {time.monotonic() - began:.0f} s after the deletion"
+    )
+    traffic.finish()
+
+
+def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
+    """From 1 worker to 2 and back while messages flow: both take part, and each message has exactly
+    one result. (Two models are what two cores can load in bounded time; test_rollouts has more.)"""
+    traffic.per_second = STEADY
+    clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=2")
+    clerk.wait_for_ready(2, READY_S)
+    wait_until("two workers share the partitions", lambda: _shares(clerk) == [2, 2], 90)
+    began = time.time()
+    wait_until("results", lambda: traffic.done_since(began) > 5 * STEADY, 90)
+    clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=1")
+    clerk.wait_for_ready(1, 120)
+    wait_until("one worker has all partitions", lambda: _shares(clerk) == [PARTITIONS], 90)
+    traffic.finish()
+
+
+def test_a_dead_engine_ends_the_container_and_no_more(
+    clerk: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
+    """The engine's process is killed with -9 under load: exit code 5, the container is started
+    again in the same pod, and nothing is lost or done twice."""
+    traffic.per_second = STEADY
+    time.sleep(3)
+    pod = clerk.pod()
+    before = container(clerk.cluster.get("pod", pod))["restartCount"]
+    began = time.monotonic()
+    clerk.cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", _KILL_ENGINE)
+
+    def restarted() -> bool:
+        return container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1
+
+    wait_until("the container is started again", restarted, 120)
+    state = container(clerk.cluster.get("pod", pod))["lastState"]["terminated"]
+    assert state["exitCode"] == 5
+    clerk.wait_for_ready(1, READY_S)
+    assert clerk.pod() == pod
+    note(
+        f"the real model: ready again {time.monotonic() - began:.0f} s after its engine was killed"
+    )
+    traffic.finish(180)
+
+
+_KILL_ENGINE = """
+import os, signal
+for one in filter(str.isdigit, os.listdir("/proc")):
+    name = open(f"/proc/{one}/cmdline", "rb").read()
+    if one != "1" and b"EngineCore" in name:
+        os.kill(int(one), signal.SIGKILL)
+        break
+else:
+    raise SystemExit("no engine process")
+"""
+
+
+def moment(text: str) -> float:
+    """Unix seconds of a time as logs and Kubernetes write it."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _kubelet_said(release: Release, pod: str) -> list[str]:
+    found = release.cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
+    return [str(one.get("message")) for one in found]
+
+
+def _shares(release: Release) -> list[int]:
+    """Partitions of each ready worker, fewest first."""
+    shares = []
+    for pod in release.ready():
+        _, page = release.ask(pod, "/metrics")
+        lines = [one for one in page.splitlines() if one.startswith("clerk_assigned_partitions ")]
+        shares += [int(float(one.split()[1])) for one in lines]
+    return sorted(shares)

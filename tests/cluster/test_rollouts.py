@@ -1,0 +1,193 @@
+"""Several workers and many changes, with an engine of fixed service time in place of the model.
+
+Chart, pods, kubelet, Kafka and all of the worker but the model are real: three models would not
+load in bounded time on two cores. See fake_engine.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.chart.render import merge
+from tests.cluster.kubectl import Cluster, Failed, Release, container, wait_until
+from tests.cluster.load import Names, Traffic
+from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
+
+PARTITIONS = 6
+STEADY = 40  # messages a second; a worker does 50
+SERVICE_S = 0.02
+LOAD_S = 3.0
+READY_S = 120.0
+CONFIG_MAP = "fake-engine"
+
+# Short bounds, so that a hung loop is noticed soon: 13 s without a poll. Documented values all.
+SHORT = {
+    "config": {
+        "kafka": {
+            "publish_timeout_s": 2,
+            "create_topics": False,
+            # How long a group waits for a member that was killed.
+            "consumer": {"session.timeout.ms": 10_000},
+        },
+        "loop": {"revoke_drain_s": 1, "drain_s": 5},
+    },
+    "probes": {
+        "liveness": {
+            "periodSeconds": 2,
+            "failureThreshold": 2,
+            "terminationGracePeriodSeconds": 5,
+        },
+        "readiness": {"periodSeconds": 2},
+        "startup": {"periodSeconds": 2},
+    },
+    "topics": {"create": True},
+}
+
+
+@pytest.fixture(scope="module")
+def names() -> Names:
+    return Names.fresh("fake")
+
+
+@pytest.fixture(scope="module")
+def values(kafka: str, names: Names) -> dict[str, Any]:
+    base = merge(demo_values(kafka, names, PARTITIONS), SHORT)
+    return with_fake_engine(base, CONFIG_MAP, service_s=SERVICE_S, load_s=LOAD_S)
+
+
+@pytest.fixture(scope="module")
+def workers(cluster: Cluster, values: dict[str, Any]) -> Iterator[Release]:
+    """One worker; its topics are made by the job that runs before the release is installed."""
+    put_fake_engine(cluster, CONFIG_MAP)
+    release = Release(cluster, "many", values)
+    release.install("--wait", "--timeout", "3m")
+    yield release
+    cluster.helm("uninstall", "many", "--ignore-not-found", "--wait", "--timeout", "3m")
+
+
+@pytest.fixture(scope="module")
+def traffic(workers: Release, kafka: str, names: Names) -> Iterator[Traffic]:
+    with Traffic(kafka, names, PARTITIONS) as running:
+        yield running
+
+
+def test_it_scales_and_rolls_under_load(
+    workers: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
+    """From 1 worker to 3, over to other settings one by one, and back to 1, while messages flow:
+    each message has exactly one result."""
+    cluster = workers.cluster
+    traffic.per_second = STEADY
+    cluster.kubectl("scale", workers.deployment, "--replicas=3")
+    workers.wait_for_ready(3, READY_S)
+    time.sleep(5)
+    before, checksum = set(workers.ready()), _checksum(workers)
+    workers.upgrade(
+        "--set", "replicaCount=3", "--set", "config.loop.max_in_flight=64", "--wait", "--timeout=4m"
+    )
+    workers.wait_for_ready(3, READY_S)
+    assert _checksum(workers) != checksum
+    assert not before & set(workers.ready())
+    for pod in workers.ready():
+        assert _setting(workers, pod, "loop.max_in_flight") == 64
+    time.sleep(3)
+    cluster.kubectl("scale", workers.deployment, "--replicas=1")
+    workers.wait_for_ready(1, READY_S)
+    time.sleep(3)
+    count = traffic.finish()
+    assert count > 15 * STEADY
+    note(f"1 to 3 workers, to other settings, back to 1: {count} messages, each has one result")
+
+
+def test_a_hung_loop_is_restarted(
+    workers: Release, traffic: Traffic, note: Callable[[str], None]
+) -> None:
+    """When a call never returns, /livez says that the loop does not poll although the rest of the
+    process answers. The kubelet starts the container again in its pod, without waiting for as long
+    as a drain may take, and each message has exactly one result."""
+    cluster, pod = workers.cluster, workers.pod()
+    grace_s = cluster.get("pod", pod)["spec"]["terminationGracePeriodSeconds"]
+    traffic.per_second = STEADY / 4
+    time.sleep(2)
+    cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", "open('/tmp/hang', 'w')")
+    began = time.monotonic()
+
+    def unwell() -> bool:
+        status, body = workers.ask(pod, "/livez")
+        return status == 503 and "the loop has not polled Kafka" in body
+
+    wait_until("/livez says that the loop hangs", unwell, 60)
+    noticed_s = time.monotonic() - began
+    assert workers.ask(pod, "/info")[0] == 200
+
+    def restarted() -> bool:
+        return bool(container(cluster.get("pod", pod))["restartCount"] == 1)
+
+    wait_until("the container is started again", restarted, grace_s)
+    restarted_s = time.monotonic() - began
+    assert container(cluster.get("pod", pod))["lastState"]["terminated"]["exitCode"] == 137
+    found = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
+    reasons = [str(one.get("message")) for one in found]
+    assert any("Liveness probe failed" in one and "503" in one for one in reasons), reasons
+    workers.wait_for_ready(1, READY_S)
+    note(
+        f"a hung loop: /livez says so after {noticed_s:.0f} s (the bound is 13), the container is"
+        f" started again after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
+    )
+    traffic.finish(180)
+
+
+def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) -> None:
+    """Killed without any grace under load: another pod takes over, and each message has exactly one
+    result."""
+    pod = workers.pod()
+    traffic.per_second = STEADY
+    time.sleep(2)
+    workers.cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+    workers.wait_for_ready(1, READY_S)
+    assert workers.pod() != pod
+    traffic.finish(180)
+
+
+def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -> None:
+    """`helm rollback` under load gives the pods the settings of the first revision again."""
+    assert _setting(workers, workers.pod(), "loop.max_in_flight") == 64
+    traffic.per_second = STEADY
+    workers.cluster.helm("rollback", workers.name, "1", "--wait", "--timeout", "3m")
+    workers.wait_for_ready(1, READY_S)
+    assert _setting(workers, workers.pod(), "loop.max_in_flight") == 256
+    traffic.finish(180)
+
+
+def test_helm_takes_the_count_back(workers: Release) -> None:
+    """Who scaled by kubectl owns the count, and helm 4 refuses to overrule him by accident;
+    `--force-conflicts` makes the release's count the true one again."""
+    workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")
+    with pytest.raises(Failed, match=r"conflict with .*kubectl.* \.spec\.replicas"):
+        workers.upgrade()
+    workers.upgrade("--force-conflicts", "--wait", "--timeout", "3m")
+    workers.wait_for_ready(1, READY_S)
+
+
+def test_uninstall_leaves_nothing(workers: Release) -> None:
+    """After `helm uninstall` the namespace holds nothing of the release, hooks included."""
+    workers.cluster.helm("uninstall", workers.name, "--wait", "--timeout", "3m")
+    wait_until("no pod is left", lambda: not workers.pods(), 60)
+    left = {one for one in workers.cluster.everything() if "many" in one}
+    assert left == set()
+
+
+def _checksum(release: Release) -> str:
+    found = release.cluster.get(release.deployment)["spec"]["template"]["metadata"]["annotations"]
+    return str(found["checksum/config"])
+
+
+def _setting(release: Release, pod: str, name: str) -> Any:
+    status, body = release.ask(pod, "/info")
+    assert status == 200, body
+    return json.loads(body)["settings"][name]
