@@ -29,12 +29,13 @@ from trainer.dataset.folder import open_dataset
 from trainer.model.score import Scores
 from trainer.training.reference import make_reference
 from worker.contract import Manifest, read_manifest
-from worker.drift.statistics import psi_by_label, psi_level
+from worker.drift.statistics import count_level, psi_by_label, psi_level, share_bound
 from worker.drift.watch import Watch
-from worker.drift.yardstick import TOLERATED_PSI, DriftPolicy, Yardstick, make_yardstick
+from worker.drift.yardstick import LEAST_MASS, TOLERATED_PSI, DriftPolicy, Yardstick, make_yardstick
 
 SEED = 1
 SIZES = (200, 500, 1000, 5000)
+FEW = (0.01, 0.02, 0.03, 0.05, 0.1)
 SHARES_OUT_OF_SCOPE = (0.05, 0.1, 0.2)
 FACTOR = 3
 MOST_WINDOWS = 20
@@ -67,6 +68,7 @@ def main() -> None:
     print(f"{manifest.name}: {len(known)} answers on the hold-out, {len(strange)} out of scope")
     confusion(manifest, known)
     quiet(manifest, known, policy, given.windows)
+    quantiles(manifest, known, strange, policy, given.windows)
     taxonomies(given.windows // 4)
     changed(manifest, known, strange, policy, given.runs)
 
@@ -154,6 +156,33 @@ def draw_windows(
     counts = draw.multinomial(size, shares, size=windows).reshape(windows, -1, 2)
     psis = [psi_of(row, yardstick.shares) for row in counts.sum(axis=2)]
     return np.array(psis), counts[:, :, 1].sum(axis=1)
+
+
+def quantiles(
+    manifest: Manifest,
+    known: Sequence[Answer],
+    strange: Sequence[Answer],
+    policy: DriftPolicy,
+    windows: int,
+) -> None:
+    """Would another quantile of validation's off-label mass find more?"""
+    assert manifest.reference is not None
+    examples = manifest.calibration.examples
+    print(
+        f"\nQuantiles of off-label mass, windows of {policy.window}: share of windows drifted with"
+    )
+    print("  quantile  hold-out above  strangers above  " + "  ".join(f"{c:.0%}" for c in FEW))
+    draw = np.random.default_rng(SEED)
+    for name in ("0.9", "0.95", "0.99"):
+        mass = max(manifest.reference.off_label_mass[name], LEAST_MASS)
+        bound = share_bound(1 - float(name), examples, 0.95)
+        level = count_level(policy.window, bound, policy.false_alarm_share / 2)
+        quiet_share = statistics.mean(one.mass > mass for one in known)
+        odd_share = statistics.mean(one.mass > mass for one in strange)
+        shares = [(1 - few) * quiet_share + few * odd_share for few in FEW]
+        found = [(draw.binomial(policy.window, one, windows) >= level).mean() for one in shares]
+        told = "  ".join(f"{one:.2f}" for one in found)
+        print(f"  {name:8s}  {quiet_share:14.4f}  {odd_share:15.4f}  {told}")
 
 
 def taxonomies(windows: int) -> None:
