@@ -168,21 +168,24 @@ def quantiles(
     """Would another quantile of validation's off-label mass find more?"""
     assert manifest.reference is not None
     examples = manifest.calibration.examples
+    wrong = [one for one in known if one.label != one.truth]
     print(
-        f"\nQuantiles of off-label mass, windows of {policy.window}: share of windows drifted with"
+        "\nQuantiles of off-label mass: shares above, of the hold-out, of what is wrong in it and"
     )
-    print("  quantile  hold-out above  strangers above  " + "  ".join(f"{c:.0%}" for c in FEW))
+    print(f"of strangers; and share of windows of {policy.window} drifted with so many strangers")
+    print("  quantile  hold-out  wrong  strangers  " + "  ".join(f"{few:4.0%}" for few in FEW))
     draw = np.random.default_rng(SEED)
     for name in ("0.9", "0.95", "0.99"):
         mass = max(manifest.reference.off_label_mass[name], LEAST_MASS)
         bound = share_bound(1 - float(name), examples, 0.95)
         level = count_level(policy.window, bound, policy.false_alarm_share / 2)
-        quiet_share = statistics.mean(one.mass > mass for one in known)
-        odd_share = statistics.mean(one.mass > mass for one in strange)
-        shares = [(1 - few) * quiet_share + few * odd_share for few in FEW]
-        found = [(draw.binomial(policy.window, one, windows) >= level).mean() for one in shares]
-        told = "  ".join(f"{one:.2f}" for one in found)
-        print(f"  {name:8s}  {quiet_share:14.4f}  {odd_share:15.4f}  {told}")
+        above = [
+            statistics.mean(one.mass > mass for one in part) for part in (known, wrong, strange)
+        ]
+        mixes = [(1 - few) * above[0] + few * above[2] for few in FEW]
+        found = [(draw.binomial(policy.window, one, windows) >= level).mean() for one in mixes]
+        told = "  ".join(f"{one:4.2f}" for one in found)
+        print(f"  {name:8s}  {above[0]:8.3f}  {above[1]:5.3f}  {above[2]:9.3f}  {told}")
 
 
 def taxonomies(windows: int) -> None:
