@@ -154,8 +154,8 @@ class DriftSettings(Section):
     label_psi: float | None = Field(
         None, gt=0, description="Drift above this PSI; empty: worked out from the two above."
     )
-    off_label_share: Share | None = Field(
-        None, description="Drift from this share on; empty: worked out likewise."
+    off_label_share: float | None = Field(
+        None, gt=0, le=1, description="Drift from this share on; empty: worked out likewise."
     )
     sample_ids: int = Field(
         5, ge=0, le=100, description="Ids of records told with a drifted window; 0: none."
