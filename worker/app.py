@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from worker import __version__
 from worker.cache import cache_folder
+from worker.contract import AdapterRefused, Encoders
 from worker.contract.manifest import Manifest, Thresholds
 from worker.contract.store import find_adapter
 from worker.core.backpressure import Bounds
@@ -26,8 +28,15 @@ from worker.core.labeller import Labeller
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router
+from worker.core.roster import Roster
+from worker.core.served import Lineup, Served
 from worker.engine.open import OpenedEngine, open_engine
+from worker.engine.port import Engine
 from worker.errors import SettingsError
+from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop, close_all
+from worker.lifecycle.refusal import Refusal
+from worker.lifecycle.service import Counters, Service
+from worker.lifecycle.trial import try_own_canaries
 from worker.observe.observer import Observer, observing
 from worker.progress import LogListener
 from worker.records.dead_letter import DeadLetterEncoder
@@ -57,15 +66,17 @@ def run_worker(
     policy = loop_policy(settings.loop)
     turn_s = longest_turn_s(config, policy)
     check_bounds(config, turn_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled)
+    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
     with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
         opened = opener(settings)
+        roster, service = make_roster(settings, opened, observer.adapters)
+        keeper = make_keeper(settings, opened, roster, service)
         try:
-            observer.model_ready(opened)
+            observer.model_ready(opened, roster, service)
             stream = KafkaStream(config)
             try:
-                loop = make_loop(settings, stream, opened, config.topics, policy, observer)
+                loop = make_loop(settings, stream, roster, config.topics, policy, observer)
                 observer.runs(loop, stream)
                 interrupt.stop_gently(loop)
                 _log.info(
@@ -78,6 +89,8 @@ def run_worker(
                     adapter_digest=opened.manifest.digest[:12],
                     serving=opened.serving,
                 )
+                if keeper is not None:
+                    keeper.start()
                 loop.run()
                 observer.closing()
                 _log.info("worker.drained")
@@ -87,23 +100,34 @@ def run_worker(
             finally:
                 stream.close()
         finally:
-            opened.engine.close()
+            if keeper is not None:
+                keeper.close()
+            close_all(roster, service)
+
+
+def make_roster(
+    settings: Settings, opened: OpenedEngine, counters: Counters | None = None
+) -> tuple[Roster, Service]:
+    """Have the adapter that was opened serve alone, and whoever is told when that changes."""
+    service = Service(counters, lambda: datetime.now(UTC))
+    served = make_served(settings, opened.encoders, opened.manifest, opened.engine)
+    roster = Roster(Lineup(served), service)
+    service.starts(roster.lineup)
+    return roster, service
 
 
 def make_loop(
     settings: Settings,
     stream: Stream,
-    opened: OpenedEngine,
+    roster: Roster,
     topics: Topics,
     policy: LoopPolicy,
     observer: Observer | None = None,
 ) -> Loop:
-    """Wire a loop to a stream and an engine; the real clock is the only thing taken for granted."""
+    """Wire a loop to a stream and adapters; the real clock is all that is taken for granted."""
     logs = LogListener(settings.log.progress_interval_s, time.monotonic)
-    manifest = opened.manifest
     pipeline = Pipeline(
-        make_labeller(settings, opened),
-        opened.engine,
+        roster,
         deadline_s=settings.loop.deadline_s,
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
@@ -111,18 +135,10 @@ def make_loop(
     router = Router(
         output_topic=topics.output,
         review_topic=topics.review,
-        outputs=OutputEncoder(manifest, __version__),
-        dead_letters=DeadLetterEncoder(
-            topics.dead_letter,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
-        ),
         carry=observer.carry if observer else None,
     )
     return Loop(
         stream,
-        opened.engine,
         pipeline=pipeline,
         router=router,
         listener=Listeners(logs, *(observer.listeners if observer else ())),
@@ -133,10 +149,69 @@ def make_loop(
     )
 
 
-def open_model(settings: Settings, *, metrics: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine and warm it up. Raises SettingsError, AdapterRefused.
+def make_keeper(
+    settings: Settings, opened: OpenedEngine, roster: Roster, service: Service
+) -> Keeper | None:
+    """Return who watches the store and brings adapters up; None where there is nothing to do."""
+    adapters = settings.adapters
+    store = watched_store(settings)
+    if opened.loader is None or (store is None and adapters.shadow is None):
+        return None
+    return Keeper(
+        store,
+        roster,
+        service,
+        Workshop(opened.encoders, opened.loader, partial(make_served, settings, opened.encoders)),
+        KeeperPolicy(
+            poll_interval_s=adapters.poll_interval_s,
+            canary_errors=adapters.canary_errors,
+            answer_s=settings.loop.deadline_s,
+            shadow=adapters.shadow,
+            shadow_share=adapters.shadow_share,
+        ),
+    )
 
-    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise.
+
+def watched_store(settings: Settings) -> Path | None:
+    """Return the store that is followed; None where one adapter is named, or none to be followed.
+
+    Raises AdapterRefused.
+    """
+    adapter = settings.model.adapter
+    if adapter is None or not settings.adapters.watch:
+        return None
+    return adapter if find_adapter(adapter).pointer is not None else None
+
+
+def make_served(
+    settings: Settings, encoders: Encoders, manifest: Manifest, engine: Engine
+) -> Served:
+    """Bind an adapter to its engine and to the record formats and review thresholds in force."""
+    return Served(
+        labeller=Labeller(
+            manifest=manifest,
+            encode_plain=encoders.plain,
+            thresholds=review_thresholds(settings.review, manifest),
+            layout=InputFormat(
+                settings.records.format, settings.records.text_fields, settings.records.id_field
+            ),
+        ),
+        engine=engine,
+        outputs=OutputEncoder(manifest, __version__),
+        dead_letters=DeadLetterEncoder(
+            settings.kafka.dead_letter_topic,
+            __version__,
+            manifest.digest,
+            settings.records.dead_letter_headers,
+        ),
+    )
+
+
+def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
+    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+
+    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
+    ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
     """
     model = settings.model
     if model.base is None or model.adapter is None:
@@ -161,27 +236,36 @@ def open_model(settings: Settings, *, metrics: bool = False) -> OpenedEngine:
         cache_dir=model.cache_dir or cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
         verify_weights=model.verify_weights,
+        max_adapters=_max_adapters(settings) if watch else 1,
+        priorities=watch and settings.adapters.shadow is not None,
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
+    try:
+        tried = try_own_canaries(
+            make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
+        )
+    except Refusal as error:
+        opened.engine.close()
+        raise AdapterRefused(found.directory, error.problem) from error
     _log.info(
         "engine.ready",
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
         decoding=opened.manifest.decoding,
+        canaries=tried,
     )
     return opened
 
 
 def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
     """Bind the adapter's contract to the record format and the review thresholds in force."""
-    return Labeller(
-        manifest=opened.manifest,
-        encode_plain=opened.encoders.plain,
-        thresholds=review_thresholds(settings.review, opened.manifest),
-        layout=InputFormat(
-            settings.records.format, settings.records.text_fields, settings.records.id_field
-        ),
-    )
+    return make_served(settings, opened.encoders, opened.manifest, opened.engine).labeller
+
+
+def _max_adapters(settings: Settings) -> int:
+    """How many adapters serve at the same time: one, a canary, one that comes or goes, a shadow."""
+    watched = 3 if watched_store(settings) is not None else 1
+    return watched + (settings.adapters.shadow is not None)
 
 
 def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:

@@ -8,14 +8,12 @@ from datetime import datetime
 
 from worker.core.assignment import Finished, Held
 from worker.errors import StreamFailed
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
 from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Decides which topic each finished record goes to, and in which form.
+    """Decides which topic each finished record goes to; its adapter says in which form.
 
     ``carry`` gives the headers of an output record where they are not the input's own. Dead
     letters always keep theirs.
@@ -23,8 +21,6 @@ class Router:
 
     output_topic: str
     review_topic: str | None
-    outputs: OutputEncoder
-    dead_letters: DeadLetterEncoder
     carry: Callable[[Finished], Headers] | None = None
 
     def route(self, finished: Finished, now: datetime) -> Outgoing:
@@ -32,15 +28,15 @@ class Router:
         outcome = finished.outcome
         if isinstance(outcome, Rejected):
             if finished.bare:
-                return self.dead_letters.without_payload(finished.record, outcome)
-            return self.dead_letters.encode(finished.record, outcome)
+                return finished.served.dead_letters.without_payload(finished.record, outcome)
+            return finished.served.dead_letters.encode(finished.record, outcome)
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
         record = finished.record
         if self.carry is not None:
             record = replace(record, headers=self.carry(finished))
-        return self.outputs.encode(record, outcome, topic, now)
+        return finished.served.outputs.encode(record, outcome, topic, now)
 
 
 @dataclass(frozen=True, slots=True)

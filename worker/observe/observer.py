@@ -14,11 +14,14 @@ from worker import __version__
 from worker.core.assignment import Finished
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.core.roster import Roster
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.service import Service
 from worker.observe import metrics as named
+from worker.observe.adapters import AdapterMetrics, adapter_readings
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
-from worker.observe.listener import DIGEST_CHARS, MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_readings
 from worker.observe.registry import CONTENT_TYPE, Reading, Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Headers
@@ -41,9 +44,11 @@ class Observer:
         self._settings = settings
         self._started_at = datetime.now(UTC)
         self._opened: OpenedEngine | None = None
+        self._serving: tuple[Roster, Service] | None = None
         self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
+        self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
         self.carry: Callable[[Finished], Headers] | None = None
         self._close: list[Callable[[], None]] = []
@@ -53,9 +58,10 @@ class Observer:
         if settings.http.enabled:
             self._serve()
 
-    def model_ready(self, opened: OpenedEngine) -> None:
+    def model_ready(self, opened: OpenedEngine, roster: Roster, service: Service) -> None:
         """The engine is warm; from here on there are metrics of its work."""
         self._opened = opened
+        self._serving = (roster, service)
         manifest = opened.manifest
         self._registry.constant(
             named.WORKER_INFO,
@@ -64,16 +70,11 @@ class Observer:
             opened.serving,
             manifest.base.name,
         )
-        self._registry.constant(
-            named.ADAPTER_INFO,
-            manifest.name,
-            manifest.digest[:DIGEST_CHARS],
-            manifest.taxonomy.version,
-        )
+        self._registry.at_scrape(lambda: adapter_readings(roster, service))
         if self._settings.http.enabled:
-            metrics = MetricsListener(self._registry, manifest, time.monotonic, time.time)
+            metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
-        self._health.model_ready(opened.engine)
+        self._health.model_ready(roster)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
@@ -117,7 +118,7 @@ class Observer:
                 "/startupz": lambda: _verdict(health.started()),
                 "/metrics": lambda: Page(self.metrics(), CONTENT_TYPE),
                 "/info": lambda: _json(
-                    describe(self._settings, self._started_at, self._opened), 200
+                    describe(self._settings, self._started_at, self._opened, self._serving), 200
                 ),
             },
         )

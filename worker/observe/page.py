@@ -8,6 +8,10 @@ from worker.observe.metrics import (
     PRESSURES,
     REASONS,
     REBALANCES,
+    REFUSALS,
+    ROLES,
+    STOPS,
+    SWAPS,
     TRANSACTIONS,
     Metric,
 )
@@ -28,8 +32,15 @@ _VALUES = {
     "outcome": OUTCOMES,
     "reason": REASONS,
     "result": TRANSACTIONS,
+    "role": ROLES,
 }
-_KINDS = {"clerk_rebalances_total": REBALANCES, "clerk_backpressure_total": PRESSURES}
+_OWN = {
+    ("clerk_rebalances_total", "kind"): REBALANCES,
+    ("clerk_backpressure_total", "kind"): PRESSURES,
+    ("clerk_adapter_swaps_total", "result"): SWAPS,
+    ("clerk_adapter_refusals_total", "reason"): REFUSALS,
+    ("clerk_adapter_canary_stops_total", "reason"): STOPS,
+}
 
 
 def metrics_page() -> str:
@@ -45,7 +56,7 @@ def metrics_page() -> str:
 def _labels(metric: Metric) -> str:
     shown = []
     for label in metric.labels:
-        values = _KINDS.get(metric.name) or _VALUES.get(label)
+        values = _OWN.get((metric.name, label)) or _VALUES.get(label)
         shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
     return ", ".join(shown)
 

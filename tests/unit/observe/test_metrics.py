@@ -7,6 +7,7 @@ import pytest
 from helpers import ENCODERS, small_manifest, started
 
 from tests.unit.observe.conftest import Scrape
+from worker.app import make_roster
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.metrics import GROUPS, METRICS, REASONS
@@ -29,7 +30,7 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         opened = OpenedEngine(
             FakeEngine(lambda _: ValueError()), small_manifest(), ENCODERS, "merged"
         )
-        observer.model_ready(opened)
+        observer.model_ready(opened, *make_roster(Settings(), opened, observer.adapters))
         rig = started("m0")
         observer.runs(rig.loop, rig.stream)
         page = Scrape(observer.metrics())
