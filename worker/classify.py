@@ -20,12 +20,12 @@ from typing import IO, Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from worker.app import make_labeller, open_model
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected, SettingsError
 from worker.records.decode import extract_message
 from worker.records.types import SupportMessage
+from worker.serving import make_labeller, open_model
 from worker.settings import Settings
 
 InputFormat = Literal["csv", "jsonl", "text"]

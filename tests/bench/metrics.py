@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
 from tests.helpers import RosterEvents, scores, toy_served
-from worker.app import open_model
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
@@ -30,6 +29,7 @@ from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener
 from worker.observe.registry import Registry
 from worker.progress import LogListener
+from worker.serving import open_model
 from worker.settings_load import load_settings
 from worker.stream.fake import FakeStream
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
 from worker.core.served import Served
+from worker.core.shadow import ShadowWork
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -17,8 +18,9 @@ from worker.records.types import Outcome, Record, TopicPartition
 class Finished:
     """A record, where it ended and whose decision that was.
 
-    ``bare``: its dead letter goes without the payload. Times are monotonic seconds: when it was
-    fetched, and when its outcome was known.
+    ``bare``: its dead letter goes without the payload. ``shadow`` is what another adapter makes
+    of it, if one does. Times are monotonic seconds: when it was fetched, and when its outcome
+    was known.
     """
 
     record: Record
@@ -27,6 +29,7 @@ class Finished:
     bare: bool = False
     fetched_at: float = 0.0
     finished_at: float = 0.0
+    shadow: ShadowWork | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +57,7 @@ class Work:
     deadline: float
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
+    shadow: ShadowWork | None = None
     submitted_at: float = 0.0
     attempts: int = 0
     finished: bool = False

@@ -10,7 +10,7 @@ from worker.core.assignment import Assignment, Finished, Held
 from worker.core.backpressure import Backpressure, Bounds
 from worker.core.events import Listener, TransactionResult
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router, Taken, build_batch, shrink, take
+from worker.core.publisher import Router, Taken, build_batch, drop_shadows, shrink, take
 from worker.core.state import LoopState
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Record, TopicPartition
@@ -237,9 +237,11 @@ class Loop:
                 self._attempt(taken)
                 break
             except RecordTooLarge as error:
-                shrink(taken, error.indexes, "larger than its topic takes")
-            except OutcomeUnknown:
-                self._unsettled = True
+                if not drop_shadows(taken):  # one of those may have been it
+                    shrink(taken, error.indexes, "larger than its topic takes")
+            except PublishAborted as error:
+                drop_shadows(taken)
+                self._unsettled = isinstance(error, OutcomeUnknown)
                 raise
         self._confirm(taken, started)
 

@@ -11,6 +11,7 @@ from worker.core.assignment import Finished, Held, Work
 from worker.core.in_engine import InEngine
 from worker.core.roster import Roster
 from worker.core.served import Served
+from worker.core.shadow import Shadowing
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.types import Classified, Outcome, Record, Rejected, Timing
@@ -43,8 +44,10 @@ class Pipeline:
         deadline_s: float,
         max_attempts: int,
         clock: Callable[[], float],
+        max_shadows: int = 0,
     ) -> None:
         self._roster = roster
+        self._shadowing = Shadowing(roster, max_shadows, clock)
         self._deadline_s = deadline_s
         self._max_attempts = max_attempts
         self._clock = clock
@@ -62,6 +65,7 @@ class Pipeline:
     def change_over(self) -> None:
         """Let another line-up of adapters serve, if one is waiting. Never between two steps of
         one record: what was accepted before keeps the adapter it has."""
+        self._shadowing.take_back()
         self._roster.turn()
 
     def check_health(self) -> None:
@@ -87,7 +91,10 @@ class Pipeline:
         now = self._clock()
         served = self._roster.choose(record)
         served.unfinished += 1
-        self._begin(Work(record, held, served, fetched_at=now, deadline=now + self._deadline_s))
+        work = Work(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
+        self._begin(work)
+        if not work.finished:
+            work.shadow = self._shadowing.begin(record)
 
     def collect(self, timeout_s: float) -> int:
         """Take in answers, waiting up to ``timeout_s`` for a first one. Raises EngineDied.
@@ -226,7 +233,12 @@ class Pipeline:
         self._end(work)
         work.prepared = None if isinstance(outcome, Rejected) else work.prepared
         finished = Finished(
-            work.record, outcome, work.served, fetched_at=work.fetched_at, finished_at=at
+            work.record,
+            outcome,
+            work.served,
+            fetched_at=work.fetched_at,
+            finished_at=at,
+            shadow=work.shadow,
         )
         work.held.watermark.finish(work.record.offset, finished)
 
@@ -234,6 +246,8 @@ class Pipeline:
         self._end(work)
         if work.future is not None:
             work.future.cancel()
+        if work.shadow is not None and work.held.gone:
+            work.shadow.drop("not_published")
 
     def _end(self, work: Work) -> None:
         if not work.finished:

@@ -21,6 +21,7 @@ class Router:
 
     output_topic: str
     review_topic: str | None
+    shadow_topic: str | None = None
     carry: Callable[[Finished], Headers] | None = None
 
     def route(self, finished: Finished, now: datetime) -> Outgoing:
@@ -37,6 +38,24 @@ class Router:
         if self.carry is not None:
             record = replace(record, headers=self.carry(finished))
         return finished.served.outputs.encode(record, outcome, topic, now)
+
+    def shadow(self, finished: Finished, now: datetime) -> Outgoing | None:
+        """What a shadow made of the record, with the real label and its adapter in headers."""
+        work, outcome = finished.shadow, finished.outcome
+        if work is None or self.shadow_topic is None:
+            return None
+        work.close()
+        if isinstance(outcome, Rejected):
+            work.drop("no_label")
+            return None
+        if work.result is None:
+            return None
+        real: Headers = (
+            ("clerk.main.label", outcome.decision.label.encode()),
+            ("clerk.main.adapter.digest", finished.served.digest.encode()),
+        )
+        record = replace(finished.record, headers=finished.record.headers + real)
+        return work.served.outputs.encode(record, work.result, self.shadow_topic, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +82,26 @@ def take(partitions: Sequence[Held], limit: int) -> list[Taken]:
 
 
 def build_batch(taken: Sequence[Taken], router: Router, now: datetime) -> Batch:
-    """Encode what was taken, with the offset after each partition's last record."""
+    """Encode what was taken, with the offset after each partition's last record.
+
+    What shadows made of it comes after all of it.
+    """
     outputs = [router.route(one, now) for part in taken for one in part.finished]
+    shadows = (router.shadow(one, now) for part in taken for one in part.finished)
+    outputs += [one for one in shadows if one is not None]
     offsets = [NextOffset(part.held.source, part.finished[-1].record.offset + 1) for part in taken]
     return Batch(outputs, offsets)
+
+
+def drop_shadows(taken: Sequence[Taken]) -> bool:
+    """Leave what shadows made of these records out of the next try; tell if there was any."""
+    found = False
+    for part in taken:
+        for one in part.finished:
+            if one.shadow is not None and one.shadow.result is not None:
+                one.shadow.drop("not_published")
+                found = True
+    return found
 
 
 def shrink(taken: Sequence[Taken], indexes: Sequence[int], detail: str) -> None:

@@ -119,8 +119,8 @@ class Roster:
         if served in self._dead:
             return
         self._dead.add(served)
-        self._leave(served)
         self._listener.failed(served, error)
+        self._leave(served)
 
     def check_health(self) -> None:
         """Raise EngineDied when the main adapter's engine cannot answer. From any thread."""

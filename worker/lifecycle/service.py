@@ -96,6 +96,7 @@ class Service:
         self._counters = counters or Uncounted()
         self._now = now
         self._woken: Callable[[], None] = lambda: None
+        self._canary: Served | None = None
         self.idle_adapters: queue.SimpleQueue[Served] = queue.SimpleQueue()
         self.refused: dict[Role, Refused] = {}
         self.last_refusal: Refused | None = None
@@ -114,6 +115,7 @@ class Service:
     def changed(self, before: Lineup, now: Lineup) -> None:
         """Stamp who is new, and say so."""
         at = self._now()
+        self._canary = now.canary
         self._counters.serves(now)
         for one in now.members:
             if one not in before.members:
@@ -137,6 +139,8 @@ class Service:
     def failed(self, served: Served, error: EngineDied) -> None:
         """Say so: the main adapter has taken its records over."""
         _log.error("adapter.engine_died", **_named(served), error=str(error))
+        if served is self._canary:
+            self.stops(served, "engine", str(error))
 
     def loads(self, role: Role, name: str, digest: str) -> None:
         """An adapter is being brought up."""

@@ -9,11 +9,12 @@ from typing import Literal
 from worker.core.assignment import Finished
 from worker.core.roster import Roster
 from worker.core.served import Lineup
+from worker.core.shadow import ShadowWork
 from worker.lifecycle.refusal import RefusalReason
 from worker.lifecycle.service import Service, StopReason
 from worker.observe import metrics as named
 from worker.observe.registry import Reading, Registry
-from worker.records.types import Classified
+from worker.records.types import Classified, Outcome
 
 DIGEST_CHARS = 12
 """So much of an adapter's digest is its name in metrics and logs."""
@@ -35,6 +36,8 @@ class AdapterMetrics:
         self._swaps = registry.counter(named.SWAPS_TOTAL, *_each(named.SWAPS))
         self._refusals = registry.counter(named.REFUSALS_TOTAL, *_each(named.REFUSALS))
         self._stops = registry.counter(named.CANARY_STOPS, *_each(named.STOPS))
+        self._shadow = registry.counter(named.SHADOW)
+        self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
     def serves(self, lineup: Lineup) -> None:
@@ -44,6 +47,8 @@ class AdapterMetrics:
             self._known.pop(adapter, None)
             self._known[adapter] = None
             for label in one.manifest.taxonomy.names:
+                for agrees in named.AGREES:
+                    self._registry.begin(named.SHADOW, label, agrees)
                 self._registry.begin(named.LABELS, label, adapter)
             for outcome in named.OUTCOMES:
                 self._registry.begin(named.ADAPTER_RECORDS, adapter, outcome)
@@ -60,6 +65,8 @@ class AdapterMetrics:
         records: Counter[tuple[str, str]] = Counter()
         for one in batch:
             adapter, outcome = one.served.digest[:DIGEST_CHARS], one.outcome
+            if one.shadow is not None:
+                self._compare(one.shadow, outcome)
             if not isinstance(outcome, Classified):
                 records[adapter, "dead_letter"] += 1
                 continue
@@ -72,6 +79,13 @@ class AdapterMetrics:
             self._labels(count, *values)
         for values, count in records.items():
             self._records(count, *values)
+
+    def _compare(self, shadow: ShadowWork, outcome: Outcome) -> None:
+        if shadow.dropped is not None:
+            self._shadow_dropped(1, shadow.dropped)
+        elif shadow.result is not None and isinstance(outcome, Classified):
+            label = outcome.decision.label
+            self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
         """Count it."""

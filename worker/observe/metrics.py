@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.shadow import ShadowDrop
 from worker.errors import Reason
 from worker.lifecycle.refusal import RefusalReason, Role
 from worker.lifecycle.service import StopReason
@@ -26,6 +27,8 @@ PRESSURES = typing.get_args(PressureKind)
 ROLES = typing.get_args(Role)
 SWAPS = ("swapped", "refused")
 REFUSALS = typing.get_args(RefusalReason)
+AGREES = ("yes", "no")
+SHADOW_DROPS = typing.get_args(ShadowDrop)
 STOPS = typing.get_args(StopReason)
 
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -266,6 +269,20 @@ CANARY_STOPS = Metric(
     "Canaries that this worker stopped, by reason: review, confidence or engine.",
     ("reason",),
 )
+SHADOW = Metric(
+    "clerk_shadow_total",
+    "counter",
+    "Records that the shadow adapter labelled too, by the real label and whether it agrees.",
+    ("label", "agrees"),
+)
+SHADOW_DROPPED = Metric(
+    "clerk_shadow_dropped_total",
+    "counter",
+    "Records of the shadow's share without its label, by reason: busy (too many in flight), late "
+    "(not answered when the result was published), failed, no_label (the record is a dead letter), "
+    "not_published (the batch was tried again without it).",
+    ("reason",),
+)
 LOAD_SECONDS = Metric(
     "clerk_adapter_load_seconds",
     "histogram",
@@ -311,6 +328,8 @@ GROUPS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             REFUSALS_TOTAL,
             CANARY_STOPPED,
             CANARY_STOPS,
+            SHADOW,
+            SHADOW_DROPPED,
         ),
     ),
     ("What this worker is", (WORKER_INFO, ADAPTER_INFO, READY)),

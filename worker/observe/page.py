@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.observe.metrics import (
+    AGREES,
     GROUPS,
     OUTCOMES,
     PRESSURES,
@@ -10,6 +11,7 @@ from worker.observe.metrics import (
     REBALANCES,
     REFUSALS,
     ROLES,
+    SHADOW_DROPS,
     STOPS,
     SWAPS,
     TRANSACTIONS,
@@ -33,6 +35,7 @@ _VALUES = {
     "reason": REASONS,
     "result": TRANSACTIONS,
     "role": ROLES,
+    "agrees": AGREES,
 }
 _OWN = {
     ("clerk_rebalances_total", "kind"): REBALANCES,
@@ -40,6 +43,7 @@ _OWN = {
     ("clerk_adapter_swaps_total", "result"): SWAPS,
     ("clerk_adapter_refusals_total", "reason"): REFUSALS,
     ("clerk_adapter_canary_stops_total", "reason"): STOPS,
+    ("clerk_shadow_dropped_total", "reason"): SHADOW_DROPS,
 }
 
 

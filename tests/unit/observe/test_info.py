@@ -7,10 +7,10 @@ from typing import Any
 from helpers import ENCODERS, small_manifest
 from pydantic import SecretStr
 
-from worker.app import make_roster
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
+from worker.serving import make_roster
 from worker.settings import KafkaSettings, ModelSettings, Settings
 
 STARTED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)

@@ -208,6 +208,6 @@ def test_no_metric_has_a_label_that_is_not_bounded(
     allowed = {
         "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result",
         "version", "delivery", "serving", "base", "name", "digest", "taxonomy_version",
-        "role",
+        "role", "agrees",
     }  # fmt: skip
     assert {label for one in METRICS for label in one.labels} == allowed

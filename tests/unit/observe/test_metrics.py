@@ -7,12 +7,12 @@ import pytest
 from helpers import ENCODERS, small_manifest, started
 
 from tests.unit.observe.conftest import Scrape
-from worker.app import make_roster
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.metrics import GROUPS, METRICS, REASONS
 from worker.observe.observer import Observer
 from worker.observe.page import metrics_page
+from worker.serving import make_roster
 from worker.settings import HttpSettings, Settings
 
 ROOT = Path(__file__).parents[3]
