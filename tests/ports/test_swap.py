@@ -34,9 +34,11 @@ from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Record
 from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import Topics
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(3000)
 
 ADAPTERS = 4
+MESSAGES = int(os.environ.get("CLERK_TEST_SWAP_MESSAGES", "240"))
+ORDER = (1, 2, 3, 0)
 Serving = Literal["runtime", "merged"]
 
 
@@ -139,21 +141,24 @@ def bench(
 
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     """Every record is once there, with the label that its own adapter's codes give it."""
-    texts = [one.message for one in read_samples("holdout.jsonl")]
-    bench.work(60, texts)
+    # Short ones, that come again and again: each is answered by several adapters.
+    samples = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)
+    texts = samples[: max(5, MESSAGES // 12)]
+    share = MESSAGES // (len(ORDER) + 1)
+    bench.work(share, texts)
     waits: list[float] = []
-    order = [1, 2, 3, 0, 2]
-    for number in order:
+    for number in ORDER:
         wanted = bench.manifests[number].digest
         bench.store.publish(bench.manifests[number], "rollback")
         began = time.monotonic()
         while bench.roster.main.digest != wanted:
-            assert time.monotonic() - began < 400, bench.service.last_refusal
-            bench.work(4, texts)
+            assert time.monotonic() - began < 600, bench.service.last_refusal
+            bench.work(1, texts)
+            time.sleep(0.1)
         waits.append(time.monotonic() - began)
-        bench.work(40, texts)
+        bench.work(share, texts)
     bench.finish()
-    assert bench.counted.log.count("swapped") == len(order)
+    assert bench.counted.log.count("swapped") == len(ORDER)
     found = {}
     for one in bench.stream.outputs:
         assert one.topic in {"out", "review"}, dict(one.headers)
@@ -189,5 +194,5 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
             winners.setdefault(number % len(texts), []).append(token)
     several = [one for one in winners.values() if len(one) > 1]
     agreeing = sum(len(set(one)) == 1 for one in several)
-    assert len(several) > 20
+    assert len(several) > MESSAGES // 60
     assert agreeing / len(several) > 0.9, (agreeing, len(several))

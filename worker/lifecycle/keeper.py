@@ -199,7 +199,8 @@ class Keeper:
             manifest = verify(directory, digest, main.manifest, self._workshop.encoders)
             served = self._load(role, directory, manifest, main if compare else None)
         except Refusal as error:
-            self._service.refuses(role, digest, name, error.reason, error.problem)
+            if not self._ending:  # then the engine was closed under it
+                self._service.refuses(role, digest, name, error.reason, error.problem)
             return None
         self._service.loaded(role, served, time.monotonic() - started)
         return served

@@ -100,6 +100,24 @@ def test_promoted_it_serves_all_without_being_loaded_again(follower: Follower) -
     assert len(follower.loader.open) == 1
 
 
+def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
+    follower: Follower,
+) -> None:
+    """A person's word comes after the worker's own."""
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    canary = follower.roster.lineup.canary
+    assert canary is not None
+    follower.store.publish(TWO, "promote")
+    follower.keeper.look()
+    follower.roster.stop_canary(canary)
+    follower.rig.turn(2)
+    follower.keeper.look()
+    assert follower.main is canary
+    assert set(label(follower, KEYS).values()) == {TWO.digest}
+    assert follower.roster.retired == ()
+
+
 def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) -> None:
     """A rollback of a canary takes the pointer away."""
     follower.store.canary(TWO, 0.9)

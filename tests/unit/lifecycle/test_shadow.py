@@ -115,7 +115,8 @@ def test_one_whose_engine_dies_takes_nothing_with_it(tmp_path: Path) -> None:
     real, shadow = work(follower, 50)
     assert (len(real), len(shadow)) == (50, 0)
     assert follower.roster.lineup.shadow is None
-    follower.follow()
+    follower.rig.turn()
+    follower.keeper.look()
     assert len(follower.loader.open) == 1
 
 
