@@ -105,9 +105,8 @@ def measure(bench: Bench, swaps: int, interval_s: float) -> None:
     for name, found in (("while an adapter is exchanged", during), ("else", apart)):
         if len(found) > 20:
             cuts = statistics.quantiles(found, n=100)
-            print(
-                f"fetched to committed {name}: p50 {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f}"
-            )
+            p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
+            print(f"fetched to committed {name}: p50 {p50:.1f} ms, p99 {p99:.1f}")
     longest = max(s for at, s in bench.turns if any(a <= at <= b for a, b in spans))
     usual = max(s for at, s in bench.turns if not any(a <= at <= b for a, b in spans))
     print(

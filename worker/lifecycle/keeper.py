@@ -126,7 +126,7 @@ class Keeper:
         latest = self._roster.latest
         if pointer.digest == latest.main.digest:
             return
-        if latest.canary is not None and latest.canary.digest == pointer.digest:
+        if latest.canary is not None and _is_good(latest.canary, pointer.digest):
             self._roster.hand_over(_promote(latest.canary))
             if self._roster.latest.main.digest == pointer.digest:
                 return
@@ -253,6 +253,15 @@ def close_all(roster: Roster, service: Service) -> None:
     close_idle(service)
     for one in {*roster.latest.members, *roster.lineup.members, *roster.retired}:
         one.engine.close()
+
+
+def _is_good(served: Served, digest: str) -> bool:
+    """Whether this is the adapter, and its engine alive: the loop may not have noticed yet."""
+    try:
+        served.engine.check_health()
+    except EngineDied:
+        return False
+    return served.digest == digest
 
 
 def _promote(canary: Served) -> Callable[[Lineup], Lineup]:

@@ -118,6 +118,18 @@ def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
     assert follower.roster.retired == ()
 
 
+def test_a_dead_canary_is_not_promoted_but_loaded_anew(follower: Follower) -> None:
+    """Its engine died before the loop could notice, and then it became current."""
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    canary: Any = follower.roster.lineup.canary
+    canary.engine.die()
+    follower.store.publish(TWO, "promote")
+    follower.follow()
+    assert follower.main is not canary
+    assert set(label(follower, KEYS).values()) == {TWO.digest}
+
+
 def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) -> None:
     """A rollback of a canary takes the pointer away."""
     follower.store.canary(TWO, 0.9)

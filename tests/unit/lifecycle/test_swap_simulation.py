@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ class Swapping(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = Path(tempfile.mkdtemp())
         rig = Rig(partitions=PARTITIONS, policy=POLICY, deadline_s=1e6, tick=0.01)
-        self.follower = Follower(StoreOf(Path(self.folder.name)), MANIFESTS[0], rig=rig)
+        self.follower = Follower(StoreOf(self.folder), MANIFESTS[0], rig=rig)
         self.rig = rig
         self.added = 0
         self.by_the_other: list[str] = []
@@ -171,6 +172,12 @@ class Swapping(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
             return
+        try:
+            self.all_is_done_and_nothing_is_left()
+        finally:
+            shutil.rmtree(self.folder)
+
+    def all_is_done_and_nothing_is_left(self) -> None:
         for partition in range(PARTITIONS):
             if not self.held(partition):
                 self.rig.stream.assign(partition)
@@ -195,7 +202,6 @@ class Swapping(RuleBasedStateMachine):
         assert all(one.unfinished == 0 for one in roster.lineup.members)
         serving = {id(one.engine) for one in roster.lineup.members}
         assert {id(one) for one in self.engines} == serving, "an adapter was not unloaded"
-        self.folder.cleanup()
 
     @property
     def committed(self) -> int:
