@@ -59,8 +59,9 @@ def run_worker(
         config = prepare_topics(config)
         opened = opener(settings)
         roster, service = make_roster(settings, opened, observer.adapters)
-        keeper = make_keeper(settings, opened, roster, service)
+        keeper = None
         try:
+            keeper = make_keeper(settings, opened, roster, service)
             observer.model_ready(opened, roster, service)
             stream = KafkaStream(config)
             try:

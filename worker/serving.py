@@ -30,6 +30,9 @@ from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.settings import ReviewSettings, Settings
 
+_PATIENCE_S = 60.0
+"""On a network file system a directory may be seen so much later than the pointer to it."""
+
 _log = structlog.get_logger("worker.adapters")
 
 
@@ -61,6 +64,7 @@ def make_keeper(
             poll_interval_s=adapters.poll_interval_s,
             canary_errors=adapters.canary_errors,
             answer_s=settings.loop.deadline_s,
+            patience_s=_PATIENCE_S,
             shadow=adapters.shadow,
             shadow_share=adapters.shadow_share,
         ),

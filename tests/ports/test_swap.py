@@ -62,7 +62,7 @@ class Bench:
             text = f"{texts[self.added % len(texts)]} ({self.added})"
             self.stream.add(text.encode())
             self.added += 1
-        while self.committed < self.added - 8:
+        while self.committed < self.added - 4:
             self.loop.run_once()
 
     def finish(self) -> None:
@@ -107,7 +107,7 @@ def bench(
     settings = Settings(
         model=ModelSettings(base=base_model_dir, adapter=store.folder),
         records=RecordSettings(format="text"),
-        loop=LoopSettings(max_in_flight=32, deadline_s=300),
+        loop=LoopSettings(max_in_flight=8, deadline_s=1500),
         adapters=AdapterSettings(poll_interval_s=0.2),
     )
     opened = open_engine(

@@ -29,15 +29,22 @@ _log = structlog.get_logger("worker.adapters")
 _JOIN_S = 5.0
 
 
+class _NotYet(Exception):
+    """An adapter's files are not all there: on a network file system they may come later than
+    the pointer that names them."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeeperPolicy:
     """Times in seconds; ``canary_errors`` is the share of the canaries of the adapter in service
-    that a new one may misfile; ``shadow`` names an adapter's directory, or a stored one by the
-    beginning of its digest."""
+    that a new one may misfile; files that are missing or wrong are looked at again for
+    ``patience_s`` before that is a refusal; ``shadow`` names an adapter's directory, or a stored
+    one by the beginning of its digest."""
 
     poll_interval_s: float = 5.0
     canary_errors: float = 0.1
     answer_s: float = 60.0
+    patience_s: float = 0.0
     shadow: str | None = None
     shadow_share: float = 0.0
 
@@ -78,6 +85,7 @@ class Keeper:
         self._canary: CanaryPointer | None = None
         self._shadow_tried = policy.shadow is None
         self._unreadable: dict[Role, str] = {}
+        self._incomplete: dict[Role, tuple[str, float]] = {}
 
     def start(self) -> None:
         """Begin to look."""
@@ -95,8 +103,8 @@ class Keeper:
     def look(self) -> None:
         """Close who is idle, read the store and bring up what is new. Blocks while it loads."""
         close_idle(self._service)
-        if self._store is not None:
-            self._look_at_current(self._store)
+        # A store that is away for a moment names nothing new, and ends no trial.
+        if self._store is not None and self._look_at_current(self._store):
             self._look_at_canary(self._store)
         if not self._shadow_tried:
             self._shadow_tried = True
@@ -111,17 +119,26 @@ class Keeper:
                 _log.exception("adapter.look_failed")
             self._wake.wait(self._policy.poll_interval_s)
 
-    def _look_at_current(self, store: Path) -> None:
+    def _look_at_current(self, store: Path) -> bool:
+        """Follow the pointer; tell whether there was one to be read."""
         try:
             pointer = read_pointer(store)
         except AdapterRefused as error:
             self._cannot_read("main", error)
-            return
+            return False
         if self._unreadable.pop("main", None):
             self._service.accepts("main")
-        if pointer is None or pointer == self._current:
-            return  # a store that is gone for a moment names nothing new
-        self._current = pointer
+        if pointer is None:
+            return False
+        if pointer != self._current:
+            before, self._current = self._current, pointer
+            try:
+                self._follow_current(store, pointer)
+            except _NotYet:
+                self._current = before
+        return True
+
+    def _follow_current(self, store: Path, pointer: Pointer) -> None:
         self._service.accepts("main")
         latest = self._roster.latest
         if pointer.digest == latest.main.digest:
@@ -148,6 +165,14 @@ class Keeper:
         if canary == self._canary:
             return
         before, self._canary = self._canary, canary
+        try:
+            self._follow_canary(store, canary, before)
+        except _NotYet:
+            self._canary = before
+
+    def _follow_canary(
+        self, store: Path, canary: CanaryPointer | None, before: CanaryPointer | None
+    ) -> None:
         self._service.accepts("canary")
         self._service.canary_changed()
         latest = self._roster.latest
@@ -181,7 +206,11 @@ class Keeper:
         except AdapterRefused as error:
             self._service.refuses("shadow", None, None, "files", str(error))
             return
-        served = self._bring_up("shadow", directory, digest, name, compare=False)
+        try:
+            served = self._bring_up("shadow", directory, digest, name, compare=False)
+        except _NotYet:
+            self._shadow_tried = False
+            return
         if served is not None:
             share = self._policy.shadow_share
             self._roster.hand_over(
@@ -191,7 +220,7 @@ class Keeper:
     def _bring_up(
         self, role: Role, directory: Path, digest: str, name: str, *, compare: bool
     ) -> Served | None:
-        """Verify, load and try an adapter; None when it is refused. Blocks."""
+        """Verify, load and try an adapter; None when it is refused. Blocks. Raises _NotYet."""
         started = time.monotonic()
         self._service.loads(role, name, digest)
         main = self._roster.latest.main
@@ -199,9 +228,13 @@ class Keeper:
             manifest = verify(directory, digest, main.manifest, self._workshop.encoders)
             served = self._load(role, directory, manifest, main if compare else None)
         except Refusal as error:
+            if error.reason == "files" and self._may_come(role, digest):
+                _log.info("adapter.incomplete", role=role, problem=error.problem)
+                raise _NotYet from error
             if not self._ending:  # then the engine was closed under it
                 self._service.refuses(role, digest, name, error.reason, error.problem)
             return None
+        self._incomplete.pop(role, None)
         self._service.loaded(role, served, time.monotonic() - started)
         return served
 
@@ -232,6 +265,14 @@ class Keeper:
             engine.close()
             raise
         return served
+
+    def _may_come(self, role: Role, digest: str) -> bool:
+        """Whether missing files of this adapter are waited for: a while from the first look on."""
+        known, since = self._incomplete.get(role, (None, 0.0))
+        if known != digest:
+            since = time.monotonic()
+            self._incomplete[role] = (digest, since)
+        return time.monotonic() - since < self._policy.patience_s
 
     def _cannot_read(self, role: Role, error: AdapterRefused) -> None:
         """Tell of a pointer that cannot be read once, not at every look."""

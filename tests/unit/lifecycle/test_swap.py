@@ -227,6 +227,38 @@ def test_an_adapter_that_is_not_there_is_refused(follower: Follower) -> None:
     assert follower.counted.log == [("refused", "files"), "refused"]
 
 
+def test_files_that_come_later_than_the_pointer_are_waited_for(tmp_path: Path) -> None:
+    """As on a network file system; the trial and what serves are not touched meanwhile."""
+    follower = Follower(StoreOf(tmp_path), ONE, patience_s=30.0)
+    for publish in (lambda: follower.store.publish(TWO), lambda: follower.store.canary(THREE, 0.5)):
+        publish()
+        digest = TWO.digest if follower.main.digest == ONE.digest else THREE.digest
+        (tmp_path / digest).rename(tmp_path / "late")
+        for _ in range(3):
+            follower.follow()
+        assert follower.service.refused == {}
+        (tmp_path / "late").rename(tmp_path / digest)
+        follower.follow()
+    assert follower.main.digest == TWO.digest
+    assert follower.roster.lineup.canary is not None
+    assert ("refused", "files") not in follower.counted.log
+
+
+def test_a_store_that_is_away_for_a_moment_changes_nothing(tmp_path: Path) -> None:
+    """Neither what serves nor a trial ends with a mount that hangs."""
+    follower = Follower(StoreOf(tmp_path / "store"), ONE)
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    before = follower.roster.lineup
+    (tmp_path / "store").rename(tmp_path / "away")
+    for _ in range(3):
+        follower.follow()
+    (tmp_path / "away").rename(tmp_path / "store")
+    follower.follow()
+    assert follower.roster.lineup == before
+    assert follower.loader.loaded.count(TWO.digest) == 1
+
+
 def test_an_adapter_of_another_base_is_refused(follower: Follower) -> None:
     """Its files' digests are others, whatever it is called."""
     base = replace(ONE.base, weights={"model.safetensors": FileDigest("1" * 64, 1)})
