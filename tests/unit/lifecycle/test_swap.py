@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from dataclasses import replace
@@ -26,7 +27,10 @@ from worker.contract import BaseModel, FileDigest, Thresholds, write_manifest
 from worker.contract.store import CURRENT_NAME
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
+from worker.core.served import Served
 from worker.errors import EngineDied
+from worker.observe.adapters import KEPT, AdapterMetrics
+from worker.observe.registry import Registry
 
 WIDE = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=50)
 ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
@@ -179,6 +183,31 @@ def test_intake_is_not_paused_by_a_swap(follower: Follower) -> None:
         follower.store.publish((TWO, ONE)[number % 2])
         follower.follow()
     assert "pause" not in follower.rig.stream.calls
+
+
+def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) -> None:
+    """Neither an engine, nor a contract, nor series of metrics without bound."""
+    registry = Registry()
+    follower.service._counters = AdapterMetrics(registry)
+    for number in range(20):
+        follower.store.publish(make_manifest(f"adapter-{number}"))
+        follower.follow()
+        follower.rig.add(f"m{number}")
+        follower.rig.turn(3)
+        if number == 9:
+            half = len(registry.page().splitlines())
+    follower.keeper.look()
+    gc.collect()
+    alive = [one for one in gc.get_objects() if isinstance(one, Served)]
+    ours = [one for one in alive if one.manifest.name.startswith("adapter-")]
+    assert ours == [follower.main]
+    assert len(follower.loader.open) == 1
+    page = registry.page().decode()
+    assert follower.main.digest[:12] in page
+    assert ONE.digest[:12] not in page
+    by_adapter = [one for one in page.splitlines() if 'adapter="' in one]
+    assert len({one.split('adapter="')[1][:12] for one in by_adapter}) == KEPT
+    assert len(page.splitlines()) < half * 1.5
 
 
 def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[str, str]:
