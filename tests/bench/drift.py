@@ -31,7 +31,14 @@ from trainer.training.reference import make_reference
 from worker.contract import Manifest, read_manifest
 from worker.drift.statistics import count_level, psi_by_label, psi_level, share_bound
 from worker.drift.watch import Watch
-from worker.drift.yardstick import LEAST_MASS, TOLERATED_PSI, DriftPolicy, Yardstick, make_yardstick
+from worker.drift.yardstick import (
+    LEAST_MASS,
+    TOLERATED_PSI,
+    DriftPolicy,
+    Yardstick,
+    expected_errors,
+    make_yardstick,
+)
 
 SEED = 1
 SIZES = (200, 500, 1000, 5000)
@@ -121,6 +128,9 @@ def confusion(manifest: Manifest, known: Sequence[Answer]) -> None:
     print(f"\nConfusion: accuracy {right:.3f}")
     print(f"  PSI of true shares against the prior   {total(true, shares):.4f}")
     print(f"  PSI of given shares against the prior  {total(given, shares):.4f}")
+    assert manifest.reference is not None
+    wrong = expected_errors(manifest.reference.confidence)
+    print(f"  tolerated: {TOLERATED_PSI} and the square of {wrong:.3f}, the errors foretold")
     print(f"  expected of {len(known)} messages by chance   {(len(shares) - 1) / len(known):.4f}")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from worker.contract import Manifest
 from worker.drift.statistics import count_level, psi_level, share_bound
 
 TOLERATED_PSI = 0.01
-"""A shift that is none. Predicted shares differ from the prior without any drift, by the labels'
-confusions and because the prior was counted on so many messages; see docs/drift.md."""
+"""A shift that is none: the shares expected were themselves counted on so many messages."""
 
 QUANTILE = 0.95
 """The off-label mass that 1 in 20 messages of validation exceeds."""
@@ -66,10 +66,27 @@ def make_yardstick(manifest: Manifest, policy: DriftPolicy) -> Yardstick | None:
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
     level = policy.label_psi
     if level is None:
-        level = psi_level(policy.window, len(shares), TOLERATED_PSI, alarms)
+        tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
+        level = psi_level(policy.window, len(shares), tolerated, alarms)
     off_label = policy.off_label_share
     if off_label is None:
         above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
         off_label = count_level(policy.window, above, alarms) / policy.window
     mass = None if quantile is None else max(quantile, LEAST_MASS)
     return Yardstick(manifest.digest, shares, level, mass, off_label)
+
+
+def expected_errors(confidence: Mapping[str, float]) -> float:
+    """Return the share of wrong labels that calibrated confidences foretell: one less their mean,
+    from quantiles over validation, joined by straight lines from 0 to 1. 0 without any.
+
+    An adapter that is wrong so often gives labels in other shares than the true ones, without any
+    drift. Where a label gains or loses of its own messages about as large a part as is wrong
+    overall, that is a PSI of the square of this.
+    """
+    if not confidence:
+        return 0.0
+    points = sorted((float(probability), value) for probability, value in confidence.items())
+    points = [(0.0, 0.0), *points, (1.0, 1.0)]
+    mean = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+    return 1.0 - mean

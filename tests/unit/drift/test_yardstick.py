@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
 from helpers import small_manifest, toy_reference
 
 from worker.contract import Calibration
-from worker.drift.yardstick import LEAST_MASS, DriftPolicy, make_yardstick
+from worker.drift.statistics import psi_level
+from worker.drift.yardstick import (
+    LEAST_MASS,
+    TOLERATED_PSI,
+    DriftPolicy,
+    expected_errors,
+    make_yardstick,
+)
 
 POLICY = DriftPolicy(1000, 0.01)
 
@@ -59,6 +67,28 @@ def test_a_mass_that_is_rounding_is_no_yardstick() -> None:
     found = make_yardstick(sure, POLICY)
     assert found is not None
     assert found.mass == LEAST_MASS
+
+
+def test_an_adapter_that_is_often_wrong_is_allowed_a_larger_shift() -> None:
+    """Its confusions move the shares of labels where nothing has drifted."""
+    quantiles = {"0.05": 0.4, "0.25": 0.7, "0.5": 0.9}
+    weak = replace(small_manifest(), reference=replace(toy_reference(), confidence=quantiles))
+    wrong = expected_errors(quantiles)
+    assert 0.15 < wrong < 0.25
+    found = make_yardstick(weak, POLICY)
+    assert found is not None
+    assert found.psi_level == psi_level(1000, 3, TOLERATED_PSI + wrong**2, 0.005)
+
+
+def test_the_errors_expected_are_what_the_confidences_leave() -> None:
+    """From the mean of calibrated confidences; nothing is expected of nothing."""
+    assert expected_errors({}) == 0
+    assert expected_errors({"0.5": 0.5}) == 0.5
+    assert expected_errors({"0.01": 1.0, "0.5": 1.0}) == pytest.approx(0.005)
+    draw = random.Random(1)
+    values = sorted(draw.betavariate(8, 1) for _ in range(10_000))
+    some = {f"{at:g}": values[int(at * len(values))] for at in (0.01, 0.05, 0.1, 0.25, 0.5)}
+    assert expected_errors(some) == pytest.approx(1 - sum(values) / len(values), abs=0.03)
 
 
 def test_levels_can_be_set_by_hand() -> None:
