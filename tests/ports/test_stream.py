@@ -350,6 +350,13 @@ def test_a_record_too_large_is_named_and_nothing_is_published(kafka: KafkaBench)
     assert kafka.visible(kafka.topics.output) == [b"label"] * 3
 
 
+def limit_of(admin: AdminClient, topic: str) -> int:
+    """Ask the broker for a topic's ``max.message.bytes``; a change is in force a moment later."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    found = admin.describe_configs([resource])[resource].result(timeout=20)
+    return int(found["max.message.bytes"].value)
+
+
 def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     """What is too large for the output may still fit the dead letters, and is known beforehand."""
     stream, listener = kafka.open(), Listener()
@@ -359,6 +366,9 @@ def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=20)
     stream.close()
+    until = time.monotonic() + 20
+    while limit_of(admin, kafka.topics.output) != 100_000:
+        assert time.monotonic() < until
     stream = kafka.open()
     kafka.subscribe(stream, listener)
     kafka.send(b"x")
@@ -439,6 +449,33 @@ def test_partitions_move_and_the_old_owner_publishes_first(
         assert not joining.poll(10, 0.1), "the new owner read what was committed already"
     kinds = [kind for kind, partitions in listener.events if partitions]
     assert kinds == ["assigned", "revoked"]
+
+
+def test_a_paused_partition_that_went_and_came_back_is_delivered(
+    make_kafka: Callable[..., KafkaBench], names: Topics
+) -> None:
+    """A pause ends with the assignment: a worker that was too busy, and is no more, reads on."""
+    quick = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    one = make_kafka(transactional_id=f"{names.input}-1", consumer=quick)
+    two = make_kafka(transactional_id=f"{names.input}-2", consumer=quick)
+    stream, listener = one.open(), Listener()
+    one.subscribe(stream, listener)
+    stream.pause(listener.assigned)
+    passing, other = two.open(), Listener()
+    passing.subscribe(other)
+    until = time.monotonic() + 30
+    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
+        assert time.monotonic() < until
+        stream.poll(0, 0.1)
+        passing.poll(0, 0.1)
+    stream.resume(listener.assigned)
+    passing.close()
+    while len(listener.assigned) < PARTITIONS:
+        assert time.monotonic() < until
+        stream.poll(0, 0.1)
+    for partition in range(PARTITIONS):
+        one.send(b"1", partition)
+    assert len(fetch(stream, PARTITIONS)) == PARTITIONS
 
 
 def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -24,6 +26,18 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
 
 _LOCAL = {"base", "dataset", "run"}
+_ENVIRONMENT = "CLERK_TRAINER_"
+
+
+def _split_names(given: object) -> object:
+    """Let a list be written in one word, as flags and the environment have it: ``a,b``."""
+    if not isinstance(given, str):
+        return given
+    words = given.strip().removeprefix("[").removesuffix("]").split(",")
+    return [name for word in words if (name := word.strip().strip("\"'"))]
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 
 
 class Recipe(BaseSettings):
@@ -34,7 +48,7 @@ class Recipe(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="CLERK_TRAINER_", extra="forbid", frozen=True, validate_default=True
+        env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
     )
 
     name: Name
@@ -53,7 +67,7 @@ class Recipe(BaseSettings):
     rank: Count = 16
     alpha: Positive = 32
     dropout: Fraction = 0.05
-    lora_layers: tuple[str, ...] = ()
+    lora_layers: Names = ()
     adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
     device: str = "auto"
@@ -118,9 +132,20 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         return FromFile(**flags)
     except ValidationError as error:
         problems = "; ".join(
-            ": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors()
+            ": ".join([_place(path, flags, one["loc"]), one["msg"]]) for one in error.errors()
         )
-        raise BadInput(f"{path}: {problems}") from error
+        raise BadInput(problems) from error
+
+
+def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    """Say where a setting was given: the flag, else the variable, else the file."""
+    name = ".".join(map(str, location))
+    setting = str(location[0]) if location else ""
+    if setting in flags:
+        return f"given as a flag: {name}"
+    wanted = _ENVIRONMENT + setting.upper()
+    variable = next((one for one in os.environ if one.upper() == wanted), None)
+    return f"{variable} in the environment" if variable else f"{path}: {name}"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

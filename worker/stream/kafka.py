@@ -64,6 +64,7 @@ class KafkaStream:
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
         self._ended: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
         self._producer: Producer | None = None
         self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
@@ -122,12 +123,14 @@ class KafkaStream:
         """Stop delivery of these partitions."""
         if partitions:
             self._consumer.pause(_to_kafka(partitions))
+            self._paused.update(partitions)
             self._lag.paused(partitions)
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Start delivery of these partitions again."""
         if partitions:
             self._consumer.resume(_to_kafka(partitions))
+            self._paused.difference_update(partitions)
             self._lag.resumed(partitions)
 
     def publish(self, batch: Batch) -> None:
@@ -205,6 +208,9 @@ class KafkaStream:
             getattr(self._listener, what)(ours)
         if what != "on_assigned":
             self._lag.ended(ours)
+            # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
+            # and would deliver nothing of the partition if it came back.
+            self.resume([one for one in ours if one in self._paused])
 
     def _on_statistics(self, text: str) -> None:
         statistics = read_statistics(text)
@@ -252,7 +258,10 @@ class KafkaStream:
                 raise StreamFailed(_say(cause)) from error
             refusal = self._refusal(error, batch)
             abortable = cause is None or cause.txn_requires_abort()
-            if abortable and self._abort(producer):
+            aborted = abortable and self._abort(producer)
+            # What was sent after a record that the broker refused is answered with a gap in the
+            # sequence, sometimes only within the next transaction: a new producer has none.
+            if aborted and not isinstance(refusal, RecordTooLarge):
                 raise refusal from error
             self._discard_producer()
             if committing and not abortable:

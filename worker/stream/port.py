@@ -43,7 +43,7 @@ class Stream(Protocol):
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Deliver no more records of these partitions until ``resume``."""
+        """Deliver no more records of these until ``resume``, or until they go and come back."""
         ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:

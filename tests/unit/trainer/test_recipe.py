@@ -35,6 +35,22 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     assert (recipe.rank, recipe.epochs, recipe.seed) == (2, 9, 5)
 
 
+@pytest.mark.parametrize("given", ["q_proj,v_proj", '["q_proj", "v_proj"]', " q_proj , v_proj "])
+def test_a_list_can_be_a_flag_or_a_variable(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {**PLACES, **parse_assignments([f"lora_layers={given}"])}
+    assert load_recipe(SHIPPED, flags).lora_layers == ("q_proj", "v_proj")
+    monkeypatch.setenv("CLERK_TRAINER_LORA_LAYERS", given)
+    assert load_recipe(SHIPPED, PLACES).lora_layers == ("q_proj", "v_proj")
+
+
+def test_a_wrong_setting_is_looked_for_where_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match=r"^given as a flag: rank: "):
+        load_recipe(SHIPPED, {**PLACES, "rank": "0"})
+    monkeypatch.setenv("CLERK_TRAINER_RANK", "0")
+    with pytest.raises(BadInput, match=r"^CLERK_TRAINER_RANK in the environment: "):
+        load_recipe(SHIPPED, PLACES)
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
