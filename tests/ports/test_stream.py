@@ -548,6 +548,37 @@ def test_a_member_without_a_partition_is_told_that_it_has_joined(
             one.poll(0, 0.05)
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_spare_worker_leaves_at_once(
+    make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
+) -> None:
+    """Or the next rebalance would wait for it until its session ends, 45 s later."""
+    consumer = {"group.protocol": protocol, "statistics.interval.ms": 200}
+    benches = [
+        make_kafka(transactional_id=f"{names.input}-{n}", consumer=consumer)
+        for n in range(PARTITIONS + 1)
+    ]
+    pairs = [(one.open(), Listener()) for one in benches]
+    for stream, listener in pairs:
+        stream.subscribe(listener)
+    until = time.monotonic() + 40
+    while sum(len(one.assigned) == 1 for _, one in pairs) < PARTITIONS:
+        assert time.monotonic() < until
+        for stream, _ in pairs:
+            stream.poll(0, 0.05)
+    [spare] = [stream for stream, listener in pairs if not listener.assigned]
+    spare.close()
+    group = str(benches[0].config.consumer["group.id"])
+    admin = AdminClient({"bootstrap.servers": benches[0].servers})
+    until = time.monotonic() + 10
+    while True:
+        found = admin.describe_consumer_groups([group])[group].result(timeout=10)
+        if len(found.members) == PARTITIONS:
+            break
+        assert time.monotonic() < until, f"{len(found.members)} members"
+        time.sleep(0.2)
+
+
 def test_a_zombies_offsets_are_refused(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:

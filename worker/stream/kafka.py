@@ -72,6 +72,7 @@ class KafkaStream:
         self._again = Again()
         self._repeated = 0
         self._in_group = False
+        self._closed = False
         self._consumer = Consumer(
             dict(config.consumer),
             error_cb=self._on_error,
@@ -170,8 +171,15 @@ class KafkaStream:
 
     def close(self) -> None:
         """Leave the group without publishing anything more, and free both clients."""
+        if self._closed:
+            return
+        self._closed = True
         self._listener = None
         self._discard_producer()
+        # By close() alone a member without a partition does not leave (librdkafka 2.16, cooperative
+        # assignment): the next rebalance would wait for it until its session ends.
+        if not self._consumer.assignment():
+            self._consumer.unsubscribe()
         self._consumer.close()
 
     # Consuming.
