@@ -92,7 +92,7 @@ test-image: $(READY)
 test-cluster: $(READY)
 	@$(BIN)/python tests/chart/get_helm.py
 	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG)} \
-	  $(BIN)/python -m pytest tests/cluster --durations=20
+	  $(BIN)/python -m pytest tests/cluster --durations=20 $(CLUSTER_TESTS)
 
 DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5

@@ -9,6 +9,7 @@ and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ from worker.settings import Settings
 from worker.settings_load import load_settings
 
 HANG = Path("/tmp/hang")
-SURE, OTHERS = -0.001, -20.0  # log-probabilities
+SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each other
 
 
 class Hanging:
@@ -61,8 +62,9 @@ def open_fake(settings: Settings) -> OpenedEngine:
     def respond(prompt: Sequence[int]) -> Answer:
         """Choose by the prompt alone; of every tenth or so it cannot be sure."""
         chosen = sum(prompt) % len(codes)
-        others = OTHERS if sum(prompt) % 10 else SURE
-        return CodeScores({one: SURE if n == chosen else others for n, one in enumerate(codes)})
+        if sum(prompt) % 10 == 0:
+            return CodeScores(dict.fromkeys(codes, -math.log(len(codes))))
+        return CodeScores({one: SURE if n == chosen else OTHERS for n, one in enumerate(codes)})
 
     engine = FakeEngine(
         respond,
