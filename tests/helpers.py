@@ -23,6 +23,7 @@ from worker.contract import (
     Lora,
     Manifest,
     PromptSpec,
+    Reference,
     Taxonomy,
     Thresholds,
     build_prompt,
@@ -118,6 +119,11 @@ def toy_manifest(**changes: Any) -> Manifest:
         files={},
     )
     return replace(manifest, **changes)
+
+
+def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
+    """A reference that expects each label as often, and hardly ever a mass above 0.9."""
+    return Reference((), {one: 1 / len(labels) for one in labels}, {"0.05": 0.9}, {"0.95": 0.9})
 
 
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:
@@ -288,8 +294,8 @@ def read_output(outgoing: Outgoing) -> Published:
 
 @cache
 def small_manifest() -> Manifest:
-    """A toy manifest with one golden prompt, made once."""
-    return toy_manifest(golden=one_golden(toy_spec()))
+    """A toy manifest with one golden prompt and a reference, made once."""
+    return toy_manifest(golden=one_golden(toy_spec()), reference=toy_reference())
 
 
 @dataclass(slots=True)

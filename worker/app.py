@@ -33,7 +33,7 @@ from worker.progress import LogListener
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
-from worker.settings import KafkaSettings, LoopSettings, ReviewSettings, Settings
+from worker.settings import KafkaSettings, LoopSettings, RecordSettings, ReviewSettings, Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
 from worker.stream.kafka_topics import prepare_topics
@@ -178,10 +178,13 @@ def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
         manifest=opened.manifest,
         encode_plain=opened.encoders.plain,
         thresholds=review_thresholds(settings.review, opened.manifest),
-        layout=InputFormat(
-            settings.records.format, settings.records.text_fields, settings.records.id_field
-        ),
+        layout=record_layout(settings.records),
     )
+
+
+def record_layout(records: RecordSettings) -> InputFormat:
+    """Return how the value of a record is read."""
+    return InputFormat(records.format, records.text_fields, records.id_field)
 
 
 def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:

@@ -143,6 +143,25 @@ class ReviewSettings(Section):
     off_label_mass: Share | None = Field(None, description="Above it a label goes to review.")
 
 
+class DriftSettings(Section):
+    """When what is labelled no longer looks like what the adapter was made from (docs/drift.md)."""
+
+    enabled: bool = Field(True, description="Off anyhow where the adapter has no reference.")
+    window: int = Field(1000, ge=100, le=100_000, description="Messages judged at once.")
+    false_alarm_share: float = Field(
+        0.01, gt=0, le=0.5, description="Windows without drift that may be called drifted."
+    )
+    label_psi: float | None = Field(
+        None, gt=0, description="Drift above this PSI; empty: worked out from the two above."
+    )
+    off_label_share: float | None = Field(
+        None, gt=0, le=1, description="Drift from this share on; empty: worked out likewise."
+    )
+    sample_ids: int = Field(
+        5, ge=0, le=100, description="Ids of records told with a drifted window; 0: none."
+    )
+
+
 class LogSettings(Section):
     """What is logged, never with message text."""
 
@@ -177,6 +196,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     loop: LoopSettings = LoopSettings()
     review: ReviewSettings = ReviewSettings()
+    drift: DriftSettings = DriftSettings()
     log: LogSettings = LogSettings()
     http: HttpSettings = HttpSettings()
     tracing: TracingSettings = TracingSettings()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.drift.watch import Signal
 from worker.errors import Reason
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -21,6 +22,8 @@ REASONS = typing.get_args(Reason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)
+SIGNALS = typing.get_args(Signal)
+WINDOW_RESULTS = ("stable", "drifted")
 
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -186,6 +189,45 @@ ENGINE_BUSY = Metric(
     "Wall time with at least one message in the engine: its rate is the share of busy time.",
 )
 
+# Drift: the last whole window of labels against the adapter's reference (docs/drift.md). Absent
+# where the adapter has none, and all but the levels until the first window is full.
+
+DRIFT_PSI = Metric(
+    "clerk_drift_label_psi",
+    "gauge",
+    "Population stability index of the labels in the last whole window, against their shares in "
+    "the training data.",
+)
+DRIFT_SHIFT = Metric(
+    "clerk_drift_label_shift",
+    "gauge",
+    "The label's share of the last whole window, less its share in the training data.",
+    ("label",),
+)
+DRIFT_OFF_LABEL = Metric(
+    "clerk_drift_off_label_share",
+    "gauge",
+    "Share of the last whole window with more off-label mass than 95 % of validation had.",
+)
+DRIFT_LEVEL = Metric(
+    "clerk_drift_level",
+    "gauge",
+    "What a window must exceed to count as drifted: a PSI (labels), a share (off_label).",
+    ("signal",),
+)
+DRIFT_IN_A_ROW = Metric(
+    "clerk_drift_windows_in_a_row",
+    "gauge",
+    "Drifted windows in a row up to the last whole one; 0 when that was stable.",
+    ("signal",),
+)
+DRIFT_WINDOWS = Metric(
+    "clerk_drift_windows_total",
+    "counter",
+    "Whole windows, by signal and result (stable, drifted).",
+    ("signal", "result"),
+)
+
 # What this worker is.
 
 WORKER_INFO = Metric(
@@ -223,6 +265,17 @@ GROUPS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             BACKPRESSURE,
             PROMPT_TOKENS,
             ENGINE_BUSY,
+        ),
+    ),
+    (
+        "Drift, window by window",
+        (
+            DRIFT_PSI,
+            DRIFT_SHIFT,
+            DRIFT_OFF_LABEL,
+            DRIFT_LEVEL,
+            DRIFT_IN_A_ROW,
+            DRIFT_WINDOWS,
         ),
     ),
     ("What this worker is", (WORKER_INFO, ADAPTER_INFO, READY)),

@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
+from worker.contract import Manifest
 from worker.core.assignment import Finished
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.drift.listener import DriftListener
+from worker.drift.yardstick import DriftPolicy
 from worker.engine.open import OpenedEngine
 from worker.observe import metrics as named
 from worker.observe.health import Health, Verdict
@@ -45,6 +48,7 @@ class Observer:
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
         self.listeners: list[Listener] = []
+        self.drift: DriftListener | None = None
         self.carry: Callable[[Finished], Headers] | None = None
         self._close: list[Callable[[], None]] = []
         self.url: str | None = None
@@ -73,6 +77,8 @@ class Observer:
         if self._settings.http.enabled:
             metrics = MetricsListener(self._registry, manifest, time.monotonic, time.time)
             self.listeners.append(metrics)
+        if self._settings.drift.enabled:
+            self._watch_drift(manifest)
         self._health.model_ready(opened.engine)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
@@ -92,6 +98,21 @@ class Observer:
         """Hand over what has not been sent, and stop answering."""
         while self._close:
             self._close.pop()()
+
+    def _watch_drift(self, manifest: Manifest) -> None:
+        drift = self._settings.drift
+        self.drift = DriftListener(
+            DriftPolicy(
+                window=drift.window,
+                false_alarm_share=drift.false_alarm_share,
+                label_psi=drift.label_psi,
+                off_label_share=drift.off_label_share,
+                sample_ids=drift.sample_ids,
+            )
+        )
+        self.drift.adapter(manifest)
+        self.listeners.append(self.drift)
+        self._registry.at_scrape(self.drift.readings)
 
     def _trace(self) -> None:
         from worker.observe.tracing import start_tracing  # heavy, and not always installed
@@ -116,14 +137,16 @@ class Observer:
                 "/readyz": lambda: _verdict(health.ready()),
                 "/startupz": lambda: _verdict(health.started()),
                 "/metrics": lambda: Page(self.metrics(), CONTENT_TYPE),
-                "/info": lambda: _json(
-                    describe(self._settings, self._started_at, self._opened), 200
-                ),
+                "/info": lambda: _json(self._info(), 200),
             },
         )
         self.url = server.url
         self._close.append(server.close)
         _log.info("http.listening", url=server.url)
+
+    def _info(self) -> object:
+        drift = self.drift.info() if self.drift is not None else None
+        return describe(self._settings, self._started_at, self._opened) | {"drift": drift}
 
     def _ready(self) -> Sequence[Reading]:
         return [(named.READY, [((), float(self._health.ready().ok))])]

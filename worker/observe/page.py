@@ -8,7 +8,9 @@ from worker.observe.metrics import (
     PRESSURES,
     REASONS,
     REBALANCES,
+    SIGNALS,
     TRANSACTIONS,
+    WINDOW_RESULTS,
     Metric,
 )
 
@@ -25,11 +27,16 @@ when the partition does.
 """
 
 _VALUES = {
-    "outcome": OUTCOMES,
-    "reason": REASONS,
-    "result": TRANSACTIONS,
+    ("clerk_records_total", "outcome"): OUTCOMES,
+    ("clerk_dead_letters_total", "reason"): REASONS,
+    ("clerk_transactions_total", "result"): TRANSACTIONS,
+    ("clerk_rebalances_total", "kind"): REBALANCES,
+    ("clerk_backpressure_total", "kind"): PRESSURES,
+    ("clerk_drift_windows_total", "result"): WINDOW_RESULTS,
+    ("clerk_drift_windows_total", "signal"): SIGNALS,
+    ("clerk_drift_windows_in_a_row", "signal"): SIGNALS,
+    ("clerk_drift_level", "signal"): SIGNALS,
 }
-_KINDS = {"clerk_rebalances_total": REBALANCES, "clerk_backpressure_total": PRESSURES}
 
 
 def metrics_page() -> str:
@@ -45,7 +52,7 @@ def metrics_page() -> str:
 def _labels(metric: Metric) -> str:
     shown = []
     for label in metric.labels:
-        values = _KINDS.get(metric.name) or _VALUES.get(label)
+        values = _VALUES.get((metric.name, label))
         shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
     return ", ".join(shown)
 

@@ -202,7 +202,7 @@ def test_no_metric_has_a_label_that_is_not_bounded(
         listener.published(finished(label(), rejected(), key=b"%d" % number), 0.1)
     assert len(scrape(registry).series) == before
     allowed = {
-        "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result",
+        "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",
         "version", "delivery", "serving", "base", "name", "digest", "taxonomy_version",
     }  # fmt: skip
     assert {label for one in METRICS for label in one.labels} == allowed

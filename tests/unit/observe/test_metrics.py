@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import ENCODERS, small_manifest, started
 
-from tests.unit.observe.conftest import Scrape
+from tests.unit.observe.conftest import Scrape, finished, label
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.metrics import GROUPS, METRICS, REASONS
@@ -32,6 +32,8 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         observer.model_ready(opened)
         rig = started("m0")
         observer.runs(rig.loop, rig.stream)
+        for listener in observer.listeners:  # a whole window, for what drift shows
+            listener.published(finished(*[label()] * 1000), 0.1)
         page = Scrape(observer.metrics())
     finally:
         observer.close()
