@@ -314,4 +314,29 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     """
     from worker.cli.topics import make_topics
 
-    make_topics(_load(config, sets).settings.kafka)
+    make_topics(_load(config, sets).settings)
+
+
+@app.command()
+def adapters(
+    store: Annotated[
+        Path | None, typer.Option("--store", help="An adapter store.", show_default=False)
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option("--worker", metavar="URL", help="A running worker; may be given many times."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show which adapters a store holds, and what running workers really serve and since when.
+
+    Exits 1 when a worker does not answer or its main adapter is not the store's current one.
+
+    Example: clerk-worker adapters --store /adapters --worker http://127.0.0.1:8080
+    """
+    from worker.cli.adapters import show_adapters
+
+    if store is None and not worker:
+        print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
+    sys.exit(show_adapters(store, worker or [], as_json=as_json))

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.app import kafka_config, make_labeller, open_model, record_layout
+from worker.app import kafka_config
 from worker.classify import Result, label_in_order, with_progress
 from worker.compare.adapters import resolve
 from worker.compare.figures import Comparison, Labelled, Pair, compare
@@ -17,6 +17,7 @@ from worker.errors import MessageRejected, SettingsError
 from worker.message_file import MessageFile, Row, read_rows
 from worker.records.decode import decode_record
 from worker.records.types import Record, SupportMessage
+from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_range import Stretch, read_stretch
 

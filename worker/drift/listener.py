@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -23,24 +23,29 @@ _DIGITS = 4
 
 
 class DriftListener:
-    """See ``worker.core.events.Listener``. Nothing is watched until ``adapter`` is told, which may
-    be told again: with another adapter everything begins anew.
+    """See ``worker.core.events.Listener``. Watches the answers of the adapter that ``main`` gives:
+    what a canary answers is left out, and with another main adapter everything begins anew.
 
     Counts are this worker's alone, of the partitions it holds. ``readings`` and ``info`` may be
     called from any thread.
     """
 
-    def __init__(self, policy: DriftPolicy) -> None:
+    def __init__(self, policy: DriftPolicy, main: Callable[[], Manifest]) -> None:
         self._policy = policy
+        self._main = main
+        self._digest: str | None = None
         self._watch: Watch | None = None
         self._last: Report | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
+        self._follow()
 
-    def adapter(self, manifest: Manifest) -> None:
-        """Watch this adapter's answers from now on, or nothing where it has no reference."""
-        if self._watch is not None and self._watch.yardstick.digest == manifest.digest:
+    def _follow(self) -> None:
+        """Watch the main adapter of this moment; nothing where it has no reference."""
+        manifest = self._main()
+        if self._digest == manifest.digest:
             return
         yardstick = make_yardstick(manifest, self._policy)
+        self._digest = manifest.digest
         self._last = None
         if yardstick is None:
             self._watch = None
@@ -61,11 +66,12 @@ class DriftListener:
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
         """Count the labels; judge a window when it is full."""
         del seconds
+        self._follow()
         watch = self._watch
         if watch is None:
             return
         for one in batch:
-            if isinstance(one.outcome, Classified):
+            if isinstance(one.outcome, Classified) and one.served.digest == self._digest:
                 decision = one.outcome.decision
                 report = watch.add(decision.label, decision.off_label_mass, one.record.id)
                 if report is not None:

@@ -11,17 +11,19 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
-from worker.contract import Manifest
 from worker.core.assignment import Finished
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.core.roster import Roster
 from worker.drift.listener import DriftListener
 from worker.drift.yardstick import DriftPolicy
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.service import Service
 from worker.observe import metrics as named
+from worker.observe.adapters import AdapterMetrics, adapter_readings
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
-from worker.observe.listener import DIGEST_CHARS, MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_readings
 from worker.observe.registry import CONTENT_TYPE, Reading, Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Headers
@@ -44,9 +46,11 @@ class Observer:
         self._settings = settings
         self._started_at = datetime.now(UTC)
         self._opened: OpenedEngine | None = None
+        self._serving: tuple[Roster, Service] | None = None
         self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
+        self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
         self.drift: DriftListener | None = None
         self.carry: Callable[[Finished], Headers] | None = None
@@ -57,9 +61,10 @@ class Observer:
         if settings.http.enabled:
             self._serve()
 
-    def model_ready(self, opened: OpenedEngine) -> None:
+    def model_ready(self, opened: OpenedEngine, roster: Roster, service: Service) -> None:
         """The engine is warm; from here on there are metrics of its work."""
         self._opened = opened
+        self._serving = (roster, service)
         manifest = opened.manifest
         self._registry.constant(
             named.WORKER_INFO,
@@ -68,18 +73,13 @@ class Observer:
             opened.serving,
             manifest.base.name,
         )
-        self._registry.constant(
-            named.ADAPTER_INFO,
-            manifest.name,
-            manifest.digest[:DIGEST_CHARS],
-            manifest.taxonomy.version,
-        )
+        self._registry.at_scrape(lambda: adapter_readings(roster, service))
         if self._settings.http.enabled:
-            metrics = MetricsListener(self._registry, manifest, time.monotonic, time.time)
+            metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
         if self._settings.drift.enabled:
-            self._watch_drift(manifest)
-        self._health.model_ready(opened.engine)
+            self._watch_drift(roster)
+        self._health.model_ready(roster)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
@@ -99,7 +99,7 @@ class Observer:
         while self._close:
             self._close.pop()()
 
-    def _watch_drift(self, manifest: Manifest) -> None:
+    def _watch_drift(self, roster: Roster) -> None:
         drift = self._settings.drift
         self.drift = DriftListener(
             DriftPolicy(
@@ -108,9 +108,9 @@ class Observer:
                 label_psi=drift.label_psi,
                 off_label_share=drift.off_label_share,
                 sample_ids=drift.sample_ids,
-            )
+            ),
+            lambda: roster.main.manifest,
         )
-        self.drift.adapter(manifest)
         self.listeners.append(self.drift)
         self._registry.at_scrape(self.drift.readings)
 
@@ -146,7 +146,8 @@ class Observer:
 
     def _info(self) -> object:
         drift = self.drift.info() if self.drift is not None else None
-        return describe(self._settings, self._started_at, self._opened) | {"drift": drift}
+        found = describe(self._settings, self._started_at, self._opened, self._serving)
+        return {**found, "drift": drift}
 
     def _ready(self) -> Sequence[Reading]:
         return [(named.READY, [((), float(self._health.ready().ok))])]

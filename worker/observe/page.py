@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from worker.observe.metrics import (
+    AGREES,
     GROUPS,
     OUTCOMES,
     PRESSURES,
     REASONS,
     REBALANCES,
+    REFUSALS,
+    ROLES,
+    SHADOW_DROPS,
     SIGNALS,
+    STOPS,
+    SWAPS,
     TRANSACTIONS,
     WINDOW_RESULTS,
     Metric,
@@ -36,7 +42,13 @@ _VALUES = {
     ("clerk_drift_windows_total", "signal"): SIGNALS,
     ("clerk_drift_windows_in_a_row", "signal"): SIGNALS,
     ("clerk_drift_level", "signal"): SIGNALS,
+    ("clerk_adapter_records_total", "outcome"): OUTCOMES,
+    ("clerk_adapter_swaps_total", "result"): SWAPS,
+    ("clerk_adapter_refusals_total", "reason"): REFUSALS,
+    ("clerk_adapter_canary_stops_total", "reason"): STOPS,
+    ("clerk_shadow_dropped_total", "reason"): SHADOW_DROPS,
 }
+_ANYWHERE = {"role": ROLES, "agrees": AGREES}
 
 
 def metrics_page() -> str:
@@ -52,7 +64,7 @@ def metrics_page() -> str:
 def _labels(metric: Metric) -> str:
     shown = []
     for label in metric.labels:
-        values = _VALUES.get((metric.name, label))
+        values = _VALUES.get((metric.name, label)) or _ANYWHERE.get(label)
         shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
     return ", ".join(shown)
 

@@ -12,6 +12,7 @@ from worker.engine.open import OpenedEngine
 from worker.observe.metrics import GROUPS, METRICS, REASONS
 from worker.observe.observer import Observer
 from worker.observe.page import metrics_page
+from worker.serving import make_roster
 from worker.settings import HttpSettings, Settings
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         opened = OpenedEngine(
             FakeEngine(lambda _: ValueError()), small_manifest(), ENCODERS, "merged"
         )
-        observer.model_ready(opened)
+        observer.model_ready(opened, *make_roster(Settings(), opened, observer.adapters))
         rig = started("m0")
         observer.runs(rig.loop, rig.stream)
         for listener in observer.listeners:  # a whole window, for what drift shows
