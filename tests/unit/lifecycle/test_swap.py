@@ -190,7 +190,7 @@ def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) 
     registry = Registry()
     follower.service._counters = AdapterMetrics(registry)
     for number in range(20):
-        follower.store.publish(make_manifest(f"adapter-{number}"))
+        follower.store.publish(make_manifest(f"twenty-{number}"))
         follower.follow()
         follower.rig.add(f"m{number}")
         follower.rig.turn(3)
@@ -199,7 +199,7 @@ def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) 
     follower.keeper.look()
     gc.collect()
     alive = [one for one in gc.get_objects() if isinstance(one, Served)]
-    ours = [one for one in alive if one.manifest.name.startswith("adapter-")]
+    ours = [one for one in alive if one.manifest.name.startswith("twenty-")]
     assert ours == [follower.main]
     assert len(follower.loader.open) == 1
     page = registry.page().decode()
