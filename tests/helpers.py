@@ -23,6 +23,7 @@ from worker.contract import (
     Lora,
     Manifest,
     PromptSpec,
+    Reference,
     Taxonomy,
     Thresholds,
     build_prompt,
@@ -34,12 +35,15 @@ from worker.core.labeller import Labeller
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router
+from worker.core.roster import Roster
+from worker.core.served import Lineup, Served
 from worker.engine.fake import FakeEngine
-from worker.engine.port import Answer, CodeScores
+from worker.engine.port import Answer, CodeScores, Engine
+from worker.errors import EngineDied
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
-from worker.records.types import Outgoing, Record, TopicPartition
+from worker.records.types import Outcome, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
 
 # What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.
@@ -120,6 +124,11 @@ def toy_manifest(**changes: Any) -> Manifest:
     return replace(manifest, **changes)
 
 
+def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
+    """A reference that expects each label as often, and hardly ever a mass above 0.9."""
+    return Reference((), {one: 1 / len(labels) for one in labels}, {"0.05": 0.9}, {"0.95": 0.9})
+
+
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:
     """One golden prompt, for a manifest that is made many times."""
     prompt = build_prompt(spec, message, encode_plain)
@@ -146,6 +155,50 @@ def scores(label: str, p: float = 0.9) -> CodeScores:
     return CodeScores(
         {code.token_id: math.log(p if name == label else 0.01) for name, code in codes.items()}
     )
+
+
+def toy_served(
+    engine: Engine | None = None, manifest: Manifest | None = None, layout: str = "text"
+) -> Served:
+    """An adapter in service. Without an engine of its own it answers nothing."""
+    manifest = manifest or small_manifest()
+    return Served(
+        Labeller(manifest, encode_plain, manifest.thresholds, InputFormat(layout)),  # type: ignore[arg-type]
+        engine or FakeEngine(lambda _: CodeScores({})),
+        OutputEncoder(manifest, "0.0"),
+        DeadLetterEncoder("dead", "0.0", manifest.digest),
+    )
+
+
+@cache
+def served_by() -> Served:
+    """An adapter to have finished records by."""
+    return toy_served()
+
+
+def toy_finished(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> Finished:
+    """A finished record of the toy adapter."""
+    return Finished(record, outcome, served_by(), *rest, **changes)
+
+
+class RosterEvents:
+    """A RosterListener that keeps what it is told, and closes who is idle."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+
+    def changed(self, before: Lineup, now: Lineup) -> None:
+        """Keep the main adapter's digest."""
+        self.log.append(("changed", now.main.digest))
+
+    def idle(self, served: Served) -> None:
+        """Keep the digest and close it."""
+        self.log.append(("idle", served.digest))
+        served.engine.close()
+
+    def failed(self, served: Served, error: EngineDied) -> None:
+        """Keep the digest."""
+        self.log.append(("failed", served.digest))
 
 
 class Clock:
@@ -288,8 +341,8 @@ def read_output(outgoing: Outgoing) -> Published:
 
 @cache
 def small_manifest() -> Manifest:
-    """A toy manifest with one golden prompt, made once."""
-    return toy_manifest(golden=one_golden(toy_spec()))
+    """A toy manifest with one golden prompt and a reference, made once."""
+    return toy_manifest(golden=one_golden(toy_spec()), reference=toy_reference())
 
 
 @dataclass(slots=True)
@@ -306,36 +359,31 @@ class Rig:
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
     events: Events = field(init=False)
+    roster: Roster = field(init=False)
+    roster_events: RosterEvents = field(init=False)
     waits: list[float] = field(init=False)
     loop: Loop = field(init=False)
 
     def __post_init__(self) -> None:
         # The real wait for an answer is no use here: answers come when a test says so.
         policy = replace(self.policy, busy_wait_s=0.0)
-        manifest = small_manifest()
         self.stream = FakeStream("in", self.partitions)
         self.engine = ScriptedEngine()
         self.clock = Clock(tick=self.tick)
         self.events = Events()
         self.waits = []
+        self.roster_events = RosterEvents()
+        self.roster = Roster(Lineup(toy_served(self.engine)), self.roster_events)
         pipeline = Pipeline(
-            Labeller(manifest, encode_plain, manifest.thresholds, InputFormat("text")),
-            self.engine,
+            self.roster,
             deadline_s=self.deadline_s,
             max_attempts=self.max_attempts,
             clock=self.clock,
         )
-        router = Router(
-            "out",
-            self.review_topic,
-            OutputEncoder(manifest, "0.0"),
-            DeadLetterEncoder("dead", "0.0", manifest.digest),
-        )
         self.loop = Loop(
             self.stream,
-            self.engine,
             pipeline=pipeline,
-            router=router,
+            router=Router("out", self.review_topic),
             listener=self.events,
             policy=policy,
             clock=self.clock,

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -17,23 +16,21 @@ from types import FrameType
 import structlog
 
 from worker import __version__
-from worker.cache import cache_folder
-from worker.contract.manifest import Manifest, Thresholds
-from worker.contract.store import find_adapter
 from worker.core.backpressure import Bounds
-from worker.core.events import Listeners
-from worker.core.labeller import Labeller
+from worker.core.events import Listener, Listeners
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router
-from worker.engine.open import OpenedEngine, open_engine
+from worker.core.roster import Roster
+from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError
+from worker.lifecycle.canary_watch import CanaryWatch, WatchPolicy
+from worker.lifecycle.keeper import close_all
+from worker.lifecycle.service import Service
 from worker.observe.observer import Observer, observing
 from worker.progress import LogListener
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
-from worker.records.output import OutputEncoder
-from worker.settings import KafkaSettings, LoopSettings, ReviewSettings, Settings
+from worker.serving import make_keeper, make_roster, open_model
+from worker.settings import KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
 from worker.stream.kafka_topics import prepare_topics
@@ -53,19 +50,30 @@ def run_worker(
     only when the model is warm. Raises WorkerStopped or AdapterRefused; a second signal raises
     KeyboardInterrupt.
     """
-    config = kafka_config(settings.kafka)
+    config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings.loop)
     turn_s = longest_turn_s(config, policy)
     check_bounds(config, turn_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled)
+    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
     with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
         opened = opener(settings)
+        roster, service = make_roster(settings, opened, observer.adapters)
+        keeper = None
         try:
-            observer.model_ready(opened)
+            keeper = make_keeper(settings, opened, roster, service)
+            observer.model_ready(opened, roster, service)
             stream = KafkaStream(config)
             try:
-                loop = make_loop(settings, stream, opened, config.topics, policy, observer)
+                loop = make_loop(
+                    settings,
+                    stream,
+                    roster,
+                    config.topics,
+                    policy,
+                    observer=observer,
+                    service=service,
+                )
                 observer.runs(loop, stream)
                 interrupt.stop_gently(loop)
                 _log.info(
@@ -78,6 +86,8 @@ def run_worker(
                     adapter_digest=opened.manifest.digest[:12],
                     serving=opened.serving,
                 )
+                if keeper is not None:
+                    keeper.start()
                 loop.run()
                 observer.closing()
                 _log.info("worker.drained")
@@ -87,111 +97,52 @@ def run_worker(
             finally:
                 stream.close()
         finally:
-            opened.engine.close()
+            if keeper is not None:
+                keeper.close()
+            close_all(roster, service)
 
 
 def make_loop(
     settings: Settings,
     stream: Stream,
-    opened: OpenedEngine,
+    roster: Roster,
     topics: Topics,
     policy: LoopPolicy,
+    *,
     observer: Observer | None = None,
+    service: Service | None = None,
 ) -> Loop:
-    """Wire a loop to a stream and an engine; the real clock is the only thing taken for granted."""
-    logs = LogListener(settings.log.progress_interval_s, time.monotonic)
-    manifest = opened.manifest
+    """Wire a loop to a stream and adapters; the real clock is all that is taken for granted."""
+    listeners: list[Listener] = [LogListener(settings.log.progress_interval_s, time.monotonic)]
+    if observer is not None:
+        listeners += observer.listeners
+    if service is not None:
+        adapters = settings.adapters
+        watch = WatchPolicy(adapters.canary_min_messages, adapters.canary_false_stops)
+        listeners.append(CanaryWatch(roster, service, watch))
     pipeline = Pipeline(
-        make_labeller(settings, opened),
-        opened.engine,
+        roster,
         deadline_s=settings.loop.deadline_s,
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
+        max_shadows=settings.adapters.shadow_max_in_flight,
     )
     router = Router(
         output_topic=topics.output,
         review_topic=topics.review,
-        outputs=OutputEncoder(manifest, __version__),
-        dead_letters=DeadLetterEncoder(
-            topics.dead_letter,
-            __version__,
-            manifest.digest,
-            settings.records.dead_letter_headers,
-        ),
+        shadow_topic=topics.shadow,
         carry=observer.carry if observer else None,
     )
     return Loop(
         stream,
-        opened.engine,
         pipeline=pipeline,
         router=router,
-        listener=Listeners(logs, *(observer.listeners if observer else ())),
+        listener=Listeners(*listeners),
         policy=policy,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
     )
-
-
-def open_model(settings: Settings, *, metrics: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine and warm it up. Raises SettingsError, AdapterRefused.
-
-    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise.
-    """
-    model = settings.model
-    if model.base is None or model.adapter is None:
-        raise SettingsError(
-            "model.base and model.adapter must name two directories: the base model and a "
-            "published adapter (or try: clerk-worker demo)"
-        )
-    found = find_adapter(model.adapter)
-    if found.pointer is not None:
-        _log.info(
-            "adapter.current",
-            store=str(model.adapter),
-            adapter=found.pointer.name,
-            adapter_digest=found.pointer.digest[:12],
-            since=found.pointer.since,
-        )
-    started = time.monotonic()
-    opened = open_engine(
-        base=model.base,
-        adapter=found.directory,
-        serving=model.serving,
-        cache_dir=model.cache_dir or cache_folder() / "merged",
-        engine_args={"disable_log_stats": not metrics, **model.engine_args},
-        verify_weights=model.verify_weights,
-    )
-    opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
-    _log.info(
-        "engine.ready",
-        seconds=round(time.monotonic() - started, 1),
-        serving=opened.serving,
-        decoding=opened.manifest.decoding,
-    )
-    return opened
-
-
-def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
-    """Bind the adapter's contract to the record format and the review thresholds in force."""
-    return Labeller(
-        manifest=opened.manifest,
-        encode_plain=opened.encoders.plain,
-        thresholds=review_thresholds(settings.review, opened.manifest),
-        layout=InputFormat(
-            settings.records.format, settings.records.text_fields, settings.records.id_field
-        ),
-    )
-
-
-def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
-    """Return the manifest's thresholds, with those that the settings override."""
-    found = manifest.thresholds
-    if review.confidence is not None:
-        found = replace(found, review_confidence=review.confidence)
-    if review.off_label_mass is not None:
-        found = replace(found, review_off_label_mass=review.off_label_mass)
-    return found
 
 
 def loop_policy(loop: LoopSettings) -> LoopPolicy:
@@ -213,11 +164,17 @@ def longest_turn_s(config: KafkaConfig, policy: LoopPolicy) -> float:
     return publish + max(MAX_BACKOFF_S, policy.revoke_drain_s + publish)
 
 
-def kafka_config(kafka: KafkaSettings) -> KafkaConfig:
+def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
     """Return what the Kafka edge needs. Raises SettingsError."""
     topics = Topics(
-        kafka.input_topic, kafka.output_topic, kafka.review_topic or None, kafka.dead_letter_topic
+        kafka.input_topic,
+        kafka.output_topic,
+        kafka.review_topic or None,
+        kafka.dead_letter_topic,
+        shadow_topic,
     )
+    if topics.shadow and topics.shadow in (topics.output, topics.review, topics.dead_letter):
+        raise SettingsError(f"{topics.shadow!r} is for real results: a shadow needs its own topic")
     if topics.dead_letter in (topics.output, topics.review):
         raise SettingsError(f"{topics.dead_letter!r} is for labels: dead letters need their own")
     if topics.input in topics.sinks:
@@ -238,6 +195,11 @@ def kafka_config(kafka: KafkaSettings) -> KafkaConfig:
         publish_timeout_s=kafka.publish_timeout_s,
         start_timeout_s=kafka.start_timeout_s,
     )
+
+
+def shadow_topic(settings: Settings) -> str | None:
+    """Return where a shadow's labels go, None where there is no shadow."""
+    return settings.adapters.shadow_topic if settings.adapters.shadow else None
 
 
 def transactional_id(kafka: KafkaSettings) -> str:

@@ -10,25 +10,21 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import IO, Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from worker.app import make_labeller, open_model
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
-from worker.errors import MessageRejected, SettingsError
-from worker.records.decode import extract_message
+from worker.errors import MessageRejected
+from worker.message_file import FileFormat, MessageFile, Row, file_format, read_rows
 from worker.records.types import SupportMessage
+from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-
-InputFormat = Literal["csv", "jsonl", "text"]
 
 _IN_FLIGHT = 128
 # Prefixed: a file to be labelled often has a column of labels already.
@@ -44,26 +40,19 @@ class Request:
 
     text: str | None
     source: str | None
-    format: InputFormat | None
+    format: FileFormat | None
     field: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One message of the input: its fields as they came, and its text or why there is none."""
-
-    fields: dict[str, Any]
-    message: SupportMessage | MessageRejected
 
 
 def run_classify(settings: Settings, request: Request) -> None:
     """Label what was asked for and print it. Raises WorkerStopped or AdapterRefused."""
     if request.text is not None:
         rows: Iterable[Row] = [Row({}, SupportMessage(request.text, None))]
-        kind: InputFormat = "text"
+        kind: FileFormat = "text"
     else:
-        kind = _format(request)
-        rows = _read(request, kind, settings)
+        file = MessageFile(request.source or "-", request.format, request.field)
+        kind = file_format(file)
+        rows = read_rows(file, record_layout(settings.records))
         if request.source != "-":
             rows = list(rows)  # a bad file is told before the engine is started
     opened = open_model(settings)
@@ -73,7 +62,7 @@ def run_classify(settings: Settings, request: Request) -> None:
         if request.text is not None and sys.stdout.isatty():
             _print_one(next(results)[1])
         else:
-            _write(_progress(results, len(rows) if isinstance(rows, list) else None), kind)
+            _write(with_progress(results, len(rows) if isinstance(rows, list) else None), kind)
     finally:
         opened.engine.close()
 
@@ -135,92 +124,12 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
     }
 
 
-def _format(request: Request) -> InputFormat:
-    if request.format is not None:
-        return request.format
-    endings: dict[str, InputFormat] = {
-        ".csv": "csv",
-        ".jsonl": "jsonl",
-        ".ndjson": "jsonl",
-        ".txt": "text",
-    }
-    found = endings.get(Path(request.source or "").suffix.lower())
-    if found is None:
-        raise SettingsError(f"--input {request.source}: say its format with --format")
-    return found
-
-
-def _read(request: Request, kind: InputFormat, settings: Settings) -> Iterator[Row]:
-    with _open(request.source or "-") as file:
-        try:
-            if kind == "csv":
-                yield from _read_csv(file, request)
-            elif kind == "jsonl":
-                yield from _read_jsonl(file, request, settings)
-            else:
-                yield from (
-                    Row({"line": number}, SupportMessage(line.rstrip("\r\n"), None))
-                    for number, line in enumerate(file, 1)
-                )
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise SettingsError(f"--input {request.source}: is not readable: {error}") from error
-
-
-def _read_csv(file: IO[str], request: Request) -> Iterator[Row]:
-    reader = csv.DictReader(file)
-    column = request.field or "message"
-    columns = list(reader.fieldnames or [])
-    if column not in columns:
-        raise SettingsError(
-            f"--input {request.source}: has no column {column!r} (it has "
-            f"{', '.join(columns) or 'none'}): name it with --field"
-        )
-    for fields in reader:
-        yield Row(fields, SupportMessage(fields[column] or "", None))
-
-
-def _read_jsonl(file: IO[str], request: Request, settings: Settings) -> Iterator[Row]:
-    from worker.records.decode import InputFormat as Layout
-
-    records = settings.records
-    layout = Layout(
-        "json", (request.field,) if request.field else records.text_fields, records.id_field
-    )
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except ValueError:
-            yield Row({"line": number}, MessageRejected("not_json", "the line is not JSON"))
-            continue
-        try:
-            message = extract_message(data, layout)
-        except MessageRejected as error:
-            yield Row({"line": number}, error)
-            continue
-        yield Row({"line": number, "message_id": message.message_id}, message)
-
-
-@contextmanager
-def _open(source: str) -> Iterator[IO[str]]:
-    if source == "-":
-        # Not sys.stdin: at exit Python waits for whoever reads that.
-        with open(0, encoding="utf-8-sig", newline="", closefd=False) as file:
-            yield file
-        return
-    try:
-        with Path(source).open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise SettingsError(f"--input {source}: {error.strerror}") from error
-
-
-def _progress(
-    results: Iterator[tuple[Row, Result]], total: int | None
+def with_progress(
+    results: Iterator[tuple[Row, Result]], total: int | None, what: str = "labelling"
 ) -> Iterator[tuple[Row, Result]]:
+    """Give the results on; tell on standard error how far they are, where that is a terminal."""
     columns = (
-        TextColumn("labelling"),
+        TextColumn(what, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -235,7 +144,7 @@ def _progress(
             yield result
 
 
-def _write(results: Iterator[tuple[Row, Result]], kind: InputFormat) -> None:
+def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
     if kind != "csv":
         for row, result in results:
             print(json.dumps({**row.fields, **result}, ensure_ascii=False), flush=True)

@@ -116,6 +116,31 @@ class ModelSettings(Section):
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by their names.")
 
 
+class AdapterSettings(Section):
+    """How a running worker follows its store: taking up, trying and comparing adapters."""
+
+    watch: bool = Field(True, description="Take up what becomes current, without a restart.")
+    poll_interval_s: Seconds = Field(5.0, description="Time between two looks at the store.")
+    canary_errors: Share = Field(
+        0.1,
+        description="Share of the canaries of the adapter in service that a new one may misfile.",
+    )
+    canary_min_messages: int = Field(
+        200, ge=1, description="A canary is not stopped for its answers before so many messages."
+    )
+    canary_false_stops: float = Field(
+        0.01, ge=0, lt=1, description="Chance that a canary as good is stopped; 0: never stop one."
+    )
+    shadow: str | None = Field(
+        None, description="Directory of an adapter, or the beginning of a stored one's digest."
+    )
+    shadow_share: Share = Field(0.1, description="Share of the records that it labels too.")
+    shadow_topic: str = Field("support.labels.shadow", description="Where its labels are written.")
+    shadow_max_in_flight: int = Field(
+        32, ge=1, description="More at a time are left out, and counted."
+    )
+
+
 class LoopSettings(Section):
     """How much is held at once, and for how long."""
 
@@ -141,6 +166,25 @@ class ReviewSettings(Section):
 
     confidence: Share | None = Field(None, description="Below it a label goes to review.")
     off_label_mass: Share | None = Field(None, description="Above it a label goes to review.")
+
+
+class DriftSettings(Section):
+    """When what is labelled no longer looks like what the adapter was made from (docs/drift.md)."""
+
+    enabled: bool = Field(True, description="Off anyhow where the adapter has no reference.")
+    window: int = Field(1000, ge=100, le=100_000, description="Messages judged at once.")
+    false_alarm_share: float = Field(
+        0.01, gt=0, le=0.5, description="Windows without drift that may be called drifted."
+    )
+    label_psi: float | None = Field(
+        None, gt=0, description="Drift above this PSI; empty: worked out from the two above."
+    )
+    off_label_share: float | None = Field(
+        None, gt=0, le=1, description="Drift from this share on; empty: worked out likewise."
+    )
+    sample_ids: int = Field(
+        5, ge=0, le=100, description="Ids of records told with a drifted window; 0: none."
+    )
 
 
 class LogSettings(Section):
@@ -175,8 +219,10 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     records: RecordSettings = RecordSettings()
     model: ModelSettings = ModelSettings()
+    adapters: AdapterSettings = AdapterSettings()
     loop: LoopSettings = LoopSettings()
     review: ReviewSettings = ReviewSettings()
+    drift: DriftSettings = DriftSettings()
     log: LogSettings = LogSettings()
     http: HttpSettings = HttpSettings()
     tracing: TracingSettings = TracingSettings()

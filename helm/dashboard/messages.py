@@ -13,6 +13,12 @@ ADAPTER = {
     "taxonomy_version": "Taxonomy",
 }
 
+
+def _of_level(metric: str, signal: str) -> str:
+    """A figure of drift as a part of its level, by worker."""
+    return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_level{{signal="{signal}", {OF}}}'
+
+
 PANELS: list[Placed] = [
     (
         8,
@@ -120,6 +126,36 @@ PANELS: list[Placed] = [
             unit="percentunit",
             soft_highest=0.05,
             colours={"shortened": ORANGE},
+        ),
+    ),
+    (
+        12,
+        8,
+        graph(
+            "Drift",
+            "How far each worker's last whole window is from the adapter's training data, as a part"
+            " of the level above which it counts as drifted; the worst worker. One window above "
+            "100 % may be chance; the alert waits for more. See docs/drift.md.",
+            [
+                query(f"max({_of_level('clerk_drift_label_psi', 'labels')})", "mix of labels"),
+                query(
+                    f"max({_of_level('clerk_drift_off_label_share', 'off_label')})", "fits no label"
+                ),
+            ],
+            unit="percentunit",
+            soft_highest=1,
+            colours={"mix of labels": BLUE, "fits no label": ORANGE},
+        ),
+    ),
+    (
+        12,
+        8,
+        graph(
+            "Labels, less their share in the training data",
+            "In the last whole windows, the mean over the workers: which labels come more often "
+            "than the adapter was made for, and which less.",
+            [query(f"avg by (label) (clerk_drift_label_shift{{{OF}}})", "{{label}}")],
+            unit="percentunit",
         ),
     ),
     (

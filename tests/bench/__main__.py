@@ -18,13 +18,14 @@ from contextlib import ExitStack
 import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from worker.app import kafka_config, loop_policy, make_labeller, make_loop, open_model
+from worker.app import kafka_config, loop_policy, make_loop
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.logs import configure_logging
+from worker.serving import make_labeller, make_roster, open_model
 from worker.settings import Settings
 from worker.settings_load import load_settings
 from worker.stream.kafka import KafkaStream
@@ -139,7 +140,8 @@ def _through_kafka(
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    loop = make_loop(settings, stream, opened, config.topics, policy)
+    roster, _ = make_roster(settings, opened)
+    loop = make_loop(settings, stream, roster, config.topics, policy)
     stream.subscribe(loop)
     while not loop.held_records:  # joining the group is not what is measured
         loop.run_once()

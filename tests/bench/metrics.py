@@ -14,23 +14,22 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
-from tests.helpers import ENCODERS, scores, small_manifest
-from worker.app import open_model
+from tests.helpers import RosterEvents, scores, toy_served
 from worker.core.events import Listener, Listeners
-from worker.core.labeller import Labeller
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import Router
+from worker.core.roster import Roster
+from worker.core.served import Lineup
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.logs import configure_logging
+from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener
 from worker.observe.registry import Registry
 from worker.progress import LogListener
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
-from worker.records.output import OutputEncoder
+from worker.serving import open_model
 from worker.settings_load import load_settings
 from worker.stream.fake import FakeStream
 
@@ -46,7 +45,8 @@ def main() -> int:
     for _ in range(ROUNDS):
         without.append(seconds([]))
         registry = Registry()
-        listener = MetricsListener(registry, small_manifest(), time.monotonic, time.time)
+        adapters = AdapterMetrics(registry)
+        listener = MetricsListener(registry, adapters, time.monotonic, time.time)
         with_metrics.append(seconds([listener]))
     ratios = [b / a for a, b in zip(without, with_metrics, strict=True)]
     extra = statistics.median(b - a for a, b in zip(without, with_metrics, strict=True))
@@ -66,25 +66,17 @@ def main() -> int:
 
 def seconds(listeners: list[Listener]) -> float:
     """CPU seconds of a loop for all the messages, by this thread alone."""
-    manifest = small_manifest()
     stream = FakeStream()
     fake = FakeEngine(lambda prompt: scores("billing", p=0.9))
     loop = Loop(
         stream,
-        fake,
         pipeline=Pipeline(
-            Labeller(manifest, ENCODERS.plain, manifest.thresholds, InputFormat("json")),
-            fake,
+            Roster(Lineup(toy_served(fake, layout="json")), RosterEvents()),
             deadline_s=60,
             max_attempts=2,
             clock=time.monotonic,
         ),
-        router=Router(
-            "out",
-            "review",
-            OutputEncoder(manifest, "0"),
-            DeadLetterEncoder("dead", "0", manifest.digest),
-        ),
+        router=Router("out", "review"),
         listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
         policy=LoopPolicy(busy_wait_s=0.0),
         clock=time.monotonic,
@@ -110,7 +102,7 @@ def engine() -> None:
     opened = open_model(settings, metrics=True)
     try:
         _direct(opened, _texts("x"))
-        manager = opened.engine._llm.logger_manager  # type: ignore[attr-defined]
+        manager = opened.engine.host._llm.logger_manager  # type: ignore[attr-defined]
         original, spent = manager.record, []
 
         def record(*args: object, **kwargs: object) -> None:

@@ -3,7 +3,8 @@
     python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
-CHAOS_LOAD_S the seconds that its model takes to load.
+CHAOS_LOAD_S the seconds that its model takes to load. Where ``model.adapter`` names a store, its
+adapters are served, and followed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import time
 from collections.abc import Sequence
 
 from tests.helpers import ENCODERS, scores, small_manifest
+from tests.swapping import FakeLoader
 from worker.app import run_worker
+from worker.contract import read_manifest
+from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
@@ -30,14 +34,18 @@ def respond(prompt: Sequence[int]) -> Answer:
     return scores(labels[sum(prompt) % len(labels)], p=0.9 if sum(prompt) % 10 else 0.1)
 
 
-def open_fake(_: Settings) -> OpenedEngine:
-    """Stand in for ``worker.app.open_model``."""
+def open_fake(settings: Settings) -> OpenedEngine:
+    """Stand in for ``worker.serving.open_model``."""
     time.sleep(float(os.environ.get("CHAOS_LOAD_S", "0")))
-    engine = FakeEngine(
-        respond,
-        service_s=float(os.environ.get("CHAOS_SERVICE_S", "0.005")),
-        concurrency=int(os.environ.get("CHAOS_CONCURRENCY", "4")),
-    )
+    service_s = float(os.environ.get("CHAOS_SERVICE_S", "0.005"))
+    concurrency = int(os.environ.get("CHAOS_CONCURRENCY", "4"))
+    if settings.model.adapter is not None:
+        loader = FakeLoader(service_s, concurrency)
+        directory = find_adapter(settings.model.adapter).directory
+        manifest = read_manifest(directory)
+        first = loader.load(directory, manifest)
+        return OpenedEngine(first, manifest, ENCODERS, "merged", loader)
+    engine = FakeEngine(respond, service_s=service_s, concurrency=concurrency)
     return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
 
 

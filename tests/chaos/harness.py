@@ -114,6 +114,11 @@ class Arena:
         return self._reader.ids
 
     @property
+    def stamps(self) -> list[tuple[str, str]]:
+        """Label and adapter's digest of every committed label, in order of reading."""
+        return self._reader.stamps
+
+    @property
     def by_topic(self) -> Counter[str]:
         """How many results each topic has, by its short name."""
         short = {full: one for one, full in self.topics.items()}
@@ -137,6 +142,8 @@ class Reader:
 
     def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
         self.ids: list[str] = []
+        self.stamps: list[tuple[str, str]] = []
+        """Label and adapter's digest of every result with a label."""
         self.topics: list[str] = []
         self._consumer = Consumer(
             {
@@ -158,7 +165,11 @@ class Reader:
         while message is not None:
             if message.error() is None:
                 self.topics.append(str(message.topic()))
-                self.ids.append(self._id(message.value(), dict(message.headers() or [])))
+                headers = dict(message.headers() or [])
+                self.ids.append(self._id(message.value(), headers))
+                if "clerk.reason" not in headers:
+                    result = json.loads(message.value() or b"{}")
+                    self.stamps.append((result["label"], result["adapter"]["digest"]))
             message = self._consumer.poll(0)
 
     def close(self) -> None:

@@ -182,6 +182,34 @@ def test_while_the_model_loads_it_answers_that_it_does(
     assert json.loads(get(url, "/info")[1])["adapter"]["name"] == "toy-1"
 
 
+def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Arena) -> None:
+    """One label for every message, where each was expected as often: metrics, log and /info."""
+    arena.settings = {"drift.window": "100"}
+    worker = arena.start_worker()
+    url = url_of(worker)
+    wait_for(lambda: ready(url))
+    text = "where is my parcel?"
+    arena.publish([json.dumps({"message": text}).encode()] * 250)
+    arena.wait_for(250)
+    page = Scrape(url)
+    assert page("clerk_drift_windows_total", signal="labels", result="drifted") == 2
+    assert page("clerk_drift_windows_in_a_row", signal="labels") == 2
+    assert page("clerk_drift_label_psi") > page("clerk_drift_level", signal="labels") > 0
+    status, body = get(url, "/info")
+    drift = json.loads(body)["drift"]
+    assert (status, drift["messages"]) == (200, 50)
+    [moved] = [one for one, shift in drift["last"]["moved"].items() if shift["share"] == 1]
+    assert page("clerk_drift_label_shift", label=moved) == pytest.approx(2 / 3)
+    [*ids] = drift["last"]["samples"]["labels"]
+    assert len(ids) == 5
+    assert all(one.startswith(arena.topics["in"]) for one in ids)
+    log = worker.log_path.read_text(encoding="utf-8")
+    told = [json.loads(one) for one in log.splitlines() if '"drift.labels"' in one]
+    assert [one["windows_in_a_row"] for one in told] == [1, 2]
+    assert moved in told[0]["moved"]
+    assert text not in log + page.text + body.decode()
+
+
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_spare_worker_is_ready_too(bootstrap_servers: str, protocol: str) -> None:
     """One partition, two workers: both are in the group, and one of them has it."""

@@ -50,7 +50,7 @@ def scene(
     bootstrap_servers: str, prometheus: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     with ExitStack() as stack:
-        arena = Arena(bootstrap_servers, stack)
+        arena = Arena(bootstrap_servers, stack, settings={"drift.window": "100"})
         workers = [arena.start_worker() for _ in range(2)]
         for one in workers:
             one.wait_until_ready("partitions.assigned")

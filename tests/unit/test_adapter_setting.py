@@ -9,7 +9,7 @@ import pytest
 import structlog
 from helpers import ENCODERS, small_manifest, toy_manifest
 
-from worker import app
+from worker import serving
 from worker.contract import AdapterRefused, write_manifest
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
 from worker.engine.fake import FakeEngine
@@ -28,14 +28,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         engine = FakeEngine(lambda _: None)  # type: ignore[arg-type, return-value]
         return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
 
-    monkeypatch.setattr(app, "open_engine", open_engine)
+    monkeypatch.setattr(serving, "open_engine", open_engine)
     return adapters
 
 
 def start(adapter: Path) -> list[dict[str, Any]]:
     """Open the model as a worker does at its start and return what was logged."""
     with structlog.testing.capture_logs() as logs:
-        app.open_model(Settings(model=ModelSettings(base=adapter, adapter=adapter))).engine.close()
+        serving.open_model(
+            Settings(model=ModelSettings(base=adapter, adapter=adapter))
+        ).engine.close()
     return [dict(one) for one in logs if one["event"] == "adapter.current"]
 
 
@@ -68,4 +70,4 @@ def test_a_store_with_a_bad_pointer_stops_the_start(tmp_path: Path, opened: list
         start(tmp_path)
     assert opened == []
     with pytest.raises(SettingsError, match=r"model\.adapter"):
-        app.open_model(Settings())
+        serving.open_model(Settings())

@@ -74,7 +74,8 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     """With the comment signs taken away, only paths and examples differ from the defaults."""
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
-                "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =")  # fmt: skip
+                "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
+                "off_label_share =", "shadow =", "shadow_topic =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
             line[2:].startswith(one) for one in examples

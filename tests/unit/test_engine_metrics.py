@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker import app
+from worker import serving
 from worker.settings import ModelSettings, Settings
 
 
@@ -19,16 +19,16 @@ def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_engine(**given: Any) -> None:
         raise Opened(given["engine_args"])
 
-    monkeypatch.setattr(app, "open_engine", open_engine)
+    monkeypatch.setattr(serving, "open_engine", open_engine)
     found = SimpleNamespace(pointer=None, directory=Path("adapter"))
-    monkeypatch.setattr(app, "find_adapter", lambda _: found)
+    monkeypatch.setattr(serving, "find_adapter", lambda _: found)
 
 
 def engine_args(metrics: bool | None = None, **wishes: Any) -> Any:
     model = ModelSettings(base=Path("base"), adapter=Path("adapter"), engine_args=wishes)
     settings = Settings(model=model)
     with pytest.raises(Opened) as opened:
-        app.open_model(settings, **({} if metrics is None else {"metrics": metrics}))
+        serving.open_model(settings, **({} if metrics is None else {"metrics": metrics}))
     return opened.value.args[0]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import structlog
-from helpers import Clock, toy_record
+from helpers import Clock, toy_finished, toy_record
 from structlog.testing import capture_logs
 
 from worker import progress
@@ -29,7 +29,7 @@ def label(*review: Any) -> Outcome:
 
 
 def finished(*outcomes: Outcome) -> list[Finished]:
-    return [Finished(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
+    return [toy_finished(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
 
 
 def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:

@@ -13,11 +13,12 @@ from rich.table import Table
 
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.errors import BadInput
+from worker.contract.codec import encode
 
 if TYPE_CHECKING:
     from trainer.store.listing import Stored
     from trainer.store.publish import Plan
-    from worker.contract.store import Pointer
+    from worker.contract.store import CanaryPointer, Pointer
 
 Store = Annotated[
     Path,
@@ -30,6 +31,7 @@ Store = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("publish")(publish)
+    app.command("promote")(promote)
     app.command("rollback")(rollback)
     app.command("list")(list_adapters)
 
@@ -84,6 +86,16 @@ def publish(
         str | None,
         typer.Option(help="Why; recorded with the adapter, in the history and in the pointer."),
     ] = None,
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Put it on trial for this share of the keys (0.05: a twentieth) and leave the "
+            "current one; again with another share to change it.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Judge and tell; change nothing.")
     ] = False,
@@ -99,12 +111,14 @@ def publish(
 
     The adapter is copied beside its place, verified, renamed into it, and the pointer is moved
     last: a kill at any moment leaves the old adapter serving, and the same command again
-    completes. Workers whose model.adapter names the store serve the new one from their next
-    start.
+    completes. Running workers whose model.adapter names the store try the new one and take it
+    up within seconds, or refuse it and go on with the old one (clerk-worker adapters).
 
     Examples:
 
       clerk-trainer publish runs/one --store /adapters
+
+      clerk-trainer publish runs/one --store /adapters --canary 0.05
 
       clerk-trainer publish runs/one --store /adapters --set label_recall=0.6 --dry-run
 
@@ -117,6 +131,8 @@ def publish(
         console = make_console(as_json=as_json)
         if force and not (reason and reason.strip()):
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
+        if canary == 0:
+            raise BadInput("--canary 0 is no trial: clerk-trainer rollback ends one")
         plan = plan_publication(
             source,
             store,
@@ -127,16 +143,18 @@ def publish(
             allow_unjudged=force,
         )
         passed = plan.verdict.passed
-        if not as_json and not plan.is_current:
+        nothing_to_do = plan.is_current and (not force or canary is not None)
+        if not as_json and not nothing_to_do:
             _print_gate(plan, console)
-        if plan.is_current:
+        if nothing_to_do:
             outcome, pointer = "already_current", plan.current
         elif not passed and not force:
             outcome, pointer = "refused", plan.current
         elif dry_run:
             outcome, pointer = "would_publish", plan.current
         else:
-            outcome, pointer = "published", carry_out(plan, force=force, reason=reason)
+            outcome = "published" if canary is None else "on_trial"
+            pointer = carry_out(plan, force=force, reason=reason, canary_share=canary)
         show(
             _publication(plan, outcome, pointer),
             console,
@@ -145,6 +163,39 @@ def publish(
         )
         if outcome == "refused":
             carry_out(plan)  # raises NotGoodEnough
+
+
+def promote(
+    store: Store,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; recorded in the history and in the pointer.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the adapter that is on trial current, for every key.
+
+    It is verified first, file by file. Workers that serve it as a canary go on with it without
+    loading it again.
+
+    Example: clerk-trainer promote --store /adapters --reason "three days at a tenth"
+    """
+    with outcomes():
+        from trainer.store.promote import promote as promote_canary
+
+        before, after = promote_canary(store, reason=reason)
+        result = {
+            "schema": "promotion/1",
+            "store": str(store),
+            "from": encode(before),
+            "current": encode(after),
+        }
+        text = f"{_named(after)} is current; it was {_named(before)}"
+        show(
+            result,
+            make_console(as_json=as_json),
+            lambda console: console.print(escape(text), soft_wrap=True),
+            as_json=as_json,
+        )
 
 
 def rollback(
@@ -158,16 +209,22 @@ def rollback(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the previous adapter current again, or the one named with --to.
+    """End a trial if there is one; else make the previous adapter current again.
 
-    The adapter is verified first, file by file. A second rollback goes one further back, not
-    forward again; in scripts, --to makes a repeated command harmless.
+    With --to the adapter named becomes current, and a trial goes on. The adapter is verified
+    first, file by file. A second rollback goes one further back, not forward again; in scripts,
+    --to makes a repeated command harmless.
 
     Example: clerk-trainer rollback --store /adapters --reason "refunds go to the wrong desk"
     """
     with outcomes():
+        from trainer.store.promote import end_canary
         from trainer.store.rollback import roll_back
+        from worker.contract.store import read_canary
 
+        if to is None and read_canary(store) is not None:
+            _show_ended(store, end_canary(store, reason=reason), as_json=as_json)
+            return
         before, after = roll_back(store, to=to, reason=reason)
         result = {
             "schema": "rollback/1",
@@ -197,27 +254,41 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
     """
     with outcomes():
         from trainer.store.listing import list_store
+        from worker.contract.store import read_canary
 
         pointer, adapters = list_store(store)
+        canary = read_canary(store)
         result = {
             "schema": "store-list/1",
             "store": str(store),
             "current": asdict(pointer) if pointer else None,
+            "canary": encode(canary),
             "adapters": [asdict(one) for one in adapters],
         }
         show(
             result,
             make_console(as_json=as_json),
-            lambda console: _print_list(store, pointer, adapters, console),
+            lambda console: _print_list(store, pointer, canary, adapters, console),
             as_json=as_json,
         )
+
+
+def _show_ended(store: Path, canary: CanaryPointer, *, as_json: bool) -> None:
+    result = {"schema": "trial-end/1", "store": str(store), "ended": encode(canary)}
+    text = f"{_named(canary)} is on trial no more; what is current serves every key"
+    show(
+        result,
+        make_console(as_json=as_json),
+        lambda console: console.print(escape(text), soft_wrap=True),
+        as_json=as_json,
+    )
 
 
 def _publication(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]:
     from trainer.store.record import gate_record
 
     judged = outcome != "already_current"
-    forced = outcome == "published" and not plan.verdict.passed
+    forced = outcome in {"published", "on_trial"} and not plan.verdict.passed
     return {
         "schema": "publication/1",
         "outcome": outcome,
@@ -250,6 +321,7 @@ def _print_publication(plan: Plan, outcome: str, pointer: Pointer | None, consol
         "already_current": f"{new} is current in {store} already, since {since}: nothing to do",
         "refused": f"refused; {before}, as before",
         "would_publish": f"{new} would become current in {store}; {before} and stays so (dry run)",
+        "on_trial": f"{new} is on trial in {store}; {before}, as before",
         "published": f"{new} is current in {store}"
         + ("" if plan.verdict.passed else ", by force; the reason is recorded"),
     }[outcome]
@@ -257,7 +329,11 @@ def _print_publication(plan: Plan, outcome: str, pointer: Pointer | None, consol
 
 
 def _print_list(
-    store: Path, pointer: Pointer | None, adapters: list[Stored], console: Console
+    store: Path,
+    pointer: Pointer | None,
+    canary: CanaryPointer | None,
+    adapters: list[Stored],
+    console: Console,
 ) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("", "digest", "name", "published", "accuracy (95 %)", "macro-F1", "gate"):
@@ -265,7 +341,7 @@ def _print_list(
     table.add_column("hold-out")
     for one in adapters:
         table.add_row(
-            "*" if one.current_since else "",
+            _mark(one, canary),
             one.digest[:12],
             escape(one.name),
             (one.published_at or "-")[:10],
@@ -283,6 +359,21 @@ def _print_list(
         escape(f"* {_named(pointer)} is current since {pointer.since}, by {pointer.by}{why}"),
         soft_wrap=True,
     )
+    if canary is not None:
+        why = f": {canary.reason}" if canary.reason else ""
+        console.print(
+            escape(
+                f"~ {_named(canary)} is on trial for {canary.share:g} of the keys since "
+                f"{canary.since}, by {canary.by}{why}"
+            ),
+            soft_wrap=True,
+        )
+
+
+def _mark(one: Stored, canary: CanaryPointer | None) -> str:
+    if one.current_since:
+        return "*"
+    return "~" if canary is not None and canary.digest == one.digest else ""
 
 
 def _accuracy(one: Stored) -> str:
@@ -300,5 +391,5 @@ def _holdout(one: Stored) -> str:
     return f"{one.holdout_sha256[:8]} ({'part, ' if one.limited else ''}{one.examples})"
 
 
-def _named(pointer: Pointer) -> str:
+def _named(pointer: Pointer | CanaryPointer) -> str:
     return f"{pointer.name} ({pointer.digest[:12]})"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.errors import ProofFailed
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
-from worker.contract.store import CURRENT_NAME, is_digest, load_stored
+from worker.contract.store import CANARY_NAME, CURRENT_NAME, is_digest, load_stored
 
 STALE_S = 3600.0
 """A leftover of a process that cannot be asked (another machine's) is swept after so long."""
@@ -100,7 +100,7 @@ def _own_name(kind: str) -> str:
 
 def _is_temporary(name: str) -> bool:
     """Ours, or one that ``write_atomically`` made: a dot, the file's name, a random ending."""
-    if name.startswith((f"{_INCOMING}.", f"{_DAMAGED}.", f".{CURRENT_NAME}.")):
+    if name.startswith((f"{_INCOMING}.", f"{_DAMAGED}.", f".{CURRENT_NAME}.", f".{CANARY_NAME}.")):
         return True
     return name.startswith(".") and is_digest(name[1:65]) and name[65:66] == "."
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from trainer.errors import BadInput
-from worker.contract.codec import decode
-from worker.contract.store import HISTORY_NAME, Pointer
+from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
+from worker.contract.store import HISTORY_NAME, Move, Pointer
 
-Event = Literal["publish", "force", "rollback"]
+Event = Literal[Move, "canary", "end_canary"]
+"""How an adapter became current, or came on trial for a ``share`` of the keys, or off it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One move: ``previous`` is the adapter that was current until then.
+    """One move: ``previous`` is the adapter that was current until then, and still is where a
+    canary came or went.
 
     A kill between the line and the move leaves a line whose move never happened; the next line's
     ``previous`` tells.
@@ -31,6 +33,7 @@ class Entry:
     name: str
     previous: str | None
     reason: str | None
+    share: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
 
 
 def read_history(store: Path) -> tuple[Entry, ...]:
@@ -60,7 +63,7 @@ def append_entry(store: Path, entry: Entry) -> Entry:
     handle = os.open(store / HISTORY_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         end = _whole_lines(handle)
-        line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode("utf-8")
+        line = (json.dumps(encode(entry), ensure_ascii=False) + "\n").encode("utf-8")
         try:
             os.ftruncate(handle, end)  # a line that a kill cut was never an entry
             written = os.pwrite(handle, line, end)
@@ -84,6 +87,8 @@ def path_to(history: Sequence[Entry], current: str | None) -> tuple[str, ...]:
     path: list[str] = []
     for entry in history:
         _align(path, entry.previous)
+        if entry.event in {"canary", "end_canary"}:
+            continue
         if entry.event == "rollback" and entry.digest in path:
             _align(path, entry.digest)
         elif path[-1:] != [entry.digest]:  # a damaged copy was published again in its place
@@ -104,13 +109,16 @@ def _align(path: list[str], top: str | None) -> None:
 
 def pointer_for(entry: Entry, back: str | None) -> Pointer:
     """Return the pointer that an entry announces; ``back`` is what a rollback would go to."""
-    return Pointer(entry.digest, entry.name, entry.at, back, entry.by, entry.reason)
+    assert entry.event not in {"canary", "end_canary"}
+    return Pointer(
+        entry.digest, entry.name, entry.at, back, entry.by, entry.reason, cast("Move", entry.event)
+    )
 
 
 def _same(one: Entry, other: Entry) -> bool:
     return all(
         getattr(one, name) == getattr(other, name)
-        for name in ("event", "by", "digest", "previous", "reason")
+        for name in ("event", "by", "digest", "previous", "reason", "share")
     )
 
 

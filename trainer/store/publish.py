@@ -9,11 +9,12 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
+from trainer.store.canary import put_on_trial
 from trainer.store.evidence import EVALUATION_NAME, Evidence, read_evidence
 from trainer.store.files import place_adapter, sweep, sync_directory
 from trainer.store.gate import Verdict, judge
@@ -23,7 +24,14 @@ from trainer.store.record import make_record, stored_evidence, write_record
 from trainer.store.regression import Comparison, compare
 from trainer.store.rules import GateRules
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
-from worker.contract.store import Pointer, load_stored, read_pointer, write_pointer
+from worker.contract.store import (
+    Pointer,
+    load_stored,
+    read_canary,
+    read_pointer,
+    remove_canary,
+    write_pointer,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +105,27 @@ def plan_publication(
     )
 
 
-def carry_out(plan: Plan, *, force: bool = False, reason: str | None = None) -> Pointer:
+def carry_out(
+    plan: Plan,
+    *,
+    force: bool = False,
+    reason: str | None = None,
+    canary_share: float | None = None,
+) -> Pointer:
     """Publish what was planned and return the pointer that stands.
 
-    Raises NotGoodEnough when the gate said no and it is not forced, BadInput when another
-    publication came between or holds the lock, AdapterRefused, ProofFailed and OSError; after
-    any of them the pointer is as it was.
+    With ``canary_share`` the adapter is put on trial for that share of the keys, and the pointer
+    stays. By force, one that is current is published again, so that workers that refused it as
+    worse take it up. Raises NotGoodEnough when the gate said no and it is not forced, BadInput
+    when another publication came between or holds the lock, AdapterRefused, ProofFailed and
+    OSError; after any of them the pointer is as it was.
     """
-    if plan.is_current:
+    if plan.is_current and (not force or canary_share is not None):
         assert plan.current is not None
         return plan.current
-    forced = not plan.verdict.passed
+    if canary_share is not None and plan.current is None:
+        raise BadInput(f"{plan.store}: nothing is current there: publish without --canary first")
+    forced = not plan.verdict.passed or plan.is_current
     if forced and not force:
         raise NotGoodEnough(
             f"{plan.manifest.name} does not pass the gate ({', '.join(plan.verdict.failed)}): "
@@ -150,7 +168,15 @@ def carry_out(plan: Plan, *, force: bool = False, reason: str | None = None) -> 
             previous=current.digest if current else None,
             reason=reason,
         )
-        return move_pointer(plan.store, entry)
+        if canary_share is None:
+            pointer = move_pointer(plan.store, entry)
+            canary = read_canary(plan.store)
+            if canary is not None and canary.digest == pointer.digest:
+                remove_canary(plan.store)
+            return pointer
+        assert current is not None
+        put_on_trial(plan.store, replace(entry, event="canary", share=canary_share), forced=forced)
+        return current
 
 
 def move_pointer(store: Path, entry: Entry) -> Pointer:

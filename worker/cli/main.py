@@ -198,6 +198,86 @@ def classify(
     run_classify(loaded.settings, Request(text, source, input_format, field))
 
 
+@app.command()
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="An adapter's directory, a store (its current one), 'current' (of model.adapter), "
+            "or the first digits of a digest in the store that model.adapter names."
+        ),
+    ],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    source: Annotated[
+        str | None,
+        typer.Option("--input", "-i", metavar="FILE", help="Messages from a file, as in classify."),
+    ] = None,
+    input_format: Annotated[
+        Literal["csv", "jsonl", "text"] | None,
+        typer.Option("--format", "-f", help="Format of the input; else by the file's ending."),
+    ] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(help="CSV column or JSON path that holds the message.", show_default=False),
+    ] = None,
+    label_field: Annotated[
+        str | None,
+        typer.Option(help="... that holds the true label: tells which one is right more often."),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, help="The newest so many records of the topic.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Records from this time on: 2026-03-02T06:00 (UTC)."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="... and before this one.")
+    ] = None,
+    offsets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P:FIRST-LAST", help="Records by offset; many times."),
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Which topic; else kafka.input_topic.")] = None,
+    most: Annotated[int, typer.Option("--limit", min=1, help="At most so many messages.")] = 5000,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Show and write the messages too: customers' words.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the disagreements as CSV.")
+    ] = None,
+    use_demo: Annotated[
+        bool, typer.Option("--demo", help="On the demo's base model; 'current' is its adapter.")
+    ] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Label the same messages with two adapters and show where they differ.
+
+    Messages come from a stretch of the input topic or from a file. The topic is read outside of
+    the consumer group, so running workers are not touched. The adapters are loaded one after the
+    other, on this machine.
+
+    Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
+    · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
+    """
+    from worker.cli.compare import compare_adapters, make_source
+    from worker.compare.run import Ask
+    from worker.message_file import MessageFile
+
+    file = MessageFile(source, input_format, field, label_field) if source is not None else None
+    stretch = make_source(file, last=last, since=since, until=until, offsets=offsets or [])
+    sets = list(sets or [])
+    if use_demo:
+        from worker.demo.run import demo_model_settings
+
+        sets = [*demo_model_settings(), *sets]
+    loaded = _load(config, ["log.level=warning", *sets])
+    ask = Ask(first, second, file, stretch, topic, most, texts)
+    compare_adapters(loaded.settings, ask, as_json=as_json, out=out)
+
+
 @app.command("config")
 def show_config(config: Config = None, sets: Sets = None) -> None:
     """Show the effective settings and where each comes from; secrets are masked."""
@@ -234,4 +314,29 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     """
     from worker.cli.topics import make_topics
 
-    make_topics(_load(config, sets).settings.kafka)
+    make_topics(_load(config, sets).settings)
+
+
+@app.command()
+def adapters(
+    store: Annotated[
+        Path | None, typer.Option("--store", help="An adapter store.", show_default=False)
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option("--worker", metavar="URL", help="A running worker; may be given many times."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show which adapters a store holds, and what running workers really serve and since when.
+
+    Exits 1 when a worker does not answer or its main adapter is not the store's current one.
+
+    Example: clerk-worker adapters --store /adapters --worker http://127.0.0.1:8080
+    """
+    from worker.cli.adapters import show_adapters
+
+    if store is None and not worker:
+        print("error: give --store DIR, or --worker URL, or both", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
+    sys.exit(show_adapters(store, worker or [], as_json=as_json))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from worker.settings import KafkaSettings
+from worker.settings import Settings
 
 
-def make_topics(kafka: KafkaSettings) -> None:
+def make_topics(settings: Settings) -> None:
     """Make every topic that is missing and name them all; those that are there stay as they are.
 
     Raises SettingsError or StreamFailed with what to do.
     """
-    from worker.app import kafka_config
+    from worker.app import kafka_config, shadow_topic
     from worker.stream.kafka_topics import prepare_topics
 
-    config = prepare_topics(kafka_config(kafka.model_copy(update={"create_topics": True})))
+    kafka = settings.kafka.model_copy(update={"create_topics": True})
+    config = prepare_topics(kafka_config(kafka, shadow_topic(settings)))
     names = dict.fromkeys((config.topics.input, *config.topics.sinks))
     print(f"{config.bootstrap_servers} has {', '.join(names)}")

@@ -57,7 +57,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
 
 def _decode_generic(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in {types.UnionType, typing.Union}:
         inner = next(one for one in arguments if one is not type(None))
         return None if value is None else decode(inner, value, where)
     if origin is tuple and isinstance(value, list):

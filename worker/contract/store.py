@@ -5,6 +5,7 @@
     STORE/<digest>.json                its record: evaluation, gate, who, when and why
     STORE/history.jsonl                every move of the pointer, appended before the move
     STORE/current.json                 the pointer, replaced in one step and last of all
+    STORE/canary.json                  an adapter that serves a share of the keys, if there is one
 
 The trainer writes it and the worker reads it. A reader needs the pointer and the directory alone.
 """
@@ -12,12 +13,13 @@ The trainer writes it and the worker reads it. A reader needs the pointer and th
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from worker.contract.codec import decode, encode
+from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
 from worker.contract.digest import write_atomically
 from worker.contract.errors import AdapterRefused
 from worker.contract.manifest import MANIFEST_NAME, Manifest
@@ -25,7 +27,13 @@ from worker.contract.manifest_json import read_manifest
 from worker.contract.verify import load_adapter
 
 CURRENT_NAME = "current.json"
+CANARY_NAME = "canary.json"
 HISTORY_NAME = "history.jsonl"
+
+Move = Literal["publish", "force", "promote", "rollback"]
+"""How an adapter became current."""
+
+_P = TypeVar("_P")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -34,7 +42,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class Pointer:
     """Which adapter is current, since when (UTC, ISO 8601), set by whom and why.
 
-    ``previous`` is the adapter that a rollback goes back to, None where there is none.
+    ``previous`` is the adapter that a rollback goes back to, None where there is none. ``event``
+    is how it came there (None in stores from before that was told): what a person forced or
+    rolled back to is not compared with what served before.
     """
 
     digest: str
@@ -43,6 +53,7 @@ class Pointer:
     previous: str | None
     by: str
     reason: str | None
+    event: Move | None = field(default=None, metadata=LEAVE_OUT_NONE)
     schema: Literal["current/1"] = "current/1"
 
     def __post_init__(self) -> None:
@@ -50,6 +61,27 @@ class Pointer:
         for one in (self.digest, self.previous):
             if one is not None and not is_digest(one):
                 raise ValueError(f"{one!r} is not a digest of 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryPointer:
+    """Which adapter is on trial, for which share of the keys (above 0, at most 1), since when,
+    set by whom and why. ``forced``: the gate said no to it."""
+
+    digest: str
+    name: str
+    share: float
+    since: str
+    by: str
+    reason: str | None
+    forced: bool = False
+    schema: Literal["canary/1"] = "canary/1"
+
+    def __post_init__(self) -> None:
+        if not is_digest(self.digest):
+            raise ValueError(f"{self.digest!r} is not a digest of 64 hexadecimal digits")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +118,25 @@ def find_adapter(path: Path) -> Found:
     return Found(directory, pointer)
 
 
+def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
+    """Return directory, digest and name of an adapter that is named by its directory, or by the
+    beginning of its digest in a store. Only the manifest is read. Raises AdapterRefused.
+    """
+    if store is not None and re.fullmatch(r"[0-9a-f]{4,64}", named):
+        found = [
+            one
+            for one in sorted(store.iterdir())
+            if is_digest(one.name) and one.name.startswith(named)
+        ]
+        if len(found) != 1:
+            raise AdapterRefused(store, f"holds {len(found)} adapters whose digest begins {named}")
+        manifest = read_manifest(found[0])
+        _check_name(found[0], manifest)
+        return found[0], manifest.digest, manifest.name
+    manifest = read_manifest(Path(named))
+    return Path(named), manifest.digest, manifest.name
+
+
 def load_stored(store: Path, digest: str) -> Manifest:
     """Verify a stored adapter, every file of it and its name, and return its manifest.
 
@@ -98,16 +149,12 @@ def load_stored(store: Path, digest: str) -> Manifest:
 
 def read_pointer(store: Path) -> Pointer | None:
     """Return a store's pointer, None where there is none. Raises AdapterRefused."""
-    path = store / CURRENT_NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        pointer = decode(Pointer, data, "the pointer")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterRefused(path, f"not a pointer to an adapter: {error}") from error
-    assert isinstance(pointer, Pointer)
-    return pointer
+    return _read(Pointer, store / CURRENT_NAME)
+
+
+def read_canary(store: Path) -> CanaryPointer | None:
+    """Return which adapter is on trial, None where there is none. Raises AdapterRefused."""
+    return _read(CanaryPointer, store / CANARY_NAME)
 
 
 def write_pointer(store: Path, pointer: Pointer) -> None:
@@ -116,8 +163,39 @@ def write_pointer(store: Path, pointer: Pointer) -> None:
     Raises OSError, and then the old one stands, unless the new one's name is there and was only
     not brought to the disk.
     """
+    _write(store / CURRENT_NAME, pointer)
+
+
+def write_canary(store: Path, canary: CanaryPointer) -> None:
+    """Put an adapter on trial, or change its share, in one step. Raises OSError."""
+    _write(store / CANARY_NAME, canary)
+
+
+def remove_canary(store: Path) -> None:
+    """End the trial, if there is one, and bring that to the disk. Raises OSError."""
+    (store / CANARY_NAME).unlink(missing_ok=True)
+    directory = os.open(store, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _read(kind: type[_P], path: Path) -> _P | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        pointer = decode(kind, data, "the pointer")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterRefused(path, f"not a pointer to an adapter: {error}") from error
+    assert isinstance(pointer, kind)
+    return pointer
+
+
+def _write(path: Path, pointer: Pointer | CanaryPointer) -> None:
     text = json.dumps(encode(pointer), indent=1, ensure_ascii=False)
-    write_atomically(store / CURRENT_NAME, text.encode("utf-8") + b"\n")
+    write_atomically(path, text.encode("utf-8") + b"\n")
 
 
 def _check_name(directory: Path, manifest: Manifest) -> None:

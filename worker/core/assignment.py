@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
+from worker.core.served import Served
+from worker.core.shadow import ShadowWork
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -14,16 +16,20 @@ from worker.records.types import Outcome, Record, TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A record and where it ended. ``bare``: its dead letter goes without the payload.
+    """A record, where it ended and whose decision that was.
 
-    Times are monotonic seconds: when it was fetched, and when its outcome was known.
+    ``bare``: its dead letter goes without the payload. ``shadow`` is what another adapter makes
+    of it, if one does. Times are monotonic seconds: when it was fetched, and when its outcome
+    was known.
     """
 
     record: Record
     outcome: Outcome
+    served: Served
     bare: bool = False
     fetched_at: float = 0.0
     finished_at: float = 0.0
+    shadow: ShadowWork | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -38,16 +44,21 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One record on its way through the engine. Times are monotonic seconds."""
+    """One record on its way through the engine. Times are monotonic seconds.
+
+    ``served`` is the adapter that it was accepted with. It has another one only when that one's
+    engine has died, and then all of it is done again.
+    """
 
     record: Record
     held: Held
+    served: Served
     fetched_at: float
     deadline: float
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
+    shadow: ShadowWork | None = None
     submitted_at: float = 0.0
-    answered_at: float = 0.0
     attempts: int = 0
     finished: bool = False
 

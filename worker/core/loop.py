@@ -10,9 +10,8 @@ from worker.core.assignment import Assignment, Finished, Held
 from worker.core.backpressure import Backpressure, Bounds
 from worker.core.events import Listener, TransactionResult
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router, Taken, build_batch, shrink, take
+from worker.core.publisher import Router, Taken, build_batch, drop_shadows, shrink, take
 from worker.core.state import LoopState
-from worker.engine.port import Engine
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
@@ -49,7 +48,6 @@ class Loop:
     def __init__(
         self,
         stream: Stream,
-        engine: Engine,
         *,
         pipeline: Pipeline,
         router: Router,
@@ -60,7 +58,6 @@ class Loop:
         wait: Callable[[float], None],
     ) -> None:
         self._stream = stream
-        self._engine = engine
         self._pipeline = pipeline
         self._router = router
         self._listener = listener
@@ -119,10 +116,11 @@ class Loop:
 
     def run_once(self) -> None:
         """One turn: fetch what there is room for, take answers, publish what is due."""
+        self._pipeline.change_over()
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
         self._pipeline.collect(self._busy_wait() if busy else 0.0)
-        self._engine.check_health()
+        self._pipeline.check_health()
         self._pipeline.expire()
         if self._publish_is_due():
             self._try_publish(tuple(self._assignment))
@@ -136,7 +134,7 @@ class Loop:
         while self._pressure.records and self._clock() < until:
             self._poll(0, 0.0)
             self._pipeline.collect(self._policy.busy_wait_s)
-            self._engine.check_health()
+            self._pipeline.check_health()
             self._pipeline.expire()
             if self._assignment.ready:
                 self._try_publish(tuple(self._assignment))
@@ -239,9 +237,11 @@ class Loop:
                 self._attempt(taken)
                 break
             except RecordTooLarge as error:
-                shrink(taken, error.indexes, "larger than its topic takes")
-            except OutcomeUnknown:
-                self._unsettled = True
+                if not drop_shadows(taken):  # one of those may have been it
+                    shrink(taken, error.indexes, "larger than its topic takes")
+            except PublishAborted as error:
+                drop_shadows(taken)
+                self._unsettled = isinstance(error, OutcomeUnknown)
                 raise
         self._confirm(taken, started)
 

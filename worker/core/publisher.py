@@ -8,14 +8,12 @@ from datetime import datetime
 
 from worker.core.assignment import Finished, Held
 from worker.errors import StreamFailed
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
 from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Decides which topic each finished record goes to, and in which form.
+    """Decides which topic each finished record goes to; its adapter says in which form.
 
     ``carry`` gives the headers of an output record where they are not the input's own. Dead
     letters always keep theirs.
@@ -23,8 +21,7 @@ class Router:
 
     output_topic: str
     review_topic: str | None
-    outputs: OutputEncoder
-    dead_letters: DeadLetterEncoder
+    shadow_topic: str | None = None
     carry: Callable[[Finished], Headers] | None = None
 
     def route(self, finished: Finished, now: datetime) -> Outgoing:
@@ -32,15 +29,33 @@ class Router:
         outcome = finished.outcome
         if isinstance(outcome, Rejected):
             if finished.bare:
-                return self.dead_letters.without_payload(finished.record, outcome)
-            return self.dead_letters.encode(finished.record, outcome)
+                return finished.served.dead_letters.without_payload(finished.record, outcome)
+            return finished.served.dead_letters.encode(finished.record, outcome)
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
         record = finished.record
         if self.carry is not None:
             record = replace(record, headers=self.carry(finished))
-        return self.outputs.encode(record, outcome, topic, now)
+        return finished.served.outputs.encode(record, outcome, topic, now)
+
+    def shadow(self, finished: Finished, now: datetime) -> Outgoing | None:
+        """What a shadow made of the record, with the real label and its adapter in headers."""
+        work, outcome = finished.shadow, finished.outcome
+        if work is None or self.shadow_topic is None:
+            return None
+        work.close()
+        if isinstance(outcome, Rejected):
+            work.drop("no_label")
+            return None
+        if work.result is None:
+            return None
+        real: Headers = (
+            ("clerk.main.label", outcome.decision.label.encode()),
+            ("clerk.main.adapter.digest", finished.served.digest.encode()),
+        )
+        record = replace(finished.record, headers=finished.record.headers + real)
+        return work.served.outputs.encode(record, work.result, self.shadow_topic, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,26 @@ def take(partitions: Sequence[Held], limit: int) -> list[Taken]:
 
 
 def build_batch(taken: Sequence[Taken], router: Router, now: datetime) -> Batch:
-    """Encode what was taken, with the offset after each partition's last record."""
+    """Encode what was taken, with the offset after each partition's last record.
+
+    What shadows made of it comes after all of it.
+    """
     outputs = [router.route(one, now) for part in taken for one in part.finished]
+    shadows = (router.shadow(one, now) for part in taken for one in part.finished)
+    outputs += [one for one in shadows if one is not None]
     offsets = [NextOffset(part.held.source, part.finished[-1].record.offset + 1) for part in taken]
     return Batch(outputs, offsets)
+
+
+def drop_shadows(taken: Sequence[Taken]) -> bool:
+    """Leave what shadows made of these records out of the next try; tell if there was any."""
+    found = False
+    for part in taken:
+        for one in part.finished:
+            if one.shadow is not None and one.shadow.result is not None:
+                one.shadow.drop("not_published")
+                found = True
+    return found
 
 
 def shrink(taken: Sequence[Taken], indexes: Sequence[int], detail: str) -> None:

@@ -32,6 +32,9 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 _GIB = 1 << 30
 
+_MAX_LABELS = 256
+"""As many labels as an adapter that comes later may have; it costs nothing until one has them."""
+
 _FEW_CPUS = 8
 """Up to here the engine computes on every CPU. Above, vLLM's own choice stands: one thread a
 physical core and one core kept for scheduling, which on a small machine costs half the speed."""
@@ -42,13 +45,16 @@ class EngineSettings:
     """What to serve. ``model`` is the base, or the base with the adapter folded in.
 
     ``adapter`` is the directory of a LoRA adapter to apply while serving (``runtime``), or None
-    where ``model`` holds it already (``merged``). ``engine_args`` are fields of vLLM's
-    ``AsyncEngineArgs``; they win over the defaults made here.
+    where ``model`` holds it already (``merged``). ``max_adapters`` is how many may be applied at
+    the same time, and ``priorities`` that some prompts give way to others. ``engine_args`` are
+    fields of vLLM's ``AsyncEngineArgs``; they win over the defaults made here.
     """
 
     model: Path
     manifest: Manifest
     adapter: Path | None = None
+    max_adapters: int = 1
+    priorities: bool = False
     engine_args: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,7 +86,16 @@ def engine_arguments(
         "max_logprobs": max(20, len(manifest.codes)),
     }
     if settings.adapter is not None:
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(manifest)}
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": settings.max_adapters,
+            "max_lora_rank": _rank(manifest),
+        }
+    if settings.max_adapters > 1:
+        # The next adapter may have more labels.
+        arguments["max_logprobs"] = max(_MAX_LABELS, len(manifest.codes))
+    if settings.priorities:
+        arguments["scheduling_policy"] = "priority"
     if cpu:
         arguments |= _cpu_arguments(environment)
     arguments |= _wishes(settings.engine_args, known)

@@ -31,8 +31,9 @@ class FakeEngine:
         self._waiting: dict[Future[Answer], Prompt] = {}
         self._lock = threading.Lock()
         self._death: EngineDied | None = None
-        self._line: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
-        for _ in range(concurrency if service_s is not None else 0):
+        self._line: queue.SimpleQueue[Future[Answer] | None] = queue.SimpleQueue()
+        self._servers = concurrency if service_s is not None else 0
+        for _ in range(self._servers):
             threading.Thread(target=self._serve, args=(service_s,), daemon=True).start()
 
     @property
@@ -55,7 +56,10 @@ class FakeEngine:
 
     def die(self, message: str = "the fake engine died") -> None:
         """Fail what is pending, and all later calls, with EngineDied."""
-        self._death = self._death or EngineDied(message)
+        if self._death is None:
+            self._death = EngineDied(message)
+            for _ in range(self._servers):
+                self._line.put(None)  # their threads end too
         for future, _ in self._pending():
             self._settle(future, self._death)
 
@@ -105,8 +109,7 @@ class FakeEngine:
             future.set_result(answer)
 
     def _serve(self, service_s: float) -> None:
-        while self._death is None:
-            future = self._line.get()
+        while (future := self._line.get()) is not None:
             if not future.done():
                 time.sleep(service_s)
                 self._settle(future)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+from worker.contract.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +53,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Shut the engine down and wait until its processes are gone. Safe to call twice."""
+        ...
+
+
+class AdapterLoader(Protocol):
+    """Brings more adapters up beside the one that the engine was opened with."""
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """Return the engine as this adapter sees it, not yet warm. Blocks: seconds, or minutes.
+
+        ``adapter`` is verified already. ``background``: its prompts give way to the others',
+        where the engine can. Closing what is returned unloads it and nothing else. Raises
+        AdapterRefused, SettingsError or EngineDied, and then leaves nothing behind.
+        """
         ...

@@ -29,11 +29,18 @@ def die_with_parent() -> None:
 
 
 class ChildProcesses:
-    """The processes that multiprocessing has started since this object was made, and theirs."""
+    """The processes that multiprocessing starts between the making of this object and ``settle``,
+    and those below them. Others that are started later are somebody else's."""
 
     def __init__(self) -> None:
         self._before = {child.pid for child in multiprocessing.active_children()}
+        self._ours: set[int | None] | None = None
         self._seen: dict[Any, None] = {}
+
+    def settle(self) -> None:
+        """All are started: what multiprocessing starts from now on is not ours."""
+        self.look()
+        self._ours = {child.pid for child in self._children()}
 
     def look(self) -> None:
         """Note the processes that are alive, so that later they can be waited for."""
@@ -62,4 +69,7 @@ class ChildProcesses:
         self._children()  # reaps
 
     def _children(self) -> Iterable[Any]:
-        return [one for one in multiprocessing.active_children() if one.pid not in self._before]
+        children = multiprocessing.active_children()
+        if self._ours is not None:
+            return [one for one in children if one.pid in self._ours]
+        return [one for one in children if one.pid not in self._before]

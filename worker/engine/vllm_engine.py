@@ -20,10 +20,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
-from worker.contract import AdapterRefused
+from worker.contract import AdapterRefused, Manifest
+from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import (
     EngineSettings,
     answer_tokens,
@@ -32,10 +35,10 @@ from worker.engine.arguments import (
 )
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.engine.processes import ChildProcesses, die_with_parent
-from worker.engine.warm_up import warm_up_rounds
 from worker.errors import EngineDied, MessageRejected, SettingsError
 
 _SHUTDOWN_S = 15
+_LOAD_S = 300
 _DIED = "the engine's processes are gone; its own log, on stderr, says why"
 
 # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
@@ -58,8 +61,18 @@ def vllm_runs_on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Adapter:
+    """What vLLM is told with each prompt of an adapter. ``priority``: lower goes first."""
+
+    manifest: Manifest
+    params: Any
+    lora: Any
+    priority: int = 0
+
+
 class VllmEngine:
-    """One model with one adapter, answering prompts in the adapter's way of decoding.
+    """One model, answering prompts by its first adapter (``first``) and by those added later.
 
     The constructor returns when the engine can answer: after half a minute, or minutes. It
     raises SettingsError, AdapterRefused when vLLM cannot load the adapter, and EngineDied when
@@ -68,49 +81,64 @@ class VllmEngine:
     """
 
     def __init__(self, settings: EngineSettings) -> None:
-        self._manifest = settings.manifest
         self._numbers = itertools.count()
+        # One number an adapter, never used again: vLLM's caches go by name, number and path.
+        self._lora_numbers = itertools.count(1)
         self._answers: set[asyncio.Task[Answer] | None] = set()
         self._llm: Any = None
         self._closed = False
         # Its metrics: they go to the global registry of Prometheus' client, by no other way.
         self._statistics = not settings.engine_args.get("disable_log_stats", True)
         config = _vllm_config(settings)
+        self._config = config
         self._vocabulary: int = config.model_config.get_vocab_size()
-        self._params = _sampling_params(settings)
-        self._lora = _lora_request(settings)
+        first = self._describe(settings.manifest, settings.adapter)
+        self._adapters = {first}
+        self.first = AdapterView(self, first, settings.manifest, cold=True)
         self._processes = ChildProcesses()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._thread.start()
         atexit.register(self.close)
-        self._start_up = asyncio.run_coroutine_threadsafe(self._start(config), self._loop)
+        self._start_up = asyncio.run_coroutine_threadsafe(self._start(first), self._loop)
         try:
             self._start_up.result()
         except BaseException:
             self.close()
             raise
 
-    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Begin to answer one prompt. Cancelling the future aborts it in the engine."""
+    def add(self, manifest: Manifest, directory: Path, *, priority: int = 0) -> AdapterView:
+        """Load one more LoRA adapter beside those that serve; blocks, from any thread.
+
+        Raises AdapterRefused when it does not fit this engine or vLLM cannot load it, and
+        EngineDied.
+        """
+        if problem := self._misfit(manifest):
+            raise AdapterRefused(
+                directory, f"{problem}: restart the worker to have an engine started for it"
+            )
         self.check_health()
-        if problem := self._problem(prompt_ids):
+        adapter = self._describe(manifest, directory, priority)
+        asyncio.run_coroutine_threadsafe(self._load(adapter), self._loop).result(_LOAD_S)
+        self._adapters.add(adapter)
+        return AdapterView(self, adapter, manifest, cold=False)
+
+    def remove(self, adapter: _Adapter) -> None:
+        """Unload an adapter that nothing in flight needs; with the last one the engine ends."""
+        self._adapters.discard(adapter)
+        if not self._adapters:
+            self.close()
+        elif adapter.lora is not None and not self._closed and not self._llm.errored:
+            removed = self._llm.remove_lora(adapter.lora.lora_int_id)
+            asyncio.run_coroutine_threadsafe(removed, self._loop).result(_LOAD_S)
+
+    def answer(self, adapter: _Adapter, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt. Cancelling the future aborts it in the engine."""
+        if problem := self._problem(adapter.manifest, prompt_ids):
             refused: Future[Answer] = Future()
             refused.set_exception(MessageRejected("engine_rejected", problem))
             return refused
-        return asyncio.run_coroutine_threadsafe(self._answer(list(prompt_ids)), self._loop)
-
-    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Answer ``prompts``, then made-up ones of many lengths in batches of many sizes, twice.
-
-        Kernels are built when a shape first comes up. Raises EngineDied when an answer fails.
-        """
-        for batch in warm_up_rounds(self._manifest, prompts):
-            for future in [self.submit(one) for one in batch]:
-                try:
-                    future.result()
-                except MessageRejected as error:
-                    raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
+        return asyncio.run_coroutine_threadsafe(self._answer(adapter, list(prompt_ids)), self._loop)
 
     def check_health(self) -> None:
         """Raise EngineDied when the engine is closed or its processes are gone."""
@@ -135,9 +163,33 @@ class VllmEngine:
         self._thread.join()
         self._processes.wait_until_gone()
 
-    def _problem(self, prompt_ids: Sequence[int]) -> str | None:
+    def _describe(self, manifest: Manifest, adapter: Path | None, priority: int = 0) -> _Adapter:
+        from vllm.lora.request import LoRARequest
+
+        lora = None
+        if adapter is not None:
+            lora = LoRARequest(manifest.digest, next(self._lora_numbers), str(adapter))
+        return _Adapter(manifest, _sampling_params(manifest), lora, priority)
+
+    def _misfit(self, manifest: Manifest) -> str | None:
+        """Say what of an adapter this engine was not started for."""
+        model, lora = self._config.model_config, self._config.lora_config
+        need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
+        if lora is None:
+            return "this engine serves no adapters beside its model"
+        if manifest.lora.rank > lora.max_lora_rank:
+            return f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}"
+        if need > model.max_model_len:
+            return f"needs {need} tokens a message and the engine holds {model.max_model_len}"
+        if manifest.decoding == "choice" and model.skip_tokenizer_init:
+            return "answers in words and the engine has no tokenizer"
+        if len(manifest.codes) > model.max_logprobs:
+            return f"has {len(manifest.codes)} labels and the engine scores {model.max_logprobs}"
+        return None
+
+    def _problem(self, manifest: Manifest, prompt_ids: Sequence[int]) -> str | None:
         # vLLM looks up any number it is given as a token, and a wrong one ends all its processes.
-        longest = self._manifest.prompt.max_prompt_tokens
+        longest = manifest.prompt.max_prompt_tokens
         if not 0 < len(prompt_ids) <= longest:
             return f"a prompt of {len(prompt_ids)} tokens; it takes 1 to {longest}"
         if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
@@ -157,7 +209,7 @@ class VllmEngine:
         finally:
             self._loop.close()
 
-    async def _start(self, config: Any) -> None:
+    async def _start(self, first: _Adapter) -> None:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.engine.core import EngineCoreProc
 
@@ -166,20 +218,27 @@ class VllmEngine:
         EngineCoreProc.run_engine_core = run_engine_core
         try:
             with _no_warnings():
-                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=not self._statistics)
+                llm = AsyncLLM.from_vllm_config(
+                    self._config, disable_log_stats=not self._statistics
+                )
         except Exception as error:
             raise EngineDied(f"the engine did not start: {error}") from error
         finally:
             EngineCoreProc.run_engine_core = staticmethod(original)
         self._llm = llm
-        self._processes.look()
-        if self._lora is not None:
-            try:
-                await llm.add_lora(self._lora)
-            except Exception as error:
-                raise AdapterRefused(self._lora.lora_path, f"vLLM refuses it: {error}") from error
+        self._processes.settle()
+        if first.lora is not None:
+            await self._load(first)
 
-    async def _answer(self, prompt_ids: list[int]) -> Answer:
+    async def _load(self, adapter: _Adapter) -> None:
+        try:
+            await self._llm.add_lora(adapter.lora)
+        except Exception as error:
+            if self._llm.errored:
+                raise EngineDied(_DIED) from error
+            raise AdapterRefused(adapter.lora.lora_path, f"vLLM refuses it: {error}") from error
+
+    async def _answer(self, adapter: _Adapter, prompt_ids: list[int]) -> Answer:
         from vllm.exceptions import VLLMError
         from vllm.inputs import tokens_input
 
@@ -189,9 +248,10 @@ class VllmEngine:
         try:
             async for output in self._llm.generate(
                 tokens_input(prompt_ids),
-                self._params,
+                adapter.params,
                 str(next(self._numbers)),
-                lora_request=self._lora,
+                lora_request=adapter.lora,
+                priority=adapter.priority,
             ):
                 last = output
         except asyncio.CancelledError:
@@ -205,18 +265,7 @@ class VllmEngine:
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
-        return self._read(last.outputs[0])
-
-    def _read(self, completion: Any) -> Answer:
-        if completion.finish_reason == "abort":
-            raise EngineDied("the engine is shutting down")
-        if completion.finish_reason == "error":
-            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
-        if self._manifest.decoding == "choice":
-            return ChoiceAnswer(completion.text, float(completion.cumulative_logprob))
-        found = completion.logprobs[0]
-        ids = self._params.logprob_token_ids
-        return CodeScores({one: float(found[one].logprob) for one in ids if one in found})
+        return _read(adapter, last.outputs[0])
 
     async def _stop(self) -> None:
         answers = [task for task in self._answers if task is not None]
@@ -232,6 +281,18 @@ class VllmEngine:
         await asyncio.gather(*rest, return_exceptions=True)
         self._llm.engine_core.resources.ctx.destroy(linger=0)  # vLLM leaves it to the collector
         self._llm = None
+
+
+def _read(adapter: _Adapter, completion: Any) -> Answer:
+    if completion.finish_reason == "abort":
+        raise EngineDied("the engine is shutting down")
+    if completion.finish_reason == "error":
+        raise MessageRejected("engine_rejected", "the engine failed on this prompt")
+    if adapter.manifest.decoding == "choice":
+        return ChoiceAnswer(completion.text, float(completion.cumulative_logprob))
+    found = completion.logprobs[0]
+    ids = adapter.params.logprob_token_ids
+    return CodeScores({one: float(found[one].logprob) for one in ids if one in found})
 
 
 def run_engine_core(*args: Any, **kwargs: Any) -> None:
@@ -278,10 +339,9 @@ def _vllm_config(settings: EngineSettings) -> Any:
     return config
 
 
-def _sampling_params(settings: EngineSettings) -> Any:
+def _sampling_params(manifest: Manifest) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-    manifest = settings.manifest
     common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
     if manifest.decoding == "choice":
         return SamplingParams(
@@ -294,13 +354,3 @@ def _sampling_params(settings: EngineSettings) -> Any:
     return SamplingParams(
         max_tokens=1, allowed_token_ids=ids, logprob_token_ids=ids, detokenize=False, **common
     )
-
-
-def _lora_request(settings: EngineSettings) -> Any:
-    """Name the adapter by its digest: vLLM's caches go by name, number and path."""
-    if settings.adapter is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    digest = settings.manifest.digest
-    return LoRARequest(digest, int(digest[:7], 16) + 1, str(settings.adapter))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from worker.core.state import LoopState
-from worker.engine.port import Engine
 from worker.errors import EngineDied, WorkerError
 
 LOADING = "the model is loading"
@@ -26,6 +26,14 @@ class Verdict:
         return not self.why
 
 
+class Answers(Protocol):
+    """What answers prompts, whichever adapter serves."""
+
+    def check_health(self) -> None:
+        """Raise EngineDied when it cannot. From any thread."""
+        ...
+
+
 class Health:
     """Answers the three probes, from any thread, while the worker's own tells it what happens.
 
@@ -38,12 +46,12 @@ class Health:
     def __init__(self, clock: Callable[[], float], longest_turn_s: float) -> None:
         self._clock = clock
         self._longest_turn_s = longest_turn_s
-        self._engine: Engine | None = None
+        self._engine: Answers | None = None
         self._state: Callable[[], LoopState] | None = None
         self._closing = False
         self._failed: str | None = None
 
-    def model_ready(self, engine: Engine) -> None:
+    def model_ready(self, engine: Answers) -> None:
         """The engine is warm."""
         self._engine = engine
 

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from worker import __version__
+from worker.core.roster import Roster
+from worker.core.served import Served
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.refusal import Role
+from worker.lifecycle.service import Refused, Service, Stopped
 from worker.records.output import rfc3339
 from worker.settings import Settings
 from worker.settings_load import MASKED, LoadedSettings, effective
 
 
-def describe(settings: Settings, started_at: datetime, opened: OpenedEngine | None) -> Any:
-    """Return what JSON can carry. What comes with the model is null until it is loaded."""
+def describe(
+    settings: Settings,
+    started_at: datetime,
+    opened: OpenedEngine | None,
+    serving: tuple[Roster, Service] | None,
+) -> Any:
+    """Return what JSON can carry. What comes with the model is null until it is loaded.
+
+    ``adapter``, ``taxonomy`` and ``decoding`` are of the main adapter that serves now.
+    """
     found: dict[str, Any] = {
         "version": __version__,
         "started_at": rfc3339(started_at),
         "adapter": None,
+        "adapters": [],
+        "last_refusal": None,
+        "canary_stopped": None,
         "base": None,
         "taxonomy": None,
         "decoding": None,
@@ -28,14 +44,24 @@ def describe(settings: Settings, started_at: datetime, opened: OpenedEngine | No
             for name, shown, _ in effective(LoadedSettings(settings, {}))
         },
     }
-    if opened is not None:
-        manifest = opened.manifest
+    if opened is not None and serving is not None:
+        roster, service = serving
+        lineup = roster.lineup
+        manifest = lineup.main.manifest
         found |= {
             "adapter": {
                 "name": manifest.name,
                 "digest": manifest.digest,
                 "created_at": manifest.created_at,
+                "since": _since(lineup.main),
             },
+            "adapters": [
+                _serves("main", lineup.main, 1 - lineup.canary_share),
+                *([_serves("canary", lineup.canary, lineup.canary_share)] if lineup.canary else []),
+                *([_serves("shadow", lineup.shadow, lineup.shadow_share)] if lineup.shadow else []),
+            ],
+            "last_refusal": _told(service.last_refusal),
+            "canary_stopped": _told(service.stopped),
             "base": {"name": manifest.base.name, "revision": manifest.base.revision},
             "taxonomy": {
                 "name": manifest.taxonomy.name,
@@ -47,3 +73,21 @@ def describe(settings: Settings, started_at: datetime, opened: OpenedEngine | No
             "serving": opened.serving,
         }
     return found
+
+
+def _serves(role: Role, served: Served, share: float) -> dict[str, Any]:
+    return {
+        "role": role,
+        "name": served.manifest.name,
+        "digest": served.digest,
+        "share": round(share, 6),
+        "since": _since(served),
+    }
+
+
+def _since(served: Served) -> str | None:
+    return None if served.since is None else rfc3339(served.since)
+
+
+def _told(event: Refused | Stopped | None) -> dict[str, Any] | None:
+    return None if event is None else {**asdict(event), "at": rfc3339(event.at)}

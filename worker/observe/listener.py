@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from worker.contract import Manifest
 from worker.core.assignment import Finished
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.state import LoopState
 from worker.observe import metrics as named
+from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Reading, Registry
 from worker.records.types import Classified, TopicPartition
-
-DIGEST_CHARS = 12
-"""So much of an adapter's digest is its name in metrics and logs."""
 
 
 class MetricsListener:
@@ -23,16 +20,14 @@ class MetricsListener:
     def __init__(
         self,
         registry: Registry,
-        manifest: Manifest,
+        adapters: AdapterMetrics,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._wall = wall
-        self._adapter = manifest.digest[:DIGEST_CHARS]
-        labels = [(name, self._adapter) for name in manifest.taxonomy.names]
+        self._adapters = adapters
         self._records = registry.counter(named.RECORDS, *_each(named.OUTCOMES))
-        self._labels = registry.counter(named.LABELS, *labels)
         self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
         self._truncated = registry.counter(named.TRUNCATED)
         self._confidence = registry.histogram(named.CONFIDENCE)
@@ -58,8 +53,8 @@ class MetricsListener:
     def published(self, batch: Sequence[Finished], seconds: float) -> None:  # noqa: ARG002
         """Count each record where it ended, and where its time went."""
         now, wall = self._clock(), self._wall()
+        self._adapters.published(batch)
         outcomes: Counter[str] = Counter()
-        labels: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         truncated = 0
         for one in batch:
@@ -69,7 +64,6 @@ class MetricsListener:
                 self._end_to_end(max(0.0, wall - one.record.timestamp_ms / 1000))
             if isinstance(outcome, Classified):
                 outcomes["review" if outcome.review else "output"] += 1
-                labels[outcome.decision.label] += 1
                 truncated += outcome.truncated
                 self._observe(outcome)
             else:
@@ -77,8 +71,6 @@ class MetricsListener:
                 reasons[outcome.reason] += 1
         for kind, count in outcomes.items():
             self._records(count, kind)
-        for label, count in labels.items():
-            self._labels(count, label, self._adapter)
         for reason, count in reasons.items():
             self._dead_letters(count, reason)
         self._truncated(truncated)

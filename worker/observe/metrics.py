@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.shadow import ShadowDrop
+from worker.drift.watch import Signal
 from worker.errors import Reason
+from worker.lifecycle.refusal import RefusalReason, Role
+from worker.lifecycle.service import StopReason
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -21,6 +25,14 @@ REASONS = typing.get_args(Reason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)
+SIGNALS = typing.get_args(Signal)
+WINDOW_RESULTS = ("stable", "drifted")
+ROLES = typing.get_args(Role)
+SWAPS = ("swapped", "refused")
+REFUSALS = typing.get_args(RefusalReason)
+AGREES = ("yes", "no")
+SHADOW_DROPS = typing.get_args(ShadowDrop)
+STOPS = typing.get_args(StopReason)
 
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -76,6 +88,28 @@ OFF_LABEL_MASS = Metric(
     "histogram",
     "Raw probability that the model gave to anything but a label; high where none fits.",
     (),
+    _MASSES,
+)
+
+ADAPTER_RECORDS = Metric(
+    "clerk_adapter_records_total",
+    "counter",
+    "Records committed, by the adapter that they were accepted with (the first 12 characters of "
+    "its digest) and where they went.",
+    ("adapter", "outcome"),
+)
+ADAPTER_CONFIDENCE = Metric(
+    "clerk_adapter_confidence",
+    "histogram",
+    "clerk_confidence by adapter, to compare a canary with the adapter it is to replace.",
+    ("adapter",),
+    _SHARES,
+)
+ADAPTER_OFF_LABEL_MASS = Metric(
+    "clerk_adapter_off_label_mass",
+    "histogram",
+    "clerk_off_label_mass by adapter.",
+    ("adapter",),
     _MASSES,
 )
 
@@ -186,6 +220,45 @@ ENGINE_BUSY = Metric(
     "Wall time with at least one message in the engine: its rate is the share of busy time.",
 )
 
+# Drift: the last whole window of labels against the adapter's reference (docs/drift.md). Absent
+# where the adapter has none, and all but the levels until the first window is full.
+
+DRIFT_PSI = Metric(
+    "clerk_drift_label_psi",
+    "gauge",
+    "Population stability index of the labels in the last whole window, against their shares in "
+    "the training data.",
+)
+DRIFT_SHIFT = Metric(
+    "clerk_drift_label_shift",
+    "gauge",
+    "The label's share of the last whole window, less its share in the training data.",
+    ("label",),
+)
+DRIFT_OFF_LABEL = Metric(
+    "clerk_drift_off_label_share",
+    "gauge",
+    "Share of the last whole window with more off-label mass than 95 % of validation had.",
+)
+DRIFT_LEVEL = Metric(
+    "clerk_drift_level",
+    "gauge",
+    "What a window must exceed to count as drifted: a PSI (labels), a share (off_label).",
+    ("signal",),
+)
+DRIFT_IN_A_ROW = Metric(
+    "clerk_drift_windows_in_a_row",
+    "gauge",
+    "Drifted windows in a row up to the last whole one; 0 when that was stable.",
+    ("signal",),
+)
+DRIFT_WINDOWS = Metric(
+    "clerk_drift_windows_total",
+    "counter",
+    "Whole windows, by signal and result (stable, drifted).",
+    ("signal", "result"),
+)
+
 # What this worker is.
 
 WORKER_INFO = Metric(
@@ -201,12 +274,74 @@ ADAPTER_INFO = Metric(
     "taxonomy.",
     ("name", "digest", "taxonomy_version"),
 )
+ADAPTER_SHARE = Metric(
+    "clerk_adapter_share",
+    "gauge",
+    "Share of the traffic that an adapter serves now, by its role: main and canary share the "
+    "labelling, a shadow labels its share too, for show.",
+    ("adapter", "role"),
+)
+ADAPTER_REFUSED = Metric(
+    "clerk_adapter_refused",
+    "gauge",
+    "1 while what the store (or adapters.shadow) names for a role is refused by this worker.",
+    ("role",),
+)
+CANARY_STOPPED = Metric(
+    "clerk_adapter_canary_stopped",
+    "gauge",
+    "1 while this worker gives the store's canary no messages because it did worse.",
+)
+SWAPS_TOTAL = Metric(
+    "clerk_adapter_swaps_total",
+    "counter",
+    "Times that another adapter became current while the worker ran: swapped (between two "
+    "records) or refused (the old one goes on).",
+    ("result",),
+)
+REFUSALS_TOTAL = Metric(
+    "clerk_adapter_refusals_total",
+    "counter",
+    "Adapters refused while the worker ran, in any role, by reason (docs/adapters.md).",
+    ("reason",),
+)
+CANARY_STOPS = Metric(
+    "clerk_adapter_canary_stops_total",
+    "counter",
+    "Canaries that this worker stopped, by reason: review, confidence or engine.",
+    ("reason",),
+)
+SHADOW = Metric(
+    "clerk_shadow_total",
+    "counter",
+    "Records that the shadow adapter labelled too, by the real label and whether it agrees.",
+    ("label", "agrees"),
+)
+SHADOW_DROPPED = Metric(
+    "clerk_shadow_dropped_total",
+    "counter",
+    "Records of the shadow's share without its label, by reason: busy (too many in flight), late "
+    "(not answered when the result was published), failed, no_label (the record is a dead letter), "
+    "not_published (the batch was tried again without it).",
+    ("reason",),
+)
+LOAD_SECONDS = Metric(
+    "clerk_adapter_load_seconds",
+    "histogram",
+    "Time to verify, load and try an adapter beside the one in service.",
+    (),
+    (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
 READY = Metric("clerk_ready", "gauge", "1 when /readyz says so, else 0.")
 
 GROUPS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     (
         "Records, counted when they are committed",
         (RECORDS, LABELS, DEAD_LETTERS, TRUNCATED, CONFIDENCE, OFF_LABEL_MASS),
+    ),
+    (
+        "The same by adapter",
+        (ADAPTER_RECORDS, ADAPTER_CONFIDENCE, ADAPTER_OFF_LABEL_MASS),
     ),
     ("Where the time went, in seconds", (END_TO_END, QUEUE, ENGINE, COMMIT_WAIT)),
     (
@@ -223,6 +358,31 @@ GROUPS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             BACKPRESSURE,
             PROMPT_TOKENS,
             ENGINE_BUSY,
+        ),
+    ),
+    (
+        "Drift, window by window",
+        (
+            DRIFT_PSI,
+            DRIFT_SHIFT,
+            DRIFT_OFF_LABEL,
+            DRIFT_LEVEL,
+            DRIFT_IN_A_ROW,
+            DRIFT_WINDOWS,
+        ),
+    ),
+    (
+        "Adapters that come and go",
+        (
+            ADAPTER_SHARE,
+            SWAPS_TOTAL,
+            LOAD_SECONDS,
+            ADAPTER_REFUSED,
+            REFUSALS_TOTAL,
+            CANARY_STOPPED,
+            CANARY_STOPS,
+            SHADOW,
+            SHADOW_DROPPED,
         ),
     ),
     ("What this worker is", (WORKER_INFO, ADAPTER_INFO, READY)),

@@ -14,11 +14,16 @@ from worker import __version__
 from worker.core.assignment import Finished
 from worker.core.events import Listener
 from worker.core.loop import Loop
+from worker.core.roster import Roster
+from worker.drift.listener import DriftListener
+from worker.drift.yardstick import DriftPolicy
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.service import Service
 from worker.observe import metrics as named
+from worker.observe.adapters import AdapterMetrics, adapter_readings
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
-from worker.observe.listener import DIGEST_CHARS, MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_readings
 from worker.observe.registry import CONTENT_TYPE, Reading, Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Headers
@@ -41,10 +46,13 @@ class Observer:
         self._settings = settings
         self._started_at = datetime.now(UTC)
         self._opened: OpenedEngine | None = None
+        self._serving: tuple[Roster, Service] | None = None
         self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
+        self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
+        self.drift: DriftListener | None = None
         self.carry: Callable[[Finished], Headers] | None = None
         self._close: list[Callable[[], None]] = []
         self.url: str | None = None
@@ -53,9 +61,10 @@ class Observer:
         if settings.http.enabled:
             self._serve()
 
-    def model_ready(self, opened: OpenedEngine) -> None:
+    def model_ready(self, opened: OpenedEngine, roster: Roster, service: Service) -> None:
         """The engine is warm; from here on there are metrics of its work."""
         self._opened = opened
+        self._serving = (roster, service)
         manifest = opened.manifest
         self._registry.constant(
             named.WORKER_INFO,
@@ -64,16 +73,13 @@ class Observer:
             opened.serving,
             manifest.base.name,
         )
-        self._registry.constant(
-            named.ADAPTER_INFO,
-            manifest.name,
-            manifest.digest[:DIGEST_CHARS],
-            manifest.taxonomy.version,
-        )
+        self._registry.at_scrape(lambda: adapter_readings(roster, service))
         if self._settings.http.enabled:
-            metrics = MetricsListener(self._registry, manifest, time.monotonic, time.time)
+            metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
-        self._health.model_ready(opened.engine)
+        if self._settings.drift.enabled:
+            self._watch_drift(roster)
+        self._health.model_ready(roster)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
@@ -92,6 +98,21 @@ class Observer:
         """Hand over what has not been sent, and stop answering."""
         while self._close:
             self._close.pop()()
+
+    def _watch_drift(self, roster: Roster) -> None:
+        drift = self._settings.drift
+        self.drift = DriftListener(
+            DriftPolicy(
+                window=drift.window,
+                false_alarm_share=drift.false_alarm_share,
+                label_psi=drift.label_psi,
+                off_label_share=drift.off_label_share,
+                sample_ids=drift.sample_ids,
+            ),
+            lambda: roster.main.manifest,
+        )
+        self.listeners.append(self.drift)
+        self._registry.at_scrape(self.drift.readings)
 
     def _trace(self) -> None:
         from worker.observe.tracing import start_tracing  # heavy, and not always installed
@@ -116,14 +137,17 @@ class Observer:
                 "/readyz": lambda: _verdict(health.ready()),
                 "/startupz": lambda: _verdict(health.started()),
                 "/metrics": lambda: Page(self.metrics(), CONTENT_TYPE),
-                "/info": lambda: _json(
-                    describe(self._settings, self._started_at, self._opened), 200
-                ),
+                "/info": lambda: _json(self._info(), 200),
             },
         )
         self.url = server.url
         self._close.append(server.close)
         _log.info("http.listening", url=server.url)
+
+    def _info(self) -> object:
+        drift = self.drift.info() if self.drift is not None else None
+        found = describe(self._settings, self._started_at, self._opened, self._serving)
+        return {**found, "drift": drift}
 
     def _ready(self) -> Sequence[Reading]:
         return [(named.READY, [((), float(self._health.ready().ok))])]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from worker.observe.metrics import (
+    AGREES,
     GROUPS,
     OUTCOMES,
     PRESSURES,
     REASONS,
     REBALANCES,
+    REFUSALS,
+    ROLES,
+    SHADOW_DROPS,
+    SIGNALS,
+    STOPS,
+    SWAPS,
     TRANSACTIONS,
+    WINDOW_RESULTS,
     Metric,
 )
 
@@ -25,11 +33,22 @@ when the partition does.
 """
 
 _VALUES = {
-    "outcome": OUTCOMES,
-    "reason": REASONS,
-    "result": TRANSACTIONS,
+    ("clerk_records_total", "outcome"): OUTCOMES,
+    ("clerk_dead_letters_total", "reason"): REASONS,
+    ("clerk_transactions_total", "result"): TRANSACTIONS,
+    ("clerk_rebalances_total", "kind"): REBALANCES,
+    ("clerk_backpressure_total", "kind"): PRESSURES,
+    ("clerk_drift_windows_total", "result"): WINDOW_RESULTS,
+    ("clerk_drift_windows_total", "signal"): SIGNALS,
+    ("clerk_drift_windows_in_a_row", "signal"): SIGNALS,
+    ("clerk_drift_level", "signal"): SIGNALS,
+    ("clerk_adapter_records_total", "outcome"): OUTCOMES,
+    ("clerk_adapter_swaps_total", "result"): SWAPS,
+    ("clerk_adapter_refusals_total", "reason"): REFUSALS,
+    ("clerk_adapter_canary_stops_total", "reason"): STOPS,
+    ("clerk_shadow_dropped_total", "reason"): SHADOW_DROPS,
 }
-_KINDS = {"clerk_rebalances_total": REBALANCES, "clerk_backpressure_total": PRESSURES}
+_ANYWHERE = {"role": ROLES, "agrees": AGREES}
 
 
 def metrics_page() -> str:
@@ -45,7 +64,7 @@ def metrics_page() -> str:
 def _labels(metric: Metric) -> str:
     shown = []
     for label in metric.labels:
-        values = _KINDS.get(metric.name) or _VALUES.get(label)
+        values = _VALUES.get((metric.name, label)) or _ANYWHERE.get(label)
         shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
     return ", ".join(shown)
 

@@ -26,10 +26,12 @@ class Registry:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_EngineMetrics())
+        self._made: dict[Metric, Counter | Histogram] = {}
 
     def counter(self, metric: Metric, *values: Sequence[str]) -> Callable[..., None]:
         """Return ``add(amount, *label values)``; each of ``values`` begins at 0."""
         made = Counter(metric.name, metric.help, metric.labels, registry=self._registry)
+        self._made[metric] = made
         for one in values:
             made.labels(*one)
 
@@ -38,17 +40,37 @@ class Registry:
 
         return add
 
-    def histogram(self, metric: Metric) -> Callable[[float], None]:
-        """Return ``observe(value)``."""
-        return Histogram(
-            metric.name, metric.help, buckets=metric.buckets, registry=self._registry
-        ).observe
+    def histogram(self, metric: Metric) -> Callable[..., None]:
+        """Return ``observe(value, *label values)``."""
+        made = Histogram(
+            metric.name,
+            metric.help,
+            metric.labels,
+            buckets=metric.buckets,
+            registry=self._registry,
+        )
+        self._made[metric] = made
+
+        def observe(value: float, *labels: str) -> None:
+            (made.labels(*labels) if labels else made).observe(value)
+
+        return observe
 
     def constant(self, metric: Metric, *labels: str) -> None:
         """Show a metric that is 1 and tells by its labels."""
         Gauge(metric.name, metric.help, metric.labels, registry=self._registry).labels(*labels).set(
             1
         )
+
+    def forget(self, label: str, value: str) -> None:
+        """Show the series of one label value no more, in whichever counter or histogram."""
+        for metric, made in self._made.items():
+            if label in metric.labels:
+                made.remove_by_labels({label: value})
+
+    def begin(self, metric: Metric, *labels: str) -> None:
+        """Show a series of a counter or a histogram before anything was counted in it."""
+        self._made[metric].labels(*labels)
 
     def at_scrape(self, read: Callable[[], Iterable[Reading]]) -> None:
         """Show what ``read`` says whenever the page is asked for; called from any thread."""

@@ -10,8 +10,6 @@ from typing import Any, Literal
 from worker.errors import MessageRejected
 from worker.records.types import Record, SupportMessage
 
-_MISSING = object()
-
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
@@ -48,16 +46,29 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
     texts = [
         _text_at(path, value)
         for path in layout.text_fields
-        if (value := _look_up(data, path)) is not _MISSING and value is not None
+        if (value := look_up(data, path)) is not None
     ]
     if not texts:
         raise MessageRejected("field_missing", f"the value has no {_one_of(layout.text_fields)}")
     identity = None
     if layout.id_field is not None:
-        found = _look_up(data, layout.id_field)
+        found = look_up(data, layout.id_field)
         if isinstance(found, str | int) and not isinstance(found, bool):
             identity = _encodable(str(found))
     return SupportMessage(_not_empty("\n".join(texts)), identity)
+
+
+def look_up(data: Any, path: str) -> Any:
+    """Return what is at a dotted path of parsed JSON; None where nothing is, or null."""
+    value = data
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
 
 
 def _parse_json(text: str) -> Any:
@@ -69,18 +80,6 @@ def _parse_json(text: str) -> Any:
         ) from None
     except (RecursionError, ValueError):
         raise MessageRejected("not_json", "the value is JSON beyond this parser's limits") from None
-
-
-def _look_up(data: Any, path: str) -> Any:
-    value = data
-    for step in path.split("."):
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return _MISSING
-    return value
 
 
 def _text_at(path: str, value: Any) -> str:

@@ -131,6 +131,11 @@ class OutputEncoder:
         self._base = BaseModelRef(manifest.base.name, manifest.base.revision)
         self._version = worker_version
 
+    @property
+    def digest(self) -> str:
+        """The adapter that every record is stamped with."""
+        return self._adapter.digest
+
     def build(self, record: Record, result: Classified, now: datetime) -> OutputRecord:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision

@@ -35,17 +35,19 @@ _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assig
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one worker. Without a review topic, doubtful labels go to the output."""
+    """The topics of one worker. Without a review topic, doubtful labels go to the output; without
+    a shadow topic there is no shadow."""
 
     input: str
     output: str
     review: str | None
     dead_letter: str
+    shadow: str | None = None
 
     @property
     def sinks(self) -> tuple[str, ...]:
         """Every topic that is written to."""
-        named = (self.output, self.review, self.dead_letter)
+        named = (self.output, self.review, self.dead_letter, self.shadow)
         return tuple(dict.fromkeys(topic for topic in named if topic is not None))
 
 

@@ -1,18 +1,14 @@
 """From finished records to a batch."""
 
 import pytest
-from helpers import NOW, small_manifest, toy_record
+from helpers import NOW, toy_finished, toy_record
 
-from worker.core.assignment import Finished, Held
+from worker.core.assignment import Held
 from worker.core.publisher import Router, build_batch, shrink, take
 from worker.errors import StreamFailed
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
 from worker.records.types import NextOffset, Rejected, TopicPartition
 
-ROUTER = Router(
-    "out", None, OutputEncoder(small_manifest(), "0.0"), DeadLetterEncoder("dead", "0.0", "d")
-)
+ROUTER = Router("out", None)
 
 
 def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> Held:
@@ -22,7 +18,7 @@ def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> 
         one.watermark.add(offset)
         if offset < first + finished:
             record = toy_record(source=source, offset=offset)
-            one.watermark.finish(offset, Finished(record, Rejected("why", "decode", "")))
+            one.watermark.finish(offset, toy_finished(record, Rejected("why", "decode", "")))
     return one
 
 

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import pytest
-from helpers import Clock, Events, Rig, started, toy_record
+from helpers import Clock, Events, Rig, started, toy_finished, toy_record
 
 from worker.core.assignment import Finished
 from worker.core.backpressure import Bounds
@@ -233,10 +233,10 @@ def test_several_listeners_are_told_the_same_in_order() -> None:
 
     first, second = Named("first"), Named("second")
     both = Listeners(first, second)
-    done = [Finished(toy_record(), Rejected("not_json", "decode", ""))]
-    both.publishing(done)
+    batch = [toy_finished(toy_record(), Rejected("not_json", "decode", ""))]
+    both.publishing(batch)
     both.transaction("aborted", 0.1)
-    both.published(done, 0.1)
+    both.published(batch, 0.1)
     both.publish_failed(1, 2, PublishAborted("x"))
     both.rebalanced("lost", SOURCES, 3)
     both.backpressure("paused", 4, 5)

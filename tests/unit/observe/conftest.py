@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import small_manifest, toy_record
+from helpers import small_manifest, toy_finished, toy_record
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.contract import Decision
@@ -42,7 +42,7 @@ def rejected(reason: Any = "not_json") -> Outcome:
 
 def finished(*outcomes: Outcome, at: float = 1000.0, **changes: Any) -> list[Finished]:
     return [
-        Finished(toy_record(offset=n, **changes), one, fetched_at=at - 0.75, finished_at=at)
+        toy_finished(toy_record(offset=n, **changes), one, fetched_at=at - 0.75, finished_at=at)
         for n, one in enumerate(outcomes)
     ]
 

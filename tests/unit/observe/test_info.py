@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
+from worker.serving import make_roster
 from worker.settings import KafkaSettings, ModelSettings, Settings
 
 STARTED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -28,7 +29,8 @@ SETTINGS = Settings(
 
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
-    return json.loads(json.dumps(describe(SETTINGS, STARTED, opened)))
+    serving = None if opened is None else make_roster(SETTINGS, opened)
+    return json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving)))
 
 
 def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
@@ -37,7 +39,10 @@ def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
     assert found["started_at"] == "2024-05-06T07:08:09.000Z"
     assert found["version"]
     assert found["settings"]["kafka.group_id"] == "clerks"
+    assert found["adapters"] == []
     assert {one for one, value in found.items() if value is None} == {
+        "canary_stopped",
+        "last_refusal",
         "adapter",
         "base",
         "taxonomy",
@@ -53,6 +58,9 @@ def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
     found = info(OpenedEngine(engine, manifest, ENCODERS, "merged"))
     assert found["adapter"]["digest"] == manifest.digest
     assert found["adapter"]["name"] == manifest.name
+    [serving] = found["adapters"]
+    assert (serving["role"], serving["digest"], serving["share"]) == ("main", manifest.digest, 1)
+    assert serving["since"] == found["adapter"]["since"]
     assert found["base"] == {"name": "toy-base", "revision": "main"}
     assert found["taxonomy"]["labels"] == list(manifest.taxonomy.names)
     assert found["taxonomy"]["version"] == manifest.taxonomy.version

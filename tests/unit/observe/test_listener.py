@@ -3,14 +3,16 @@
 from typing import Any
 
 import pytest
-from helpers import Clock, small_manifest, started
+from helpers import Clock, served_by, small_manifest, started
 from prometheus_client import REGISTRY, Counter
 
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.loop import LoopPolicy
+from worker.core.served import Lineup
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
+from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener, loop_readings
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
@@ -21,7 +23,9 @@ WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
-    return MetricsListener(registry, small_manifest(), Clock(1002.0), lambda: WALL)
+    adapters = AdapterMetrics(registry)
+    adapters.serves(Lineup(served_by()))
+    return MetricsListener(registry, adapters, Clock(1002.0), lambda: WALL)
 
 
 def scrape(registry: Registry) -> Scrape:
@@ -202,7 +206,8 @@ def test_no_metric_has_a_label_that_is_not_bounded(
         listener.published(finished(label(), rejected(), key=b"%d" % number), 0.1)
     assert len(scrape(registry).series) == before
     allowed = {
-        "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result",
+        "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",
         "version", "delivery", "serving", "base", "name", "digest", "taxonomy_version",
+        "role", "agrees",
     }  # fmt: skip
     assert {label for one in METRICS for label in one.labels} == allowed

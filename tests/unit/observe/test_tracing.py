@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from helpers import small_manifest, toy_record
+from helpers import toy_finished, toy_record
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.collector import Collector, attributes
@@ -18,8 +18,6 @@ from worker.core.assignment import Finished
 from worker.core.publisher import Router
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
-from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.output import OutputEncoder
 from worker.records.types import Headers, Outcome
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -44,7 +42,9 @@ def finished(*given: tuple[Outcome, Headers]) -> list[Finished]:
     """Records fetched two seconds ago and answered one second ago."""
     now = time.monotonic()
     return [
-        Finished(toy_record(SECRET, offset=n, headers=headers), outcome, False, now - 2, now - 1)
+        toy_finished(
+            toy_record(SECRET, offset=n, headers=headers), outcome, False, now - 2, now - 1
+        )
         for n, (outcome, headers) in enumerate(given)
     ]
 
@@ -304,12 +304,9 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
 
 def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
     """A dead letter is the record as it came."""
-    manifest = small_manifest()
     router = Router(
         "out",
         "review",
-        OutputEncoder(manifest, "0.0"),
-        DeadLetterEncoder("dead", "0.0", manifest.digest),
         carry=lambda one: (("traceparent", one.record.id.encode()),),
     )
     good, bad = finished((label(), headers()), (rejected(), headers()))

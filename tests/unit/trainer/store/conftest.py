@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import LABELS, toy_manifest
+from typer.testing import CliRunner
 
+from trainer.cli.main import app
 from trainer.evaluation.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
@@ -104,3 +106,24 @@ def write_evaluation(
         old = evaluation.get(key)
         evaluation[key] = old | value if isinstance(old, dict) else value
     (directory / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+Clerk = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def clerk(store: Path) -> Clerk:
+    """Run a command on the store and return exit code, standard output and standard error."""
+
+    def run(command: str, *arguments: object) -> tuple[int, str, str]:
+        given = [command, *map(str, arguments), "--store", str(store)]
+        done = CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    return run

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.trainer.store.conftest import Clerk
 from trainer.cli.main import app
 from trainer.store.history import Entry, append_entry, path_to, read_history
 from worker.contract import write_manifest
@@ -17,26 +17,6 @@ from worker.contract.digest import sha256_bytes
 from worker.contract.store import HISTORY_NAME, find_adapter, read_pointer
 
 HOLDOUT_2 = {"dataset": {"holdout_sha256": "b2" * 32}}
-
-Clerk = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def clerk(store: Path) -> Clerk:
-    """Run a command on the store and return exit code, standard output and standard error."""
-
-    def run(command: str, *arguments: object) -> tuple[int, str, str]:
-        given = [command, *map(str, arguments), "--store", str(store)]
-        done = CliRunner().invoke(app, given, env={"COLUMNS": "200"})
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, done.stdout, done.stderr
-
-    return run
 
 
 def contents(store: Path) -> dict[str, str]:

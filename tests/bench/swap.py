@@ -1,0 +1,231 @@
+"""What a change of adapters costs the messages under way, and what it leaves behind.
+
+    python -m tests.bench.swap                       # the worker's own part: an engine of 5 ms
+    python -m tests.bench.swap --engine runtime      # vLLM, the demo's base and adapter
+    python -m tests.bench.swap --engine merged
+
+Real loop and keeper on a stream in memory; a message comes every few milliseconds.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from tests.helpers import ENCODERS, Events, toy_served
+from tests.swapping import Counted, FakeLoader, StoreOf, make_manifest
+from worker.contract import Manifest, read_manifest, write_manifest
+from worker.core.loop import Loop, LoopPolicy
+from worker.core.pipeline import Pipeline
+from worker.core.publisher import Router
+from worker.core.roster import Roster
+from worker.core.served import Lineup
+from worker.demo.base_model import ensure_base_model
+from worker.demo.samples import adapter_dir, read_samples
+from worker.engine.open import open_engine
+from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop, close_all
+from worker.lifecycle.service import Service
+from worker.logs import configure_logging
+from worker.serving import make_served
+from worker.settings import RecordSettings, Settings
+from worker.stream.fake import FakeStream
+
+SWAPS = 20
+
+
+@dataclass(slots=True)
+class Bench:
+    """A running loop, the store it follows, and what was seen."""
+
+    store: StoreOf
+    manifests: list[Manifest]
+    roster: Roster
+    service: Service
+    keeper: Keeper
+    loop: Loop
+    stream: FakeStream
+    texts: list[str]
+    came: list[float] = field(default_factory=list)
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+    turns: list[tuple[float, float]] = field(default_factory=list)
+
+
+def main() -> int:
+    """Measure and print."""
+    engine = sys.argv[sys.argv.index("--engine") + 1] if "--engine" in sys.argv else None
+    swaps = int(sys.argv[sys.argv.index("--swaps") + 1]) if "--swaps" in sys.argv else SWAPS
+    interval_s = {None: 0.01, "runtime": 2.0, "merged": 0.1}[engine]
+    configure_logging("console", "warning")
+    print(f"{platform.platform()}, Python {platform.python_version()}, engine {engine or 'fake'}")
+    with tempfile.TemporaryDirectory() as folder, _bench(engine, Path(folder)) as bench:
+        measure(bench, swaps, interval_s)
+    return 0
+
+
+def measure(bench: Bench, swaps: int, interval_s: float) -> None:
+    """Swap again and again under load."""
+    stopped = threading.Event()
+    worker = threading.Thread(target=_work, args=(bench, stopped, interval_s))
+    process = psutil.Process()
+    worker.start()
+    bench.keeper.start()
+    time.sleep(20 * interval_s + 1)
+    loads, spans, sizes = [], [], []
+    for number in range(1, swaps + 1):
+        wanted = bench.manifests[number % len(bench.manifests)]
+        began = time.monotonic()
+        bench.store.publish(wanted, "rollback")
+        while bench.roster.main.digest != wanted.digest:
+            time.sleep(0.001)
+        loads.append(time.monotonic() - began)
+        while bench.roster.retired or not bench.service.idle_adapters.empty():
+            time.sleep(0.001)
+        spans.append((began, time.monotonic()))
+        time.sleep(5 * interval_s)
+        family = [process, *process.children(recursive=True)]
+        sizes.append((_rss(process), sum(_rss(one) for one in family)))
+    stopped.set()
+    worker.join()
+    during = [s for at, s in bench.latencies if any(a <= at <= b + interval_s for a, b in spans)]
+    apart = [s for at, s in bench.latencies if not any(a <= at <= b + interval_s for a, b in spans)]
+    print(f"{len(bench.latencies)} messages, {swaps} swaps, none lost: {_complete(bench)}")
+    print(f"from published to serving: median {statistics.median(loads):.2f} s, {max(loads):.2f} s")
+    for name, found in (("while an adapter is exchanged", during), ("else", apart)):
+        if len(found) > 20:
+            cuts = statistics.quantiles(found, n=100)
+            p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
+            print(f"fetched to committed {name}: p50 {p50:.1f} ms, p99 {p99:.1f}")
+    with_swap = [s for at, s in bench.turns if any(a <= at <= b for a, b in spans)]
+    without = [s for at, s in bench.turns if not any(a <= at <= b for a, b in spans)]
+    longest, usual = max(with_swap, default=0.0), max(without, default=0.0)
+    print(
+        f"longest turn of the loop: {longest * 1e3:.1f} ms with a swap, {usual * 1e3:.1f} without"
+    )
+    told = ", ".join(f"{own:.0f} ({whole:.0f})" for own, whole in sizes)
+    print(f"MiB of this process (with the engine's) after each swap: {told}")
+
+
+def _work(bench: Bench, stopped: threading.Event, interval_s: float) -> None:
+    """A message every ``interval_s``, and the loop's turns. One thread: the stream wants one."""
+    source, due, seen = bench.stream.sources[0], time.monotonic(), 0
+    while not stopped.is_set() or seen < len(bench.came):
+        began = time.monotonic()
+        while began >= due and not stopped.is_set():
+            bench.stream.add(bench.texts[len(bench.came) % len(bench.texts)].encode())
+            bench.came.append(began)
+            due += interval_s
+        bench.loop.run_once()
+        now = time.monotonic()
+        if now - began > 0.002:
+            bench.turns.append((now, now - began))
+        if not bench.loop.held_records:
+            time.sleep(0.001)  # the stream in memory never waits
+        for number in range(seen, bench.stream.committed.get(source, 0)):
+            bench.latencies.append((now, now - bench.came[number]))
+        seen = bench.stream.committed.get(source, 0)
+
+
+def _rss(process: Any) -> float:
+    try:
+        return float(process.memory_info().rss) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _complete(bench: Bench) -> bool:
+    return len(bench.stream.outputs) == len(bench.came) == len(bench.latencies)
+
+
+@contextmanager
+def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
+    store = StoreOf(folder / "store")
+    make = _fake if engine is None else _real(engine)
+    manifests, served, workshop, texts = make(store, folder)
+    store.publish(manifests[0])
+    service = Service(Counted(), lambda: datetime.now(UTC))
+    roster = Roster(Lineup(served), service)
+    service.starts(roster.lineup)
+    stream = FakeStream()
+    pipeline = Pipeline(roster, deadline_s=600, max_attempts=2, clock=time.monotonic)
+    loop = Loop(
+        stream,
+        pipeline=pipeline,
+        router=Router("out", "review"),
+        listener=Events(),
+        policy=LoopPolicy(),
+        clock=time.monotonic,
+        now=lambda: datetime.now(UTC),
+        wait=time.sleep,
+    )
+    stream.subscribe(loop)
+    stream.assign(0)
+    keeper = Keeper(
+        store.folder, roster, service, workshop, KeeperPolicy(poll_interval_s=0.05, answer_s=300)
+    )
+    try:
+        yield Bench(store, manifests, roster, service, keeper, loop, stream, texts)
+    finally:
+        keeper.close()
+        close_all(roster, service)
+
+
+Made = tuple[list[Manifest], Any, Workshop, list[str]]
+
+
+def _fake(store: StoreOf, folder: Path) -> Made:
+    manifests = [make_manifest(f"adapter-{n}") for n in range(4)]
+    loader = FakeLoader(service_s=0.005, concurrency=8)
+    first = loader.load(folder, manifests[0])
+    for one in manifests:
+        store.add(one)
+
+    def serve(manifest: Manifest, engine: Any) -> Any:
+        return toy_served(engine, manifest)
+
+    return manifests, serve(manifests[0], first), Workshop(ENCODERS, loader, serve), ["hello"]
+
+
+def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
+    def make(store: StoreOf, folder: Path) -> Made:
+        original = read_manifest(adapter_dir())
+        manifests = [replace(original, name=f"copy-{n}") for n in range(3)]
+        for one in manifests:
+            shutil.copytree(adapter_dir(), store.folder / one.digest)
+            write_manifest(store.folder / one.digest, one)
+        opened = open_engine(
+            base=ensure_base_model(),
+            adapter=store.folder / manifests[0].digest,
+            cache_dir=folder / "merged",
+            serving=serving,  # type: ignore[arg-type]
+            verify_weights=False,
+            max_adapters=3,
+        )
+        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        settings = Settings(records=RecordSettings(format="text"))
+
+        def serve(manifest: Manifest, engine: Any) -> Any:
+            return make_served(settings, opened.encoders, manifest, engine)
+
+        assert opened.loader is not None
+        workshop = Workshop(opened.encoders, opened.loader, serve)
+        texts = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)[:40]
+        return manifests, serve(manifests[0], opened.engine), workshop, texts
+
+    return make
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Comparing on a real topic with the real engine, while a worker is in its group.
+
+Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is that one with
+part of its weights undone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from safetensors.torch import load_file, save_file
+
+from tests.chaos.harness import Arena, messages
+from worker.app import kafka_config
+from worker.contract import FileDigest, read_manifest, write_manifest
+from worker.contract.digest import sha256_file
+from worker.demo.samples import read_samples
+from worker.engine.vllm_engine import vllm_is_installed
+from worker.errors import StreamFailed
+from worker.settings import KafkaSettings
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_range import Stretch, read_stretch
+
+BEGIN_MS = 1_700_000_000_000
+STEP_MS = 1000
+COUNT = 60
+PARTITIONS = 3
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def numbered(bootstrap_servers: str) -> tuple[KafkaConfig, str]:
+    """A topic of numbers, a second apart, dealt over three partitions by transactions of five, and
+    one transaction that was aborted."""
+    topic = f"compare.{os.getpid()}"
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+        future.result(timeout=30)
+    producer = Producer(
+        {"bootstrap.servers": bootstrap_servers, "transactional.id": topic, "log_level": 0}
+    )
+    producer.init_transactions(30)
+    for begin in range(0, COUNT, 5):
+        producer.begin_transaction()
+        for number in range(begin, begin + 5):
+            producer.produce(
+                topic, str(number), partition=number % PARTITIONS,
+                timestamp=BEGIN_MS + STEP_MS * number,
+            )  # fmt: skip
+        producer.commit_transaction(30)
+    producer.begin_transaction()
+    for partition in range(PARTITIONS):
+        producer.produce(topic, "aborted", partition=partition, timestamp=BEGIN_MS)
+    assert producer.flush(30) == 0
+    producer.abort_transaction(30)
+    return config_of(bootstrap_servers), topic
+
+
+def config_of(servers: str, group: str = "filing-clerk") -> KafkaConfig:
+    return kafka_config(KafkaSettings(bootstrap_servers=servers, group_id=group))
+
+
+Read = Callable[..., list[int]]
+
+
+@pytest.fixture
+def read(numbered: tuple[KafkaConfig, str]) -> Read:
+    """The numbers of a stretch."""
+    config, topic = numbered
+
+    def numbers(stretch: Stretch, most: int = 1000) -> list[int]:
+        return [int(one.value or b"-1") for one in read_stretch(config, topic, stretch, most)]
+
+    return numbers
+
+
+def test_all_of_a_topic_is_read_in_order_of_time(read: Read) -> None:
+    """Markers are no records, and what was aborted is not there."""
+    assert read(Stretch()) == list(range(COUNT))
+
+
+def test_the_newest_so_many(read: Read) -> None:
+    """Over all partitions, whatever markers and aborted records stand between them."""
+    for last in (1, 2, 5, 30, 1000):
+        assert read(Stretch(last=last)) == list(range(max(0, COUNT - last), COUNT))
+    assert read(Stretch(last=30), 3) == list(range(COUNT - 3, COUNT))
+
+
+def test_a_time_begins_and_ends_it(read: Read) -> None:
+    """From the first of them on, and before the second."""
+    ten, twenty = BEGIN_MS + 10 * STEP_MS, BEGIN_MS + 20 * STEP_MS
+    assert read(Stretch(since_ms=ten, until_ms=twenty)) == list(range(10, 20))
+    assert read(Stretch(since_ms=ten)) == list(range(10, COUNT))
+    assert read(Stretch(since_ms=BEGIN_MS + COUNT * STEP_MS)) == []
+
+
+def test_offsets_begin_and_end_it(read: Read) -> None:
+    """Both included; beyond either end there is nothing, and no wait for it."""
+    found = read(Stretch(offsets={1: (0, 1), 2: (0, None)}))
+    assert [one for one in found if one % PARTITIONS == 1] == [1, 4]
+    assert [one for one in found if one % PARTITIONS == 2] == list(range(2, COUNT, PARTITIONS))
+    assert read(Stretch(offsets={0: (10_000, 20_000)})) == []
+
+
+def test_no_more_than_the_limit(read: Read) -> None:
+    """The oldest of the stretch."""
+    assert read(Stretch(), 7) == list(range(7))
+    assert read(Stretch(since_ms=BEGIN_MS + 10 * STEP_MS), 5) == [10, 11, 12, 13, 14]
+
+
+def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) -> None:
+    """And so is a partition."""
+    config, topic = numbered
+    with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
+        read_stretch(config, "compare.nowhere", Stretch(), 10)
+    with pytest.raises(StreamFailed, match="no partition 7"):
+        read_stretch(config, topic, Stretch(offsets={7: (0, None)}), 10)
+
+
+def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
+    """Same group id in the settings: no rebalance, and its committed offsets stay."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack)
+        worker = arena.start_worker()
+        worker.wait_until_ready("partitions.assigned")
+        arena.publish(messages(40))
+        arena.wait_for(40)
+        arena.settle(1)
+        before = committed(arena)
+        config = config_of(bootstrap_servers, arena.run)
+        assert len(read_stretch(config, arena.topics["in"], Stretch(last=100), 100)) == 40
+        arena.publish(messages(8))
+        arena.wait_for(48)
+        log = worker.log_path.read_text(encoding="utf-8")
+        assert log.count("partitions.assigned") == 1
+        assert "partitions.revoked" not in log
+        after = committed(arena)
+    assert sum(before) == 40
+    assert sum(after) == 48
+
+
+def committed(arena: Arena) -> list[int]:
+    """The group's offsets, by partition."""
+    consumer = Consumer({"bootstrap.servers": arena.servers, "group.id": arena.run, "log_level": 0})
+    places = [KafkaPartition(arena.topics["in"], n) for n in range(arena.partitions)]
+    found = [one.offset for one in consumer.committed(places, timeout=30)]
+    consumer.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's adapter at four fifths of its strength."""
+    folder = tmp_path_factory.mktemp("adapters") / "weakened"
+    shutil.copytree(demo_adapter_dir, folder)
+    weights = folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file(
+        {name: one * (0.8 if "lora_B" in name else 1) for name, one in tensors.items()},
+        weights,
+        {"format": "pt"},
+    )
+    manifest = read_manifest(folder)
+    files = {
+        **manifest.files,
+        weights.name: FileDigest(sha256_file(weights), weights.stat().st_size),
+    }
+    write_manifest(folder, replace(manifest, name="weakened", files=files))
+    return folder
+
+
+def test_two_real_adapters_on_a_topic(
+    bootstrap_servers: str,
+    base_model_dir: Path,
+    demo_adapter_dir: Path,
+    weakened: Path,
+    tmp_path: Path,
+) -> None:
+    """The command as people type it: they mostly agree, and where not it says so."""
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+    samples = read_samples("holdout.jsonl")[:100]
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack)
+        arena.publish(
+            [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]
+            + [b"{"]
+        )
+        out = tmp_path / "disagreements.csv"
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "worker", "compare", "current", str(weakened), "--json",
+                "--last", "200", "--out", str(out),
+                "-s", f"kafka.bootstrap_servers='{bootstrap_servers}'",
+                "-s", f"kafka.input_topic='{arena.topics['in']}'",
+                "-s", f"model.base='{base_model_dir}'",
+                "-s", f"model.adapter='{demo_adapter_dir}'",
+            ],
+            capture_output=True, text=True, timeout=800, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["adapters"]["first"]["digest"] == read_manifest(demo_adapter_dir).digest
+    assert found["adapters"]["second"]["digest"] == read_manifest(weakened).digest
+    assert (found["messages"], found["without_label"]) == (100, 1)
+    assert 0.7 < found["agreement"] < 1
+    assert 0.6 < found["kappa"] < 1
+    assert len(found["disagreements"]) == found["messages"] - found["agreed"] > 0
+    assert len(out.read_text().splitlines()) == len(found["disagreements"]) + 1
+    topic = arena.topics["in"]
+    assert all(one["id"].startswith(f"{topic}-") for one in found["disagreements"])
+    said = done.stdout + done.stderr + out.read_text()
+    assert not any(one.message in said for one in samples if len(one.message) > 20)

@@ -1,0 +1,198 @@
+"""Adapters change under load in the real engine, both ways of serving.
+
+Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights
+with the codes dealt to other labels, so that each adapter files the same message under a label
+of its own and an answer read by another one's contract would be seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from tests.swapping import Counted, StoreOf
+from worker.app import loop_policy, make_loop
+from worker.contract import Manifest, read_manifest, write_manifest
+from worker.core.roster import Roster
+from worker.core.served import Lineup
+from worker.demo.samples import read_samples
+from worker.engine.open import open_engine
+from worker.engine.vllm_engine import vllm_is_installed
+from worker.lifecycle.keeper import Keeper, close_all
+from worker.lifecycle.service import Service
+from worker.serving import make_keeper, make_served
+from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.stream.fake import FakeStream
+from worker.stream.kafka_config import Topics
+
+pytestmark = pytest.mark.timeout(3000)
+
+ADAPTERS = 4
+MESSAGES = int(os.environ.get("CLERK_TEST_SWAP_MESSAGES", "240"))
+ORDER = (1, 2, 3, 0)
+Serving = Literal["runtime", "merged"]
+
+
+@dataclass(slots=True)
+class Bench:
+    """A loop on a fake stream, with the real engine, that follows a store."""
+
+    stream: FakeStream
+    loop: Any
+    roster: Roster
+    service: Service
+    counted: Counted
+    keeper: Keeper
+    store: StoreOf
+    manifests: list[Manifest]
+    added: int = 0
+
+    def work(self, messages: int, texts: list[str]) -> None:
+        """Publish messages and have all but a few of them done: some stay in the engine."""
+        for _ in range(messages):
+            text = f"{texts[self.added % len(texts)]} ({self.added})"
+            self.stream.add(text.encode())
+            self.added += 1
+        while self.committed < self.added - 4:
+            self.loop.run_once()
+
+    def finish(self) -> None:
+        """Have all of them done."""
+        while self.committed < self.added:
+            self.loop.run_once()
+
+    @property
+    def committed(self) -> int:
+        return self.stream.committed.get(self.stream.sources[0], 0)
+
+
+def dealt(manifest: Manifest, number: int) -> Manifest:
+    """The same adapter with its codes dealt to other labels: another digest, other answers."""
+    names = manifest.taxonomy.names
+    codes = list(manifest.codes.values())
+    turned = codes[number:] + codes[:number]
+    return replace(
+        manifest,
+        name=f"dealt-{number}",
+        codes=dict(zip(names, turned, strict=True)),
+        reference=None,
+    )
+
+
+@pytest.fixture(params=["runtime", "merged"])
+def bench(
+    request: pytest.FixtureRequest, base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path
+) -> Iterator[Bench]:
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+    serving: Serving = request.param
+    original = read_manifest(demo_adapter_dir)
+    store = StoreOf(tmp_path / "store")
+    manifests = [dealt(original, number) for number in range(ADAPTERS)]
+    for one in manifests:
+        folder = store.folder / one.digest
+        shutil.copytree(demo_adapter_dir, folder)
+        write_manifest(folder, one)
+    store.publish(manifests[0])
+    settings = Settings(
+        model=ModelSettings(base=base_model_dir, adapter=store.folder),
+        records=RecordSettings(format="text"),
+        loop=LoopSettings(max_in_flight=8, deadline_s=1500),
+        adapters=AdapterSettings(poll_interval_s=0.2),
+    )
+    opened = open_engine(
+        base=base_model_dir,
+        adapter=store.folder / manifests[0].digest,
+        cache_dir=tmp_path / "merged",
+        serving=serving,
+        verify_weights=False,
+        max_adapters=3,
+    )
+    counted = Counted()
+    service = Service(counted, lambda: datetime.now(UTC))
+    roster = Roster(
+        Lineup(make_served(settings, opened.encoders, opened.manifest, opened.engine)), service
+    )
+    service.starts(roster.lineup)
+    keeper = make_keeper(settings, opened, roster, service)
+    assert keeper is not None
+    stream = FakeStream()
+    topics = Topics("in", "out", "review", "dead")
+    loop = make_loop(settings, stream, roster, topics, loop_policy(settings.loop))
+    stream.subscribe(loop)
+    stream.assign(0)
+    keeper.start()
+    try:
+        yield Bench(stream, loop, roster, service, counted, keeper, store, manifests)
+    finally:
+        keeper.close()
+        close_all(roster, service)
+
+
+def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
+    """Every record is once there, with the label that its own adapter's codes give it."""
+    # Short ones, that come again and again: each is answered by several adapters.
+    samples = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)
+    texts = samples[: max(5, MESSAGES // 12)]
+    share = MESSAGES // (len(ORDER) + 1)
+    bench.work(share, texts)
+    waits: list[float] = []
+    for number in ORDER:
+        wanted = bench.manifests[number].digest
+        bench.store.publish(bench.manifests[number], "rollback")
+        began = time.monotonic()
+        while bench.roster.main.digest != wanted:
+            assert time.monotonic() - began < 1200, bench.service.last_refusal
+            bench.work(1, texts)
+            time.sleep(0.1)
+        waits.append(time.monotonic() - began)
+        bench.work(share, texts)
+    bench.finish()
+    assert bench.counted.log.count("swapped") == len(ORDER)
+    found = {}
+    for one in bench.stream.outputs:
+        assert one.topic in {"out", "review"}, dict(one.headers)
+        assert one.value is not None
+        value = json.loads(one.value)
+        assert value["id"] not in found, "twice"
+        found[value["id"]] = value
+    assert len(found) == bench.added
+    assert {one["adapter"]["digest"] for one in found.values()} == {
+        one.digest for one in bench.manifests
+    }
+    check_answers(bench, found, texts)
+    until = time.monotonic() + 120
+    while bench.roster.retired or not bench.service.idle_adapters.empty():
+        assert time.monotonic() < until
+        bench.loop.run_once()
+        time.sleep(0.05)
+    print(f"\n{len(found)} messages, swaps after {[round(one, 1) for one in waits]} s")
+
+
+def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None:
+    """Undo each adapter's dealing: the same code must have won, whichever adapter read it.
+
+    Messages of one text differ in a number alone, so nearly all have the same winner; a label
+    read by another one's codes would be off by one to three places, always.
+    """
+    winners: dict[int, list[int]] = {}
+    for number in range(bench.added):
+        value = found[f"in-0-{number}"]
+        manifest = next(one for one in bench.manifests if one.digest == value["adapter"]["digest"])
+        if value["confidence"] > 0.9:
+            token = manifest.codes[value["label"]].token_id
+            winners.setdefault(number % len(texts), []).append(token)
+    several = [one for one in winners.values() if len(one) > 1]
+    agreeing = sum(len(set(one)) == 1 for one in several)
+    assert len(several) > MESSAGES // 60
+    assert agreeing / len(several) > 0.9, (agreeing, len(several))

@@ -1,0 +1,200 @@
+"""Two adapters on one file, by an engine that needs no model, to screen, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ENCODERS, decode, scores, small_manifest
+from rich.console import Console
+
+from worker.cli.compare import make_source
+from worker.compare.run import Ask, Outcome, run_compare
+from worker.compare.show import show, to_json, write_csv
+from worker.contract import write_manifest
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer
+from worker.errors import MessageRejected, SettingsError
+from worker.message_file import MessageFile
+from worker.settings import ModelSettings, RecordSettings, Settings
+from worker.stream.kafka_range import Stretch
+
+ROWS = [
+    {"id": "1", "text": "my invoice", "label": "billing"},
+    {"id": "2", "text": "my parcel", "label": "delivery"},
+    {"id": "3", "text": "new parcel", "label": "delivery"},
+    {"id": "4", "text": "new invoice", "label": "billing"},
+    {"id": "5", "text": "hello", "label": "other"},
+    {"id": "6", "text": "too hard", "label": "other"},
+]
+SECRET = "new parcel"
+
+
+def opener(settings: Settings) -> OpenedEngine:
+    """The adapter called new files what is new under other; each refuses one message."""
+    assert settings.model.adapter is not None
+    name = settings.model.adapter.name
+    opened.append(name)
+
+    def respond(prompt: Sequence[int]) -> Answer | Exception:
+        text = decode([one for one in prompt if one >= 10])
+        if "hard" in text:
+            return MessageRejected("engine_rejected", "no")
+        if name == "new" and "new" in text:
+            return scores("other", p=0.7)
+        if "invoice" in text:
+            return scores("billing", p=0.95)
+        return scores("delivery" if "parcel" in text else "other", p=0.4)
+
+    manifest = replace(small_manifest(), name=name)
+    engine = FakeEngine(respond, service_s=0.0005, concurrency=2)
+    original = engine.close
+
+    def close() -> None:
+        opened.append(f"{name} closed")
+        original()
+
+    engine.close = close  # type: ignore[method-assign]
+    return OpenedEngine(engine, manifest, ENCODERS, "merged")
+
+
+opened: list[str] = []
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    opened.clear()
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, replace(small_manifest(), name=name))
+    return Settings(
+        model=ModelSettings(adapter=tmp_path / "old"), records=RecordSettings(text_fields=("text",))
+    )
+
+
+def ask(tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any) -> Ask:
+    file = tmp_path / "messages.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    source = MessageFile(str(file), label_field="label")
+    return replace(Ask("current", str(tmp_path / "new"), source, None, None, 5000), **changes)
+
+
+def compared(settings: Settings, tmp_path: Path, **changes: Any) -> Outcome:
+    return run_compare(settings, ask(tmp_path, **changes), opener)
+
+
+def screen(outcome: Outcome) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    show(outcome, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_path: Path) -> None:
+    """What one of them refuses is counted apart."""
+    outcome = compared(settings, tmp_path)
+    assert opened == ["old", "old closed", "new", "new closed"]
+    assert (outcome.first.name, outcome.second.name) == ("old", "new")
+    assert outcome.without == 1
+    figures = outcome.figures
+    assert (figures.messages, figures.agreed) == (5, 3)
+    assert figures.truth is not None
+    assert (figures.truth.first_only, figures.truth.second_only) == (2, 0)
+    assert set(figures.moves) == {("billing", "other", 1), ("delivery", "other", 1)}
+    # The toy adapter asks for review above an off-label mass of 0.5.
+    assert figures.first.review == pytest.approx(3 / 5)
+    assert figures.second.review == pytest.approx(2 / 5)
+
+
+def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:
+    """80 columns; ids and labels of what differs, the surest first."""
+    told = screen(compared(settings, tmp_path))
+    assert max(map(len, told.splitlines())) <= 80
+    assert "60.0% have the same label from both; 2 do not" in told
+    assert "McNemar's exact p = 0.5" in told
+    assert SECRET not in told
+    lines = told.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("message"))
+    assert lines[at + 1].split() == ["4", "billing", "98%", "other", "97%"]
+    assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
+
+
+def test_texts_are_told_only_when_asked_for(settings: Settings, tmp_path: Path) -> None:
+    """Screen, JSON and CSV alike."""
+    quiet = compared(settings, tmp_path)
+    file = tmp_path / "out.csv"
+    assert write_csv(file, quiet.pairs) == 2
+    assert SECRET not in screen(quiet) + json.dumps(to_json(quiet)) + file.read_text()
+    open_ = compared(settings, tmp_path, texts=True)
+    write_csv(file, open_.pairs)
+    for said in (screen(open_), json.dumps(to_json(open_)), file.read_text()):
+        assert SECRET in said
+
+
+def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: Path) -> None:
+    """For machines: everything, with the digests of both adapters."""
+    outcome = compared(settings, tmp_path)
+    found = json.loads(json.dumps(to_json(outcome)))
+    assert found["schema"] == "comparison/1"
+    assert found["adapters"]["second"]["digest"] == outcome.second.digest
+    assert found["agreement"] == 0.6
+    assert found["moves"][0].keys() == {"first", "second", "messages"}
+    assert [one["id"] for one in found["disagreements"]] == ["4", "3"]
+    file = tmp_path / "out.csv"
+    write_csv(file, outcome.pairs)
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(one["id"], one["first"], one["second"], one["truth"]) for one in rows] == [
+        ("4", "billing", "other", "billing"),
+        ("3", "delivery", "other", "delivery"),
+    ]
+
+
+def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:
+    """The same adapter twice and an empty file are told before an engine is started."""
+    with pytest.raises(SettingsError, match="the same adapter"):
+        compared(settings, tmp_path, second=str(tmp_path / "old"))
+    with pytest.raises(SettingsError, match="no message"):
+        compared(settings, tmp_path, rows=[])
+    assert opened == []
+    with pytest.raises(SettingsError, match="none of the 1 messages"):
+        compared(settings, tmp_path, rows=[ROWS[5]])
+
+
+def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> None:
+    """The first so many of a file."""
+    outcome = compared(settings, tmp_path, most=2)
+    assert [one.id for one in outcome.pairs] == ["1", "2"]
+
+
+def test_a_stretch_is_said_in_one_way() -> None:
+    """By a file, a number, a time or offsets; two of them or none is an error."""
+
+    def source(file: MessageFile | None = None, **given: Any) -> Stretch | None:
+        every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
+        return make_source(file, **{**every, **given})
+
+    assert source(MessageFile("x.csv")) is None
+    assert source(last=10) == Stretch(last=10)
+    day = 1_772_431_200_000
+    assert source(since="2026-03-02T06:00") == Stretch(since_ms=day)
+    found = source(since="2026-03-02T07:00+01:00", until="2026-03-02T06:00:01Z")
+    assert found == Stretch(since_ms=day, until_ms=day + 1000)
+    assert source(offsets=["0:5-9", "3:7-"]) == Stretch(offsets={0: (5, 9), 3: (7, None)})
+    for wrong, said in (
+        ({}, "none is given"),
+        ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
+        ({"until": "2026-03-02", "last": 1}, "--until goes with --since"),
+        ({"since": "yesterday"}, "write it as"),
+        ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),
+        ({"offsets": ["0:1-2", "0:3-4"]}, "twice"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            source(**wrong)

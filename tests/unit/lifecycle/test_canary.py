@@ -1,0 +1,294 @@
+"""A canary serves a share of the keys, can be compared, and is stopped when it does worse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Rig, toy_manifest
+from structlog.testing import capture_logs
+
+from tests.swapping import (
+    FakeLoader,
+    Follower,
+    StoreOf,
+    answer_with,
+    labels_of,
+    make_manifest,
+    stamps,
+)
+from worker.contract import Manifest
+from worker.contract.store import remove_canary, write_canary
+from worker.core.backpressure import Bounds
+from worker.core.loop import LoopPolicy
+from worker.core.share import place_of
+from worker.lifecycle.canary_watch import BLOCK, CanaryWatch, Comparison, WatchPolicy
+
+POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
+ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
+
+
+@pytest.fixture
+def follower(tmp_path: Path) -> Follower:
+    found = Follower(StoreOf(tmp_path), ONE, rig=Rig(policy=POLICY))
+    found.rig.stream.assign(0)
+    return found
+
+
+def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
+    """Have a message of each key labelled; return the digest that each got."""
+    log = follower.rig.stream.log[follower.rig.stream.sources[0]]
+    first = len(log)
+    for key in keys:
+        follower.rig.stream.add(b"hello", key=key)
+    while follower.rig.committed() < len(log):
+        follower.rig.turn()
+    found = stamps(follower.rig.stream.outputs)
+    assert len(found) == len(log)
+    return {one.key: found[one.id][1] for one in log[first:]}
+
+
+KEYS = [b"customer-%d" % n for n in range(400)]
+
+
+def test_a_key_always_has_the_same_arm_and_a_growing_share_only_adds_keys(
+    follower: Follower,
+) -> None:
+    """A customer is not labelled by two adapters in turn."""
+    before: set[bytes | None] = set()
+    for share in (0.1, 0.1, 0.3, 0.6, 1.0):
+        follower.store.canary(TWO, share)
+        follower.follow()
+        found = label(follower, KEYS)
+        served = {key for key, digest in found.items() if digest == TWO.digest}
+        assert before <= served
+        assert abs(len(served) / len(KEYS) - share) < 0.07
+        before = served
+    assert follower.loader.loaded.count(TWO.digest) == 1, "a share is changed without loading"
+
+
+def test_each_arm_labels_by_its_own_contract(follower: Follower) -> None:
+    """Label and stamp agree in both, in one batch."""
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    label(follower, KEYS)
+    found = stamps(follower.rig.stream.outputs)
+    for name, manifest in (("one", ONE), ("two", TWO)):
+        labels = {one for one, digest in found.values() if digest == manifest.digest}
+        assert labels
+        assert labels <= set(labels_of(name))
+
+
+def test_promoted_it_serves_all_without_being_loaded_again(follower: Follower) -> None:
+    """As ``promote`` moves the pointers: current first, then the canary goes."""
+    follower.store.canary(TWO, 0.2)
+    follower.follow()
+    canary = follower.roster.lineup.canary
+    follower.store.publish(TWO, "promote")
+    follower.follow()
+    assert follower.main is canary
+    assert follower.roster.lineup.canary is None
+    remove_canary(follower.store.folder)
+    follower.follow()
+    assert set(label(follower, KEYS).values()) == {TWO.digest}
+    follower.keeper.look()
+    assert follower.loader.loaded.count(TWO.digest) == 1
+    assert len(follower.loader.open) == 1
+
+
+def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
+    follower: Follower,
+) -> None:
+    """A person's word comes after the worker's own."""
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    canary = follower.roster.lineup.canary
+    assert canary is not None
+    follower.store.publish(TWO, "promote")
+    follower.keeper.look()
+    follower.roster.stop_canary(canary)
+    follower.rig.turn(2)
+    follower.keeper.look()
+    assert follower.main is canary
+    assert set(label(follower, KEYS).values()) == {TWO.digest}
+    assert follower.roster.retired == ()
+
+
+def test_a_dead_canary_is_not_promoted_but_loaded_anew(follower: Follower) -> None:
+    """Its engine died before the loop could notice, and then it became current."""
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    canary: Any = follower.roster.lineup.canary
+    canary.engine.die()
+    follower.store.publish(TWO, "promote")
+    follower.follow()
+    assert follower.main is not canary
+    assert set(label(follower, KEYS).values()) == {TWO.digest}
+
+
+def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) -> None:
+    """A rollback of a canary takes the pointer away."""
+    follower.store.canary(TWO, 0.9)
+    follower.follow()
+    label(follower, KEYS[:40])
+    remove_canary(follower.store.folder)
+    follower.follow()
+    assert set(label(follower, KEYS).values()) == {ONE.digest}
+    follower.keeper.look()
+    assert len(follower.loader.open) == 1
+
+
+def test_a_refused_canary_leaves_all_to_the_main_one(follower: Follower) -> None:
+    """Told, and not tried again until its pointer is another."""
+    directory = follower.store.add(TWO)
+    (directory / "manifest.json").write_text("{}")
+    follower.store.canary(THREE, 0.5)
+    pointer = {"digest": TWO.digest, "name": "two", "share": 0.5, "since": "now", "by": "ann"}
+    from worker.contract.store import CanaryPointer
+
+    write_canary(follower.store.folder, CanaryPointer(**pointer, reason=None))
+    for _ in range(3):
+        follower.follow()
+    assert follower.counted.log == [("refused", "files")]
+    assert follower.service.refused["canary"].digest == TWO.digest
+    assert set(label(follower, KEYS).values()) == {ONE.digest}
+
+
+def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -> None:
+    """A canary on trial does not take the worker down."""
+    follower.store.canary(TWO, 1.0)
+    follower.follow()
+    canary: Any = follower.roster.lineup.canary
+    canary.engine.held = True
+    follower.rig.add("m0", "m1", "m2")
+    follower.rig.turn()
+    canary.engine.die()
+    with capture_logs() as logs:
+        follower.rig.turn(3)
+    found = stamps(follower.rig.stream.outputs)
+    assert [digest for _, digest in found.values()] == [ONE.digest] * 3
+    assert follower.service.stopped is not None
+    assert follower.service.stopped.reason == "engine"
+    assert [one["event"] for one in logs].count("adapter.canary_stopped") == 1
+    follower.follow()
+    assert follower.roster.lineup.canary is None, "it is not tried again by itself"
+
+
+def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path) -> None:
+    """Nothing it was given becomes a dead letter for it."""
+    rig = Rig(policy=POLICY, deadline_s=30.0)
+    follower = Follower(StoreOf(tmp_path), ONE, rig=rig)
+    rig.stream.assign(0)
+    follower.store.canary(TWO, 1.0)
+    follower.follow()
+    canary: Any = follower.roster.lineup.canary
+    canary.engine.held = True
+    rig.add(*(f"m{n}" for n in range(12)))
+    rig.turn(60)
+    assert {digest for _, digest in stamps(rig.stream.outputs).values()} == {ONE.digest}
+    assert rig.committed() == 12
+    assert follower.counted.log[-1] == ("stopped", "engine")
+
+
+# The comparison
+
+
+def toy(name: str) -> Manifest:
+    return replace(toy_manifest(), name=name)
+
+
+def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
+    """A main adapter that is always sure, and a canary that gives its label ``p_canary``."""
+    main, canary = toy("main"), toy("canary")
+    loader = FakeLoader()
+    loader.respond[main.digest] = lambda _: answer_with(main, "billing", 0.9)
+    loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
+    follower = Follower(StoreOf(tmp_path), main, rig=Rig(policy=POLICY), loader=loader)
+    watch = CanaryWatch(follower.roster, follower.service, WatchPolicy(**policy))
+    follower.rig.events.published = watch.published  # type: ignore[method-assign]
+    follower.rig.stream.assign(0)
+    follower.store.canary(canary, 0.5)
+    follower.follow()
+    return follower
+
+
+def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
+    """Its share goes to the main adapter at once, an event and a figure say so, and it stays so."""
+    follower = watched(tmp_path, 0.5, min_messages=50)
+    with capture_logs() as logs:
+        label(follower, KEYS)
+    assert follower.roster.lineup.canary is None
+    assert follower.counted.log[-1][0] == "stopped"
+    stopped = follower.service.stopped
+    assert stopped is not None
+    assert stopped.reason in {"review", "confidence"}
+    [event] = [one for one in logs if one["event"] == "adapter.canary_stopped"]
+    assert "evidence" in event["detail"]
+    digests = stamps(follower.rig.stream.outputs).values()
+    served = [digest for _, digest in digests if digest != follower.main.digest]
+    assert 50 <= len(served) < 200
+    follower.follow()
+    follower.keeper.look()
+    assert follower.roster.lineup.canary is None
+    assert len(follower.loader.open) == 1
+
+
+def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
+    """Whoever writes the pointer again has looked at why it was stopped."""
+    follower = watched(tmp_path, 0.5, min_messages=50)
+    label(follower, KEYS)
+    follower.store.canary(toy("canary"), 0.25)
+    follower.follow()
+    assert follower.roster.lineup.canary is not None
+    assert follower.service.stopped is None
+
+
+@pytest.mark.parametrize("policy", [{"false_stops": 0.0}, {"min_messages": 100_000}])
+def test_where_it_is_not_to_be_stopped_it_is_not(tmp_path: Path, policy: Any) -> None:
+    """Switched off, or too early."""
+    follower = watched(tmp_path, 0.5, **policy)
+    label(follower, KEYS)
+    assert follower.roster.lineup.canary is not None
+
+
+def test_a_canary_as_good_goes_on(tmp_path: Path) -> None:
+    """Nothing to tell apart."""
+    follower = watched(tmp_path, 0.9, min_messages=20)
+    label(follower, KEYS)
+    assert follower.roster.lineup.canary is not None
+
+
+def test_one_key_counts_once() -> None:
+    """A thousand doubtful messages of one customer are one doubtful customer."""
+    comparison = Comparison(WatchPolicy(min_messages=1))
+    for number in range(40):
+        comparison.add(b"k%d" % number, canary=bool(number % 2), review=False, confidence=0.9)
+    value = comparison.value
+    for _ in range(1000):
+        comparison.add(b"k1", canary=True, review=True, confidence=0.1)
+    assert comparison.value == value
+    assert comparison.messages == 20
+    assert BLOCK == 20
+
+
+def test_an_arm_is_the_keys_place_under_the_canarys_digest(follower: Follower) -> None:
+    """Documented, so that others can tell which customers are on trial."""
+    follower.store.canary(TWO, 0.3)
+    follower.follow()
+    found = label(follower, KEYS[:50])
+    for record in follower.rig.stream.log[follower.rig.stream.sources[0]]:
+        on_trial = place_of(record, f"canary {TWO.digest}") < 0.3
+        assert (found[record.key] == TWO.digest) is on_trial
+
+
+def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
+    """What cannot be read is not the adapter's doing."""
+    follower = watched(tmp_path, 0.9, min_messages=1)
+    for number in range(100):
+        follower.rig.stream.add(None, key=b"%d" % number)
+    follower.rig.turn(10)
+    assert json.dumps(follower.counted.log) == json.dumps(["loaded"])

@@ -1,0 +1,162 @@
+"""Trials: an adapter beside the current one, promoted or taken off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.trainer.store.conftest import Clerk
+from trainer.store import promote as promoting
+from trainer.store.history import read_history
+from worker.contract.store import find_adapter, read_canary, read_pointer
+
+
+def digests(store: Path) -> tuple[str | None, str | None]:
+    current, canary = read_pointer(store), read_canary(store)
+    return current and current.digest, canary and canary.digest
+
+
+@pytest.fixture
+def two(clerk: Clerk, make_run: Any) -> tuple[str, str]:
+    """One is current and two is on trial for a tenth; their digests."""
+    assert clerk("publish", make_run("one"))[0] == 0
+    code, out, _ = clerk("publish", make_run("two"), "--canary", 0.1, "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["outcome"] == "on_trial"
+    return told["current"]["digest"], told["digest"]
+
+
+def test_a_canary_leaves_current_alone(clerk: Clerk, store: Path, two: Any) -> None:
+    """Workers without an eye for canaries, and every other key, are served as before."""
+    assert digests(store) == two
+    canary = read_canary(store)
+    assert canary is not None
+    assert canary.share == 0.1
+    assert read_history(store)[-1].event == "canary"
+    out = clerk("list")[1]
+    assert "on trial for 0.1 of the keys" in out
+
+
+def test_its_share_is_changed_by_publishing_it_again(
+    clerk: Clerk,
+    store: Path,
+    two: Any,
+    tmp_path: Path,
+) -> None:
+    """The same command with another share."""
+    assert clerk("publish", tmp_path / "two", "--canary", 0.5)[0] == 0
+    canary = read_canary(store)
+    assert canary is not None
+    assert (canary.digest, canary.share) == (two[1], 0.5)
+    assert [one.share for one in read_history(store)] == [None, 0.1, 0.5]
+
+
+def test_promoted_it_is_current_and_a_rollback_goes_back(
+    clerk: Clerk,
+    store: Path,
+    two: Any,
+) -> None:
+    """The way back is what was current before, not the trial."""
+    assert clerk("promote", "--reason", "three days")[0] == 0
+    assert digests(store) == (two[1], None)
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert (pointer.event, pointer.previous, pointer.reason) == ("promote", two[0], "three days")
+    assert clerk("rollback", "--reason", "worse")[0] == 0
+    assert digests(store) == (two[0], None)
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert pointer.event == "rollback"
+
+
+def test_a_rollback_ends_the_trial_first(clerk: Clerk, store: Path, two: Any) -> None:
+    """What is current was not touched by the trial, and is not by its end."""
+    before = read_pointer(store)
+    assert clerk("rollback", "--reason", "complaints")[0] == 0
+    assert digests(store) == (two[0], None)
+    assert read_pointer(store) == before
+    assert read_history(store)[-1].event == "end_canary"
+    code, _, err = clerk("promote")
+    assert code == 2
+    assert "no adapter is on trial" in err
+
+
+def test_published_outright_a_canary_is_on_trial_no_more(
+    clerk: Clerk,
+    store: Path,
+    two: Any,
+    tmp_path: Path,
+) -> None:
+    """It is current: there is nothing left to try."""
+    assert clerk("publish", tmp_path / "two")[0] == 0
+    assert digests(store) == (two[1], None)
+
+
+def test_killed_between_the_two_a_promotion_completes(
+    clerk: Clerk,
+    store: Path,
+    two: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Current is moved first: workers serve the same adapter either way."""
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promoting, "remove_canary", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promoting.promote(store)
+    assert digests(store) == (two[1], two[1])
+    assert find_adapter(store).directory.name == two[1]
+    assert clerk("promote")[0] == 0
+    assert digests(store) == (two[1], None)
+    assert [one.event for one in read_history(store)] == ["publish", "canary", "promote"]
+
+
+def test_a_trial_needs_something_to_be_tried_against(
+    clerk: Clerk,
+    store: Path,
+    make_run: Any,
+) -> None:
+    """And a share that is one."""
+    run = make_run("one")
+    code, _, err = clerk("publish", run, "--canary", 0.1)
+    assert code == 2
+    assert "publish without --canary first" in err
+    assert clerk("publish", run, "--canary", 0)[0] == 2
+    assert clerk("publish", run, "--canary", 1.5)[0] == 2
+    assert not store.exists()
+
+
+def test_a_canary_that_fails_the_gate_is_not_put_on_trial(
+    clerk: Clerk,
+    store: Path,
+    two: Any,
+    make_run: Any,
+) -> None:
+    """A share of the customers are customers too."""
+    code, _, _ = clerk("publish", make_run("three"), "--set", "accuracy=0.9999", "--canary", 0.1)
+    assert code == 3
+    assert digests(store) == two
+
+
+def test_forced_again_what_is_current_is_told_to_workers_anew(
+    clerk: Clerk,
+    store: Path,
+    make_run: Any,
+) -> None:
+    """Workers that refused it as worse look again when the pointer is another."""
+    run = make_run("one")
+    assert clerk("publish", run)[0] == 0
+    before = read_pointer(store)
+    assert clerk("publish", run, "--force", "--reason", "other labels now")[0] == 0
+    after = read_pointer(store)
+    assert before is not None
+    assert after is not None
+    assert (before.digest, before.event) == (after.digest, "publish")
+    assert after.event == "force"

@@ -1,0 +1,151 @@
+"""What a store names and what each running worker really serves: standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from worker.contract.codec import encode
+from worker.contract.errors import AdapterRefused
+from worker.contract.manifest_json import read_manifest
+from worker.contract.store import is_digest, read_canary, read_pointer
+
+_TIMEOUT_S = 5.0
+
+
+def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) -> int:
+    """Print it; return 1 when a worker does not answer or serves another adapter than is current.
+
+    Raises AdapterRefused when the store's pointers cannot be read.
+    """
+    found: dict[str, Any] = {
+        "schema": "worker-adapters/1",
+        "store": None if store is None else _store(store),
+        "workers": [_worker(url) for url in workers],
+    }
+    current = (found["store"] or {}).get("current")
+    for one in found["workers"]:
+        one["follows"] = _follows(one, current)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        _print(found)
+    return int(any(one["follows"] is False or one["error"] for one in found["workers"]))
+
+
+def _store(store: Path) -> dict[str, Any]:
+    if not store.is_dir():
+        raise AdapterRefused(store, "there is no such store")
+    pointer, canary = read_pointer(store), read_canary(store)
+    digests = sorted(one.name for one in store.iterdir() if is_digest(one.name) and one.is_dir())
+    return {
+        "path": str(store),
+        "current": encode(pointer),
+        "canary": encode(canary),
+        "adapters": [_stored(store / digest) for digest in digests],
+    }
+
+
+def _stored(directory: Path) -> dict[str, Any]:
+    try:
+        manifest = read_manifest(directory)
+    except AdapterRefused as error:
+        return {"digest": directory.name, "name": None, "problem": error.problem}
+    return {
+        "digest": directory.name,
+        "name": manifest.name,
+        "created_at": manifest.created_at,
+        "labels": len(manifest.taxonomy.names),
+        "taxonomy": f"{manifest.taxonomy.name} {manifest.taxonomy.version}",
+        "canaries": len(manifest.reference.canary) if manifest.reference else 0,
+        "problem": None,
+    }
+
+
+def _worker(url: str) -> dict[str, Any]:
+    parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+    answer: dict[str, Any] = {"url": url, "error": None, "adapters": []}
+    if parts.scheme != "http" or not parts.hostname:
+        return answer | {"error": "not http://HOST:PORT"}
+    try:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+        connection.request("GET", "/info")
+        response = connection.getresponse()
+        info = json.loads(response.read())
+        if response.status != http.HTTPStatus.OK:
+            return answer | {"error": f"answers {response.status}"}
+        return answer | {
+            "adapters": info["adapters"],
+            "last_refusal": info["last_refusal"],
+            "canary_stopped": info["canary_stopped"],
+            "error": None if info["adapters"] else "its model is loading",
+        }
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+        return answer | {"error": f"no answer: {error or type(error).__name__}"}
+
+
+def _follows(worker: dict[str, Any], current: dict[str, Any] | None) -> bool | None:
+    """Whether a worker's main adapter is the store's current one; None where that is not known."""
+    if worker["error"] or current is None:
+        return None
+    return any(
+        one["role"] == "main" and one["digest"] == current["digest"] for one in worker["adapters"]
+    )
+
+
+def _print(found: dict[str, Any]) -> None:
+    store = found["store"]
+    if store is not None:
+        current, canary = store["current"], store["canary"]
+        for one in store["adapters"]:
+            marks = [
+                name
+                for name, pointer in (("current", current), ("canary", canary))
+                if pointer is not None and pointer["digest"] == one["digest"]
+            ]
+            what = one["problem"] or f"{one['taxonomy']}, {one['labels']} labels"
+            print(f"{one['digest'][:12]}  {one['name'] or '-'}  {what}  {' '.join(marks)}".rstrip())
+        if current is None:
+            print(f"{store['path']}: nothing is current")
+        else:
+            print(f"current since {current['since']}, by {current['by']}{_why(current)}")
+        if canary is not None:
+            print(
+                f"canary for {canary['share']:g} of the keys since {canary['since']}, by "
+                f"{canary['by']}{_why(canary)}"
+            )
+    for one in found["workers"]:
+        _print_worker(one)
+
+
+def _print_worker(worker: dict[str, Any]) -> None:
+    if worker["error"]:
+        print(f"{worker['url']}: {worker['error']}", file=sys.stderr)
+        return
+    behind = "  NOT what is current" if worker["follows"] is False else ""
+    for one in worker["adapters"]:
+        print(
+            f"{worker['url']}: {one['role']} {one['digest'][:12]} {one['name']} since "
+            f"{one['since']}, share {one['share']:g}{behind if one['role'] == 'main' else ''}"
+        )
+    refusal, stopped = worker["last_refusal"], worker["canary_stopped"]
+    if refusal is not None:
+        named = f"{(refusal['digest'] or '-')[:12]} ({refusal['role']})"
+        print(
+            f"{worker['url']}: refused {named} at {refusal['at']}: {refusal['reason']}: "
+            f"{refusal['problem']}"
+        )
+    if stopped is not None:
+        print(
+            f"{worker['url']}: stopped the canary {stopped['digest'][:12]} at {stopped['at']}: "
+            f"{stopped['reason']}"
+        )
+
+
+def _why(pointer: dict[str, Any]) -> str:
+    return f": {pointer['reason']}" if pointer["reason"] else ""

@@ -1,0 +1,1 @@
+"""Two adapters on the same messages: where they agree, and where not."""

@@ -1,0 +1,152 @@
+"""Which adapter a record goes to, and the moment when that changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from worker.core.served import Lineup, Served
+from worker.core.share import place_of
+from worker.errors import EngineDied
+from worker.records.types import Record
+
+
+class RosterListener(Protocol):
+    """Told of changes. Called on the loop's thread; must not block and must not raise."""
+
+    def changed(self, before: Lineup, now: Lineup) -> None:
+        """From the next record on these serve."""
+        ...
+
+    def idle(self, served: Served) -> None:
+        """Nothing in flight is this one's and nothing will be: it may be closed."""
+        ...
+
+    def failed(self, served: Served, error: EngineDied) -> None:
+        """An adapter beside the main one cannot answer; the main one does its records."""
+        ...
+
+
+class Roster:
+    """Holds the line-up. Only ``turn`` changes it, on the loop's thread, between two records.
+
+    Records keep the adapter they were accepted with. One that has left the line-up is told as
+    idle when the last of its records is finished and the last of its prompts is answered.
+    """
+
+    def __init__(self, lineup: Lineup, listener: RosterListener) -> None:
+        self._lineup = lineup
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._next: Lineup | None = None
+        self._retired: list[Served] = []
+        self._dead: set[Served] = set()
+
+    @property
+    def lineup(self) -> Lineup:
+        """Who serves now. Safe from any thread."""
+        return self._lineup
+
+    @property
+    def retired(self) -> tuple[Served, ...]:
+        """Those that serve no more and have something in flight. Safe from any thread."""
+        return tuple(self._retired)
+
+    @property
+    def main(self) -> Served:
+        """The adapter that labels what no other does."""
+        return self._lineup.main
+
+    def hand_over(self, change: Callable[[Lineup], Lineup]) -> None:
+        """Have others serve from the next turn on. From any thread.
+
+        ``change`` is given the latest line-up, also one that waits for its turn. Adapters that
+        so never get their turn are told as idle.
+        """
+        with self._lock:
+            passed_over = self._next
+            latest = self._next = change(passed_over or self._lineup)
+            busy = {*latest.members, *self._lineup.members, *self._retired}
+        for one in passed_over.members if passed_over else ():
+            if one not in busy:
+                self._listener.idle(one)
+
+    @property
+    def latest(self) -> Lineup:
+        """Who serves, or will from the next turn on. From any thread."""
+        return self._next or self._lineup
+
+    def turn(self) -> None:
+        """Change over if there is a new line-up, and let go of who has nothing left to do."""
+        if self._next is not None:
+            with self._lock:
+                lineup, self._next = self._next, None
+            if lineup is not None:
+                self._change(lineup)
+        if self._retired:
+            for one in [one for one in self._retired if one.idle]:
+                self._retired.remove(one)
+                self._dead.discard(one)
+                self._listener.idle(one)
+
+    def choose(self, record: Record) -> Served:
+        """Return the adapter that labels this record."""
+        lineup = self._lineup
+        canary = lineup.canary
+        if canary is None or not lineup.canary_share:
+            return lineup.main
+        in_share = place_of(record, f"canary {canary.digest}") < lineup.canary_share
+        return canary if in_share else lineup.main
+
+    def shadow_of(self, record: Record) -> Served | None:
+        """Return the adapter that labels this record too, for show, if any does."""
+        lineup = self._lineup
+        if lineup.shadow is None or not lineup.shadow_share:
+            return None
+        in_share = place_of(record, f"shadow {lineup.shadow.digest}") < lineup.shadow_share
+        return lineup.shadow if in_share else None
+
+    def stop_canary(self, canary: Served) -> None:
+        """Give this canary no more records. Called on the loop's thread."""
+        self._leave(canary)
+
+    def fail(self, served: Served, error: EngineDied) -> None:
+        """Go on without this one, whose engine has died. Raises that error for the main one."""
+        if served is self._lineup.main:
+            raise error
+        if served in self._dead:
+            return
+        self._dead.add(served)
+        self._listener.failed(served, error)
+        self._leave(served)
+
+    def check_health(self) -> None:
+        """Raise EngineDied when the main adapter's engine cannot answer. From any thread."""
+        self._lineup.main.engine.check_health()
+
+    def _leave(self, served: Served) -> None:
+        """Take one out, also of the line-up that waits for its turn."""
+        with self._lock:
+            if self._next is not None:
+                self._next = _without(self._next, served)
+        if served in self._lineup.members:
+            self._change(_without(self._lineup, served))
+
+    def _change(self, lineup: Lineup) -> None:
+        with self._lock:
+            before, self._lineup = self._lineup, lineup
+            # One that was stopped may be back in another role before it was idle.
+            self._retired = [
+                one for one in (*self._retired, *before.members) if one not in lineup.members
+            ]
+        self._listener.changed(before, lineup)
+
+
+def _without(lineup: Lineup, served: Served) -> Lineup:
+    if served is lineup.canary:
+        lineup = replace(lineup, canary=None, canary_share=0.0)
+    if served is lineup.shadow:
+        lineup = replace(lineup, shadow=None, shadow_share=0.0)
+    return lineup

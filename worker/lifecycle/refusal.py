@@ -1,0 +1,23 @@
+"""Why an adapter is not taken up. The worker goes on with the one it has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RefusalReason = Literal["pointer", "files", "base", "tokenizer", "engine", "canary", "worse"]
+"""All there are: the store's pointer cannot be read; a file is not what the manifest says; the
+adapter is of another base; the base tokenizes its prompts otherwise; the engine cannot load it or
+does not answer; it files its own canaries otherwise than recorded; it files those of the adapter
+in service worse than ``adapters.canary_errors`` allows."""
+
+Role = Literal["main", "canary", "shadow"]
+
+
+class Refusal(Exception):
+    """An adapter must not serve here. ``problem`` says what and how to mend it, without text of
+    any message."""
+
+    def __init__(self, reason: RefusalReason, problem: str) -> None:
+        self.reason = reason
+        self.problem = problem
+        super().__init__(f"{reason}: {problem}")

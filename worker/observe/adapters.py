@@ -1,0 +1,130 @@
+"""Metrics of each adapter, and of adapters that come and go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from worker.core.assignment import Finished
+from worker.core.roster import Roster
+from worker.core.served import Lineup
+from worker.core.shadow import ShadowWork
+from worker.lifecycle.refusal import RefusalReason
+from worker.lifecycle.service import Service, StopReason
+from worker.observe import metrics as named
+from worker.observe.registry import Reading, Registry
+from worker.records.types import Classified, Outcome
+
+DIGEST_CHARS = 12
+"""So much of an adapter's digest is its name in metrics and logs."""
+
+KEPT = 8
+"""So many adapters have series; of more, those that served longest ago have none any more."""
+
+
+class AdapterMetrics:
+    """See ``worker.lifecycle.service.Counters``; and counts committed records by adapter."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[str, None] = {}  # the latest to serve is last
+        self._labels = registry.counter(named.LABELS)
+        self._records = registry.counter(named.ADAPTER_RECORDS)
+        self._confidence = registry.histogram(named.ADAPTER_CONFIDENCE)
+        self._off_label_mass = registry.histogram(named.ADAPTER_OFF_LABEL_MASS)
+        self._swaps = registry.counter(named.SWAPS_TOTAL, *_each(named.SWAPS))
+        self._refusals = registry.counter(named.REFUSALS_TOTAL, *_each(named.REFUSALS))
+        self._stops = registry.counter(named.CANARY_STOPS, *_each(named.STOPS))
+        self._shadow = registry.counter(named.SHADOW)
+        self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
+        self._load_s = registry.histogram(named.LOAD_SECONDS)
+
+    def serves(self, lineup: Lineup) -> None:
+        """Begin the series of who is new at 0, and drop those of who served long ago."""
+        for one in lineup.members:
+            adapter = one.digest[:DIGEST_CHARS]
+            self._known.pop(adapter, None)
+            self._known[adapter] = None
+            for label in one.manifest.taxonomy.names:
+                for agrees in named.AGREES:
+                    self._registry.begin(named.SHADOW, label, agrees)
+                self._registry.begin(named.LABELS, label, adapter)
+            for outcome in named.OUTCOMES:
+                self._registry.begin(named.ADAPTER_RECORDS, adapter, outcome)
+            self._registry.begin(named.ADAPTER_CONFIDENCE, adapter)
+            self._registry.begin(named.ADAPTER_OFF_LABEL_MASS, adapter)
+        while len(self._known) > KEPT:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._registry.forget("adapter", oldest)
+
+    def published(self, batch: Sequence[Finished]) -> None:
+        """Count each record for the adapter that it was accepted with."""
+        labels: Counter[tuple[str, str]] = Counter()
+        records: Counter[tuple[str, str]] = Counter()
+        for one in batch:
+            adapter, outcome = one.served.digest[:DIGEST_CHARS], one.outcome
+            if one.shadow is not None:
+                self._compare(one.shadow, outcome)
+            if not isinstance(outcome, Classified):
+                records[adapter, "dead_letter"] += 1
+                continue
+            records[adapter, "review" if outcome.review else "output"] += 1
+            labels[outcome.decision.label, adapter] += 1
+            self._confidence(outcome.decision.confidence, adapter)
+            if outcome.decision.off_label_mass is not None:
+                self._off_label_mass(outcome.decision.off_label_mass, adapter)
+        for values, count in labels.items():
+            self._labels(count, *values)
+        for values, count in records.items():
+            self._records(count, *values)
+
+    def _compare(self, shadow: ShadowWork, outcome: Outcome) -> None:
+        if shadow.dropped is not None:
+            self._shadow_dropped(1, shadow.dropped)
+        elif shadow.result is not None and isinstance(outcome, Classified):
+            label = outcome.decision.label
+            self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
+
+    def swapped(self, result: Literal["swapped", "refused"]) -> None:
+        """Count it."""
+        self._swaps(1, result)
+
+    def refused(self, reason: RefusalReason) -> None:
+        """Count it."""
+        self._refusals(1, reason)
+
+    def loaded(self, seconds: float) -> None:
+        """Take the time down."""
+        self._load_s(seconds)
+
+    def canary_stopped(self, reason: StopReason) -> None:
+        """Count it."""
+        self._stops(1, reason)
+
+
+def adapter_readings(roster: Roster, service: Service) -> Iterator[Reading]:
+    """Give who serves at this moment, and what is refused or stopped."""
+    lineup = roster.lineup
+    manifest = lineup.main.manifest
+    yield (
+        named.ADAPTER_INFO,
+        [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
+    )
+    shares = [(lineup.main, "main", 1 - lineup.canary_share)]
+    if lineup.canary is not None:
+        shares.append((lineup.canary, "canary", lineup.canary_share))
+    if lineup.shadow is not None:
+        shares.append((lineup.shadow, "shadow", lineup.shadow_share))
+    yield (
+        named.ADAPTER_SHARE,
+        [((one.digest[:DIGEST_CHARS], role), share) for one, role, share in shares],
+    )
+    refused = [((role,), float(role in service.refused)) for role in named.ROLES]
+    yield named.ADAPTER_REFUSED, refused
+    yield named.CANARY_STOPPED, [((), float(service.stopped is not None))]
+
+
+def _each(values: Sequence[str]) -> list[tuple[str]]:
+    return [(one,) for one in values]

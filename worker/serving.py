@@ -1,0 +1,180 @@
+"""From the settings to adapters in service: opened, bound to the record formats, followed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from worker import __version__
+from worker.cache import cache_folder
+from worker.contract import AdapterRefused, Encoders
+from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.store import find_adapter
+from worker.core.labeller import Labeller
+from worker.core.roster import Roster
+from worker.core.served import Lineup, Served
+from worker.engine.open import OpenedEngine, open_engine
+from worker.engine.port import Engine
+from worker.errors import SettingsError
+from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop
+from worker.lifecycle.refusal import Refusal
+from worker.lifecycle.service import Counters, Service
+from worker.lifecycle.trial import try_own_canaries
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.decode import InputFormat
+from worker.records.output import OutputEncoder
+from worker.settings import RecordSettings, ReviewSettings, Settings
+
+_PATIENCE_S = 60.0
+"""On a network file system a directory may be seen so much later than the pointer to it."""
+
+_log = structlog.get_logger("worker.adapters")
+
+
+def make_roster(
+    settings: Settings, opened: OpenedEngine, counters: Counters | None = None
+) -> tuple[Roster, Service]:
+    """Have the adapter that was opened serve alone, and whoever is told when that changes."""
+    service = Service(counters, lambda: datetime.now(UTC))
+    served = make_served(settings, opened.encoders, opened.manifest, opened.engine)
+    roster = Roster(Lineup(served), service)
+    service.starts(roster.lineup)
+    return roster, service
+
+
+def make_keeper(
+    settings: Settings, opened: OpenedEngine, roster: Roster, service: Service
+) -> Keeper | None:
+    """Return who watches the store and brings adapters up; None where there is nothing to do."""
+    adapters = settings.adapters
+    store = watched_store(settings)
+    if opened.loader is None or (store is None and adapters.shadow is None):
+        return None
+    return Keeper(
+        store,
+        roster,
+        service,
+        Workshop(opened.encoders, opened.loader, partial(make_served, settings, opened.encoders)),
+        KeeperPolicy(
+            poll_interval_s=adapters.poll_interval_s,
+            canary_errors=adapters.canary_errors,
+            answer_s=settings.loop.deadline_s,
+            patience_s=_PATIENCE_S,
+            shadow=adapters.shadow,
+            shadow_share=adapters.shadow_share,
+        ),
+    )
+
+
+def watched_store(settings: Settings) -> Path | None:
+    """Return the store that is followed; None where one adapter is named, or none to be followed.
+
+    Raises AdapterRefused.
+    """
+    adapter = settings.model.adapter
+    if adapter is None or not settings.adapters.watch:
+        return None
+    return adapter if find_adapter(adapter).pointer is not None else None
+
+
+def make_served(
+    settings: Settings, encoders: Encoders, manifest: Manifest, engine: Engine
+) -> Served:
+    """Bind an adapter to its engine and to the record formats and review thresholds in force."""
+    return Served(
+        labeller=Labeller(
+            manifest=manifest,
+            encode_plain=encoders.plain,
+            thresholds=review_thresholds(settings.review, manifest),
+            layout=record_layout(settings.records),
+        ),
+        engine=engine,
+        outputs=OutputEncoder(manifest, __version__),
+        dead_letters=DeadLetterEncoder(
+            settings.kafka.dead_letter_topic,
+            __version__,
+            manifest.digest,
+            settings.records.dead_letter_headers,
+        ),
+    )
+
+
+def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
+    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+
+    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
+    ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
+    """
+    model = settings.model
+    if model.base is None or model.adapter is None:
+        raise SettingsError(
+            "model.base and model.adapter must name two directories: the base model and a "
+            "published adapter (or try: clerk-worker demo)"
+        )
+    found = find_adapter(model.adapter)
+    if found.pointer is not None:
+        _log.info(
+            "adapter.current",
+            store=str(model.adapter),
+            adapter=found.pointer.name,
+            adapter_digest=found.pointer.digest[:12],
+            since=found.pointer.since,
+        )
+    started = time.monotonic()
+    opened = open_engine(
+        base=model.base,
+        adapter=found.directory,
+        serving=model.serving,
+        cache_dir=model.cache_dir or cache_folder() / "merged",
+        engine_args={"disable_log_stats": not metrics, **model.engine_args},
+        verify_weights=model.verify_weights,
+        max_adapters=_max_adapters(settings) if watch else 1,
+        priorities=watch and settings.adapters.shadow is not None,
+    )
+    opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
+    try:
+        tried = try_own_canaries(
+            make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
+        )
+    except Refusal as error:
+        opened.engine.close()
+        raise AdapterRefused(found.directory, error.problem) from error
+    _log.info(
+        "engine.ready",
+        seconds=round(time.monotonic() - started, 1),
+        serving=opened.serving,
+        decoding=opened.manifest.decoding,
+        canaries=tried,
+    )
+    return opened
+
+
+def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
+    """Bind the adapter's contract to the record format and the review thresholds in force."""
+    return make_served(settings, opened.encoders, opened.manifest, opened.engine).labeller
+
+
+def record_layout(records: RecordSettings) -> InputFormat:
+    """Return how the value of a record is read."""
+    return InputFormat(records.format, records.text_fields, records.id_field)
+
+
+def _max_adapters(settings: Settings) -> int:
+    """How many adapters serve at the same time: one, a canary, one that comes or goes, a shadow."""
+    watched = 3 if watched_store(settings) is not None else 1
+    return watched + (settings.adapters.shadow is not None)
+
+
+def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
+    """Return the manifest's thresholds, with those that the settings override."""
+    found = manifest.thresholds
+    if review.confidence is not None:
+        found = replace(found, review_confidence=review.confidence)
+    if review.off_label_mass is not None:
+        found = replace(found, review_off_label_mass=review.off_label_mass)
+    return found
