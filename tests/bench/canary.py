@@ -1,17 +1,22 @@
 """How often a canary that is as good is stopped, and how soon one that is worse.
 
-    python -m tests.bench.canary
+    python -m tests.bench.canary                        simulated labels; minutes
+    python -m tests.bench.canary MAIN.jsonl OTHER.jsonl ...    labels that were really given
 
-Simulated labels, through the comparison that the worker makes. Minutes.
+Both go through the comparison that the worker makes. The files are what `clerk-worker classify
+--input FILE.jsonl` prints with one adapter and the other, for the same messages: the other ones are
+canaries to the first. Messages are drawn with replacement, each as of a customer of its own.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import statistics
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from worker.lifecycle.canary_watch import Comparison, WatchPolicy
 
@@ -23,8 +28,14 @@ Chance = Callable[[float], float]
 """The chance of a review at a time of the trial, from 0 to 1."""
 
 
+Label = tuple[str, float, bool]
+"""A label, its confidence, and whether it is for review."""
+
+
 def main() -> int:
     """Measure and print."""
+    if sys.argv[1:]:
+        return replay(*map(Path, sys.argv[1:]))
     print(f"{TRIALS} trials of up to {MESSAGES} messages, false_stops {POLICY.false_stops:g}")
     print("as good: how many were ever stopped")
     for name, chance in (
@@ -67,6 +78,51 @@ def trial(seed: int, share: float, main_chance: Chance, canary_chance: Chance) -
         confidence = rng.uniform(0.2, 0.6) if review else 1 - 0.4 * rng.random() ** 3
         comparison.add(
             number.to_bytes(8, "big"), canary=canary, review=review, confidence=confidence
+        )
+        if number % 20 == 19 and comparison.worse:
+            return comparison.messages
+    return None
+
+
+def replay(main: Path, *others: Path) -> int:
+    """Put the others' labels on trial against those of ``main``."""
+    labels = read(main)
+    for path in others:
+        found = read(path)
+        if len(found) != len(labels):
+            print(f"{path}: {len(found)} messages, {main} has {len(labels)}", file=sys.stderr)
+            return 2
+        agree = sum(a[0] == b[0] for a, b in zip(labels, found, strict=True)) / len(labels)
+        confidence = [statistics.mean(one for _, one, _ in arm) for arm in (labels, found)]
+        review = [statistics.mean(one for _, _, one in arm) for arm in (labels, found)]
+        print(
+            f"{path.name}: {agree:.1%} of {len(labels)} labelled alike; mean confidence "
+            f"{confidence[1]:.3f} against {confidence[0]:.3f}, for review {review[1]:.1%} "
+            f"against {review[0]:.1%}"
+        )
+        for share in (0.05, 0.25):
+            stops = [drawn(seed, share, labels, found) for seed in range(TRIALS // 4)]
+            counts = [one for one in stops if one is not None]
+            after = f"; after {statistics.median(counts):.0f} labels (median)" if counts else ""
+            print(f"  share {share:g}: stopped in {len(counts)} of {len(stops)} trials{after}")
+    return 0
+
+
+def read(path: Path) -> list[Label]:
+    """Take in the labels that `clerk-worker classify` printed."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(one["label"], one["confidence"], bool(one["review"])) for one in rows]
+
+
+def drawn(seed: int, share: float, main: list[Label], canary: list[Label]) -> int | None:
+    """Canary labels until it was stopped, None where it never was."""
+    rng = random.Random(seed)
+    comparison = Comparison(POLICY)
+    for number in range(MESSAGES):
+        by_canary = rng.random() < share
+        _, confidence, review = (canary if by_canary else main)[rng.randrange(len(main))]
+        comparison.add(
+            number.to_bytes(8, "big"), canary=by_canary, review=review, confidence=confidence
         )
         if number % 20 == 19 and comparison.worse:
             return comparison.messages

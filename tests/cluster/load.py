@@ -50,12 +50,14 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One committed record. ``source`` is its input's partition and offset, ``at`` Unix seconds."""
+    """One committed record. ``source`` is its input's partition and offset, ``at`` Unix seconds,
+    ``adapter`` the digest of the adapter that made it."""
 
     source: str
     topic: str
     label: str | None
     at: float
+    adapter: str
 
 
 class Traffic:
@@ -183,11 +185,13 @@ class Traffic:
         topic, headers = str(message.topic()), dict(message.headers() or [])
         if topic == self._names.dead:
             where = [headers[f"clerk.source.{one}"].decode() for one in ("partition", "offset")]
-            self.results.append(Result("-".join(where), topic, None, time.time()))
+            adapter = headers["clerk.adapter.digest"].decode()
+            self.results.append(Result("-".join(where), topic, None, time.time(), adapter))
             return
         value = json.loads(message.value())
         source = f"{value['source']['partition']}-{value['source']['offset']}"
-        self.results.append(Result(source, topic, value["label"], time.time()))
+        adapter = value["adapter"]["digest"]
+        self.results.append(Result(source, topic, value["label"], time.time(), adapter))
 
 
 class Lag:
