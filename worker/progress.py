@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import PressureKind, RebalanceKind, Silent
 from worker.records.types import Classified, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
 
-class LogListener:
+class LogListener(Silent):
     """See ``worker.core.events.Listener``. Counts since start, and a rate since the last line."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
@@ -23,12 +23,6 @@ class LogListener:
         self._last_line = clock()
         self._since_line = 0
         self.totals: Counter[str] = Counter()
-
-    def publishing(self, batch: Sequence[Finished]) -> None:
-        """Say nothing yet."""
-
-    def transaction(self, result: TransactionResult, seconds: float) -> None:
-        """Say nothing: what became of the batch comes next."""
 
     def published(self, batch: Sequence[Finished], seconds: float) -> None:
         """Count; write a line when the interval has passed."""

@@ -296,6 +296,7 @@ def _kubelet() -> object:
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
+        "imageGCHighThresholdPercent": 100,  # never: what is loaded could not be pulled again
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
         "resolvConf": "/etc/resolv.conf",
     }

@@ -49,6 +49,30 @@ class Listener(Protocol):
         ...
 
 
+class Silent:
+    """A Listener that does nothing, for those to build on who want to hear of little."""
+
+    def publishing(self, batch: Sequence[Finished]) -> None:
+        """Do nothing."""
+
+    def transaction(self, result: TransactionResult, seconds: float) -> None:
+        """Do nothing."""
+
+    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+        """Do nothing."""
+
+    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Do nothing."""
+
+    def rebalanced(
+        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
+    ) -> None:
+        """Do nothing."""
+
+    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Do nothing."""
+
+
 class Listeners:
     """A Listener that tells several, in order; with none it is silence."""
 

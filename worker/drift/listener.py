@@ -10,19 +10,19 @@ import structlog
 
 from worker.contract import Manifest
 from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import Silent
 from worker.drift.watch import LabelShift, Report, Signal, Watch
 from worker.drift.yardstick import DriftPolicy, make_yardstick
 from worker.observe import metrics as named
 from worker.observe.registry import Reading
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Classified
 
 _log = structlog.get_logger("worker.drift")
 
 _DIGITS = 4
 
 
-class DriftListener:
+class DriftListener(Silent):
     """See ``worker.core.events.Listener``. Watches the answers of the adapter that ``main`` gives:
     what a canary answers is left out, and with another main adapter everything begins anew.
 
@@ -76,23 +76,6 @@ class DriftListener:
                 report = watch.add(decision.label, decision.off_label_mass, one.record.id)
                 if report is not None:
                     self._take(watch, report)
-
-    def publishing(self, batch: Sequence[Finished]) -> None:
-        """Count nothing yet."""
-
-    def transaction(self, result: TransactionResult, seconds: float) -> None:
-        """Count nothing."""
-
-    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Count nothing."""
-
-    def rebalanced(
-        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
-    ) -> None:
-        """Go on: a window may hold messages of partitions that came and went."""
-
-    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Count nothing."""
 
     def readings(self) -> Iterator[Reading]:
         """Give the last whole window, and the levels it is held against."""

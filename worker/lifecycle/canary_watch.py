@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import Silent
 from worker.core.roster import Roster
 from worker.core.sequential import Evidence, marked_lowest
 from worker.core.served import Served
 from worker.lifecycle.service import Service, StopReason
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Classified
 
 BLOCK = 20
 """Messages that are compared with one another; see ``worker.core.sequential``."""
@@ -86,7 +86,7 @@ class Comparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryWatch:
+class CanaryWatch(Silent):
     """See ``worker.core.events.Listener``: compares what is committed, and stops a worse canary."""
 
     def __init__(self, roster: Roster, service: Service, policy: WatchPolicy) -> None:
@@ -123,20 +123,3 @@ class CanaryWatch:
         found = self.comparison
         pieces = f"review {found.review.value:.3g}, confidence {found.confidence.value:.3g}"
         return f"{found.value:.3g} ({pieces})"
-
-    def publishing(self, batch: Sequence[Finished]) -> None:
-        """Compare nothing yet."""
-
-    def transaction(self, result: TransactionResult, seconds: float) -> None:
-        """Compare nothing."""
-
-    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Compare nothing."""
-
-    def rebalanced(
-        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
-    ) -> None:
-        """Compare nothing."""
-
-    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Compare nothing."""

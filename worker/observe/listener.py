@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import PressureKind, RebalanceKind, Silent, TransactionResult
 from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
@@ -14,7 +14,7 @@ from worker.observe.registry import Reading, Registry
 from worker.records.types import Classified, TopicPartition
 
 
-class MetricsListener:
+class MetricsListener(Silent):
     """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` Unix seconds."""
 
     def __init__(
@@ -41,9 +41,6 @@ class MetricsListener:
         self._transactions = registry.counter(named.TRANSACTIONS_TOTAL, *_each(named.TRANSACTIONS))
         self._transaction_s = registry.histogram(named.TRANSACTION_SECONDS)
         self._backpressure = registry.counter(named.BACKPRESSURE, *_each(named.PRESSURES))
-
-    def publishing(self, batch: Sequence[Finished]) -> None:
-        """Count nothing yet."""
 
     def transaction(self, result: TransactionResult, seconds: float) -> None:
         """Count the attempt."""
@@ -74,9 +71,6 @@ class MetricsListener:
         for reason, count in reasons.items():
             self._dead_letters(count, reason)
         self._truncated(truncated)
-
-    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Count nothing: the attempt is counted as a transaction."""
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int

@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from worker import __version__
 from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, TransactionResult
+from worker.core.events import Silent, TransactionResult
 from worker.errors import SettingsError
-from worker.records.types import Classified, Headers, TopicPartition
+from worker.records.types import Classified, Headers
 
 try:
     from opentelemetry import trace
@@ -47,7 +47,7 @@ _CLOSE_S = 5.0
 _ROOT = Context()
 
 
-class Tracing:
+class Tracing(Silent):
     """See ``worker.core.events.Listener``; ``carry`` gives an output record its headers."""
 
     def __init__(
@@ -120,20 +120,6 @@ class Tracing:
         _fail(self._batch, failed)
         self._batch.end()
         self._batch, self._spans = trace.INVALID_SPAN, {}
-
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
-        """Do nothing: the spans have ended with their transaction."""
-
-    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Do nothing: the spans have ended with their transaction."""
-
-    def rebalanced(
-        self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
-    ) -> None:
-        """Trace no rebalances."""
-
-    def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Trace no pauses."""
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most: a collector may be away."""
