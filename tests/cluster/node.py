@@ -37,6 +37,8 @@ PAUSE = "docker.io/library/filing-clerk-pause:1"
 POD_NETWORK, BRIDGE = "10.244.0.0/24", "clerk0"
 API, ETCD_CLIENT, ETCD_PEER = 16443, 23790, 23800
 
+GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+
 _PARTS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -66,7 +68,7 @@ def build() -> None:
     """Make the programs that are missing from the cache."""
     if all((BIN / one).exists() for one in (*_PARTS, "etcd")):
         return
-    if shutil.which("go") is None:
+    if GO is None:
         sys.exit("no Go to build Kubernetes with: install it, or name a cluster in KUBECONFIG")
     BIN.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -104,7 +106,7 @@ def _build_kubernetes(folder: Path) -> None:
 
 def _go(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "GOFLAGS": "-mod=mod"}
-    return _run("go", *arguments, cwd=folder, env=environment)
+    return _run(str(GO), *arguments, cwd=folder, env=environment)
 
 
 class Node:
