@@ -31,7 +31,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
-from worker.observe import metrics as named
+from worker.observe.metrics import AGREES
 
 LOADED_S = 900.0
 
@@ -82,12 +82,11 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
         wait_for_role(worker, adapter, "shadow")
         arena.publish(as_records(texts))
         arena.wait_for(len(texts))
-        labels = adapter.taxonomy.names
         pairs = {
-            one: [
-                counted(worker, "clerk_shadow_total", label=one, agrees=it) for it in ("yes", "no")
+            label: [
+                counted(worker, "clerk_shadow_total", label=label, agrees=one) for one in AGREES
             ]
-            for one in labels
+            for label in adapter.taxonomy.names
         }
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
         least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
