@@ -35,6 +35,7 @@ PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "co
 SOCKET = "/run/filing-clerk-containerd.sock"
 PAUSE = "docker.io/library/filing-clerk-pause:1"
 POD_NETWORK, BRIDGE = "10.244.0.0/24", "clerk0"
+_FROM_POD_TO_POD = ("-i", BRIDGE, "-o", BRIDGE, "-j", "ACCEPT")
 API, ETCD_CLIENT, ETCD_PEER = 16443, 23790, 23800
 
 GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
@@ -120,6 +121,8 @@ class Node:
         """Start everything and wait until the node is ready. Raises RuntimeError when it is not."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
+        # Docker, where it runs too, has the kernel drop what goes from pod to pod.
+        _run("iptables", "--insert", "FORWARD", *_FROM_POD_TO_POD)
         self._start("containerd", f"--config={self.folder / 'containerd.toml'}")
         self._start("etcd", *self._etcd())
         self._start("kube-apiserver", *self._api_server())
@@ -161,6 +164,7 @@ class Node:
                 self._ctr("--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", task, ok=True)
             time.sleep(1)
             self._stop("containerd")
+        _run("iptables", "--delete", "FORWARD", *_FROM_POD_TO_POD, ok=True)
         _run("ip", "link", "delete", BRIDGE, ok=True)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted(mounts, reverse=True):
