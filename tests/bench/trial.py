@@ -4,9 +4,9 @@
 
 MESSAGES has a field `message`; MAIN and OTHER are adapters for the demo's base. For each OTHER a
 worker serves it first to a share of the keys, until it stops that or has labelled everything
-(ROUNDS times over, each message of a customer of its own), and then a worker has it as a shadow of
-every message. The comparison before a trial, on the canaries of MAIN, is switched off: it is told
-by `clerk-worker compare`. Minutes: each worker loads two engines.
+(ROUNDS times over, each message of a customer of its own; 0: not at all), and then a worker has it
+as a shadow of every message. The comparison before a trial, on the canaries of MAIN, is switched
+off. Minutes: each worker loads two engines.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import sys
 import time
 import urllib.request
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import REAL_WORKER, Arena
@@ -52,7 +54,8 @@ def main() -> int:
     with LocalBroker() as broker:
         for other in given.others:
             name = read_manifest(other).name
-            print(f"{name}: {on_trial(broker, texts * given.rounds, given, other)}", flush=True)
+            if given.rounds:
+                print(f"{name}: {on_trial(broker, texts * given.rounds, given, other)}", flush=True)
             print(f"{name}: {as_shadow(broker, texts, given.main, other)}", flush=True)
     return 0
 
@@ -91,10 +94,39 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
         least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
         dropped = counted(worker, "clerk_shadow_dropped_total")
+        found = read_shadow(broker.bootstrap_servers, f"chaos.{arena.run}.shadow")
+        confidence = statistics.mean(one["confidence"] for one in found)
+        review = statistics.mean(one["review"]["needed"] for one in found)
         return (
-            f"as a shadow of {yes + no:.0f} records it disagrees on {no / (yes + no):.1%}, most on "
-            f"{least[1]} ({1 - least[0]:.0%}); {dropped:.0f} more were left out"
+            f"as a shadow its confidence is {confidence:.3f}, for review {review:.1%} (of "
+            f"{len(found)}); of {yes + no:.0f} records it disagrees on {no / (yes + no):.1%}, most "
+            f"on {least[1]} ({1 - least[0]:.0%}); {dropped:.0f} more were left out"
         )
+
+
+def read_shadow(servers: str, topic: str) -> list[dict[str, Any]]:
+    """What the shadow wrote to its topic."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "bench",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, one, 0) for one in partitions])
+    found, ended = [], 0
+    while ended < len(partitions):
+        message = consumer.poll(20)
+        assert message is not None, "the shadow's topic cannot be read"
+        if message.error() is None:
+            found.append(json.loads(message.value() or b""))
+        else:
+            ended += 1
+    consumer.close()
+    return found
 
 
 @contextmanager
