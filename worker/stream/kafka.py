@@ -1,4 +1,4 @@
-"""Kafka through confluent-kafka: with ``kafka_topics``, all of the stream that knows the client.
+"""Kafka through confluent-kafka: all that knows the client, with ``kafka_topics`` and ``_range``.
 
 Everything runs on the thread that calls ``poll`` and ``publish``, but for the transactional calls:
 those may hang beyond their time limit (librdkafka issues 5456 and 5511, open in 2.16: after the
@@ -187,7 +187,7 @@ class KafkaStream:
     def _take(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            record = _record(message)
+            record = to_record(message)
             if self._again.has(record.source, record.offset, message.leader_epoch()):
                 self._repeated += 1
                 return None
@@ -427,7 +427,8 @@ class _Refused(Exception):
     """Some records of a batch were not taken; ``_failed`` says which."""
 
 
-def _record(message: Message) -> Record:
+def to_record(message: Message) -> Record:
+    """Return what is known of a message that came without an error."""
     kind, timestamp_ms = message.timestamp()
     try:
         pairs = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
-from worker.records.types import Record, TopicPartition
+from worker.records.types import Record
+from worker.stream.kafka import to_record
 from worker.stream.kafka_config import KafkaConfig
 
 _client_log = logging.getLogger("librdkafka")
@@ -118,7 +119,7 @@ def _fetch(
         stop = open_ends.get(partition)
         if stop is None:
             continue
-        record = _record(message)
+        record = to_record(message)
         at_ms = record.timestamp_ms or 0
         over = record.offset >= stop or at_ms >= between[1]
         if not over and at_ms >= between[0]:
@@ -181,22 +182,3 @@ def _at_time(
             raise KafkaException(one.error)
         found[one.partition] = _LATER if one.offset == OFFSET_END else one.offset
     return found
-
-
-def _record(message: Message) -> Record:
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    kind, timestamp_ms = message.timestamp()
-    return Record(
-        source=TopicPartition(topic, partition),
-        offset=offset,
-        key=None,
-        value=_bytes(message.value()),
-        timestamp_ms=timestamp_ms if kind else None,
-    )
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
