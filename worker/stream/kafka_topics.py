@@ -31,7 +31,8 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
     """
     reasons: list[str] = []
     admin = AdminClient(
-        dict(config.common),
+        # Its log would repeat, a line for each attempt, what the error below says once.
+        {"log_level": 2, **config.common},
         error_cb=lambda error: reasons.append(f"{error.name()}: {error.str()}"),
         logger=_client_log,
     )
