@@ -299,8 +299,19 @@ def run_engine_core(*args: Any, **kwargs: Any) -> None:
     """Run vLLM's engine core in this process."""
     die_with_parent()
     from vllm.v1.engine.core import EngineCoreProc
+    from vllm.v1.executor.multiproc_executor import WorkerProc
 
+    # Its own watch over the core's death is not heard while it waits for the core's queue.
+    WorkerProc.worker_main = run_engine_worker
     EngineCoreProc.run_engine_core(*args, **kwargs)
+
+
+def run_engine_worker(*args: Any, **kwargs: Any) -> None:
+    """Run a worker of vLLM's engine core in this process."""
+    die_with_parent()
+    from vllm.v1.executor.multiproc_executor import WorkerProc
+
+    WorkerProc.worker_main(*args, **kwargs)
 
 
 @contextmanager
