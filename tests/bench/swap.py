@@ -67,7 +67,7 @@ def main() -> int:
     """Measure and print."""
     engine = sys.argv[sys.argv.index("--engine") + 1] if "--engine" in sys.argv else None
     swaps = int(sys.argv[sys.argv.index("--swaps") + 1]) if "--swaps" in sys.argv else SWAPS
-    interval_s = {None: 0.01, "runtime": 2.0, "merged": 0.1}[engine]
+    interval_s = {None: 0.01, "runtime": 2.0, "merged": 0.5}[engine]
     configure_logging("console", "warning")
     print(f"{platform.platform()}, Python {platform.python_version()}, engine {engine or 'fake'}")
     with tempfile.TemporaryDirectory() as folder, _bench(engine, Path(folder)) as bench:
