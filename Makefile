@@ -15,7 +15,7 @@ demo: $(READY)
 	@$(BIN)/clerk-worker demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -61,6 +61,15 @@ Sets = Annotated[
     ),
 ]
 
+InputFormat = Annotated[
+    Literal["csv", "jsonl", "text"] | None,
+    typer.Option("--format", "-f", help="Format of the input; else by the file's ending."),
+]
+Field = Annotated[
+    str | None,
+    typer.Option(help="CSV column or JSON path that holds the message.", show_default=False),
+]
+
 
 def main() -> NoReturn:
     """Run the command line and exit with its code; expected errors are one line, no traceback."""
@@ -89,6 +98,15 @@ def _load(config: Path | None, sets: list[str] | None) -> LoadedSettings:
     loaded = load_settings(config, sets or [])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
+
+
+def _load_to_label(config: Path | None, sets: list[str], *, use_demo: bool) -> LoadedSettings:
+    """For commands that print labels: only warnings are logged; on the demo's model if asked."""
+    if use_demo:
+        from worker.demo.run import demo_model_settings
+
+        sets = [*demo_model_settings(), *sets]
+    return _load(config, ["log.level=warning", *sets])
 
 
 def _show_version(wanted: bool) -> None:
@@ -161,14 +179,8 @@ def classify(
             help="CSV, JSONL or text file with many messages; - for standard input.",
         ),
     ] = None,
-    input_format: Annotated[
-        Literal["csv", "jsonl", "text"] | None,
-        typer.Option("--format", "-f", help="Format of the input; else by the file's ending."),
-    ] = None,
-    field: Annotated[
-        str | None,
-        typer.Option(help="CSV column or JSON path that holds the message.", show_default=False),
-    ] = None,
+    input_format: InputFormat = None,
+    field: Field = None,
     use_demo: Annotated[
         bool, typer.Option("--demo", help="Use the demo's small model and adapter.")
     ] = False,
@@ -186,12 +198,7 @@ def classify(
     """
     from worker.classify import Request, run_classify
 
-    sets = list(sets or [])
-    if use_demo:
-        from worker.demo.run import demo_model_settings
-
-        sets = [*demo_model_settings(), *sets]
-    loaded = _load(config, ["log.level=warning", *sets])
+    loaded = _load_to_label(config, sets or [], use_demo=use_demo)
     if (text is None) == (source is None):
         print("error: give one TEXT, or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
@@ -212,14 +219,8 @@ def compare(
         str | None,
         typer.Option("--input", "-i", metavar="FILE", help="Messages from a file, as in classify."),
     ] = None,
-    input_format: Annotated[
-        Literal["csv", "jsonl", "text"] | None,
-        typer.Option("--format", "-f", help="Format of the input; else by the file's ending."),
-    ] = None,
-    field: Annotated[
-        str | None,
-        typer.Option(help="CSV column or JSON path that holds the message.", show_default=False),
-    ] = None,
+    input_format: InputFormat = None,
+    field: Field = None,
     label_field: Annotated[
         str | None,
         typer.Option(help="... that holds the true label: tells which one is right more often."),
@@ -268,12 +269,7 @@ def compare(
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     stretch = make_source(file, last=last, since=since, until=until, offsets=offsets or [])
-    sets = list(sets or [])
-    if use_demo:
-        from worker.demo.run import demo_model_settings
-
-        sets = [*demo_model_settings(), *sets]
-    loaded = _load(config, ["log.level=warning", *sets])
+    loaded = _load_to_label(config, sets or [], use_demo=use_demo)
     ask = Ask(first, second, file, stretch, topic, most, texts)
     compare_adapters(loaded.settings, ask, as_json=as_json, out=out)
 
