@@ -254,7 +254,7 @@ def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts
 def test_a_killed_engine_is_told_at_once(choosing: OpenedEngine, prompts: Prompts) -> None:
     """In flight, asked or submitted later: EngineDied, and no message is to blame."""
     engine = choosing.engine
-    core = max(engine_processes(os.getpid(), named="EngineCore"))  # the latest one
+    core = engine_processes(os.getpid(), named="EngineCore")[-1]  # of the latest engine
     futures = [engine.submit(one) for one in prompts * 20]
     os.kill(core, signal.SIGKILL)
     begin = time.monotonic()
@@ -325,14 +325,16 @@ def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None
 
 
 def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
-    """vLLM's processes below ``parent``. (multiprocessing's own helper stays until the end.)"""
+    """vLLM's processes below ``parent``, oldest first. (multiprocessing's own helper stays until
+    the end.)"""
     import psutil  # type: ignore[import-untyped]
 
-    found = []
+    found: list[tuple[float, int]] = []
     for one in psutil.Process(parent).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended in between
-            found += [one.pid] if named in " ".join(one.cmdline()) else []
-    return found
+            if named in " ".join(one.cmdline()):
+                found.append((one.create_time(), one.pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def alive(pid: int) -> bool:
