@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import REAL_WORKER, Arena
+from tests.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.demo.base_model import ensure_base_model
@@ -94,7 +94,8 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
         least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
         dropped = counted(worker, "clerk_shadow_dropped_total")
-        found = read_shadow(broker.bootstrap_servers, f"chaos.{arena.run}.shadow")
+        topic = f"chaos.{arena.run}.shadow"
+        found = [json.loads(one or b"") for one in read_all(broker.bootstrap_servers, topic)]
         confidence = statistics.mean(one["confidence"] for one in found)
         review = statistics.mean(one["review"]["needed"] for one in found)
         return (
@@ -102,31 +103,6 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
             f"{len(found)}); of {yes + no:.0f} records it disagrees on {no / (yes + no):.1%}, most "
             f"on {least[1]} ({1 - least[0]:.0%}); {dropped:.0f} more were left out"
         )
-
-
-def read_shadow(servers: str, topic: str) -> list[dict[str, Any]]:
-    """What the shadow wrote to its topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "bench",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, one, 0) for one in partitions])
-    found, ended = [], 0
-    while ended < len(partitions):
-        message = consumer.poll(20)
-        assert message is not None, "the shadow's topic cannot be read"
-        if message.error() is None:
-            found.append(json.loads(message.value() or b""))
-        else:
-            ended += 1
-    consumer.close()
-    return found
 
 
 @contextmanager

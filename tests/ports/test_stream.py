@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.topics import read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -150,32 +151,6 @@ def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig
         "security": {},
     }
     return build_config(bootstrap_servers=servers, topics=names, **{**defaults, **settings})
-
-
-def read_all(servers: str, topic: str) -> list[bytes | None]:
-    """Every committed record of a topic now."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "reader",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
-    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-    consumer.assign([KafkaPartition(topic, number, 0) for number in partitions])
-    values: list[bytes | None] = []
-    ended = 0
-    while ended < len(partitions):
-        message = consumer.poll(20)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            values.append(message.value())
-    consumer.close()
-    return values
 
 
 def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
