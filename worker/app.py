@@ -17,19 +17,19 @@ import structlog
 
 from worker import __version__
 from worker.core.backpressure import Bounds
+from worker.core.batch import Router
 from worker.core.events import Listener, Listeners
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router
-from worker.core.roster import Roster
+from worker.core.roster import AdapterRouter
 from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError
 from worker.lifecycle.canary_watch import CanaryWatch, WatchPolicy
-from worker.lifecycle.keeper import close_all
-from worker.lifecycle.service import Service
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
-from worker.progress import LogListener
-from worker.serving import make_keeper, make_roster, open_model
+from worker.observe.progress import LogListener
+from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
@@ -58,10 +58,10 @@ def run_worker(
     with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
         opened = opener(settings)
-        roster, service = make_roster(settings, opened, observer.adapters)
+        roster, service = make_adapter_router(settings, opened, observer.adapters)
         keeper = None
         try:
-            keeper = make_keeper(settings, opened, roster, service)
+            keeper = make_watcher(settings, opened, roster, service)
             observer.model_ready(opened, roster, service)
             stream = KafkaStream(config)
             try:
@@ -105,12 +105,12 @@ def run_worker(
 def make_loop(
     settings: Settings,
     stream: Stream,
-    roster: Roster,
+    roster: AdapterRouter,
     topics: Topics,
     policy: LoopPolicy,
     *,
     observer: Observer | None = None,
-    service: Service | None = None,
+    service: AdapterEvents | None = None,
 ) -> Loop:
     """Wire a loop to a stream and adapters; the real clock is all that is taken for granted."""
     listeners: list[Listener] = [LogListener(settings.log.progress_interval_s, time.monotonic)]
@@ -148,7 +148,7 @@ def make_loop(
 def loop_policy(loop: LoopSettings) -> LoopPolicy:
     """Return the loop's policy as the settings have it."""
     return LoopPolicy(
-        bounds=Bounds(loop.max_in_flight, loop.max_in_flight_bytes, loop.resume_share),
+        bounds=Bounds(loop.max_in_flight, loop.max_in_flight_bytes, loop.resume_ratio),
         publish_interval_s=loop.publish_interval_s,
         publish_max_records=loop.publish_max_records,
         publish_attempts=loop.publish_attempts,

@@ -16,15 +16,15 @@ from worker.contract import AdapterRefused, Encoders
 from worker.contract.manifest import Manifest, Thresholds
 from worker.contract.store import find_adapter
 from worker.core.labeller import Labeller
-from worker.core.roster import Roster
-from worker.core.served import Lineup, Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
-from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop
+from worker.lifecycle.events import AdapterEvents, Counters
+from worker.lifecycle.preflight import try_own_canaries
 from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.service import Counters, Service
-from worker.lifecycle.trial import try_own_canaries
+from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
@@ -36,31 +36,33 @@ _PATIENCE_S = 60.0
 _log = structlog.get_logger("worker.adapters")
 
 
-def make_roster(
+def make_adapter_router(
     settings: Settings, opened: OpenedEngine, counters: Counters | None = None
-) -> tuple[Roster, Service]:
+) -> tuple[AdapterRouter, AdapterEvents]:
     """Have the adapter that was opened serve alone, and whoever is told when that changes."""
-    service = Service(counters, lambda: datetime.now(UTC))
-    served = make_served(settings, opened.encoders, opened.manifest, opened.engine)
-    roster = Roster(Lineup(served), service)
+    service = AdapterEvents(counters, lambda: datetime.now(UTC))
+    served = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+    roster = AdapterRouter(TrafficSplit(served), service)
     service.starts(roster.lineup)
     return roster, service
 
 
-def make_keeper(
-    settings: Settings, opened: OpenedEngine, roster: Roster, service: Service
-) -> Keeper | None:
+def make_watcher(
+    settings: Settings, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+) -> AdapterWatcher | None:
     """Return who watches the store and brings adapters up; None where there is nothing to do."""
     adapters = settings.adapters
     store = watched_store(settings)
     if opened.loader is None or (store is None and adapters.shadow is None):
         return None
-    return Keeper(
+    return AdapterWatcher(
         store,
         roster,
         service,
-        Workshop(opened.encoders, opened.loader, partial(make_served, settings, opened.encoders)),
-        KeeperPolicy(
+        AdapterFactory(
+            opened.encoders, opened.loader, partial(make_serving_adapter, settings, opened.encoders)
+        ),
+        WatcherPolicy(
             poll_interval_s=adapters.poll_interval_s,
             canary_errors=adapters.canary_errors,
             answer_s=settings.loop.deadline_s,
@@ -82,11 +84,11 @@ def watched_store(settings: Settings) -> Path | None:
     return adapter if find_adapter(adapter).pointer is not None else None
 
 
-def make_served(
+def make_serving_adapter(
     settings: Settings, encoders: Encoders, manifest: Manifest, engine: Engine
-) -> Served:
+) -> ServingAdapter:
     """Bind an adapter to its engine and to the record formats and review thresholds in force."""
-    return Served(
+    return ServingAdapter(
         labeller=Labeller(
             manifest=manifest,
             encode_plain=encoders.plain,
@@ -156,7 +158,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
 
 def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
     """Bind the adapter's contract to the record format and the review thresholds in force."""
-    return make_served(settings, opened.encoders, opened.manifest, opened.engine).labeller
+    return make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine).labeller
 
 
 def record_layout(records: RecordSettings) -> InputFormat:

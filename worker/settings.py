@@ -146,7 +146,7 @@ class LoopSettings(Section):
 
     max_in_flight: int = Field(256, ge=1, description="Records fetched and not yet published.")
     max_in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1)
-    resume_share: Share = Field(0.5, description="Fetching resumes below this share of both.")
+    resume_ratio: Share = Field(0.5, description="Fetching resumes below this share of both.")
     deadline_s: Seconds = Field(
         60.0, description="A message without an answer by then is rejected."
     )

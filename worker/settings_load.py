@@ -26,7 +26,7 @@ CONFIG_ENV = "CLERK_CONFIG"
 _OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
 _OTHER_PREFIXES = ("CLERK_TEST_",)
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token($|[._-])")
-MASKED = "********"
+REDACTED = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ def effective(loaded: LoadedSettings) -> Iterator[tuple[str, str, str]]:
     for path, value in _leaves(dict(_sections(loaded.settings)), Settings):
         name = ".".join(path)
         masked = _mask(name, value)
-        shown = masked if masked == MASKED else json.dumps(masked, default=str)
+        shown = masked if masked == REDACTED else json.dumps(masked, default=str)
         yield name, shown, loaded.origins.get(name, "default")
 
 
 def _mask(name: str, value: Any) -> Any:
     if value is not None and (isinstance(value, SecretStr) or _SECRET.search(name.lower())):
-        return MASKED
+        return REDACTED
     if isinstance(value, Mapping):
         return {key: _mask(str(key), inner) for key, inner in value.items()}
     return value

@@ -25,7 +25,7 @@ from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.logs import configure_logging
-from worker.serving import make_labeller, make_roster, open_model
+from worker.serving import make_adapter_router, make_labeller, open_model
 from worker.settings import Settings
 from worker.settings_load import load_settings
 from worker.stream.kafka import KafkaStream
@@ -140,7 +140,7 @@ def _through_kafka(
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    roster, _ = make_roster(settings, opened)
+    roster, _ = make_adapter_router(settings, opened)
     loop = make_loop(settings, stream, roster, config.topics, policy)
     stream.subscribe(loop)
     while not loop.held_records:  # joining the group is not what is measured

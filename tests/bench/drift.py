@@ -29,16 +29,16 @@ from trainer.dataset.folder import open_dataset
 from trainer.model.score import Scores
 from trainer.training.reference import make_reference
 from worker.contract import Manifest, read_manifest
-from worker.drift.statistics import count_level, psi_by_label, psi_level, share_bound
-from worker.drift.watch import Watch
-from worker.drift.yardstick import (
+from worker.observe.drift.baseline import (
     LEAST_MASS,
     TOLERATED_PSI,
+    DriftBaseline,
     DriftPolicy,
-    Yardstick,
     expected_errors,
     make_yardstick,
 )
+from worker.observe.drift.detector import DriftDetector
+from worker.observe.drift.statistics import count_level, psi_by_label, psi_level, share_bound
 
 SEED = 1
 SIZES = (200, 500, 1000, 5000)
@@ -152,7 +152,7 @@ def quiet(manifest: Manifest, known: Sequence[Answer], policy: DriftPolicy, wind
 
 
 def draw_windows(
-    yardstick: Yardstick,
+    yardstick: DriftBaseline,
     answers: Sequence[Answer],
     size: int,
     windows: int,
@@ -319,14 +319,14 @@ def weighted(
 
 
 def detect(
-    yardstick: Yardstick,
+    yardstick: DriftBaseline,
     window: int,
     known: Sequence[Answer],
     traffic: Callable[[], Answer],
     draw: random.Random,
 ) -> tuple[float, float]:
     """Return after how many changed messages there was a drifted window, and two in a row."""
-    watch = Watch(yardstick, window, 0, draw)
+    watch = DriftDetector(yardstick, window, 0, draw)
     for one in draw.choices(known, k=draw.randrange(window)):
         watch.add(one.label, one.mass, "")
     first = math.inf
@@ -368,7 +368,7 @@ def psi_of(row: NDArray[np.int64], shares: Any) -> float:
     return sum(psi_by_label(dict(zip(shares, row.tolist(), strict=True)), shares).values())
 
 
-def sure(yardstick: Yardstick | None) -> Yardstick:
+def sure(yardstick: DriftBaseline | None) -> DriftBaseline:
     """The yardstick; there is a reference."""
     assert yardstick is not None
     return yardstick

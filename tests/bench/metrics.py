@@ -14,21 +14,21 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
-from tests.helpers import RosterEvents, scores, toy_served
+from tests.support.helpers import RosterEvents, scores, toy_served
+from worker.core.batch import Router
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router
-from worker.core.roster import Roster
-from worker.core.served import Lineup
+from worker.core.roster import AdapterRouter
+from worker.core.served import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.logs import configure_logging
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener
+from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
-from worker.progress import LogListener
 from worker.serving import open_model
 from worker.settings_load import load_settings
 from worker.stream.fake import FakeStream
@@ -71,14 +71,14 @@ def seconds(listeners: list[Listener]) -> float:
     loop = Loop(
         stream,
         pipeline=Pipeline(
-            Roster(Lineup(toy_served(fake, layout="json")), RosterEvents()),
+            AdapterRouter(TrafficSplit(toy_served(fake, layout="json")), RosterEvents()),
             deadline_s=60,
             max_attempts=2,
             clock=time.monotonic,
         ),
         router=Router("out", "review"),
         listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
-        policy=LoopPolicy(busy_wait_s=0.0),
+        policy=LoopPolicy(result_wait_s=0.0),
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,

@@ -25,21 +25,21 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.helpers import ENCODERS, Events, toy_served
-from tests.swapping import Counted, FakeLoader, StoreOf, make_manifest
+from tests.support.helpers import ENCODERS, Events, toy_served
+from tests.support.swapping import Counted, FakeLoader, StoreOf, make_manifest
 from worker.contract import Manifest, read_manifest, write_manifest
+from worker.core.batch import Router
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router
-from worker.core.roster import Roster
-from worker.core.served import Lineup
+from worker.core.roster import AdapterRouter
+from worker.core.served import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import open_engine
-from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop, close_all
-from worker.lifecycle.service import Service
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy, close_all
 from worker.logs import configure_logging
-from worker.serving import make_served
+from worker.serving import make_serving_adapter
 from worker.settings import RecordSettings, Settings
 from worker.stream.fake import FakeStream
 
@@ -52,9 +52,9 @@ class Bench:
 
     store: StoreOf
     manifests: list[Manifest]
-    roster: Roster
-    service: Service
-    keeper: Keeper
+    roster: AdapterRouter
+    service: AdapterEvents
+    keeper: AdapterWatcher
     loop: Loop
     stream: FakeStream
     texts: list[str]
@@ -155,8 +155,8 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     make = _fake if engine is None else _real(engine)
     manifests, served, workshop, texts = make(store, folder)
     store.publish(manifests[0])
-    service = Service(Counted(), lambda: datetime.now(UTC))
-    roster = Roster(Lineup(served), service)
+    service = AdapterEvents(Counted(), lambda: datetime.now(UTC))
+    roster = AdapterRouter(TrafficSplit(served), service)
     service.starts(roster.lineup)
     stream = FakeStream()
     pipeline = Pipeline(roster, deadline_s=600, max_attempts=2, clock=time.monotonic)
@@ -172,8 +172,8 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     )
     stream.subscribe(loop)
     stream.assign(0)
-    keeper = Keeper(
-        store.folder, roster, service, workshop, KeeperPolicy(poll_interval_s=0.05, answer_s=300)
+    keeper = AdapterWatcher(
+        store.folder, roster, service, workshop, WatcherPolicy(poll_interval_s=0.05, answer_s=300)
     )
     try:
         yield Bench(store, manifests, roster, service, keeper, loop, stream, texts)
@@ -182,7 +182,7 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
         close_all(roster, service)
 
 
-Made = tuple[list[Manifest], Any, Workshop, list[str]]
+Made = tuple[list[Manifest], Any, AdapterFactory, list[str]]
 
 
 def _fake(store: StoreOf, folder: Path) -> Made:
@@ -195,7 +195,7 @@ def _fake(store: StoreOf, folder: Path) -> Made:
     def serve(manifest: Manifest, engine: Any) -> Any:
         return toy_served(engine, manifest)
 
-    return manifests, serve(manifests[0], first), Workshop(ENCODERS, loader, serve), ["hello"]
+    return manifests, serve(manifests[0], first), AdapterFactory(ENCODERS, loader, serve), ["hello"]
 
 
 def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
@@ -217,10 +217,10 @@ def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
         settings = Settings(records=RecordSettings(format="text"))
 
         def serve(manifest: Manifest, engine: Any) -> Any:
-            return make_served(settings, opened.encoders, manifest, engine)
+            return make_serving_adapter(settings, opened.encoders, manifest, engine)
 
         assert opened.loader is not None
-        workshop = Workshop(opened.encoders, opened.loader, serve)
+        workshop = AdapterFactory(opened.encoders, opened.loader, serve)
         texts = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)[:40]
         return manifests, serve(manifests[0], opened.engine), workshop, texts
 

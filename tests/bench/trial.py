@@ -27,7 +27,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from tests.topics import read_all
+from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.demo.base_model import ensure_base_model

@@ -15,7 +15,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.hostile import hostile_values
+from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess, start_worker
 

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from tests.hostile import hostile_values
+from tests.support.hostile import hostile_values
 from worker.contract import read_manifest
 from worker.demo.samples import Sample, read_samples
 from worker.demo.worker_process import WorkerProcess

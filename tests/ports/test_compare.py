@@ -31,7 +31,7 @@ from worker.engine.vllm_engine import vllm_is_installed
 from worker.errors import StreamFailed
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import Stretch, read_stretch
+from worker.stream.kafka_range import RecordRange, read_stretch
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000
@@ -81,7 +81,7 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
     """The numbers of a stretch."""
     config, topic = numbered
 
-    def numbers(stretch: Stretch, most: int = 1000) -> list[int]:
+    def numbers(stretch: RecordRange, most: int = 1000) -> list[int]:
         return [int(one.value or b"-1") for one in read_stretch(config, topic, stretch, most)]
 
     return numbers
@@ -89,45 +89,45 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
 
 def test_all_of_a_topic_is_read_in_order_of_time(read: Read) -> None:
     """Markers are no records, and what was aborted is not there."""
-    assert read(Stretch()) == list(range(COUNT))
+    assert read(RecordRange()) == list(range(COUNT))
 
 
 def test_the_newest_so_many(read: Read) -> None:
     """Over all partitions, whatever markers and aborted records stand between them."""
     for last in (1, 2, 5, 30, 1000):
-        assert read(Stretch(last=last)) == list(range(max(0, COUNT - last), COUNT))
-    assert read(Stretch(last=30), 3) == list(range(COUNT - 3, COUNT))
+        assert read(RecordRange(last=last)) == list(range(max(0, COUNT - last), COUNT))
+    assert read(RecordRange(last=30), 3) == list(range(COUNT - 3, COUNT))
 
 
 def test_a_time_begins_and_ends_it(read: Read) -> None:
     """From the first of them on, and before the second."""
     ten, twenty = BEGIN_MS + 10 * STEP_MS, BEGIN_MS + 20 * STEP_MS
-    assert read(Stretch(since_ms=ten, until_ms=twenty)) == list(range(10, 20))
-    assert read(Stretch(since_ms=ten)) == list(range(10, COUNT))
-    assert read(Stretch(since_ms=BEGIN_MS + COUNT * STEP_MS)) == []
+    assert read(RecordRange(since_ms=ten, until_ms=twenty)) == list(range(10, 20))
+    assert read(RecordRange(since_ms=ten)) == list(range(10, COUNT))
+    assert read(RecordRange(since_ms=BEGIN_MS + COUNT * STEP_MS)) == []
 
 
 def test_offsets_begin_and_end_it(read: Read) -> None:
     """Both included; beyond either end there is nothing, and no wait for it."""
-    found = read(Stretch(offsets={1: (0, 1), 2: (0, None)}))
+    found = read(RecordRange(offsets={1: (0, 1), 2: (0, None)}))
     assert [one for one in found if one % PARTITIONS == 1] == [1, 4]
     assert [one for one in found if one % PARTITIONS == 2] == list(range(2, COUNT, PARTITIONS))
-    assert read(Stretch(offsets={0: (10_000, 20_000)})) == []
+    assert read(RecordRange(offsets={0: (10_000, 20_000)})) == []
 
 
 def test_no_more_than_the_limit(read: Read) -> None:
     """The oldest of the stretch."""
-    assert read(Stretch(), 7) == list(range(7))
-    assert read(Stretch(since_ms=BEGIN_MS + 10 * STEP_MS), 5) == [10, 11, 12, 13, 14]
+    assert read(RecordRange(), 7) == list(range(7))
+    assert read(RecordRange(since_ms=BEGIN_MS + 10 * STEP_MS), 5) == [10, 11, 12, 13, 14]
 
 
 def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) -> None:
     """And so is a partition."""
     config, topic = numbered
     with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
-        read_stretch(config, "compare.nowhere", Stretch(), 10)
+        read_stretch(config, "compare.nowhere", RecordRange(), 10)
     with pytest.raises(StreamFailed, match="no partition 7"):
-        read_stretch(config, topic, Stretch(offsets={7: (0, None)}), 10)
+        read_stretch(config, topic, RecordRange(offsets={7: (0, None)}), 10)
 
 
 def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
@@ -141,7 +141,7 @@ def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
         arena.settle(1)
         before = committed(arena)
         config = config_of(bootstrap_servers, arena.run)
-        assert len(read_stretch(config, arena.topics["in"], Stretch(last=100), 100)) == 40
+        assert len(read_stretch(config, arena.topics["in"], RecordRange(last=100), 100)) == 40
         arena.publish(messages(8))
         arena.wait_for(48)
         log = worker.log_path.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.fake_worker import open_fake
 from tests.chaos.harness import FAKE_WORKER, Arena, messages
-from tests.collector import Collector, attributes
+from tests.support.collector import Collector, attributes
 from worker.app import run_worker
 from worker.demo.worker_process import WorkerProcess
 from worker.engine.open import OpenedEngine

@@ -19,17 +19,17 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.swapping import Counted, StoreOf
+from tests.support.swapping import Counted, StoreOf
 from worker.app import loop_policy, make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.roster import Roster
-from worker.core.served import Lineup
+from worker.core.roster import AdapterRouter
+from worker.core.served import TrafficSplit
 from worker.demo.samples import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_engine import vllm_is_installed
-from worker.lifecycle.keeper import Keeper, close_all
-from worker.lifecycle.service import Service
-from worker.serving import make_keeper, make_served
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.watcher import AdapterWatcher, close_all
+from worker.serving import make_serving_adapter, make_watcher
 from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import Topics
@@ -48,10 +48,10 @@ class Bench:
 
     stream: FakeStream
     loop: Any
-    roster: Roster
-    service: Service
+    roster: AdapterRouter
+    service: AdapterEvents
     counted: Counted
-    keeper: Keeper
+    keeper: AdapterWatcher
     store: StoreOf
     manifests: list[Manifest]
     order: tuple[int, ...]
@@ -120,12 +120,15 @@ def bench(
         max_adapters=3,
     )
     counted = Counted()
-    service = Service(counted, lambda: datetime.now(UTC))
-    roster = Roster(
-        Lineup(make_served(settings, opened.encoders, opened.manifest, opened.engine)), service
+    service = AdapterEvents(counted, lambda: datetime.now(UTC))
+    roster = AdapterRouter(
+        TrafficSplit(
+            make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+        ),
+        service,
     )
     service.starts(roster.lineup)
-    keeper = make_keeper(settings, opened, roster, service)
+    keeper = make_watcher(settings, opened, roster, service)
     assert keeper is not None
     stream = FakeStream()
     topics = Topics("in", "out", "review", "dead")

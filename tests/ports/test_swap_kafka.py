@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Arena, messages
-from tests.swapping import StoreOf, make_manifest
+from tests.support.swapping import StoreOf, make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]

@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos.harness import FAKE_WORKER, REAL_WORKER, Arena
-from tests.hostile import hostile_values
 from tests.rules.draw import Moment, draw
 from tests.rules.expressions import VARIABLES
 from tests.rules.live import scraping
+from tests.support.hostile import hostile_values
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples

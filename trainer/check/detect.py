@@ -30,7 +30,7 @@ _MOST_SUBLABELS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class OutOfFold:
     """What the models think. ``probabilities`` (examples, labels) is over ``labels``, those that
     occur; ``own`` (examples,) are their indexes as given. ``features`` are unit vectors."""
 
@@ -53,7 +53,7 @@ def judge(
     embeddings: Path | None,
     seed: int,
     tick: Callable[[str, int], None] = lambda _what, _count: None,
-) -> Opinion:
+) -> OutOfFold:
     """Ask a model of word pieces and, with ``embeddings`` (a directory), of sentence embeddings.
 
     Where examples have sublabels the model is of these, and their probabilities are added up for
@@ -84,7 +84,7 @@ def judge(
     what = "word pieces and sentence embeddings" if embeddings else "word pieces"
     over = "labels" if groups is None else f"{len(label_of)} sublabels"
     detector = f"{what}, logistic regression over {over}, {FOLDS} folds"
-    return Opinion(labels, own, _rows_to_one(found), unit(features), detector)
+    return OutOfFold(labels, own, _rows_to_one(found), unit(features), detector)
 
 
 def sublabels(

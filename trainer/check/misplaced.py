@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.check.detect import Opinion
+from trainer.check.detect import OutOfFold
 from trainer.check.finding import Finding
 from trainer.check.model import FOLDS, out_of_fold
 from trainer.dataset.examples import Example
@@ -20,7 +20,7 @@ _LEAST = 10
 
 
 def check_sublabels(
-    examples: Sequence[Example], opinion: Opinion, tick: Callable[[int], None]
+    examples: Sequence[Example], opinion: OutOfFold, tick: Callable[[int], None]
 ) -> Finding:
     """Hide whole sublabels from a model of the labels and see where it files them.
 
@@ -79,7 +79,7 @@ def hide(examples: Sequence[Example]) -> NDArray[np.int64]:
 
 
 def _misplaced(
-    examples: Sequence[Example], opinion: Opinion, found: NDArray[np.float64]
+    examples: Sequence[Example], opinion: OutOfFold, found: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     folds = hide(examples)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.confident import self_confidence, suspect
-from trainer.check.detect import Opinion
+from trainer.check.detect import OutOfFold
 from trainer.check.finding import Finding, grade
 from trainer.dataset.examples import Example
 
@@ -33,7 +33,7 @@ class Suspect:
 
 
 def find_suspects(
-    examples: Sequence[Example], opinion: Opinion, vouched: Collection[str]
+    examples: Sequence[Example], opinion: OutOfFold, vouched: Collection[str]
 ) -> tuple[Suspect, ...]:
     """Return the doubted examples, the surest first. ``vouched`` are ids that a person decided
     on: they are not doubted again."""
@@ -90,7 +90,7 @@ def _suspect(
 
 
 def check_suspects(
-    suspects: Sequence[Suspect], opinion: Opinion, *, vouched: int, most: float
+    suspects: Sequence[Suspect], opinion: OutOfFold, *, vouched: int, most: float
 ) -> Finding:
     """One in a hundred is what careful people leave, and warns; above ``most`` fails."""
     examples = len(opinion.own)

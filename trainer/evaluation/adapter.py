@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.errors import BadInput
-from trainer.model.student import WEIGHTS, Student, load_student
+from trainer.model.student import WEIGHTS, LoraModel, load_student
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
 from worker.contract import Code, Manifest, PromptSpec, build_prompt, verify_adapter
 
@@ -23,7 +23,7 @@ class OpenedAdapter:
     directory: Path
     manifest: Manifest
     tokenizer: BaseTokenizer
-    student: Student
+    student: LoraModel
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def read_adapter(directory: Path, base: Path) -> tuple[Manifest, BaseTokenizer]:
 
 def load_adapter_student(
     directory: Path, base: Path, manifest: Manifest, *, device: str = "auto"
-) -> Student:
+) -> LoraModel:
     """Load the base as it is served (not in 4 bits, whatever it was trained in) with the
     adapter's weights. Float32 on a CPU, bfloat16 elsewhere. Raises BadInput."""
     if device == "auto":

@@ -46,7 +46,7 @@ def compare_answers(
     return Agreement(len(answers), differ, tie, largest)
 
 
-def prove_agreement(found: Agreement, tolerance: float) -> None:
+def verify_agreement(found: Agreement, tolerance: float) -> None:
     """Raise ProofFailed unless every difference is within ``tolerance`` (of a probability)."""
     if found.widest_tie > tolerance:
         raise ProofFailed(

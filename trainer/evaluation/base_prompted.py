@@ -11,7 +11,7 @@ from trainer.evaluation.adapter import code_ids, prompts_of
 from trainer.evaluation.progress import make_bar
 from trainer.evaluation.scoring import RawScores, make_scorer
 from trainer.model.prompt import make_prompt
-from trainer.model.student import Student, load_renderer
+from trainer.model.student import LoraModel, load_renderer
 from trainer.model.tokens import BaseTokenizer
 from worker.contract import Manifest
 
@@ -27,7 +27,7 @@ def score_base(
     messages: Mapping[str, str],
     *,
     base: Path,
-    student: Student,
+    student: LoraModel,
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     console: Console,

@@ -64,12 +64,12 @@ def calibrate(
         thresholds=Thresholds(review, off_label_threshold(mass, off_label_quantile)),
         accepted_share=float(accepted.mean()),
         accepted_precision=float(correct[accepted].mean()) if accepted.any() else None,
-        raw_nll=nll(soften(logprobs, 1.0), truth),
-        raw_ece=ece(soften(logprobs, 1.0).max(axis=1), correct),
+        raw_nll=nll(temperature_softmax(logprobs, 1.0), truth),
+        raw_ece=ece(temperature_softmax(logprobs, 1.0).max(axis=1), correct),
     )
 
 
-def soften(logprobs: Floats, temperature: float) -> Floats:
+def temperature_softmax(logprobs: Floats, temperature: float) -> Floats:
     """Return label probabilities, (rows, labels): a softmax of the scores over ``temperature``."""
     scaled = logprobs / temperature
     scaled = scaled - scaled.max(axis=1, keepdims=True)
@@ -120,7 +120,7 @@ def cross_fitted(logprobs: Floats, truth: Ints, *, seed: int) -> Floats:
         inside = part == fold
         rest = ~inside if folds > 1 else inside
         temperature = fit_temperature(logprobs[rest], truth[rest])
-        probabilities[inside] = soften(logprobs[inside], temperature)
+        probabilities[inside] = temperature_softmax(logprobs[inside], temperature)
     return probabilities
 
 
@@ -154,7 +154,7 @@ def off_label_threshold(mass: Floats, quantile: float) -> float:
 def _smoothed_nll(logprobs: Floats, truth: Ints, log_temperature: float) -> float:
     rows, labels = logprobs.shape
     doubt = 1 / (rows + 2)
-    logs = np.log(np.maximum(soften(logprobs, math.exp(log_temperature)), 1e-300))
+    logs = np.log(np.maximum(temperature_softmax(logprobs, math.exp(log_temperature)), 1e-300))
     true = logs[np.arange(rows), truth]
     others = (logs.sum(axis=1) - true) / (labels - 1)
     return float(-((1 - doubt) * true + doubt * others).mean())

@@ -36,7 +36,7 @@ from trainer.evaluation.recorded import Recorded, read_recorded
 from trainer.evaluation.run import check_fits, describe_dataset
 from trainer.evaluation.scoring import RawScores, make_scorer
 from trainer.evaluation.verdict import RULES, Standing, judge
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 from trainer.model.tokens import BaseTokenizer
 from worker.contract import Manifest
 
@@ -214,7 +214,7 @@ def _check_names(recorded: Sequence[Recorded]) -> None:
 
 
 def _ask_adapter(
-    student: Student,
+    student: LoraModel,
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],

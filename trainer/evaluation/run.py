@@ -15,7 +15,7 @@ from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_h
 from trainer.errors import BadInput
 from trainer.evaluation import predictions as files
 from trainer.evaluation.adapter import read_adapter
-from trainer.evaluation.agreement import compare_answers, prove_agreement
+from trainer.evaluation.agreement import compare_answers, verify_agreement
 from trainer.evaluation.engines import (
     Scored,
     Sets,
@@ -138,7 +138,7 @@ def evaluate_adapter(request: Request, console: Console) -> dict[str, Any]:
     if request.engine == "both":
         assert evidence.vllm is not None
         found = compare_answers(evidence.holdout, evidence.vllm, facts.labels, facts.temperature)
-        prove_agreement(found, request.tolerance)
+        verify_agreement(found, request.tolerance)
     _write(request.out, record, evidence)
     return record
 

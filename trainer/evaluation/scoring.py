@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.errors import ProofFailed
-from trainer.model.forward import answer_logits, collate, prove_forward
-from trainer.model.rows import MASKED, Row
-from trainer.model.student import Student
+from trainer.model.forward import answer_logits, collate, verify_forward
+from trainer.model.rows import IGNORE_INDEX, Row
+from trainer.model.student import LoraModel
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -40,7 +40,7 @@ class Scorer:
     """A model with one prompt's fixed part and codes. ``share_prefix`` says whether the fixed
     part may run once a batch on this architecture."""
 
-    student: Student
+    student: LoraModel
     prefix_ids: tuple[int, ...]
     label_ids: tuple[int, ...]
     share_prefix: bool
@@ -81,7 +81,7 @@ class Scorer:
 
 
 def make_scorer(
-    student: Student,
+    student: LoraModel,
     prefix_ids: tuple[int, ...],
     label_ids: Sequence[int],
     probes: Sequence[tuple[int, ...]],
@@ -96,13 +96,13 @@ def make_scorer(
     batch = collate(rows, len(prefix), 0, student.device)
     share_prefix = len(prefix) > 0
     try:
-        prove_forward(student.causal, prefix, batch, share_prefix=share_prefix)
+        verify_forward(student.causal, prefix, batch, share_prefix=share_prefix)
     except ProofFailed:
         share_prefix = False
-        prove_forward(student.causal, prefix, batch, share_prefix=share_prefix)
+        verify_forward(student.causal, prefix, batch, share_prefix=share_prefix)
     return Scorer(student, prefix_ids, tuple(label_ids), share_prefix)
 
 
 def _rows(prompts: Sequence[tuple[int, ...]], any_code: int) -> list[Row]:
     """Rows as the forward pass takes them; their answer is a placeholder that nothing reads."""
-    return [Row("", (*ids, any_code), (MASKED,) * len(ids) + (any_code,)) for ids in prompts]
+    return [Row("", (*ids, any_code), (IGNORE_INDEX,) * len(ids) + (any_code,)) for ids in prompts]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import ProofFailed
 from trainer.evaluation.agreement import compare_answers
-from trainer.evaluation.calibration import ece, nll, review_threshold, soften
+from trainer.evaluation.calibration import ece, nll, review_threshold, temperature_softmax
 from trainer.evaluation.curves import accept, auroc, coverage_curve, reliability
 from trainer.evaluation.metrics import measure
 from trainer.evaluation.predictions import Prediction, logprobs_of, predict
@@ -147,7 +147,10 @@ def _outside(holdout: Sequence[Prediction], labels: Sequence[str]) -> dict[str, 
 
 
 def _calibration(facts: Facts, logprobs: Floats, truth: NDArray[np.int64]) -> dict[str, Any]:
-    calibrated, raw = soften(logprobs, facts.temperature), soften(logprobs, 1.0)
+    calibrated, raw = (
+        temperature_softmax(logprobs, facts.temperature),
+        temperature_softmax(logprobs, 1.0),
+    )
     correct = logprobs.argmax(axis=1) == truth
     return {
         "temperature": facts.temperature,

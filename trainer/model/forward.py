@@ -78,7 +78,7 @@ def answer_logits(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: boo
     return logits.float()
 
 
-def prove_forward(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> float:
+def verify_forward(model: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> float:
     """Compare ``answer_logits`` with the model's own forward pass over whole rows, one by one.
 
     Some architectures scale or cap their logits after the head or crop their cache; those must

@@ -11,7 +11,7 @@ from trainer.errors import BadInput, ProofFailed
 from worker.contract import Code, PromptSpec, build_prompt
 from worker.contract.tokens import Encode
 
-MASKED = -100
+IGNORE_INDEX = -100
 """The target of a position that is not learnt (the ignore index of cross-entropy)."""
 
 _POOL_BATCHES = 16
@@ -19,7 +19,7 @@ _POOL_BATCHES = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of prompt and answer, and for each position its target id or ``MASKED``.
+    """Token ids of prompt and answer, and for each position its target id or ``IGNORE_INDEX``.
 
     ``sublabel`` is the message's finer label where the data has one: an extra target of training
     that no file of the adapter knows.
@@ -33,7 +33,7 @@ class Row:
     @property
     def answer_at(self) -> int:
         """Index of the one position that is learnt."""
-        return next(at for at, target in enumerate(self.targets) if target != MASKED)
+        return next(at for at, target in enumerate(self.targets) if target != IGNORE_INDEX)
 
 
 def make_rows(
@@ -49,12 +49,12 @@ def make_rows(
         if prompt is None:
             raise BadInput(f"example {example.id}: the message is empty")
         code = codes[example.label]
-        targets = (MASKED,) * len(prompt.ids) + (code.token_id,)
+        targets = (IGNORE_INDEX,) * len(prompt.ids) + (code.token_id,)
         rows.append(Row(example.label, (*prompt.ids, code.token_id), targets, example.sublabel))
     return tuple(rows)
 
 
-def prove_masking(
+def verify_loss_mask(
     rows: Sequence[Row],
     spec: PromptSpec,
     codes: Mapping[str, Code],
@@ -64,7 +64,7 @@ def prove_masking(
     decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row.
     """
     for number, row in enumerate(rows):
-        learnt = [at for at, target in enumerate(row.targets) if target != MASKED]
+        learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
         text = decode([row.targets[at] for at in learnt])
         wanted = codes[row.label].text
         if text != wanted:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.model.forward import answer_logits, collate
 from trainer.model.rows import Row
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,7 +47,7 @@ class Scores:
 
 
 def score_rows(
-    student: Student,
+    student: LoraModel,
     rows: Sequence[Row],
     prefix: Tensor,
     label_ids: Sequence[int],

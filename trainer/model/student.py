@@ -28,7 +28,7 @@ CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class LoraModel:
     """The model in training: ``causal`` is the language model with LoRA layers inside (only they
     have gradients), ``peft`` PEFT's wrapper around it."""
 
@@ -96,7 +96,7 @@ def load_student(
     gradient_checkpointing: bool,
     base_bits: int = 16,
     layers: Sequence[str] = (),
-) -> Student:
+) -> LoraModel:
     """Load the frozen base and put LoRA layers of ``rank`` on every linear layer but the head
     (Hu et al. 2021, arXiv 2106.09685; all layers as in Dettmers et al. 2023, arXiv 2305.14314).
 
@@ -135,7 +135,7 @@ def load_student(
         bias="none",
     )
     peft = get_peft_model(causal, config, autocast_adapter_dtype=True)
-    return Student(peft.get_base_model(), peft, Lora(rank, alpha, targets), torch.device(device))
+    return LoraModel(peft.get_base_model(), peft, Lora(rank, alpha, targets), torch.device(device))
 
 
 def _chosen(found: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 Item = TypeVar("Item")
 
 
-class Crew:
+class ProcessGroup:
     """The processes of one training, as ``accelerate launch`` or ``torchrun`` started them
     (alone: one).
 

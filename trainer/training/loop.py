@@ -14,9 +14,9 @@ from torch import Tensor
 
 from trainer.errors import BadInput
 from trainer.model.rows import Row, batches
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 from trainer.training.checkpoint import Standing
-from trainer.training.crew import Crew
+from trainer.training.crew import ProcessGroup
 from trainer.training.objective import Objective
 from trainer.training.progress import Progress
 from trainer.training.schedule import (
@@ -25,7 +25,7 @@ from trainer.training.schedule import (
     Validation,
     best_epoch,
     describe,
-    rate_at,
+    lr_factor,
     should_stop,
 )
 
@@ -45,11 +45,11 @@ class Loop:
 
     def __init__(
         self,
-        student: Student,
+        student: LoraModel,
         rows: Sequence[Row],
         objective: Objective,
         schedule: Schedule,
-        crew: Crew,
+        crew: ProcessGroup,
     ) -> None:
         self._student = student
         self._rows = rows
@@ -64,7 +64,7 @@ class Loop:
         self._optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
         steps = schedule.steps(len(rows))
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: rate_at(step, steps, schedule.warmup_share)
+            self._optimizer, lambda step: lr_factor(step, steps, schedule.warmup_share)
         )
         self.standing = Standing()
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from trainer.errors import BadInput
 from trainer.model.forward import answer_states, collate
 from trainer.model.rows import Row
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Objective:
 
     def __init__(
         self,
-        student: Student,
+        student: LoraModel,
         prefix: Tensor,
         label_ids: Sequence[int],
         sublabels: Sequence[str],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rich.text import Text
 
-from trainer.model.rows import MASKED, Row
+from trainer.model.rows import IGNORE_INDEX, Row
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]
@@ -28,7 +28,9 @@ def draw(row: Row, spec: PromptSpec, decode: Decode) -> Text:
     ):
         for at, piece in enumerate(_pieces(row.ids[start:stop], decode)):
             text.append(piece, style=shades[at % 2])
-    learnt = [one for one, target in zip(row.ids, row.targets, strict=True) if target != MASKED]
+    learnt = [
+        one for one, target in zip(row.ids, row.targets, strict=True) if target != IGNORE_INDEX
+    ]
     text.append(f"⟦{decode(learnt)}⟧", style=_LEARNT)
     return text
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from trainer.dataset.folder import Dataset
 from trainer.dataset.per_label import first_of_each
-from trainer.evaluation.calibration import Floats, soften
+from trainer.evaluation.calibration import Floats, temperature_softmax
 from trainer.model.score import Scores
 from worker.contract import Calibration, Canary, Reference, Thresholds
 from worker.contract.digest import sha256_json
@@ -30,7 +30,7 @@ def make_reference(
     A canary is a message that is filed rightly and far from review, so that arithmetic that
     rounds otherwise files it the same.
     """
-    confidence = soften(scores.logprobs, calibration.temperature).max(axis=1)
+    confidence = temperature_softmax(scores.logprobs, calibration.temperature).max(axis=1)
     sure = (scores.predicted == scores.truth) & (confidence >= (thresholds.review_confidence or 0))
     if thresholds.review_off_label_mass is not None:
         sure &= scores.off_label_mass <= thresholds.review_off_label_mass

@@ -17,12 +17,12 @@ from trainer import __version__
 from trainer.errors import ProofFailed
 from trainer.evaluation.calibration import Calibrated, calibrate
 from trainer.evaluation.metrics import Figures, measure
-from trainer.model.forward import collate, prove_forward
-from trainer.model.rows import prove_masking
+from trainer.model.forward import collate, verify_forward
+from trainer.model.rows import verify_loss_mask
 from trainer.model.score import Scores
-from trainer.model.student import Student, load_student, versions
+from trainer.model.student import LoraModel, load_student, versions
 from trainer.training import checkpoint
-from trainer.training.crew import Crew
+from trainer.training.crew import ProcessGroup
 from trainer.training.inputs import Inputs, read_inputs, what_is_learnt
 from trainer.training.loop import Loop, to_records
 from trainer.training.memory import explain, peak_memory, preflight, read_shape
@@ -68,7 +68,7 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    crew = Crew(recipe.device, recipe.precision)
+    crew = ProcessGroup(recipe.device, recipe.precision)
     if not crew.is_main:
         console = Console(quiet=True)
     else:
@@ -81,7 +81,7 @@ def train(
 
 
 def _train(
-    recipe: Recipe, console: Console, crew: Crew, started: float, until: float
+    recipe: Recipe, console: Console, crew: ProcessGroup, started: float, until: float
 ) -> dict[str, Any]:
     inputs = read_inputs(recipe)
     _show_rows(inputs, console)
@@ -101,7 +101,7 @@ def _train(
     student = _load(recipe, crew, checkpointing=checkpointing)
     prefix = torch.tensor(inputs.spec.prefix_ids, device=student.device)
     probe = collate(inputs.validation[:4], len(prefix), 0, student.device)
-    prove_forward(student.causal, prefix, probe, share_prefix=recipe.share_prefix)
+    verify_forward(student.causal, prefix, probe, share_prefix=recipe.share_prefix)
     objective = Objective(
         student,
         prefix,
@@ -218,7 +218,7 @@ def _train(
 def _show_rows(inputs: Inputs, console: Console) -> None:
     rows = (*inputs.train, *inputs.validation)
     decode = inputs.tokenizer.decode
-    prove_masking(rows, inputs.spec, inputs.codes, decode)
+    verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
     for row in choose(inputs.train, 3):
         console.print(draw(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
     console.print(
@@ -228,7 +228,7 @@ def _show_rows(inputs: Inputs, console: Console) -> None:
     )
 
 
-def _load(recipe: Recipe, crew: Crew, *, checkpointing: bool) -> Student:
+def _load(recipe: Recipe, crew: ProcessGroup, *, checkpointing: bool) -> LoraModel:
     return load_student(
         recipe.base,
         rank=recipe.rank,
@@ -260,7 +260,9 @@ def _schedule(recipe: Recipe) -> Schedule:
     )
 
 
-def _identity(recipe: Recipe, inputs: Inputs, base: BaseModel, crew: Crew) -> dict[str, Any]:
+def _identity(
+    recipe: Recipe, inputs: Inputs, base: BaseModel, crew: ProcessGroup
+) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from."""
     return what_is_learnt(recipe, inputs.dataset, base) | {
         "threads": torch.get_num_threads(),
@@ -295,7 +297,7 @@ def _write_adapter(
     recipe: Recipe,
     inputs: Inputs,
     base: BaseModel,
-    student: Student,
+    student: LoraModel,
     weights: dict[str, torch.Tensor],
     *,
     calibrated: Calibrated,

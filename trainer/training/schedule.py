@@ -57,7 +57,7 @@ class Epoch:
     tokens_per_s: float
 
 
-def rate_at(step: int, steps: int, warmup_share: float) -> float:
+def lr_factor(step: int, steps: int, warmup_share: float) -> float:
     """Return the share of the full learning rate at a step: linear up, then cosine to zero."""
     warmup = max(1, round(steps * warmup_share))
     if step < warmup:

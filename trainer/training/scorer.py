@@ -10,8 +10,8 @@ from torch import Tensor
 from trainer.evaluation.metrics import measure
 from trainer.model.rows import Row
 from trainer.model.score import Scores, score_rows, true_indexes
-from trainer.model.student import Student
-from trainer.training.crew import Crew
+from trainer.model.student import LoraModel
+from trainer.training.crew import ProcessGroup
 from trainer.training.schedule import Validation
 
 
@@ -20,11 +20,11 @@ class Scorer:
 
     def __init__(
         self,
-        student: Student,
+        student: LoraModel,
         prefix: Tensor,
         labels: Sequence[str],
         label_ids: Sequence[int],
-        crew: Crew,
+        crew: ProcessGroup,
         *,
         share_prefix: bool,
     ) -> None:

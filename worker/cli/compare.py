@@ -10,17 +10,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from worker.compare.run import Ask, run_compare
-from worker.compare.show import show, to_json, write_csv
 from worker.errors import SettingsError
-from worker.message_file import MessageFile
+from worker.offline.compare.run import CompareRequest, run_compare
+from worker.offline.compare.show import show, to_json, write_csv
+from worker.offline.message_file import MessageFile
 from worker.settings import Settings
-from worker.stream.kafka_range import Stretch
+from worker.stream.kafka_range import RecordRange
 
 _OFFSETS = re.compile(r"(\d+):(\d+)-(\d*)")
 
 
-def compare_adapters(settings: Settings, ask: Ask, *, as_json: bool, out: Path | None) -> None:
+def compare_adapters(
+    settings: Settings, ask: CompareRequest, *, as_json: bool, out: Path | None
+) -> None:
     """Compare and print; write the disagreements to ``out``. Raises WorkerStopped."""
     if out is not None and not out.parent.is_dir():
         # Told before the minutes that the engines take.
@@ -42,7 +44,7 @@ def make_source(
     since: str | None,
     until: str | None,
     offsets: Sequence[str],
-) -> Stretch | None:
+) -> RecordRange | None:
     """Return the stretch of a topic that was asked for, None for a file. Raises SettingsError
     unless it is exactly one of a file, the last so many, a time and offsets."""
     asked = {
@@ -59,7 +61,7 @@ def make_source(
         raise SettingsError("--until goes with --since")
     if file is not None:
         return None
-    return Stretch(
+    return RecordRange(
         last=last,
         since_ms=_time_ms("--since", since),
         until_ms=_time_ms("--until", until),

@@ -196,7 +196,7 @@ def classify(
     · clerk-worker classify --demo -i messages.csv --field body > labelled.csv
     · cat messages.jsonl | clerk-worker classify -c config/worker.toml -i - -f jsonl
     """
-    from worker.classify import Request, run_classify
+    from worker.offline.classify import Request, run_classify
 
     loaded = _load_to_label(config, sets or [], use_demo=use_demo)
     if (text is None) == (source is None):
@@ -264,13 +264,13 @@ def compare(
     · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
     """
     from worker.cli.compare import compare_adapters, make_source
-    from worker.compare.run import Ask
-    from worker.message_file import MessageFile
+    from worker.offline.compare.run import CompareRequest
+    from worker.offline.message_file import MessageFile
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     stretch = make_source(file, last=last, since=since, until=until, offsets=offsets or [])
     loaded = _load_to_label(config, sets or [], use_demo=use_demo)
-    ask = Ask(first, second, file, stretch, topic, most, texts)
+    ask = CompareRequest(first, second, file, stretch, topic, most, texts)
     compare_adapters(loaded.settings, ask, as_json=as_json, out=out)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
-from worker.core.served import Served
+from worker.core.served import ServingAdapter
 from worker.core.shadow import ShadowWork
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
@@ -15,7 +15,7 @@ from worker.records.types import Outcome, Record, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CompletedRecord:
     """A record, where it ended and whose decision that was.
 
     ``bare``: its dead letter goes without the payload. ``shadow`` is what another adapter makes
@@ -25,7 +25,7 @@ class Finished:
 
     record: Record
     outcome: Outcome
-    served: Served
+    served: ServingAdapter
     bare: bool = False
     fetched_at: float = 0.0
     finished_at: float = 0.0
@@ -33,17 +33,17 @@ class Finished:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class PartitionState:
     """One assignment of one partition. Once ``gone``, whatever comes back for it is dropped."""
 
     source: TopicPartition
-    watermark: Watermark[Finished] = field(default_factory=Watermark)
+    watermark: Watermark[CompletedRecord] = field(default_factory=Watermark)
     size_bytes: int = 0
     gone: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class InFlightRecord:
     """One record on its way through the engine. Times are monotonic seconds.
 
     ``served`` is the adapter that it was accepted with. It has another one only when that one's
@@ -51,8 +51,8 @@ class Work:
     """
 
     record: Record
-    held: Held
-    served: Served
+    held: PartitionState
+    served: ServingAdapter
     fetched_at: float
     deadline: float
     prepared: Prepared | None = None
@@ -64,16 +64,16 @@ class Work:
 
 
 class Assignment:
-    """Partitions held now. An assignment that ends and begins again is another ``Held``."""
+    """Partitions held now. An assignment that ends and begins again is another ``PartitionState``."""
 
     def __init__(self) -> None:
-        self._held: dict[TopicPartition, Held] = {}
+        self._held: dict[TopicPartition, PartitionState] = {}
 
     def __contains__(self, source: TopicPartition) -> bool:
         """Tell whether a partition is held."""
         return source in self._held
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[PartitionState]:
         """Go through what is held, in order of assignment."""
         return iter(tuple(self._held.values()))
 
@@ -87,16 +87,16 @@ class Assignment:
         """Records that are finished and may be published, over all partitions."""
         return sum(held.watermark.ready for held in self._held.values())
 
-    def get(self, source: TopicPartition) -> Held | None:
+    def get(self, source: TopicPartition) -> PartitionState | None:
         """Return what is held of a partition."""
         return self._held.get(source)
 
     def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Hold these partitions, each from a clean start."""
         for source in partitions:
-            self._held[source] = Held(source)
+            self._held[source] = PartitionState(source)
 
-    def end(self, partitions: Iterable[TopicPartition]) -> list[Held]:
+    def end(self, partitions: Iterable[TopicPartition]) -> list[PartitionState]:
         """Hold these partitions no more; return what was held of them, marked as gone."""
         ended = [self._held.pop(source) for source in partitions if source in self._held]
         for held in ended:

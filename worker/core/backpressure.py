@@ -10,13 +10,13 @@ from typing import Literal
 class Bounds:
     """How much may be held at once: records and bytes fetched and not yet published.
 
-    Fetching pauses at a high mark and resumes below ``low_share`` of both: each pause throws the
+    Fetching pauses at a high mark and resumes below ``resume_ratio`` of both: each pause throws the
     client's prefetch away, so the two are kept far apart.
     """
 
     max_records: int = 256
     max_bytes: int = 64 * 1024 * 1024
-    low_share: float = 0.5
+    resume_ratio: float = 0.5
 
 
 class Backpressure:
@@ -47,8 +47,8 @@ class Backpressure:
         """Say what to do now, and take it as done."""
         full = self.records >= self.bounds.max_records or self.bytes >= self.bounds.max_bytes
         low = (
-            self.records <= self.bounds.max_records * self.bounds.low_share
-            and self.bytes <= self.bounds.max_bytes * self.bounds.low_share
+            self.records <= self.bounds.max_records * self.bounds.resume_ratio
+            and self.bytes <= self.bounds.max_bytes * self.bounds.resume_ratio
         )
         if full and not self.paused:
             self.paused = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from worker.core.assignment import Finished
+from worker.core.assignment import CompletedRecord
 from worker.records.types import TopicPartition
 
 TransactionResult = Literal["committed", "aborted", "unknown"]
@@ -16,7 +16,7 @@ PressureKind = Literal["paused", "resumed"]
 class Listener(Protocol):
     """Told what happened. Called on the loop's thread; must not block and must not raise."""
 
-    def publishing(self, batch: Sequence[Finished]) -> None:
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """These records are about to be encoded and published in one step."""
         ...
 
@@ -27,7 +27,7 @@ class Listener(Protocol):
         """
         ...
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """These records and their offsets are committed; it took so long.
 
         Told once a record, also where that was found out only after an unanswered commit.
@@ -49,16 +49,16 @@ class Listener(Protocol):
         ...
 
 
-class Silent:
+class NullListener:
     """A Listener that does nothing, for those to build on who want to hear of little."""
 
-    def publishing(self, batch: Sequence[Finished]) -> None:
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Do nothing."""
 
     def transaction(self, result: TransactionResult, seconds: float) -> None:
         """Do nothing."""
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Do nothing."""
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
@@ -79,7 +79,7 @@ class Listeners:
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
-    def publishing(self, batch: Sequence[Finished]) -> None:
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Tell each."""
         for one in self._listeners:
             one.publishing(batch)
@@ -89,7 +89,7 @@ class Listeners:
         for one in self._listeners:
             one.transaction(result, seconds)
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Tell each."""
         for one in self._listeners:
             one.published(batch, seconds)

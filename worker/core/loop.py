@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from worker.core.assignment import Assignment, Finished, Held
+from worker.core.assignment import Assignment, CompletedRecord, PartitionState
 from worker.core.backpressure import Backpressure, Bounds
+from worker.core.batch import (
+    PartitionBatch,
+    Router,
+    build_batch,
+    drop_shadows,
+    replace_oversized,
+    take,
+)
 from worker.core.events import Listener, TransactionResult
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router, Taken, build_batch, drop_shadows, shrink, take
 from worker.core.state import LoopState
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Record, TopicPartition
@@ -29,7 +36,7 @@ class LoopPolicy:
     publish_attempts: int = 5
     publish_backoff_s: float = 0.2
     idle_poll_s: float = 0.5
-    busy_wait_s: float = 0.01
+    result_wait_s: float = 0.01
     revoke_drain_s: float = 2.0
     drain_s: float = 30.0
 
@@ -116,7 +123,7 @@ class Loop:
 
     def run_once(self) -> None:
         """One turn: fetch what there is room for, take answers, publish what is due."""
-        self._pipeline.change_over()
+        self._pipeline.apply_pending()
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
         self._pipeline.collect(self._busy_wait() if busy else 0.0)
@@ -133,7 +140,7 @@ class Loop:
         self._pressure.paused = True
         while self._pressure.records and self._clock() < until:
             self._poll(0, 0.0)
-            self._pipeline.collect(self._policy.busy_wait_s)
+            self._pipeline.collect(self._policy.result_wait_s)
             self._pipeline.check_health()
             self._pipeline.expire()
             if self._assignment.ready:
@@ -161,7 +168,7 @@ class Loop:
                 elif self._clock() >= until:
                     break
                 else:
-                    self._pipeline.collect(self._policy.busy_wait_s)
+                    self._pipeline.collect(self._policy.result_wait_s)
                     self._pipeline.expire()
         except PublishAborted as error:
             # The next owner does these records again; nothing of them was published.
@@ -199,8 +206,8 @@ class Loop:
     def _busy_wait(self) -> float:
         if self._assignment.ready:
             due = self._last_publish + self._policy.publish_interval_s - self._clock()
-            return min(self._policy.busy_wait_s, max(0.0, due))
-        return self._policy.busy_wait_s
+            return min(self._policy.result_wait_s, max(0.0, due))
+        return self._policy.result_wait_s
 
     def _publish_is_due(self) -> bool:
         ready = self._assignment.ready
@@ -213,7 +220,7 @@ class Loop:
             or ready == self._pressure.records
         )
 
-    def _try_publish(self, partitions: Sequence[Held]) -> None:
+    def _try_publish(self, partitions: Sequence[PartitionState]) -> None:
         try:
             self._publish(partitions)
         except PublishAborted as error:
@@ -225,7 +232,7 @@ class Loop:
                 ) from error
             self._wait(self._policy.backoff_s(self._failed_publishes))
 
-    def _publish(self, partitions: Sequence[Held]) -> None:
+    def _publish(self, partitions: Sequence[PartitionState]) -> None:
         if self._unsettled:
             self._settle()
         started = self._clock()
@@ -238,14 +245,14 @@ class Loop:
                 break
             except RecordTooLarge as error:
                 if not drop_shadows(taken):  # one of those may have been it
-                    shrink(taken, error.indexes, "larger than its topic takes")
+                    replace_oversized(taken, error.indexes, "larger than its topic takes")
             except PublishAborted as error:
                 drop_shadows(taken)
                 self._unsettled = isinstance(error, OutcomeUnknown)
                 raise
         self._confirm(taken, started)
 
-    def _attempt(self, taken: Sequence[Taken]) -> None:
+    def _attempt(self, taken: Sequence[PartitionBatch]) -> None:
         started = self._clock()
         self._listener.publishing([one for part in taken for one in part.finished])
         try:
@@ -266,13 +273,15 @@ class Loop:
             held = self._assignment.get(committed.source)
             if held is not None:
                 count = held.watermark.ready_below(committed.offset)
-                taken.append(Taken(held, tuple(one for _, one in held.watermark.peek(count))))
+                taken.append(
+                    PartitionBatch(held, tuple(one for _, one in held.watermark.peek(count)))
+                )
         self._unsettled = False
         # Nothing published is no success: the count of failures in a row goes on.
         if published := [part for part in taken if part.finished]:
             self._confirm(published, started)
 
-    def _confirm(self, taken: Sequence[Taken], started: float) -> None:
+    def _confirm(self, taken: Sequence[PartitionBatch], started: float) -> None:
         for part in taken:
             part.held.watermark.confirm(len(part.finished))
             self._release(part.held, part.finished)
@@ -301,7 +310,7 @@ class Loop:
         self._pipeline.abandon(gone)
         return dropped
 
-    def _release(self, held: Held, finished: Sequence[Finished]) -> None:
+    def _release(self, held: PartitionState, finished: Sequence[CompletedRecord]) -> None:
         size_bytes = sum(one.record.size_bytes for one in finished)
         held.size_bytes -= size_bytes
         self._pressure.release(len(finished), size_bytes)

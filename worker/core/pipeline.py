@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
-from worker.core.assignment import Finished, Held, Work
-from worker.core.in_engine import InEngine
-from worker.core.roster import Roster
-from worker.core.served import Served
+from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
+from worker.core.busy_timer import BusyTimer
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter
 from worker.core.shadow import Shadowing
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
@@ -24,8 +24,8 @@ HUNG_RECORDS = 8
 class _Answered:
     """A prompt that came back: whose it is, who was asked, and when it was (monotonic seconds)."""
 
-    work: Work
-    served: Served
+    work: InFlightRecord
+    served: ServingAdapter
     future: Future[Answer]
     at: float
 
@@ -39,7 +39,7 @@ class Pipeline:
 
     def __init__(
         self,
-        roster: Roster,
+        roster: AdapterRouter,
         *,
         deadline_s: float,
         max_attempts: int,
@@ -54,15 +54,15 @@ class Pipeline:
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
         # Unfinished work, oldest first: a finished record must not stay in memory until the
         # oldest one's deadline has passed.
-        self._by_deadline: dict[Work, None] = {}
+        self._by_deadline: dict[InFlightRecord, None] = {}
         self.in_engine = 0
         """Records whose answer has not been taken in yet."""
-        self.engine_work = InEngine(clock)
+        self.engine_work = BusyTimer(clock)
         """Messages that the engine has and has not answered; safe from any thread."""
         self.prompt_tokens = 0
         """Tokens submitted so far, those of repeated attempts included."""
 
-    def change_over(self) -> None:
+    def apply_pending(self) -> None:
         """Let another line-up of adapters serve, if one is waiting. Never between two steps of
         one record: what was accepted before keeps the adapter it has."""
         self._shadowing.take_back()
@@ -77,9 +77,9 @@ class Pipeline:
             try:
                 served.engine.check_health()
             except EngineDied as error:
-                self._do_without(served, error)
+                self._fail_over(served, error)
 
-    def accept(self, record: Record, held: Held) -> None:
+    def accept(self, record: Record, held: PartitionState) -> None:
         """Start work on a record just fetched. Raises EngineDied or StreamFailed."""
         try:
             held.watermark.add(record.offset)
@@ -91,7 +91,7 @@ class Pipeline:
         now = self._clock()
         served = self._roster.choose(record)
         served.unfinished += 1
-        work = Work(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
+        work = InFlightRecord(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
         self._begin(work)
         if not work.finished:
             work.shadow = self._shadowing.begin(record)
@@ -128,7 +128,7 @@ class Pipeline:
                     f"the engine has answered none of {served.in_engine} messages within "
                     f"{self._deadline_s:g} s"
                 )
-                self._do_without(served, hung)
+                self._fail_over(served, hung)
                 continue
             detail = f"no answer within {self._deadline_s:g} s"
             rejected = Rejected("deadline_exceeded", "engine", detail, work.attempts)
@@ -137,7 +137,7 @@ class Pipeline:
             finished += 1
         return finished
 
-    def abandon(self, gone: list[Held]) -> None:
+    def abandon(self, gone: list[PartitionState]) -> None:
         """Give up all work of partitions that are held no more."""
         for work in [work for work in self._by_deadline if work.held in gone]:
             self._give_up(work)
@@ -145,7 +145,7 @@ class Pipeline:
     def _next(self) -> _Answered:
         return self._answered.get_nowait()
 
-    def _begin(self, work: Work) -> None:
+    def _begin(self, work: InFlightRecord) -> None:
         try:
             work.prepared = work.served.labeller.prepare(work.record)
         except MessageRejected as error:
@@ -154,7 +154,7 @@ class Pipeline:
         self._by_deadline[work] = None
         self._submit(work)
 
-    def _submit(self, work: Work) -> None:
+    def _submit(self, work: InFlightRecord) -> None:
         assert work.prepared is not None
         served = work.served
         work.attempts += 1
@@ -162,7 +162,7 @@ class Pipeline:
         try:
             future = served.engine.submit(work.prepared.prompt_ids)
         except EngineDied as error:
-            self._do_without(served, error)
+            self._fail_over(served, error)
             return
         work.future = future
         self.in_engine += 1
@@ -171,7 +171,9 @@ class Pipeline:
         self.engine_work.enter()
         future.add_done_callback(lambda done: self._take_note(work, served, done))
 
-    def _take_note(self, work: Work, served: Served, future: Future[Answer]) -> None:
+    def _take_note(
+        self, work: InFlightRecord, served: ServingAdapter, future: Future[Answer]
+    ) -> None:
         at = self._clock()
         self.engine_work.leave()
         self._answered.put(_Answered(work, served, future, at))
@@ -194,7 +196,7 @@ class Pipeline:
             self._finish(work, rejected, answered.at)
             return 1
         except EngineDied as error:
-            self._do_without(served, error)
+            self._fail_over(served, error)
             return 0
         except CancelledError:
             return 0  # the engine gave it up by itself: the deadline ends it
@@ -215,7 +217,7 @@ class Pipeline:
         )
         return 1
 
-    def _do_without(self, dead: Served, error: EngineDied) -> None:
+    def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
         """Have the main adapter do what a dead one beside it has begun; raise if it is that one."""
         self._roster.fail(dead, error)
         main, now = self._roster.main, self._clock()
@@ -229,10 +231,10 @@ class Pipeline:
             work.deadline = now + self._deadline_s
             self._begin(work)
 
-    def _finish(self, work: Work, outcome: Outcome, at: float) -> None:
+    def _finish(self, work: InFlightRecord, outcome: Outcome, at: float) -> None:
         self._end(work)
         work.prepared = None if isinstance(outcome, Rejected) else work.prepared
-        finished = Finished(
+        finished = CompletedRecord(
             work.record,
             outcome,
             work.served,
@@ -242,14 +244,14 @@ class Pipeline:
         )
         work.held.watermark.finish(work.record.offset, finished)
 
-    def _give_up(self, work: Work) -> None:
+    def _give_up(self, work: InFlightRecord) -> None:
         self._end(work)
         if work.future is not None:
             work.future.cancel()
         if work.shadow is not None and work.held.gone:
             work.shadow.drop("not_published")
 
-    def _end(self, work: Work) -> None:
+    def _end(self, work: InFlightRecord) -> None:
         if not work.finished:
             work.finished = True
             work.served.unfinished -= 1

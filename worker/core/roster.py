@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from worker.core.served import Lineup, Served
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.core.share import place_of
 from worker.errors import EngineDied
 from worker.records.types import Record
@@ -16,50 +16,50 @@ from worker.records.types import Record
 class RosterListener(Protocol):
     """Told of changes. Called on the loop's thread; must not block and must not raise."""
 
-    def changed(self, before: Lineup, now: Lineup) -> None:
+    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
         """From the next record on these serve."""
         ...
 
-    def idle(self, served: Served) -> None:
+    def idle(self, served: ServingAdapter) -> None:
         """Nothing in flight is this one's and nothing will be: it may be closed."""
         ...
 
-    def failed(self, served: Served, error: EngineDied) -> None:
+    def failed(self, served: ServingAdapter, error: EngineDied) -> None:
         """An adapter beside the main one cannot answer; the main one does its records."""
         ...
 
 
-class Roster:
+class AdapterRouter:
     """Holds the line-up. Only ``turn`` changes it, on the loop's thread, between two records.
 
     Records keep the adapter they were accepted with. One that has left the line-up is told as
     idle when the last of its records is finished and the last of its prompts is answered.
     """
 
-    def __init__(self, lineup: Lineup, listener: RosterListener) -> None:
+    def __init__(self, lineup: TrafficSplit, listener: RosterListener) -> None:
         self._lineup = lineup
         self._listener = listener
         self._lock = threading.Lock()
-        self._next: Lineup | None = None
-        self._retired: list[Served] = []
-        self._dead: set[Served] = set()
+        self._next: TrafficSplit | None = None
+        self._retired: list[ServingAdapter] = []
+        self._dead: set[ServingAdapter] = set()
 
     @property
-    def lineup(self) -> Lineup:
+    def lineup(self) -> TrafficSplit:
         """Who serves now. Safe from any thread."""
         return self._lineup
 
     @property
-    def retired(self) -> tuple[Served, ...]:
+    def retired(self) -> tuple[ServingAdapter, ...]:
         """Those that serve no more and have something in flight. Safe from any thread."""
         return tuple(self._retired)
 
     @property
-    def main(self) -> Served:
+    def main(self) -> ServingAdapter:
         """The adapter that labels what no other does."""
         return self._lineup.main
 
-    def hand_over(self, change: Callable[[Lineup], Lineup]) -> None:
+    def schedule(self, change: Callable[[TrafficSplit], TrafficSplit]) -> None:
         """Have others serve from the next turn on. From any thread.
 
         ``change`` is given the latest line-up, also one that waits for its turn. Adapters that
@@ -74,7 +74,7 @@ class Roster:
                 self._listener.idle(one)
 
     @property
-    def latest(self) -> Lineup:
+    def latest(self) -> TrafficSplit:
         """Who serves, or will from the next turn on. From any thread."""
         return self._next or self._lineup
 
@@ -91,7 +91,7 @@ class Roster:
                 self._dead.discard(one)
                 self._listener.idle(one)
 
-    def choose(self, record: Record) -> Served:
+    def choose(self, record: Record) -> ServingAdapter:
         """Return the adapter that labels this record."""
         lineup = self._lineup
         canary = lineup.canary
@@ -100,7 +100,7 @@ class Roster:
         in_share = place_of(record, f"canary {canary.digest}") < lineup.canary_share
         return canary if in_share else lineup.main
 
-    def shadow_of(self, record: Record) -> Served | None:
+    def shadow_of(self, record: Record) -> ServingAdapter | None:
         """Return the adapter that labels this record too, for show, if any does."""
         lineup = self._lineup
         if lineup.shadow is None or not lineup.shadow_share:
@@ -108,11 +108,11 @@ class Roster:
         in_share = place_of(record, f"shadow {lineup.shadow.digest}") < lineup.shadow_share
         return lineup.shadow if in_share else None
 
-    def stop_canary(self, canary: Served) -> None:
+    def stop_canary(self, canary: ServingAdapter) -> None:
         """Give this canary no more records. Called on the loop's thread."""
         self._leave(canary)
 
-    def fail(self, served: Served, error: EngineDied) -> None:
+    def fail(self, served: ServingAdapter, error: EngineDied) -> None:
         """Go on without this one, whose engine has died. Raises that error for the main one."""
         if served is self._lineup.main:
             raise error
@@ -126,7 +126,7 @@ class Roster:
         """Raise EngineDied when the main adapter's engine cannot answer. From any thread."""
         self._lineup.main.engine.check_health()
 
-    def _leave(self, served: Served) -> None:
+    def _leave(self, served: ServingAdapter) -> None:
         """Take one out, also of the line-up that waits for its turn."""
         with self._lock:
             if self._next is not None:
@@ -134,7 +134,7 @@ class Roster:
         if served in self._lineup.members:
             self._change(_without(self._lineup, served))
 
-    def _change(self, lineup: Lineup) -> None:
+    def _change(self, lineup: TrafficSplit) -> None:
         with self._lock:
             before, self._lineup = self._lineup, lineup
             # One that was stopped may be back in another role before it was idle.
@@ -144,7 +144,7 @@ class Roster:
         self._listener.changed(before, lineup)
 
 
-def _without(lineup: Lineup, served: Served) -> Lineup:
+def _without(lineup: TrafficSplit, served: ServingAdapter) -> TrafficSplit:
     if served is lineup.canary:
         lineup = replace(lineup, canary=None, canary_share=0.0)
     if served is lineup.shadow:

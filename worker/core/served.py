@@ -14,7 +14,7 @@ from worker.records.output import OutputEncoder
 
 
 @dataclass(slots=True, eq=False)
-class Served:
+class ServingAdapter:
     """Everything that one adapter decides and stamps, so that no record can mix two.
 
     A record is bound to one when it is accepted: prompt, engine, codes, temperature, thresholds
@@ -49,20 +49,20 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Lineup:
+class TrafficSplit:
     """Who serves: the main adapter, and beside it one on trial and one that only shows.
 
     ``canary_share`` is the share of keys that the canary labels, ``shadow_share`` the share of
     records that the shadow labels too, without anybody acting on it.
     """
 
-    main: Served
-    canary: Served | None = None
+    main: ServingAdapter
+    canary: ServingAdapter | None = None
     canary_share: float = 0.0
-    shadow: Served | None = None
+    shadow: ServingAdapter | None = None
     shadow_share: float = 0.0
 
     @property
-    def members(self) -> tuple[Served, ...]:
+    def members(self) -> tuple[ServingAdapter, ...]:
         """All of them, the main adapter first."""
         return tuple(one for one in (self.main, self.canary, self.shadow) if one is not None)

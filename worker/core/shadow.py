@@ -12,8 +12,8 @@ from concurrent.futures import CancelledError, Future
 from typing import Literal
 
 from worker.core.labeller import Prepared
-from worker.core.roster import Roster
-from worker.core.served import Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected
 from worker.records.types import Classified, Record, Timing
@@ -29,7 +29,7 @@ class ShadowWork:
     ``result`` is there once ``close`` has found the answer; ``dropped`` says why there is none.
     """
 
-    def __init__(self, served: Served, fetched_at: float) -> None:
+    def __init__(self, served: ServingAdapter, fetched_at: float) -> None:
         self.served = served
         self.result: Classified | None = None
         self.dropped: ShadowDrop | None = None
@@ -88,11 +88,13 @@ class ShadowWork:
 class Shadowing:
     """Begins shadow work, at most ``max_in_flight`` at a time."""
 
-    def __init__(self, roster: Roster, max_in_flight: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, roster: AdapterRouter, max_in_flight: int, clock: Callable[[], float]
+    ) -> None:
         self._roster = roster
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._returned: queue.SimpleQueue[Served] = queue.SimpleQueue()
+        self._returned: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self._in_flight = 0
 
     def begin(self, record: Record) -> ShadowWork | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.core.assignment import Finished
-from worker.core.events import Silent
-from worker.core.roster import Roster
-from worker.core.sequential import Evidence, marked_lowest
-from worker.core.served import Served
-from worker.lifecycle.service import Service, StopReason
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter
+from worker.lifecycle.events import AdapterEvents, StopReason
+from worker.lifecycle.sequential import Evidence, marked_lowest
 from worker.records.types import Classified
 
 BLOCK = 20
-"""Messages that are compared with one another; see ``worker.core.sequential``."""
+"""Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
 
 _LOWEST = 0.25
 _KEYS = 65_536
@@ -86,17 +86,17 @@ class Comparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryWatch(Silent):
+class CanaryWatch(NullListener):
     """See ``worker.core.events.Listener``: compares what is committed, and stops a worse canary."""
 
-    def __init__(self, roster: Roster, service: Service, policy: WatchPolicy) -> None:
+    def __init__(self, roster: AdapterRouter, service: AdapterEvents, policy: WatchPolicy) -> None:
         self._roster = roster
         self._service = service
         self._policy = policy
-        self._arms: tuple[Served, Served] | None = None
+        self._arms: tuple[ServingAdapter, ServingAdapter] | None = None
         self.comparison = Comparison(policy)
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Compare, as long as there is a canary."""
         del seconds
         lineup = self._roster.lineup

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from worker.core.assignment import Finished
-from worker.core.roster import Roster
-from worker.core.served import Lineup
+from worker.core.assignment import CompletedRecord
+from worker.core.roster import AdapterRouter
+from worker.core.served import TrafficSplit
 from worker.core.shadow import ShadowWork
+from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
-from worker.lifecycle.service import Service, StopReason
 from worker.observe import metrics as named
-from worker.observe.registry import Reading, Registry
+from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome
 
 DIGEST_CHARS = 12
@@ -24,7 +24,7 @@ KEPT = 8
 
 
 class AdapterMetrics:
-    """See ``worker.lifecycle.service.Counters``; and counts committed records by adapter."""
+    """See ``worker.lifecycle.events.Counters``; and counts committed records by adapter."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -40,7 +40,7 @@ class AdapterMetrics:
         self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
-    def serves(self, lineup: Lineup) -> None:
+    def serves(self, lineup: TrafficSplit) -> None:
         """Begin the series of who is new at 0, and drop those of who served long ago."""
         for one in lineup.members:
             adapter = one.digest[:DIGEST_CHARS]
@@ -59,7 +59,7 @@ class AdapterMetrics:
             del self._known[oldest]
             self._registry.forget("adapter", oldest)
 
-    def published(self, batch: Sequence[Finished]) -> None:
+    def published(self, batch: Sequence[CompletedRecord]) -> None:
         """Count each record for the adapter that it was accepted with."""
         labels: Counter[tuple[str, str]] = Counter()
         records: Counter[tuple[str, str]] = Counter()
@@ -104,7 +104,7 @@ class AdapterMetrics:
         self._stops(1, reason)
 
 
-def adapter_readings(roster: Roster, service: Service) -> Iterator[Reading]:
+def adapter_readings(roster: AdapterRouter, service: AdapterEvents) -> Iterator[MetricSample]:
     """Give who serves at this moment, and what is refused or stopped."""
     lineup = roster.lineup
     manifest = lineup.main.manifest

@@ -8,21 +8,21 @@ from datetime import datetime
 from typing import Any
 
 from worker import __version__
-from worker.core.roster import Roster
-from worker.core.served import Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter
 from worker.engine.open import OpenedEngine
+from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.lifecycle.refusal import Role
-from worker.lifecycle.service import Refused, Service, Stopped
 from worker.records.output import rfc3339
 from worker.settings import Settings
-from worker.settings_load import MASKED, LoadedSettings, effective
+from worker.settings_load import REDACTED, LoadedSettings, effective
 
 
 def describe(
     settings: Settings,
     started_at: datetime,
     opened: OpenedEngine | None,
-    serving: tuple[Roster, Service] | None,
+    serving: tuple[AdapterRouter, AdapterEvents] | None,
 ) -> Any:
     """Return what JSON can carry. What comes with the model is null until it is loaded.
 
@@ -40,7 +40,7 @@ def describe(
         "decoding": None,
         "serving": None,
         "settings": {
-            name: shown if shown == MASKED else json.loads(shown)
+            name: shown if shown == REDACTED else json.loads(shown)
             for name, shown, _ in effective(LoadedSettings(settings, {}))
         },
     }
@@ -75,7 +75,7 @@ def describe(
     return found
 
 
-def _serves(role: Role, served: Served, share: float) -> dict[str, Any]:
+def _serves(role: Role, served: ServingAdapter, share: float) -> dict[str, Any]:
     return {
         "role": role,
         "name": served.manifest.name,
@@ -85,7 +85,7 @@ def _serves(role: Role, served: Served, share: float) -> dict[str, Any]:
     }
 
 
-def _since(served: Served) -> str | None:
+def _since(served: ServingAdapter) -> str | None:
     return None if served.since is None else rfc3339(served.since)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, Silent, TransactionResult
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener, PressureKind, RebalanceKind, TransactionResult
 from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
-from worker.observe.registry import Reading, Registry
+from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, TopicPartition
 
 
-class MetricsListener(Silent):
+class MetricsListener(NullListener):
     """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` Unix seconds."""
 
     def __init__(
@@ -47,7 +47,7 @@ class MetricsListener(Silent):
         self._transactions(1, result)
         self._transaction_s(seconds)
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:  # noqa: ARG002
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:  # noqa: ARG002
         """Count each record where it ended, and where its time went."""
         now, wall = self._clock(), self._wall()
         self._adapters.published(batch)
@@ -95,7 +95,7 @@ class MetricsListener(Silent):
 
 def loop_readings(
     state: LoopState, lag: Mapping[TopicPartition, int], now: float
-) -> Iterator[Reading]:
+) -> Iterator[MetricSample]:
     """Give what is held in the loop at this moment; ``now`` is of the loop's clock."""
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]

@@ -13,10 +13,10 @@ from typing import Literal
 
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
-from worker.drift.watch import Signal
 from worker.errors import Reason
+from worker.lifecycle.events import StopReason
 from worker.lifecycle.refusal import RefusalReason, Role
-from worker.lifecycle.service import StopReason
+from worker.observe.drift.detector import Signal
 
 Kind = Literal["counter", "gauge", "histogram"]
 

@@ -11,20 +11,20 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
-from worker.core.assignment import Finished
+from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
-from worker.core.roster import Roster
-from worker.drift.listener import DriftListener
-from worker.drift.yardstick import DriftPolicy
+from worker.core.roster import AdapterRouter
 from worker.engine.open import OpenedEngine
-from worker.lifecycle.service import Service
+from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics, adapter_readings
+from worker.observe.drift.baseline import DriftPolicy
+from worker.observe.drift.listener import DriftListener
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
 from worker.observe.listener import MetricsListener, loop_readings
-from worker.observe.registry import CONTENT_TYPE, Reading, Registry
+from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Headers
 from worker.settings import Settings
@@ -46,14 +46,14 @@ class Observer:
         self._settings = settings
         self._started_at = datetime.now(UTC)
         self._opened: OpenedEngine | None = None
-        self._serving: tuple[Roster, Service] | None = None
+        self._serving: tuple[AdapterRouter, AdapterEvents] | None = None
         self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
         self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
         self.drift: DriftListener | None = None
-        self.carry: Callable[[Finished], Headers] | None = None
+        self.carry: Callable[[CompletedRecord], Headers] | None = None
         self._close: list[Callable[[], None]] = []
         self.url: str | None = None
         if settings.tracing.enabled:
@@ -61,7 +61,9 @@ class Observer:
         if settings.http.enabled:
             self._serve()
 
-    def model_ready(self, opened: OpenedEngine, roster: Roster, service: Service) -> None:
+    def model_ready(
+        self, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+    ) -> None:
         """The engine is warm; from here on there are metrics of its work."""
         self._opened = opened
         self._serving = (roster, service)
@@ -99,7 +101,7 @@ class Observer:
         while self._close:
             self._close.pop()()
 
-    def _watch_drift(self, roster: Roster) -> None:
+    def _watch_drift(self, roster: AdapterRouter) -> None:
         drift = self._settings.drift
         self.drift = DriftListener(
             DriftPolicy(
@@ -149,7 +151,7 @@ class Observer:
         found = describe(self._settings, self._started_at, self._opened, self._serving)
         return {**found, "drift": drift}
 
-    def _ready(self) -> Sequence[Reading]:
+    def _ready(self) -> Sequence[MetricSample]:
         return [(named.READY, [((), float(self._health.ready().ok))])]
 
 

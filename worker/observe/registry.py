@@ -14,7 +14,7 @@ from worker.observe.metrics import Metric
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 
-Reading = tuple[Metric, Sequence[tuple[tuple[str, ...], float]]]
+MetricSample = tuple[Metric, Sequence[tuple[tuple[str, ...], float]]]
 """A metric and its values by label values, as read at one moment."""
 
 
@@ -72,7 +72,7 @@ class Registry:
         """Show a series of a counter or a histogram before anything was counted in it."""
         self._made[metric].labels(*labels)
 
-    def at_scrape(self, read: Callable[[], Iterable[Reading]]) -> None:
+    def at_scrape(self, read: Callable[[], Iterable[MetricSample]]) -> None:
         """Show what ``read`` says whenever the page is asked for; called from any thread."""
         self._registry.register(_AtScrape(read))
 
@@ -82,7 +82,7 @@ class Registry:
 
 
 class _AtScrape(Collector):
-    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
+    def __init__(self, read: Callable[[], Iterable[MetricSample]]) -> None:
         self._read = read
 
     def collect(self) -> Iterator[prometheus_client.Metric]:

@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from worker import __version__
-from worker.core.assignment import Finished
-from worker.core.events import Silent, TransactionResult
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener, TransactionResult
 from worker.errors import SettingsError
 from worker.records.types import Classified, Headers
 
@@ -47,7 +47,7 @@ _CLOSE_S = 5.0
 _ROOT = Context()
 
 
-class Tracing(Silent):
+class Tracing(NullListener):
     """See ``worker.core.events.Listener``; ``carry`` gives an output record its headers."""
 
     def __init__(
@@ -72,10 +72,10 @@ class Tracing(Silent):
         self._clock = clock
         self._wall_ns = wall_ns
         self._batch: trace.Span = trace.INVALID_SPAN
-        self._spans: dict[str, tuple[trace.Span, Finished]] = {}
+        self._spans: dict[str, tuple[trace.Span, CompletedRecord]] = {}
         self._zero_ns = 0
 
-    def publishing(self, batch: Sequence[Finished]) -> None:
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Begin the batch's span, and one for each message that has a context."""
         self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
         contexts = [self._context(one.record.headers) for one in batch]
@@ -102,7 +102,7 @@ class Tracing(Silent):
             if context is not None
         }
 
-    def carry(self, finished: Finished) -> Headers:
+    def carry(self, finished: CompletedRecord) -> Headers:
         """Return the record's headers, with the context of its span in place of the sender's."""
         span, _ = self._spans.get(finished.record.id, (self._batch, finished))
         carrier: dict[str, str] = {}
@@ -127,7 +127,7 @@ class Tracing(Silent):
         sender.start()
         sender.join(_CLOSE_S)
 
-    def _begin(self, finished: Finished, context: trace.SpanContext) -> trace.Span:
+    def _begin(self, finished: CompletedRecord, context: trace.SpanContext) -> trace.Span:
         record = finished.record
         attributes: dict[str, str | int | bool] = {
             **self._common,
@@ -146,7 +146,7 @@ class Tracing(Silent):
             self._ns(finished.fetched_at),
         )
 
-    def _end(self, span: trace.Span, finished: Finished, failed: str | None) -> None:
+    def _end(self, span: trace.Span, finished: CompletedRecord, failed: str | None) -> None:
         outcome = finished.outcome
         if isinstance(outcome, Classified):
             submitted_at = finished.finished_at - outcome.timing.engine_s
@@ -225,7 +225,7 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
     raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: http/protobuf and grpc are known")
 
 
-def _place(finished: Finished) -> dict[str, str | int]:
+def _place(finished: CompletedRecord) -> dict[str, str | int]:
     record = finished.record
     return {
         "messaging.destination.partition.id": str(record.source.partition),

@@ -21,8 +21,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
-from worker.stream.again import Again
 from worker.stream.bounded import BoundedCaller
+from worker.stream.duplicate_filter import DuplicateFilter
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.lag import Lag, has_coordinator, read_statistics
 from worker.stream.port import AssignmentListener
@@ -69,7 +69,7 @@ class KafkaStream:
         self._calls: BoundedCaller | None = None
         self._failed: list[tuple[int, KafkaError]] = []
         self._lag = Lag()
-        self._again = Again()
+        self._again = DuplicateFilter()
         self._repeated = 0
         self._in_group = False
         self._closed = False

@@ -23,7 +23,7 @@ _LATER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RecordRange:
     """Which records of a topic: by one of these.
 
     ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
@@ -37,7 +37,7 @@ class Stretch:
     offsets: Mapping[int, tuple[int, int | None]] | None = None
 
 
-def read_stretch(config: KafkaConfig, topic: str, stretch: Stretch, most: int) -> list[Record]:
+def read_stretch(config: KafkaConfig, topic: str, stretch: RecordRange, most: int) -> list[Record]:
     """Return the committed records of a stretch, oldest first, and at most so many of its oldest
     (with ``last``: of the newest).
 
@@ -71,7 +71,7 @@ def read_stretch(config: KafkaConfig, topic: str, stretch: Stretch, most: int) -
 
 
 def _read(
-    consumer: Consumer, topic: str, stretch: Stretch, most: int, timeout_s: float
+    consumer: Consumer, topic: str, stretch: RecordRange, most: int, timeout_s: float
 ) -> list[Record]:
     if stretch.last is None:
         ranges, _ = _ranges(consumer, topic, stretch, timeout_s)
@@ -132,7 +132,7 @@ def _fetch(
 
 
 def _ranges(
-    consumer: Consumer, topic: str, stretch: Stretch, timeout_s: float
+    consumer: Consumer, topic: str, stretch: RecordRange, timeout_s: float
 ) -> tuple[dict[int, tuple[int, int]], bool]:
     """Return by partition the offset to begin at and the one to stop before, and whether that is
     all there is."""

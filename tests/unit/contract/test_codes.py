@@ -3,8 +3,8 @@
 import string
 
 import pytest
-from helpers import encode_control, toy_manifest
 
+from tests.support.helpers import encode_control, toy_manifest
 from worker.contract import Code, ContractError, choose_codes
 from worker.contract.codes import check_codes
 

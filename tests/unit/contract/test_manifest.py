@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import toy_manifest, toy_spec
 
+from tests.support.helpers import toy_manifest, toy_spec
 from worker.contract import (
     MANIFEST_NAME,
     MASKING,

@@ -3,13 +3,13 @@
 import time
 
 import pytest
-from helpers import any_text
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.helpers import any_text
 from worker.contract.mask import PLACEHOLDERS, mask_personal_data
 
-MASKED = [
+REDACTED = [
     ("write to jo.o'brien+shop@mail.example.co.uk.", "write to [mail].", "mail"),
     ("<a_b%c@ex-ample.org>", "<[mail]>", "mail"),
     ("jürgen@müller.example", "[mail]", "mail"),
@@ -78,7 +78,7 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted", "kind"), MASKED, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda one: str(one)[:30])
 def test_personal_data_is_masked_and_counted(text: str, wanted: str, kind: str) -> None:
     """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
     assert mask_personal_data(text) == (wanted, {kind: 1})

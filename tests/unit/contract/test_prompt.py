@@ -4,10 +4,10 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-from helpers import any_text, decode, encode_control, encode_plain, toy_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.helpers import any_text, decode, encode_control, encode_plain, toy_spec
 from worker.contract import MASKING, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import toy_manifest
 
+from tests.support.helpers import toy_manifest
 from worker.contract import AdapterRefused, FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import (

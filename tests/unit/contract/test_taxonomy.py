@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from helpers import toy_taxonomy
 
+from tests.support.helpers import toy_taxonomy
 from worker.contract import Label, Taxonomy, TaxonomyError
 
 GOOD = {"name": "t", "version": "1", "labels": [{"name": "a"}, {"name": "b"}]}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from helpers import ENCODERS, encode_control, encode_plain, toy_manifest
 
+from tests.support.helpers import ENCODERS, encode_control, encode_plain, toy_manifest
 from worker.contract import (
     AdapterRefused,
     Code,

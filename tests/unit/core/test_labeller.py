@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from helpers import encode_plain, scores, small_manifest, toy_record
 
+from tests.support.helpers import encode_plain, scores, small_manifest, toy_record
 from worker.contract import Thresholds
 from worker.core.labeller import Labeller
 from worker.engine.port import ChoiceAnswer, CodeScores

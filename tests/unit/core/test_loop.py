@@ -1,8 +1,8 @@
 """The loop, turn by turn: every record ends once, in order, whatever the answers' order."""
 
 import pytest
-from helpers import Published, Rig, started
 
+from tests.support.helpers import Published, Rig, started
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
 from worker.errors import EngineDied, MessageRejected, StreamFailed
@@ -195,7 +195,7 @@ def test_a_log_that_goes_backwards_stops_the_worker() -> None:
 
 # How much is held.
 
-SMALL = LoopPolicy(bounds=Bounds(max_records=4, max_bytes=1_000_000, low_share=0.5))
+SMALL = LoopPolicy(bounds=Bounds(max_records=4, max_bytes=1_000_000, resume_ratio=0.5))
 
 
 def test_fetching_stops_at_the_high_mark_and_goes_on_at_the_low_one() -> None:
@@ -225,7 +225,7 @@ def test_records_finished_behind_a_slow_one_count_as_held() -> None:
 
 def test_large_messages_pause_fetching_by_their_bytes() -> None:
     """Four messages of a megabyte weigh as much as thousands of small ones."""
-    bounds = Bounds(max_records=100, max_bytes=1000, low_share=0.5)
+    bounds = Bounds(max_records=100, max_bytes=1000, resume_ratio=0.5)
     rig = started("a" * 600, "b" * 600, policy=LoopPolicy(bounds=bounds))
     rig.add("later")
     rig.turn()

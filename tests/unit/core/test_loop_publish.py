@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from helpers import Published, Rig, started
 
+from tests.support.helpers import Published, Rig, started
 from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import pytest
-from helpers import Published, Rig, started
 
+from tests.support.helpers import Published, Rig, started
 from worker.core.loop import LoopPolicy
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Record

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from helpers import Published, Rig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.helpers import Published, Rig
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
 from worker.errors import (
@@ -19,7 +19,7 @@ from worker.errors import (
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)
 POLICY = LoopPolicy(
-    bounds=Bounds(max_records=6, max_bytes=200, low_share=0.5),
+    bounds=Bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
     publish_max_records=4,
     publish_attempts=10_000,
     revoke_drain_s=0.5,

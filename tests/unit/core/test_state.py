@@ -4,12 +4,12 @@ import threading
 from typing import Any
 
 import pytest
-from helpers import Clock, Events, Rig, started, toy_finished, toy_record
 
-from worker.core.assignment import Finished
+from tests.support.helpers import Clock, Events, Rig, started, toy_finished, toy_record
+from worker.core.assignment import CompletedRecord
 from worker.core.backpressure import Bounds
+from worker.core.busy_timer import BusyTimer
 from worker.core.events import Listeners
-from worker.core.in_engine import InEngine
 from worker.core.loop import LoopPolicy
 from worker.core.watermark import Watermark
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -106,7 +106,7 @@ def test_prompt_tokens_count_every_attempt() -> None:
 def test_the_engine_is_busy_while_it_has_a_message() -> None:
     """Overlapping messages count once, idle time not at all."""
     clock = Clock()
-    engine = InEngine(clock)
+    engine = BusyTimer(clock)
     assert engine.busy_s == 0
     engine.enter()
     clock.advance(2.0)
@@ -124,7 +124,7 @@ def test_the_engine_is_busy_while_it_has_a_message() -> None:
 
 def test_messages_may_enter_and_leave_on_any_thread() -> None:
     """Futures complete where the engine likes."""
-    engine = InEngine(Clock())
+    engine = BusyTimer(Clock())
 
     def work() -> None:
         for _ in range(2000):
@@ -205,7 +205,7 @@ def test_what_an_unanswered_commit_did_publish_is_told_once_and_is_no_second_tra
 def test_a_record_knows_when_it_was_fetched_and_finished() -> None:
     """From which follow its waits, for a label and for a rejection."""
     rig = started("m0")
-    seen: list[Finished] = []
+    seen: list[CompletedRecord] = []
     rig.events.published = lambda batch, _: seen.extend(batch)  # type: ignore[method-assign]
     fetched_at = rig.clock.now
     rig.clock.advance(3.0)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import toy_manifest
 from safetensors.torch import save_file
 
+from tests.support.helpers import toy_manifest
 from worker.contract import Lora, Manifest
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "modules_to_save": None}

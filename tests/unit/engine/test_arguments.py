@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import toy_manifest
 
+from tests.support.helpers import toy_manifest
 from worker.contract import Lora
 from worker.engine import arguments
 from worker.engine.arguments import EngineSettings, engine_arguments, engine_environment

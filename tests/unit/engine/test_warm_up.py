@@ -1,7 +1,6 @@
 """Warm-up covers what will come."""
 
-from helpers import toy_manifest
-
+from tests.support.helpers import toy_manifest
 from worker.engine.warm_up import warm_up_rounds
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.swapping import Follower, StoreOf, make_manifest
+from tests.support.swapping import Follower, StoreOf, make_manifest
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe

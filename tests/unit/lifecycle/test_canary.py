@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Rig, toy_manifest
 from structlog.testing import capture_logs
 
-from tests.swapping import (
+from tests.support.helpers import Rig, toy_manifest
+from tests.support.swapping import (
     FakeLoader,
     Follower,
     StoreOf,

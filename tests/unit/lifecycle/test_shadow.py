@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Rig, toy_manifest
 
-from tests.swapping import FakeLoader, Follower, StoreOf, answer_with
+from tests.support.helpers import Rig, toy_manifest
+from tests.support.swapping import FakeLoader, Follower, StoreOf, answer_with
 from worker.app import kafka_config
 from worker.core.backpressure import Bounds
+from worker.core.batch import Router
 from worker.core.loop import LoopPolicy
-from worker.core.publisher import Router
 from worker.core.shadow import Shadowing
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.observe.adapters import AdapterMetrics

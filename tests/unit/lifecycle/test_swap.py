@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Rig, toy_manifest
 from structlog.testing import capture_logs
 
-from tests.swapping import (
+from tests.support.helpers import Rig, toy_manifest
+from tests.support.swapping import (
     FakeLoader,
     Follower,
     StoreOf,
@@ -27,7 +27,7 @@ from worker.contract import BaseModel, FileDigest, Thresholds, write_manifest
 from worker.contract.store import CURRENT_NAME
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
-from worker.core.served import Served
+from worker.core.served import ServingAdapter
 from worker.errors import EngineDied
 from worker.observe.adapters import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
@@ -199,7 +199,7 @@ def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) 
     follower.keeper.look()
     gc.collect()
     # By type: isinstance would ask each for its class, and some objects of PyTorch warn of that.
-    alive = [one for one in gc.get_objects() if type(one) is Served]
+    alive = [one for one in gc.get_objects() if type(one) is ServingAdapter]
     ours = [one for one in alive if one.manifest.name.startswith("twenty-")]
     assert ours == [follower.main]
     assert len(follower.loader.open) == 1

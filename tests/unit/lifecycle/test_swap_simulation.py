@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from helpers import Rig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.swapping import Follower, StoreOf, make_manifest
+from tests.support.helpers import Rig
+from tests.support.swapping import Follower, StoreOf, make_manifest
 from worker.contract.store import remove_canary
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
@@ -25,7 +25,7 @@ LABELS = {one.digest: set(one.taxonomy.names) for one in MANIFESTS}
 partitions = st.integers(0, PARTITIONS - 1)
 adapters = st.sampled_from(MANIFESTS)
 POLICY = LoopPolicy(
-    bounds=Bounds(max_records=8, max_bytes=400, low_share=0.5),
+    bounds=Bounds(max_records=8, max_bytes=400, resume_ratio=0.5),
     publish_max_records=5,
     publish_attempts=10_000,
     revoke_drain_s=0.5,

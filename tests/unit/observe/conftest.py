@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import small_manifest, toy_finished, toy_record
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.helpers import small_manifest, toy_finished, toy_record
 from worker.contract import Decision
-from worker.core.assignment import Finished
+from worker.core.assignment import CompletedRecord
 from worker.observe.registry import Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Classified, Outcome, Rejected, Timing
@@ -40,7 +40,7 @@ def rejected(reason: Any = "not_json") -> Outcome:
     return Rejected(reason, "decode", "")
 
 
-def finished(*outcomes: Outcome, at: float = 1000.0, **changes: Any) -> list[Finished]:
+def finished(*outcomes: Outcome, at: float = 1000.0, **changes: Any) -> list[CompletedRecord]:
     return [
         toy_finished(toy_record(offset=n, **changes), one, fetched_at=at - 0.75, finished_at=at)
         for n, one in enumerate(outcomes)

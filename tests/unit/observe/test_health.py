@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from helpers import Clock, Rig, scores
 
+from tests.support.helpers import Clock, Rig, scores
 from worker.core.state import LoopState
 from worker.engine.fake import FakeEngine
 from worker.errors import EngineDied, StreamFailed

@@ -4,13 +4,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from helpers import ENCODERS, small_manifest
 from pydantic import SecretStr
 
+from tests.support.helpers import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
-from worker.serving import make_roster
+from worker.serving import make_adapter_router
 from worker.settings import KafkaSettings, ModelSettings, Settings
 
 STARTED = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -29,7 +29,7 @@ SETTINGS = Settings(
 
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
-    serving = None if opened is None else make_roster(SETTINGS, opened)
+    serving = None if opened is None else make_adapter_router(SETTINGS, opened)
     return json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving)))
 
 

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from helpers import Clock, served_by, small_manifest, started
 from prometheus_client import REGISTRY, Counter
 
+from tests.support.helpers import Clock, served_by, small_manifest, started
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.loop import LoopPolicy
-from worker.core.served import Lineup
+from worker.core.served import TrafficSplit
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
 from worker.observe.adapters import AdapterMetrics
@@ -24,7 +24,7 @@ WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
     adapters = AdapterMetrics(registry)
-    adapters.serves(Lineup(served_by()))
+    adapters.serves(TrafficSplit(served_by()))
     return MetricsListener(registry, adapters, Clock(1002.0), lambda: WALL)
 
 

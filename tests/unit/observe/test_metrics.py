@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import ENCODERS, small_manifest, started
 
+from tests.support.helpers import ENCODERS, small_manifest, started
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.metrics import GROUPS, METRICS, REASONS
 from worker.observe.observer import Observer
 from worker.observe.page import metrics_page
-from worker.serving import make_roster
+from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         opened = OpenedEngine(
             FakeEngine(lambda _: ValueError()), small_manifest(), ENCODERS, "merged"
         )
-        observer.model_ready(opened, *make_roster(Settings(), opened, observer.adapters))
+        observer.model_ready(opened, *make_adapter_router(Settings(), opened, observer.adapters))
         rig = started("m0")
         observer.runs(rig.loop, rig.stream)
         for listener in observer.listeners:  # a whole window, for what drift shows

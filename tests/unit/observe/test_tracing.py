@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from helpers import toy_finished, toy_record
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.collector import Collector, attributes
+from tests.support.collector import Collector, attributes
+from tests.support.helpers import toy_finished, toy_record
 from tests.unit.observe.conftest import label, rejected
-from worker.core.assignment import Finished
-from worker.core.publisher import Router
+from worker.core.assignment import CompletedRecord
+from worker.core.batch import Router
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
 from worker.records.types import Headers, Outcome
@@ -38,7 +38,7 @@ def tracing(collector: Collector) -> Tracing:
     return start_tracing(topic="in", group="clerks", max_links=500)
 
 
-def finished(*given: tuple[Outcome, Headers]) -> list[Finished]:
+def finished(*given: tuple[Outcome, Headers]) -> list[CompletedRecord]:
     """Records fetched two seconds ago and answered one second ago."""
     now = time.monotonic()
     return [

@@ -1,8 +1,8 @@
 """Dead letters: the record as it came, and why it has no label."""
 
 import pytest
-from helpers import toy_record
 
+from tests.support.helpers import toy_record
 from worker.records.dead_letter import DeadLetterEncoder, HeaderStyle
 from worker.records.types import Rejected
 

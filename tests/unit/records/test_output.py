@@ -7,10 +7,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from helpers import NOW, scores, small_manifest, toy_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.helpers import NOW, scores, small_manifest, toy_record
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
 from worker.records.decode import InputFormat

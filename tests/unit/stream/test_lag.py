@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from helpers import toy_record
-
+from tests.support.helpers import toy_record
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.lag import Lag, has_coordinator, read_statistics
 

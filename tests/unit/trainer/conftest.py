@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import write_dataset
-from trainer.model.student import Student, load_student
+from trainer.model.student import LoraModel, load_student
 from worker.contract import Taxonomy
 
 CHAT_TEMPLATE = (
@@ -72,7 +72,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_student(tiny_base: Path) -> Callable[..., Student]:
+def make_student(tiny_base: Path) -> Callable[..., LoraModel]:
     """Return a function that puts a new adapter on the tiny base; every choice can be given."""
     usual = {
         "rank": 4,
@@ -84,7 +84,7 @@ def make_student(tiny_base: Path) -> Callable[..., Student]:
         "gradient_checkpointing": False,
     }
 
-    def make(**choices: object) -> Student:
+    def make(**choices: object) -> LoraModel:
         return load_student(tiny_base, **(usual | choices))
 
     return make

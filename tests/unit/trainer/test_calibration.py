@@ -14,7 +14,7 @@ from trainer.evaluation.calibration import (
     nll,
     off_label_threshold,
     review_threshold,
-    soften,
+    temperature_softmax,
 )
 
 SETTINGS = {"review_precision": 0.95, "review_floor": 0.5, "off_label_quantile": 0.995, "seed": 1}
@@ -24,7 +24,7 @@ def planted(temperature: float, rows: int = 4000, labels: int = 5, scale: float 
     """Scores whose truth is drawn from their softmax over ``temperature``."""
     rng = np.random.default_rng(5)
     scores = rng.normal(scale=scale, size=(rows, labels)) * temperature
-    probabilities = soften(scores, temperature)
+    probabilities = temperature_softmax(scores, temperature)
     truth = np.array([rng.choice(labels, p=one) for one in probabilities], dtype=np.int64)
     logprobs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return logprobs, truth
@@ -39,11 +39,14 @@ def test_a_planted_temperature_is_recovered(temperature: float) -> None:
 def test_the_temperature_is_the_best_there_is_and_mends_over_confidence() -> None:
     logprobs, truth = planted(3.0)
     found = fit_temperature(logprobs, truth)
-    best = nll(soften(logprobs, found), truth)
-    assert all(best <= nll(soften(logprobs, found * by), truth) for by in (0.9, 0.97, 1.03, 1.1))
+    best = nll(temperature_softmax(logprobs, found), truth)
+    assert all(
+        best <= nll(temperature_softmax(logprobs, found * by), truth)
+        for by in (0.9, 0.97, 1.03, 1.1)
+    )
     correct = logprobs.argmax(axis=1) == truth
-    assert ece(soften(logprobs, found).max(axis=1), correct) < 0.03
-    assert ece(soften(logprobs, 1.0).max(axis=1), correct) > 0.15
+    assert ece(temperature_softmax(logprobs, found).max(axis=1), correct) < 0.03
+    assert ece(temperature_softmax(logprobs, 1.0).max(axis=1), correct) > 0.15
 
 
 def test_a_flawless_validation_set_still_gives_a_finite_temperature() -> None:

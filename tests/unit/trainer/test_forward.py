@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from trainer.errors import ProofFailed
-from trainer.model.forward import answer_logits, collate, prove_forward
-from trainer.model.rows import MASKED, Row
-from trainer.model.student import Student
+from trainer.model.forward import answer_logits, collate, verify_forward
+from trainer.model.rows import IGNORE_INDEX, Row
+from trainer.model.student import LoraModel
 
 PREFIX = tuple(range(5, 25))
 
 
 @pytest.fixture(params=["sdpa", "eager"])
-def student(make_student: Callable[..., Student], request: pytest.FixtureRequest) -> Student:
+def student(make_student: Callable[..., LoraModel], request: pytest.FixtureRequest) -> LoraModel:
     torch.manual_seed(1)
     student = make_student(attention=request.param)
     with torch.no_grad():
@@ -32,25 +32,25 @@ def some_rows() -> list[Row]:
     for length in (3, 9, 1, 30):
         prompt = PREFIX + tuple(rng.randrange(3, 300) for _ in range(length))
         answer = rng.randrange(40, 50)
-        rows.append(Row("x", (*prompt, answer), (MASKED,) * len(prompt) + (answer,)))
+        rows.append(Row("x", (*prompt, answer), (IGNORE_INDEX,) * len(prompt) + (answer,)))
     return rows
 
 
-def full_logits_loss(student: Student, rows: list[Row]) -> torch.Tensor:
+def full_logits_loss(student: LoraModel, rows: list[Row]) -> torch.Tensor:
     """The loss as a general trainer computes it: all logits, shifted targets, padding masked."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows])
-    targets = torch.tensor([[*r.targets, *[MASKED] * (width - len(r.targets))] for r in rows])
+    targets = torch.tensor([[*r.targets, *[IGNORE_INDEX] * (width - len(r.targets))] for r in rows])
     mask = torch.tensor([[1] * len(r.ids) + [0] * (width - len(r.ids)) for r in rows])
     logits = student.peft(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=MASKED
+        logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORE_INDEX
     )
 
 
 @pytest.mark.parametrize("share_prefix", [True, False])
 def test_loss_and_gradients_equal_those_of_the_full_logits(
-    student: Student, share_prefix: bool
+    student: LoraModel, share_prefix: bool
 ) -> None:
     rows = some_rows()
     batch = collate(rows, len(PREFIX), 0, student.device)
@@ -63,7 +63,7 @@ def test_loss_and_gradients_equal_those_of_the_full_logits(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_row_scores_the_same_alone_and_beside_longer_rows(student: Student) -> None:
+def test_a_row_scores_the_same_alone_and_beside_longer_rows(student: LoraModel) -> None:
     rows, prefix = some_rows(), torch.tensor(PREFIX)
     together = collate(rows, len(PREFIX), 0, student.device)
     alone = collate(rows[2:3], len(PREFIX), 0, student.device)
@@ -79,10 +79,10 @@ def test_tokens_are_counted_as_served() -> None:
 
 
 def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
-    student: Student, monkeypatch: pytest.MonkeyPatch
+    student: LoraModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix, batch = torch.tensor(PREFIX), collate(some_rows(), len(PREFIX), 0, student.device)
-    assert prove_forward(student.causal, prefix, batch, share_prefix=True) < 1e-3
+    assert verify_forward(student.causal, prefix, batch, share_prefix=True) < 1e-3
     own = student.causal.forward
 
     def scaled(*args: object, **kwargs: object) -> object:
@@ -92,4 +92,4 @@ def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
 
     monkeypatch.setattr(student.causal, "forward", scaled)
     with pytest.raises(ProofFailed, match="short forward pass"):
-        prove_forward(student.causal, prefix, batch, share_prefix=True)
+        verify_forward(student.causal, prefix, batch, share_prefix=True)

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from trainer.errors import BadInput
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 from trainer.training.recipe import load_recipe
 from trainer.training.run import train
 from worker.contract import load_adapter
@@ -80,7 +80,7 @@ def test_it_learns_on_a_base_of_four_bits(
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bits_without_the_package_is_told(make_student: Callable[..., Student]) -> None:
+def test_four_bits_without_the_package_is_told(make_student: Callable[..., LoraModel]) -> None:
     """By the extra's name, before anything is loaded."""
     with pytest.raises(BadInput, match="extra 'qlora'"):
         make_student(base_bits=4, attention="sdpa")

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput
-from trainer.model.student import Student
+from trainer.model.student import LoraModel
 from trainer.training import memory
 from trainer.training.memory import Shape, estimate, preflight, read_shape
 from trainer.training.recipe import Recipe, load_recipe
@@ -27,7 +27,7 @@ def recipe(name: str = "trainer.toml", **more: object) -> Recipe:
 
 
 def test_the_shape_is_read_without_loading_a_weight(
-    tiny_base: Path, make_student: Callable[..., Student]
+    tiny_base: Path, make_student: Callable[..., LoraModel]
 ) -> None:
     """Counts are those of the loaded model and of its adapter."""
     shape = read_shape(tiny_base)

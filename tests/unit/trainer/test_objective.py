@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states, collate
-from trainer.model.rows import MASKED, Row
-from trainer.model.student import Student
+from trainer.model.rows import IGNORE_INDEX, Row
+from trainer.model.student import LoraModel
 from trainer.training.objective import Objective
 
 PREFIX = torch.arange(5, 25)
@@ -20,7 +20,7 @@ CODES = [40, 41, 42]
 
 
 @pytest.fixture(scope="module")
-def student(make_student: Callable[..., Student]) -> Student:
+def student(make_student: Callable[..., LoraModel]) -> LoraModel:
     torch.manual_seed(1)
     return make_student()
 
@@ -31,22 +31,22 @@ def some_rows(finer: tuple[str | None, ...]) -> list[Row]:
     for at, sublabel in enumerate(finer):
         prompt = (*PREFIX.tolist(), *(rng.randrange(3, 300) for _ in range(at + 1)))
         answer = CODES[at % 3]
-        targets = (MASKED,) * len(prompt) + (answer,)
+        targets = (IGNORE_INDEX,) * len(prompt) + (answer,)
         rows.append(Row("x", (*prompt, answer), targets, sublabel))
     return rows
 
 
-def objective(student: Student, **more: object) -> Objective:
+def objective(student: LoraModel, **more: object) -> Objective:
     settings = {"share_prefix": True, "label_smoothing": 0.0, "sublabel_weight": 0.0} | more
     return Objective(student, PREFIX, CODES, ["a", "b"], **settings)
 
 
-def logits(student: Student, rows: list[Row]) -> torch.Tensor:
+def logits(student: LoraModel, rows: list[Row]) -> torch.Tensor:
     batch = collate(rows, len(PREFIX), 0, student.device)
     return answer_logits(student.causal, PREFIX, batch, share_prefix=True)
 
 
-def test_without_extras_it_is_the_cross_entropy_of_the_answers(student: Student) -> None:
+def test_without_extras_it_is_the_cross_entropy_of_the_answers(student: LoraModel) -> None:
     """And nothing else is added."""
     rows = some_rows((None,) * 4)
     wanted = cross_entropy(logits(student, rows), torch.tensor([40, 41, 42, 40]))
@@ -56,7 +56,7 @@ def test_without_extras_it_is_the_cross_entropy_of_the_answers(student: Student)
     assert found.sublabel == 0.0
 
 
-def test_parts_of_a_batch_add_up_to_the_batch(student: Student) -> None:
+def test_parts_of_a_batch_add_up_to_the_batch(student: LoraModel) -> None:
     """Micro-batches and processes change the memory, not the loss."""
     rows = some_rows(("a", "b", None, "b"))
     asked = objective(student, sublabel_weight=0.5, label_smoothing=0.1)
@@ -65,7 +65,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(student: Student) -> None:
     torch.testing.assert_close(whole.total, parts[0].total + parts[1].total)
 
 
-def test_smoothing_spreads_over_the_label_codes_alone(student: Student) -> None:
+def test_smoothing_spreads_over_the_label_codes_alone(student: LoraModel) -> None:
     """Answers outside the set gain nothing by it."""
     rows = some_rows((None, None))
     found = logits(student, rows)
@@ -75,7 +75,7 @@ def test_smoothing_spreads_over_the_label_codes_alone(student: Student) -> None:
     torch.testing.assert_close(objective(student, label_smoothing=0.1)(rows, 2).total, wanted)
 
 
-def test_the_finer_label_is_learnt_from_the_same_state(student: Student) -> None:
+def test_the_finer_label_is_learnt_from_the_same_state(student: LoraModel) -> None:
     """Rows without one count for the label alone, and the adapter gets gradients from both."""
     rows = some_rows(("a", None, "b"))
     asked = objective(student, sublabel_weight=2.0)

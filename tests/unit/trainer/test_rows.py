@@ -9,7 +9,7 @@ import pytest
 
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.rows import MASKED, Row, batches, make_rows, prove_masking
+from trainer.model.rows import IGNORE_INDEX, Row, batches, make_rows, verify_loss_mask
 from trainer.training.proof import choose, draw
 from worker.contract import Code, PromptSpec
 
@@ -42,7 +42,7 @@ def rows() -> tuple[Row, ...]:
 
 def test_good_rows_are_proven_and_can_be_shown() -> None:
     """A person sees the prompt as it is sent, and what is learnt apart from it."""
-    prove_masking(rows(), SPEC, CODES, decode)
+    verify_loss_mask(rows(), SPEC, CODES, decode)
     assert draw(rows()[0], SPEC, decode).plain == "<s>money back</s>⟦A⟧"
     assert [row.sublabel for row in rows()] == [None, "card"]
 
@@ -54,7 +54,7 @@ def test_a_character_of_many_tokens_is_shown_whole() -> None:
         return bytes(ids).decode("utf-8", errors="replace")
 
     letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
-    row = Row("refund", (*letters[0], *letters[1], *letters[2], 65), (MASKED,) * 17 + (65,))
+    row = Row("refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,))
     assert draw(row, SPEC, decode_bytes).plain == "<s>grün 🙏</s>⟦A⟧"
 
 
@@ -75,21 +75,24 @@ def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
     ("change", "problem"),
     [
         (lambda row: replace(row, label="payment"), "learns 'A' instead of 'B'"),
-        (lambda row: replace(row, targets=(MASKED,) * len(row.ids)), "learns ''"),
+        (lambda row: replace(row, targets=(IGNORE_INDEX,) * len(row.ids)), "learns ''"),
         (lambda row: replace(row, targets=row.ids), "learns '<s>money"),
         (
-            lambda row: replace(row, targets=(*row.targets[:-2], 65, MASKED)),
+            lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
             "not at its end",
         ),
         (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
         (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
-        (lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, MASKED)), "its end"),
+        (
+            lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),
+            "its end",
+        ),
     ],
 )
 def test_a_wrong_row_fails_the_proof(change: object, problem: str) -> None:
     first, second = rows()
     with pytest.raises(ProofFailed, match=problem) as caught:
-        prove_masking([second, change(first)], SPEC, CODES, decode)
+        verify_loss_mask([second, change(first)], SPEC, CODES, decode)
     assert "row 1 " in str(caught.value)
 
 

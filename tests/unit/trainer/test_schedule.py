@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from trainer.training.progress import PlainProgress, make_progress
-from trainer.training.schedule import Epoch, best_epoch, rate_at, should_stop
+from trainer.training.schedule import Epoch, best_epoch, lr_factor, should_stop
 
 
 def epochs(*figures: tuple[float, float]) -> list[Epoch]:
@@ -35,7 +35,7 @@ def test_training_goes_on_while_either_figure_gets_better() -> None:
 
 def test_the_rate_climbs_then_falls_to_zero() -> None:
     """Linear warm-up, then half a cosine."""
-    rates = [rate_at(step, 100, 0.1) for step in range(101)]
+    rates = [lr_factor(step, 100, 0.1) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.0)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, write_dataset
 from trainer.model.prompt import make_prompt
-from trainer.model.student import CONFIG, WEIGHTS, Student, load_renderer
+from trainer.model.student import CONFIG, WEIGHTS, LoraModel, load_renderer
 from trainer.model.tokens import load_tokenizer
 from worker.contract import (
     Calibration,
@@ -70,7 +70,7 @@ def world(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_base: Path,
     sealed: Dataset,
-    make_student: Callable[..., Student],
+    make_student: Callable[..., LoraModel],
 ) -> World:
     """Return an adapter with random weights: its answers are bad and all different."""
     directory = tmp_path_factory.mktemp("run") / "adapter"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.errors import ProofFailed
-from trainer.evaluation.agreement import Agreement, compare_answers, prove_agreement
+from trainer.evaluation.agreement import Agreement, compare_answers, verify_agreement
 from trainer.evaluation.engines import scores_of
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.worker_process import WorkerAnswers
@@ -35,18 +35,18 @@ def test_a_tie_that_falls_the_other_way_is_counted_and_allowed() -> None:
     assert found.labels_differ == 1
     assert found.widest_tie == pytest.approx(0.01 / 0.95)
     assert found.max_confidence_difference == pytest.approx(0.48 / 0.95 - 0.49)
-    prove_agreement(found, 0.05)
+    verify_agreement(found, 0.05)
 
 
 def test_another_label_that_is_no_tie_fails_the_proof() -> None:
     found = compare_answers(PREDICTIONS, [answer("1", 0.3), answer("2", 0.5)], LABELS, 1.0)
     with pytest.raises(ProofFailed, match="another label"):
-        prove_agreement(found, 0.05)
+        verify_agreement(found, 0.05)
 
 
 def test_confidences_that_drift_fail_the_proof() -> None:
     with pytest.raises(ProofFailed, match="confidences differ"):
-        prove_agreement(Agreement(10, 0, 0.0, 0.2), 0.05)
+        verify_agreement(Agreement(10, 0, 0.0, 0.2), 0.05)
 
 
 def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:

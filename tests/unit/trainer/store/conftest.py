@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import LABELS, toy_manifest
 from typer.testing import CliRunner
 
+from tests.support.helpers import LABELS, toy_manifest
 from trainer.cli.main import app
 from trainer.evaluation.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from worker.core.assignment import Finished
-from worker.core.events import PressureKind, RebalanceKind, Silent
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener, PressureKind, RebalanceKind
 from worker.records.types import Classified, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
 
-class LogListener(Silent):
+class LogListener(NullListener):
     """See ``worker.core.events.Listener``. Counts since start, and a rate since the last line."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
@@ -24,7 +24,7 @@ class LogListener(Silent):
         self._since_line = 0
         self.totals: Counter[str] = Counter()
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Count; write a line when the interval has passed."""
         for one in batch:
             outcome = one.outcome
@@ -44,7 +44,7 @@ class LogListener(Silent):
         elapsed = self._clock() - self._last_line
         if elapsed >= self._interval_s:
             rate = self._since_line / elapsed
-            _log.info("worker.progress", records_per_s=round(rate, 1), **self.totals)
+            _log.info("worker.observe.progress", records_per_s=round(rate, 1), **self.totals)
             self._last_line = self._clock()
             self._since_line = 0
 

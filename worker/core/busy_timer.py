@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class InEngine:
+class BusyTimer:
     """Counts messages in and out, from any thread.
 
     ``busy_s`` is the wall time with at least one message inside: over the time that passed it is

@@ -7,17 +7,17 @@ import random
 from dataclasses import replace
 
 import pytest
-from helpers import small_manifest, toy_reference
 
+from tests.support.helpers import small_manifest, toy_reference
 from worker.contract import Calibration
-from worker.drift.statistics import psi_level
-from worker.drift.yardstick import (
+from worker.observe.drift.baseline import (
     LEAST_MASS,
     TOLERATED_PSI,
     DriftPolicy,
     expected_errors,
     make_yardstick,
 )
+from worker.observe.drift.statistics import psi_level
 
 POLICY = DriftPolicy(1000, 0.01)
 

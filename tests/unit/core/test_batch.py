@@ -1,19 +1,19 @@
 """From finished records to a batch."""
 
 import pytest
-from helpers import NOW, toy_finished, toy_record
 
-from worker.core.assignment import Held
-from worker.core.publisher import Router, build_batch, shrink, take
+from tests.support.helpers import NOW, toy_finished, toy_record
+from worker.core.assignment import PartitionState
+from worker.core.batch import Router, build_batch, replace_oversized, take
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Rejected, TopicPartition
 
 ROUTER = Router("out", None)
 
 
-def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> Held:
+def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> PartitionState:
     source = TopicPartition("in", partition)
-    one = Held(source)
+    one = PartitionState(source)
     for offset in range(first, first + finished + unfinished):
         one.watermark.add(offset)
         if offset < first + finished:
@@ -22,7 +22,7 @@ def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> 
     return one
 
 
-def counts(parts: list[Held], limit: int) -> dict[int, int]:
+def counts(parts: list[PartitionState], limit: int) -> dict[int, int]:
     return {part.held.source.partition: len(part.finished) for part in take(parts, limit)}
 
 
@@ -48,7 +48,7 @@ def test_indexes_of_records_too_large_find_their_partition() -> None:
     """The broker's complaint is about a place in the batch; the right record is made smaller."""
     parts = [held(0, 2), held(1, 2)]
     taken = take(parts, 10)
-    shrink(taken, [3], "")
+    replace_oversized(taken, [3], "")
     bare = {
         (part.source.partition, offset): one.bare
         for part in parts
@@ -61,6 +61,6 @@ def test_indexes_of_records_too_large_find_their_partition() -> None:
 def test_a_dead_letter_too_large_even_when_bare_stops_the_worker() -> None:
     """There is nowhere left to put the record: going on would lose it."""
     part = held(0, 1)
-    shrink(take([part], 1), [0], "")
+    replace_oversized(take([part], 1), [0], "")
     with pytest.raises(StreamFailed, match=r"dead letter of in-0-0 .* dead-letter topic"):
-        shrink(take([part], 1), [0], "")
+        replace_oversized(take([part], 1), [0], "")

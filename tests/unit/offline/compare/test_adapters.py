@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import small_manifest
 
-from worker.compare.adapters import resolve
+from tests.support.helpers import small_manifest
 from worker.contract import write_manifest
 from worker.contract.store import Pointer, write_pointer
 from worker.errors import SettingsError
+from worker.offline.compare.adapters import resolve
 
 
 def stored(store: Path, name: str) -> str:

@@ -9,20 +9,20 @@ from typing import Any
 import structlog
 
 from worker.contract import Manifest
-from worker.core.assignment import Finished
-from worker.core.events import Silent
-from worker.drift.watch import LabelShift, Report, Signal, Watch
-from worker.drift.yardstick import DriftPolicy, make_yardstick
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener
 from worker.observe import metrics as named
-from worker.observe.registry import Reading
+from worker.observe.drift.baseline import DriftPolicy, make_yardstick
+from worker.observe.drift.detector import DriftDetector, LabelShift, Report, Signal
+from worker.observe.registry import MetricSample
 from worker.records.types import Classified
 
-_log = structlog.get_logger("worker.drift")
+_log = structlog.get_logger("worker.observe.drift")
 
 _DIGITS = 4
 
 
-class DriftListener(Silent):
+class DriftListener(NullListener):
     """See ``worker.core.events.Listener``. Watches the answers of the adapter that ``main`` gives:
     what a canary answers is left out, and with another main adapter everything begins anew.
 
@@ -34,7 +34,7 @@ class DriftListener(Silent):
         self._policy = policy
         self._main = main
         self._digest: str | None = None
-        self._watch: Watch | None = None
+        self._watch: DriftDetector | None = None
         self._last: Report | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
         self._follow()
@@ -57,13 +57,13 @@ class DriftListener(Silent):
             )
             return
         draw = random.Random(yardstick.digest)  # noqa: S311 - a sample, no secret
-        self._watch = Watch(yardstick, self._policy.window, self._policy.sample_ids, draw)
+        self._watch = DriftDetector(yardstick, self._policy.window, self._policy.sample_ids, draw)
         signals: list[Signal] = ["labels"] if yardstick.mass is None else ["labels", "off_label"]
         for signal in signals:
             for result in named.WINDOW_RESULTS:
                 self._windows.setdefault((signal, result), 0)
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Count the labels; judge a window when it is full."""
         del seconds
         self._follow()
@@ -77,7 +77,7 @@ class DriftListener(Silent):
                 if report is not None:
                     self._take(watch, report)
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Give the last whole window, and the levels it is held against."""
         watch, last = self._watch, self._last
         if watch is None:
@@ -113,7 +113,7 @@ class DriftListener(Silent):
             "last": None if last is None else _window_info(last),
         }
 
-    def _take(self, watch: Watch, report: Report) -> None:
+    def _take(self, watch: DriftDetector, report: Report) -> None:
         before = self._last.in_a_row if self._last is not None else {}
         self._last = report
         for signal, in_a_row in report.in_a_row.items():
@@ -127,7 +127,7 @@ class DriftListener(Silent):
                 _log.info("drift.ended", signal=signal, windows=lasted)
 
 
-def _tell(watch: Watch, report: Report, signal: Signal, in_a_row: int) -> None:
+def _tell(watch: DriftDetector, report: Report, signal: Signal, in_a_row: int) -> None:
     fields: dict[str, Any] = {
         "adapter_digest": watch.yardstick.digest[:12],
         "messages": report.messages,

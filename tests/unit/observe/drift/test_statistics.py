@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from scipy.stats import beta, binom, chi2, ncx2
 
-from worker.drift.statistics import count_level, psi_by_label, psi_level, share_bound
+from worker.observe.drift.statistics import count_level, psi_by_label, psi_level, share_bound
 
 ELEVEN = {f"label-{n}": 1 / 11 for n in range(11)}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from worker.contract import Manifest
-from worker.drift.statistics import count_level, psi_level, share_bound
+from worker.observe.drift.statistics import count_level, psi_level, share_bound
 
 TOLERATED_PSI = 0.01
 """A shift that is none: the shares expected were themselves counted on so many messages."""
@@ -36,7 +36,7 @@ class DriftPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class DriftBaseline:
     """What a window of one adapter's answers is held against.
 
     ``shares`` are expected, by label; a PSI above ``psi_level`` is drift. A message counts as off
@@ -51,7 +51,7 @@ class Yardstick:
     off_label_level: float
 
 
-def make_yardstick(manifest: Manifest, policy: DriftPolicy) -> Yardstick | None:
+def make_yardstick(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | None:
     """Return what to hold an adapter's windows against; None where its manifest has no reference.
 
     Both signals share ``false_alarm_share`` in halves (Bonferroni); the labels have all of it where
@@ -73,7 +73,7 @@ def make_yardstick(manifest: Manifest, policy: DriftPolicy) -> Yardstick | None:
         above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
         off_label = count_level(policy.window, above, alarms) / policy.window
     mass = None if quantile is None else max(quantile, LEAST_MASS)
-    return Yardstick(manifest.digest, shares, level, mass, off_label)
+    return DriftBaseline(manifest.digest, shares, level, mass, off_label)
 
 
 def expected_errors(confidence: Mapping[str, float]) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.drift.statistics import psi_by_label
-from worker.drift.yardstick import Yardstick
+from worker.observe.drift.baseline import DriftBaseline
+from worker.observe.drift.statistics import psi_by_label
 
 Signal = Literal["labels", "off_label"]
 
@@ -61,12 +61,12 @@ class _Sample:
             self.kept[place] = one
 
 
-class Watch:
+class DriftDetector:
     """Counts an adapter's answers and judges each window of so many: windows do not overlap, so
     that one says nothing of the next, and a second drifted one in a row is news."""
 
     def __init__(
-        self, yardstick: Yardstick, window: int, sample_ids: int, draw: random.Random
+        self, yardstick: DriftBaseline, window: int, sample_ids: int, draw: random.Random
     ) -> None:
         self.yardstick = yardstick
         self._window = window

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from worker.records.types import TopicPartition
 
 
-class Again:
+class DuplicateFilter:
     """Knows how far each partition was delivered since it was assigned.
 
     librdkafka may go back within an assignment: paused and resumed while it asks for the first

@@ -30,13 +30,13 @@ from worker.contract import (
     choose_codes,
     make_golden,
 )
-from worker.core.assignment import Finished
+from worker.core.assignment import CompletedRecord
+from worker.core.batch import Router
 from worker.core.labeller import Labeller
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.publisher import Router
-from worker.core.roster import Roster
-from worker.core.served import Lineup, Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
 from worker.errors import EngineDied
@@ -159,10 +159,10 @@ def scores(label: str, p: float = 0.9) -> CodeScores:
 
 def toy_served(
     engine: Engine | None = None, manifest: Manifest | None = None, layout: str = "text"
-) -> Served:
+) -> ServingAdapter:
     """An adapter in service. Without an engine of its own it answers nothing."""
     manifest = manifest or small_manifest()
-    return Served(
+    return ServingAdapter(
         Labeller(manifest, encode_plain, manifest.thresholds, InputFormat(layout)),  # type: ignore[arg-type]
         engine or FakeEngine(lambda _: CodeScores({})),
         OutputEncoder(manifest, "0.0"),
@@ -171,14 +171,14 @@ def toy_served(
 
 
 @cache
-def served_by() -> Served:
+def served_by() -> ServingAdapter:
     """An adapter to have finished records by."""
     return toy_served()
 
 
-def toy_finished(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> Finished:
+def toy_finished(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> CompletedRecord:
     """A finished record of the toy adapter."""
-    return Finished(record, outcome, served_by(), *rest, **changes)
+    return CompletedRecord(record, outcome, served_by(), *rest, **changes)
 
 
 class RosterEvents:
@@ -187,16 +187,16 @@ class RosterEvents:
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
 
-    def changed(self, before: Lineup, now: Lineup) -> None:
+    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
         """Keep the main adapter's digest."""
         self.log.append(("changed", now.main.digest))
 
-    def idle(self, served: Served) -> None:
+    def idle(self, served: ServingAdapter) -> None:
         """Keep the digest and close it."""
         self.log.append(("idle", served.digest))
         served.engine.close()
 
-    def failed(self, served: Served, error: EngineDied) -> None:
+    def failed(self, served: ServingAdapter, error: EngineDied) -> None:
         """Keep the digest."""
         self.log.append(("failed", served.digest))
 
@@ -289,7 +289,7 @@ class Events:
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
 
-    def publishing(self, batch: Sequence[Finished]) -> None:
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Keep the ids."""
         self.log.append(("publishing", [one.record.id for one in batch]))
 
@@ -297,7 +297,7 @@ class Events:
         """Keep the result."""
         self.log.append(("transaction", result))
 
-    def published(self, batch: Sequence[Finished], seconds: float) -> None:
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Keep the ids."""
         self.log.append(("published", [one.record.id for one in batch]))
 
@@ -359,21 +359,21 @@ class Rig:
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
     events: Events = field(init=False)
-    roster: Roster = field(init=False)
+    roster: AdapterRouter = field(init=False)
     roster_events: RosterEvents = field(init=False)
     waits: list[float] = field(init=False)
     loop: Loop = field(init=False)
 
     def __post_init__(self) -> None:
         # The real wait for an answer is no use here: answers come when a test says so.
-        policy = replace(self.policy, busy_wait_s=0.0)
+        policy = replace(self.policy, result_wait_s=0.0)
         self.stream = FakeStream("in", self.partitions)
         self.engine = ScriptedEngine()
         self.clock = Clock(tick=self.tick)
         self.events = Events()
         self.waits = []
         self.roster_events = RosterEvents()
-        self.roster = Roster(Lineup(toy_served(self.engine)), self.roster_events)
+        self.roster = AdapterRouter(TrafficSplit(toy_served(self.engine)), self.roster_events)
         pipeline = Pipeline(
             self.roster,
             deadline_s=self.deadline_s,

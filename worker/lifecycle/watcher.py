@@ -16,13 +16,13 @@ import structlog
 
 from worker.contract import AdapterRefused, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
-from worker.core.roster import Roster
-from worker.core.served import Lineup, Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.engine.port import AdapterLoader, Engine
 from worker.errors import EngineDied, SettingsError
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.preflight import compare_on_canaries, try_own_canaries, verify
 from worker.lifecycle.refusal import Refusal, Role
-from worker.lifecycle.service import Service
-from worker.lifecycle.trial import compare_on_canaries, try_own_canaries, verify
 
 _log = structlog.get_logger("worker.adapters")
 
@@ -35,7 +35,7 @@ class _NotYet(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperPolicy:
+class WatcherPolicy:
     """Times in seconds; ``canary_errors`` is the share of the canaries of the adapter in service
     that a new one may misfile; files that are missing or wrong are looked at again for
     ``patience_s`` before that is a refusal; ``shadow`` names an adapter's directory, or a stored
@@ -50,15 +50,15 @@ class KeeperPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class AdapterFactory:
     """What an adapter is made ready with: the base's tokenizer, the engine, the record formats."""
 
     encoders: Encoders
     loader: AdapterLoader
-    serve: Callable[[Manifest, Engine], Served]
+    serve: Callable[[Manifest, Engine], ServingAdapter]
 
 
-class Keeper:
+class AdapterWatcher:
     """One look at a time; ``start`` has a thread look every ``poll_interval_s``.
 
     ``store`` is None where one adapter was named and is served to the end. What was refused is
@@ -68,10 +68,10 @@ class Keeper:
     def __init__(
         self,
         store: Path | None,
-        roster: Roster,
-        service: Service,
-        workshop: Workshop,
-        policy: KeeperPolicy,
+        roster: AdapterRouter,
+        service: AdapterEvents,
+        workshop: AdapterFactory,
+        policy: WatcherPolicy,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -144,7 +144,7 @@ class Keeper:
         if pointer.digest == latest.main.digest:
             return
         if latest.canary is not None and _is_good(latest.canary, pointer.digest):
-            self._roster.hand_over(_promote(latest.canary))
+            self._roster.schedule(_promote(latest.canary))
             if self._roster.latest.main.digest == pointer.digest:
                 return
         meant = pointer.event in {"force", "rollback"}
@@ -152,7 +152,7 @@ class Keeper:
             "main", store / pointer.digest, pointer.digest, pointer.name, compare=not meant
         )
         if served is not None:
-            self._roster.hand_over(lambda lineup: replace(lineup, main=served))
+            self._roster.schedule(lambda lineup: replace(lineup, main=served))
 
     def _look_at_canary(self, store: Path) -> None:
         try:
@@ -177,16 +177,16 @@ class Keeper:
         self._service.canary_changed()
         latest = self._roster.latest
         if canary is None or canary.digest == latest.main.digest:
-            self._roster.hand_over(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
+            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
             return
         share = canary.share
         serving = latest.canary
         if serving is not None and serving.digest == canary.digest:
-            self._roster.hand_over(_set_share(serving, share))
+            self._roster.schedule(_set_share(serving, share))
             if self._roster.latest.canary is serving:
                 return
         if before is not None:  # another one is on trial, until this one is ready or refused
-            self._roster.hand_over(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
+            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
         served = self._bring_up(
             "canary",
             store / canary.digest,
@@ -195,9 +195,7 @@ class Keeper:
             compare=not canary.forced,
         )
         if served is not None:
-            self._roster.hand_over(
-                lambda lineup: replace(lineup, canary=served, canary_share=share)
-            )
+            self._roster.schedule(lambda lineup: replace(lineup, canary=served, canary_share=share))
 
     def _bring_shadow(self) -> None:
         assert self._policy.shadow is not None
@@ -213,13 +211,11 @@ class Keeper:
             return
         if served is not None:
             share = self._policy.shadow_share
-            self._roster.hand_over(
-                lambda lineup: replace(lineup, shadow=served, shadow_share=share)
-            )
+            self._roster.schedule(lambda lineup: replace(lineup, shadow=served, shadow_share=share))
 
     def _bring_up(
         self, role: Role, directory: Path, digest: str, name: str, *, compare: bool
-    ) -> Served | None:
+    ) -> ServingAdapter | None:
         """Verify, load and try an adapter; None when it is refused. Blocks. Raises _NotYet."""
         started = time.monotonic()
         self._service.loads(role, name, digest)
@@ -239,8 +235,8 @@ class Keeper:
         return served
 
     def _load(
-        self, role: Role, directory: Path, manifest: Manifest, compared_with: Served | None
-    ) -> Served:
+        self, role: Role, directory: Path, manifest: Manifest, compared_with: ServingAdapter | None
+    ) -> ServingAdapter:
         try:
             engine = self._workshop.loader.load(directory, manifest, background=role == "shadow")
         except (AdapterRefused, SettingsError, EngineDied, TimeoutError) as error:
@@ -281,7 +277,7 @@ class Keeper:
             self._service.refuses(role, None, None, "pointer", str(error))
 
 
-def close_idle(service: Service) -> None:
+def close_idle(service: AdapterEvents) -> None:
     """Unload every adapter that has nothing left to do. Blocks."""
     while not service.idle_adapters.empty():
         idle = service.idle_adapters.get()
@@ -289,14 +285,14 @@ def close_idle(service: Service) -> None:
         _log.info("adapter.unloaded", adapter=idle.manifest.name, adapter_digest=idle.digest[:12])
 
 
-def close_all(roster: Roster, service: Service) -> None:
+def close_all(roster: AdapterRouter, service: AdapterEvents) -> None:
     """Unload every adapter, and so end every engine. No record is in flight any more."""
     close_idle(service)
     for one in {*roster.latest.members, *roster.lineup.members, *roster.retired}:
         one.engine.close()
 
 
-def _is_good(served: Served, digest: str) -> bool:
+def _is_good(served: ServingAdapter, digest: str) -> bool:
     """Whether this is the adapter, and its engine alive: the loop may not have noticed yet."""
     try:
         served.engine.check_health()
@@ -305,8 +301,8 @@ def _is_good(served: Served, digest: str) -> bool:
     return served.digest == digest
 
 
-def _promote(canary: Served) -> Callable[[Lineup], Lineup]:
-    def change(lineup: Lineup) -> Lineup:
+def _promote(canary: ServingAdapter) -> Callable[[TrafficSplit], TrafficSplit]:
+    def change(lineup: TrafficSplit) -> TrafficSplit:
         if lineup.canary is not canary:  # it was stopped meanwhile
             return lineup
         return replace(lineup, main=canary, canary=None, canary_share=0.0)
@@ -314,8 +310,8 @@ def _promote(canary: Served) -> Callable[[Lineup], Lineup]:
     return change
 
 
-def _set_share(canary: Served, share: float) -> Callable[[Lineup], Lineup]:
-    def change(lineup: Lineup) -> Lineup:
+def _set_share(canary: ServingAdapter, share: float) -> Callable[[TrafficSplit], TrafficSplit]:
+    def change(lineup: TrafficSplit) -> TrafficSplit:
         return replace(lineup, canary_share=share) if lineup.canary is canary else lineup
 
     return change

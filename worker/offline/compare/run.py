@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.app import kafka_config
-from worker.classify import Result, label_in_order, with_progress
-from worker.compare.adapters import resolve
-from worker.compare.figures import Comparison, Labelled, Pair, compare
 from worker.contract import Manifest
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
-from worker.message_file import MessageFile, Row, read_rows
+from worker.offline.classify import Result, label_in_order, with_progress
+from worker.offline.compare.adapters import resolve
+from worker.offline.compare.figures import Comparison, Labelled, Pair, compare
+from worker.offline.message_file import MessageFile, Row, read_rows
 from worker.records.decode import decode_record
 from worker.records.types import Record, SupportMessage
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import Stretch, read_stretch
+from worker.stream.kafka_range import RecordRange, read_stretch
 
 Opener = Callable[[Settings], OpenedEngine]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CompareRequest:
     """Two adapters by name, and the messages: a file, or a stretch of a topic (None: the input
     topic). At most ``most`` messages; ``texts`` are kept where that is true."""
 
     first: str
     second: str
     file: MessageFile | None
-    stretch: Stretch | None
+    stretch: RecordRange | None
     topic: str | None
     most: int
     texts: bool = False
@@ -53,7 +53,7 @@ class Outcome:
     figures: Comparison
 
 
-def run_compare(settings: Settings, ask: Ask, opener: Opener = open_model) -> Outcome:
+def run_compare(settings: Settings, ask: CompareRequest, opener: Opener = open_model) -> Outcome:
     """Read the messages, label them twice and compare. One engine at a time is in memory.
 
     Raises WorkerStopped or AdapterRefused; SettingsError where there is nothing to compare.
@@ -73,7 +73,7 @@ def run_compare(settings: Settings, ask: Ask, opener: Opener = open_model) -> Ou
     return Outcome(first, second, source, pairs, len(rows) - len(pairs), compare(pairs, names))
 
 
-def read_messages(settings: Settings, ask: Ask) -> tuple[str, list[Row]]:
+def read_messages(settings: Settings, ask: CompareRequest) -> tuple[str, list[Row]]:
     """Return where the messages are from, in words, and at most ``ask.most`` of them."""
     layout = record_layout(settings.records)
     if ask.file is not None:
@@ -85,7 +85,7 @@ def read_messages(settings: Settings, ask: Ask) -> tuple[str, list[Row]]:
         return ask.file.source, rows
     topic = ask.topic or settings.kafka.input_topic
     config = kafka_config(settings.kafka)
-    records = read_stretch(config, topic, ask.stretch or Stretch(), ask.most)
+    records = read_stretch(config, topic, ask.stretch or RecordRange(), ask.most)
     found: list[Row] = []
     for one in records:
         message: SupportMessage | MessageRejected

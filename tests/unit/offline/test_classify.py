@@ -10,14 +10,14 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from helpers import ENCODERS, scores, small_manifest
 
-from worker import classify
-from worker.classify import Request, Row, label_in_order, run_classify
+from tests.support.helpers import ENCODERS, scores, small_manifest
 from worker.core.labeller import Labeller
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
+from worker.offline import classify
+from worker.offline.classify import Request, Row, label_in_order, run_classify
 from worker.records.decode import InputFormat
 from worker.records.types import SupportMessage
 from worker.settings import Settings

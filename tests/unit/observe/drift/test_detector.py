@@ -6,19 +6,21 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from helpers import LABELS
 
-from worker.drift.watch import Report, Watch
-from worker.drift.yardstick import Yardstick
+from tests.support.helpers import LABELS
+from worker.observe.drift.baseline import DriftBaseline
+from worker.observe.drift.detector import DriftDetector, Report
 
-YARDSTICK = Yardstick("d" * 64, dict.fromkeys(LABELS, 1 / 3), 0.05, 0.1, 0.2)
-
-
-def watch(yardstick: Yardstick = YARDSTICK, window: int = 30, sample_ids: int = 3) -> Watch:
-    return Watch(yardstick, window, sample_ids, random.Random(1))
+YARDSTICK = DriftBaseline("d" * 64, dict.fromkeys(LABELS, 1 / 3), 0.05, 0.1, 0.2)
 
 
-def feed(watch: Watch, labels: Sequence[str], mass: float | None = 0.0) -> list[Report]:
+def watch(
+    yardstick: DriftBaseline = YARDSTICK, window: int = 30, sample_ids: int = 3
+) -> DriftDetector:
+    return DriftDetector(yardstick, window, sample_ids, random.Random(1))
+
+
+def feed(watch: DriftDetector, labels: Sequence[str], mass: float | None = 0.0) -> list[Report]:
     """Add these answers; return the reports that came of it."""
     found = [watch.add(name, mass, f"in-0-{at}") for at, name in enumerate(labels)]
     return [one for one in found if one is not None]
@@ -76,7 +78,7 @@ def test_off_label_mass_is_a_signal_of_its_own() -> None:
 
 def test_without_a_mass_to_tell_only_the_labels_are_watched() -> None:
     """Choice decoding knows no mass."""
-    one = watch(Yardstick("d" * 64, YARDSTICK.shares, 0.05, None, 1.0))
+    one = watch(DriftBaseline("d" * 64, YARDSTICK.shares, 0.05, None, 1.0))
     [report] = feed(one, EVEN, mass=None)
     assert report.off_label_share is None
     assert report.in_a_row == {"labels": 0}
@@ -90,7 +92,7 @@ def test_samples_are_of_what_came_too_often_and_no_more_than_asked_for() -> None
     assert all(BILLING[one] == "billing" for one in ids)
     [report] = feed(watch(sample_ids=0), BILLING)
     assert report.samples == {"labels": (), "off_label": ()}
-    late = [feed(Watch(YARDSTICK, 30, 3, random.Random(n)), BILLING)[0] for n in range(20)]
+    late = [feed(DriftDetector(YARDSTICK, 30, 3, random.Random(n)), BILLING)[0] for n in range(20)]
     last = {int(i.rpartition("-")[2]) for one in late for i in one.samples["labels"]}
     assert max(last) > 15, "the first ones are not always taken"
 

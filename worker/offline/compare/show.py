@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.compare.figures import Comparison, Labelled, Pair, Side, Truth
-from worker.compare.run import Outcome
 from worker.contract import Manifest
 from worker.errors import SettingsError
+from worker.offline.compare.figures import Comparison, Labelled, Pair, Side, Truth
+from worker.offline.compare.run import Outcome
 
 SHOWN = 15
 """Disagreements and moves that are put on the screen; the rest is in the file."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from worker.core.assignment import Finished, Held
+from worker.core.assignment import CompletedRecord, PartitionState
 from worker.errors import StreamFailed
 from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
 
@@ -22,9 +22,9 @@ class Router:
     output_topic: str
     review_topic: str | None
     shadow_topic: str | None = None
-    carry: Callable[[Finished], Headers] | None = None
+    carry: Callable[[CompletedRecord], Headers] | None = None
 
-    def route(self, finished: Finished, now: datetime) -> Outgoing:
+    def route(self, finished: CompletedRecord, now: datetime) -> Outgoing:
         """Every record ends in one place: output, review or dead letters."""
         outcome = finished.outcome
         if isinstance(outcome, Rejected):
@@ -39,7 +39,7 @@ class Router:
             record = replace(record, headers=self.carry(finished))
         return finished.served.outputs.encode(record, outcome, topic, now)
 
-    def shadow(self, finished: Finished, now: datetime) -> Outgoing | None:
+    def shadow(self, finished: CompletedRecord, now: datetime) -> Outgoing | None:
         """What a shadow made of the record, with the real label and its adapter in headers."""
         work, outcome = finished.shadow, finished.outcome
         if work is None or self.shadow_topic is None:
@@ -59,16 +59,16 @@ class Router:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PartitionBatch:
     """The part of a batch that one partition gives: its oldest finished records."""
 
-    held: Held
-    finished: tuple[Finished, ...]
+    held: PartitionState
+    finished: tuple[CompletedRecord, ...]
 
 
-def take(partitions: Sequence[Held], limit: int) -> list[Taken]:
+def take(partitions: Sequence[PartitionState], limit: int) -> list[PartitionBatch]:
     """Choose up to ``limit`` records, fairly: each partition gives its share of the finished."""
-    taken: list[Taken] = []
+    taken: list[PartitionBatch] = []
     left = limit
     waiting = [held for held in partitions if held.watermark.ready]
     waiting.sort(key=lambda held: held.watermark.ready)
@@ -76,12 +76,12 @@ def take(partitions: Sequence[Held], limit: int) -> list[Taken]:
         share = -(-left // (len(waiting) - index))
         chosen = tuple(one for _, one in held.watermark.peek(share))
         if chosen:
-            taken.append(Taken(held, chosen))
+            taken.append(PartitionBatch(held, chosen))
             left -= len(chosen)
     return taken
 
 
-def build_batch(taken: Sequence[Taken], router: Router, now: datetime) -> Batch:
+def build_batch(taken: Sequence[PartitionBatch], router: Router, now: datetime) -> Batch:
     """Encode what was taken, with the offset after each partition's last record.
 
     What shadows made of it comes after all of it.
@@ -93,7 +93,7 @@ def build_batch(taken: Sequence[Taken], router: Router, now: datetime) -> Batch:
     return Batch(outputs, offsets)
 
 
-def drop_shadows(taken: Sequence[Taken]) -> bool:
+def drop_shadows(taken: Sequence[PartitionBatch]) -> bool:
     """Leave what shadows made of these records out of the next try; tell if there was any."""
     found = False
     for part in taken:
@@ -104,7 +104,7 @@ def drop_shadows(taken: Sequence[Taken]) -> bool:
     return found
 
 
-def shrink(taken: Sequence[Taken], indexes: Sequence[int], detail: str) -> None:
+def replace_oversized(taken: Sequence[PartitionBatch], indexes: Sequence[int], detail: str) -> None:
     """Make the records at ``indexes`` of the batch end as something that fits their topic.
 
     A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import structlog
-from helpers import Clock, toy_finished, toy_record
 from structlog.testing import capture_logs
 
-from worker import progress
+from tests.support.helpers import Clock, toy_finished, toy_record
 from worker.contract import Decision
-from worker.core.assignment import Finished
+from worker.core.assignment import CompletedRecord
 from worker.errors import PublishAborted
-from worker.progress import LogListener
+from worker.observe import progress
+from worker.observe.progress import LogListener
 from worker.records.types import Classified, Outcome, Rejected, Timing, TopicPartition
 
 SECRET = b"my card is 4111"
@@ -28,7 +28,7 @@ def label(*review: Any) -> Outcome:
     return Classified(Decision("a", 1.0, {"a": 1.0}, 0.0), None, False, review, Timing(0, 0))
 
 
-def finished(*outcomes: Outcome) -> list[Finished]:
+def finished(*outcomes: Outcome) -> list[CompletedRecord]:
     return [toy_finished(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
 
 
@@ -40,7 +40,7 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
         for _ in range(20):
             clock.advance(1.0)
             listener.published(finished(label(), label("low_confidence")), 0.001)
-    lines = [one for one in logs if one["event"] == "worker.progress"]
+    lines = [one for one in logs if one["event"] == "worker.observe.progress"]
     assert [(one["output"], one["review"], one["records_per_s"]) for one in lines] == [
         (10, 10, 2.0),
         (20, 20, 2.0),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.sequential import Evidence, marked_lowest
+from worker.lifecycle.sequential import Evidence, marked_lowest
 
 
 def hypergeometric(first: int, second: int, marked: int) -> dict[int, float]:

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ENCODERS, decode, scores, small_manifest
 from rich.console import Console
 
+from tests.support.helpers import ENCODERS, decode, scores, small_manifest
 from worker.cli.compare import make_source
-from worker.compare.run import Ask, Outcome, run_compare
-from worker.compare.show import show, to_json, write_csv
 from worker.contract import write_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.message_file import MessageFile
+from worker.offline.compare.run import CompareRequest, Outcome, run_compare
+from worker.offline.compare.show import show, to_json, write_csv
+from worker.offline.message_file import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
-from worker.stream.kafka_range import Stretch
+from worker.stream.kafka_range import RecordRange
 
 ROWS = [
     {"id": "1", "text": "my invoice", "label": "billing"},
@@ -79,11 +79,13 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def ask(tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any) -> Ask:
+def ask(tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any) -> CompareRequest:
     file = tmp_path / "messages.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in rows))
     source = MessageFile(str(file), label_field="label")
-    return replace(Ask("current", str(tmp_path / "new"), source, None, None, 5000), **changes)
+    return replace(
+        CompareRequest("current", str(tmp_path / "new"), source, None, None, 5000), **changes
+    )
 
 
 def compared(settings: Settings, tmp_path: Path, **changes: Any) -> Outcome:
@@ -177,17 +179,17 @@ def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> N
 def test_a_stretch_is_said_in_one_way() -> None:
     """By a file, a number, a time or offsets; two of them or none is an error."""
 
-    def source(file: MessageFile | None = None, **given: Any) -> Stretch | None:
+    def source(file: MessageFile | None = None, **given: Any) -> RecordRange | None:
         every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
         return make_source(file, **{**every, **given})
 
     assert source(MessageFile("x.csv")) is None
-    assert source(last=10) == Stretch(last=10)
+    assert source(last=10) == RecordRange(last=10)
     day = 1_772_431_200_000
-    assert source(since="2026-03-02T06:00") == Stretch(since_ms=day)
+    assert source(since="2026-03-02T06:00") == RecordRange(since_ms=day)
     found = source(since="2026-03-02T07:00+01:00", until="2026-03-02T06:00:01Z")
-    assert found == Stretch(since_ms=day, until_ms=day + 1000)
-    assert source(offsets=["0:5-9", "3:7-"]) == Stretch(offsets={0: (5, 9), 3: (7, None)})
+    assert found == RecordRange(since_ms=day, until_ms=day + 1000)
+    assert source(offsets=["0:5-9", "3:7-"]) == RecordRange(offsets={0: (5, 9), 3: (7, None)})
     for wrong, said in (
         ({}, "none is given"),
         ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from worker.core.served import Lineup, Served
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.errors import EngineDied
 from worker.lifecycle.refusal import RefusalReason, Role
 
@@ -45,7 +45,7 @@ class Stopped:
 class Counters(Protocol):
     """Counts what happens to adapters. Called from the loop's thread and the keeper's."""
 
-    def serves(self, lineup: Lineup) -> None:
+    def serves(self, lineup: TrafficSplit) -> None:
         """From now on these serve."""
         ...
 
@@ -66,10 +66,10 @@ class Counters(Protocol):
         ...
 
 
-class Uncounted:
+class NullCounters:
     """Counters that count nothing, where nobody asks."""
 
-    def serves(self, lineup: Lineup) -> None:
+    def serves(self, lineup: TrafficSplit) -> None:
         """Count nothing."""
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
@@ -85,7 +85,7 @@ class Uncounted:
         """Count nothing."""
 
 
-class Service:
+class AdapterEvents:
     """See ``RosterListener``; keeps what ``/info`` tells. Safe from any thread.
 
     ``refused`` and ``stopped`` stand until what the store names has changed. ``idle_adapters``
@@ -93,11 +93,11 @@ class Service:
     """
 
     def __init__(self, counters: Counters | None, now: Callable[[], datetime]) -> None:
-        self._counters = counters or Uncounted()
+        self._counters = counters or NullCounters()
         self._now = now
         self._woken: Callable[[], None] = lambda: None
-        self._canary: Served | None = None
-        self.idle_adapters: queue.SimpleQueue[Served] = queue.SimpleQueue()
+        self._canary: ServingAdapter | None = None
+        self.idle_adapters: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self.refused: dict[Role, Refused] = {}
         self.last_refusal: Refused | None = None
         self.stopped: Stopped | None = None
@@ -106,13 +106,13 @@ class Service:
         """Have ``wake`` called when there is an adapter to close."""
         self._woken = wake
 
-    def starts(self, lineup: Lineup) -> None:
+    def starts(self, lineup: TrafficSplit) -> None:
         """The worker begins with these."""
         self._counters.serves(lineup)
         for one in lineup.members:
             one.since = self._now()
 
-    def changed(self, before: Lineup, now: Lineup) -> None:
+    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
         """Stamp who is new, and say so."""
         at = self._now()
         self._canary = now.canary
@@ -131,12 +131,12 @@ class Service:
         if now.shadow is not None and now.shadow is not before.shadow:
             _log.info("adapter.shadow", **_named(now.shadow), share=now.shadow_share)
 
-    def idle(self, served: Served) -> None:
+    def idle(self, served: ServingAdapter) -> None:
         """Have it closed."""
         self.idle_adapters.put(served)
         self._woken()
 
-    def failed(self, served: Served, error: EngineDied) -> None:
+    def failed(self, served: ServingAdapter, error: EngineDied) -> None:
         """Say so: the main adapter has taken its records over."""
         _log.error("adapter.engine_died", **_named(served), error=str(error))
         if served is self._canary:
@@ -146,7 +146,7 @@ class Service:
         """An adapter is being brought up."""
         _log.info("adapter.loading", role=role, adapter=name, adapter_digest=digest[:12])
 
-    def loaded(self, role: Role, served: Served, seconds: float) -> None:
+    def loaded(self, role: Role, served: ServingAdapter, seconds: float) -> None:
         """An adapter has passed everything."""
         self._counters.loaded(seconds)
         _log.info("adapter.loaded", role=role, **_named(served), seconds=round(seconds, 2))
@@ -173,7 +173,7 @@ class Service:
         """What the store names for this role is no longer what was refused."""
         self.refused.pop(role, None)
 
-    def stops(self, canary: Served, reason: StopReason, detail: str) -> None:
+    def stops(self, canary: ServingAdapter, reason: StopReason, detail: str) -> None:
         """A canary gets no more messages from this worker."""
         self.stopped = Stopped(canary.digest, canary.manifest.name, reason, self._now())
         self._counters.canary_stopped(reason)
@@ -184,5 +184,5 @@ class Service:
         self.stopped = None
 
 
-def _named(served: Served) -> dict[str, str]:
+def _named(served: ServingAdapter) -> dict[str, str]:
     return {"adapter": served.manifest.name, "adapter_digest": served.digest[:12]}

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from helpers import LABELS, small_manifest, toy_served
 from structlog.testing import capture_logs
 
+from tests.support.helpers import LABELS, small_manifest, toy_served
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
-from worker.drift.listener import DriftListener
-from worker.drift.yardstick import DriftPolicy
+from worker.observe.drift.baseline import DriftPolicy
+from worker.observe.drift.listener import DriftListener
 from worker.observe.registry import Registry
 
 POLICY = DriftPolicy(window=30, false_alarm_share=0.01, sample_ids=2)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import (
+from tests.support.helpers import (
     ENCODERS,
     NOW,
     Rig,
@@ -22,12 +22,12 @@ from tests.helpers import (
 )
 from worker.contract import Canary, Manifest, Reference, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.roster import Roster
-from worker.core.served import Lineup, Served
+from worker.core.roster import AdapterRouter
+from worker.core.served import ServingAdapter, TrafficSplit
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
-from worker.lifecycle.keeper import Keeper, KeeperPolicy, Workshop
-from worker.lifecycle.service import Service
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 
 CANARIES = ("where is my parcel", "I was charged twice", "hello")
 
@@ -150,7 +150,7 @@ class Counted:
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def serves(self, lineup: Lineup) -> None:
+    def serves(self, lineup: TrafficSplit) -> None:
         """Nothing."""
 
     def swapped(self, result: str) -> None:
@@ -222,24 +222,26 @@ class Follower:
         store.publish(first)
         self.loader = loader or FakeLoader()
         self.counted = Counted()
-        self.service = Service(self.counted, lambda: NOW)
+        self.service = AdapterEvents(self.counted, lambda: NOW)
         self.rig = rig or Rig()
         engine = self.loader.load(store.folder / first.digest, first)
-        self.roster = Roster(Lineup(toy_served(engine, first)), self.service)
+        self.roster = AdapterRouter(TrafficSplit(toy_served(engine, first)), self.service)
         self.service.starts(self.roster.lineup)
         self.rig.loop._pipeline._roster = self.roster
         self.rig.roster = self.roster
-        self.keeper = Keeper(
+        self.keeper = AdapterWatcher(
             store.folder,
             self.roster,
             self.service,
-            Workshop(ENCODERS, self.loader, lambda manifest, engine: toy_served(engine, manifest)),
-            KeeperPolicy(**{"answer_s": 5.0, **policy}),
+            AdapterFactory(
+                ENCODERS, self.loader, lambda manifest, engine: toy_served(engine, manifest)
+            ),
+            WatcherPolicy(**{"answer_s": 5.0, **policy}),
         )
         self.keeper.look()
 
     @property
-    def main(self) -> Served:
+    def main(self) -> ServingAdapter:
         """Who serves."""
         return self.roster.main
 
