@@ -22,7 +22,7 @@ from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
 from worker.lifecycle.events import AdapterEvents, Counters
-from worker.lifecycle.preflight import try_own_canaries
+from worker.lifecycle.preflight import check_own_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 from worker.records.dead_letter import DeadLetterEncoder
@@ -64,7 +64,7 @@ def make_watcher(
         ),
         WatcherPolicy(
             poll_interval_s=adapters.poll_interval_s,
-            canary_errors=adapters.canary_errors,
+            max_probe_error_rate=adapters.max_probe_error_rate,
             answer_s=settings.loop.deadline_s,
             patience_s=_PATIENCE_S,
             shadow=adapters.shadow,
@@ -107,7 +107,7 @@ def make_serving_adapter(
 
 
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+    """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
     With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
     ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
@@ -140,7 +140,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
     try:
-        tried = try_own_canaries(
+        tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
         )
     except Refusal as error:
@@ -151,7 +151,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
         decoding=opened.manifest.decoding,
-        canaries=tried,
+        probes=tried,
     )
     return opened
 

@@ -20,7 +20,7 @@ from tests.support.helpers import (
     toy_spec,
     toy_taxonomy,
 )
-from worker.contract import Canary, Manifest, Reference, write_manifest
+from worker.contract import Manifest, Probe, Reference, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.roster import AdapterRouter
 from worker.core.served import ServingAdapter, TrafficSplit
@@ -29,7 +29,7 @@ from worker.engine.port import Answer, CodeScores, Engine
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 
-CANARIES = ("where is my parcel", "I was charged twice", "hello")
+PROBES = ("where is my parcel", "I was charged twice", "hello")
 
 
 def labels_of(name: str) -> tuple[str, str]:
@@ -49,11 +49,11 @@ def make_manifest(name: str, **changes: Any) -> Manifest:
     )
 
 
-def with_canaries(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the canaries."""
-    canary = tuple(Canary(text, label) for text, label in zip(CANARIES, labels, strict=True))
+def with_probes(manifest: Manifest, *labels: str) -> Manifest:
+    """The same adapter, with a label recorded for each of the probes."""
+    probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
     names = manifest.taxonomy.names
-    reference = Reference(canary, dict.fromkeys(names, 1 / len(names)), {}, {})
+    reference = Reference(probes, dict.fromkeys(names, 1 / len(names)), {}, {})
     return replace(manifest, reference=reference)
 
 

@@ -21,7 +21,7 @@ from worker.core.served import ServingAdapter, TrafficSplit
 from worker.engine.port import AdapterLoader, Engine
 from worker.errors import EngineDied, SettingsError
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.preflight import compare_on_canaries, try_own_canaries, verify
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
 from worker.lifecycle.refusal import Refusal, Role
 
 _log = structlog.get_logger("worker.adapters")
@@ -36,13 +36,13 @@ class _NotYet(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WatcherPolicy:
-    """Times in seconds; ``canary_errors`` is the share of the canaries of the adapter in service
-    that a new one may misfile; files that are missing or wrong are looked at again for
+    """Times in seconds; ``max_probe_error_rate`` is the share of the serving adapter's probes
+    that a new one may misclassify; files that are missing or wrong are looked at again for
     ``patience_s`` before that is a refusal; ``shadow`` names an adapter's directory, or a stored
     one by the beginning of its digest."""
 
     poll_interval_s: float = 5.0
-    canary_errors: float = 0.1
+    max_probe_error_rate: float = 0.1
     answer_s: float = 60.0
     patience_s: float = 0.0
     shadow: str | None = None
@@ -248,13 +248,13 @@ class AdapterWatcher:
                 engine.warm_up([golden.ids for golden in manifest.golden])
             except EngineDied as error:
                 raise Refusal("engine", str(error)) from error
-            try_own_canaries(served.labeller, engine, answer_s)
+            check_own_probes(served.labeller, engine, answer_s)
             if compared_with is not None:
-                compare_on_canaries(
+                compare_on_probes(
                     served.labeller,
                     engine,
                     compared_with.manifest,
-                    self._policy.canary_errors,
+                    self._policy.max_probe_error_rate,
                     answer_s,
                 )
         except BaseException:
