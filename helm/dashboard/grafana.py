@@ -42,7 +42,7 @@ ALWAYS_BLUE = steps((None, BLUE))
 
 
 def _panel(kind: str, title: str, about: str, queries: Sequence[Panel]) -> Panel:
-    lettered = [{**one, "refId": chr(ord("A") + n)} for n, one in enumerate(queries)]
+    lettered = [{**target, "refId": chr(ord("A") + n)} for n, target in enumerate(queries)]
     return {
         "type": kind,
         "title": title,

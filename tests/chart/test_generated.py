@@ -96,18 +96,18 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
 ) -> None:
     """A key that nothing knows is an error everywhere; what is open is listed here."""
 
-    def is_open(one: dict[str, Any], path: str) -> Any:
-        kinds = one.get("type")
+    def is_open(part: dict[str, Any], path: str) -> Any:
+        kinds = part.get("type")
         if "object" in (kinds if isinstance(kinds, list) else [kinds]):
-            inner = one.get("additionalProperties", True)
+            inner = part.get("additionalProperties", True)
             if inner is True:
                 yield path
             elif isinstance(inner, dict):
                 yield from is_open(inner, f"{path}.*")
-        for key, child in one.get("properties", {}).items():
+        for key, child in part.get("properties", {}).items():
             yield from is_open(child, f"{path}.{key}".strip("."))
-        if isinstance(one.get("items"), dict):
-            yield from is_open(one["items"], f"{path}[]")
+        if isinstance(part.get("items"), dict):
+            yield from is_open(part["items"], f"{path}[]")
 
     found = {path for path in is_open(schema, "") if ".volume." not in path}
     volumes = {path for path in found if path.startswith(("trainer.data.", "trainer.work."))}

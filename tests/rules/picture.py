@@ -50,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
             workers.append(arena.start_worker())
             workers[-1].wait_until_ready("partitions.assigned")
         targets = {
-            f"clerk-{n}": (one.url or "").removeprefix("http://") for n, one in enumerate(workers)
+            f"clerk-{n}": (worker.url or "").removeprefix("http://")
+            for n, worker in enumerate(workers)
         }
         watching = stack.enter_context(scraping(prometheus, arena.folder, targets))
         start = time.time()

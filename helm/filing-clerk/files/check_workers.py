@@ -19,7 +19,7 @@ def addresses(target):
     except socket.gaierror as error:
         print(f"{target}: no such worker: {error.strerror}")
         return []
-    return sorted({one[4][:2] for one in found})
+    return sorted({entry[4][:2] for entry in found})
 
 
 def ask(host, port, path):
@@ -48,8 +48,8 @@ def check(host, port):
 
 def main(targets):
     """Check them all; exit code 0 when there is a worker and every one is ready."""
-    workers = [one for target in targets for one in addresses(target)]
-    answers = [check(*one) for one in workers]
+    workers = [address for target in targets for address in addresses(target)]
+    answers = [check(*address) for address in workers]
     print(f"{sum(answers)} of {len(answers)} workers are ready")
     return 0 if answers and all(answers) else 1
 
