@@ -67,7 +67,7 @@ def stat(
         "type": "special",
         "options": {"match": "nan", "result": {"text": "idle", "color": BLUE, "index": 0}},
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "unit": unit,
         "thresholds": thresholds,
         "color": {"mode": "thresholds"},

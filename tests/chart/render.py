@@ -41,7 +41,7 @@ class Refused(Exception):
     """Helm would not render; the message is its own."""
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
     """As a cluster reads YAML: a key that is there twice is an error."""
 
 
@@ -149,4 +149,4 @@ def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document
 def worker_container(documents: Sequence[Document]) -> Mapping[str, Any]:
     """Return the Deployment's one container."""
     (container,) = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return container
+    return dict(container)

@@ -12,6 +12,7 @@ from tests.chart.render import (
     CHART,
     EXAMPLE_FILES,
     ROOT,
+    Document,
     Refused,
     find,
     helm,
@@ -31,7 +32,7 @@ BROUGHT = frozenset({
 each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
 
 
-def rendered(example: Path, version: str = "1.36.0") -> list[dict]:
+def rendered(example: Path, version: str = "1.36.0") -> list[Document]:
     """Render an example, on a Kubernetes that has what it needs."""
     return render(None, example, kube_version=version)
 

@@ -36,13 +36,13 @@ def generate() -> ModuleType:
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     """values.schema.json."""
-    return json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    return dict(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
     """The defaults."""
-    return yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    return dict(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
 
 
 def test_the_schema_and_the_table_are_up_to_date() -> None:
@@ -61,7 +61,7 @@ def test_an_outdated_file_is_named(tmp_path: Path) -> None:
                     ignore=lambda *_: ["demo", "engine", "stream", "core"])  # fmt: skip
     file = copy / "filing-clerk" / "values.yaml"
     file.write_text(file.read_text().replace("# How many workers.", "# How many.", 1))
-    command = [sys.executable, copy / "generate.py", "--check"]
+    command = [sys.executable, str(copy / "generate.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "values.schema.json is out of date: make chart" in done.stderr

@@ -16,7 +16,8 @@ from worker.settings_load import load_settings
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:
     """Return worker.toml for a ``config``."""
-    return find(render_minimal({"config": config, **values}), "ConfigMap")["data"]["worker.toml"]
+    documents = render_minimal({"config": config, **values})
+    return str(find(documents, "ConfigMap")["data"]["worker.toml"])
 
 
 def load(text: str, folder: Path) -> Any:

@@ -323,7 +323,7 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
 
     from trainer.cli.main import app
 
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     spec = find(render(None, KEDA), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     for step in [*spec["initContainers"], *spec["containers"]]:
         name, *rest = step["args"]

@@ -40,7 +40,10 @@ class Names:
     def fresh(cls, run: str) -> Names:
         """Names that no other run has."""
         run = f"{run}-{uuid.uuid4().hex[:6]}"
-        return cls(*(f"{run}.{name}" for name in ("in", "out", "review", "dead")), group=run)
+        inputs, outputs, review, dead = (
+            f"{run}.{name}" for name in ("in", "out", "review", "dead")
+        )
+        return cls(inputs, outputs, review, dead, group=run)
 
     @property
     def sinks(self) -> tuple[str, str, str]:
@@ -182,13 +185,14 @@ class Traffic:
         message = self._consumer.poll(0.2)
         if message is None or message.error() is not None:
             return
-        topic, headers = str(message.topic()), dict(message.headers() or [])
+        headers: dict[str, Any] = dict(message.headers() or [])
+        topic = str(message.topic())
         if topic == self._names.dead:
             where = [headers[f"clerk.source.{part}"].decode() for part in ("partition", "offset")]
             adapter = headers["clerk.adapter.digest"].decode()
             self.results.append(Result("-".join(where), topic, None, time.time(), adapter))
             return
-        value = json.loads(message.value())
+        value = json.loads(message.value() or b"")
         source = f"{value['source']['partition']}-{value['source']['offset']}"
         adapter = value["adapter"]["digest"]
         self.results.append(Result(source, topic, value["label"], time.time(), adapter))

@@ -175,7 +175,7 @@ def test_a_dead_engine_ends_the_container_and_no_more(
     clerk.cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", _KILL_ENGINE)
 
     def restarted() -> bool:
-        return container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1
+        return bool(container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1)
 
     wait_until("the container is started again", restarted, 120)
     state = container(clerk.cluster.get("pod", pod))["lastState"]["terminated"]

@@ -27,7 +27,7 @@ _WALK = """
 import os, stat
 for folder, folders, files in os.walk('/'):
     if folder == '/':
-        folders[:] = [one for one in folders if one not in ('proc', 'sys', 'dev')]
+        folders[:] = [name for name in folders if name not in ('proc', 'sys', 'dev')]
     for name in files + folders:
         mode = os.lstat(path := os.path.join(folder, name)).st_mode
         if not name.endswith('.pyc'):
@@ -62,7 +62,7 @@ def paths(engine: Any, image: Any) -> list[Found]:
     lines = run(engine, image, "python", "-c", _WALK, user="0").splitlines()
     assert len(lines) > 10_000
     split = (line.split(" ", 3) for line in lines)
-    return [(path, *(flag == "1" for flag in flags)) for *flags, path in split]
+    return [(path, f == "1", s == "1", w == "1") for f, s, w, path in split]
 
 
 def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
@@ -147,7 +147,7 @@ def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: An
         "print(json.dumps([m.default_environment(), installed]))"
     )
     environment, installed = json.loads(run(engine, image, "python", "-c", script))
-    found = {canonicalize_name(name): version for name, version in installed.items()}
+    found = {str(canonicalize_name(name)): version for name, version in installed.items()}
     ours = found.pop("filing-clerk")
     wanted = dict(locked(environment))
     assert found == wanted

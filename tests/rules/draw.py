@@ -172,10 +172,10 @@ def _graph(
     for name, points in found:
         if stacked:
             held = dict(points)
-            under = dict(base)
+            below = dict(base)
             for t in times:
                 base[t] += held.get(t, 0.0)
-            lines.append((name, [(t, base[t]) for t in times], [(t, under[t]) for t in times]))
+            lines.append((name, [(t, base[t]) for t in times], [(t, below[t]) for t in times]))
         else:
             lines.append((name, points, []))
     largest = 1.1 * max(v for _, points, _ in lines for _, v in points)

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     assert prometheus is not None, (
         "Prometheus is not installed (Debian: apt-get install prometheus)"
     )
-    command, model = FAKE_WORKER, dict[str, str]()
+    command: tuple[str, ...] = FAKE_WORKER
+    model: dict[str, str] = {}
     if "--fake" not in arguments:
         command = REAL_WORKER
         model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}

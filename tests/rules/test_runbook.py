@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -65,7 +66,7 @@ def _publish(arena: Arena, values: dict[str, bytes | None]) -> None:
     assert producer.flush(30) == 0
 
 
-def _inputs(arena: Arena) -> list[tuple[bytes | None, bytes | None, list[tuple[str, object]]]]:
+def _inputs(arena: Arena) -> list[tuple[Any, Any, list[Any]]]:
     reader = Consumer(
         {
             "bootstrap.servers": arena.servers,
