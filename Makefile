@@ -141,7 +141,7 @@ bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
 	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
 	$(TRAINER) list --store $(WORK)/store
 
-# The adapter that ships with the project, trained anew (docs/demo-adapter.md).
+# The adapter that ships with the project, trained anew (docs/figures.md).
 adapter: $(READY) ## the adapter that ships, trained anew
 	rm -rf .cache/demo-adapter
 	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout worker/demo/data/holdout.jsonl \
