@@ -103,7 +103,7 @@ def schema_of(value: Value) -> Schema:
     if extra.pop("free", False):
         return base | FREE | extra
     if value.children:
-        return base | _closed({one.name: schema_of(one) for one in value.children}) | extra
+        return base | _closed({child.name: schema_of(child) for child in value.children}) | extra
     return base | _type_of(value) | extra
 
 
@@ -126,20 +126,28 @@ def _closed(properties: Schema) -> Schema:
 
 def _settings_schema(value: Value) -> Schema:
     """The worker's own settings, with the comments of values.yaml where it has them."""
-    told = {one.path: one.description for part in value.children for one in (part, *part.children)}
+    told = {
+        inner.path: inner.description for part in value.children for inner in (part, *part.children)
+    }
     sections: Schema = {}
     for name, field in Settings.model_fields.items():
         model: Any = field.annotation
         keys = {
-            key: {"description": told.get(f"{value.path}.{name}.{key}", one.get("description", ""))}
-            | _setting(one)
-            for key, one in model.model_json_schema()["properties"].items()
+            key: {
+                "description": told.get(
+                    f"{value.path}.{name}.{key}", setting.get("description", "")
+                )
+            }
+            | _setting(setting)
+            for key, setting in model.model_json_schema()["properties"].items()
         }
         about = told.get(f"{value.path}.{name}", (model.__doc__ or "").strip())
         sections[name] = {"description": about} | _closed(keys)
     known = {f"{value.path}.{name}" for name in sections}
     known |= {
-        f"{value.path}.{name}.{key}" for name, one in sections.items() for key in one["properties"]
+        f"{value.path}.{name}.{key}"
+        for name, section in sections.items()
+        for key in section["properties"]
     }
     if unknown := sorted(told.keys() - known):
         raise Refused(f"values.yaml: {unknown[0]}: the worker has no such setting")
@@ -148,12 +156,12 @@ def _settings_schema(value: Value) -> Schema:
 
 def _setting(found: Schema) -> Schema:
     """One setting's schema. ``null`` leaves it to the worker's default, as Helm's users expect."""
-    options = [one for one in found.get("anyOf", [found]) if one.get("type") != "null"]
-    if len(options) > 1 and all(set(one) <= {"type"} for one in options):
-        return {"type": [*(one["type"] for one in options), "null"]}
+    options = [option for option in found.get("anyOf", [found]) if option.get("type") != "null"]
+    if len(options) > 1 and all(set(option) <= {"type"} for option in options):
+        return {"type": [*(option["type"] for option in options), "null"]}
     if len(options) != 1:
         raise Refused(f"worker/settings.py: this kind of setting is new to the chart: {found}")
-    kept = {key: one for key, one in options[0].items() if key not in _NOT_KEPT}
+    kept = {keyword: value for keyword, value in options[0].items() if keyword not in _NOT_KEPT}
     if isinstance(kept.get("additionalProperties"), dict):
         # Properties of librdkafka: flat, as YAML writes them.
         kept["additionalProperties"] = {"type": ["string", "number", "boolean"]}
@@ -169,7 +177,7 @@ _NOT_KEPT = {"title", "default", "description", "format", "writeOnly"}
 
 def make_schema(values: tuple[Value, ...]) -> str:
     """Return values.schema.json."""
-    properties = {one.name: schema_of(one) for one in values}
+    properties = {value.name: schema_of(value) for value in values}
     # Helm gives every subchart this key.
     properties["global"] = {"description": "For charts that hold this one.", "type": "object"}
     top = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of filing-clerk"}
@@ -179,18 +187,20 @@ def make_schema(values: tuple[Value, ...]) -> str:
 def make_table(values: tuple[Value, ...]) -> str:
     """Return the README's table."""
     rows = ["| value | default | what it is |", "|---|---|---|"]
-    for one in _walk(values):
-        default = "" if one.children else f"`{json.dumps(one.default)}`".replace("|", "\\|")
+    for value in _walk(values):
+        default = "" if value.children else f"`{json.dumps(value.default)}`".replace("|", "\\|")
         if len(default) > 70:
             default = "see values.yaml"
-        rows.append(f"| `{one.path}` | {default} | {one.description.replace('|', chr(92) + '|')} |")
+        rows.append(
+            f"| `{value.path}` | {default} | {value.description.replace('|', chr(92) + '|')} |"
+        )
     return "\n".join(rows) + "\n"
 
 
 def _walk(values: tuple[Value, ...]) -> Iterator[Value]:
-    for one in values:
-        yield one
-        yield from _walk(one.children)
+    for value in values:
+        yield value
+        yield from _walk(value.children)
 
 
 def main(arguments: list[str]) -> int:

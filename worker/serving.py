@@ -16,9 +16,9 @@ from worker.contract import AdapterRefused, Encoders
 from worker.contract.manifest import Manifest
 from worker.contract.review import Thresholds
 from worker.contract.store import find_adapter
+from worker.core.adapter_router import AdapterRouter
 from worker.core.labeller import Labeller
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
@@ -43,13 +43,13 @@ def make_adapter_router(
     """Have the adapter that was opened serve alone, and whoever is told when that changes."""
     service = AdapterEvents(counters, lambda: datetime.now(UTC))
     served = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-    roster = AdapterRouter(TrafficSplit(served), service)
-    service.starts(roster.lineup)
-    return roster, service
+    router = AdapterRouter(TrafficSplit(served), service)
+    service.starts(router.split)
+    return router, service
 
 
 def make_watcher(
-    settings: Settings, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+    settings: Settings, opened: OpenedEngine, router: AdapterRouter, service: AdapterEvents
 ) -> AdapterWatcher | None:
     """Return who watches the store and brings adapters up; None where there is nothing to do."""
     adapters = settings.adapters
@@ -58,7 +58,7 @@ def make_watcher(
         return None
     return AdapterWatcher(
         store,
-        roster,
+        router,
         service,
         AdapterFactory(
             opened.encoders, opened.loader, partial(make_serving_adapter, settings, opened.encoders)

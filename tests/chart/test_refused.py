@@ -187,7 +187,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda one: str(one)[:60]
+    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda parameter: str(parameter)[:60]
 )
 def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ...]) -> None:
     """The message names the value, what is wrong and, where it can, what to write instead."""
@@ -204,7 +204,7 @@ def test_nothing_can_be_written_to_an_image() -> None:
     """Neither a download nor a trainer."""
     values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
     values["storage"] = {
-        one: {"volume": {"image": {"reference": "x"}}} for one in values["storage"]
+        store: {"volume": {"image": {"reference": "x"}}} for store in values["storage"]
     }
     with pytest.raises(Refused) as caught:
         render(values)

@@ -22,8 +22,8 @@ from tests.support.helpers import (
 )
 from worker.contract import Manifest, Probe, Reference, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.adapter_router import AdapterRouter
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
 from worker.lifecycle.events import AdapterEvents
@@ -150,7 +150,7 @@ class Counted:
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """Nothing."""
 
     def swapped(self, result: str) -> None:
@@ -225,29 +225,29 @@ class Follower:
         self.service = AdapterEvents(self.counted, lambda: NOW)
         self.rig = rig or Rig()
         engine = self.loader.load(store.folder / first.digest, first)
-        self.roster = AdapterRouter(TrafficSplit(toy_served(engine, first)), self.service)
-        self.service.starts(self.roster.lineup)
-        self.rig.loop._pipeline._roster = self.roster
-        self.rig.roster = self.roster
-        self.keeper = AdapterWatcher(
+        self.router = AdapterRouter(TrafficSplit(toy_served(engine, first)), self.service)
+        self.service.starts(self.router.split)
+        self.rig.loop._pipeline._router = self.router
+        self.rig.router = self.router
+        self.watcher = AdapterWatcher(
             store.folder,
-            self.roster,
+            self.router,
             self.service,
             AdapterFactory(
                 ENCODERS, self.loader, lambda manifest, engine: toy_served(engine, manifest)
             ),
             WatcherPolicy(**{"answer_s": 5.0, **policy}),
         )
-        self.keeper.look()
+        self.watcher.look()
 
     @property
     def main(self) -> ServingAdapter:
         """Who serves."""
-        return self.roster.main
+        return self.router.main
 
     def follow(self) -> None:
         """Look at the store, and let a turn of the loop pass."""
-        self.keeper.look()
+        self.watcher.look()
         self.rig.turn()
 
 
