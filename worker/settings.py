@@ -121,9 +121,9 @@ class AdapterSettings(Section):
 
     watch: bool = Field(True, description="Take up what becomes current, without a restart.")
     poll_interval_s: Seconds = Field(5.0, description="Time between two looks at the store.")
-    canary_errors: Share = Field(
+    max_probe_error_rate: Share = Field(
         0.1,
-        description="Share of the canaries of the adapter in service that a new one may misfile.",
+        description="Largest share of the serving adapter's probes that a new one may misclassify.",
     )
     canary_min_messages: int = Field(
         200, ge=1, description="A canary is not stopped for its answers before so many messages."

@@ -140,8 +140,8 @@ def _through_kafka(
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    roster, _ = make_adapter_router(settings, opened)
-    loop = make_loop(settings, stream, roster, config.topics, policy)
+    router, _ = make_adapter_router(settings, opened)
+    loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     while not loop.held_records:  # joining the group is not what is measured
         loop.run_once()

@@ -5,7 +5,7 @@
 MESSAGES has a field `message`; MAIN and OTHER are adapters for the demo's base. For each OTHER a
 worker serves it first to a share of the keys, until it stops that or has labelled everything
 (ROUNDS times over, each message of a customer of its own; 0: not at all), and then a worker has it
-as a shadow of every message. The comparison before a trial, on the canaries of MAIN, is switched
+as a shadow of every message. The comparison before a trial, on the probes of MAIN, is switched
 off. Minutes: each worker loads two engines.
 """
 
@@ -125,7 +125,7 @@ def running(
             "kafka.create_topics": "true",
             "kafka.topic_replication_factor": "1",
             "adapters.poll_interval_s": "1",
-            "adapters.canary_errors": "1.0",
+            "adapters.max_probe_error_rate": "1.0",
             "adapters.shadow_topic": f"'chaos.{arena.run}.shadow'",
             **settings,
         }

@@ -155,8 +155,8 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
     note: Callable[[str], None],
 ) -> None:
     """Under load: a sound adapter serves without a restart; one with a damaged file and one that
-    misfiles the canaries are refused and the pod labels on. No message is lost or done twice, and
-    each result carries the adapter that the worker was at."""
+    misclassifies the probes are refused and the pod labels on. No message is lost or done twice,
+    and each result carries the adapter that the worker was at."""
     first = store.publish("first")
     clerk.install()
     clerk.wait_for_ready(1, READY_S)

@@ -27,7 +27,9 @@ from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write
 
 MANIFEST = "dataset.json"
 PARTS = ("train", "validation", "holdout")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)
+"""Version 1 calls ``redaction`` ``masking``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ class Dataset:
     record: Mapping[str, Any]
 
     @property
-    def masking(self) -> str | None:
-        """Name of the rules by which personal data was masked, None where it was not."""
-        masking: str | None = self.record.get("masking")
-        return masking
+    def redaction(self) -> str | None:
+        """Name of the rules by which personal data was redacted, None where it was not."""
+        key = "masking" if self.record["schema_version"] == 1 else "redaction"
+        redaction: str | None = self.record.get(key)
+        return redaction
 
 
 def write_dataset(
@@ -59,7 +62,7 @@ def write_dataset(
     name: str,
     taxonomy: Taxonomy,
     parts: Mapping[str, Sequence[Example]],
-    masking: str | None = None,
+    redaction: str | None = None,
     **facts: Any,
 ) -> Dataset:
     """Write the three files, then the manifest, into a directory that exists or is made here.
@@ -82,7 +85,7 @@ def write_dataset(
         "name": name,
         "created_at": _now(),
         "taxonomy": taxonomy.to_dict(),
-        "masking": masking,
+        "redaction": redaction,
         "files": files,
         **facts,
     }
@@ -189,7 +192,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
         ) from error
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(record, dict) or record.get("schema_version") not in _READABLE:
         raise BadInput(f"{path}: not a dataset of version {SCHEMA_VERSION}: prepare it again")
     if record.get("digest") != _digest(record):
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")

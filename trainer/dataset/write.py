@@ -53,7 +53,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             name=settings.name or prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             parts=prepared.parts,
-            masking=prepared.masking,
+            redaction=prepared.redaction,
             sources=[_describe(one) for one in prepared.sources],
             holdout_source=(
                 _describe(prepared.holdout_source) if prepared.holdout_source else None

@@ -100,7 +100,7 @@ class Recipe(BaseSettings):
     review_precision: Share = 0.95
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
-    canary_per_label: Annotated[int, Field(ge=0)] = 5
+    probes_per_label: Annotated[int, Field(ge=0)] = 5
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings for a manifest: plain JSON without this machine's folders."""

@@ -334,7 +334,7 @@ def _write_adapter(
                 scores,
                 calibrated.calibration,
                 calibrated.thresholds,
-                canary_per_label=recipe.canary_per_label,
+                probes_per_label=recipe.probes_per_label,
                 seed=recipe.seed,
             ),
             data=inputs.to_record() | {"recipe": recipe.to_record()},

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.helpers import any_text, decode, encode_control, encode_plain, toy_spec
-from worker.contract import MASKING, PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize
 from worker.contract.tokens import added_token_ids
@@ -154,21 +154,21 @@ def test_rules_this_version_does_not_know_are_refused() -> None:
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 
-def test_personal_data_is_masked_where_the_spec_says_so() -> None:
-    """The worker masks by the manifest, as the training rows were masked, after normalizing."""
-    plain, masking = toy_spec(), replace(toy_spec(), masking=MASKING)
+def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
+    """The worker redacts by the manifest, as the training rows were redacted, after normalizing."""
+    plain, redaction = toy_spec(), replace(toy_spec(), redaction=REDACTION)
     message = "call \u200b+44 20 7946 0958  or a@b.io"
-    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, masking)}
+    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, redaction)}
     assert [message_of(spec, one) for spec, one in built.items() if one] == [
         "call +44 20 7946 0958 or a@b.io",
         "call [phone] or [mail]",
     ]
 
 
-def test_masking_rules_this_version_does_not_know_are_refused() -> None:
-    """A worker that cannot mask as the training did does not serve."""
-    with pytest.raises(ValueError, match="masking 'pii-9' is not known here; 'pii-1' is"):
-        replace(toy_spec(), masking="pii-9")
+def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
+    """A worker that cannot redact as the training did does not serve."""
+    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-1' is"):
+        replace(toy_spec(), redaction="pii-9")
 
 
 def test_every_added_token_is_made_special_and_told() -> None:
