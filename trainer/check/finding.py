@@ -35,7 +35,7 @@ class Finding:
 
 def worst(findings: list[Finding]) -> Verdict:
     """Return the worst verdict; checks that were skipped count as ok."""
-    return max(("ok", *(one.verdict for one in findings)), key=_ORDER.index)
+    return max(("ok", *(finding.verdict for finding in findings)), key=_ORDER.index)
 
 
 def grade(value: float, *, warn: float, fail: float) -> Verdict:

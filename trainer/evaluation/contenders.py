@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.dataset.examples import Example
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.evaluation.cheap import Features, Split, Trained, train_contender
 from trainer.evaluation.embeddings import embed
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer.errors import ProofFailed
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
+from worker.contract.digest import sync_directory
 from worker.contract.store import CANARY_NAME, CURRENT_NAME, is_digest, load_stored
 
 STALE_S = 3600.0
@@ -65,15 +66,6 @@ def sweep(store: Path, now_s: float | None = None) -> list[Path]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             swept.append(path)
     return swept
-
-
-def sync_directory(directory: Path) -> None:
-    """Bring a directory's names to the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_sound(store: Path, digest: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
 from trainer.model.prompt import make_prompt
 from trainer.model.rows import Row, make_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.dataset.folder import Dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.evaluation.calibration import Floats, temperature_softmax
 from trainer.model.score import Scores
 from worker.contract import Calibration, Decision, Probe, Reference, Thresholds, review_reasons

@@ -131,5 +131,5 @@ def dataset_dir(
             Example(f"{part}-{at}", message, label, f"{label}.{at % 2}")
             for at, (message, label) in enumerate(make_messages(count, seed))
         ]
-    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), parts=parts)
+    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), splits=parts)
     return directory

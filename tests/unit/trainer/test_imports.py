@@ -10,12 +10,11 @@ import pytest
 TRAINER = Path(__file__).parents[3] / "trainer"
 OWNERS = {
     "accelerate": {"training/crew.py"},
-    "cleanlab": {"check/confident.py"},
-    "datasketch": {"dataset/near.py"},
+    "cleanlab": {"check/suspects.py"},
     "jinja2": {"model/student.py", "report/page.py"},
     "peft": {"model/student.py"},
     "psutil": {"training/memory.py", "training/record.py"},
-    "pyarrow": {"dataset/read_parquet.py"},
+    "pyarrow": {"dataset/readers.py"},
     "pydantic": {
         "artifacts/cost.py",
         "artifacts/duel.py",
@@ -27,7 +26,7 @@ OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"evaluation/adapter.py", "training/weights.py"},
     "scipy": {"evaluation/cheap.py"},
-    "sklearn": {"check/model.py", "evaluation/cheap.py"},
+    "sklearn": {"check/out_of_fold.py", "evaluation/cheap.py"},
     "tokenizers": {"model/tokens.py"},
     "transformers": {"evaluation/embeddings.py", "model/forward.py", "model/student.py"},
 }

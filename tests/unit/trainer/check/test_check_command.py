@@ -70,7 +70,7 @@ def test_machines_read_one_object(planted: Planted) -> None:
 
 
 def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
-    """The refusal comes before the work; --update carries decisions on."""
+    """The refusal comes before the work; --update keeps decisions."""
     queue = planted[0].directory.parent / "shop-review.csv"
     check(planted[0])
     with queue.open(encoding="utf-8-sig", newline="") as file:
@@ -89,7 +89,7 @@ def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
     assert not (planted[0].directory / "check.json").exists()
     done = check(planted[0], "--update", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout)["decisions_carried_on"] == 1
+    assert json.loads(done.stdout)["decisions_kept"] == 1
 
 
 def test_bad_input_is_one_line_that_says_where(planted: Planted, tmp_path: Path) -> None:

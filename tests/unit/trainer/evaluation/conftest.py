@@ -57,7 +57,7 @@ def sealed(
         tmp_path_factory.mktemp("sealed") / "dataset",
         name="tiny",
         taxonomy=Taxonomy.from_toml(taxonomy_file),
-        parts={
+        splits={
             "train": examples(30, 1),
             "validation": examples(10, 2),
             "holdout": examples(12, 3),

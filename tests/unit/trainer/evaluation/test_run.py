@@ -189,7 +189,7 @@ def test_a_dataset_of_other_labels_is_refused(world: World, tmp_path: Path) -> N
         {"name": "o", "version": "1", "labels": [{"name": "refund"}, {"name": "spam"}]}
     )
     parts = {name: [Example("1", "a", "spam")] for name in ("train", "validation", "holdout")}
-    other = write_dataset(tmp_path / "other", name="o", taxonomy=taxonomy, parts=parts)
+    other = write_dataset(tmp_path / "other", name="o", taxonomy=taxonomy, splits=parts)
     code, _, errors = call(
         "evaluate", world.adapter, "--dataset", other.directory, "--base", world.base
     )

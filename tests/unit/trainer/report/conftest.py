@@ -91,7 +91,7 @@ def write_run(
         directory / "dataset",
         name="tickets",
         taxonomy=taxonomy,
-        parts=parts,
+        splits=parts,
         settings={"seed": 0, "conflicts": "drop", "holdout_share": 0.15},
         counts={
             "rows_read": number + 41,
