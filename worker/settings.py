@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.contract.records import FormatName, HeaderStyle
+
 Property = str | int | float | bool
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -87,14 +89,14 @@ class KafkaSettings(Section):
 class RecordSettings(Section):
     """How an input record is read."""
 
-    format: Literal["json", "text"] = "json"
+    format: FormatName = "json"
     text_fields: tuple[str, ...] = Field(
         ("message",),
         min_length=1,
         description="Dotted paths; texts found are joined by a line end.",
     )
     id_field: str | None = Field("id", description="Dotted path of the sender's own id.")
-    dead_letter_headers: Literal["clerk", "connect"] = "clerk"
+    dead_letter_headers: HeaderStyle = "clerk"
 
 
 class ModelSettings(Section):

@@ -11,9 +11,9 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract.errors import RejectReason
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
-from worker.errors import Reason
 from worker.lifecycle.events import StopReason
 from worker.lifecycle.refusal import RefusalReason, Role
 from worker.observe.drift.detector import Signal
@@ -21,7 +21,7 @@ from worker.observe.drift.detector import Signal
 Kind = Literal["counter", "gauge", "histogram"]
 
 OUTCOMES = ("output", "review", "dead_letter")
-REASONS = typing.get_args(Reason)
+REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)

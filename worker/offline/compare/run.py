@@ -9,14 +9,14 @@ from pathlib import Path
 
 from worker.app import kafka_config
 from worker.contract import Manifest
+from worker.contract.records import SupportMessage, decode_value
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline.classify import Result, label_in_order, with_progress
 from worker.offline.compare.adapters import resolve
 from worker.offline.compare.figures import Comparison, Labelled, Pair, compare
 from worker.offline.message_file import MessageFile, Row, read_rows
-from worker.records.decode import decode_record
-from worker.records.types import Record, SupportMessage
+from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_range import RecordRange, read_stretch
@@ -87,13 +87,13 @@ def read_messages(settings: Settings, ask: CompareRequest) -> tuple[str, list[Ro
     config = kafka_config(settings.kafka)
     records = read_stretch(config, topic, ask.stretch or RecordRange(), ask.most)
     found: list[Row] = []
-    for one in records:
+    for record in records:
         message: SupportMessage | MessageRejected
         try:
-            message = decode_record(one, layout)
+            message = decode_value(record.value, layout)
         except MessageRejected as error:
             message = error
-        found.append(Row({"id": one.id}, message))
+        found.append(Row({"id": record.id}, message))
     return f"{topic} ({_between(records)})" if records else topic, found
 
 
