@@ -118,7 +118,7 @@ def make_loop(
         listeners += observer.listeners
     if service is not None:
         adapters = settings.adapters
-        watch = WatchPolicy(adapters.canary_min_messages, adapters.canary_false_stops)
+        watch = WatchPolicy(adapters.canary_min_messages, adapters.canary_false_positive_rate)
         listeners.append(CanaryWatch(roster, service, watch))
     pipeline = Pipeline(
         roster,
