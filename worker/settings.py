@@ -138,9 +138,9 @@ class AdapterSettings(Section):
 
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
     poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
-    canary_errors: Ratio = Field(
+    max_probe_error_rate: Ratio = Field(
         0.1,
-        description="Share of the canaries of the adapter in service that a new one may misfile.",
+        description="Largest share of the serving adapter's probes that a new one may misclassify.",
     )
     canary_min_messages: int = Field(
         200, ge=1, description="Messages that a canary labels before its answers are judged."
@@ -292,6 +292,7 @@ class Settings(BaseSettings):
 
 
 RENAMED = {
+    "adapters.canary_errors": "adapters.max_probe_error_rate",
     "adapters.canary_false_stops": "adapters.canary_false_positive_rate",
     "adapters.shadow_share": "adapters.shadow_traffic_ratio",
     "drift.false_alarm_share": "drift.false_alarm_rate",

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
+from worker.contract.assignments import split_assignment, toml_value
 from worker.contract.renamed import explain_renamed
 from worker.errors import SettingsError
 from worker.settings import RENAMED, Property, Settings, flatten
@@ -112,10 +113,8 @@ def _read_environment() -> dict[str, Any]:
 def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for flag in flags:
-        name, equals, text = flag.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {flag}: write it as path.to.key=value")
-        path = name.strip().split(".")
+        name, text = split_assignment(flag, "--set", form="path.to.key=value", error=SettingsError)
+        path = name.split(".")
         if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
             path = [*path[:2], ".".join(path[2:])]
         _put(values, tuple(path), _parse(text, _type_at(path)))
@@ -128,10 +127,7 @@ def _parse(text: str, kind: Any) -> Any:
     Where the setting takes text, only a plainly written integer is a number: a password of ``1e5``
     or ``12#34`` is neither a number nor a number with a comment.
     """
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    value = toml_value(text)
     kinds = set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
     if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
         return value

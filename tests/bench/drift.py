@@ -101,7 +101,7 @@ def with_reference(run: Path, dataset: Path) -> Manifest:
         scores,
         manifest.calibration,
         manifest.thresholds,
-        canary_per_label=0,
+        probes_per_label=0,
         seed=SEED,
     )
     print("the manifest has no reference: made from the recorded validation scores")

@@ -5,7 +5,7 @@
 MESSAGES has a field `message`; MAIN and OTHER are adapters for the demo's base. For each OTHER a
 worker serves it first to a share of the keys, until it stops that or has labelled everything
 (ROUNDS times over, each message of a customer of its own; 0: not at all), and then a worker has it
-as a shadow of every message. The comparison before a trial, on the canaries of MAIN, is switched
+as a shadow of every message. The comparison before a trial, on the probes of MAIN, is switched
 off. Minutes: each worker loads two engines.
 """
 
@@ -20,7 +20,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.chaos.harness import REAL_WORKER, Arena
 from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
+from worker.contract.timestamps import rfc3339_now
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
@@ -126,7 +126,7 @@ def running(
             "kafka.create_topics": "true",
             "kafka.topic_replication_factor": "1",
             "adapters.poll_interval_s": "1",
-            "adapters.canary_errors": "1.0",
+            "adapters.max_probe_error_rate": "1.0",
             "adapters.shadow_topic": f"'chaos.{arena.run}.shadow'",
             **settings,
         }
@@ -170,7 +170,7 @@ def counted(worker: WorkerProcess, name: str, **labels: str) -> float:
 
 def now() -> str:
     """This moment, as pointers have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339_now()
 
 
 if __name__ == "__main__":

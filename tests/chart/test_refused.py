@@ -188,7 +188,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda one: str(one)[:60]
+    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda parameter: str(parameter)[:60]
 )
 def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ...]) -> None:
     """The message names the value, what is wrong and, where it can, what to write instead."""

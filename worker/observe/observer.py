@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
-from worker.core.roster import AdapterRouter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
@@ -63,23 +63,23 @@ class Observer:
             self._serve()
 
     def model_ready(
-        self, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+        self, opened: OpenedEngine, router: AdapterRouter, service: AdapterEvents
     ) -> None:
         """The engine is warm; from here on there are metrics of its work."""
         self._opened = opened
-        self._serving = (roster, service)
+        self._serving = (router, service)
         manifest = opened.manifest
         self._registry.constant(named.BUILD_INFO, __version__, platform.python_version())
         self._registry.constant(
             named.CONFIG_INFO, self._settings.kafka.delivery, opened.serving, manifest.base.name
         )
-        self._registry.at_scrape(lambda: adapter_readings(roster, service))
+        self._registry.at_scrape(lambda: adapter_readings(router, service))
         if self._settings.http.enabled:
             metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
         if self._settings.drift.enabled:
-            self._watch_drift(roster)
-        self._health.model_ready(roster)
+            self._watch_drift(router)
+        self._health.model_ready(router)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
@@ -101,7 +101,7 @@ class Observer:
         while self._close:
             self._close.pop()()
 
-    def _watch_drift(self, roster: AdapterRouter) -> None:
+    def _watch_drift(self, router: AdapterRouter) -> None:
         drift = self._settings.drift
         self.drift = DriftListener(
             DriftPolicy(
@@ -111,7 +111,7 @@ class Observer:
                 off_label_ratio=drift.off_label_ratio,
                 sample_ids=drift.sample_ids,
             ),
-            lambda: roster.main.manifest,
+            lambda: router.main.manifest,
         )
         self.listeners.append(self.drift)
         self._registry.at_scrape(self.drift.metric_samples)

@@ -9,7 +9,7 @@ from tests.support.helpers import Clock, served_by, small_manifest, started
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.loop import LoopPolicy
-from worker.core.served import TrafficSplit
+from worker.core.serving_adapter import TrafficSplit
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
 from worker.observe.adapters import AdapterMetrics

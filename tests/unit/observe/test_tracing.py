@@ -15,7 +15,7 @@ from tests.support.collector import Collector, attributes
 from tests.support.helpers import toy_finished, toy_record
 from tests.unit.observe.conftest import label, rejected
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import Router
+from worker.core.batch import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
 from worker.records.types import Headers, Outcome
@@ -304,12 +304,12 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
 
 def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
     """A dead letter is the record as it came."""
-    router = Router(
+    topic_router = TopicRouter(
         "out",
         "review",
         carry=lambda one: (("traceparent", one.record.id.encode()),),
     )
     good, bad = finished((label(), headers()), (rejected(), headers()))
     when = datetime.now(UTC)
-    assert router.route(good, when).headers == (("traceparent", b"in-3-0"),)
-    assert router.route(bad, when).headers[:3] == headers()
+    assert topic_router.route(good, when).headers == (("traceparent", b"in-3-0"),)
+    assert topic_router.route(bad, when).headers[:3] == headers()

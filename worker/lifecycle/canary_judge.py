@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
+from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
 from worker.records.types import Classified
@@ -21,7 +21,7 @@ _KEYS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class WatchPolicy:
+class JudgePolicy:
     """When to stop: with evidence 1 / ``false_stops`` (0: never), and not before the canary has
     labelled ``min_messages``."""
 
@@ -36,7 +36,7 @@ class Comparison:
     is dealt to the arms. The two pieces of evidence are averaged, which is evidence again.
     """
 
-    def __init__(self, policy: WatchPolicy) -> None:
+    def __init__(self, policy: JudgePolicy) -> None:
         self._policy = policy
         self._block: list[tuple[bool, bool, float]] = []
         self._seen: dict[bytes, None] = {}
@@ -86,11 +86,11 @@ class Comparison:
             evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
 
 
-class CanaryWatch(NullListener):
+class CanaryJudge(NullListener):
     """See ``worker.core.events.Listener``: compares what is committed, and stops a worse canary."""
 
-    def __init__(self, roster: AdapterRouter, service: AdapterEvents, policy: WatchPolicy) -> None:
-        self._roster = roster
+    def __init__(self, router: AdapterRouter, service: AdapterEvents, policy: JudgePolicy) -> None:
+        self._router = router
         self._service = service
         self._policy = policy
         self._arms: tuple[ServingAdapter, ServingAdapter] | None = None
@@ -99,25 +99,25 @@ class CanaryWatch(NullListener):
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Compare, as long as there is a canary."""
         del seconds
-        lineup = self._roster.lineup
-        if lineup.canary is None:
+        split = self._router.split
+        if split.canary is None:
             self._arms = None
             return
-        arms = (lineup.canary, lineup.main)
+        arms = (split.canary, split.main)
         if arms != self._arms:
             self._arms, self.comparison = arms, Comparison(self._policy)
         for one in batch:
             if one.served in arms and isinstance(one.outcome, Classified):
                 self.comparison.add(
                     one.record.id.encode() if one.record.key is None else one.record.key,
-                    canary=one.served is lineup.canary,
+                    canary=one.served is split.canary,
                     review=bool(one.outcome.review),
                     confidence=one.outcome.decision.confidence,
                 )
         if (why := self.comparison.worse) is not None:
             detail = f"after {self.comparison.messages} messages, evidence {self._told()}"
-            self._service.stops(lineup.canary, why, detail)
-            self._roster.stop_canary(lineup.canary)
+            self._service.stops(split.canary, why, detail)
+            self._router.stop_canary(split.canary)
 
     def _told(self) -> str:
         found = self.comparison
