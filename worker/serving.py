@@ -13,7 +13,8 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders
-from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.manifest import Manifest
+from worker.contract.review import Thresholds
 from worker.contract.store import find_adapter
 from worker.core.adapter_router import AdapterRouter
 from worker.core.labeller import Labeller

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
+from worker.contract.assignments import split_assignment, toml_value
 from worker.errors import SettingsError
 from worker.settings import Property, Settings, flatten
 
@@ -111,10 +112,8 @@ def _read_environment() -> dict[str, Any]:
 def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for flag in flags:
-        name, equals, text = flag.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {flag}: write it as path.to.key=value")
-        path = name.strip().split(".")
+        name, text = split_assignment(flag, "--set", form="path.to.key=value", error=SettingsError)
+        path = name.split(".")
         if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
             path = [*path[:2], ".".join(path[2:])]
         _put(values, tuple(path), _parse(text, _type_at(path)))
@@ -127,10 +126,7 @@ def _parse(text: str, kind: Any) -> Any:
     Where text may stand, only a plainly written number or switch is one: a password of ``1e5``
     or ``12#34`` is neither a number nor a number with a comment.
     """
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    value = toml_value(text)
     kinds = set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
     if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
         return value

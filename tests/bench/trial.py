@@ -20,7 +20,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.chaos.harness import REAL_WORKER, Arena
 from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
+from worker.contract.timestamps import rfc3339_now
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
@@ -169,7 +169,7 @@ def counted(worker: WorkerProcess, name: str, **labels: str) -> float:
 
 def now() -> str:
     """This moment, as pointers have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339_now()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from trainer.dataset.examples import Example, describe
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+from worker.contract.timestamps import rfc3339_now
 
 MANIFEST = "dataset.json"
 PARTS = ("train", "validation", "holdout")
@@ -83,7 +83,7 @@ def write_dataset(
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
-        "created_at": _now(),
+        "created_at": rfc3339_now(),
         "taxonomy": taxonomy.to_dict(),
         "redaction": redaction,
         "files": files,
@@ -125,7 +125,7 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = {"at": _now(), "purpose": purpose, "subject": subject}
+    opening = {"at": rfc3339_now(), "purpose": purpose, "subject": subject}
     with _alone(dataset.directory):
         record = _read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
@@ -208,7 +208,3 @@ def _digest(record: Mapping[str, Any]) -> str:
     """Identity of a dataset: what it holds, not when it was made or who looked."""
     without = {"digest", "holdout_openings", "created_at"}
     return sha256_json({key: value for key, value in record.items() if key not in without})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,7 +8,7 @@ from trainer.dataset.folder import Dataset
 from trainer.dataset.per_label import first_of_each
 from trainer.evaluation.calibration import Floats, temperature_softmax
 from trainer.model.score import Scores
-from worker.contract import Calibration, Probe, Reference, Thresholds
+from worker.contract import Calibration, Decision, Probe, Reference, Thresholds, review_reasons
 from worker.contract.digest import sha256_json
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
@@ -31,12 +31,16 @@ def make_reference(
     that rounds differently gives it the same label.
     """
     confidence = temperature_softmax(scores.logprobs, calibration.temperature).max(axis=1)
-    sure = (scores.predicted == scores.truth) & (confidence >= (thresholds.review_confidence or 0))
-    if thresholds.review_off_label_mass is not None:
-        sure &= scores.off_label_mass <= thresholds.review_off_label_mass
-    candidates = [one for one, good in zip(dataset.validation, sure, strict=True) if good]
-    places = [sha256_json([seed, one.id]) for one in candidates]
-    chosen = first_of_each([one.label for one in candidates], places, probes_per_label)
+    correct = scores.predicted == scores.truth
+    rows = zip(dataset.validation, correct, confidence, scores.off_label_mass, strict=True)
+    candidates = [
+        example
+        for example, is_correct, sure, mass in rows
+        if is_correct
+        and not review_reasons(Decision(example.label, float(sure), {}, float(mass)), thresholds)
+    ]
+    places = [sha256_json([seed, example.id]) for example in candidates]
+    chosen = first_of_each([example.label for example in candidates], places, probes_per_label)
     return Reference(
         probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
         label_shares=_label_shares(dataset),

@@ -17,11 +17,11 @@ from worker.contract.manifest import (
     Manifest,
     Probe,
     Reference,
-    Thresholds,
 )
 from worker.contract.manifest_json import read_manifest, write_manifest
 from worker.contract.prompt import Prompt, PromptSpec, build_prompt
 from worker.contract.redact import REDACTION, redact_personal_data
+from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.taxonomy import Label, Taxonomy
 from worker.contract.tokens import Encoders, added_token_ids, all_added_tokens_special
@@ -48,6 +48,7 @@ __all__ = [
     "Prompt",
     "PromptSpec",
     "Reference",
+    "ReviewReason",
     "Taxonomy",
     "TaxonomyError",
     "Thresholds",
@@ -62,6 +63,7 @@ __all__ = [
     "make_golden",
     "read_manifest",
     "redact_personal_data",
+    "review_reasons",
     "verify_adapter",
     "verify_base",
     "verify_tokens",

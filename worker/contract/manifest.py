@@ -10,6 +10,7 @@ from worker.contract.codec import LEAVE_OUT_NONE, encode
 from worker.contract.codes import Code
 from worker.contract.manifest_digest import manifest_digest
 from worker.contract.prompt import PromptSpec
+from worker.contract.review import Thresholds
 from worker.contract.taxonomy import Taxonomy
 
 SCHEMA_VERSION = 2
@@ -67,14 +68,6 @@ class Calibration:
     examples: int
     nll: float | None = None
     ece: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """When a human should look: confidence below, or off-label mass above. None turns one off."""
-
-    review_confidence: float | None
-    review_off_label_mass: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

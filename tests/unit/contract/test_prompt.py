@@ -1,6 +1,5 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
-import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -103,37 +102,6 @@ def test_any_text_gives_ids_within_the_budget_or_nothing(
     message = message_of(spec, prompt)
     message.encode("utf-8")
     assert prompt.truncated == (len(normalize(text * repeat)) > budget)
-
-
-@given(any_text)
-def test_normalization_is_settled_and_clean(text: str) -> None:
-    """Normal text is normal: training rows and serving requests cannot differ by a second pass."""
-    once = normalize(text)
-    assert normalize(once) == once
-    assert unicodedata.is_normalized("NFC", once)
-    assert once == once.strip()
-    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
-    assert "  " not in once
-    assert "\n\n\n" not in once
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("cafe\u0301", "café"),
-        ("a\x00b\x1bc\x7f", "abc"),
-        ("a\ud800b\udfff", "ab"),
-        ("a\r\nb\rc", "a\nb\nc"),
-        ("a\n\n\n\n\nb", "a\n\nb"),
-        ("  a \t\u00a0 b  ", "a b"),
-        ("\ufeffa\u200bb\u2060", "ab"),
-        ("😀 日本語 العربية", "😀 日本語 العربية"),
-        ("\x00\u200b\n ", ""),
-    ],
-)
-def test_normalization_by_example(raw: str, clean: str) -> None:
-    """What stays and what goes."""
-    assert normalize(raw) == clean
 
 
 def test_nothing_printable_makes_no_prompt() -> None:

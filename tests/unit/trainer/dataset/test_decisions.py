@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.dataset.row import message_sha256
+from worker.contract.text import message_sha256
 
 HEADER = ("id", "message_sha256", "decision", "new_label", "note", "decided_by", "suspicion")
 
