@@ -1,6 +1,6 @@
-{{/* What a schema cannot say. Every problem is told at once, each with how to mend it. */}}
+{{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
 
-{{/* Places in config that hold a secret: (list path value), one a line. Names as the worker masks them. */}}
+{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. */}}
 {{- define "filing-clerk.secretsIn" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
