@@ -42,7 +42,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
             f"{name!r} is looked up in a store, and model.adapter names none: "
             "-s model.adapter=STORE"
         )
-    stored = [path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir()]
+    stored = [inner.name for inner in store.iterdir() if is_digest(inner.name) and inner.is_dir()]
     matches = sorted(digest for digest in stored if digest.startswith(name))
     if len(matches) != 1:
         found = f"{len(matches)} adapters" if matches else "no adapter"
