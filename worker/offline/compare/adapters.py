@@ -45,8 +45,8 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     stored = [inner.name for inner in store.iterdir() if is_digest(inner.name) and inner.is_dir()]
     matches = sorted(digest for digest in stored if digest.startswith(name))
     if len(matches) != 1:
-        found = f"{len(matches)} adapters" if matches else "no adapter"
-        raise SettingsError(f"{store}: {found} with a digest that begins with {name}")
+        matching = f"{len(matches)} adapters" if matches else "no adapter"
+        raise SettingsError(f"{store}: {matching} with a digest that begins with {name}")
     return store / matches[0]
 
 
