@@ -26,6 +26,9 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 
 ##@ Change it
 
+unit: $(READY) ## the unit tests: no Kafka, no engine, no network
+	$(BIN)/python -m pytest tests/unit
+
 test: $(READY) ## every test that needs no more than Python
 	$(BIN)/python -m pytest --durations=15
 

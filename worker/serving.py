@@ -69,7 +69,7 @@ def make_watcher(
             answer_s=settings.loop.deadline_s,
             patience_s=_PATIENCE_S,
             shadow=adapters.shadow,
-            shadow_share=adapters.shadow_share,
+            shadow_share=adapters.shadow_traffic_ratio,
         ),
     )
 

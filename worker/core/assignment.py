@@ -64,7 +64,7 @@ class InFlightRecord:
 
 
 class Assignment:
-    """Partitions held now. An assignment that ends and begins again is another ``PartitionState``."""
+    """Partitions held now. A partition that comes back begins with another ``PartitionState``."""
 
     def __init__(self) -> None:
         self._held: dict[TopicPartition, PartitionState] = {}
