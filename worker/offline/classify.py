@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worker.contract.records import SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected
 from worker.offline.message_file import FileFormat, MessageFile, Row, file_format, read_rows
-from worker.records.types import SupportMessage
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 

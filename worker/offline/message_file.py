@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from worker.contract.records import InputFormat as Layout
+from worker.contract.records import SupportMessage
+from worker.contract.records.decode_json import extract_message, look_up
 from worker.errors import MessageRejected, SettingsError
-from worker.records.decode import InputFormat as Layout
-from worker.records.decode import extract_message, look_up
-from worker.records.types import SupportMessage
 
 FileFormat = Literal["csv", "jsonl", "text"]
 

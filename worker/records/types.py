@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from worker.contract.errors import RejectReason
+from worker.contract.records import Headers, Stage, record_id
 from worker.contract.review import ReviewReason
 from worker.contract.scoring import Decision
-from worker.errors import Reason
-
-Headers = tuple[tuple[str, bytes | None], ...]
-
-Stage = Literal["decode", "engine", "encode"]
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
@@ -48,15 +44,7 @@ class Record:
     @property
     def id(self) -> str:
         """The record's identity, by which consumers may deduplicate: topic-partition-offset."""
-        return f"{self.source.topic}-{self.source.partition}-{self.offset}"
-
-
-@dataclass(frozen=True, slots=True)
-class SupportMessage:
-    """What was found in a record: the text to label and the sender's own id for it."""
-
-    text: str
-    message_id: str | None
+        return record_id(self.source.topic, self.source.partition, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +70,7 @@ class Classified:
 class Rejected:
     """A record that gets no label. ``detail`` holds no message text."""
 
-    reason: Reason
+    reason: RejectReason
     stage: Stage
     detail: str
     attempts: int = 1

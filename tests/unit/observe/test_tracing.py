@@ -14,11 +14,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.support.collector import Collector, attributes
 from tests.support.helpers import toy_finished, toy_record
 from tests.unit.observe.conftest import label, rejected
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
-from worker.records.types import Headers, Outcome
+from worker.records.types import Outcome
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTEXT = f"00-{TRACE}-{PARENT}-01".encode()

@@ -12,14 +12,13 @@ from threading import Event
 import pytest
 
 from tests.support.helpers import ENCODERS, scores, small_manifest
+from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline import classify
 from worker.offline.classify import ClassifyRequest, Row, label_in_order, run_classify
-from worker.records.decode import InputFormat
-from worker.records.types import SupportMessage
 from worker.settings import Settings
 
 

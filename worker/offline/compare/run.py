@@ -10,14 +10,14 @@ from pathlib import Path
 
 from worker.app import kafka_config
 from worker.contract import Manifest
+from worker.contract.records import SupportMessage, decode_value
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline.classify import Result, label_in_order, with_progress
 from worker.offline.compare.adapters import resolve_adapter
 from worker.offline.compare.agreement import Comparison, Labelled, Pair, compare
 from worker.offline.message_file import MessageFile, Row, read_rows
-from worker.records.decode import decode_record
-from worker.records.types import Record, SupportMessage
+from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_range import RecordRange, read_stretch
@@ -95,7 +95,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
     for record in records:
         message: SupportMessage | MessageRejected
         try:
-            message = decode_record(record, layout)
+            message = decode_value(record.value, layout)
         except MessageRejected as error:
             message = error
         found.append(Row({"id": record.id}, message))
