@@ -91,8 +91,12 @@ OWNERS = {
         "worker/stream/kafka_range.py",
         "worker/stream/kafka_topics.py",
     },
-    # Another engine is another file.
-    "vllm": {"worker/engine/vllm_engine.py"},
+    # Another engine is other files: from settings to vLLM's, its processes, and the port.
+    "vllm": {
+        "worker/engine/vllm_config.py",
+        "worker/engine/vllm_core.py",
+        "worker/engine/vllm_engine.py",
+    },
     "prometheus_client": {"worker/observe/registry.py"},
     "opentelemetry": {"worker/observe/tracing.py"},
 }
