@@ -16,15 +16,15 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.core.adapter_router import AdapterRouter
 from worker.core.backpressure import Bounds
-from worker.core.batch import Router
+from worker.core.batch import TopicRouter
 from worker.core.events import Listener, Listeners
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
 from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError
-from worker.lifecycle.canary_watch import CanaryWatch, WatchPolicy
+from worker.lifecycle.canary_judge import CanaryJudge, JudgePolicy
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
@@ -58,17 +58,17 @@ def run_worker(
     with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
         opened = opener(settings)
-        roster, service = make_adapter_router(settings, opened, observer.adapters)
-        keeper = None
+        router, service = make_adapter_router(settings, opened, observer.adapters)
+        watcher = None
         try:
-            keeper = make_watcher(settings, opened, roster, service)
-            observer.model_ready(opened, roster, service)
+            watcher = make_watcher(settings, opened, router, service)
+            observer.model_ready(opened, router, service)
             stream = KafkaStream(config)
             try:
                 loop = make_loop(
                     settings,
                     stream,
-                    roster,
+                    router,
                     config.topics,
                     policy,
                     observer=observer,
@@ -86,8 +86,8 @@ def run_worker(
                     adapter_digest=opened.manifest.digest[:12],
                     serving=opened.serving,
                 )
-                if keeper is not None:
-                    keeper.start()
+                if watcher is not None:
+                    watcher.start()
                 loop.run()
                 observer.closing()
                 _log.info("worker.drained")
@@ -97,15 +97,15 @@ def run_worker(
             finally:
                 stream.close()
         finally:
-            if keeper is not None:
-                keeper.close()
-            close_all(roster, service)
+            if watcher is not None:
+                watcher.close()
+            close_all(router, service)
 
 
 def make_loop(
     settings: Settings,
     stream: Stream,
-    roster: AdapterRouter,
+    router: AdapterRouter,
     topics: Topics,
     policy: LoopPolicy,
     *,
@@ -118,16 +118,16 @@ def make_loop(
         listeners += observer.listeners
     if service is not None:
         adapters = settings.adapters
-        watch = WatchPolicy(adapters.canary_min_messages, adapters.canary_false_stops)
-        listeners.append(CanaryWatch(roster, service, watch))
+        watch = JudgePolicy(adapters.canary_min_messages, adapters.canary_false_positive_rate)
+        listeners.append(CanaryJudge(router, service, watch))
     pipeline = Pipeline(
-        roster,
+        router,
         deadline_s=settings.loop.deadline_s,
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
     )
-    router = Router(
+    topic_router = TopicRouter(
         output_topic=topics.output,
         review_topic=topics.review,
         shadow_topic=topics.shadow,
@@ -136,7 +136,7 @@ def make_loop(
     return Loop(
         stream,
         pipeline=pipeline,
-        router=router,
+        topic_router=topic_router,
         listener=Listeners(*listeners),
         policy=policy,
         clock=time.monotonic,

@@ -13,20 +13,21 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders
-from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.manifest import Manifest
+from worker.contract.records import InputFormat
+from worker.contract.review import Thresholds
 from worker.contract.store import find_adapter
+from worker.core.adapter_router import AdapterRouter
 from worker.core.labeller import Labeller
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
 from worker.lifecycle.events import AdapterEvents, Counters
-from worker.lifecycle.preflight import try_own_canaries
+from worker.lifecycle.preflight import check_own_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
@@ -42,13 +43,13 @@ def make_adapter_router(
     """Have the adapter that was opened serve alone, and whoever is told when that changes."""
     service = AdapterEvents(counters, lambda: datetime.now(UTC))
     served = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-    roster = AdapterRouter(TrafficSplit(served), service)
-    service.starts(roster.lineup)
-    return roster, service
+    router = AdapterRouter(TrafficSplit(served), service)
+    service.starts(router.split)
+    return router, service
 
 
 def make_watcher(
-    settings: Settings, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+    settings: Settings, opened: OpenedEngine, router: AdapterRouter, service: AdapterEvents
 ) -> AdapterWatcher | None:
     """Return who watches the store and brings adapters up; None where there is nothing to do."""
     adapters = settings.adapters
@@ -57,18 +58,18 @@ def make_watcher(
         return None
     return AdapterWatcher(
         store,
-        roster,
+        router,
         service,
         AdapterFactory(
             opened.encoders, opened.loader, partial(make_serving_adapter, settings, opened.encoders)
         ),
         WatcherPolicy(
             poll_interval_s=adapters.poll_interval_s,
-            canary_errors=adapters.canary_errors,
+            max_probe_error_rate=adapters.max_probe_error_rate,
             answer_s=settings.loop.deadline_s,
             patience_s=_PATIENCE_S,
             shadow=adapters.shadow,
-            shadow_share=adapters.shadow_share,
+            shadow_share=adapters.shadow_traffic_ratio,
         ),
     )
 
@@ -107,7 +108,7 @@ def make_serving_adapter(
 
 
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+    """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
     With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
     ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
@@ -140,7 +141,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
     try:
-        tried = try_own_canaries(
+        tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
         )
     except Refusal as error:
@@ -151,7 +152,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
         decoding=opened.manifest.decoding,
-        canaries=tried,
+        probes=tried,
     )
     return opened
 

@@ -18,11 +18,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.lifecycle.canary_watch import Comparison, WatchPolicy
+from worker.lifecycle.canary_judge import Comparison, JudgePolicy
 
 TRIALS = 400
 MESSAGES = 20_000
-POLICY = WatchPolicy(min_messages=200, false_stops=0.01)
+POLICY = JudgePolicy(min_messages=200, false_stops=0.01)
 
 Chance = Callable[[float], float]
 """The chance of a review at a time of the trial, from 0 to 1."""

@@ -14,13 +14,13 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
-from tests.support.helpers import RosterEvents, scores, toy_served
-from worker.core.batch import Router
+from tests.support.helpers import RouterEvents, scores, toy_served
+from worker.core.adapter_router import AdapterRouter
+from worker.core.batch import TopicRouter
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
+from worker.core.serving_adapter import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
@@ -71,12 +71,12 @@ def seconds(listeners: list[Listener]) -> float:
     loop = Loop(
         stream,
         pipeline=Pipeline(
-            AdapterRouter(TrafficSplit(toy_served(fake, layout="json")), RosterEvents()),
+            AdapterRouter(TrafficSplit(toy_served(fake, layout="json")), RouterEvents()),
             deadline_s=60,
             max_attempts=2,
             clock=time.monotonic,
         ),
-        router=Router("out", "review"),
+        topic_router=TopicRouter("out", "review"),
         listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
         policy=LoopPolicy(result_wait_s=0.0),
         clock=time.monotonic,

@@ -28,11 +28,11 @@ import psutil  # type: ignore[import-untyped]
 from tests.support.helpers import ENCODERS, Events, toy_served
 from tests.support.swapping import Counted, FakeLoader, StoreOf, make_manifest
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.batch import Router
+from worker.core.adapter_router import AdapterRouter
+from worker.core.batch import TopicRouter
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
+from worker.core.serving_adapter import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import open_engine
@@ -52,9 +52,9 @@ class Bench:
 
     store: StoreOf
     manifests: list[Manifest]
-    roster: AdapterRouter
+    router: AdapterRouter
     service: AdapterEvents
-    keeper: AdapterWatcher
+    watcher: AdapterWatcher
     loop: Loop
     stream: FakeStream
     texts: list[str]
@@ -81,17 +81,17 @@ def measure(bench: Bench, swaps: int, interval_s: float) -> None:
     worker = threading.Thread(target=_work, args=(bench, stopped, interval_s))
     process = psutil.Process()
     worker.start()
-    bench.keeper.start()
+    bench.watcher.start()
     time.sleep(20 * interval_s + 1)
     loads, spans, sizes = [], [], []
     for number in range(1, swaps + 1):
         wanted = bench.manifests[number % len(bench.manifests)]
         began = time.monotonic()
         bench.store.publish(wanted, "rollback")
-        while bench.roster.main.digest != wanted.digest:
+        while bench.router.main.digest != wanted.digest:
             time.sleep(0.001)
         loads.append(time.monotonic() - began)
-        while bench.roster.retired or not bench.service.idle_adapters.empty():
+        while bench.router.retired or not bench.service.idle_adapters.empty():
             time.sleep(0.001)
         spans.append((began, time.monotonic()))
         time.sleep(5 * interval_s)
@@ -153,17 +153,17 @@ def _complete(bench: Bench) -> bool:
 def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     store = StoreOf(folder / "store")
     make = _fake if engine is None else _real(engine)
-    manifests, served, workshop, texts = make(store, folder)
+    manifests, served, factory, texts = make(store, folder)
     store.publish(manifests[0])
     service = AdapterEvents(Counted(), lambda: datetime.now(UTC))
-    roster = AdapterRouter(TrafficSplit(served), service)
-    service.starts(roster.lineup)
+    router = AdapterRouter(TrafficSplit(served), service)
+    service.starts(router.split)
     stream = FakeStream()
-    pipeline = Pipeline(roster, deadline_s=600, max_attempts=2, clock=time.monotonic)
+    pipeline = Pipeline(router, deadline_s=600, max_attempts=2, clock=time.monotonic)
     loop = Loop(
         stream,
         pipeline=pipeline,
-        router=Router("out", "review"),
+        topic_router=TopicRouter("out", "review"),
         listener=Events(),
         policy=LoopPolicy(),
         clock=time.monotonic,
@@ -172,14 +172,14 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     )
     stream.subscribe(loop)
     stream.assign(0)
-    keeper = AdapterWatcher(
-        store.folder, roster, service, workshop, WatcherPolicy(poll_interval_s=0.05, answer_s=300)
+    watcher = AdapterWatcher(
+        store.folder, router, service, factory, WatcherPolicy(poll_interval_s=0.05, answer_s=300)
     )
     try:
-        yield Bench(store, manifests, roster, service, keeper, loop, stream, texts)
+        yield Bench(store, manifests, router, service, watcher, loop, stream, texts)
     finally:
-        keeper.close()
-        close_all(roster, service)
+        watcher.close()
+        close_all(router, service)
 
 
 Made = tuple[list[Manifest], Any, AdapterFactory, list[str]]
@@ -220,9 +220,9 @@ def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
             return make_serving_adapter(settings, opened.encoders, manifest, engine)
 
         assert opened.loader is not None
-        workshop = AdapterFactory(opened.encoders, opened.loader, serve)
+        factory = AdapterFactory(opened.encoders, opened.loader, serve)
         texts = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)[:40]
-        return manifests, serve(manifests[0], opened.engine), workshop, texts
+        return manifests, serve(manifests[0], opened.engine), factory, texts
 
     return make
 

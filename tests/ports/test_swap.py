@@ -22,11 +22,11 @@ import pytest
 from tests.support.swapping import Counted, StoreOf
 from worker.app import loop_policy, make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
+from worker.core.adapter_router import AdapterRouter
+from worker.core.serving_adapter import TrafficSplit
 from worker.demo.samples import read_samples
 from worker.engine.open import open_engine
-from worker.engine.vllm_engine import vllm_is_installed
+from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.serving import make_serving_adapter, make_watcher
@@ -48,10 +48,10 @@ class Bench:
 
     stream: FakeStream
     loop: Any
-    roster: AdapterRouter
+    router: AdapterRouter
     service: AdapterEvents
     counted: Counted
-    keeper: AdapterWatcher
+    watcher: AdapterWatcher
     store: StoreOf
     manifests: list[Manifest]
     order: tuple[int, ...]
@@ -121,28 +121,28 @@ def bench(
     )
     counted = Counted()
     service = AdapterEvents(counted, lambda: datetime.now(UTC))
-    roster = AdapterRouter(
+    router = AdapterRouter(
         TrafficSplit(
             make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
         ),
         service,
     )
-    service.starts(roster.lineup)
-    keeper = make_watcher(settings, opened, roster, service)
-    assert keeper is not None
+    service.starts(router.split)
+    watcher = make_watcher(settings, opened, router, service)
+    assert watcher is not None
     stream = FakeStream()
     topics = Topics("in", "out", "review", "dead")
-    loop = make_loop(settings, stream, roster, topics, loop_policy(settings.loop))
+    loop = make_loop(settings, stream, router, topics, loop_policy(settings.loop))
     stream.subscribe(loop)
     stream.assign(0)
-    keeper.start()
+    watcher.start()
     try:
         yield Bench(
-            stream, loop, roster, service, counted, keeper, store, manifests, ORDERS[serving]
+            stream, loop, router, service, counted, watcher, store, manifests, ORDERS[serving]
         )
     finally:
-        keeper.close()
-        close_all(roster, service)
+        watcher.close()
+        close_all(router, service)
 
 
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
@@ -157,7 +157,7 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
         wanted = bench.manifests[number].digest
         bench.store.publish(bench.manifests[number], "rollback")
         began = time.monotonic()
-        while bench.roster.main.digest != wanted:
+        while bench.router.main.digest != wanted:
             assert time.monotonic() - began < 1200, bench.service.last_refusal
             bench.work(1, texts)
             time.sleep(0.1)
@@ -178,7 +178,7 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     }
     check_answers(bench, found, texts)
     until = time.monotonic() + 120
-    while bench.roster.retired or not bench.service.idle_adapters.empty():
+    while bench.router.retired or not bench.service.idle_adapters.empty():
         assert time.monotonic() < until
         bench.loop.run_once()
         time.sleep(0.05)

@@ -30,18 +30,18 @@ from worker.contract import (
     choose_codes,
     make_golden,
 )
+from worker.contract.records import InputFormat
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import Router
+from worker.core.batch import TopicRouter
 from worker.core.labeller import Labeller
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
 from worker.errors import EngineDied
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.records.types import Outcome, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -181,7 +181,7 @@ def toy_finished(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -
     return CompletedRecord(record, outcome, served_by(), *rest, **changes)
 
 
-class RosterEvents:
+class RouterEvents:
     """A RosterListener that keeps what it is told, and closes who is idle."""
 
     def __init__(self) -> None:
@@ -359,8 +359,8 @@ class Rig:
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
     events: Events = field(init=False)
-    roster: AdapterRouter = field(init=False)
-    roster_events: RosterEvents = field(init=False)
+    router: AdapterRouter = field(init=False)
+    router_events: RouterEvents = field(init=False)
     waits: list[float] = field(init=False)
     loop: Loop = field(init=False)
 
@@ -372,10 +372,10 @@ class Rig:
         self.clock = Clock(tick=self.tick)
         self.events = Events()
         self.waits = []
-        self.roster_events = RosterEvents()
-        self.roster = AdapterRouter(TrafficSplit(toy_served(self.engine)), self.roster_events)
+        self.router_events = RouterEvents()
+        self.router = AdapterRouter(TrafficSplit(toy_served(self.engine)), self.router_events)
         pipeline = Pipeline(
-            self.roster,
+            self.router,
             deadline_s=self.deadline_s,
             max_attempts=self.max_attempts,
             clock=self.clock,
@@ -383,7 +383,7 @@ class Rig:
         self.loop = Loop(
             self.stream,
             pipeline=pipeline,
-            router=Router("out", self.review_topic),
+            topic_router=TopicRouter("out", self.review_topic),
             listener=self.events,
             policy=policy,
             clock=self.clock,

@@ -20,16 +20,16 @@ from tests.support.helpers import (
     toy_spec,
     toy_taxonomy,
 )
-from worker.contract import Canary, Manifest, Reference, write_manifest
+from worker.contract import Manifest, Probe, Reference, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.adapter_router import AdapterRouter
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
 
-CANARIES = ("where is my parcel", "I was charged twice", "hello")
+PROBES = ("where is my parcel", "I was charged twice", "hello")
 
 
 def labels_of(name: str) -> tuple[str, str]:
@@ -49,11 +49,11 @@ def make_manifest(name: str, **changes: Any) -> Manifest:
     )
 
 
-def with_canaries(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the canaries."""
-    canary = tuple(Canary(text, label) for text, label in zip(CANARIES, labels, strict=True))
+def with_probes(manifest: Manifest, *labels: str) -> Manifest:
+    """The same adapter, with a label recorded for each of the probes."""
+    probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
     names = manifest.taxonomy.names
-    reference = Reference(canary, dict.fromkeys(names, 1 / len(names)), {}, {})
+    reference = Reference(probes, dict.fromkeys(names, 1 / len(names)), {}, {})
     return replace(manifest, reference=reference)
 
 
@@ -150,7 +150,7 @@ class Counted:
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """Nothing."""
 
     def swapped(self, result: str) -> None:
@@ -225,29 +225,29 @@ class Follower:
         self.service = AdapterEvents(self.counted, lambda: NOW)
         self.rig = rig or Rig()
         engine = self.loader.load(store.folder / first.digest, first)
-        self.roster = AdapterRouter(TrafficSplit(toy_served(engine, first)), self.service)
-        self.service.starts(self.roster.lineup)
-        self.rig.loop._pipeline._roster = self.roster
-        self.rig.roster = self.roster
-        self.keeper = AdapterWatcher(
+        self.router = AdapterRouter(TrafficSplit(toy_served(engine, first)), self.service)
+        self.service.starts(self.router.split)
+        self.rig.loop._pipeline._router = self.router
+        self.rig.router = self.router
+        self.watcher = AdapterWatcher(
             store.folder,
-            self.roster,
+            self.router,
             self.service,
             AdapterFactory(
                 ENCODERS, self.loader, lambda manifest, engine: toy_served(engine, manifest)
             ),
             WatcherPolicy(**{"answer_s": 5.0, **policy}),
         )
-        self.keeper.look()
+        self.watcher.look()
 
     @property
     def main(self) -> ServingAdapter:
         """Who serves."""
-        return self.roster.main
+        return self.router.main
 
     def follow(self) -> None:
         """Look at the store, and let a turn of the loop pass."""
-        self.keeper.look()
+        self.watcher.look()
         self.rig.turn()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,9 +106,10 @@ def cost(
 
 def _record(gathered: CollectedInputs, found: Cost, volumes: list[Volume]) -> CostRecord:
     from trainer.artifacts.cost import CostRecord
+    from worker.contract.timestamps import rfc3339_now
 
     return CostRecord(
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=rfc3339_now(),
         currency=gathered.currency,
         inputs=gathered.inputs,
         training=found.training,

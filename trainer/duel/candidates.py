@@ -23,6 +23,7 @@ from trainer.model.scorer import Scores, make_verified_scorer
 from trainer.model.tokens import BaseTokenizer
 from trainer.progress import make_bar
 from worker.contract import Manifest
+from worker.contract.assignments import split_assignment
 
 ADAPTER = "adapter"
 BASE_PROMPTED = "base-prompted"
@@ -137,9 +138,9 @@ def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[st
 def read_recorded(given: str) -> RecordedAnswers:
     """Read ``NAME=FILE``, a CSV or JSON Lines file with the columns id, label and, optionally,
     seconds and cost. Raises BadInput with the line at fault."""
-    name, mark, file = given.partition("=")
-    if not (name and mark and file):
-        raise BadInput(f"--candidate {given}: must be NAME=FILE")
+    name, file = split_assignment(
+        given, "--candidate", form="NAME=FILE", needs_value=True, error=BadInput
+    )
     path = Path(file)
     answers: dict[str, str] = {}
     sums: dict[str, float | None] = {"seconds": 0.0, "cost": 0.0}

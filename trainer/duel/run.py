@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,7 @@ from trainer.model.tokens import BaseTokenizer
 from trainer.progress import make_bar
 from trainer.statistics.metrics import measure
 from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
 
 _OUTSIDE = "(outside the set)"
 _SEED = 1
@@ -93,7 +93,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     truth = [example.label for example in holdout]
     comparison = compare_all(candidates, truth, seed=_SEED)
     record = DuelRecord(
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=rfc3339_now(),
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
         dataset=describe_dataset(dataset),
         labels=labels,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +44,7 @@ from trainer.model.adapter import read_adapter
 from trainer.model.device import describe_device
 from trainer.model.tokens import BaseTokenizer
 from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
 
 Engine = Literal["transformers", "vllm", "both"]
 
@@ -206,7 +206,7 @@ def _make_setup(
     speeds: tuple[EngineSpeed, ...],
 ) -> Setup:
     return Setup(
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=rfc3339_now(),
         limited=request.limit is not None,
         adapter=EvaluatedAdapter(
             name=manifest.name, digest=manifest.digest, path=str(request.adapter.resolve())

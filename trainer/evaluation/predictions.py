@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import Prediction
-from worker.contract import Code, Decision, Thresholds, decide_from_codes
+from worker.contract import Code, Decision, Thresholds, decide_from_codes, review_reasons
 
 Floats = NDArray[np.float64]
 
@@ -19,13 +19,6 @@ def decide(logprobs: Floats, labels: Sequence[str], temperature: float) -> list[
     return [
         decide_from_codes(dict(enumerate(map(float, row))), codes, temperature) for row in logprobs
     ]
-
-
-def needs_review(confidence: float, mass: float | None, limits: Thresholds) -> bool:
-    """Whether a human would be asked, by the worker's rule."""
-    least, most = limits.review_confidence, limits.review_off_label_mass
-    doubtful = least is not None and confidence < least
-    return doubtful or (most is not None and mass is not None and mass > most)
 
 
 def predict(
@@ -52,7 +45,7 @@ def predict(
                 predicted=decision.label,
                 confidence=decision.confidence,
                 off_label_mass=mass,
-                review=needs_review(decision.confidence, mass, limits),
+                review=bool(review_reasons(decision, limits)),
                 unconstrained_in_set=None if inside is None else bool(inside),
                 logprobs=dict(zip(labels, map(float, row), strict=True)),
             )

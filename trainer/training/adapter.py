@@ -27,13 +27,15 @@ from trainer.training.validation import Validator
 from worker.contract import (
     BaseModel,
     Calibration,
-    Canary,
+    Decision,
     Encoders,
     Manifest,
+    Probe,
     Reference,
     Thresholds,
     load_adapter,
     make_golden,
+    review_reasons,
     verify_tokens,
     write_manifest,
 )
@@ -116,26 +118,29 @@ def make_reference(
 ) -> Reference:
     """Return what a manifest says of the data, for whoever watches the adapter in service: shares
     of the labels, quantiles over validation, and at most ``probes_per_label`` messages of each
-    label to try the adapter on.
+    label as probes.
 
     ``logprobs``, (messages, labels), and ``truth`` are of ``dataset.validation``. A probe is a
-    message that is classified correctly and far from review, so that arithmetic that rounds
-    otherwise classifies it the same.
+    message that is classified correctly and far from review, so that arithmetic
+    that rounds differently gives it the same label.
     """
     confidence = temperature_softmax(logprobs, calibration.temperature).max(axis=1)
     mass = off_label_mass(logprobs)
-    sure = logprobs.argmax(axis=1) == truth
-    sure &= confidence >= (thresholds.review_confidence or 0)
-    if thresholds.review_off_label_mass is not None:
-        sure &= mass <= thresholds.review_off_label_mass
+    correct = logprobs.argmax(axis=1) == truth
+    rows = zip(dataset.validation, correct, confidence, mass, strict=True)
     candidates = [
-        example for example, is_sure in zip(dataset.validation, sure, strict=True) if is_sure
+        example
+        for example, is_correct, sure, off_label in rows
+        if is_correct
+        and not review_reasons(
+            Decision(example.label, float(sure), {}, float(off_label)), thresholds
+        )
     ]
     places = [sha256_json([seed, example.id]) for example in candidates]
     labels = [example.label for example in candidates]
     chosen = first_of_each(labels, places, probes_per_label)
     return Reference(
-        canary=tuple(Canary(candidates[at].message, candidates[at].label) for at in chosen),
+        probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
         label_shares=_label_shares(dataset),
         confidence=_quantiles(confidence, _CONFIDENCE),
         off_label_mass=_quantiles(mass, _OFF_LABEL_MASS),

@@ -18,6 +18,8 @@ from pydantic_settings import (
 )
 
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment
+from worker.contract.renamed import explain_renamed
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -28,17 +30,17 @@ Name = Annotated[str, Field(min_length=1)]
 RENAMED: Mapping[str, str] = {
     "alpha": "lora_alpha",
     "attention": "attn_implementation",
-    "base_bits": "load_in_4bit (true or false)",
+    "base_bits": "load_in_4bit",
     "canary_per_label": "probes_per_label",
     "dropout": "lora_dropout",
     "keep_by": "metric_for_best_model",
     "lora_layers": "lora_target_modules",
     "patience": "early_stopping_patience",
-    "precision": "mixed_precision (auto, bf16 or no)",
+    "precision": "mixed_precision",
     "rank": "lora_rank",
     "warmup_share": "warmup_ratio",
 }
-"""Settings under the names of earlier versions: refused, with today's name."""
+"""Settings that had another name before, old to new."""
 
 _LOCAL = {"base", "dataset", "run"}
 _ENVIRONMENT = "CLERK_TRAINER_"
@@ -155,9 +157,11 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
 
 
 def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-    for old, new in RENAMED.items():
+    """Raise BadInput for a setting under an old name, wherever it was given: a variable of that
+    name would go unread."""
+    for old in RENAMED:
         if old in flags or old in in_file or _variable_of(old):
-            raise BadInput(f"{_place(path, flags, (old,))} is called {new} now")
+            raise BadInput(f"{_place(path, flags, (old,))}: {explain_renamed(old, RENAMED)}")
 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
@@ -180,8 +184,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     """Turn ``["lora_rank=8", ...]`` into a mapping. Raises BadInput."""
     pairs: dict[str, str] = {}
     for assignment in assignments:
-        key, sign, value = assignment.partition("=")
-        if not sign or not key.strip():
-            raise BadInput(f"--set {assignment}: write it as key=value")
-        pairs[key.strip()] = value.strip()
+        key, value = split_assignment(assignment, "--set", error=BadInput)
+        pairs[key] = value.strip()
     return pairs

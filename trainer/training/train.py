@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
@@ -52,6 +51,7 @@ from trainer.training.run_folder import ADAPTER, StepLog, open_run
 from trainer.training.schedule import Schedule
 from trainer.training.validation import Validator
 from worker.contract import BaseModel, describe_base
+from worker.contract.timestamps import rfc3339_now
 
 
 class OutOfTime(Exception):
@@ -267,7 +267,7 @@ def _write_run(training: _Training, result: _Result, started: float) -> Training
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     best = training.loop.best
-    created_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created_at = rfc3339_now()
     validation = _validation_figures(result)
     outcome: dict[str, Any] = {
         "best_epoch": best,

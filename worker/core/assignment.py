@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
-from worker.core.served import ServingAdapter
-from worker.core.shadow import ShadowWork
+from worker.core.serving_adapter import ServingAdapter
+from worker.core.shadow import ShadowRequest
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -29,7 +29,7 @@ class CompletedRecord:
     bare: bool = False
     fetched_at: float = 0.0
     finished_at: float = 0.0
-    shadow: ShadowWork | None = None
+    shadow: ShadowRequest | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -57,14 +57,14 @@ class InFlightRecord:
     deadline: float
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
-    shadow: ShadowWork | None = None
+    shadow: ShadowRequest | None = None
     submitted_at: float = 0.0
     attempts: int = 0
     finished: bool = False
 
 
 class Assignment:
-    """Partitions held now. An assignment that ends and begins again is another ``PartitionState``."""
+    """Partitions held now. A partition that comes back begins with another ``PartitionState``."""
 
     def __init__(self) -> None:
         self._held: dict[TopicPartition, PartitionState] = {}

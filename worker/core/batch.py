@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from worker.contract.records import Headers, shadow_headers
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.errors import StreamFailed
-from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
+from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
-class Router:
+class TopicRouter:
     """Decides which topic each finished record goes to; its adapter says in which form.
 
     ``carry`` gives the headers of an output record where they are not the input's own. Dead
@@ -50,10 +51,7 @@ class Router:
             return None
         if work.result is None:
             return None
-        real: Headers = (
-            ("clerk.main.label", outcome.decision.label.encode()),
-            ("clerk.main.adapter.digest", finished.served.digest.encode()),
-        )
+        real = shadow_headers(outcome.decision.label, finished.served.digest)
         record = replace(finished.record, headers=finished.record.headers + real)
         return work.served.outputs.encode(record, work.result, self.shadow_topic, now)
 
@@ -81,13 +79,13 @@ def take(partitions: Sequence[PartitionState], limit: int) -> list[PartitionBatc
     return taken
 
 
-def build_batch(taken: Sequence[PartitionBatch], router: Router, now: datetime) -> Batch:
+def build_batch(taken: Sequence[PartitionBatch], topic_router: TopicRouter, now: datetime) -> Batch:
     """Encode what was taken, with the offset after each partition's last record.
 
     What shadows made of it comes after all of it.
     """
-    outputs = [router.route(one, now) for part in taken for one in part.finished]
-    shadows = (router.shadow(one, now) for part in taken for one in part.finished)
+    outputs = [topic_router.route(one, now) for part in taken for one in part.finished]
+    shadows = (topic_router.shadow(one, now) for part in taken for one in part.finished)
     outputs += [one for one in shadows if one is not None]
     offsets = [NextOffset(part.held.source, part.finished[-1].record.offset + 1) for part in taken]
     return Batch(outputs, offsets)

@@ -10,7 +10,7 @@ from worker.core.assignment import Assignment, CompletedRecord, PartitionState
 from worker.core.backpressure import Backpressure, Bounds
 from worker.core.batch import (
     PartitionBatch,
-    Router,
+    TopicRouter,
     build_batch,
     drop_shadows,
     replace_oversized,
@@ -57,7 +57,7 @@ class Loop:
         stream: Stream,
         *,
         pipeline: Pipeline,
-        router: Router,
+        topic_router: TopicRouter,
         listener: Listener,
         policy: LoopPolicy,
         clock: Callable[[], float],
@@ -66,7 +66,7 @@ class Loop:
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
-        self._router = router
+        self._topic_router = topic_router
         self._listener = listener
         self._policy = policy
         self._clock = clock
@@ -256,7 +256,7 @@ class Loop:
         started = self._clock()
         self._listener.publishing([one for part in taken for one in part.finished])
         try:
-            self._stream.publish(build_batch(taken, self._router, self._now()))
+            self._stream.publish(build_batch(taken, self._topic_router, self._now()))
         except (PublishAborted, StreamFailed) as error:
             result: TransactionResult = (
                 "unknown" if isinstance(error, OutcomeUnknown) else "aborted"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
-from worker.core.shadow import Shadowing
+from worker.core.serving_adapter import ServingAdapter
+from worker.core.shadow import ShadowTraffic
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.types import Classified, Outcome, Record, Rejected, Timing
@@ -39,15 +39,15 @@ class Pipeline:
 
     def __init__(
         self,
-        roster: AdapterRouter,
+        router: AdapterRouter,
         *,
         deadline_s: float,
         max_attempts: int,
         clock: Callable[[], float],
         max_shadows: int = 0,
     ) -> None:
-        self._roster = roster
-        self._shadowing = Shadowing(roster, max_shadows, clock)
+        self._router = router
+        self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
         self._deadline_s = deadline_s
         self._max_attempts = max_attempts
         self._clock = clock
@@ -65,15 +65,15 @@ class Pipeline:
     def apply_pending(self) -> None:
         """Let another line-up of adapters serve, if one is waiting. Never between two steps of
         one record: what was accepted before keeps the adapter it has."""
-        self._shadowing.take_back()
-        self._roster.turn()
+        self._shadow_traffic.take_back()
+        self._router.turn()
 
     def check_health(self) -> None:
         """Raise EngineDied when the main adapter's engine is gone.
 
         When another's is, its records are done again by the main adapter.
         """
-        for served in (*self._roster.lineup.members, *self._roster.retired):
+        for served in (*self._router.split.members, *self._router.retired):
             try:
                 served.engine.check_health()
             except EngineDied as error:
@@ -89,12 +89,12 @@ class Pipeline:
                 f"read before ({error}): its log was cut; start again from the committed offset"
             ) from error
         now = self._clock()
-        served = self._roster.choose(record)
+        served = self._router.choose(record)
         served.unfinished += 1
         work = InFlightRecord(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
         self._begin(work)
         if not work.finished:
-            work.shadow = self._shadowing.begin(record)
+            work.shadow = self._shadow_traffic.begin(record)
 
     def collect(self, timeout_s: float) -> int:
         """Take in answers, waiting up to ``timeout_s`` for a first one. Raises EngineDied.
@@ -219,8 +219,8 @@ class Pipeline:
 
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
         """Have the main adapter do what a dead one beside it has begun; raise if it is that one."""
-        self._roster.fail(dead, error)
-        main, now = self._roster.main, self._clock()
+        self._router.fail(dead, error)
+        main, now = self._router.main, self._clock()
         for work in [one for one in self._by_deadline if one.served is dead]:
             del self._by_deadline[work]  # in again at the end, with a deadline of its own
             if work.future is not None:

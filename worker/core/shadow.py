@@ -11,9 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Literal
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.labeller import Prepared
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
+from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected
 from worker.records.types import Classified, Record, Timing
@@ -23,7 +23,7 @@ ShadowDrop = Literal["busy", "late", "failed", "no_label", "not_published"]
 that is a label; the record itself got no label; the batch was published at another try."""
 
 
-class ShadowWork:
+class ShadowRequest:
     """One record that a shadow labels. All but ``note`` is for the loop's thread.
 
     ``result`` is there once ``close`` has found the answer; ``dropped`` says why there is none.
@@ -85,26 +85,26 @@ class ShadowWork:
             self.result, self.dropped = None, why
 
 
-class Shadowing:
+class ShadowTraffic:
     """Begins shadow work, at most ``max_in_flight`` at a time."""
 
     def __init__(
-        self, roster: AdapterRouter, max_in_flight: int, clock: Callable[[], float]
+        self, router: AdapterRouter, max_in_flight: int, clock: Callable[[], float]
     ) -> None:
-        self._roster = roster
+        self._router = router
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._returned: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self._in_flight = 0
 
-    def begin(self, record: Record) -> ShadowWork | None:
+    def begin(self, record: Record) -> ShadowRequest | None:
         """Have the shadow label this record too, if it is in its share."""
-        served = self._roster.shadow_of(record)
+        served = self._router.shadow_of(record)
         if served is None:
             return None
         self.take_back()
         now = self._clock()
-        work = ShadowWork(served, now)
+        work = ShadowRequest(served, now)
         if self._in_flight >= self._max_in_flight:
             work.dropped = "busy"
             return work
@@ -122,6 +122,6 @@ class Shadowing:
             self._returned.get().in_engine -= 1
             self._in_flight -= 1
 
-    def _note(self, work: ShadowWork) -> None:
+    def _note(self, work: ShadowRequest) -> None:
         work.answered(self._clock())
         self._returned.put(work.served)

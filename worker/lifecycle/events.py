@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.errors import EngineDied
 from worker.lifecycle.refusal import RefusalReason, Role
 
@@ -45,7 +45,7 @@ class Stopped:
 class Counters(Protocol):
     """Counts what happens to adapters. Called from the loop's thread and the keeper's."""
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """From now on these serve."""
         ...
 
@@ -69,7 +69,7 @@ class Counters(Protocol):
 class NullCounters:
     """Counters that count nothing, where nobody asks."""
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """Count nothing."""
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
@@ -86,7 +86,7 @@ class NullCounters:
 
 
 class AdapterEvents:
-    """See ``RosterListener``; keeps what ``/info`` tells. Safe from any thread.
+    """See ``AdapterRouterListener``; keeps what ``/info`` tells. Safe from any thread.
 
     ``refused`` and ``stopped`` stand until what the store names has changed. ``idle_adapters``
     wait to be closed by whoever may block.
@@ -106,10 +106,10 @@ class AdapterEvents:
         """Have ``wake`` called when there is an adapter to close."""
         self._woken = wake
 
-    def starts(self, lineup: TrafficSplit) -> None:
+    def starts(self, split: TrafficSplit) -> None:
         """The worker begins with these."""
-        self._counters.serves(lineup)
-        for one in lineup.members:
+        self._counters.serves(split)
+        for one in split.members:
             one.since = self._now()
 
     def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:

@@ -16,12 +16,12 @@ import structlog
 
 from worker.contract import AdapterRefused, Encoders, Manifest
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.adapter_router import AdapterRouter
+from worker.core.serving_adapter import ServingAdapter, TrafficSplit
 from worker.engine.port import AdapterLoader, Engine
 from worker.errors import EngineDied, SettingsError
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.preflight import compare_on_canaries, try_own_canaries, verify
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
 from worker.lifecycle.refusal import Refusal, Role
 
 _log = structlog.get_logger("worker.adapters")
@@ -36,13 +36,13 @@ class _NotYet(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WatcherPolicy:
-    """Times in seconds; ``canary_errors`` is the share of the canaries of the adapter in service
-    that a new one may misfile; files that are missing or wrong are looked at again for
+    """Times in seconds; ``max_probe_error_rate`` is the share of the serving adapter's probes
+    that a new one may misclassify; files that are missing or wrong are looked at again for
     ``patience_s`` before that is a refusal; ``shadow`` names an adapter's directory, or a stored
     one by the beginning of its digest."""
 
     poll_interval_s: float = 5.0
-    canary_errors: float = 0.1
+    max_probe_error_rate: float = 0.1
     answer_s: float = 60.0
     patience_s: float = 0.0
     shadow: str | None = None
@@ -68,15 +68,15 @@ class AdapterWatcher:
     def __init__(
         self,
         store: Path | None,
-        roster: AdapterRouter,
+        router: AdapterRouter,
         service: AdapterEvents,
-        workshop: AdapterFactory,
+        factory: AdapterFactory,
         policy: WatcherPolicy,
     ) -> None:
         self._store = store
-        self._roster = roster
+        self._router = router
         self._service = service
-        self._workshop = workshop
+        self._factory = factory
         self._policy = policy
         self._wake = threading.Event()
         self._ending = False
@@ -140,19 +140,19 @@ class AdapterWatcher:
 
     def _follow_current(self, store: Path, pointer: Pointer) -> None:
         self._service.accepts("main")
-        latest = self._roster.latest
+        latest = self._router.latest
         if pointer.digest == latest.main.digest:
             return
         if latest.canary is not None and _is_good(latest.canary, pointer.digest):
-            self._roster.schedule(_promote(latest.canary))
-            if self._roster.latest.main.digest == pointer.digest:
+            self._router.schedule(_promote(latest.canary))
+            if self._router.latest.main.digest == pointer.digest:
                 return
         meant = pointer.event in {"force", "rollback"}
         served = self._bring_up(
             "main", store / pointer.digest, pointer.digest, pointer.name, compare=not meant
         )
         if served is not None:
-            self._roster.schedule(lambda lineup: replace(lineup, main=served))
+            self._router.schedule(lambda split: replace(split, main=served))
 
     def _look_at_canary(self, store: Path) -> None:
         try:
@@ -175,18 +175,18 @@ class AdapterWatcher:
     ) -> None:
         self._service.accepts("canary")
         self._service.canary_changed()
-        latest = self._roster.latest
+        latest = self._router.latest
         if canary is None or canary.digest == latest.main.digest:
-            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
+            self._router.schedule(lambda split: replace(split, canary=None, canary_share=0.0))
             return
         share = canary.share
         serving = latest.canary
         if serving is not None and serving.digest == canary.digest:
-            self._roster.schedule(_set_share(serving, share))
-            if self._roster.latest.canary is serving:
+            self._router.schedule(_set_share(serving, share))
+            if self._router.latest.canary is serving:
                 return
         if before is not None:  # another one is on trial, until this one is ready or refused
-            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
+            self._router.schedule(lambda split: replace(split, canary=None, canary_share=0.0))
         served = self._bring_up(
             "canary",
             store / canary.digest,
@@ -195,7 +195,7 @@ class AdapterWatcher:
             compare=not canary.forced,
         )
         if served is not None:
-            self._roster.schedule(lambda lineup: replace(lineup, canary=served, canary_share=share))
+            self._router.schedule(lambda split: replace(split, canary=served, canary_share=share))
 
     def _bring_shadow(self) -> None:
         assert self._policy.shadow is not None
@@ -211,7 +211,7 @@ class AdapterWatcher:
             return
         if served is not None:
             share = self._policy.shadow_share
-            self._roster.schedule(lambda lineup: replace(lineup, shadow=served, shadow_share=share))
+            self._router.schedule(lambda split: replace(split, shadow=served, shadow_share=share))
 
     def _bring_up(
         self, role: Role, directory: Path, digest: str, name: str, *, compare: bool
@@ -219,9 +219,9 @@ class AdapterWatcher:
         """Verify, load and try an adapter; None when it is refused. Blocks. Raises _NotYet."""
         started = time.monotonic()
         self._service.loads(role, name, digest)
-        main = self._roster.latest.main
+        main = self._router.latest.main
         try:
-            manifest = verify(directory, digest, main.manifest, self._workshop.encoders)
+            manifest = verify(directory, digest, main.manifest, self._factory.encoders)
             served = self._load(role, directory, manifest, main if compare else None)
         except Refusal as error:
             if error.reason == "files" and self._may_come(role, digest):
@@ -238,23 +238,23 @@ class AdapterWatcher:
         self, role: Role, directory: Path, manifest: Manifest, compared_with: ServingAdapter | None
     ) -> ServingAdapter:
         try:
-            engine = self._workshop.loader.load(directory, manifest, background=role == "shadow")
+            engine = self._factory.loader.load(directory, manifest, background=role == "shadow")
         except (AdapterRefused, SettingsError, EngineDied, TimeoutError) as error:
             raise Refusal("engine", str(error) or type(error).__name__) from error
         try:
-            served = self._workshop.serve(manifest, engine)
+            served = self._factory.serve(manifest, engine)
             answer_s = self._policy.answer_s
             try:
                 engine.warm_up([golden.ids for golden in manifest.golden])
             except EngineDied as error:
                 raise Refusal("engine", str(error)) from error
-            try_own_canaries(served.labeller, engine, answer_s)
+            check_own_probes(served.labeller, engine, answer_s)
             if compared_with is not None:
-                compare_on_canaries(
+                compare_on_probes(
                     served.labeller,
                     engine,
                     compared_with.manifest,
-                    self._policy.canary_errors,
+                    self._policy.max_probe_error_rate,
                     answer_s,
                 )
         except BaseException:
@@ -285,10 +285,10 @@ def close_idle(service: AdapterEvents) -> None:
         _log.info("adapter.unloaded", adapter=idle.manifest.name, adapter_digest=idle.digest[:12])
 
 
-def close_all(roster: AdapterRouter, service: AdapterEvents) -> None:
+def close_all(router: AdapterRouter, service: AdapterEvents) -> None:
     """Unload every adapter, and so end every engine. No record is in flight any more."""
     close_idle(service)
-    for one in {*roster.latest.members, *roster.lineup.members, *roster.retired}:
+    for one in {*router.latest.members, *router.split.members, *router.retired}:
         one.engine.close()
 
 
@@ -302,16 +302,16 @@ def _is_good(served: ServingAdapter, digest: str) -> bool:
 
 
 def _promote(canary: ServingAdapter) -> Callable[[TrafficSplit], TrafficSplit]:
-    def change(lineup: TrafficSplit) -> TrafficSplit:
-        if lineup.canary is not canary:  # it was stopped meanwhile
-            return lineup
-        return replace(lineup, main=canary, canary=None, canary_share=0.0)
+    def change(split: TrafficSplit) -> TrafficSplit:
+        if split.canary is not canary:  # it was stopped meanwhile
+            return split
+        return replace(split, main=canary, canary=None, canary_share=0.0)
 
     return change
 
 
 def _set_share(canary: ServingAdapter, share: float) -> Callable[[TrafficSplit], TrafficSplit]:
-    def change(lineup: TrafficSplit) -> TrafficSplit:
-        return replace(lineup, canary_share=share) if lineup.canary is canary else lineup
+    def change(split: TrafficSplit) -> TrafficSplit:
+        return replace(split, canary_share=share) if split.canary is canary else split
 
     return change

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
-from worker.core.shadow import ShadowWork
+from worker.core.serving_adapter import TrafficSplit
+from worker.core.shadow import ShadowRequest
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import metrics as named
@@ -40,9 +40,9 @@ class AdapterMetrics:
         self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """Begin the series of who is new at 0, and drop those of who served long ago."""
-        for one in lineup.members:
+        for one in split.members:
             adapter = one.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)
             self._known[adapter] = None
@@ -80,7 +80,7 @@ class AdapterMetrics:
         for values, count in records.items():
             self._records(count, *values)
 
-    def _compare(self, shadow: ShadowWork, outcome: Outcome) -> None:
+    def _compare(self, shadow: ShadowRequest, outcome: Outcome) -> None:
         if shadow.dropped is not None:
             self._shadow_dropped(1, shadow.dropped)
         elif shadow.result is not None and isinstance(outcome, Classified):
@@ -104,21 +104,21 @@ class AdapterMetrics:
         self._stops(1, reason)
 
 
-def adapter_readings(roster: AdapterRouter, service: AdapterEvents) -> Iterator[MetricSample]:
+def adapter_readings(router: AdapterRouter, service: AdapterEvents) -> Iterator[MetricSample]:
     """Give who serves at this moment, and what is refused or stopped."""
-    lineup = roster.lineup
-    manifest = lineup.main.manifest
+    split = router.split
+    manifest = split.main.manifest
     yield (
         named.ADAPTER_INFO,
         [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
     )
-    shares = [(lineup.main, "main", 1 - lineup.canary_share)]
-    if lineup.canary is not None:
-        shares.append((lineup.canary, "canary", lineup.canary_share))
-    if lineup.shadow is not None:
-        shares.append((lineup.shadow, "shadow", lineup.shadow_share))
+    shares = [(split.main, "main", 1 - split.canary_share)]
+    if split.canary is not None:
+        shares.append((split.canary, "canary", split.canary_share))
+    if split.shadow is not None:
+        shares.append((split.shadow, "shadow", split.shadow_share))
     yield (
-        named.ADAPTER_SHARE,
+        named.ADAPTER_TRAFFIC,
         [((one.digest[:DIGEST_CHARS], role), share) for one, role, share in shares],
     )
     refused = [((role,), float(role in service.refused)) for role in named.ROLES]

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from worker import __version__
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
+from worker.contract.timestamps import rfc3339
+from worker.core.adapter_router import AdapterRouter
+from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.lifecycle.refusal import Role
-from worker.records.output import rfc3339
 from worker.settings import Settings
 from worker.settings_load import REDACTED, LoadedSettings, effective
 
@@ -45,20 +45,20 @@ def describe(
         },
     }
     if opened is not None and serving is not None:
-        roster, service = serving
-        lineup = roster.lineup
-        manifest = lineup.main.manifest
+        router, service = serving
+        split = router.split
+        manifest = split.main.manifest
         found |= {
             "adapter": {
                 "name": manifest.name,
                 "digest": manifest.digest,
                 "created_at": manifest.created_at,
-                "since": _since(lineup.main),
+                "since": _since(split.main),
             },
             "adapters": [
-                _serves("main", lineup.main, 1 - lineup.canary_share),
-                *([_serves("canary", lineup.canary, lineup.canary_share)] if lineup.canary else []),
-                *([_serves("shadow", lineup.shadow, lineup.shadow_share)] if lineup.shadow else []),
+                _serves("main", split.main, 1 - split.canary_share),
+                *([_serves("canary", split.canary, split.canary_share)] if split.canary else []),
+                *([_serves("shadow", split.shadow, split.shadow_share)] if split.shadow else []),
             ],
             "last_refusal": _told(service.last_refusal),
             "canary_stopped": _told(service.stopped),

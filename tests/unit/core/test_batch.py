@@ -4,11 +4,11 @@ import pytest
 
 from tests.support.helpers import NOW, toy_finished, toy_record
 from worker.core.assignment import PartitionState
-from worker.core.batch import Router, build_batch, replace_oversized, take
+from worker.core.batch import TopicRouter, build_batch, replace_oversized, take
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Rejected, TopicPartition
 
-ROUTER = Router("out", None)
+ROUTER = TopicRouter("out", None)
 
 
 def held(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> PartitionState:

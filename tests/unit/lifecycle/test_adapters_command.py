@@ -27,11 +27,11 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
     def start() -> tuple[Follower, str]:
         follower = Follower(StoreOf(tmp_path), ONE)
         opened = OpenedEngine(
-            follower.main.engine, ONE, follower.keeper._workshop.encoders, "merged"
+            follower.main.engine, ONE, follower.watcher._factory.encoders, "merged"
         )
 
         def info() -> Page:
-            serving = (follower.roster, follower.service)
+            serving = (follower.router, follower.service)
             found = describe(Settings(), datetime.now(UTC), opened, serving)
             return Page(json.dumps(found).encode(), "application/json")
 
@@ -81,7 +81,7 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert found["workers"][0]["last_refusal"]["reason"] == "files"
     assert show_adapters(store, [url], as_json=False) == 1
     lines = capsys.readouterr().out
-    assert "NOT what is current" in lines
+    assert "NOT the current one" in lines
     assert "refused" in lines
 
 

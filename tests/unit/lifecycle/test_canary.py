@@ -26,7 +26,7 @@ from worker.contract.store import remove_canary, write_canary
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
 from worker.core.share import place_of
-from worker.lifecycle.canary_watch import BLOCK, CanaryWatch, Comparison, WatchPolicy
+from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison, JudgePolicy
 
 POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
 ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
@@ -87,15 +87,15 @@ def test_promoted_it_serves_all_without_being_loaded_again(follower: Follower) -
     """As ``promote`` moves the pointers: current first, then the canary goes."""
     follower.store.canary(TWO, 0.2)
     follower.follow()
-    canary = follower.roster.lineup.canary
+    canary = follower.router.split.canary
     follower.store.publish(TWO, "promote")
     follower.follow()
     assert follower.main is canary
-    assert follower.roster.lineup.canary is None
+    assert follower.router.split.canary is None
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {TWO.digest}
-    follower.keeper.look()
+    follower.watcher.look()
     assert follower.loader.loaded.count(TWO.digest) == 1
     assert len(follower.loader.open) == 1
 
@@ -106,23 +106,23 @@ def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
     """A person's word comes after the worker's own."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary = follower.roster.lineup.canary
+    canary = follower.router.split.canary
     assert canary is not None
     follower.store.publish(TWO, "promote")
-    follower.keeper.look()
-    follower.roster.stop_canary(canary)
+    follower.watcher.look()
+    follower.router.stop_canary(canary)
     follower.rig.turn(2)
-    follower.keeper.look()
+    follower.watcher.look()
     assert follower.main is canary
     assert set(label(follower, KEYS).values()) == {TWO.digest}
-    assert follower.roster.retired == ()
+    assert follower.router.retired == ()
 
 
 def test_a_dead_canary_is_not_promoted_but_loaded_anew(follower: Follower) -> None:
     """Its engine died before the loop could notice, and then it became current."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.router.split.canary
     canary.engine.die()
     follower.store.publish(TWO, "promote")
     follower.follow()
@@ -138,7 +138,7 @@ def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) 
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {ONE.digest}
-    follower.keeper.look()
+    follower.watcher.look()
     assert len(follower.loader.open) == 1
 
 
@@ -162,7 +162,7 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
     """A canary on trial does not take the worker down."""
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.router.split.canary
     canary.engine.held = True
     follower.rig.add("m0", "m1", "m2")
     follower.rig.turn()
@@ -175,7 +175,7 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
     assert follower.service.stopped.reason == "engine"
     assert [one["event"] for one in logs].count("adapter.canary_stopped") == 1
     follower.follow()
-    assert follower.roster.lineup.canary is None, "it is not tried again by itself"
+    assert follower.router.split.canary is None, "it is not tried again by itself"
 
 
 def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path)
     rig.stream.assign(0)
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.router.split.canary
     canary.engine.held = True
     rig.add(*(f"m{n}" for n in range(12)))
     rig.turn(60)
@@ -208,7 +208,7 @@ def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
     loader.respond[main.digest] = lambda _: answer_with(main, "billing", 0.9)
     loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
     follower = Follower(StoreOf(tmp_path), main, rig=Rig(policy=POLICY), loader=loader)
-    watch = CanaryWatch(follower.roster, follower.service, WatchPolicy(**policy))
+    watch = CanaryJudge(follower.router, follower.service, JudgePolicy(**policy))
     follower.rig.events.published = watch.published  # type: ignore[method-assign]
     follower.rig.stream.assign(0)
     follower.store.canary(canary, 0.5)
@@ -221,7 +221,7 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     follower = watched(tmp_path, 0.5, min_messages=50)
     with capture_logs() as logs:
         label(follower, KEYS)
-    assert follower.roster.lineup.canary is None
+    assert follower.router.split.canary is None
     assert follower.counted.log[-1][0] == "stopped"
     stopped = follower.service.stopped
     assert stopped is not None
@@ -232,8 +232,8 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     served = [digest for _, digest in digests if digest != follower.main.digest]
     assert 50 <= len(served) < 200
     follower.follow()
-    follower.keeper.look()
-    assert follower.roster.lineup.canary is None
+    follower.watcher.look()
+    assert follower.router.split.canary is None
     assert len(follower.loader.open) == 1
 
 
@@ -243,7 +243,7 @@ def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
     label(follower, KEYS)
     follower.store.canary(toy("canary"), 0.25)
     follower.follow()
-    assert follower.roster.lineup.canary is not None
+    assert follower.router.split.canary is not None
     assert follower.service.stopped is None
 
 
@@ -252,19 +252,19 @@ def test_where_it_is_not_to_be_stopped_it_is_not(tmp_path: Path, policy: Any) ->
     """Switched off, or too early."""
     follower = watched(tmp_path, 0.5, **policy)
     label(follower, KEYS)
-    assert follower.roster.lineup.canary is not None
+    assert follower.router.split.canary is not None
 
 
 def test_a_canary_as_good_goes_on(tmp_path: Path) -> None:
     """Nothing to tell apart."""
     follower = watched(tmp_path, 0.9, min_messages=20)
     label(follower, KEYS)
-    assert follower.roster.lineup.canary is not None
+    assert follower.router.split.canary is not None
 
 
 def test_one_key_counts_once() -> None:
     """A thousand doubtful messages of one customer are one doubtful customer."""
-    comparison = Comparison(WatchPolicy(min_messages=1))
+    comparison = Comparison(JudgePolicy(min_messages=1))
     for number in range(40):
         comparison.add(b"k%d" % number, canary=bool(number % 2), review=False, confidence=0.9)
     value = comparison.value

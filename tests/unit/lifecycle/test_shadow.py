@@ -13,9 +13,9 @@ from tests.support.helpers import Rig, toy_manifest
 from tests.support.swapping import FakeLoader, Follower, StoreOf, answer_with
 from worker.app import kafka_config
 from worker.core.backpressure import Bounds
-from worker.core.batch import Router
+from worker.core.batch import TopicRouter
 from worker.core.loop import LoopPolicy
-from worker.core.shadow import Shadowing
+from worker.core.shadow import ShadowTraffic
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
@@ -41,11 +41,11 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
         shadow_share=share,
     )
     loop = follower.rig.loop
-    loop._router = Router("out", "review", "shadow")
-    loop._pipeline._shadowing = Shadowing(follower.roster, at_a_time, follower.rig.clock)
+    loop._topic_router = TopicRouter("out", "review", "shadow")
+    loop._pipeline._shadow_traffic = ShadowTraffic(follower.router, at_a_time, follower.rig.clock)
     registry = Registry()
     metrics = AdapterMetrics(registry)
-    metrics.serves(follower.roster.latest)
+    metrics.serves(follower.router.latest)
     follower.rig.events.published = lambda batch, _: metrics.published(batch)  # type: ignore[method-assign]
     follower.rig.stream.assign(0)
     follower.rig.turn()
@@ -66,7 +66,7 @@ def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
 
 
 def shadow_engine(follower: Any) -> Any:
-    return follower.roster.lineup.shadow.engine
+    return follower.router.split.shadow.engine
 
 
 def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
@@ -80,15 +80,15 @@ def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
     assert (value["label"], value["adapter"]["digest"]) == ("other", SHADOW.digest)
     assert headers["clerk.main.label"] == b"billing"
     assert headers["clerk.main.adapter.digest"] == MAIN.digest.encode()
-    assert f'clerk_shadow_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
-    assert "\n".join(page().splitlines()).count("clerk_shadow_total{") == 6
+    assert f'clerk_shadow_records_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
+    assert "\n".join(page().splitlines()).count("clerk_shadow_records_total{") == 6
 
 
 def test_one_that_agrees_is_counted_so(tmp_path: Path) -> None:
     """The disagreement is a share of both."""
     follower, page = shadowed(tmp_path, label="billing")
     work(follower, 50)
-    assert 'clerk_shadow_total{agrees="yes",label="billing"} 50.0' in page()
+    assert 'clerk_shadow_records_total{agrees="yes",label="billing"} 50.0' in page()
 
 
 def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
     dropped = {
         line.split('"')[1]: float(line.split()[-1])
         for line in page().splitlines()
-        if line.startswith("clerk_shadow_dropped_total{")
+        if line.startswith("clerk_shadow_dropped_records_total{")
     }
     assert dropped["late"] + dropped["busy"] == 100
     assert dropped["late"] > 0
@@ -114,9 +114,9 @@ def test_one_whose_engine_dies_takes_nothing_with_it(tmp_path: Path) -> None:
     shadow_engine(follower).die()
     real, shadow = work(follower, 50)
     assert (len(real), len(shadow)) == (50, 0)
-    assert follower.roster.lineup.shadow is None
+    assert follower.router.split.shadow is None
     follower.rig.turn()
-    follower.keeper.look()
+    follower.watcher.look()
     assert len(follower.loader.open) == 1
 
 
@@ -131,7 +131,7 @@ def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exce
     assert len(real) == 40
     assert {one["label"] for one in real} == {"billing"}
     assert shadow == []
-    assert 'clerk_shadow_dropped_total{reason="not_published"} 40.0' in page()
+    assert 'clerk_shadow_dropped_records_total{reason="not_published"} 40.0' in page()
 
 
 def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
@@ -140,13 +140,13 @@ def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     follower.rig.stream.add(None)
     follower.rig.turn(3)
     assert [one.topic for one in follower.rig.stream.outputs] == ["dead"]
-    assert 'clerk_shadow_dropped_total{reason="no_label"} 0.0' in page()
+    assert 'clerk_shadow_dropped_records_total{reason="no_label"} 0.0' in page()
 
 
 def test_a_shadow_that_is_not_there_is_refused_and_the_worker_works(tmp_path: Path) -> None:
     """A misspelt digest is told once."""
     follower = Follower(StoreOf(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
-    follower.keeper.look()
+    follower.watcher.look()
     assert follower.service.refused["shadow"].reason == "files"
     assert follower.counted.log == [("refused", "files")]
 

@@ -21,13 +21,13 @@ from tests.support.swapping import (
     labels_of,
     make_manifest,
     stamps,
-    with_canaries,
+    with_probes,
 )
 from worker.contract import BaseModel, FileDigest, Thresholds, write_manifest
 from worker.contract.store import CURRENT_NAME
 from worker.core.backpressure import Bounds
 from worker.core.loop import LoopPolicy
-from worker.core.served import ServingAdapter
+from worker.core.serving_adapter import ServingAdapter
 from worker.errors import EngineDied
 from worker.observe.adapters import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
@@ -66,7 +66,7 @@ def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: 
             engine.held = False
             if rig.loop.held_records and _ == 2:
                 follower.store.publish(manifests[(number + 1) % 6])
-                follower.keeper.look()
+                follower.watcher.look()
                 rig.turn()
             engine.release()
             rig.turn(3)
@@ -76,7 +76,7 @@ def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: 
     assert all(label in labels[digest] for label, digest in found.values())
     assert len({digest for _, digest in found.values()}) == 6
     assert follower.counted.log.count("swapped") == 21
-    follower.keeper.look()
+    follower.watcher.look()
     assert len(follower.loader.open) == 1, "an old adapter is still loaded"
 
 
@@ -101,7 +101,7 @@ def test_what_was_accepted_before_is_the_old_ones_and_all_after_is_the_new_ones(
     assert [found[f"in-0-{n}"][1] for n in range(4)] == [ONE.digest] * 2 + [TWO.digest] * 2
     assert all(found[f"in-0-{n}"][0] in labels_of("one") for n in range(2))
     assert all(found[f"in-0-{n}"][0] in labels_of("two") for n in range(2, 4))
-    follower.keeper.look()
+    follower.watcher.look()
     assert old not in follower.loader.open
 
 
@@ -140,7 +140,7 @@ def test_back_again(follower: Follower) -> None:
         follower.rig.add("m")
         follower.rig.turn(3)
         assert list(by(follower).values())[-1][1] == manifest.digest
-    follower.keeper.look()
+    follower.watcher.look()
     assert len(follower.loader.open) == 1
 
 
@@ -149,7 +149,7 @@ def test_while_an_adapter_loads_the_old_one_works_on(tmp_path: Path) -> None:
     follower = Follower(StoreOf(tmp_path), ONE, rig=Rig(policy=WIDE), poll_interval_s=0.01)
     follower.rig.stream.assign(0)
     gate = follower.loader.gate = threading.Event()
-    follower.keeper.start()
+    follower.watcher.start()
     follower.store.publish(TWO)
     for number in range(300):
         follower.rig.add(f"m{number}")
@@ -162,16 +162,16 @@ def test_while_an_adapter_loads_the_old_one_works_on(tmp_path: Path) -> None:
         assert time.monotonic() < until
         follower.rig.turn()
         time.sleep(0.001)
-    follower.keeper.close()
+    follower.watcher.close()
 
 
 def test_an_adapter_that_was_overtaken_before_its_turn_is_unloaded(follower: Follower) -> None:
     """Two publications between two turns: the first of them never serves."""
     follower.store.publish(TWO)
-    follower.keeper.look()
+    follower.watcher.look()
     follower.store.publish(THREE)
     follower.follow()
-    follower.keeper.look()
+    follower.watcher.look()
     assert follower.main.digest == THREE.digest
     assert len(follower.loader.open) == 1
 
@@ -196,7 +196,7 @@ def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) 
         follower.rig.turn(3)
         if number == 9:
             half = len(registry.page().splitlines())
-    follower.keeper.look()
+    follower.watcher.look()
     gc.collect()
     # By type: isinstance would ask each for its class, and some objects of PyTorch warn of that.
     alive = [one for one in gc.get_objects() if type(one) is ServingAdapter]
@@ -270,7 +270,7 @@ def test_files_that_come_later_than_the_pointer_are_waited_for(tmp_path: Path) -
         (tmp_path / "late").rename(tmp_path / digest)
         follower.follow()
     assert follower.main.digest == TWO.digest
-    assert follower.roster.lineup.canary is not None
+    assert follower.router.split.canary is not None
     assert ("refused", "files") not in follower.counted.log
 
 
@@ -279,13 +279,13 @@ def test_a_store_that_is_away_for_a_moment_changes_nothing(tmp_path: Path) -> No
     follower = Follower(StoreOf(tmp_path / "store"), ONE)
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    before = follower.roster.lineup
+    before = follower.router.split
     (tmp_path / "store").rename(tmp_path / "away")
     for _ in range(3):
         follower.follow()
     (tmp_path / "away").rename(tmp_path / "store")
     follower.follow()
-    assert follower.roster.lineup == before
+    assert follower.router.split == before
     assert follower.loader.loaded.count(TWO.digest) == 1
 
 
@@ -320,26 +320,26 @@ def test_an_adapter_that_the_engine_cannot_load_is_refused(
     assert refuse(follower, TWO)[0] == "engine"
 
 
-def test_an_adapter_that_fails_its_own_canaries_is_refused(follower: Follower) -> None:
+def test_an_adapter_that_fails_its_own_probes_is_refused(follower: Follower) -> None:
     """Not what was trained, or not on this engine; no message is quoted."""
     a, b = labels_of("two")
-    wrong = with_canaries(TWO, a, a, a)
+    wrong = with_probes(TWO, a, a, a)
     follower.loader.respond[wrong.digest] = lambda _: answer_with(wrong, b)
     reason, problem = refuse(follower, wrong)
-    assert reason == "canary"
-    assert "3 of its own 3 canaries" in problem
+    assert reason == "probes"
+    assert "3 of its own 3 probes" in problem
     assert "parcel" not in problem
 
 
-def canaries_of(name: str, label: str) -> Any:
-    """An adapter of the toy labels that answers everything with one label, as its canaries say."""
+def probes_of(name: str, label: str) -> Any:
+    """An adapter of the toy labels that answers everything with one label, as its probes say."""
     manifest = replace(toy_manifest(), name=name)
-    return with_canaries(manifest, label, label, label)
+    return with_probes(manifest, label, label, label)
 
 
 def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_path: Path) -> None:
-    """The canaries of the one that serves are the yardstick, unless a person says otherwise."""
-    good, worse = canaries_of("good", "billing"), canaries_of("worse", "other")
+    """The probes of the one that serves are the yardstick, unless a person says otherwise."""
+    good, worse = probes_of("good", "billing"), probes_of("worse", "other")
     loader = FakeLoader()
     loader.respond[good.digest] = lambda _: answer_with(good, "billing")
     loader.respond[worse.digest] = lambda _: answer_with(worse, "other")
@@ -347,7 +347,7 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
     follower.rig.stream.assign(0)
     reason, problem = refuse(follower, worse)
     assert reason == "worse"
-    assert "3 of the 3 canaries" in problem
+    assert "3 of the 3 probes" in problem
     for event in ("force", "rollback"):
         follower.store.publish(worse, event)
         follower.follow()
@@ -360,10 +360,10 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
 
 def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
     """Two adapters as good as each other do not agree on every message."""
-    good, other = canaries_of("good", "billing"), canaries_of("other", "other")
+    good, other = probes_of("good", "billing"), probes_of("other", "other")
     loader = FakeLoader()
     loader.respond[other.digest] = lambda _: answer_with(other, "other")
-    follower = Follower(StoreOf(tmp_path), good, loader=loader, canary_errors=1.0)
+    follower = Follower(StoreOf(tmp_path), good, loader=loader, max_probe_error_rate=1.0)
     follower.store.publish(other)
     follower.follow()
     assert follower.main.digest == other.digest
@@ -371,7 +371,7 @@ def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
 
 def test_other_labels_are_not_compared(tmp_path: Path) -> None:
     """A taxonomy that changes with the adapter cannot be judged by the old one's labels."""
-    good = canaries_of("good", "billing")
+    good = probes_of("good", "billing")
     follower = Follower(StoreOf(tmp_path), good)
     follower.store.publish(TWO)
     follower.follow()
@@ -419,7 +419,7 @@ def test_the_old_ones_engine_dies_in_the_middle_and_the_new_one_does_its_records
     assert {digest for _, digest in found.values()} == {TWO.digest}
     assert all(label in labels_of("two") for label, _ in found.values())
     assert len(found) == 3
-    follower.keeper.look()
+    follower.watcher.look()
     assert len(follower.loader.open) == 1
 
 

@@ -99,21 +99,21 @@ class Swapping(RuleBasedStateMachine):
     @rule(fails=st.booleans())
     def the_keeper_looks(self, fails: bool) -> None:
         self.follower.loader.failures = [EngineDied("no memory")] if fails else []
-        self.follower.keeper.look()
+        self.follower.watcher.look()
         self.hold()
 
     @rule()
     def the_canary_is_stopped(self) -> None:
-        canary = self.follower.roster.lineup.canary
+        canary = self.follower.router.split.canary
         if canary is not None:
             self.follower.service.stops(canary, "review", "")
-            self.follower.roster.stop_canary(canary)
+            self.follower.router.stop_canary(canary)
 
     @rule(data=st.data())
     def an_engine_beside_the_main_one_dies(self, data: st.DataObject) -> None:
-        roster = self.follower.roster
-        safe = {roster.main, roster.latest.main}
-        others = [one for one in (*roster.lineup.members, *roster.retired) if one not in safe]
+        router = self.follower.router
+        safe = {router.main, router.latest.main}
+        others = [one for one in (*router.split.members, *router.retired) if one not in safe]
         if others:
             data.draw(st.sampled_from(others)).engine.die()  # type: ignore[attr-defined]
 
@@ -194,13 +194,13 @@ class Swapping(RuleBasedStateMachine):
                 engine.release()
             self.rig.turn()
         self.follower.loader.failures = []
-        self.follower.keeper.look()
+        self.follower.watcher.look()
         self.rig.turn(2)
-        self.follower.keeper.look()
-        roster = self.follower.roster
-        assert roster.retired == ()
-        assert all(one.unfinished == 0 for one in roster.lineup.members)
-        serving = {id(one.engine) for one in roster.lineup.members}
+        self.follower.watcher.look()
+        router = self.follower.router
+        assert router.retired == ()
+        assert all(one.unfinished == 0 for one in router.split.members)
+        serving = {id(one.engine) for one in router.split.members}
         assert {id(one) for one in self.engines} == serving, "an adapter was not unloaded"
 
     @property

@@ -42,14 +42,14 @@ def test_canaries_are_right_and_far_from_review(dataset_dir: Path) -> None:
     dataset = open_dataset(dataset_dir)
     found = reference(dataset, 0.9, Thresholds(0.6, 0.1))
     known = {one.message: one.label for one in dataset.validation[1:]}
-    assert {one.message: one.label for one in found.canary}.items() <= known.items()
+    assert {one.message: one.label for one in found.probes}.items() <= known.items()
     for name in dataset.taxonomy.names:
-        assert sum(one.label == name for one in found.canary) == 2
+        assert sum(one.label == name for one in found.probes) == 2
     assert reference(dataset, 0.9, Thresholds(0.6, 0.1)) == found
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0).canary == ()
-    assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).canary == ()
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.01)).canary == ()
-    assert reference(dataset, 0.9, Thresholds(None)).canary
+    assert reference(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0).probes == ()
+    assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).probes == ()
+    assert reference(dataset, 0.9, Thresholds(0.6, 0.01)).probes == ()
+    assert reference(dataset, 0.9, Thresholds(None)).probes
 
 
 def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_dir: Path) -> None:

@@ -1,0 +1,125 @@
+"""Stops a canary that does worse than the adapter it is to replace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.core.adapter_router import AdapterRouter
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener
+from worker.core.serving_adapter import ServingAdapter
+from worker.lifecycle.events import AdapterEvents, StopReason
+from worker.lifecycle.sequential import Evidence, marked_lowest
+from worker.records.types import Classified
+
+BLOCK = 20
+"""Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
+
+_LOWEST = 0.25
+_KEYS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePolicy:
+    """When to stop: with evidence 1 / ``false_stops`` (0: never), and not before the canary has
+    labelled ``min_messages``."""
+
+    min_messages: int = 200
+    false_stops: float = 0.01
+
+
+class Comparison:
+    """One canary against one main adapter: more for review, or less confidence?
+
+    Of each key the first message counts, since a customer's messages are alike and keys are what
+    is dealt to the arms. The two pieces of evidence are averaged, which is evidence again.
+    """
+
+    def __init__(self, policy: JudgePolicy) -> None:
+        self._policy = policy
+        self._block: list[tuple[bool, bool, float]] = []
+        self._seen: dict[bytes, None] = {}
+        self.messages = 0
+        """Messages that the canary has labelled and that count."""
+        self.review = Evidence()
+        self.confidence = Evidence()
+
+    @property
+    def value(self) -> float:
+        """The evidence that the canary is worse."""
+        return (self.review.value + self.confidence.value) / 2
+
+    @property
+    def worse(self) -> StopReason | None:
+        """Why the canary should stop, if it should."""
+        policy = self._policy
+        if self.messages < policy.min_messages or not policy.false_stops:
+            return None
+        if self.value < 1 / policy.false_stops:
+            return None
+        return "review" if self.review.value >= self.confidence.value else "confidence"
+
+    def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float) -> None:
+        """Take in one label; ``unit`` is the message's key, or its id where it has none."""
+        if unit in self._seen:
+            return
+        self._seen[unit] = None
+        if len(self._seen) > _KEYS:
+            del self._seen[next(iter(self._seen))]
+        self.messages += canary
+        self._block.append((canary, review, confidence))
+        if len(self._block) == BLOCK:
+            self._close()
+
+    def _close(self) -> None:
+        block, self._block = self._block, []
+        low = marked_lowest([confidence for _, _, confidence in block], _LOWEST)
+        first = sum(canary for canary, _, _ in block)
+        for evidence, marks in (
+            (self.review, [review for _, review, _ in block]),
+            (self.confidence, low),
+        ):
+            in_first = sum(
+                mark for mark, (canary, _, _) in zip(marks, block, strict=True) if canary
+            )
+            evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
+
+
+class CanaryJudge(NullListener):
+    """See ``worker.core.events.Listener``: compares what is committed, and stops a worse canary."""
+
+    def __init__(self, router: AdapterRouter, service: AdapterEvents, policy: JudgePolicy) -> None:
+        self._router = router
+        self._service = service
+        self._policy = policy
+        self._arms: tuple[ServingAdapter, ServingAdapter] | None = None
+        self.comparison = Comparison(policy)
+
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
+        """Compare, as long as there is a canary."""
+        del seconds
+        split = self._router.split
+        if split.canary is None:
+            self._arms = None
+            return
+        arms = (split.canary, split.main)
+        if arms != self._arms:
+            self._arms, self.comparison = arms, Comparison(self._policy)
+        for one in batch:
+            if one.served in arms and isinstance(one.outcome, Classified):
+                self.comparison.add(
+                    one.record.id.encode() if one.record.key is None else one.record.key,
+                    canary=one.served is split.canary,
+                    review=bool(one.outcome.review),
+                    confidence=one.outcome.decision.confidence,
+                )
+        if (why := self.comparison.worse) is not None:
+            detail = f"after {self.comparison.messages} messages, evidence {self._told()}"
+            self._service.stops(split.canary, why, detail)
+            self._router.stop_canary(split.canary)
+
+    def _told(self) -> str:
+        found = self.comparison
+        pieces = f"review {found.review.value:.3g}, confidence {found.confidence.value:.3g}"
+        return f"{found.value:.3g} ({pieces})"
