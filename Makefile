@@ -26,6 +26,9 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 
 ##@ Change it
 
+unit: $(READY) ## the unit tests: no Kafka, no engine, no network
+	$(BIN)/python -m pytest tests/unit
+
 test: $(READY) ## every test that needs no more than Python
 	$(BIN)/python -m pytest --durations=15
 
@@ -37,17 +40,19 @@ check: $(READY) ## style, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@$(BIN)/python -m worker.records.output | cmp - docs/output.schema.json \
-	  || { echo "docs/output.schema.json is out of date: make schema"; exit 1; }
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name | cmp - docs/$$name.schema.json \
+	    || { echo "docs/$$name.schema.json is out of date: make schema"; exit 1; }; done
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
 
 ##@ Generated files
 
-# The published schema of the output record, from the code that writes it.
-schema: $(READY) ## docs/output.schema.json
-	$(BIN)/python -m worker.records.output > docs/output.schema.json
+# The published schemas of the records that others read and write, from the contract's classes.
+schema: $(READY) ## docs/output.schema.json, docs/correction.schema.json
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name > docs/$$name.schema.json || exit 1; done
 
 # The table of metrics, from the module that names them.
 metrics: $(READY) ## docs/metrics.md
@@ -112,8 +117,8 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 ##@ Adapters
 
-DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
+DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=5
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer

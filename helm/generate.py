@@ -1,13 +1,15 @@
-"""Make values.schema.json and the README's table of values from the comments in values.yaml.
+"""Generate what the chart derives from values.yaml and from the worker's settings.
 
-    python helm/generate.py            write both
+    python helm/generate.py            write values.schema.json, the README's table of values and
+                                       files/renamed_settings.json
     python helm/generate.py --check    exit 1, naming the file, where one is out of date
 
 A value's description is the comment right above it. A comment line ``@schema {...}`` adds to the
-JSON Schema that is read off the default. Three words of our own may stand in it:
+JSON Schema that is derived from the default. It may hold three keywords of our own:
 ``worker-settings: true`` (the schema of worker/settings.py), ``volume-source: true`` (one kind of
-Kubernetes volume) and ``free: true`` (anything, as Kubernetes has it). Whatever is not said to be
-free is closed: a key that the chart does not know is an error.
+Kubernetes volume) and ``free: true`` (anything that Kubernetes accepts). Whatever is not declared
+free is closed: a key that the chart does not know is an error. A setting under a former name
+passes the schema, so that templates/_validate.tpl can refuse it with its new name.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from worker.settings import Settings
+from worker.settings import RENAMED, Settings
 
 CHART = Path(__file__).parent / "filing-clerk"
 BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
@@ -36,7 +38,7 @@ Schema = dict[str, Any]
 
 
 class Refused(Exception):
-    """values.yaml says too little or something unknown; the message says where."""
+    """values.yaml is incomplete or names something unknown; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_values(text: str) -> tuple[Value, ...]:
 
 
 def _read(node: yaml.MappingNode, lines: list[str], at: str) -> tuple[Value, ...]:
-    found = []
+    values = []
     for key, value in node.value:
         path = f"{at}.{key.value}" if at else key.value
         description, extra = _comment(lines, key.start_mark.line, path)
@@ -71,8 +73,8 @@ def _read(node: yaml.MappingNode, lines: list[str], at: str) -> tuple[Value, ...
         }:  # fmt: skip
             inner = _read(value, lines, path)
         default = yaml.safe_load(yaml.serialize(value))
-        found.append(Value(path, description, extra, default, inner))
-    return tuple(found)
+        values.append(Value(path, description, extra, default, inner))
+    return tuple(values)
 
 
 def _comment(lines: list[str], at: int, path: str) -> tuple[str, Schema]:
@@ -127,7 +129,9 @@ def _closed(properties: Schema) -> Schema:
 def _settings_schema(value: Value) -> Schema:
     """The worker's own settings, with the comments of values.yaml where it has them."""
     told = {
-        inner.path: inner.description for part in value.children for inner in (part, *part.children)
+        child.path: child.description
+        for section in value.children
+        for child in (section, *section.children)
     }
     sections: Schema = {}
     for name, field in Settings.model_fields.items():
@@ -151,11 +155,14 @@ def _settings_schema(value: Value) -> Schema:
     }
     if unknown := sorted(told.keys() - known):
         raise Refused(f"values.yaml: {unknown[0]}: the worker has no such setting")
+    for old, new in RENAMED.items():
+        name, key = old.split(".")
+        sections[name]["properties"][key] = {"description": f"Refused: renamed to {new}."}
     return _closed(sections)
 
 
 def _setting(found: Schema) -> Schema:
-    """One setting's schema. ``null`` leaves it to the worker's default, as Helm's users expect."""
+    """One setting's schema. ``null`` stands for the worker's default, as Helm's users expect."""
     options = [option for option in found.get("anyOf", [found]) if option.get("type") != "null"]
     if len(options) > 1 and all(set(option) <= {"type"} for option in options):
         return {"type": [*(option["type"] for option in options), "null"]}
@@ -188,13 +195,15 @@ def make_table(values: tuple[Value, ...]) -> str:
     """Return the README's table."""
     rows = ["| value | default | what it is |", "|---|---|---|"]
     for value in _walk(values):
-        default = "" if value.children else f"`{json.dumps(value.default)}`".replace("|", "\\|")
+        default = "" if value.children else _escape(f"`{json.dumps(value.default)}`")
         if len(default) > 70:
             default = "see values.yaml"
-        rows.append(
-            f"| `{value.path}` | {default} | {value.description.replace('|', chr(92) + '|')} |"
-        )
+        rows.append(f"| `{value.path}` | {default} | {_escape(value.description)} |")
     return "\n".join(rows) + "\n"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|")
 
 
 def _walk(values: tuple[Value, ...]) -> Iterator[Value]:
@@ -204,7 +213,7 @@ def _walk(values: tuple[Value, ...]) -> Iterator[Value]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write both files, or with --check compare them."""
+    """Write the files, or with --check compare them."""
     try:
         values = read_values((CHART / "values.yaml").read_text(encoding="utf-8"))
         schema = make_schema(values)
@@ -215,7 +224,11 @@ def main(arguments: list[str]) -> int:
     before, _, rest = readme.partition(BEGIN)
     table = f"{before}{BEGIN}\n\n{make_table(values)}\n{END}{rest.partition(END)[2]}"
     outdated = 0
-    for path, text in ((CHART / "values.schema.json", schema), (CHART / "README.md", table)):
+    for path, text in (
+        (CHART / "values.schema.json", schema),
+        (CHART / "README.md", table),
+        (CHART / "files" / "renamed_settings.json", json.dumps(RENAMED, indent=2) + "\n"),
+    ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if arguments == ["--check"]:

@@ -118,7 +118,7 @@ def make_loop(
         listeners += observer.listeners
     if service is not None:
         adapters = settings.adapters
-        watch = JudgePolicy(adapters.canary_min_messages, adapters.canary_false_stops)
+        watch = JudgePolicy(adapters.canary_min_messages, adapters.canary_false_positive_rate)
         listeners.append(CanaryJudge(router, service, watch))
     pipeline = Pipeline(
         router,

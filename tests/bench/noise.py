@@ -33,7 +33,7 @@ from trainer.check.out_of_fold import (
     unit_rows,
 )
 from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
-from trainer.evaluation.embeddings import find_embedding_model
+from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)
 PLANTED = (0.02, 0.05, 0.10)

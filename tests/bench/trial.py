@@ -80,20 +80,21 @@ def on_trial(broker: LocalBroker, texts: list[str], given: argparse.Namespace, o
 
 def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: Path) -> str:
     """Have it label everything too; say how often it agrees, and where least."""
-    shadow = {"adapters.shadow": f"'{other.resolve()}'", "adapters.shadow_share": "1.0"}
+    shadow = {"adapters.shadow": f"'{other.resolve()}'", "adapters.shadow_traffic_ratio": "1.0"}
     with running(broker, main_adapter, other, shadow) as (arena, worker, _, adapter):
         wait_for_role(worker, adapter, "shadow")
         arena.publish(as_records(texts))
         arena.wait_for(len(texts))
         pairs = {
             label: [
-                counted(worker, "clerk_shadow_total", label=label, agrees=one) for one in AGREES
+                counted(worker, "clerk_shadow_records_total", label=label, agrees=one)
+                for one in AGREES
             ]
             for label in adapter.taxonomy.names
         }
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
         least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
-        dropped = counted(worker, "clerk_shadow_dropped_total")
+        dropped = counted(worker, "clerk_shadow_dropped_records_total")
         topic = f"chaos.{arena.run}.shadow"
         found = [json.loads(one or b"") for one in read_all(broker.bootstrap_servers, topic)]
         confidence = statistics.mean(one["confidence"] for one in found)

@@ -27,7 +27,7 @@ from worker.app import kafka_config
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.samples import read_samples
-from worker.engine.vllm_engine import vllm_is_installed
+from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import StreamFailed
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig

@@ -30,6 +30,7 @@ from worker.contract import (
     choose_codes,
     make_golden,
 )
+from worker.contract.records import InputFormat
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
@@ -41,7 +42,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
 from worker.errors import EngineDied
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.records.types import Outcome, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream

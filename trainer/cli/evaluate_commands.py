@@ -98,12 +98,12 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.evaluation.run import Request, evaluate_adapter
-        from trainer.evaluation.show_evaluation import show_evaluation
+        from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+        from trainer.evaluation.show import show_evaluation
 
         # A trial never takes the place of a full result.
         default = adapter.parent / ("evaluation-try" if limit else "evaluation")
-        request = Request(
+        request = EvaluationRequest(
             adapter=adapter,
             dataset=dataset,
             base=base,
@@ -117,7 +117,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             worker_settings=tuple(worker_set or ()),
         )
         record = evaluate_adapter(request, console)
-        show(record, console, lambda out: show_evaluation(out, record), as_json=as_json)
+        show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
         print_text(console, f"\n{request.out}: evaluation.json and the predictions")
 
 
@@ -172,9 +172,9 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.evaluation.duel import Request, run_duel
-        from trainer.evaluation.embeddings import find_embedding_model
-        from trainer.evaluation.show_duel import show_duel
+        from trainer.duel.run import DuelRequest, run_duel
+        from trainer.duel.show import show_duel
+        from trainer.model.embeddings import find_embedding_model
 
         model = None if embeddings == "none" else Path(embeddings)
         if embeddings == "auto":
@@ -185,7 +185,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
                     "out (install the extra 'embeddings', or name a model with --embeddings)",
                     soft_wrap=True,
                 )
-        request = Request(
+        request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
             base=base,
@@ -197,5 +197,5 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             device=device,
         )
         record = run_duel(request, console)
-        show(record, console, lambda out: show_duel(out, record), as_json=as_json)
+        show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
         print_text(console, f"\n{request.out}: duel.json and every answer")

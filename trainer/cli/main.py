@@ -7,9 +7,10 @@ check or a gate that did not pass), 4 a proof of the trainer's own work failed, 
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from trainer.cli import (
     check_command,
@@ -21,9 +22,28 @@ from trainer.cli import (
     store_commands,
     train_commands,
 )
-from trainer.cli.shared import EXIT_BAD_INPUT
+from trainer.cli.shared import outcomes
+from trainer.errors import BadInput
+
+RENAMED = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
+"""Flags of earlier versions."""
+
+
+class Commands(TyperGroup):
+    """The commands. A flag under an old name is refused with the new one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        with outcomes():
+            for argument in args:
+                flag, _, _ = argument.partition("=")
+                if flag in RENAMED:
+                    raise BadInput(f"{flag} is called {RENAMED[flag]} now")
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,15 +69,7 @@ for group in (
 ):
     group.register(app)
 
-_RENAMED = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
-"""Flags of earlier versions."""
-
 
 def main() -> None:
-    """Run the command line. A flag under an old name is refused with the new one."""
-    for argument in sys.argv[1:]:
-        flag, _, _ = argument.partition("=")
-        if flag in _RENAMED:
-            print(f"clerk-trainer: {flag} is called {_RENAMED[flag]} now", file=sys.stderr)
-            raise SystemExit(EXIT_BAD_INPUT)
+    """Run the command line."""
     app()

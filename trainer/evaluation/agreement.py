@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from trainer.artifacts.evaluation import Prediction, WorkerAnswer
 from trainer.errors import ProofFailed
-from trainer.evaluation.predictions import Prediction, decide, logprobs_of
+from trainer.evaluation.predictions import decide, logprobs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +27,23 @@ class Agreement:
 
 def compare_answers(
     predictions: Sequence[Prediction],
-    answers: Sequence[Mapping[str, Any]],
+    answers: Sequence[WorkerAnswer],
     labels: Sequence[str],
     temperature: float,
 ) -> Agreement:
-    """Compare predictions with a worker's answers ({id, predicted, confidence, scores}), message
-    by message. Confidences are compared for the first engine's label."""
-    first = dict(zip((one.id for one in predictions), predictions, strict=True))
+    """Compare predictions with a worker's answers, message by message. Confidences are compared
+    for the first engine's label."""
+    by_id = {prediction.id: prediction for prediction in predictions}
     decisions = decide(logprobs_of(predictions, labels), labels, temperature)
-    scores = dict(zip(first, (one.scores for one in decisions), strict=True))
+    scores = dict(zip(by_id, (decision.scores for decision in decisions), strict=True))
     differ, tie, largest = 0, 0.0, 0.0
     for answer in answers:
-        mine, name = first[answer["id"]], answer["id"]
-        largest = max(largest, abs(mine.confidence - answer["scores"].get(mine.predicted, 0.0)))
-        if answer["predicted"] != mine.predicted:
+        prediction = by_id[answer.id]
+        theirs = answer.scores.get(prediction.predicted, 0.0)
+        largest = max(largest, abs(prediction.confidence - theirs))
+        if answer.predicted != prediction.predicted:
             differ += 1
-            tie = max(tie, mine.confidence - scores[name][answer["predicted"]])
+            tie = max(tie, prediction.confidence - scores[answer.id][answer.predicted])
     return Agreement(len(answers), differ, tie, largest)
 
 

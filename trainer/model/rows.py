@@ -1,4 +1,4 @@
-"""Training rows: a prompt's ids, one answer id, and the proof that nothing else is learnt."""
+"""Training rows: a prompt's ids, one answer id, and the check that nothing else is learnt."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ class Row:
     sublabel: str | None = None
 
     @property
-    def answer_at(self) -> int:
-        """Index of the one position that is learnt."""
-        return next(at for at, target in enumerate(self.targets) if target != IGNORE_INDEX)
+    def prompt(self) -> tuple[int, ...]:
+        """The token ids before the answer. ``verify_loss_mask`` makes sure of it."""
+        return self.ids[:-1]
+
+    @property
+    def answer(self) -> int:
+        """The token id that is learnt after the prompt."""
+        return self.targets[-1]
 
 
 def make_rows(
@@ -66,22 +71,23 @@ def verify_loss_mask(
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
         text = decode([row.targets[at] for at in learnt])
-        wanted = codes[row.label].text
-        if text != wanted:
-            raise ProofFailed(f"row {number} ({row.label}) learns {text!r} instead of {wanted!r}")
+        code = codes[row.label].text
+        if text != code:
+            raise ProofFailed(f"row {number} ({row.label}) learns {text!r} instead of {code!r}")
         if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
             raise ProofFailed(f"row {number} ({row.label}) learns at {learnt}, not at its end")
         if row.ids[-1] != row.targets[-1]:
             raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
-        prompt = row.ids[:-1]
         if (
-            prompt[: len(spec.prefix_ids)] != spec.prefix_ids
-            or prompt[len(prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
+            row.prompt[: len(spec.prefix_ids)] != spec.prefix_ids
+            or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
         ):
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
 
 
-def batches(rows: Sequence[Row], size: int, rng: random.Random) -> Iterator[Sequence[Row]]:
+def length_grouped_batches(
+    rows: Sequence[Row], size: int, rng: random.Random
+) -> Iterator[Sequence[Row]]:
     """Yield every row once, in shuffled batches of rows of like length (little padding)."""
     order = list(rows)
     rng.shuffle(order)

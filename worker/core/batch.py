@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from worker.contract.records import Headers, shadow_headers
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.errors import StreamFailed
-from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
+from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,7 @@ class TopicRouter:
             return None
         if work.result is None:
             return None
-        real: Headers = (
-            ("clerk.main.label", outcome.decision.label.encode()),
-            ("clerk.main.adapter.digest", finished.served.digest.encode()),
-        )
+        real = shadow_headers(outcome.decision.label, finished.served.digest)
         record = replace(finished.record, headers=finished.record.headers + real)
         return work.served.outputs.encode(record, work.result, self.shadow_topic, now)
 

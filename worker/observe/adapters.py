@@ -118,7 +118,7 @@ def adapter_readings(router: AdapterRouter, service: AdapterEvents) -> Iterator[
     if split.shadow is not None:
         shares.append((split.shadow, "shadow", split.shadow_share))
     yield (
-        named.ADAPTER_SHARE,
+        named.ADAPTER_TRAFFIC,
         [((one.digest[:DIGEST_CHARS], role), share) for one, role, share in shares],
     )
     refused = [((role,), float(role in service.refused)) for role in named.ROLES]

@@ -9,11 +9,11 @@ import pytest
 
 TRAINER = Path(__file__).parents[3] / "trainer"
 OWNERS = {
-    "accelerate": {"training/crew.py"},
+    "accelerate": {"training/process_group.py"},
     "cleanlab": {"check/suspects.py"},
-    "jinja2": {"model/student.py", "report/page.py"},
-    "peft": {"model/student.py"},
-    "psutil": {"training/memory.py", "training/record.py"},
+    "jinja2": {"model/lora_model.py", "report/page.py"},
+    "peft": {"model/lora_model.py"},
+    "psutil": {"model/device.py"},
     "pyarrow": {"dataset/readers.py"},
     "pydantic": {
         "artifacts/cost.py",
@@ -24,11 +24,16 @@ OWNERS = {
         "training/recipe.py",
     },
     "pydantic_settings": {"training/recipe.py"},
-    "safetensors": {"evaluation/adapter.py", "training/weights.py"},
-    "scipy": {"evaluation/cheap.py"},
-    "sklearn": {"check/out_of_fold.py", "evaluation/cheap.py"},
+    "safetensors": {"model/adapter.py"},
+    "scipy": {
+        "duel/linear.py",
+        "statistics/calibration.py",
+        "statistics/metrics.py",
+        "statistics/paired.py",
+    },
+    "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/tokens.py"},
-    "transformers": {"evaluation/embeddings.py", "model/forward.py", "model/student.py"},
+    "transformers": {"model/embeddings.py", "model/forward.py", "model/lora_model.py"},
 }
 
 
