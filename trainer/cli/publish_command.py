@@ -159,10 +159,10 @@ def publish(
 
 
 def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]:
-    from trainer.store.record import gate_record
+    from trainer.store.record import make_gate_record
 
-    judged = outcome != "already_current"
     forced = outcome in {"published", "canary"} and not plan.verdict.passed
+    gate = make_gate_record(plan.verdict, plan.rules, forced=forced)
     return {
         "schema": "publication/2",
         "outcome": outcome,
@@ -170,7 +170,7 @@ def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]
         "digest": plan.manifest.digest,
         "name": plan.manifest.name,
         "current": asdict(pointer) if pointer else None,
-        "gate": gate_record(plan.verdict, plan.rules, forced=forced) if judged else None,
+        "gate": None if outcome == "already_current" else gate.to_json(),
     }
 
 

@@ -15,7 +15,7 @@ from trainer.cli.shared import AsJson, Store, make_console, named, outcomes, pri
 from worker.contract.codec import encode
 
 if TYPE_CHECKING:
-    from trainer.store.listing import Stored
+    from trainer.store.record import Stored
     from worker.contract.store import CanaryPointer, Pointer
 
 
@@ -106,7 +106,7 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
     Example: clerk-trainer list --store /adapters
     """
     with outcomes():
-        from trainer.store.listing import list_store
+        from trainer.store.record import list_store
         from worker.contract.store import read_canary
 
         pointer, adapters = list_store(store)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
-from trainer.store.files import place_adapter, sweep
+from trainer.store.files import locked, place_adapter, sweep
 from trainer.store.history import (
     Entry,
     Event,
@@ -26,9 +26,8 @@ from trainer.store.history import (
     pointer_for,
     read_history,
 )
-from trainer.store.lock import locked
 from trainer.store.plan import Plan
-from trainer.store.record import make_record, stored_digests, write_record
+from trainer.store.record import make_gate_record, make_record, stored_digests, write_record
 from worker.contract import Manifest
 from worker.contract.digest import sync_directory
 from worker.contract.store import (
@@ -195,9 +194,7 @@ def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | Non
     record = make_record(
         plan.manifest,
         plan.evidence,
-        plan.verdict,
-        plan.rules,
-        forced=forced,
+        make_gate_record(plan.verdict, plan.rules, forced=forced),
         at=signature.at,
         by=signature.by,
         reason=reason,

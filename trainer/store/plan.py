@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.artifacts.evaluation import EVALUATION
+from trainer.artifacts.evaluation import FOLDER as EVALUATION_FOLDER
 from trainer.errors import BadInput
-from trainer.store.evidence import EVALUATION_NAME, Evidence, read_evidence
+from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
 from trainer.store.gate import Verdict, judge
 from trainer.store.record import stored_evidence
-from trainer.store.regression import Comparison, compare
 from trainer.store.rules import GateRules
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
 from worker.contract.store import Pointer, load_stored, read_pointer
@@ -36,7 +37,7 @@ class Plan:
         """How to make the comparison with the current adapter possible, where it is not."""
         if self.verdict.incomparable is None or self.evidence is None or self.current is None:
             return None
-        dataset = self.evidence.record["dataset"].get("directory", "DATASET")
+        dataset = self.evidence.evaluation.dataset.directory
         return (
             "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
             f"{self.store / self.current.digest} --dataset {dataset} --base DIR --out DIR, then "
@@ -64,13 +65,13 @@ def plan_publication(
     adapter = _adapter_in(source)
     manifest = load_adapter(adapter)
     current = read_pointer(store)
-    folder = evaluation or source / "evaluation"
+    folder = evaluation or source / EVALUATION_FOLDER
     evidence = None
-    if evaluation or (folder / EVALUATION_NAME).exists():
+    if evaluation or (folder / EVALUATION.name).exists():
         evidence = read_evidence(folder)
     elif not allow_unjudged and not (current and current.digest == manifest.digest):
         raise BadInput(
-            f"{folder}: holds no {EVALUATION_NAME}: run clerk-trainer evaluate, or name its "
+            f"{folder}: holds no {EVALUATION.name}: run clerk-trainer evaluate, or name its "
             "folder with --evaluation"
         )
     against = _compare_with_current(store, current, evidence, current_evaluation)
@@ -115,10 +116,10 @@ def _compare_with_current(
         return "there is no evaluation to compare"
     if current_evaluation is not None:
         other = read_evidence(current_evaluation)
-        if other.adapter_digest != current.digest:
+        evaluated = other.evaluation.adapter.digest
+        if evaluated != current.digest:
             raise BadInput(
-                f"{other.path}: evaluates {other.adapter_digest[:12]}… and current is "
-                f"{current.digest[:12]}…"
+                f"{other.path}: evaluates {evaluated[:12]}… and current is {current.digest[:12]}…"
             )
     else:
         try:

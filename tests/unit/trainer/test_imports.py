@@ -21,6 +21,7 @@ OWNERS = {
         "artifacts/evaluation.py",
         "artifacts/files.py",
         "artifacts/training.py",
+        "store/record.py",
         "training/recipe.py",
     },
     "pydantic_settings": {"training/recipe.py"},

@@ -19,17 +19,16 @@ from types import FrameType
 from typing import Any
 
 from trainer.errors import BadInput
-from trainer.store.files import sweep
+from trainer.store.files import LOCK_NAME, sweep
 from trainer.store.history import read_history
-from trainer.store.listing import list_store
-from trainer.store.lock import LOCK_NAME
 from trainer.store.moves import publish
 from trainer.store.plan import Plan, plan_publication
+from trainer.store.record import list_store
 from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer
 
 WATCHED = (
-    *(f"trainer/store/{one}.py" for one in ("moves", "plan", "files", "history", "record", "lock")),
+    *(f"trainer/store/{one}.py" for one in ("moves", "plan", "files", "history", "record")),
     *(f"worker/contract/{one}.py" for one in ("store", "digest")),
 )
 

@@ -15,9 +15,8 @@ import pytest
 
 from trainer.errors import BadInput
 from trainer.store import files
-from trainer.store.files import STALE_S, sweep
+from trainer.store.files import LOCK_NAME, STALE_S, locked, sweep
 from trainer.store.history import read_history
-from trainer.store.lock import LOCK_NAME, locked
 from trainer.store.moves import publish
 from trainer.store.plan import plan_publication
 from worker.contract import load_adapter
