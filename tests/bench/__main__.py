@@ -18,13 +18,14 @@ from contextlib import ExitStack
 import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from worker.app import kafka_config, loop_policy, make_loop
+from worker.app import make_loop
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.logs import configure_logging
+from worker.policies import kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model
 from worker.settings import Settings
 from worker.settings_load import load_settings

@@ -22,7 +22,7 @@ from worker.lifecycle.canary_judge import Comparison, JudgePolicy
 
 TRIALS = 400
 MESSAGES = 20_000
-POLICY = JudgePolicy(min_messages=200, false_stops=0.01)
+POLICY = JudgePolicy(min_messages=200, false_positive_rate=0.01)
 
 Chance = Callable[[float], float]
 """The chance of a review at a time of the trial, from 0 to 1."""
@@ -36,7 +36,9 @@ def main() -> int:
     """Measure and print."""
     if sys.argv[1:]:
         return replay(*map(Path, sys.argv[1:]))
-    print(f"{TRIALS} trials of up to {MESSAGES} messages, false_stops {POLICY.false_stops:g}")
+    print(
+        f"{TRIALS} trials of up to {MESSAGES} messages, false_positive_rate {POLICY.false_positive_rate:g}"
+    )
     print("as good: how many were ever stopped")
     for name, chance in (
         ("a tenth for review", lambda _: 0.1),

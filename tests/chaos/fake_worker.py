@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.support.helpers import ENCODERS, scores, small_manifest
-from tests.support.swapping import FakeLoader
+from tests.support.fake_loader import FakeLoader
+from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import run_worker
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
@@ -102,7 +103,7 @@ class Arena:
                 seen, moved = len(self.results), time.monotonic()
             assert time.monotonic() - moved < _STALL_S, f"stuck at {seen} of {count}"
 
-    def settle(self, seconds: float = 2.0) -> None:
+    def read_for(self, seconds: float = 2.0) -> None:
         """Read on for a while: anything twice would come now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -126,7 +127,7 @@ class Arena:
 
     def verdict(self, expected: int) -> str:
         """Say how the results compare with the inputs. Fails unless each has exactly one."""
-        self.settle()
+        self.read_for()
         counts = Counter(self.results)
         twice = [one for one, count in counts.items() if count > 1]
         wanted = {f"{n % self.partitions}-{n // self.partitions}" for n in range(expected)}
@@ -165,7 +166,7 @@ class Reader:
         while message is not None:
             if message.error() is None:
                 self.topics.append(str(message.topic()))
-                headers = dict(message.headers() or [])
+                headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
                 self.ids.append(self._id(message.value(), headers))
                 if "clerk.reason" not in headers:
                     result = json.loads(message.value() or b"{}")

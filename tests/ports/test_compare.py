@@ -23,12 +23,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
-from worker.app import kafka_config
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.samples import read_samples
 from worker.engine.vllm_engine import vllm_is_installed
 from worker.errors import StreamFailed
+from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_range import RecordRange, read_stretch
@@ -138,7 +138,7 @@ def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
         worker.wait_until_ready("partitions.assigned")
         arena.publish(messages(40))
         arena.wait_for(40)
-        arena.settle(1)
+        arena.read_for(1)
         before = committed(arena)
         config = config_of(bootstrap_servers, arena.run)
         assert len(read_stretch(config, arena.topics["in"], RecordRange(last=100), 100)) == 40

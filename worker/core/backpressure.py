@@ -14,9 +14,9 @@ class Bounds:
     client's prefetch away, so the two are kept far apart.
     """
 
-    max_records: int = 256
-    max_bytes: int = 64 * 1024 * 1024
-    resume_ratio: float = 0.5
+    max_records: int
+    max_bytes: int
+    resume_ratio: float
 
 
 class Backpressure:

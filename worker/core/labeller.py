@@ -12,7 +12,7 @@ from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
 from worker.records.decode import InputFormat, decode_record
-from worker.records.types import Record, ReviewReason, SupportMessage
+from worker.records.types import Classified, Record, ReviewReason, SupportMessage, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,17 @@ class Labeller:
             )
         except InvalidScores as error:
             raise MessageRejected("invalid_answer", str(error)) from error
+
+    def classify(self, prepared: Prepared, answer: Answer, timing: Timing) -> Classified:
+        """Turn the answer to a prepared message into its outcome. Raises MessageRejected."""
+        decision = self.decide(answer)
+        return Classified(
+            decision,
+            prepared.message_id,
+            prepared.truncated,
+            self.review_reasons(decision),
+            timing,
+        )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
         """Say why a human should look at this decision; empty when none need."""

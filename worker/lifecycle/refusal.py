@@ -10,8 +10,6 @@ adapter is of another base; the base tokenizes its prompts otherwise; the engine
 does not answer; it files its own canaries otherwise than recorded; it files those of the adapter
 in service worse than ``adapters.canary_errors`` allows."""
 
-Role = Literal["main", "canary", "shadow"]
-
 
 class Refusal(Exception):
     """An adapter must not serve here. ``problem`` says what and how to mend it, without text of

@@ -11,11 +11,12 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
 from worker.errors import Reason
 from worker.lifecycle.events import StopReason
-from worker.lifecycle.refusal import RefusalReason, Role
+from worker.lifecycle.refusal import RefusalReason
 from worker.observe.drift.detector import Signal
 
 Kind = Literal["counter", "gauge", "histogram"]

@@ -103,9 +103,9 @@ class FakeStream:
         if failure is not None:
             raise failure
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Return the committed offsets."""
-        self.calls.append("settle")
+        self.calls.append("resolve_unknown_commit")
         return [NextOffset(one, self.committed[one]) for one in partitions if one in self.committed]
 
     def lag(self) -> Mapping[TopicPartition, int]:

@@ -147,7 +147,7 @@ class KafkaStream:
             self._publish_then_commit(producer, batch, until)
         self._lag.published(batch.next_offsets)
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Resolve the transaction in doubt, then read what is committed."""
         self._ready_producer(self._config.publish_timeout_s)
         try:

@@ -58,7 +58,7 @@ class Stream(Protocol):
         """
         ...
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """After OutcomeUnknown: return the committed offsets of ``partitions``.
 
         Whatever was in the air is resolved when this returns. Partitions with no committed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import toy_manifest, toy_spec
+from tests.support.toy_adapter import toy_manifest, toy_spec
 from worker.contract import (
     MANIFEST_NAME,
     MASKING,

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tests.support.helpers import encode_plain, scores, small_manifest, toy_record
+from tests.support.records import toy_record
+from tests.support.toy_adapter import encode_plain, scores, small_manifest
 from worker.contract import Thresholds
 from worker.core.labeller import Labeller
 from worker.engine.port import ChoiceAnswer, CodeScores

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import toy_record
+from tests.support.records import toy_record
 from worker.core.share import place_of
 from worker.records.types import TopicPartition
 

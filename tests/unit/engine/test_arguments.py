@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
 from worker.engine import arguments
 from worker.engine.arguments import EngineSettings, engine_arguments, engine_environment

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.swapping import Follower, StoreOf, make_manifest
+from tests.support.follower import AdapterStore, Follower
+from tests.support.swapping import make_manifest
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
@@ -25,13 +26,11 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
     servers = []
 
     def start() -> tuple[Follower, str]:
-        follower = Follower(StoreOf(tmp_path), ONE)
-        opened = OpenedEngine(
-            follower.main.engine, ONE, follower.watcher._factory.encoders, "merged"
-        )
+        follower = Follower(AdapterStore(tmp_path), ONE)
+        opened = OpenedEngine(follower.main.engine, ONE, follower.factory.encoders, "merged")
 
         def info() -> Page:
-            serving = (follower.router, follower.service)
+            serving = (follower.router, follower.events)
             found = describe(Settings(), datetime.now(UTC), opened, serving)
             return Page(json.dumps(found).encode(), "application/json")
 

@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import Rig, toy_manifest
-from tests.support.swapping import FakeLoader, Follower, StoreOf, answer_with
-from worker.app import kafka_config
-from worker.core.backpressure import Bounds
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import AdapterStore, Follower
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.rig import Rig
+from tests.support.swapping import answer_with
+from tests.support.toy_adapter import toy_manifest
 from worker.core.batch import TopicRouter
-from worker.core.loop import LoopPolicy
 from worker.core.shadow import ShadowTraffic
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
+from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 
-POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
+POLICY = make_loop_policy(bounds=make_bounds(max_records=64), publish_max_records=64)
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")
 
@@ -30,7 +32,7 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
     loader = FakeLoader()
     loader.respond[MAIN.digest] = lambda _: answer_with(MAIN, "billing")
     loader.respond[SHADOW.digest] = lambda _: answer_with(SHADOW, label)
-    store = StoreOf(tmp_path)
+    store = AdapterStore(tmp_path)
     store.add(SHADOW)
     follower = Follower(
         store,
@@ -46,9 +48,9 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
     registry = Registry()
     metrics = AdapterMetrics(registry)
     metrics.serves(follower.router.latest)
-    follower.rig.events.published = lambda batch, _: metrics.published(batch)  # type: ignore[method-assign]
+    follower.rig.on_published(metrics.published)
     follower.rig.stream.assign(0)
-    follower.rig.turn()
+    follower.rig.iterate()
     return follower, lambda: registry.page().decode()
 
 
@@ -57,7 +59,7 @@ def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
     for number in range(count):
         follower.rig.stream.add(b"hello %d" % number, key=b"customer-%d" % number)
     while follower.rig.committed() < count:
-        follower.rig.turn()
+        follower.rig.iterate()
     outputs = follower.rig.stream.outputs
     real = [one for one in outputs if one.topic in {"out", "review"}]
     shadow = [one for one in outputs if one.topic == "shadow"]
@@ -66,7 +68,7 @@ def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
 
 
 def shadow_engine(follower: Any) -> Any:
-    return follower.router.split.shadow.engine
+    return follower.shadow.engine
 
 
 def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
@@ -114,9 +116,9 @@ def test_one_whose_engine_dies_takes_nothing_with_it(tmp_path: Path) -> None:
     shadow_engine(follower).die()
     real, shadow = work(follower, 50)
     assert (len(real), len(shadow)) == (50, 0)
-    assert follower.router.split.shadow is None
-    follower.rig.turn()
-    follower.watcher.look()
+    assert follower.shadow is None
+    follower.rig.iterate()
+    follower.watcher.poll_once()
     assert len(follower.loader.open) == 1
 
 
@@ -138,16 +140,16 @@ def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     """A tombstone is not asked about; a dead letter of the engine's is left out."""
     follower, page = shadowed(tmp_path)
     follower.rig.stream.add(None)
-    follower.rig.turn(3)
+    follower.rig.iterate(3)
     assert [one.topic for one in follower.rig.stream.outputs] == ["dead"]
     assert 'clerk_shadow_dropped_total{reason="no_label"} 0.0' in page()
 
 
 def test_a_shadow_that_is_not_there_is_refused_and_the_worker_works(tmp_path: Path) -> None:
     """A misspelt digest is told once."""
-    follower = Follower(StoreOf(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
-    follower.watcher.look()
-    assert follower.service.refused["shadow"].reason == "files"
+    follower = Follower(AdapterStore(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
+    follower.watcher.poll_once()
+    assert follower.events.refused["shadow"].reason == "files"
     assert follower.counted.log == [("refused", "files")]
 
 

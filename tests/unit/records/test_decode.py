@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text, toy_record
+from tests.support.records import any_text, toy_record
 from worker.errors import MessageRejected
 from worker.records.decode import InputFormat, decode_record, extract_message
 from worker.records.types import SupportMessage

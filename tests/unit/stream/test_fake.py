@@ -72,13 +72,13 @@ def test_outputs_and_offsets_become_visible_together_or_not_at_all(stream: FakeS
     stream.failures.extend([PublishAborted("no"), None, OutcomeUnknown("?")])
     with pytest.raises(PublishAborted):
         stream.publish(batch(stream, 1))
-    assert (stream.outputs, stream.settle(stream.sources)) == ([], [])
+    assert (stream.outputs, stream.resolve_unknown_commit(stream.sources)) == ([], [])
     stream.publish(batch(stream, 1))
     assert len(stream.outputs) == stream.committed[stream.sources[0]] == 1
     stream.commits_before_failure = True
     with pytest.raises(OutcomeUnknown):
         stream.publish(batch(stream, 2))
-    assert stream.settle(stream.sources) == [NextOffset(stream.sources[0], 2)]
+    assert stream.resolve_unknown_commit(stream.sources) == [NextOffset(stream.sources[0], 2)]
 
 
 def test_what_a_real_cluster_would_forbid_fails(stream: FakeStream) -> None:

@@ -4,25 +4,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError
-from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
+from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 
 TOPICS = Topics("in", "out", "review", "dead")
 
 
 def config(**changes: Any) -> KafkaConfig:
-    given: dict[str, Any] = {
-        "bootstrap_servers": "b:9092",
-        "group_id": "g",
-        "transactional_id": "t",
-        "topics": TOPICS,
-        "delivery": "exactly_once",
-        "security": {},
-        "client": {},
-        "consumer": {},
-        "producer": {},
-    }
-    return build_config(**{**given, **changes})
+    return make_kafka_config(**{"bootstrap_servers": "b:9092", "topics": TOPICS, **changes})
 
 
 def test_the_promises_by_default() -> None:
@@ -132,9 +122,9 @@ def test_a_turn_that_could_cost_the_partitions_is_refused() -> None:
     """The group would take them away in the middle of a publish, again and again."""
     one = config(consumer={"max.poll.interval.ms": 60_000})
     assert one.max_poll_interval_s == 60.0
-    check_bounds(one, longest_turn_s=59.0)
+    check_bounds(one, max_iteration_s=59.0)
     with pytest.raises(SettingsError, match=r"for 60 s .* gives it 60 s: lower"):
-        check_bounds(one, longest_turn_s=60.0)
+        check_bounds(one, max_iteration_s=60.0)
     assert config().max_poll_interval_s == 300.0
     assert config(client={"max.poll.interval.ms": "7000"}).max_poll_interval_s == 7.0
 
@@ -143,15 +133,15 @@ def test_a_publish_may_not_outlast_its_transaction() -> None:
     """The broker would abort it under the worker's hands."""
     long = config(publish_timeout_s=20.0)
     with pytest.raises(SettingsError, match=r"publish_timeout_s is 20 s .*=15000: keep"):
-        check_bounds(long, longest_turn_s=1.0)
-    check_bounds(config(publish_timeout_s=15.0), longest_turn_s=1.0)
-    check_bounds(config(publish_timeout_s=20.0, delivery="at_least_once"), longest_turn_s=1.0)
+        check_bounds(long, max_iteration_s=1.0)
+    check_bounds(config(publish_timeout_s=15.0), max_iteration_s=1.0)
+    check_bounds(config(publish_timeout_s=20.0, delivery="at_least_once"), max_iteration_s=1.0)
     longer = config(publish_timeout_s=20.0, producer={"transaction.timeout.ms": 30_000})
-    check_bounds(longer, longest_turn_s=1.0)
+    check_bounds(longer, max_iteration_s=1.0)
 
 
 @pytest.mark.parametrize("name", ["max.poll.interval.ms", "transaction.timeout.ms"])
 def test_a_bound_that_is_no_number_is_told(name: str) -> None:
     """By its name, not by a traceback."""
     with pytest.raises(SettingsError, match=f"{name}.*'soon'"):
-        check_bounds(config(client={name: "soon"}), longest_turn_s=1.0)
+        check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.helpers import toy_record
+from tests.support.records import toy_record
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.lag import Lag, has_coordinator, read_statistics
 

@@ -71,7 +71,7 @@ class DriftListener(NullListener):
         if watch is None:
             return
         for one in batch:
-            if isinstance(one.outcome, Classified) and one.served.digest == self._digest:
+            if isinstance(one.outcome, Classified) and one.adapter.digest == self._digest:
                 decision = one.outcome.decision
                 report = watch.add(decision.label, decision.off_label_mass, one.record.id)
                 if report is not None:

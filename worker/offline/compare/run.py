@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.app import kafka_config
 from worker.contract import Manifest
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
@@ -15,6 +14,7 @@ from worker.offline.classify import Result, label_in_order, with_progress
 from worker.offline.compare.adapters import resolve
 from worker.offline.compare.figures import Comparison, Labelled, Pair, compare
 from worker.offline.message_file import MessageFile, Row, read_rows
+from worker.policies import kafka_config
 from worker.records.decode import decode_record
 from worker.records.types import Record, SupportMessage
 from worker.serving import make_labeller, open_model, record_layout
