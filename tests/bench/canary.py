@@ -36,9 +36,8 @@ def main() -> int:
     """Measure and print."""
     if sys.argv[1:]:
         return replay(*map(Path, sys.argv[1:]))
-    print(
-        f"{TRIALS} trials of up to {MESSAGES} messages, false_positive_rate {POLICY.false_positive_rate:g}"
-    )
+    rate = POLICY.false_positive_rate
+    print(f"{TRIALS} trials of up to {MESSAGES} messages, false_positive_rate {rate:g}")
     print("as good: how many were ever stopped")
     for name, chance in (
         ("a tenth for review", lambda _: 0.1),

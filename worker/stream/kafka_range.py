@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +11,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
 from worker.records.types import Record
-from worker.stream.kafka import to_record
 from worker.stream.kafka_config import KafkaConfig
-
-_client_log = logging.getLogger("librdkafka")
+from worker.stream.kafka_types import client_log, to_record
 
 # What has no use, or a use in a group alone; the client warns of some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
@@ -56,7 +53,7 @@ def read_stretch(config: KafkaConfig, topic: str, stretch: RecordRange, most: in
             "enable.auto.commit": False,
         },
         error_cb=lambda error: reasons.append(str(error.str())),
-        logger=_client_log,
+        logger=client_log,
     )
     try:
         return _read(consumer, topic, stretch, most, config.start_timeout_s)

@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from tests.support.policies import make_kafka_config
 from worker.records.types import TopicPartition
-from worker.stream import kafka
+from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
 
 
@@ -79,15 +79,15 @@ class Owner:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka, "Consumer", Client)
-    monkeypatch.setattr(kafka, "Producer", Client)
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
     made.subscribe(Owner())
     return made
 
 
 def polled(stream: KafkaStream, *script: Any, room: int = 10) -> list[tuple[int, int]]:
-    client: Any = stream._consumer
+    client: Any = stream._consumer._client
     client.script.extend(script)
     return [(one.source.partition, one.offset) for one in stream.poll(room, 0.0)]
 

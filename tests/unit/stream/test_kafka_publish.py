@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from tests.support.policies import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
-from worker.stream import kafka
+from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
 
 BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in", 0), 1)])
@@ -40,8 +40,8 @@ class Client:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka, "Consumer", Client)
-    monkeypatch.setattr(kafka, "Producer", Client)
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
     Client.made, Client.fails, Client.unacknowledged = [], {}, 0
     return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
