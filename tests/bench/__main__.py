@@ -83,10 +83,10 @@ def idle(servers: str, stack: ExitStack) -> None:
     time.sleep(10)
     root = psutil.Process(worker.child.pid)
     tree = [root, *root.children(recursive=True)]
-    before = sum(sum(one.cpu_times()[:2]) for one in tree)
+    before = sum(sum(process.cpu_times()[:2]) for process in tree)
     time.sleep(IDLE_S)
-    used = sum(sum(one.cpu_times()[:2]) for one in tree) - before
-    rss = sum(one.memory_info().rss for one in tree) / 2**30
+    used = sum(sum(process.cpu_times()[:2]) for process in tree) - before
+    rss = sum(process.memory_info().rss for process in tree) / 2**30
     print(
         f"idle: {used / IDLE_S:.1%} of one core over {IDLE_S:.0f} s "
         f"({len(tree)} processes, {rss:.1f} GiB resident)"
@@ -117,7 +117,7 @@ def _texts(mark: str) -> list[str]:
 
 def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     settings = Settings()
-    prompts = [build_prompt(opened.manifest.prompt, one, opened.encoders.plain) for one in texts]
+    prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
     started = time.monotonic()
     room = threading.Semaphore(settings.loop.max_in_flight)
@@ -137,7 +137,7 @@ def _through_kafka(
 ) -> float:
     """Seconds from the first fetch to the last commit; the messages are in Kafka before."""
     before = len(arena.results)
-    arena.publish([json.dumps({"message": one}).encode() for one in texts])
+    arena.publish([json.dumps({"message": text}).encode() for text in texts])
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)

@@ -105,7 +105,7 @@ def measure(bench: Bench, swaps: int, interval_s: float) -> None:
         spans.append((began, time.monotonic()))
         time.sleep(5 * interval_s)
         family = [process, *process.children(recursive=True)]
-        sizes.append((_rss(process), sum(_rss(one) for one in family)))
+        sizes.append((_rss(process), sum(_rss(member) for member in family)))
     stopped.set()
     worker.join()
     during = [s for at, s in bench.latencies if any(a <= at <= b + interval_s for a, b in spans)]
@@ -223,7 +223,7 @@ def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
             verify_weights=False,
             max_adapters=3,
         )
-        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
         settings = Settings(records=RecordSettings(format="text"))
 
         def serve(manifest: Manifest, engine: Any) -> Any:
@@ -233,7 +233,7 @@ def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
         factory = AdapterFactory(
             opened.encoders, opened.loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S
         )
-        texts = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)[:40]
+        texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
         return manifests, serve(manifests[0], opened.engine), factory, texts
 
     return make

@@ -51,7 +51,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
 
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; return the exit code."""
-    loaded = load_settings(flags=[one for one in arguments if one != "--set"])
+    loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)
     try:
         run_worker(loaded.settings, open_fake)

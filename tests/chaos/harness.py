@@ -38,10 +38,10 @@ class Arena:
 
     def __post_init__(self) -> None:
         self.run = uuid.uuid4().hex[:8]
-        self.topics = {one: f"chaos.{self.run}.{one}" for one in ("in", "out", "review", "dead")}
+        self.topics = {name: f"chaos.{self.run}.{name}" for name in ("in", "out", "review", "dead")}
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(one, self.partitions, 1) for one in self.topics.values()]
+        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
         for future in admin.create_topics(new).values():
             future.result(timeout=30)
         self._workers = 0
@@ -122,14 +122,14 @@ class Arena:
     @property
     def by_topic(self) -> Counter[str]:
         """How many results each topic has, by its short name."""
-        short = {full: one for one, full in self.topics.items()}
-        return Counter(short[one] for one in self._reader.topics)
+        short = {full: name for name, full in self.topics.items()}
+        return Counter(short[topic] for topic in self._reader.topics)
 
     def verdict(self, expected: int) -> str:
         """Say how the results compare with the inputs. Fails unless each has exactly one."""
         self.read_for()
         counts = Counter(self.results)
-        twice = [one for one, count in counts.items() if count > 1]
+        twice = [result for result, count in counts.items() if count > 1]
         wanted = {f"{n % self.partitions}-{n // self.partitions}" for n in range(expected)}
         missing = wanted - set(counts)
         assert not twice, f"{len(twice)} results twice: {twice[:5]}"
@@ -157,7 +157,7 @@ class Reader:
             }
         )
         self._consumer.assign(
-            [TopicPartition(one, number, 0) for one in topics for number in range(partitions)]
+            [TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)]
         )
 
     def read(self, timeout_s: float) -> None:
@@ -210,8 +210,8 @@ def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
 def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
     """Two workers share the partitions; one is killed and the other takes its share over."""
     workers = [arena.start_worker(), arena.start_worker()]
-    for one in workers:
-        one.wait_until_ready()
+    for worker in workers:
+        worker.wait_until_ready()
     arena.publish(values)
     arena.wait_for(len(values) // 4)
     arena.kill(workers[0])

@@ -35,8 +35,8 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass, and do what falls due in it."""
         self.now += seconds
-        due = [one for one in self._due if one[0] <= self.now]
-        self._due = [one for one in self._due if one[0] > self.now]
+        due = [timer for timer in self._due if timer[0] <= self.now]
+        self._due = [timer for timer in self._due if timer[0] > self.now]
         for _, action in due:
             action()
 
@@ -73,11 +73,11 @@ class ScriptedEngine:
     @property
     def pending(self) -> list[str]:
         """Texts that wait for an answer, oldest first."""
-        return [_message(one) for one in self.fake.pending]
+        return [_message(prompt) for prompt in self.fake.pending]
 
     def future(self, text: str) -> Future[Answer]:
         """The oldest future of a text that is not done."""
-        return next(f for one, f in self.submitted if one == text and not f.done())
+        return next(f for submitted, f in self.submitted if submitted == text and not f.done())
 
     def answer(self, text: str, label: str | None = "billing", p: float = 0.9) -> None:
         """Give the oldest of this text its label; no label: an answer that holds no scores."""
@@ -109,7 +109,7 @@ class Events:
 
     def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Keep the ids."""
-        self.log.append(("publishing", [one.record.id for one in batch]))
+        self.log.append(("publishing", [completed.record.id for completed in batch]))
 
     def transaction(self, result: str, seconds: float) -> None:
         """Keep the result."""
@@ -117,7 +117,7 @@ class Events:
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Keep the ids."""
-        self.log.append(("published", [one.record.id for one in batch]))
+        self.log.append(("published", [completed.record.id for completed in batch]))
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
         """Keep the attempt."""
@@ -125,7 +125,7 @@ class Events:
 
     def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
         """Keep it."""
-        self.log.append((kind, [one.partition for one in partitions], dropped))
+        self.log.append((kind, [source.partition for source in partitions], dropped))
 
     def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
         """Keep it."""
@@ -133,7 +133,7 @@ class Events:
 
     def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
         """What was told of these kinds, in order."""
-        return [one for one in self.log if one[0] in wanted]
+        return [event for event in self.log if event[0] in wanted]
 
 
 class RouterEvents:

@@ -62,5 +62,5 @@ def read_output(outgoing: Outgoing) -> Published:
         value = json.loads(outgoing.value)
         return Published(outgoing.topic, value["id"], label=value["label"])
     headers = {name: (value or b"").decode() for name, value in outgoing.headers}
-    source = "-".join(headers[f"clerk.source.{one}"] for one in ("topic", "partition", "offset"))
+    source = "-".join(headers[f"clerk.source.{part}"] for part in ("topic", "partition", "offset"))
     return Published("dead", source, reason=headers["clerk.reason"])

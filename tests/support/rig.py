@@ -102,12 +102,12 @@ class Rig:
     @property
     def outputs(self) -> list[Published]:
         """What was published, in order, over all topics."""
-        return [read_output(one) for one in self.stream.outputs]
+        return [read_output(outgoing) for outgoing in self.stream.outputs]
 
     @property
     def ids(self) -> list[str]:
         """Ids of what was published, in order."""
-        return [one.id for one in self.outputs]
+        return [published.id for published in self.outputs]
 
     def committed(self, partition: int = 0) -> int:
         """The committed offset of a partition."""

@@ -44,7 +44,7 @@ def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:
     """Scores by this adapter's codes."""
     rest = (0.99 - p) / max(1, len(manifest.codes) - 1)
     return CodeScores(
-        {c.token_id: math.log(p if one == label else rest) for one, c in manifest.codes.items()}
+        {c.token_id: math.log(p if name == label else rest) for name, c in manifest.codes.items()}
     )
 
 
@@ -57,10 +57,10 @@ def by_length(manifest: Manifest) -> Callable[[Sequence[int]], Answer]:
 def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
     """By record: label and digest of the result, dead letters left out. Twice is an error."""
     found: dict[str, tuple[str, str]] = {}
-    for one in outputs:
-        if one.topic == "dead":
+    for outgoing in outputs:
+        if outgoing.topic == "dead":
             continue
-        value = json.loads(one.value)
+        value = json.loads(outgoing.value)
         assert value["id"] not in found, "published twice"
         found[value["id"]] = (value["label"], value["adapter"]["digest"])
     return found

@@ -50,7 +50,7 @@ def encode_control(text: str) -> list[int]:
     """Characters to ids, control-token strings as their one id."""
     ids: list[int] = []
     while text:
-        mark = next((one for one in _CONTROL if text.startswith(one)), None)
+        mark = next((token for token in _CONTROL if text.startswith(token)), None)
         ids.append(_CONTROL[mark] if mark else _FIRST_ID + ord(text[0]))
         text = text[len(mark or " ") :]
     return ids
@@ -58,7 +58,7 @@ def encode_control(text: str) -> list[int]:
 
 def decode(ids: Sequence[int]) -> str:
     """Undo ``encode_plain``."""
-    return "".join(chr(one - _FIRST_ID) for one in ids)
+    return "".join(chr(id_ - _FIRST_ID) for id_ in ids)
 
 
 ENCODERS = Encoders(encode_control, encode_plain, frozenset(_CONTROL.values()))
@@ -106,7 +106,7 @@ def toy_manifest(**changes: Any) -> Manifest:
 
 def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
     """A reference that expects each label as often, and hardly ever a mass above 0.9."""
-    return Reference((), {one: 1 / len(labels) for one in labels}, {"0.05": 0.9}, {"0.95": 0.9})
+    return Reference((), {label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
 
 
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:

@@ -125,4 +125,4 @@ def adapter_readings(router: AdapterRouter, events: AdapterEvents) -> Iterator[M
 
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
-    return [(one,) for one in values]
+    return [(value,) for value in values]

@@ -41,7 +41,7 @@ def test_a_batch_carries_the_offset_after_each_partitions_last_record() -> None:
     """The committed offset accounts for just what the batch holds, gaps and all."""
     batch = build_batch(take_ready([state(0, 3, 2, first=7), state(1, 1)], 10), ROUTER, NOW)
     assert len(batch.outputs) == 4
-    assert sorted(batch.next_offsets, key=lambda one: one.source.partition) == [
+    assert sorted(batch.next_offsets, key=lambda following: following.source.partition) == [
         NextOffset(TopicPartition("in", 0), 10),
         NextOffset(TopicPartition("in", 1), 1),
     ]

@@ -56,7 +56,7 @@ def test_a_full_batch_does_not_wait_for_the_interval() -> None:
     policy = make_loop_policy(publish_interval_s=60.0, publish_max_records=2)
     rig = started("m0", "m1", "m2", "m3", policy=policy)
     rig.answer("m0", "m1")
-    assert [len(one.outputs) for one in rig.stream.publishes] == [2]
+    assert [len(batch.outputs) for batch in rig.stream.publishes] == [2]
 
 
 # Where a record ends.
@@ -141,7 +141,7 @@ def test_a_deadline_gives_the_engines_place_up() -> None:
     rig.clock.advance(10.0)
     rig.iterate(2)
     assert future.cancelled()
-    assert [one.reason for one in rig.outputs] == ["deadline_exceeded"]
+    assert [published.reason for published in rig.outputs] == ["deadline_exceeded"]
 
 
 def test_an_answer_that_came_in_time_counts_even_if_the_loop_was_away() -> None:
@@ -161,7 +161,7 @@ def test_an_answer_the_engine_calls_off_by_itself_ends_by_the_deadline() -> None
     assert rig.ids == []
     rig.clock.advance(10.0)
     rig.iterate()
-    assert [one.reason for one in rig.outputs] == ["deadline_exceeded"]
+    assert [published.reason for published in rig.outputs] == ["deadline_exceeded"]
 
 
 def test_an_engine_that_dies_ends_the_loop_and_commits_nothing_more() -> None:
@@ -309,4 +309,4 @@ def test_one_slow_message_among_answered_ones_is_rejected_alone() -> None:
     rig.answer(*(f"m{n}" for n in range(1, 10)))
     rig.clock.advance(10)
     rig.iterate()
-    assert [one.reason for one in rig.outputs][:2] == ["deadline_exceeded", None]
+    assert [published.reason for published in rig.outputs][:2] == ["deadline_exceeded", None]

@@ -72,7 +72,7 @@ def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None
     rig.iterate()
     assert rig.ids == ["in-0-0", "in-0-1", "in-0-2"]
     assert rig.stream.calls == ["resolve_unknown_commit"]
-    told = [one[1] for one in rig.events.kinds("published")]
+    told = [event[1] for event in rig.events.kinds("published")]
     assert list(itertools.chain(*told)) == rig.ids
     assert rig.loop.held_records == 0
     rig.add("m3")
@@ -165,7 +165,7 @@ def test_a_dead_letter_keeps_the_payload_where_it_fits() -> None:
     rig = started("large")
     rig.stream.failures.append(RecordTooLarge([0]))
     rig.answer("large")
-    assert [one.value for one in rig.stream.outputs] == [b"large"]
+    assert [outgoing.value for outgoing in rig.stream.outputs] == [b"large"]
 
 
 def test_a_dead_letter_that_cannot_be_written_stops_the_worker() -> None:

@@ -95,7 +95,7 @@ def test_a_revoke_publishes_everything_finished_however_much_it_is() -> None:
     rig.loop._pipeline.poll(0.0)
     rig.stream.revoke(0)
     assert rig.committed() == 11
-    assert [len(one.outputs) for one in rig.stream.publishes] == [3, 3, 3, 2]
+    assert [len(batch.outputs) for batch in rig.stream.publishes] == [3, 3, 3, 2]
 
 
 def test_a_lost_partition_publishes_nothing() -> None:

@@ -40,7 +40,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @property
     def committed(self) -> int:
-        return sum(self.rig.committed(one) for one in range(PARTITIONS))
+        return sum(self.rig.committed(partition) for partition in range(PARTITIONS))
 
     @rule(partition=partitions, count=st.integers(1, 4), empty=st.booleans())
     def messages_come(self, partition: int, count: int, empty: bool) -> None:
@@ -119,7 +119,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "rig"))
     @invariant()
     def committed_offsets_account_for_the_outputs(self) -> None:
-        ids = [one.id for one in [*self.rig.outputs, *self.by_the_other]]
+        ids = [published.id for published in [*self.rig.outputs, *self.by_the_other]]
         assert len(ids) == len(set(ids)), "published twice"
         expected = {
             f"in-{partition}-{offset}"

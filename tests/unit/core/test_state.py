@@ -135,10 +135,10 @@ def test_messages_may_enter_and_leave_on_any_thread() -> None:
             engine.leave()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(engine) == 0
 
 
@@ -188,7 +188,7 @@ def test_each_attempt_ends_in_one_result(error: Exception, result: str) -> None:
     else:
         rig.iterate(2)
         assert rig.committed() == 1
-    found = [one[1] for one in rig.events.kinds("transaction")]
+    found = [event[1] for event in rig.events.kinds("transaction")]
     assert found[0] == result
     assert found[1:] == ([] if isinstance(error, StreamFailed) else ["committed"])
     assert len(rig.events.kinds("publishing")) == len(found)
@@ -245,7 +245,7 @@ def test_several_listeners_are_told_the_same_in_order() -> None:
     both.backpressure("paused", 4, 5)
     assert order == ["first", "second"]
     assert first.log == second.log
-    assert [one[0] for one in first.log] == [
+    assert [event[0] for event in first.log] == [
         "publishing",
         "transaction",
         "published",

@@ -38,8 +38,8 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
         return follower, servers[-1].url
 
     yield start
-    for one in servers:
-        one.close()
+    for server in servers:
+        server.close()
 
 
 def asked(capsys: pytest.CaptureFixture[str], *given: Any) -> tuple[int, dict[str, Any]]:
@@ -62,10 +62,12 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert code == 0
     assert found["store"]["current"]["digest"] == TWO.digest
     assert found["store"]["canary"]["share"] == 0.25
-    assert {one["name"] for one in found["store"]["adapters"]} == {"one", "two", "three"}
+    assert {adapter["name"] for adapter in found["store"]["adapters"]} == {"one", "two", "three"}
     [told] = found["workers"]
     assert told["follows"] is True
-    assert [(one["role"], one["name"], one["share"]) for one in told["adapters"]] == [
+    assert [
+        (adapter["role"], adapter["name"], adapter["share"]) for adapter in told["adapters"]
+    ] == [
         ("main", "two", 0.75),
         ("canary", "three", 0.25),
     ]

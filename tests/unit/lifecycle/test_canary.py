@@ -43,7 +43,7 @@ def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None
         follower.rig.iterate()
     found = stamps(follower.rig.stream.outputs)
     assert len(found) == len(log)
-    return {one.key: found[one.id][1] for one in log[first:]}
+    return {record.key: found[record.id][1] for record in log[first:]}
 
 
 KEYS = [b"customer-%d" % n for n in range(400)]
@@ -72,7 +72,7 @@ def test_each_arm_labels_by_its_own_contract(follower: Follower) -> None:
     label(follower, KEYS)
     found = stamps(follower.rig.stream.outputs)
     for name, manifest in (("one", ONE), ("two", TWO)):
-        labels = {one for one, digest in found.values() if digest == manifest.digest}
+        labels = {name for name, digest in found.values() if digest == manifest.digest}
         assert labels
         assert labels <= set(labels_of(name))
 
@@ -165,7 +165,7 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
     found = stamps(follower.rig.stream.outputs)
     assert [digest for _, digest in found.values()] == [ONE.digest] * 3
     assert follower.events.stopped["canary"].reason == "engine"
-    assert [one["event"] for one in logs].count("adapter.canary_stopped") == 1
+    assert [event["event"] for event in logs].count("adapter.canary_stopped") == 1
     follower.follow()
     assert follower.canary is None, "it is not tried again by itself"
 
@@ -217,7 +217,7 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     assert follower.counted.log[-1][0] == "stopped"
     stopped = follower.events.stopped["canary"]
     assert stopped.reason in {"review", "confidence"}
-    [event] = [one for one in logs if one["event"] == "adapter.canary_stopped"]
+    [event] = [logged for logged in logs if logged["event"] == "adapter.canary_stopped"]
     assert "evidence" in event["detail"]
     digests = stamps(follower.rig.stream.outputs).values()
     served = [digest for _, digest in digests if digest != follower.main.digest]

@@ -61,10 +61,10 @@ def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
     while follower.rig.committed() < count:
         follower.rig.iterate()
     outputs = follower.rig.stream.outputs
-    real = [one for one in outputs if one.topic in {"out", "review"}]
-    shadow = [one for one in outputs if one.topic == "shadow"]
+    real = [outgoing for outgoing in outputs if outgoing.topic in {"out", "review"}]
+    shadow = [outgoing for outgoing in outputs if outgoing.topic == "shadow"]
     assert len(real) + len(shadow) == len(outputs)
-    return [json.loads(one.value) for one in real], shadow
+    return [json.loads(outgoing.value) for outgoing in real], shadow
 
 
 def shadow_engine(follower: Any) -> Any:
@@ -75,7 +75,7 @@ def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
     """The shadow's record is an output record of its own, with the real label beside it."""
     follower, page = shadowed(tmp_path, share=0.25)
     real, shadow = work(follower, 400)
-    assert {one["adapter"]["digest"] for one in real} == {MAIN.digest}
+    assert {value["adapter"]["digest"] for value in real} == {MAIN.digest}
     assert len(real) == 400
     assert 60 < len(shadow) < 140
     value, headers = json.loads(shadow[0].value), dict(shadow[0].headers)
@@ -131,7 +131,7 @@ def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exce
     follower.rig.stream.failures.append(error)
     real, shadow = work(follower, 40)
     assert len(real) == 40
-    assert {one["label"] for one in real} == {"billing"}
+    assert {value["label"] for value in real} == {"billing"}
     assert shadow == []
     assert 'clerk_shadow_dropped_total{reason="not_published"} 40.0' in page()
 
@@ -141,7 +141,7 @@ def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path)
     follower.rig.stream.add(None)
     follower.rig.iterate(3)
-    assert [one.topic for one in follower.rig.stream.outputs] == ["dead"]
+    assert [outgoing.topic for outgoing in follower.rig.stream.outputs] == ["dead"]
     assert 'clerk_shadow_dropped_total{reason="no_label"} 0.0' in page()
 
 

@@ -43,7 +43,7 @@ def by(follower: Follower) -> dict[str, tuple[str, str]]:
 def test_many_swaps_over_thousands_of_messages_drop_none_and_mix_none(tmp_path: Path) -> None:
     """Each adapter can only answer with labels of its own: label and stamp always agree."""
     manifests = [make_manifest(f"adapter-{n}") for n in range(6)]
-    labels = {one.digest: set(one.taxonomy.names) for one in manifests}
+    labels = {manifest.digest: set(manifest.taxonomy.names) for manifest in manifests}
     rig = Rig(policy=WIDE, partitions=3)
     follower = Follower(AdapterStore(tmp_path), manifests[0], rig=rig)
     rig.stream.assign(0, 1, 2)
@@ -110,7 +110,7 @@ def test_thresholds_and_prompts_are_the_adapters_own(tmp_path: Path) -> None:
     follower.follow()
     follower.rig.add("m1")
     follower.rig.iterate(2)
-    assert [one.topic for one in follower.rig.outputs] == ["review", "out"]
+    assert [published.topic for published in follower.rig.outputs] == ["review", "out"]
 
 
 def test_a_dead_letter_names_the_adapter_that_it_was_accepted_with(follower: Follower) -> None:
@@ -121,7 +121,9 @@ def test_a_dead_letter_names_the_adapter_that_it_was_accepted_with(follower: Fol
     follower.follow()
     follower.rig.stream.add(None)
     follower.rig.iterate(2)
-    stamped = [dict(one.headers)["clerk.adapter.digest"] for one in follower.rig.stream.outputs]
+    stamped = [
+        dict(outgoing.headers)["clerk.adapter.digest"] for outgoing in follower.rig.stream.outputs
+    ]
     assert stamped == [ONE.digest.encode(), TWO.digest.encode()]
 
 
@@ -192,15 +194,15 @@ def test_after_twenty_swaps_nothing_of_the_old_ones_is_left(follower: Follower) 
     follower.watcher.poll_once()
     gc.collect()
     # By type: isinstance would ask each for its class, and some objects of PyTorch warn of that.
-    alive = [one for one in gc.get_objects() if type(one) is ServingAdapter]
-    ours = [one for one in alive if one.manifest.name.startswith("twenty-")]
+    alive = [adapter for adapter in gc.get_objects() if type(adapter) is ServingAdapter]
+    ours = [adapter for adapter in alive if adapter.manifest.name.startswith("twenty-")]
     assert ours == [follower.main]
     assert len(follower.loader.open) == 1
     page = registry.page().decode()
     assert follower.main.digest[:12] in page
     assert ONE.digest[:12] not in page
-    by_adapter = [one for one in page.splitlines() if 'adapter="' in one]
-    assert len({one.split('adapter="')[1][:12] for one in by_adapter}) == KEPT
+    by_adapter = [line for line in page.splitlines() if 'adapter="' in line]
+    assert len({line.split('adapter="')[1][:12] for line in by_adapter}) == KEPT
     assert len(page.splitlines()) < half * 1.5
 
 
@@ -216,7 +218,7 @@ def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[s
     assert follower.main is before
     assert list(by(follower).values())[-1][1] == before.digest
     assert len(follower.loader.open) == loaded, "a refused adapter is still loaded"
-    events = [one for one in logs if one["event"] == "adapter.refused"]
+    events = [event for event in logs if event["event"] == "adapter.refused"]
     assert len(events) == 1, "told once, not at every look"
     assert follower.events.last_refusal is not None
     assert "main" in follower.events.refused

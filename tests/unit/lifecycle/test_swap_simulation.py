@@ -22,7 +22,7 @@ from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAb
 
 PARTITIONS = 2
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
-LABELS = {one.digest: set(one.taxonomy.names) for one in MANIFESTS}
+LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFESTS}
 partitions = st.integers(0, PARTITIONS - 1)
 adapters = st.sampled_from(MANIFESTS)
 POLICY = make_loop_policy(
@@ -57,7 +57,7 @@ class Swapping(RuleBasedStateMachine):
 
     @property
     def waiting(self) -> list[Any]:
-        return [one for one in self.engines if one.fake.pending]
+        return [engine for engine in self.engines if engine.fake.pending]
 
     def held(self, partition: int) -> bool:
         return self.rig.stream.sources[partition] in self.rig.stream.assigned
@@ -114,7 +114,9 @@ class Swapping(RuleBasedStateMachine):
     def an_engine_beside_the_main_one_dies(self, data: st.DataObject) -> None:
         router = self.follower.router
         safe = {router.main, router.latest.main}
-        others = [one for one in (*router.split.adapters, *router.retired) if one not in safe]
+        others = [
+            adapter for adapter in (*router.split.adapters, *router.retired) if adapter not in safe
+        ]
         if others:
             data.draw(st.sampled_from(others)).engine.die()  # type: ignore[attr-defined]
 
@@ -151,15 +153,15 @@ class Swapping(RuleBasedStateMachine):
     @invariant()
     def each_record_is_published_once_by_one_adapter(self) -> None:
         ids = list(self.by_the_other)
-        for one in self.rig.stream.outputs:
-            if one.topic == "dead":
-                headers = dict(one.headers)
+        for outgoing in self.rig.stream.outputs:
+            if outgoing.topic == "dead":
+                headers = dict(outgoing.headers)
                 where = ("topic", "partition", "offset")
                 ids.append("-".join(headers[f"clerk.source.{w}"].decode() for w in where))  # type: ignore[union-attr]
                 assert headers["clerk.adapter.digest"].decode() in LABELS  # type: ignore[union-attr]
                 continue
-            assert one.value is not None
-            value = json.loads(one.value)
+            assert outgoing.value is not None
+            value = json.loads(outgoing.value)
             ids.append(value["id"])
             assert value["label"] in LABELS[value["adapter"]["digest"]], "a record mixes two"
         assert len(ids) == len(set(ids)), "published twice"
@@ -200,13 +202,13 @@ class Swapping(RuleBasedStateMachine):
         self.follower.watcher.poll_once()
         router = self.follower.router
         assert router.retired == ()
-        assert all(one.unfinished == 0 for one in router.split.adapters)
-        serving = {id(one.engine) for one in router.split.adapters}
-        assert {id(one) for one in self.engines} == serving, "an adapter was not unloaded"
+        assert all(adapter.unfinished == 0 for adapter in router.split.adapters)
+        serving = {id(adapter.engine) for adapter in router.split.adapters}
+        assert {id(engine) for engine in self.engines} == serving, "an adapter was not unloaded"
 
     @property
     def committed(self) -> int:
-        return sum(self.rig.committed(one) for one in range(PARTITIONS))
+        return sum(self.rig.committed(partition) for partition in range(PARTITIONS))
 
 
 class TestSwapping(Swapping.TestCase):  # type: ignore[misc,valid-type]

@@ -89,7 +89,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
 def polled(stream: KafkaStream, *script: Any, room: int = 10) -> list[tuple[int, int]]:
     client: Any = stream._consumer._client
     client.script.extend(script)
-    return [(one.source.partition, one.offset) for one in stream.poll(room, 0.0)]
+    return [(record.source.partition, record.offset) for record in stream.poll(room, 0.0)]
 
 
 def test_a_poll_gives_what_there_is_up_to_the_room(stream: KafkaStream) -> None:

@@ -19,7 +19,7 @@ from worker.records.decode import decode_record
 from worker.records.types import Record, SupportMessage
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange, read_stretch
+from worker.stream.kafka_range import RecordRange, read_range
 
 Opener = Callable[[Settings], OpenedEngine]
 
@@ -85,7 +85,7 @@ def read_messages(settings: Settings, ask: CompareRequest) -> tuple[str, list[Ro
         return ask.file.source, rows
     topic = ask.topic or settings.kafka.input_topic
     config = kafka_config(settings.kafka)
-    records = read_stretch(config, topic, ask.stretch or RecordRange(), ask.most)
+    records = read_range(config, topic, ask.stretch or RecordRange(), ask.most)
     found: list[Row] = []
     for one in records:
         message: SupportMessage | MessageRejected
