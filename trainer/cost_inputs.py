@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.cost import HOURS_PER_MONTH, CostInputs
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment, toml_value
 
 UNITS: Mapping[str, str] = {
     "training_hours": "machine hours",
@@ -111,13 +112,8 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for flag in sets:
-        key, equals, text = flag.partition("=")
-        if not equals:
-            raise BadInput(f"--set {flag}: write it as key=value")
-        try:
-            yield key.strip(), tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            yield key.strip(), text
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        yield key, toml_value(text)
 
 
 def _measurements(

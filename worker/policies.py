@@ -31,7 +31,7 @@ def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
     """Return when a canary is stopped, as the settings have it."""
     return JudgePolicy(
         min_messages=adapters.canary_min_messages,
-        false_positive_rate=adapters.canary_false_stops,
+        false_positive_rate=adapters.canary_false_positive_rate,
     )
 
 

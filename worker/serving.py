@@ -14,7 +14,8 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders
-from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.manifest import Manifest
+from worker.contract.review import Thresholds
 from worker.contract.store import find_adapter
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import MAIN, SHADOW, TrafficSplit
@@ -32,7 +33,7 @@ from worker.lifecycle.arm_source import (
 )
 from worker.lifecycle.events import AdapterEvents, Counters
 from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.preflight import try_own_canaries
+from worker.lifecycle.preflight import check_own_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.records.dead_letter import DeadLetterEncoder
@@ -69,7 +70,7 @@ def make_watcher(
         opened.encoders,
         opened.loader,
         partial(make_serving_adapter, settings, opened.encoders),
-        max_probe_error_rate=adapters.canary_errors,
+        max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
     controller = ArmController(router, adapter_events, factory, _PATIENCE_S)
@@ -84,7 +85,7 @@ def arm_sources(settings: Settings) -> list[ArmSource]:
     adapters, store = settings.adapters, watched_store(settings)
     sources = [] if store is None else [current_adapter(store), canary_adapter(store)]
     if adapters.shadow is not None:
-        sources.append(named_adapter(SHADOW, store, adapters.shadow, adapters.shadow_share))
+        sources.append(named_adapter(SHADOW, store, adapters.shadow, adapters.shadow_traffic_ratio))
     return sources
 
 
@@ -122,7 +123,7 @@ def make_serving_adapter(
 
 
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+    """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
     With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
     ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
@@ -156,7 +157,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
     try:
-        tried = try_own_canaries(
+        tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
         )
     except Refusal as error:
@@ -167,7 +168,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
         decoding=opened.manifest.decoding,
-        canaries=tried,
+        probes=tried,
     )
     return opened
 

@@ -79,13 +79,13 @@ def dashboard() -> dict[str, Any]:
                     "namespace",
                     "Namespace",
                     "Where the workers run; All where there are no namespaces.",
-                    "label_values(clerk_worker_info, namespace)",
+                    "label_values(clerk_build_info, namespace)",
                 ),
                 label_values(
                     "job",
                     "Job",
                     "One install of the workers.",
-                    'label_values(clerk_worker_info{namespace=~"$namespace"}, job)',
+                    'label_values(clerk_build_info{namespace=~"$namespace"}, job)',
                 ),
                 PRICE,
             ]

@@ -42,7 +42,7 @@ ALWAYS_BLUE = steps((None, BLUE))
 
 
 def _panel(kind: str, title: str, about: str, queries: Sequence[Panel]) -> Panel:
-    lettered = [{**one, "refId": chr(ord("A") + n)} for n, one in enumerate(queries)]
+    lettered = [{**target, "refId": chr(ord("A") + n)} for n, target in enumerate(queries)]
     return {
         "type": kind,
         "title": title,
@@ -67,7 +67,7 @@ def stat(
         "type": "special",
         "options": {"match": "nan", "result": {"text": "idle", "color": BLUE, "index": 0}},
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "unit": unit,
         "thresholds": thresholds,
         "color": {"mode": "thresholds"},

@@ -119,7 +119,7 @@ PANELS: list[Placed] = [
         graph(
             "Since the loop last polled",
             "Seconds, of the worker that was away longest. Above the dashed line the loop hangs.",
-            [query(f"max(clerk_poll_age_seconds{{{OF}}})", "longest away")],
+            [query(f"max(time() - clerk_last_poll_timestamp_seconds{{{OF}}})", "longest away")],
             unit="s",
             limit=120,
             colours={"longest away": BLUE},

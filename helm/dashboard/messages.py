@@ -16,7 +16,7 @@ ADAPTER = {
 
 def _of_level(metric: str, signal: str) -> str:
     """A figure of drift as a part of its level, by worker."""
-    return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_level{{signal="{signal}", {OF}}}'
+    return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_threshold{{signal="{signal}", {OF}}}'
 
 
 PANELS: list[Placed] = [
@@ -139,7 +139,7 @@ PANELS: list[Placed] = [
             [
                 query(f"max({_of_level('clerk_drift_label_psi', 'labels')})", "mix of labels"),
                 query(
-                    f"max({_of_level('clerk_drift_off_label_share', 'off_label')})", "fits no label"
+                    f"max({_of_level('clerk_drift_off_label_ratio', 'off_label')})", "fits no label"
                 ),
             ],
             unit="percentunit",

@@ -97,7 +97,7 @@ def any_values(draw: st.DrawFn) -> dict[str, Any]:
         },
         "tests": {"targets": draw(st.lists(odd, max_size=2))},
     }
-    below = {key: one for key, one in MINIMAL.items() if key != "storage"}
+    below = {key: value for key, value in MINIMAL.items() if key != "storage"}
     storage = {}
     for name in ("models", "adapters"):
         source = draw(volume)
@@ -114,22 +114,24 @@ def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None
     assert list(broken(documents, BROUGHT)) == []
     for pod in pods(documents):
         assert list(violations(pod.spec)) == []
-    for one in documents:
-        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    for document in documents:
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == release
     deployment = find(documents, "Deployment")
     assert deployment["spec"]["selector"]["matchLabels"] == {
         "app.kubernetes.io/name": "filing-clerk", "app.kubernetes.io/instance": release,
         "app.kubernetes.io/component": "worker",
     }  # fmt: skip
-    variables = {one["name"]: one.get("value") for one in worker_container(documents)["env"]}
+    variables = {
+        variable["name"]: variable.get("value") for variable in worker_container(documents)["env"]
+    }
     assert values["env"].items() <= variables.items()
     metadata = deployment["spec"]["template"]["metadata"]
     assert values["podLabels"].items() <= metadata["labels"].items()
     assert values["podAnnotations"].items() <= metadata["annotations"].items()
-    (test,) = [one for one in documents if one["kind"] == "Pod"]
+    (test,) = [document for document in documents if document["kind"] == "Pod"]
     if values["tests"]["targets"]:
         assert test["spec"]["containers"][0]["args"][1:] == values["tests"]["targets"]
     if values["trainer"]["enabled"]:
         spec = find(documents, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         steps = [*spec.get("initContainers", ()), *spec["containers"]]
-        assert [one["args"] for one in steps] == values["trainer"]["steps"]
+        assert [step["args"] for step in steps] == values["trainer"]["steps"]

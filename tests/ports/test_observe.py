@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.chaos.fake_worker import open_fake
 from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
+from worker import __version__
 from worker.app import run_worker
 from worker.demo.worker_process import WorkerProcess
 from worker.engine.open import OpenedEngine
@@ -134,9 +135,10 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
     for name in ("in_flight_records", "in_flight_bytes", "in_engine_records", "paused_partitions"):
         assert page(f"clerk_{name}") == 0
     assert page("clerk_watermark_gap_records") == 0
-    assert page("clerk_poll_age_seconds") < 5
+    assert 0 <= time.time() - page("clerk_last_poll_timestamp_seconds") < 5
     assert page("clerk_ready") == 1
-    assert page("clerk_worker_info", delivery="exactly_once", serving="merged") == 1
+    assert page("clerk_build_info", version=__version__) == 1
+    assert page("clerk_config_info", delivery="exactly_once", serving="merged") == 1
     assert page("clerk_adapter_info", name="toy-1") == 1
     assert "parcel" not in page.text
 
@@ -154,14 +156,14 @@ def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
     worker = arena.start_worker()
     url = url_of(worker)
     wait_for(lambda: ready(url))
-    wait_for(lambda: Scrape(url)("clerk_backpressure_total", kind="paused") > 0)
+    wait_for(lambda: Scrape(url)("clerk_backpressure_events_total", kind="paused") > 0)
     # Between a resume and the next fetch there may be nothing in flight for a moment.
     wait_for(lambda: 0 < sum(lags(url)) <= 800 and Scrape(url)("clerk_in_flight_records") > 0)
     arena.wait_for(800)
     wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)
-    paused = page("clerk_backpressure_total", kind="paused")
-    assert 0 <= paused - page("clerk_backpressure_total", kind="resumed") <= 1
+    paused = page("clerk_backpressure_events_total", kind="paused")
+    assert 0 <= paused - page("clerk_backpressure_events_total", kind="resumed") <= 1
 
 
 def test_while_the_model_loads_it_answers_that_it_does(
@@ -193,8 +195,8 @@ def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Aren
     arena.wait_for(250)
     page = Scrape(url)
     assert page("clerk_drift_windows_total", signal="labels", result="drifted") == 2
-    assert page("clerk_drift_windows_in_a_row", signal="labels") == 2
-    assert page("clerk_drift_label_psi") > page("clerk_drift_level", signal="labels") > 0
+    assert page("clerk_drift_consecutive_windows", signal="labels") == 2
+    assert page("clerk_drift_label_psi") > page("clerk_drift_threshold", signal="labels") > 0
     status, body = get(url, "/info")
     drift = json.loads(body)["drift"]
     assert (status, drift["messages"]) == (200, 50)
@@ -205,7 +207,7 @@ def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Aren
     assert all(one.startswith(arena.topics["in"]) for one in ids)
     log = worker.log_path.read_text(encoding="utf-8")
     told = [json.loads(one) for one in log.splitlines() if '"drift.labels"' in one]
-    assert [one["windows_in_a_row"] for one in told] == [1, 2]
+    assert [one["consecutive_windows"] for one in told] == [1, 2]
     assert moved in told[0]["moved"]
     assert text not in log + page.text + body.decode()
 

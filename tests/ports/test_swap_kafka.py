@@ -37,7 +37,7 @@ def arena(bootstrap_servers: str, store: AdapterStore) -> Iterator[Arena]:
         made.settings = {
             "model.adapter": f"'{store.folder}'",
             "adapters.poll_interval_s": "0.1",
-            "adapters.canary_false_stops": "0",
+            "adapters.canary_false_positive_rate": "0",
         }
         yield made
 

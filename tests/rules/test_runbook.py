@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -21,7 +22,7 @@ TEXT = RUNBOOK.read_text(encoding="utf-8")
 def _anchors(text: str) -> set[str]:
     """Anchors as GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -53,7 +54,7 @@ def test_every_command_exists(program: str) -> None:
 def test_every_exit_code_is_explained() -> None:
     """The table of the first look has each code that the worker can end with."""
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
-    explained = {int(one) for one in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
+    explained = {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
     # 130 is Ctrl-C at a terminal: no orchestrator sees it.
     assert codes - {errors.EXIT_INTERRUPTED} <= explained
 
@@ -65,7 +66,7 @@ def _publish(arena: Arena, values: dict[str, bytes | None]) -> None:
     assert producer.flush(30) == 0
 
 
-def _inputs(arena: Arena) -> list[tuple[bytes | None, bytes | None, list[tuple[str, object]]]]:
+def _inputs(arena: Arena) -> list[tuple[Any, Any, list[Any]]]:
     reader = Consumer(
         {
             "bootstrap.servers": arena.servers,
@@ -121,6 +122,6 @@ def test_the_replay_puts_back_what_was_asked_for_once(
         assert said == ["2 messages replayed", "0 messages replayed"]
         again = _inputs(arena)
         assert len(again) == 6
-        twice = [one for one in again if again.count(one) == 2]
+        twice = [message for message in again if again.count(message) == 2]
         assert {key for key, _, _ in twice} == {b"a", b"c"}
         assert all(headers == [("trace", b"\xff"), ("n", None)] for _, _, headers in twice)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec, toy_taxonomy
-from worker.contract import Canary, Manifest, Reference
+from worker.contract import Manifest, Probe, Reference
 from worker.engine.port import Answer, CodeScores
 
-CANARIES = ("where is my parcel", "I was charged twice", "hello")
+PROBES = ("where is my parcel", "I was charged twice", "hello")
 
 
 def labels_of(name: str) -> tuple[str, str]:
@@ -32,11 +32,11 @@ def make_manifest(name: str, **changes: Any) -> Manifest:
     )
 
 
-def with_canaries(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the canaries."""
-    canary = tuple(Canary(text, label) for text, label in zip(CANARIES, labels, strict=True))
+def with_probes(manifest: Manifest, *labels: str) -> Manifest:
+    """The same adapter, with a label recorded for each of the probes."""
+    probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
     names = manifest.taxonomy.names
-    reference = Reference(canary, dict.fromkeys(names, 1 / len(names)), {}, {})
+    reference = Reference(probes, dict.fromkeys(names, 1 / len(names)), {}, {})
     return replace(manifest, reference=reference)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m worker`` as a person would."""
-    clean = {name: one for name, one in os.environ.items() if not name.startswith("CLERK_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     return subprocess.run(
         [sys.executable, "-m", "worker", *arguments],
         cwd=ROOT,
@@ -75,10 +75,10 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
-                "off_label_share =", "shadow =", "shadow_topic =")  # fmt: skip
+                "off_label_ratio =", "shadow =", "shadow_topic =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
-            line[2:].startswith(one) for one in examples
+            line[2:].startswith(example) for example in examples
         ) else line
         for line in text.splitlines()
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from worker.errors import SettingsError
-from worker.settings import Settings
+from worker.settings import RENAMED, Settings
 from worker.settings_load import LoadedSettings, effective, load_settings
 
 Write = Callable[[str], Path]
@@ -91,13 +91,13 @@ def test_values_of_every_kind_come_from_every_source(
     monkeypatch.setenv("CLERK_KAFKA__CREATE_TOPICS", "true")
     monkeypatch.setenv("CLERK_LOOP__DEADLINE_S", "1.5")
     flags = ["records.id_field=meta.id", "loop.max_in_flight=9", "model.verify_weights=false"]
-    one = load_settings(path, flags).settings
-    assert one.records.text_fields == ("x", "y")
-    assert one.records.id_field == "meta.id"
-    assert one.kafka.create_topics is True
-    assert (one.loop.deadline_s, one.loop.max_in_flight) == (1.5, 9)
-    assert one.model.base == Path("/base")
-    assert one.model.verify_weights is False
+    settings = load_settings(path, flags).settings
+    assert settings.records.text_fields == ("x", "y")
+    assert settings.records.id_field == "meta.id"
+    assert settings.kafka.create_topics is True
+    assert (settings.loop.deadline_s, settings.loop.max_in_flight) == (1.5, 9)
+    assert settings.model.base == Path("/base")
+    assert settings.model.verify_weights is False
     assert load_settings(None, ['records.text_fields=["p"]']).settings.records.text_fields == ("p",)
 
 
@@ -274,6 +274,41 @@ def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(None, ["zzzz=1"])
     assert str(caught.value) == "no setting is named 'zzzz' (flag)"
+
+
+@pytest.mark.parametrize("source", ["file", "env", "flag"])
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_refused_with_its_new_name(
+    source: str, old: str, new: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade with an old file, environment or command line says what to write instead."""
+    path, flags = None, []
+    section, key = old.split(".")
+    if source == "file":
+        path = write(f"[{section}]\n{key} = 0.1")
+    elif source == "env":
+        monkeypatch.setenv(f"CLERK_{section.upper()}__{key.upper()}", "0.1")
+    else:
+        flags = [f"{old}=0.1"]
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, flags)
+    assert f"{old!r} has been renamed to {new!r}" in str(caught.value)
+    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
+    assert told in str(caught.value)
+
+
+def test_a_new_name_beside_the_old_one_does_not_excuse_it(write: Write) -> None:
+    """Which of the two is meant is for a person to say."""
+    path = write("[drift]\nfalse_alarm_share = 0.1\nfalse_alarm_rate = 0.1")
+    with pytest.raises(SettingsError, match=r"renamed to 'drift\.false_alarm_rate'"):
+        load_settings(path)
+
+
+def test_every_renamed_setting_is_gone_and_its_new_name_is_one() -> None:
+    """The message never leads to another error."""
+    known = set(shown(load_settings()))
+    assert not known & RENAMED.keys()
+    assert known >= set(RENAMED.values())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cleanlab.rank import get_self_confidence_for_each_label
 from numpy.typing import NDArray
 
 METHODS = ("prune_by_noise_rate", "low_self_confidence", "confident_learning")
-"""How cleanlab decides which rows to flag; docs/label-noise.md has the figures of each."""
+"""How cleanlab decides which rows to flag; docs/figures.md has the figures of each."""
 
 CERTAIN = 0.9
 """Doubt above which a label is suspected whatever the estimated number of errors is."""

@@ -11,7 +11,7 @@ from trainer.dataset.examples import Example
 from worker.contract import Taxonomy
 
 FLOOR = 200
-"""Examples a label below which a label is called thin. docs/label-noise.md has the curve: on bank
+"""Examples a label below which a label is called thin. docs/figures.md has the curve: on bank
 messages 200 clean examples a label reach what all of them reach with a tenth wrong."""
 
 HARD_FLOOR = 20

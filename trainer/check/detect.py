@@ -57,7 +57,7 @@ def judge(
     """Ask a model of word pieces and, with ``embeddings`` (a directory), of sentence embeddings.
 
     Where examples have sublabels the model is of these, and their probabilities are added up for
-    each label: small, tight groups are easier to tell apart (docs/label-noise.md has the
+    each label: small, tight groups are easier to tell apart (docs/figures.md has the
     measurement). ``tick`` is told the step's name and how many of its parts are done.
     """
     messages = [one.message for one in examples]

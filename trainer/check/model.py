@@ -28,7 +28,7 @@ FOLDS = 5
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _DIMENSIONS = 512
 _SEED = 1
-# Regularization and steps: docs/label-noise.md has the figures for the features together.
+# Regularization and steps: docs/figures.md has the figures for the features together.
 _C_TOGETHER = 3.0
 _C_SUBLABELS = 10.0
 _MAX_STEPS = 60

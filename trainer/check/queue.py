@@ -9,8 +9,8 @@ from pathlib import Path
 
 from trainer.check.suspects import SIMILAR, Suspect
 from trainer.errors import BadInput
-from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.text import normalize
+from worker.contract.digest import write_atomically
+from worker.contract.text import message_sha256
 
 COLUMNS = (
     "rank",
@@ -86,11 +86,6 @@ def _row(rank: int, one: Suspect) -> dict[str, str]:
         text = f"{similar[0].id} [{similar[0].label}] {similar[0].message}" if similar else ""
         row[f"similar_{number + 1}"] = guard(text)
     return row | dict.fromkeys(BY_HAND, "")
-
-
-def message_sha256(message: str) -> str:
-    """Return the digest of the normalized message: a decision holds for this text alone."""
-    return sha256_bytes(normalize(message).encode("utf-8", "surrogatepass"))
 
 
 def guard(text: str) -> str:

@@ -92,7 +92,7 @@ def check_dataset(
         dataset.taxonomy,
         settings.base,
         max_message_tokens=settings.max_message_tokens,
-        masking=dataset.masking,
+        redaction=dataset.redaction,
     )
     done("tokens", 1)
     prints = [fingerprint(one.key) for one in examples]

@@ -23,7 +23,7 @@ def check_base(
     base: Path | None,
     *,
     max_message_tokens: int,
-    masking: str | None,
+    redaction: str | None,
 ) -> list[Finding]:
     """Return the findings on lengths and on codes, both skipped without a base.
 
@@ -48,7 +48,7 @@ def check_base(
             descriptions=False,
             max_message_tokens=max_message_tokens,
             prefix_block=None,
-            masking=masking,
+            redaction=redaction,
         )
     except ContractError as error:
         advice = "Use fewer labels, or a base whose tokenizer has more one-character tokens."

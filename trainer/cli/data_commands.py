@@ -73,9 +73,9 @@ def prepare(
     strip_quotes: Annotated[
         bool, typer.Option(help="Cut quoted earlier mails out. Serving does not.")
     ] = False,
-    mask: Annotated[
+    redact: Annotated[
         bool,
-        typer.Option(help="Mask mail addresses, phone numbers, cards, IBANs; serving will too."),
+        typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),
     ] = False,
     empty: Annotated[OnBad, typer.Option(help="What becomes of an empty message.")] = OnBad.ERROR,
     too_long: Annotated[
@@ -140,7 +140,7 @@ def prepare(
             holdout=holdout,
             strip_quotes=strip_quotes,
             strip_signatures=strip_signatures,
-            mask=mask,
+            redact=redact,
             empty=empty,
             too_long=too_long,
             max_message_bytes=max_message_bytes,
@@ -227,8 +227,8 @@ def _sentences(counts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Decisions: {listed or 'none'}; {decisions['undecided']:,} undecided."
     if dropped := counts["empty_dropped"] + counts["too_long_dropped"]:
         yield f"Dropped {dropped:,} rows with an empty or too long message."
-    if masked := counts["masked"]:
-        yield f"Masked {', '.join(f'{count:,} {kind}' for kind, count in masked.items())}."
+    if redacted := counts["redacted"]:
+        yield f"Redacted {', '.join(f'{count:,} {kind}' for kind, count in redacted.items())}."
     yield (
         f"Removed {counts['exact_duplicates_removed']:,} exact duplicates, and "
         f"{conflicts['rows_left_out']:,} rows because their message has several labels."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,9 +107,11 @@ def cost(
 
 
 def _record(gathered: Gathered, found: Cost, volumes: list[Volume]) -> dict[str, Any]:
+    from worker.contract.timestamps import rfc3339_now
+
     return {
         "schema": "cost/1",
-        "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": rfc3339_now(),
         "currency": gathered.currency,
         "inputs": [asdict(one) for one in gathered.inputs],
         "training": found.training,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.clean import Mask, clean
+from trainer.dataset.clean import Redact, clean
 from trainer.dataset.conflicts import Conflict, make_unique
 from trainer.dataset.counts import count_same, name_examples
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
@@ -44,7 +44,7 @@ class Prepared:
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
-    masking: str | None
+    redaction: str | None
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -70,12 +70,12 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         files["label_map"] = _describe_file(settings.label_map)
     counts: dict[str, Any] = {"rows_read": len(rows)}
 
-    masking, mask = _masking(settings)
+    redaction, redact = _redaction(settings)
     cleaned = clean(
         rows,
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
-        mask=mask,
+        redact=redact,
         tick=watch("clean", len(rows)),
     )
     usable, refused = refuse_bad(cleaned.rows, rows, settings)
@@ -85,7 +85,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         **cleaned.changed,
         "left_whole": cleaned.left_whole,
     }
-    counts["masked"] = cleaned.masked
+    counts["redacted"] = cleaned.redacted
 
     decisions = []
     undecided = 0
@@ -153,7 +153,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         sources=sources,
         holdout_source=holdout_source,
         applied=applied,
-        masking=masking,
+        redaction=redaction,
         counts=counts,
         examples=name_examples(unique.conflicts + held.conflicts, near_conflicts, clusters, usable),
         files=files | {"decisions": [_describe_file(path) for path in settings.decisions]},
@@ -183,12 +183,12 @@ def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
     return tuple(sorted((row.example for row in rows), key=lambda one: one.id))
 
 
-def _masking(settings: PrepareSettings) -> tuple[str | None, Mask | None]:
-    if not settings.mask:
+def _redaction(settings: PrepareSettings) -> tuple[str | None, Redact | None]:
+    if not settings.redact:
         return None, None
-    from worker.contract.mask import MASKING, mask_personal_data
+    from worker.contract.redact import REDACTION, redact_personal_data
 
-    return MASKING, mask_personal_data
+    return REDACTION, redact_personal_data
 
 
 def _describe_file(path: Path) -> dict[str, str]:

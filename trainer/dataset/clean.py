@@ -11,18 +11,18 @@ from trainer.dataset.row import Row
 from trainer.dataset.signatures import strip_signature
 from worker.contract.text import normalize
 
-Mask = Callable[[str], tuple[str, dict[str, int]]]
+Redact = Callable[[str], tuple[str, dict[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
     """The rows with clean messages. ``changed`` counts the messages that each step changed,
-    ``masked`` the pieces of personal data by kind, ``left_whole`` the messages that stripping
+    ``redacted`` the pieces of personal data by kind, ``left_whole`` the messages that stripping
     would have emptied, which stay as they were."""
 
     rows: tuple[Row, ...]
     changed: dict[str, int]
-    masked: dict[str, int]
+    redacted: dict[str, int]
     left_whole: int
 
 
@@ -31,12 +31,12 @@ def clean(
     *,
     quotes: bool = False,
     signatures: bool = False,
-    mask: Mask | None = None,
+    redact: Redact | None = None,
     tick: Callable[[int], None] = lambda _: None,
 ) -> Cleaned:
-    """Normalize every message as serving does; strip and mask what was asked for.
+    """Normalize every message as serving does; strip and redact what was asked for.
 
-    Masking comes last, on the normalized text, as in serving.
+    Redaction comes last, on the normalized text, as in serving.
     """
     steps: list[tuple[str, Callable[[str], str]]] = []
     if quotes:
@@ -44,7 +44,7 @@ def clean(
     if signatures:
         steps.append(("signature stripped", strip_signature))
     changed: Counter[str] = Counter()
-    masked: Counter[str] = Counter()
+    redacted: Counter[str] = Counter()
     left_whole = 0
     after = []
     for row in rows:
@@ -57,10 +57,10 @@ def clean(
             elif shorter != text:
                 changed[name] += 1
                 text = shorter
-        if mask is not None:
-            text, found = mask(text)
-            changed["masked"] += bool(found)
-            masked.update(found)
+        if redact is not None:
+            text, found = redact(text)
+            changed["redacted"] += bool(found)
+            redacted.update(found)
         after.append(replace(row, message=text))
         tick(1)
-    return Cleaned(tuple(after), dict(changed), dict(masked), left_whole)
+    return Cleaned(tuple(after), dict(changed), dict(redacted), left_whole)

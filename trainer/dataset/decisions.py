@@ -9,9 +9,10 @@ from pathlib import Path
 
 from trainer.dataset.csv_file import parse_csv
 from trainer.dataset.labels import nearest
-from trainer.dataset.row import Row, message_sha256
+from trainer.dataset.row import Row
 from trainer.dataset.text_file import read_text
 from trainer.errors import BadInput
+from worker.contract.text import message_sha256
 
 NEEDED = ("id", "message_sha256", "decision")
 COLUMNS = (*NEEDED, "new_label", "note", "decided_by")

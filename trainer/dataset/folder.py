@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,13 @@ from trainer.dataset.examples import Example, describe
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+from worker.contract.timestamps import rfc3339_now
 
 MANIFEST = "dataset.json"
 PARTS = ("train", "validation", "holdout")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)
+"""Version 1 calls ``redaction`` ``masking``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ class Dataset:
     record: Mapping[str, Any]
 
     @property
-    def masking(self) -> str | None:
-        """Name of the rules by which personal data was masked, None where it was not."""
-        masking: str | None = self.record.get("masking")
-        return masking
+    def redaction(self) -> str | None:
+        """Name of the rules by which personal data was redacted, None where it was not."""
+        key = "masking" if self.record["schema_version"] == 1 else "redaction"
+        redaction: str | None = self.record.get(key)
+        return redaction
 
 
 def write_dataset(
@@ -59,7 +62,7 @@ def write_dataset(
     name: str,
     taxonomy: Taxonomy,
     parts: Mapping[str, Sequence[Example]],
-    masking: str | None = None,
+    redaction: str | None = None,
     **facts: Any,
 ) -> Dataset:
     """Write the three files, then the manifest, into a directory that exists or is made here.
@@ -80,9 +83,9 @@ def write_dataset(
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
-        "created_at": _now(),
+        "created_at": rfc3339_now(),
         "taxonomy": taxonomy.to_dict(),
-        "masking": masking,
+        "redaction": redaction,
         "files": files,
         **facts,
     }
@@ -122,7 +125,7 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = {"at": _now(), "purpose": purpose, "subject": subject}
+    opening = {"at": rfc3339_now(), "purpose": purpose, "subject": subject}
     with _alone(dataset.directory):
         record = _read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
@@ -189,7 +192,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
         ) from error
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(record, dict) or record.get("schema_version") not in _READABLE:
         raise BadInput(f"{path}: not a dataset of version {SCHEMA_VERSION}: prepare it again")
     if record.get("digest") != _digest(record):
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
@@ -205,7 +208,3 @@ def _digest(record: Mapping[str, Any]) -> str:
     """Identity of a dataset: what it holds, not when it was made or who looked."""
     without = {"digest", "holdout_openings", "created_at"}
     return sha256_json({key: value for key, value in record.items() if key not in without})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

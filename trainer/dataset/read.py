@@ -10,10 +10,10 @@ from pathlib import Path
 from trainer.dataset.columns import Chosen, Columns
 from trainer.dataset.read_csv import read_csv
 from trainer.dataset.read_jsonl import read_jsonl
-from trainer.dataset.row import Row, message_sha256
+from trainer.dataset.row import Row
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_file
-from worker.contract.text import normalize
+from worker.contract.text import message_sha256, normalize
 
 FORMATS = {
     ".csv": "csv",
@@ -70,7 +70,7 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
     made: dict[int, str] = {}
     seen: Counter[str] = Counter()
     for place in order:
-        stem = "m-" + message_sha256(normalize(rows[place].message))[:16]
+        stem = "m-" + message_sha256(rows[place].message)[:16]
         seen[stem] += 1
         made[place] = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
     complete = [

@@ -131,11 +131,11 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
             "with them. Strip them before the topic too, or leave them in here. "
             f"{cleaned['left_whole']:,} messages were nothing else and stay whole."
         )
-    if record["masking"]:
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["masked"].items()) or "none found"
-        yield f"- Personal data masked by `{record['masking']}`, as serving will do: {kinds}."
+    if record["redaction"]:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["redacted"].items()) or "none found"
+        yield f"- Personal data redacted by `{record['redaction']}`, as serving will do: {kinds}."
     else:
-        yield "- Personal data was not masked (`--mask`)."
+        yield "- Personal data was not redacted (`--redact`)."
     yield ""
 
 

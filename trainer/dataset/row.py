@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.dataset.examples import Example
-from worker.contract.digest import sha256_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,3 @@ class Row:
     def example(self) -> Example:
         """The row as the dataset folder holds it."""
         return Example(self.id, self.message, self.label, self.sublabel)
-
-
-def message_sha256(message: str) -> str:
-    """Return the digest by which a decision names the text it was made on."""
-    return sha256_bytes(message.encode("utf-8", "surrogatepass"))

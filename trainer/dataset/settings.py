@@ -47,7 +47,7 @@ class PrepareSettings:
     holdout: Path | None = None
     strip_quotes: bool = False
     strip_signatures: bool = False
-    mask: bool = False
+    redact: bool = False
     empty: OnBad = OnBad.ERROR
     too_long: OnBad = OnBad.ERROR
     max_message_bytes: int = 1 << 20
@@ -65,7 +65,7 @@ class PrepareSettings:
         return {
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,
-            "mask": self.mask,
+            "redact": self.redact,
             "empty": self.empty.value,
             "too_long": self.too_long.value,
             "max_message_bytes": self.max_message_bytes,

@@ -18,11 +18,12 @@ from trainer.dataset.folder import Dataset, to_lines, write_dataset
 from trainer.dataset.placing import NEAR
 from trainer.dataset.read import Source
 from trainer.dataset.report import render
-from trainer.dataset.row import Row, message_sha256
+from trainer.dataset.row import Row
 from trainer.dataset.settings import PrepareSettings
 from trainer.dataset.split import HOLDOUT
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.text import message_sha256
 
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
 
@@ -53,7 +54,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             name=settings.name or prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             parts=prepared.parts,
-            masking=prepared.masking,
+            redaction=prepared.redaction,
             sources=[_describe(one) for one in prepared.sources],
             holdout_source=(
                 _describe(prepared.holdout_source) if prepared.holdout_source else None

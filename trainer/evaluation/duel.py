@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from trainer.evaluation.verdict import RULES, Standing, judge
 from trainer.model.student import LoraModel
 from trainer.model.tokens import BaseTokenizer
 from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
 
 SCHEMA = "duel/1"
 RECORD = "duel.json"
@@ -120,7 +120,7 @@ def run_duel(request: Request, console: Console) -> dict[str, Any]:
     truth = [one.label for one in holdout]
     record = {
         "schema": SCHEMA,
-        "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": rfc3339_now(),
         "adapter": {"name": manifest.name, "digest": manifest.digest},
         "dataset": describe_dataset(dataset),
         "labels": list(labels),

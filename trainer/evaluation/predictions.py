@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import BadInput
-from worker.contract import Code, Decision, Thresholds, decide_from_codes
+from worker.contract import Code, Decision, Thresholds, decide_from_codes, review_reasons
 
 Floats = NDArray[np.float64]
 
@@ -50,13 +50,6 @@ def decide(logprobs: Floats, labels: Sequence[str], temperature: float) -> list[
     ]
 
 
-def needs_review(confidence: float, mass: float | None, limits: Thresholds) -> bool:
-    """Whether a human would be asked, by the worker's rule."""
-    least, most = limits.review_confidence, limits.review_off_label_mass
-    doubtful = least is not None and confidence < least
-    return doubtful or (most is not None and mass is not None and mass > most)
-
-
 def predict(
     ids: Sequence[str],
     truth: Sequence[str | None],
@@ -70,17 +63,17 @@ def predict(
     """Turn scores into prediction records, in the given order."""
     found = []
     rows = zip(ids, truth, logprobs, in_set, decide(logprobs, labels, temperature), strict=True)
-    for name, label, row, inside, one in rows:
-        mass = one.off_label_mass
+    for name, label, row, inside, decision in rows:
+        mass = decision.off_label_mass
         assert mass is not None
         found.append(
             Prediction(
                 id=name,
                 label=label,
-                predicted=one.label,
-                confidence=one.confidence,
+                predicted=decision.label,
+                confidence=decision.confidence,
                 off_label_mass=mass,
-                review=needs_review(one.confidence, mass, limits),
+                review=bool(review_reasons(decision, limits)),
                 unconstrained_in_set=None if inside is None else bool(inside),
                 logprobs=dict(zip(labels, map(float, row), strict=True)),
             )

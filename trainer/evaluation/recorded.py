@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.errors import BadInput
 from trainer.evaluation.messages import read_table
+from worker.contract.assignments import split_assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class Recorded:
 def read_recorded(given: str) -> Recorded:
     """Read ``NAME=FILE``, a CSV or JSON Lines file with the columns id, label and, optionally,
     seconds and cost. Raises BadInput with the line at fault."""
-    name, mark, file = given.partition("=")
-    if not (name and mark and file):
-        raise BadInput(f"--contender {given}: must be NAME=FILE")
+    name, file = split_assignment(
+        given, "--contender", form="NAME=FILE", needs_value=True, error=BadInput
+    )
     path = Path(file)
     answers: dict[str, str] = {}
     sums: dict[str, float | None] = {"seconds": 0.0, "cost": 0.0}

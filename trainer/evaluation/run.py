@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from trainer.evaluation.recompute import RECORD
 from trainer.evaluation.summary import Evidence, Facts, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
 from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
 
 Engine = Literal["transformers", "vllm", "both"]
 
@@ -119,7 +119,7 @@ def evaluate_adapter(request: Request, console: Console) -> dict[str, Any]:
         vllm=worker_records(sets.holdout, answers) if answers else None,
     )
     facts = Facts(
-        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=rfc3339_now(),
         limited=request.limit is not None,
         adapter={
             "name": manifest.name,

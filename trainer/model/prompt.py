@@ -29,14 +29,14 @@ def make_prompt(
     descriptions: bool,
     max_message_tokens: int,
     prefix_block: int | None,
-    masking: str | None = None,
+    redaction: str | None = None,
 ) -> tuple[PromptSpec, Mapping[str, Code]]:
     """Return the prompt and each label's code.
 
     The system text is the instruction and, with ``list_labels``, one line per label: its code,
     its name and, with ``descriptions``, its description. With ``prefix_block`` the system text is
     padded so that the prefix fills whole blocks of so many tokens: an engine's prefix cache
-    holds whole blocks only. ``masking`` names the rules that mask personal data in a message.
+    holds whole blocks only. ``redaction`` names the rules that redact personal data in a message.
     Raises BadInput, or ContractError from the choice of codes.
     """
     _, suffix = _split(render, instruction)
@@ -58,7 +58,7 @@ def make_prompt(
         suffix_ids=tuple(encoders.control(suffix)),
         marker_ids=tuple(encoders.plain(MARKER)),
         max_message_tokens=max_message_tokens,
-        masking=masking,
+        redaction=redaction,
     )
     return spec, codes
 

@@ -9,7 +9,7 @@ from trainer.store.canary import take_off_trial
 from trainer.store.files import sweep
 from trainer.store.history import Entry
 from trainer.store.lock import locked
-from trainer.store.publish import move_pointer, now, who
+from trainer.store.publish import move_pointer, who
 from worker.contract.store import (
     CanaryPointer,
     Pointer,
@@ -18,6 +18,7 @@ from worker.contract.store import (
     read_pointer,
     remove_canary,
 )
+from worker.contract.timestamps import rfc3339_now
 
 
 def promote(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer]:
@@ -28,7 +29,7 @@ def promote(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer
     Raises BadInput and AdapterRefused.
     """
     _canary(store)
-    by, at = who(), now()
+    by, at = who(), rfc3339_now()
     with locked(store, by, at):
         canary, before = _canary(store), read_pointer(store)
         if before is None:
@@ -48,7 +49,7 @@ def end_canary(store: Path, *, reason: str) -> CanaryPointer:
     """End the trial; the current adapter serves every key again. Raises BadInput."""
     if not reason.strip():
         raise BadInput("--reason: say why; it is recorded in the store's history")
-    by, at = who(), now()
+    by, at = who(), rfc3339_now()
     with locked(store, by, at):
         canary, current = _canary(store), read_pointer(store)
         previous = current.digest if current else None

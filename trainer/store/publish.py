@@ -10,7 +10,6 @@ import getpass
 import os
 import socket
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
@@ -32,6 +31,7 @@ from worker.contract.store import (
     remove_canary,
     write_pointer,
 )
+from worker.contract.timestamps import rfc3339_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def carry_out(
         )
     if forced and not (reason and reason.strip()):
         raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
-    by, at = who(), now()
+    by, at = who(), rfc3339_now()
     plan.store.mkdir(parents=True, exist_ok=True)
     with locked(plan.store, by, at):
         sync_directory(plan.store.parent)
@@ -195,11 +195,6 @@ def who() -> str:
     except (KeyError, OSError):  # a container's user often has no name
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
-
-
-def now() -> str:
-    """Return the time (UTC, ISO 8601, whole seconds)."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _adapter_in(source: Path) -> Path:

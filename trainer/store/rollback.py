@@ -8,9 +8,10 @@ from trainer.errors import BadInput
 from trainer.store.files import sweep
 from trainer.store.history import Entry, path_to, read_history
 from trainer.store.lock import locked
-from trainer.store.publish import move_pointer, now, who
+from trainer.store.publish import move_pointer, who
 from trainer.store.record import stored_digests
 from worker.contract.store import Pointer, load_stored, read_pointer
+from worker.contract.timestamps import rfc3339_now
 
 
 def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Pointer, Pointer]:
@@ -24,7 +25,7 @@ def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Point
     before = read_pointer(store)
     if before is None:
         raise BadInput(f"{store}: nothing is current there: no store, or nothing published yet")
-    by, at = who(), now()
+    by, at = who(), rfc3339_now()
     with locked(store, by, at):
         before = read_pointer(store) or before
         target = _find(store, to) if to else _previous(store, before)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment, toml_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,8 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for flag in sets:
-        key, equals, text = flag.partition("=")
-        if not equals:
-            raise BadInput(f"--set {flag}: write it as key=value")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        values[key] = toml_value(text)
     return values
 
 

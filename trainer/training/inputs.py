@@ -85,7 +85,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         descriptions=recipe.descriptions,
         max_message_tokens=recipe.max_message_tokens,
         prefix_block=recipe.prefix_block,
-        masking=dataset.masking,
+        redaction=dataset.redaction,
     )
     train, validation = (
         make_rows(part, spec, codes, tokenizer.encoders.plain)

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -100,7 +101,7 @@ class Recipe(BaseSettings):
     review_precision: Share = 0.95
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
-    canary_per_label: Annotated[int, Field(ge=0)] = 5
+    probes_per_label: Annotated[int, Field(ge=0)] = 5
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings for a manifest: plain JSON without this machine's folders."""
@@ -151,9 +152,7 @@ def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
     """Turn ``["rank=8", ...]`` into a mapping. Raises BadInput."""
     pairs: dict[str, str] = {}
-    for one in assignments:
-        key, sign, value = one.partition("=")
-        if not sign or not key.strip():
-            raise BadInput(f"--set {one}: write it as key=value")
-        pairs[key.strip()] = value.strip()
+    for assignment in assignments:
+        key, value = split_assignment(assignment, "--set", error=BadInput)
+        pairs[key] = value.strip()
     return pairs

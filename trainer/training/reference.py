@@ -8,7 +8,7 @@ from trainer.dataset.folder import Dataset
 from trainer.dataset.per_label import first_of_each
 from trainer.evaluation.calibration import Floats, temperature_softmax
 from trainer.model.score import Scores
-from worker.contract import Calibration, Canary, Reference, Thresholds
+from worker.contract import Calibration, Decision, Probe, Reference, Thresholds, review_reasons
 from worker.contract.digest import sha256_json
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
@@ -21,24 +21,28 @@ def make_reference(
     calibration: Calibration,
     thresholds: Thresholds,
     *,
-    canary_per_label: int,
+    probes_per_label: int,
     seed: int,
 ) -> Reference:
-    """Return shares of the labels, quantiles over validation, and at most ``canary_per_label``
-    messages of each label to try the adapter on. ``scores`` are of ``dataset.validation``.
+    """Return shares of the labels, quantiles over validation, and at most ``probes_per_label``
+    messages of each label as probes. ``scores`` are of ``dataset.validation``.
 
-    A canary is a message that is filed rightly and far from review, so that arithmetic that
-    rounds otherwise files it the same.
+    A probe is a message that is classified correctly and far from review, so that arithmetic
+    that rounds differently gives it the same label.
     """
     confidence = temperature_softmax(scores.logprobs, calibration.temperature).max(axis=1)
-    sure = (scores.predicted == scores.truth) & (confidence >= (thresholds.review_confidence or 0))
-    if thresholds.review_off_label_mass is not None:
-        sure &= scores.off_label_mass <= thresholds.review_off_label_mass
-    candidates = [one for one, good in zip(dataset.validation, sure, strict=True) if good]
-    places = [sha256_json([seed, one.id]) for one in candidates]
-    chosen = first_of_each([one.label for one in candidates], places, canary_per_label)
+    correct = scores.predicted == scores.truth
+    rows = zip(dataset.validation, correct, confidence, scores.off_label_mass, strict=True)
+    candidates = [
+        example
+        for example, is_correct, sure, mass in rows
+        if is_correct
+        and not review_reasons(Decision(example.label, float(sure), {}, float(mass)), thresholds)
+    ]
+    places = [sha256_json([seed, example.id]) for example in candidates]
+    chosen = first_of_each([example.label for example in candidates], places, probes_per_label)
     return Reference(
-        canary=tuple(Canary(candidates[at].message, candidates[at].label) for at in chosen),
+        probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
         label_shares=_label_shares(dataset),
         confidence=_quantiles(confidence, _CONFIDENCE),
         off_label_mass=_quantiles(scores.off_label_mass, _OFF_LABEL_MASS),

@@ -6,7 +6,6 @@ import math
 import platform
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -43,6 +42,7 @@ from trainer.training.schedule import Schedule
 from trainer.training.scorer import Scorer
 from trainer.training.weights import finish, read_weights, round_weights, write_weights
 from worker.contract import BaseModel, Manifest, describe_base, make_golden
+from worker.contract.timestamps import rfc3339_now
 
 
 class OutOfTime(Exception):
@@ -160,7 +160,7 @@ def _train(
     record = {
         "schema": "training/1",
         "name": recipe.name,
-        "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": rfc3339_now(),
         "dataset": {
             "name": inputs.dataset.name,
             "digest": inputs.dataset.digest,
@@ -334,7 +334,7 @@ def _write_adapter(
                 scores,
                 calibrated.calibration,
                 calibrated.thresholds,
-                canary_per_label=recipe.canary_per_label,
+                probes_per_label=recipe.probes_per_label,
                 seed=recipe.seed,
             ),
             data=inputs.to_record() | {"recipe": recipe.to_record()},

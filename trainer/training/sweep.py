@@ -19,20 +19,22 @@ from trainer.training.inputs import what_is_learnt
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run import OutOfTime, train
 from worker.contract import describe_base
+from worker.contract.assignments import split_assignment
 from worker.contract.digest import write_atomically
 
 RECORD = "sweep.json"
+_GRID_FORM = "key=value,value"
 
 
 def parse_grid(axes: Sequence[str]) -> dict[str, list[str]]:
     """Turn ``["rank=8,16", ...]`` into a mapping. Raises BadInput."""
     grid: dict[str, list[str]] = {}
     for axis in axes:
-        key, sign, values = axis.partition("=")
-        chosen = [one.strip() for one in values.split(",") if one.strip()]
-        if not sign or not key.strip() or not chosen:
-            raise BadInput(f"--grid {axis}: write it as key=value,value")
-        grid[key.strip()] = chosen
+        key, values = split_assignment(axis, "--grid", form=_GRID_FORM, error=BadInput)
+        chosen = [value.strip() for value in values.split(",") if value.strip()]
+        if not chosen:
+            raise BadInput(f"--grid {axis}: write it as {_GRID_FORM}")
+        grid[key] = chosen
     if not grid:
         raise BadInput("--grid: name at least one setting, as --grid rank=8,16")
     return grid

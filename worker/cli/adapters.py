@@ -62,7 +62,7 @@ def _stored(directory: Path) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "labels": len(manifest.taxonomy.names),
         "taxonomy": f"{manifest.taxonomy.name} {manifest.taxonomy.version}",
-        "canaries": len(manifest.reference.canary) if manifest.reference else 0,
+        "probes": len(manifest.reference.probes) if manifest.reference else 0,
         "problem": None,
     }
 

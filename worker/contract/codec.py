@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from worker.contract.taxonomy import Taxonomy
@@ -26,10 +26,10 @@ def encode(value: Any) -> Any:
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: encode(inner)
-            for one in fields(value)
-            if (inner := getattr(value, one.name)) is not None
-            or not one.metadata.get("leave_out_none")
+            field.name: encode(inner)
+            for field in _constructor_fields(value)
+            if (inner := getattr(value, field.name)) is not None
+            or not field.metadata.get("leave_out_none")
         }
     if isinstance(value, Mapping):
         return {str(key): encode(inner) for key, inner in value.items()}
@@ -74,19 +74,24 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object")
     hints = typing.get_type_hints(kind)
-    known = {one.name: one for one in fields(kind)}
+    known = {field.name: field for field in _constructor_fields(kind)}
     unknown = sorted(set(value) - set(known))
     if unknown:
         raise ValueError(f"{where} has unknown keys {unknown}")
     missing = [
         name
-        for name, one in known.items()
-        if name not in value and one.default is MISSING and one.default_factory is MISSING
+        for name, field in known.items()
+        if name not in value and field.default is MISSING and field.default_factory is MISSING
     ]
     if missing:
         raise ValueError(f"{where} lacks {missing}")
     built = {name: decode(hints[name], inner, f"{where}.{name}") for name, inner in value.items()}
     return kind(**built)
+
+
+def _constructor_fields(record: Any) -> list[Field[Any]]:
+    """The fields that make up a record: what is kept beside them is not in its JSON."""
+    return [field for field in fields(record) if field.init]
 
 
 def _decode_scalar(kind: Any, value: Any, where: str) -> Any:

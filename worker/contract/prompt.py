@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worker.contract.codec import LEAVE_OUT_NONE
-from worker.contract.mask import MASKING, mask_personal_data
+from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 from worker.contract.tokens import Encode
 
@@ -24,8 +24,8 @@ class PromptSpec:
 
     ``prefix``, ``suffix`` and ``marker`` are kept as text and as the ids they had when the
     adapter was trained; the ids are what is sent. ``max_message_tokens`` counts the marker that
-    stands where a long message was shortened. ``masking`` names the rules by which personal data
-    is masked before a message is tokenized; None leaves it as it is.
+    stands where a long message was shortened. ``redaction`` names the rules by which personal
+    data is redacted before a message is tokenized; None leaves it as it is.
     """
 
     prefix: str
@@ -37,7 +37,7 @@ class PromptSpec:
     max_message_tokens: int
     normalization: str = NORMALIZATION
     # Left out of the JSON where it is None: adapters made before it existed keep their digest.
-    masking: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    redaction: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
 
     def __post_init__(self) -> None:
         if self.max_message_tokens < len(self.marker_ids) + 2:
@@ -46,8 +46,8 @@ class PromptSpec:
             raise ValueError(
                 f"normalization {self.normalization!r} is not known here; {NORMALIZATION!r} is"
             )
-        if self.masking not in {None, MASKING}:
-            raise ValueError(f"masking {self.masking!r} is not known here; {MASKING!r} is")
+        if self.redaction not in {None, REDACTION}:
+            raise ValueError(f"redaction {self.redaction!r} is not known here; {REDACTION!r} is")
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -66,8 +66,8 @@ class Prompt:
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
     """Assemble the prompt for one raw message; None when nothing is left to read in it."""
     text = normalize(message)
-    if spec.masking is not None:
-        text, _ = mask_personal_data(text)
+    if spec.redaction is not None:
+        text, _ = redact_personal_data(text)
     if not text:
         return None
     ids, truncated = _message_ids(spec, text, encode_plain)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from worker.contract.digest import sha256_bytes
+
 NORMALIZATION = "nfc-1"
 """Name of the rules in ``normalize``. A manifest records it; changing the rules changes it."""
 
@@ -25,3 +27,12 @@ def normalize(text: str) -> str:
     text = _BLANKS.sub(" ", text)
     text = _NEWLINES.sub("\n\n", text)
     return text.strip()
+
+
+def message_sha256(message: str) -> str:
+    """Return the digest by which a person's decision names the text that it was made on.
+
+    It is taken over the normalized text: of a message as it came and of the same message in a
+    dataset it is the same.
+    """
+    return sha256_bytes(normalize(message).encode("utf-8", "surrogatepass"))

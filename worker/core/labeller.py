@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.contract.errors import InvalidScores
-from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.manifest import Manifest
 from worker.contract.prompt import build_prompt
+from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
 from worker.records.decode import InputFormat, decode_record
-from worker.records.types import Classified, Record, ReviewReason, SupportMessage, Timing
+from worker.records.types import Classified, Record, SupportMessage, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,5 @@ class Labeller:
         )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
-        """Say why a human should look at this decision; empty when none need."""
-        reasons: list[ReviewReason] = []
-        least = self.thresholds.review_confidence
-        if least is not None and decision.confidence < least:
-            reasons.append("low_confidence")
-        most = self.thresholds.review_off_label_mass
-        mass = decision.off_label_mass
-        if most is not None and mass is not None and mass > most:
-            reasons.append("off_label_mass")
-        return tuple(reasons)
+        """Say why a person should look at this decision, by the thresholds in force."""
+        return review_reasons(decision, self.thresholds)

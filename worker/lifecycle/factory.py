@@ -10,7 +10,7 @@ from worker.contract import AdapterRefused, Encoders, Manifest
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import AdapterLoader, Engine
 from worker.errors import EngineDied, SettingsError
-from worker.lifecycle.preflight import compare_on_canaries, try_own_canaries, verify
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
 from worker.lifecycle.refusal import Refusal
 
 
@@ -56,8 +56,8 @@ class AdapterFactory:
             engine.warm_up([golden.ids for golden in adapter.manifest.golden])
         except EngineDied as error:
             raise Refusal("engine", str(error)) from error
-        try_own_canaries(labeller, engine, self.answer_s)
+        check_own_probes(labeller, engine, self.answer_s)
         if compared_with is not None:
-            compare_on_canaries(
+            compare_on_probes(
                 labeller, engine, compared_with, self.max_probe_error_rate, self.answer_s
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-RefusalReason = Literal["pointer", "files", "base", "tokenizer", "engine", "canary", "worse"]
+RefusalReason = Literal["pointer", "files", "base", "tokenizer", "engine", "probes", "worse"]
 """All there are: the store's pointer cannot be read; a file is not what the manifest says; the
 adapter is of another base; the base tokenizes its prompts otherwise; the engine cannot load it or
-does not answer; it files its own canaries otherwise than recorded; it files those of the adapter
-in service worse than ``adapters.canary_errors`` allows."""
+does not answer; it misclassifies probes of its own manifest; it misclassifies more probes of the
+adapter in service than ``adapters.max_probe_error_rate`` allows."""
 
 
 class Refusal(Exception):

@@ -113,7 +113,7 @@ def adapter_readings(router: AdapterRouter, events: AdapterEvents) -> Iterator[M
         [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
     )
     yield (
-        named.ADAPTER_SHARE,
+        named.ADAPTER_TRAFFIC,
         [
             ((arm.adapter.digest[:DIGEST_CHARS], arm.role.name), ratio)
             for arm, ratio in zip(split.arms, split.ratios, strict=True)

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from worker import __version__
+from worker.contract.timestamps import rfc3339
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import Arm
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
-from worker.records.output import rfc3339
 from worker.settings import Settings
 from worker.settings_load import REDACTED, LoadedSettings, effective
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from worker.observe.drift.baseline import DriftPolicy
 from worker.observe.drift.listener import DriftListener
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
-from worker.observe.listener import MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
 from worker.records.types import Headers
@@ -68,12 +69,9 @@ class Observer:
         self._opened = opened
         self._serving = (router, adapter_events)
         manifest = opened.manifest
+        self._registry.constant(named.BUILD_INFO, __version__, platform.python_version())
         self._registry.constant(
-            named.WORKER_INFO,
-            __version__,
-            self._settings.kafka.delivery,
-            opened.serving,
-            manifest.base.name,
+            named.CONFIG_INFO, self._settings.kafka.delivery, opened.serving, manifest.base.name
         )
         self._registry.at_scrape(lambda: adapter_readings(router, adapter_events))
         if self._settings.http.enabled:
@@ -85,7 +83,9 @@ class Observer:
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
-        self._registry.at_scrape(lambda: loop_readings(loop.state, stream.lag(), time.monotonic()))
+        self._registry.at_scrape(
+            lambda: loop_samples(loop.state, stream.lag(), time.monotonic(), time.time())
+        )
         self._health.runs(lambda: loop.state)
 
     def closing(self, error: BaseException | None = None) -> None:
@@ -106,15 +106,15 @@ class Observer:
         self.drift = DriftListener(
             DriftPolicy(
                 window=drift.window,
-                false_alarm_share=drift.false_alarm_share,
+                false_alarm_rate=drift.false_alarm_rate,
                 label_psi=drift.label_psi,
-                off_label_share=drift.off_label_share,
+                off_label_ratio=drift.off_label_ratio,
                 sample_ids=drift.sample_ids,
             ),
             lambda: router.main.manifest,
         )
         self.listeners.append(self.drift)
-        self._registry.at_scrape(self.drift.readings)
+        self._registry.at_scrape(self.drift.metric_samples)
 
     def _trace(self) -> None:
         from worker.observe.tracing import start_tracing  # heavy, and not always installed

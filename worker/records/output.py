@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from worker.contract.manifest import Manifest
-from worker.records.types import Classified, Outgoing, Record, ReviewReason
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from worker.contract.review import ReviewReason
+from worker.contract.timestamps import rfc3339, rfc3339_from_ms
+from worker.records.types import Classified, Outgoing, Record
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -146,7 +146,7 @@ class OutputEncoder:
                 record.source.topic,
                 record.source.partition,
                 record.offset,
-                None if record.timestamp_ms is None else _rfc3339_ms(record.timestamp_ms),
+                None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
             ),
             message_id=result.message_id,
             label=decision.label,
@@ -184,19 +184,6 @@ def output_schema() -> dict[str, Any]:
 def output_schema_text() -> str:
     """Return the schema as it stands in the repository."""
     return json.dumps(output_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def rfc3339(moment: datetime) -> str:
-    """Format an aware time as RFC 3339 in UTC with milliseconds."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
-def _rfc3339_ms(timestamp_ms: int) -> str | None:
-    try:
-        return rfc3339(_EPOCH + timedelta(milliseconds=timestamp_ms))
-    except OverflowError:
-        return None  # a producer may set any number; the offset still identifies the record
 
 
 if __name__ == "__main__":

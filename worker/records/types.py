@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract.review import ReviewReason
 from worker.contract.scoring import Decision
 from worker.errors import Reason
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
-ReviewReason = Literal["low_confidence", "off_label_mass"]
 Stage = Literal["decode", "engine", "encode"]
 
 

@@ -1,6 +1,6 @@
-{{/* What a schema cannot say. Every problem is told at once, each with how to mend it. */}}
+{{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
 
-{{/* Places in config that hold a secret: (list path value), one a line. Names as the worker masks them. */}}
+{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. */}}
 {{- define "filing-clerk.secretsIn" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
@@ -48,6 +48,12 @@
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
 {{- end }}
+{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
+{{- $path := splitList "." $old }}
+{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
+- config.{{ $old }} has been renamed to config.{{ $new }}
+{{- end }}
+{{- end }}
 {{- range list "instance_id" "transactional_id" }}
 {{- if get $kafka . }}
 - config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
@@ -69,7 +75,7 @@
 {{- end }}
 {{- range $name, $_ := .Values.env }}
 {{- if hasPrefix "CLERK_" $name }}
-- env.{{ $name }} is a setting: it belongs into config, or into secretEnv when it is a secret
+- env.{{ $name }} is a setting: it belongs in config, or in secretEnv when it is a secret
 {{- end }}
 {{- if hasKey $.Values.secretEnv $name }}
 - env.{{ $name }} is in secretEnv too

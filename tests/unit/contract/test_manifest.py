@@ -11,17 +11,17 @@ import pytest
 from tests.support.toy_adapter import toy_manifest, toy_spec
 from worker.contract import (
     MANIFEST_NAME,
-    MASKING,
+    REDACTION,
     AdapterRefused,
     Calibration,
-    Canary,
     Manifest,
+    Probe,
     Reference,
     Thresholds,
     read_manifest,
     write_manifest,
 )
-from worker.contract.digest import sha256_json
+from worker.contract.manifest_digest import manifest_digest
 
 Mutate = Callable[[dict[str, Any]], object]
 
@@ -55,34 +55,34 @@ def test_the_digest_moves_with_every_part() -> None:
     assert toy_manifest().digest == manifest.digest
 
 
-def test_masking_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
+def test_redaction_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
     tmp_path: Path,
 ) -> None:
-    """A manifest without the key loads, with the digest it was deployed under; one that masks
+    """A manifest without the key loads, with the digest it was deployed under; one that redacts
     says so and is another adapter."""
     plain = toy_manifest()
     path = write_manifest(tmp_path, plain)
-    assert "masking" not in json.loads(path.read_text())["prompt"]
-    assert read_manifest(tmp_path).prompt.masking is None
-    assert read_manifest(tmp_path).digest == sha256_json(json.loads(path.read_text()))
-    masking = toy_manifest(prompt=replace(toy_spec(), masking=MASKING))
-    write_manifest(tmp_path, masking)
-    assert read_manifest(tmp_path) == masking
-    assert masking.digest != plain.digest
+    assert "redaction" not in json.loads(path.read_text())["prompt"]
+    assert read_manifest(tmp_path).prompt.redaction is None
+    assert read_manifest(tmp_path).digest == manifest_digest(json.loads(path.read_text()))
+    redaction = toy_manifest(prompt=replace(toy_spec(), redaction=REDACTION))
+    write_manifest(tmp_path, redaction)
+    assert read_manifest(tmp_path) == redaction
+    assert redaction.digest != plain.digest
 
 
 def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Path) -> None:
-    """Canaries and expected shares travel with the adapter; adapters from before have none."""
+    """Probes and expected shares travel with the adapter; adapters from before have none."""
     plain = toy_manifest()
     assert "reference" not in json.loads(write_manifest(tmp_path, plain).read_text())
     label = plain.taxonomy.names[0]
-    reference = Reference((Canary("wo ist es?", label),), {label: 1.0}, {"0.05": 0.4}, {})
+    reference = Reference((Probe("wo ist es?", label),), {label: 1.0}, {"0.05": 0.4}, {})
     carrying = toy_manifest(reference=reference)
     write_manifest(tmp_path, carrying)
     assert read_manifest(tmp_path) == carrying
     assert carrying.digest != plain.digest
     for strange in (
-        replace(reference, canary=(Canary("?", "nowhere"),)),
+        replace(reference, probes=(Probe("?", "nowhere"),)),
         replace(reference, label_shares={"nowhere": 1.0}),
     ):
         with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
@@ -100,9 +100,11 @@ def written(directory: Path, mutate: Mutate) -> Path:
 @pytest.mark.parametrize(
     ("mutate", "problem"),
     [
-        (lambda d: d.update(schema_version=2), "schema_version is 2 and this worker reads 1"),
-        (lambda d: d.pop("schema_version"), "schema_version is None and this worker reads 1"),
+        (lambda d: d.update(schema_version=3), "schema_version is 3 and this worker reads 1 and 2"),
+        (lambda d: d.pop("schema_version"), "schema_version is None and this worker reads 1 and 2"),
         (lambda d: d.update(schema_version=True), "schema_version must be int, not bool"),
+        (lambda d: d.update(schema_version=[]), r"schema_version is \[\] and this worker reads"),
+        (lambda d: d["prompt"].update(masking=None), r"prompt has unknown keys \['masking'\]"),
         (lambda d: d.update(extra=1), r"manifest has unknown keys \['extra'\]"),
         (lambda d: d["base"].update(revison="x"), r"manifest.base has unknown keys \['revison'\]"),
         (lambda d: d.pop("codes"), r"manifest lacks \['codes'\]"),
@@ -119,7 +121,7 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
         (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
         (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
-        (lambda d: d["prompt"].update(masking="v9"), "masking 'v9' is not known"),
+        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is not known"),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),

@@ -1,6 +1,5 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
-import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.records import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
-from worker.contract import MASKING, PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize
 from worker.contract.tokens import added_token_ids
@@ -106,37 +105,6 @@ def test_any_text_gives_ids_within_the_budget_or_nothing(
     assert prompt.truncated == (len(normalize(text * repeat)) > budget)
 
 
-@given(any_text)
-def test_normalization_is_settled_and_clean(text: str) -> None:
-    """Normal text is normal: training rows and serving requests cannot differ by a second pass."""
-    once = normalize(text)
-    assert normalize(once) == once
-    assert unicodedata.is_normalized("NFC", once)
-    assert once == once.strip()
-    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
-    assert "  " not in once
-    assert "\n\n\n" not in once
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("cafe\u0301", "café"),
-        ("a\x00b\x1bc\x7f", "abc"),
-        ("a\ud800b\udfff", "ab"),
-        ("a\r\nb\rc", "a\nb\nc"),
-        ("a\n\n\n\n\nb", "a\n\nb"),
-        ("  a \t\u00a0 b  ", "a b"),
-        ("\ufeffa\u200bb\u2060", "ab"),
-        ("😀 日本語 العربية", "😀 日本語 العربية"),
-        ("\x00\u200b\n ", ""),
-    ],
-)
-def test_normalization_by_example(raw: str, clean: str) -> None:
-    """What stays and what goes."""
-    assert normalize(raw) == clean
-
-
 def test_nothing_printable_makes_no_prompt() -> None:
     """Blank messages are told apart before they reach the engine."""
     assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
@@ -155,21 +123,21 @@ def test_rules_this_version_does_not_know_are_refused() -> None:
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 
-def test_personal_data_is_masked_where_the_spec_says_so() -> None:
-    """The worker masks by the manifest, as the training rows were masked, after normalizing."""
-    plain, masking = toy_spec(), replace(toy_spec(), masking=MASKING)
+def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
+    """The worker redacts by the manifest, as the training rows were redacted, after normalizing."""
+    plain, redaction = toy_spec(), replace(toy_spec(), redaction=REDACTION)
     message = "call \u200b+44 20 7946 0958  or a@b.io"
-    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, masking)}
+    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, redaction)}
     assert [message_of(spec, one) for spec, one in built.items() if one] == [
         "call +44 20 7946 0958 or a@b.io",
         "call [phone] or [mail]",
     ]
 
 
-def test_masking_rules_this_version_does_not_know_are_refused() -> None:
-    """A worker that cannot mask as the training did does not serve."""
-    with pytest.raises(ValueError, match="masking 'pii-9' is not known here; 'pii-1' is"):
-        replace(toy_spec(), masking="pii-9")
+def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
+    """A worker that cannot redact as the training did does not serve."""
+    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-1' is"):
+        replace(toy_spec(), redaction="pii-9")
 
 
 def test_every_added_token_is_made_special_and_told() -> None:

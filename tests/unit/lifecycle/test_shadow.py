@@ -82,15 +82,15 @@ def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
     assert (value["label"], value["adapter"]["digest"]) == ("other", SHADOW.digest)
     assert headers["clerk.main.label"] == b"billing"
     assert headers["clerk.main.adapter.digest"] == MAIN.digest.encode()
-    assert f'clerk_shadow_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
-    assert "\n".join(page().splitlines()).count("clerk_shadow_total{") == 6
+    assert f'clerk_shadow_records_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
+    assert "\n".join(page().splitlines()).count("clerk_shadow_records_total{") == 6
 
 
 def test_one_that_agrees_is_counted_so(tmp_path: Path) -> None:
     """The disagreement is a share of both."""
     follower, page = shadowed(tmp_path, label="billing")
     work(follower, 50)
-    assert 'clerk_shadow_total{agrees="yes",label="billing"} 50.0' in page()
+    assert 'clerk_shadow_records_total{agrees="yes",label="billing"} 50.0' in page()
 
 
 def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
     dropped = {
         line.split('"')[1]: float(line.split()[-1])
         for line in page().splitlines()
-        if line.startswith("clerk_shadow_dropped_total{")
+        if line.startswith("clerk_shadow_dropped_records_total{")
     }
     assert dropped["late"] + dropped["busy"] == 100
     assert dropped["late"] > 0
@@ -133,7 +133,7 @@ def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exce
     assert len(real) == 40
     assert {value["label"] for value in real} == {"billing"}
     assert shadow == []
-    assert 'clerk_shadow_dropped_total{reason="not_published"} 40.0' in page()
+    assert 'clerk_shadow_dropped_records_total{reason="not_published"} 40.0' in page()
 
 
 def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     follower.rig.stream.add(None)
     follower.rig.iterate(3)
     assert [outgoing.topic for outgoing in follower.rig.stream.outputs] == ["dead"]
-    assert 'clerk_shadow_dropped_total{reason="no_label"} 0.0' in page()
+    assert 'clerk_shadow_dropped_records_total{reason="no_label"} 0.0' in page()
 
 
 def test_a_shadow_that_is_not_there_is_refused_and_the_worker_works(tmp_path: Path) -> None:

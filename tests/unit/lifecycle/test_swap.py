@@ -16,7 +16,7 @@ from tests.support.fake_loader import FakeLoader
 from tests.support.follower import AdapterStore, Follower
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.rig import Rig
-from tests.support.swapping import answer_with, labels_of, make_manifest, stamps, with_canaries
+from tests.support.swapping import answer_with, labels_of, make_manifest, stamps, with_probes
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import BaseModel, FileDigest, Thresholds, write_manifest
 from worker.contract.store import CURRENT_NAME
@@ -317,26 +317,26 @@ def test_an_adapter_that_the_engine_cannot_load_is_refused(
     assert refuse(follower, TWO)[0] == "engine"
 
 
-def test_an_adapter_that_fails_its_own_canaries_is_refused(follower: Follower) -> None:
+def test_an_adapter_that_fails_its_own_probes_is_refused(follower: Follower) -> None:
     """Not what was trained, or not on this engine; no message is quoted."""
     a, b = labels_of("two")
-    wrong = with_canaries(TWO, a, a, a)
+    wrong = with_probes(TWO, a, a, a)
     follower.loader.respond[wrong.digest] = lambda _: answer_with(wrong, b)
     reason, problem = refuse(follower, wrong)
-    assert reason == "canary"
-    assert "3 of its own 3 canaries" in problem
+    assert reason == "probes"
+    assert "3 of its own 3 probes" in problem
     assert "parcel" not in problem
 
 
-def canaries_of(name: str, label: str) -> Any:
-    """An adapter of the toy labels that answers everything with one label, as its canaries say."""
+def probes_of(name: str, label: str) -> Any:
+    """An adapter of the toy labels that answers everything with one label, as its probes say."""
     manifest = replace(toy_manifest(), name=name)
-    return with_canaries(manifest, label, label, label)
+    return with_probes(manifest, label, label, label)
 
 
 def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_path: Path) -> None:
-    """The canaries of the one that serves are the yardstick, unless a person says otherwise."""
-    good, worse = canaries_of("good", "billing"), canaries_of("worse", "other")
+    """The probes of the one that serves are the yardstick, unless a person says otherwise."""
+    good, worse = probes_of("good", "billing"), probes_of("worse", "other")
     loader = FakeLoader()
     loader.respond[good.digest] = lambda _: answer_with(good, "billing")
     loader.respond[worse.digest] = lambda _: answer_with(worse, "other")
@@ -344,7 +344,7 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
     follower.rig.stream.assign(0)
     reason, problem = refuse(follower, worse)
     assert reason == "worse"
-    assert "3 of the 3 canaries" in problem
+    assert "3 of the 3 probes" in problem
     for event in ("force", "rollback"):
         follower.store.publish(worse, event)
         follower.follow()
@@ -357,7 +357,7 @@ def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_p
 
 def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
     """Two adapters as good as each other do not agree on every message."""
-    good, other = canaries_of("good", "billing"), canaries_of("other", "other")
+    good, other = probes_of("good", "billing"), probes_of("other", "other")
     loader = FakeLoader()
     loader.respond[other.digest] = lambda _: answer_with(other, "other")
     follower = Follower(AdapterStore(tmp_path), good, loader=loader, max_probe_error_rate=1.0)
@@ -368,7 +368,7 @@ def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
 
 def test_other_labels_are_not_compared(tmp_path: Path) -> None:
     """A taxonomy that changes with the adapter cannot be judged by the old one's labels."""
-    good = canaries_of("good", "billing")
+    good = probes_of("good", "billing")
     follower = Follower(AdapterStore(tmp_path), good)
     follower.store.publish(TWO)
     follower.follow()

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import jsonschema
@@ -16,7 +15,7 @@ from tests.support.toy_adapter import scores, small_manifest
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
 from worker.records.decode import InputFormat
-from worker.records.output import OutputEncoder, output_schema, output_schema_text, rfc3339
+from worker.records.output import OutputEncoder, output_schema, output_schema_text
 from worker.records.types import Classified, Outgoing, Timing
 
 ENCODER = OutputEncoder(small_manifest(), "9.9")
@@ -129,12 +128,6 @@ def test_any_timestamp_that_a_producer_sets_can_be_told(
 def test_no_timestamp_whatever_costs_a_record_its_label(timestamp_ms: int) -> None:
     """Whatever it is, the output is valid."""
     value_of(encode(timestamp_ms=timestamp_ms))
-
-
-def test_times_are_utc() -> None:
-    """Whatever zone the clock is in."""
-    there = timezone(timedelta(hours=2))
-    assert rfc3339(datetime(2024, 1, 1, 1, tzinfo=there)) == "2023-12-31T23:00:00.000Z"
 
 
 @given(

@@ -1,4 +1,4 @@
-"""What an adapter says of its data: canaries that are safe to be tried on, shares, quantiles."""
+"""What an adapter says of its data: probes that are safe to be tried on, shares, quantiles."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def scores(dataset: Dataset, sure: float) -> Scores:
 
 
 def reference(
-    dataset: Dataset, sure: float, thresholds: Thresholds, canary_per_label: int = 2
+    dataset: Dataset, sure: float, thresholds: Thresholds, probes_per_label: int = 2
 ) -> Reference:
     return make_reference(
         dataset,
         scores(dataset, sure),
         CALIBRATION,
         thresholds,
-        canary_per_label=canary_per_label,
+        probes_per_label=probes_per_label,
         seed=1,
     )
 
 
-def test_canaries_are_right_and_far_from_review(dataset_dir: Path) -> None:
+def test_probes_are_right_and_far_from_review(dataset_dir: Path) -> None:
     """At most so many a label, none that was filed wrongly, none that a person would look at."""
     dataset = open_dataset(dataset_dir)
     found = reference(dataset, 0.9, Thresholds(0.6, 0.1))
     known = {one.message: one.label for one in dataset.validation[1:]}
-    assert {one.message: one.label for one in found.canary}.items() <= known.items()
+    assert {one.message: one.label for one in found.probes}.items() <= known.items()
     for name in dataset.taxonomy.names:
-        assert sum(one.label == name for one in found.canary) == 2
+        assert sum(one.label == name for one in found.probes) == 2
     assert reference(dataset, 0.9, Thresholds(0.6, 0.1)) == found
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.1), canary_per_label=0).canary == ()
-    assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).canary == ()
-    assert reference(dataset, 0.9, Thresholds(0.6, 0.01)).canary == ()
-    assert reference(dataset, 0.9, Thresholds(None)).canary
+    assert reference(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0).probes == ()
+    assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).probes == ()
+    assert reference(dataset, 0.9, Thresholds(0.6, 0.01)).probes == ()
+    assert reference(dataset, 0.9, Thresholds(None)).probes
 
 
 def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_dir: Path) -> None:

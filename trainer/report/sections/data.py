@@ -19,7 +19,7 @@ _SHOWN_ELSEWHERE = {
     "digest",
     "holdout_openings",
     "sources",
-    "masking",
+    "redaction",
 }
 _FATES = (
     ("read", ("rows_read",)),
@@ -65,7 +65,7 @@ def data(run: Run) -> Section:
                 )
                 for one in run.dataset.get("sources") or ()
             ],
-            "masking": run.dataset.get("masking"),
+            "redaction": run.dataset.get("redaction", run.dataset.get("masking")),
             "groups": [
                 (name.replace("_", " "), list(flatten(value)))
                 for name, value in run.dataset.items()

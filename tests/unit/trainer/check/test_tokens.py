@@ -10,14 +10,14 @@ from trainer.check.tokens import CODES, LENGTHS, check_base
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
-from worker.contract.mask import MASKING
+from worker.contract.redact import REDACTION
 
 SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
 LONG = Example("long", "where is my parcel " * 40, "a")
 
 
 def verdicts(examples: list[Example], taxonomy: Taxonomy, base: Path, **more: object) -> dict:
-    settings = {"max_message_tokens": 32, "masking": None, **more}
+    settings = {"max_message_tokens": 32, "redaction": None, **more}
     return {one.name: one for one in check_base(examples, taxonomy, base, **settings)}
 
 
@@ -33,11 +33,11 @@ def test_messages_over_the_budget_are_counted_by_the_real_tokenizer(
     assert verdicts([SHORT[0], LONG], taxonomy, tiny_base)[LENGTHS].verdict == "fail"
 
 
-def test_lengths_are_those_after_masking(tiny_base: Path, taxonomy: Taxonomy) -> None:
+def test_lengths_are_those_after_redaction(tiny_base: Path, taxonomy: Taxonomy) -> None:
     """What is trained and served is what is measured."""
     mail = Example("m", f"write to {'x' * 60}@example.com", "a")
     assert verdicts([mail], taxonomy, tiny_base)[LENGTHS].figures["shortened"] == 1
-    found = verdicts([mail], taxonomy, tiny_base, masking=MASKING)[LENGTHS]
+    found = verdicts([mail], taxonomy, tiny_base, redaction=REDACTION)[LENGTHS]
     assert found.figures["shortened"] == 0
 
 
@@ -63,7 +63,7 @@ def test_every_label_has_a_code_of_one_token_or_it_fails(
 
 def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -> None:
     """Skipped says so; a directory that is no base is bad input."""
-    found = check_base(SHORT, taxonomy, None, max_message_tokens=32, masking=None)
+    found = check_base(SHORT, taxonomy, None, max_message_tokens=32, redaction=None)
     assert [one.verdict for one in found] == ["skipped", "skipped"]
     with pytest.raises(BadInput, match="cannot read the base's tokenizer"):
         verdicts(SHORT, taxonomy, tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.dataset.row import message_sha256
+from worker.contract.text import message_sha256
 
 HEADER = ("id", "message_sha256", "decision", "new_label", "note", "decided_by", "suspicion")
 
@@ -155,11 +155,11 @@ def test_the_conflicts_file_filled_in_settles_the_conflicts(
 def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     run, write_csv, records, tmp_path
 ) -> None:
-    """The queue may have been made before or after masking."""
-    masked = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
+    """The queue may have been made before or after redaction."""
+    redacted = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
     shown = (records[1][0], f"{records[1][1]} [mail]", records[1][2])
-    queue = write_csv([decide(masked[0], "accept"), decide(shown, "accept")], "q.csv", HEADER)
-    assert run(write_csv(masked), "--mask", "--decisions", queue).exit_code == 0
+    queue = write_csv([decide(redacted[0], "accept"), decide(shown, "accept")], "q.csv", HEADER)
+    assert run(write_csv(redacted), "--redact", "--decisions", queue).exit_code == 0
 
 
 @pytest.mark.parametrize(

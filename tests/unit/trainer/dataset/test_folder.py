@@ -18,6 +18,7 @@ from trainer.dataset.folder import (
 )
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
+from worker.contract.digest import sha256_json
 
 TAXONOMY = Taxonomy("t", "1", "", (Label("a", ""), Label("b", "")))
 
@@ -110,7 +111,7 @@ def test_a_hold_out_that_was_altered_after_the_dataset_was_opened_is_refused(
         open_holdout(dataset, purpose="evaluate", subject="x")
 
 
-@pytest.mark.parametrize("field", ["name", "settings", "files", "masking"])
+@pytest.mark.parametrize("field", ["name", "settings", "files", "redaction"])
 def test_an_altered_manifest_is_refused(dataset: Dataset, field: str) -> None:
     """All of it but the openings is under the digest."""
     path = dataset.directory / "dataset.json"
@@ -125,3 +126,18 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
     """It was not finished, or it is something else."""
     with pytest.raises(BadInput, match="not a finished dataset"):
         open_dataset(tmp_path)
+
+
+def test_a_dataset_of_version_1_is_opened_with_its_digest_and_its_redaction(
+    dataset: Dataset,
+) -> None:
+    """It says ``masking``: an adapter trained on it must redact, and names it by that digest."""
+    path = dataset.directory / "dataset.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["redaction"]
+    record |= {"schema_version": 1, "masking": "pii-1"}
+    unnamed = {"digest", "holdout_openings", "created_at"}
+    record["digest"] = sha256_json({k: v for k, v in record.items() if k not in unnamed})
+    path.write_text(json.dumps(record), encoding="utf-8")
+    old = open_dataset(dataset.directory)
+    assert (old.redaction, old.digest) == ("pii-1", record["digest"])

@@ -193,21 +193,21 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
     assert kept == {one[0] for one in records[12:]}
 
 
-def test_personal_data_is_masked_by_serving_s_rules_and_the_dataset_says_so(
+def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
     run, write_csv, records, tmp_path
 ) -> None:
-    """--mask: no address is left in any file, the counts are by kind, and ``masking`` names the
+    """--redact: no address is left in any file, the counts are by kind, and ``redaction`` names the
     rules; without it the field is null."""
-    masked = [
+    redacted = [
         (id_, f"{message} Write to a{id_}@example.com", label) for id_, message, label in records
     ]
-    run(write_csv(masked), "--mask")
+    run(write_csv(redacted), "--redact")
     out = tmp_path / "out"
     assert not any(b"@example.com" in path.read_bytes() for path in out.iterdir())
-    assert record(out)["masking"] == open_dataset(out).masking == "pii-1"
-    assert record(out)["counts"]["masked"] == {"mail": len(records)}
+    assert record(out)["redaction"] == open_dataset(out).redaction == "pii-1"
+    assert record(out)["counts"]["redacted"] == {"mail": len(records)}
     run(write_csv(records), out=tmp_path / "plain")
-    assert record(tmp_path / "plain")["masking"] is None
+    assert record(tmp_path / "plain")["redaction"] is None
 
 
 def test_the_report_says_that_serving_does_not_strip(run, write_csv, records, tmp_path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import any_text
-from worker.contract.mask import PLACEHOLDERS, mask_personal_data
+from worker.contract.redact import PLACEHOLDERS, redact_personal_data
 
 REDACTED = [
     ("write to jo.o'brien+shop@mail.example.co.uk.", "write to [mail].", "mail"),
@@ -79,21 +79,21 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda one: str(one)[:30])
-def test_personal_data_is_masked_and_counted(text: str, wanted: str, kind: str) -> None:
+def test_personal_data_is_redacted_and_counted(text: str, wanted: str, kind: str) -> None:
     """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
-    assert mask_personal_data(text) == (wanted, {kind: 1})
+    assert redact_personal_data(text) == (wanted, {kind: 1})
 
 
 @pytest.mark.parametrize("text", KEPT, ids=lambda one: one[:30])
 def test_what_a_clerk_reads_stays(text: str) -> None:
     """Order numbers, amounts and dates tell labels apart."""
-    assert mask_personal_data(text) == (text, {})
+    assert redact_personal_data(text) == (text, {})
 
 
 def test_every_occurrence_is_counted_by_kind() -> None:
     """A dataset's record says how much of what was found."""
     text = "a@b.io, +44 20 7946 0958, 07700 900123 and x@y.org"
-    assert mask_personal_data(text) == (
+    assert redact_personal_data(text) == (
         "[mail], [phone], [phone] and [mail]",
         {"mail": 2, "phone": 2},
     )
@@ -109,10 +109,10 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=40).map("".join) | any_text)
-def test_masking_a_masked_text_changes_nothing(text: str) -> None:
-    """Training masks what the export step may have masked already, and so does serving."""
-    once, _ = mask_personal_data(text)
-    assert mask_personal_data(once) == (once, {})
+def test_redacting_a_redacted_text_changes_nothing(text: str) -> None:
+    """Training redacts what the export step may have redacted already, and so does serving."""
+    once, _ = redact_personal_data(text)
+    assert redact_personal_data(once) == (once, {})
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
     size = 1_000_000 if unit in {"a", "1", "@", "a.", "1 "} else 200_000
     text = unit * (size // len(unit))
     start = time.process_time()
-    mask_personal_data(text)
+    redact_personal_data(text)
     assert time.process_time() - start < 10
 
 
@@ -138,5 +138,5 @@ def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
 def test_one_endless_address_is_read_once(text: str) -> None:
     """The walk to either side of an at sign never starts over."""
     start = time.process_time()
-    mask_personal_data(text)
+    redact_personal_data(text)
     assert time.process_time() - start < 10

@@ -1,6 +1,6 @@
 """Personal data out of a message's text, by fixed rules; the same in training and serving.
 
-What is masked: mail addresses, IBANs and payment card numbers that pass their check digits, and
+What is redacted: mail addresses, IBANs and payment card numbers that pass their check digits, and
 phone numbers. Order numbers, amounts and dates are what a clerk reads, so they stay: a bare run
 of digits is a phone number only where its shape or the words before it say so. Every scan walks
 the text once and looks a bounded distance around, so time grows linearly with any text.
@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MASKING = "pii-1"
+REDACTION = "pii-1"
 """Name of the rules below. A manifest records it; changing the rules changes it."""
 
 PLACEHOLDERS = {"mail": "[mail]", "iban": "[iban]", "card": "[card]", "phone": "[phone]"}
-"""What stands in a masked text, by kind. No rule matches one, nor a text that touches one."""
+"""What stands in a redacted text, by kind. No rule matches one, nor a text that touches one."""
 
 Span = tuple[int, int, str]
 
@@ -68,10 +68,10 @@ _PHONE_WORD = re.compile(
 )
 
 
-def mask_personal_data(text: str) -> tuple[str, dict[str, int]]:
+def redact_personal_data(text: str) -> tuple[str, dict[str, int]]:
     """Return ``text`` with personal data replaced, and how many of each kind there were.
 
-    Kinds that did not occur are not counted. Masking a masked text changes nothing.
+    Kinds that did not occur are not counted. Redacting a redacted text changes nothing.
     """
     counts: Counter[str] = Counter()
     for find in (_mails, _ibans, _numbers):
@@ -84,8 +84,8 @@ def mask_personal_data(text: str) -> tuple[str, dict[str, int]]:
 
 
 class _Left:
-    """The masked text left of where a scan is. Rules that look back look at this one: they see
-    what they would see when the masked text is masked again."""
+    """The redacted text left of where a scan is. Rules that look back look at this one: they see
+    what they would see when the redacted text is redacted again."""
 
     __slots__ = ("_done", "_parts", "_tail", "_text")
 
@@ -161,7 +161,7 @@ def _numbers(text: str, left: _Left) -> Iterator[Span]:
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Digit groups with single separators between them. ``start`` is where the run begins and
-    ``first`` its first group: what follows a masked number is a run of its own."""
+    ``first`` its first group: what follows a redacted number is a run of its own."""
 
     text: str
     groups: list[tuple[int, int]]
