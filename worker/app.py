@@ -106,7 +106,7 @@ def make_loop(
     observer: Observer | None = None,
     adapter_events: AdapterEvents | None = None,
 ) -> Loop:
-    """Wire a loop to a stream and adapters; the real clock is all that is taken for granted."""
+    """Wire a loop to a stream and adapters, with the real clock."""
     listeners: list[Listener] = [LogListener(settings.log.progress_interval_s, time.monotonic)]
     if observer is not None:
         listeners += observer.listeners

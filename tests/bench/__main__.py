@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def throughput(servers: str, stack: ExitStack) -> None:
-    """The worker through Kafka against the same engine fed directly, turn and turn about."""
+    """The worker through Kafka against the same engine fed directly, alternating."""
     arena = Arena(servers, stack)
     settings = _settings(arena)
     opened = open_model(settings)

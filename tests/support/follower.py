@@ -7,7 +7,9 @@ from typing import Any
 
 from tests.support.fake_loader import FakeLoader
 from tests.support.fakes import NOW
+from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.rig import Rig
+from tests.support.swapping import stamps
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
 from worker.contract import Manifest, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
@@ -19,6 +21,9 @@ from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_a
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
+
+WIDE = make_loop_policy(bounds=make_bounds(max_records=64), publish_max_records=50)
+"""More at once than most of these tests publish in one step."""
 
 
 class AdapterCounts:
@@ -123,6 +128,11 @@ class Follower:
         controller = ArmController(self.router, self.events, self.factory, patience_s)
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)
         self.watcher.poll_once()
+
+    @property
+    def stamps(self) -> dict[str, tuple[str, str]]:
+        """By record: label and adapter's digest of what was published."""
+        return stamps(self.rig.stream.outputs)
 
     @property
     def main(self) -> ServingAdapter:

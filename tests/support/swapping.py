@@ -32,6 +32,9 @@ def make_manifest(name: str, **changes: Any) -> Manifest:
     )
 
 
+ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
+
+
 def with_probes(manifest: Manifest, *labels: str) -> Manifest:
     """The same adapter, with a label recorded for each of the probes."""
     probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))

@@ -1,4 +1,4 @@
-"""The partitions this worker holds, and the records of each on their way through."""
+"""The partitions assigned to this worker, and the records of each on their way through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop tells whoever listens: logs, metrics, traces."""
+"""What the loop tells its listeners: logs, metrics, traces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Listener(Protocol):
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """These records and their offsets are committed; it took so long.
 
-        Told once a record, also where that was found out only after an unanswered commit.
+        Told once a record, also when that became known only after an unanswered commit.
         """
         ...
 
@@ -41,11 +41,11 @@ class Listener(Protocol):
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
-        """Partitions came or went; ``dropped`` records will be done by others."""
+        """Partitions came or went; ``dropped`` records are left to their next owner."""
         ...
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Fetching stopped or went on, at so many records and bytes held."""
+        """Fetching stopped or resumed, at so many records and bytes in flight."""
         ...
 
 

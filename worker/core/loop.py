@@ -99,7 +99,7 @@ class Loop:
 
     @property
     def state(self) -> LoopState:
-        """How things stand, each figure read whole, not all at one time. Safe from any thread."""
+        """A snapshot: each figure is read whole, but not all at one time. Safe from any thread."""
         partitions = tuple(self._assignment)
         return LoopState(
             polled_at=self._polled_at,
@@ -139,7 +139,7 @@ class Loop:
         self._apply_backpressure()
 
     def drain(self) -> None:
-        """Finish and publish what is held, within the bound; what is left will be done again."""
+        """Finish and publish what is in flight, within the bound; the next owner does the rest."""
         until = self._clock() + self._policy.drain_s
         self._stream.pause(self._assignment.sources)
         self._pressure.paused = True
@@ -155,7 +155,7 @@ class Loop:
     # Partitions come and go: called from within stream.poll, on this thread.
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Hold partitions from a clean start."""
+        """Take these partitions on, from a clean start."""
         self._joined = True
         self._drop([source for source in partitions if source in self._assignment])
         self._assignment.begin(partitions)
@@ -297,13 +297,13 @@ class Loop:
         change = self._pressure.decide()
         if change is None:
             return
-        held = (self._pressure.records, self._pressure.bytes)
+        in_flight = (self._pressure.records, self._pressure.bytes)
         if change == "pause":
             self._stream.pause(self._assignment.sources)
-            self._listener.backpressure("paused", *held)
+            self._listener.backpressure("paused", *in_flight)
         else:
             self._stream.resume(self._assignment.sources)
-            self._listener.backpressure("resumed", *held)
+            self._listener.backpressure("resumed", *in_flight)
 
     def _drop(self, sources: Sequence[TopicPartition]) -> int:
         ended = self._assignment.end(sources)

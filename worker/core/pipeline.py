@@ -22,7 +22,7 @@ HUNG_RECORDS = 8
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A prompt that came back: whose it is, who was asked, and when it was (monotonic seconds)."""
+    """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""
 
     in_flight: InFlightRecord
     adapter: ServingAdapter
@@ -56,7 +56,7 @@ class Pipeline:
         # oldest one's deadline has passed.
         self._by_deadline: dict[InFlightRecord, None] = {}
         self.in_engine = 0
-        """Records whose answer has not been taken in yet."""
+        """Records whose answer has not been processed yet."""
         self.busy_timer = BusyTimer(clock)
         """Messages that the engine has and has not answered; safe from any thread."""
         self.prompt_tokens = 0
@@ -185,7 +185,7 @@ class Pipeline:
         self._answered.put(_Answered(in_flight, adapter, future, at))
 
     def _take_answer(self, answered: _Answered) -> int:
-        """Finish a record by its answer; 0 when it is tried again or nobody wants it."""
+        """Finish a record by its answer; 0 when it is tried again or no longer wanted."""
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1

@@ -152,7 +152,7 @@ class AdapterEvents:
     def refuse(
         self, role: Role, digest: str | None, name: str | None, reason: RefusalReason, problem: str
     ) -> None:
-        """An adapter is not taken up; what serves goes on."""
+        """An adapter is refused; what serves goes on."""
         refused = Refused(role, digest, name, reason, problem, self._now())
         self.refused[role] = self.last_refusal = refused
         self._counters.refused(reason)

@@ -1,4 +1,4 @@
-"""Why an adapter is not taken up. The worker goes on with the one it has."""
+"""Why an adapter is refused. The worker goes on with the adapters it has."""
 
 from __future__ import annotations
 

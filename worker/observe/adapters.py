@@ -20,7 +20,7 @@ DIGEST_CHARS = 12
 """So much of an adapter's digest is its name in metrics and logs."""
 
 KEPT = 8
-"""So many adapters have series; of more, those that served longest ago have none any more."""
+"""So many adapters have series; beyond that, those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:
@@ -41,7 +41,7 @@ class AdapterMetrics:
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
     def serves(self, split: TrafficSplit) -> None:
-        """Begin the series of who is new at 0, and drop those of who served long ago."""
+        """Begin the series of new adapters at 0; drop those of adapters that served long ago."""
         for serving in split.adapters:
             adapter = serving.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)

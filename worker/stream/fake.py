@@ -1,7 +1,7 @@
 """A Kafka in memory, for tests: partitions, a committed offset each, transactions, rebalances.
 
-Public and small, so that whoever builds on the loop can test without a broker. It keeps the one
-promise that matters here: outputs and offsets of a batch become visible together or not at all.
+Public and small, so that code which builds on the loop can be tested without a broker. It keeps the
+one promise that matters here: outputs and offsets of a batch become visible together or not at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FakeStream:
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
-        """Raised by the next publishes in turn; None lets one through."""
+        """Raised by the next publishes, one after the other; None lets a publish through."""
         self.commits_before_failure = False
         """Let a publish that fails have published all the same, as a lost answer would."""
         self.assigned: set[TopicPartition] = set()

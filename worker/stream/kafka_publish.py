@@ -32,7 +32,7 @@ _PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 
 class _Refused(Exception):
-    """Some records of a batch were not taken; ``_failed`` says which."""
+    """Some records of a batch were refused; ``_failed`` says which."""
 
 
 class KafkaPublisher:

@@ -75,7 +75,7 @@ def describe(error: KafkaError) -> str:
     """Say what an error is, for people: the client's words, and what they mean where we know."""
     hint = HOPELESS.get(error.code())
     if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        hint = "another worker has taken this one's transactional.id over"
+        hint = "another worker has taken over this one's transactional.id"
     said = f"{error.name()}: {error.str()}"
     return f"{hint} ({said})" if hint else said
 

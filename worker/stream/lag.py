@@ -15,7 +15,7 @@ from worker.records.types import NextOffset, Record, TopicPartition
 
 
 class Lag:
-    """Keeps the lag of the partitions that are held. ``read`` is safe from any thread.
+    """Keeps the lag of the partitions that are assigned. ``read`` is safe from any thread.
 
     The lag is counted in offsets, from the next one to be committed to the last stable one (what
     ``read_committed`` may read), as of the last fetch: while a partition is paused the end is not
@@ -34,11 +34,11 @@ class Lag:
         return self._lag
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Begin with these."""
+        """Track these partitions."""
         self._held.update(partitions)
 
     def ended(self, partitions: Sequence[TopicPartition]) -> None:
-        """Forget these."""
+        """Forget these partitions."""
         self._held.difference_update(partitions)
         for source in partitions:
             self._delivered.pop(source, None)

@@ -67,9 +67,9 @@ class Stream(Protocol):
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """How many records of each partition held are not done, as last heard.
+        """How many records of each assigned partition are not done, as last reported.
 
-        Safe from any thread, asks nobody. Partitions of which nothing is known are left out.
+        Safe from any thread; asks no broker. Partitions of which nothing is known are left out.
         """
         ...
 

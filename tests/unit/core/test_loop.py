@@ -1,4 +1,4 @@
-"""The loop, turn by turn: every record ends once, in order, whatever the answers' order."""
+"""The loop, step by step: every record ends once, in order, whatever the answers' order."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_slow_message_holds_up_its_own_partition_only() -> None:
     assert (rig.committed(0), rig.committed(1)) == (0, 2)
 
 
-def test_a_turn_with_nothing_new_publishes_nothing() -> None:
+def test_an_iteration_with_nothing_new_publishes_nothing() -> None:
     """An idle worker makes no empty transactions and repeats no output."""
     rig = started("m0", "m1")
     rig.answer("m0")

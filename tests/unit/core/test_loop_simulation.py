@@ -49,7 +49,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.added += 1
 
     @rule(times=st.integers(1, 3))
-    def turns_pass(self, times: int) -> None:
+    def iterations_pass(self, times: int) -> None:
         self.rig.iterate(times)
 
     @precondition(lambda self: self.rig.engine.pending)

@@ -42,7 +42,7 @@ def test_the_state_shows_what_is_held_and_where() -> None:
 
 
 def test_each_poll_is_a_heartbeat() -> None:
-    """The time of the last poll moves with each turn, and stays where the loop does."""
+    """The time of the last poll moves with each iteration, and stays where the loop does."""
     rig = started()
     rig.iterate()
     polled_at = rig.loop.state.polled_at

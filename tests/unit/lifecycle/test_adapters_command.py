@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from tests.support.follower import AdapterStore, Follower
-from tests.support.swapping import make_manifest
+from tests.support.swapping import ONE, THREE, TWO
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
-
-ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
 
 
 @pytest.fixture

@@ -12,25 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore, Follower
-from tests.support.policies import make_bounds, make_judge_policy, make_loop_policy
+from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.policies import make_judge_policy
 from tests.support.rig import Rig
-from tests.support.swapping import answer_with, labels_of, make_manifest, stamps
+from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stamps
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.share import place_of
 from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison
-
-POLICY = make_loop_policy(bounds=make_bounds(max_records=64), publish_max_records=64)
-ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
-
-
-@pytest.fixture
-def follower(tmp_path: Path) -> Follower:
-    found = Follower(AdapterStore(tmp_path), ONE, rig=Rig(policy=POLICY))
-    found.rig.stream.assign(0)
-    return found
 
 
 def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
@@ -172,7 +162,7 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
 
 def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path) -> None:
     """Nothing it was given becomes a dead letter for it."""
-    rig = Rig(policy=POLICY, deadline_s=30.0)
+    rig = Rig(policy=WIDE, deadline_s=30.0)
     follower = Follower(AdapterStore(tmp_path), ONE, rig=rig)
     rig.stream.assign(0)
     follower.store.canary(TWO, 1.0)
@@ -199,7 +189,7 @@ def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
     loader = FakeLoader()
     loader.respond[main.digest] = lambda _: answer_with(main, "billing", 0.9)
     loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
-    follower = Follower(AdapterStore(tmp_path), main, rig=Rig(policy=POLICY), loader=loader)
+    follower = Follower(AdapterStore(tmp_path), main, rig=Rig(policy=WIDE), loader=loader)
     judge = CanaryJudge(follower.router, follower.events, make_judge_policy(**policy))
     follower.rig.on_published(lambda batch: judge.published(batch, 0.0))
     follower.rig.stream.assign(0)

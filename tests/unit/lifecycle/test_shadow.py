@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_loader import FakeLoader
-from tests.support.follower import AdapterStore, Follower
-from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
 from tests.support.swapping import answer_with
 from tests.support.toy_adapter import toy_manifest
@@ -23,7 +22,6 @@ from worker.observe.registry import Registry
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 
-POLICY = make_loop_policy(bounds=make_bounds(max_records=64), publish_max_records=64)
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")
 
@@ -37,7 +35,7 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
     follower = Follower(
         store,
         MAIN,
-        rig=Rig(policy=POLICY),
+        rig=Rig(policy=WIDE),
         loader=loader,
         shadow=SHADOW.digest[:12],
         shadow_share=share,

@@ -70,7 +70,7 @@ class Swapping(RuleBasedStateMachine):
             self.added += 1
 
     @rule(times=st.integers(1, 3))
-    def turns_pass(self, times: int) -> None:
+    def iterations_pass(self, times: int) -> None:
         self.rig.iterate(times)
 
     @precondition(lambda self: self.waiting)

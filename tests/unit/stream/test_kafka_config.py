@@ -118,7 +118,7 @@ def test_sinks_are_named_once() -> None:
     assert Topics("in", "out", "out", "dead").sinks == ("out", "dead")
 
 
-def test_a_turn_that_could_cost_the_partitions_is_refused() -> None:
+def test_an_iteration_that_could_cost_the_partitions_is_refused() -> None:
     """The group would take them away in the middle of a publish, again and again."""
     made = config(consumer={"max.poll.interval.ms": 60_000})
     assert made.max_poll_interval_s == 60.0
