@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from tests.support.policies import make_kafka_config
 from worker.records.types import TopicPartition
-from worker.stream import kafka
+from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_config import Topics, build_config
 
 
 class Message:
@@ -79,29 +79,17 @@ class Owner:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka, "Consumer", Client)
-    monkeypatch.setattr(kafka, "Producer", Client)
-    none: dict[str, Any] = {}
-    config = build_config(
-        bootstrap_servers="nowhere",
-        group_id="g",
-        transactional_id="t",
-        topics=Topics("in", "out", None, "dead"),
-        delivery="at_least_once",
-        security=none,
-        client=none,
-        consumer=none,
-        producer=none,
-    )
-    one = KafkaStream(config)
-    one.subscribe(Owner())  # type: ignore[arg-type]
-    return one
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    made = KafkaStream(make_kafka_config(delivery="at_least_once"))
+    made.subscribe(Owner())
+    return made
 
 
 def polled(stream: KafkaStream, *script: Any, room: int = 10) -> list[tuple[int, int]]:
-    client: Any = stream._consumer
+    client: Any = stream._consumer._client
     client.script.extend(script)
-    return [(one.source.partition, one.offset) for one in stream.poll(room, 0.0)]
+    return [(record.source.partition, record.offset) for record in stream.poll(room, 0.0)]
 
 
 def test_a_poll_gives_what_there_is_up_to_the_room(stream: KafkaStream) -> None:
