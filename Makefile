@@ -40,17 +40,19 @@ check: $(READY) ## style, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@$(BIN)/python -m worker.records.output | cmp - docs/output.schema.json \
-	  || { echo "docs/output.schema.json is out of date: make schema"; exit 1; }
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name | cmp - docs/$$name.schema.json \
+	    || { echo "docs/$$name.schema.json is out of date: make schema"; exit 1; }; done
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
 
 ##@ Generated files
 
-# The published schema of the output record, from the code that writes it.
-schema: $(READY) ## docs/output.schema.json
-	$(BIN)/python -m worker.records.output > docs/output.schema.json
+# The published schemas of the records that others read and write, from the contract's classes.
+schema: $(READY) ## docs/output.schema.json, docs/correction.schema.json
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name > docs/$$name.schema.json || exit 1; done
 
 # The table of metrics, from the module that names them.
 metrics: $(READY) ## docs/metrics.md

@@ -1,7 +1,7 @@
 """What can go wrong in the worker, named for what the caller does about it.
 
+    MessageRejected           give this one message up, with a reason: a dead letter
     WorkerError
-    ├── MessageRejected       give this one message up, with a reason: a dead letter
     ├── PublishAborted        nothing was published: try the same batch again
     │   ├── RecordTooLarge    ... after replacing the records it names
     │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
@@ -10,27 +10,33 @@
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
         └── EngineDied        5  the engine cannot answer any more
 
-``contract.AdapterRefused`` leaves with 3.
+MessageRejected is the contract's, because decoders raise it too; engines and the labeller raise it
+here. ``contract.AdapterRefused`` leaves with 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-Reason = Literal[
-    "tombstone",
-    "not_utf8",
-    "not_json",
-    "field_missing",
-    "field_not_text",
-    "empty_message",
-    "deadline_exceeded",
-    "engine_rejected",
-    "invalid_answer",
-    "output_too_large",
+from worker.contract.errors import MessageRejected
+
+__all__ = [
+    "EXIT_ADAPTER",
+    "EXIT_ENGINE",
+    "EXIT_INTERRUPTED",
+    "EXIT_SETTINGS",
+    "EXIT_STREAM",
+    "EXIT_UNEXPECTED",
+    "EngineDied",
+    "MessageRejected",
+    "OutcomeUnknown",
+    "PublishAborted",
+    "RecordTooLarge",
+    "SettingsError",
+    "StreamFailed",
+    "WorkerError",
+    "WorkerStopped",
 ]
-"""Why a record has no label: all there are, told to people in docs/records.md."""
 
 EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
@@ -42,15 +48,6 @@ EXIT_INTERRUPTED = 130
 
 class WorkerError(Exception):
     """Base of every error the worker raises on purpose."""
-
-
-class MessageRejected(WorkerError):
-    """One message cannot be labelled. ``detail`` holds no message text."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
 
 
 class PublishAborted(WorkerError):

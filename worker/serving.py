@@ -15,6 +15,7 @@ from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders
 from worker.contract.manifest import Manifest
+from worker.contract.records import InputFormat
 from worker.contract.review import Thresholds
 from worker.contract.store import find_adapter
 from worker.core.adapter_router import AdapterRouter
@@ -37,7 +38,6 @@ from worker.lifecycle.preflight import check_own_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 

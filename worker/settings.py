@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.contract.records import FormatName, HeaderStyle
+
 Property = str | int | float | bool
 Seconds = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -100,7 +102,7 @@ class KafkaSettings(Section):
 class RecordSettings(Section):
     """How an input record is read."""
 
-    format: Literal["json", "text"] = Field(
+    format: FormatName = Field(
         "json", description="json: an object with text fields; text: the value is the message."
     )
     text_fields: tuple[str, ...] = Field(
@@ -109,7 +111,7 @@ class RecordSettings(Section):
         description="Dotted paths of the message's text; several are joined with a line break.",
     )
     id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
-    dead_letter_headers: Literal["clerk", "connect"] = Field(
+    dead_letter_headers: HeaderStyle = Field(
         "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
     )
 

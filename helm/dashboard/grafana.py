@@ -1,7 +1,7 @@
-"""Grafana's JSON model, as far as this dashboard needs it: panels, queries and variables.
+"""Grafana's JSON model, as far as this dashboard needs it: panels, queries and thresholds.
 
-A panel is a dictionary of schema version 42 (Grafana 12). What all panels of a kind share is filled
-in here, so that the rows beside this file read as what is shown, of what, and what it means.
+A panel is a dictionary of schema version 42 (Grafana 12). What all panels of a kind have in common
+is filled in here, so that the modules of the rows say what is shown and what it means.
 """
 
 from __future__ import annotations

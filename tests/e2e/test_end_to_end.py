@@ -24,7 +24,7 @@ from tests.support.hostile import hostile_values
 from worker.contract import read_manifest
 from worker.demo.samples import Sample, read_samples
 from worker.demo.worker_process import WorkerProcess
-from worker.records.output import output_schema
+from worker.records.schemas import json_schema
 
 HOSTILE = 2000
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
@@ -112,7 +112,7 @@ def test_every_result_meets_the_published_schema(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
     """Labels are of the set, scores cover it and add up, and the record validates."""
-    schema = jsonschema.Draft202012Validator(output_schema())
+    schema = jsonschema.Draft202012Validator(json_schema("output"))
     for _, result in holdout:
         schema.validate(result)
         assert result["label"] in running.labels

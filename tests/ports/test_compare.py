@@ -26,7 +26,7 @@ from tests.chaos.harness import Arena, messages
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.samples import read_samples
-from worker.engine.vllm_engine import vllm_is_installed
+from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings

@@ -24,7 +24,7 @@ from worker.engine.fake import FakeEngine, Prompt
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine
 from worker.engine.tokenizer import load_encoders
-from worker.engine.vllm_engine import vllm_is_installed
+from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import EngineDied, MessageRejected
 
 ROOT = Path(__file__).parents[2]

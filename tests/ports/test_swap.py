@@ -26,7 +26,7 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.demo.samples import read_samples
 from worker.engine.open import open_engine
-from worker.engine.vllm_engine import vllm_is_installed
+from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.policies import loop_policy

@@ -25,12 +25,12 @@ from worker.contract import (
     choose_codes,
     make_golden,
 )
+from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import CodeScores, Engine
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 
 LABELS = ("billing", "delivery", "other")

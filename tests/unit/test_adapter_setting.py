@@ -38,7 +38,7 @@ def start(adapter: Path) -> list[dict[str, Any]]:
         serving.open_model(
             Settings(model=ModelSettings(base=adapter, adapter=adapter))
         ).engine.close()
-    return [dict(one) for one in logs if one["event"] == "adapter.current"]
+    return [dict(line) for line in logs if line["event"] == "adapter.current"]
 
 
 def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[Path]) -> None:

@@ -27,7 +27,7 @@ def server() -> Iterator[HttpServer]:
 def test_well_is_0(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
     """And says so."""
     assert ask(f"{server.url}/readyz", 5) == 0
-    assert capsys.readouterr().out == f"{server.url}/readyz: well\n"
+    assert capsys.readouterr().out == f"{server.url}/readyz: ok\n"
 
 
 def test_not_well_is_1_and_says_why(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_the_level_holds_for_the_worker_and_others_only_warn(
     log.info("heard")
     logging.getLogger("somebody.else").info("too quiet")
     logging.getLogger("somebody.else").warning("heard %s", "too")
-    assert [(one["event"], one["level"]) for one in lines(capsys)] == [
+    assert [(line["event"], line["level"]) for line in lines(capsys)] == [
         ("heard", "info"),
         ("heard too", "warning"),
     ]
@@ -83,7 +83,7 @@ def test_debug_is_for_the_worker_alone(capsys: pytest.CaptureFixture[str]) -> No
     configure_logging("json", "debug")
     structlog.get_logger("worker.test").debug("heard")
     logging.getLogger("urllib3").debug("not heard")
-    assert [one["event"] for one in lines(capsys)] == ["heard"]
+    assert [line["event"] for line in lines(capsys)] == ["heard"]
 
 
 @pytest.mark.parametrize("foreign", [False, True])

@@ -1,14 +1,14 @@
-"""Making the worker's topics before there is a worker, for a deployment's first step."""
+"""Creating the worker's topics before there is a worker, for a deployment's first step."""
 
 from __future__ import annotations
 
 from worker.settings import Settings
 
 
-def make_topics(settings: Settings) -> None:
-    """Make every topic that is missing and name them all; those that are there stay as they are.
+def create_topics(settings: Settings) -> None:
+    """Create every topic that is missing, and print all names; existing topics are left unchanged.
 
-    Raises SettingsError or StreamFailed with what to do.
+    Raises SettingsError or StreamFailed, which say what to do.
     """
     from worker.policies import kafka_config, shadow_topic
     from worker.stream.kafka_topics import prepare_topics

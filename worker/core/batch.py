@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from worker.contract.records import Headers, shadow_headers
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
-from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
+from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,7 @@ class TopicRouter:
             return None
         if shadow.result is None:
             return None
-        real: Headers = (
-            ("clerk.main.label", outcome.decision.label.encode()),
-            ("clerk.main.adapter.digest", completed.adapter.digest.encode()),
-        )
+        real = shadow_headers(outcome.decision.label, completed.adapter.digest)
         record = replace(completed.record, headers=completed.record.headers + real)
         return shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from worker.contract.errors import InvalidScores
 from worker.contract.manifest import Manifest
 from worker.contract.prompt import build_prompt
+from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
-from worker.records.decode import InputFormat, decode_record
-from worker.records.types import Classified, Record, SupportMessage, Timing
+from worker.records.types import Classified, Record, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Labeller:
 
     def prepare(self, record: Record) -> Prepared:
         """Decode a record and build its prompt. Raises MessageRejected."""
-        return self.prepare_message(decode_record(record, self.layout))
+        return self.prepare_message(decode_value(record.value, self.layout))
 
     def prepare_message(self, message: SupportMessage) -> Prepared:
         """Build the prompt of a message. Raises MessageRejected."""

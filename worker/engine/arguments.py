@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
-import random
 from collections.abc import Collection, Mapping
-from ctypes.util import find_library
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from worker.contract import Manifest
+from worker.engine.cpu_environment import computing_cpus
 from worker.errors import SettingsError
 
 _OURS = {
@@ -30,14 +28,21 @@ _OURS = {
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes as ``max_lora_rank``."""
 
+_RANKS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""The arguments whose product is the number of processes that the model is spread over."""
+
+_IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""vLLM's executor that computes in the process of the engine's core.
+
+On a CPU vLLM turns the short name ``uni`` into a process of its own, because OpenMP has to find
+its variables when a process starts. Here the core itself starts with them
+(``computing_environment``), which saves an import of everything and a queue between two
+processes that wait by spinning."""
+
 _GIB = 1 << 30
 
 _MAX_LABELS = 256
 """As many labels as an adapter that comes later may have; it costs nothing until one has them."""
-
-_FEW_CPUS = 8
-"""Up to here the engine computes on every CPU. Above, vLLM's own choice stands: one thread a
-physical core and one core kept for scheduling, which on a small machine costs half the speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def engine_arguments(
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:
-        arguments |= _cpu_arguments(environment)
+        arguments |= _cpu_arguments(settings.engine_args, environment)
     arguments |= _wishes(settings.engine_args, known)
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
         raise SettingsError(
@@ -107,42 +112,28 @@ def engine_arguments(
     return arguments
 
 
-def engine_environment(
-    *, cpu: bool, ranks: int, environment: Mapping[str, str], eager: bool = False
-) -> dict[str, str]:
-    """Return the variables to set before vLLM is imported and started.
+def ranks(engine_args: Mapping[str, Any]) -> int:
+    """Return the number of processes that the user wants the model spread over."""
+    wanted = [engine_args.get(name, 1) for name in _RANKS]
+    return math.prod(size for size in wanted if isinstance(size, int))
 
-    None that ``environment`` has is among them, but for what keeps the worker off the network
-    and its processes sound. ``ranks`` is the number of processes the model is spread over,
-    ``eager`` that it is not to be compiled.
+
+def is_started_as_we_like(engine_args: Mapping[str, Any]) -> bool:
+    """Tell whether how the engine's processes start is left to this project, on a CPU.
+
+    With more processes than one, or an executor of the user's choice, it is left to vLLM.
     """
-    wanted = {
-        # On a CPU its warnings are a page long at each start, and ask for nothing.
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-        "PYTHONWARNINGS": "ignore",  # in the engine's processes; this one has read it already
-        "TQDM_DISABLE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    always = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        # A fork of a process with threads may hang, and vLLM's default on a GPU is to fork.
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    }
-    if cpu:
-        wanted |= _cpu_threads(ranks)
-        if eager:
-            # vLLM compiles a few helpers also when told to run eagerly, and stops where there is
-            # no C++ compiler, as on most machines that only run things.
-            wanted["TORCH_COMPILE_DISABLE"] = "1"
-        always |= _allocator(environment.get("LD_PRELOAD", ""))
-    return {name: value for name, value in wanted.items() if name not in environment} | always
+    return ranks(engine_args) == 1 and "distributed_executor_backend" not in engine_args
 
 
-def _cpu_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
+def runs_eagerly(engine_args: Mapping[str, Any]) -> bool:
+    """Tell whether a model on a CPU is not to be compiled: the default, unless the user says so."""
+    return bool(engine_args.get("enforce_eager", True))
+
+
+def _cpu_arguments(
+    engine_args: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         # The CPU default of 128 tokens is longer than most support messages: nothing of them
         # would ever be cached. The CPU kernels want a multiple of 32.
@@ -154,46 +145,9 @@ def _cpu_arguments(environment: Mapping[str, str]) -> dict[str, Any]:
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):
         # vLLM would take nine tenths of the machine's memory, as on a GPU of its own.
         arguments["kv_cache_memory_bytes"] = _GIB
+    if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
+        arguments["distributed_executor_backend"] = _IN_ITS_CORE
     return arguments
-
-
-def _cpu_threads(ranks: int) -> dict[str, str]:
-    """Pin the compute threads, unless others decide better: vLLM, or a container's CPU quota."""
-    allowed = sorted(os.sched_getaffinity(0))
-    quota = _cpu_quota()
-    if ranks == 1 and quota is not None and quota < len(allowed):
-        # All pods of a node see all its CPUs: pinned to the first ones, they would share those.
-        # Not pinned at all, they were two to four times slower wherever others compute too.
-        allowed = random.sample(allowed, max(1, math.floor(quota)))
-        return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(allowed)))}
-    if ranks > 1 or len(allowed) > _FEW_CPUS:
-        return {}
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, allowed))}
-
-
-def _allocator(preloaded: str) -> dict[str, str]:
-    """Preload tcmalloc where it is installed: a fifth less CPU time a message."""
-    if "tcmalloc" in preloaded:
-        return {}
-    found = find_library("tcmalloc_minimal") or find_library("tcmalloc")
-    return {"LD_PRELOAD": ":".join(filter(None, (found, preloaded)))} if found else {}
-
-
-def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs that the container may use (cgroup v2 or v1), or None where nothing limits it."""
-    for quota, period in (
-        ("cpu.max", None),
-        ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            words = (root / quota).read_text().split()
-            if period:
-                words += (root / period).read_text().split()
-        except OSError:
-            continue
-        if words[0] not in {"max", "-1"}:
-            return int(words[0]) / int(words[1])
-    return None
 
 
 def _rank(manifest: Manifest) -> int:

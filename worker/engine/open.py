@@ -12,7 +12,8 @@ from worker.engine.arguments import EngineSettings
 from worker.engine.merge import merged_base
 from worker.engine.port import AdapterLoader, Engine
 from worker.engine.tokenizer import load_encoders
-from worker.engine.vllm_engine import VllmEngine, vllm_is_installed, vllm_runs_on_cpu
+from worker.engine.vllm_config import begin_to_import, vllm_is_installed, vllm_runs_on_cpu
+from worker.engine.vllm_engine import VllmEngine
 from worker.errors import SettingsError
 
 Serving = Literal["auto", "merged", "runtime"]
@@ -83,11 +84,12 @@ def open_engine(
             "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
             "'filing-clerk[cpu]' on one without"
         )
+    args = engine_args or {}
+    begin_to_import(args)
     encoders = load_encoders(base)
     manifest = verify_adapter(adapter, base, encoders, weights=verify_weights)
     if serving == "auto":
         serving = "merged" if vllm_runs_on_cpu() else "runtime"
-    args = engine_args or {}
     loader: AdapterLoader | None = None
     if serving == "merged":
         merger = MergedLoader(base, cache_dir, args)

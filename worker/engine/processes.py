@@ -13,6 +13,18 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
+_fork_parent: int | None = None
+
+
+def be_parent_of_forks() -> None:
+    """Say that processes of multiprocessing's are from now on forks of this one.
+
+    To multiprocessing the parent of a fork server's child is the process that asked for it; to
+    the kernel it is the server.
+    """
+    global _fork_parent  # noqa: PLW0603 - inherited by the forks
+    _fork_parent = os.getpid()
+
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies, by kill -9 too (on Linux).
@@ -21,10 +33,19 @@ def die_with_parent() -> None:
     long. Called in a child made by multiprocessing.
     """
     parent = multiprocessing.parent_process()
-    if sys.platform != "linux" or parent is None:
+    if parent is not None:
+        die_with(_fork_parent or parent.pid)
+
+
+def die_with(parent: int | None) -> None:
+    """Have the kernel kill this process when ``parent`` dies, which the kernel has as its parent.
+
+    See ``die_with_parent``; for a process that multiprocessing did not make.
+    """
+    if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent.pid:  # it died before the signal was armed
+    if os.getppid() != parent:  # it died before the signal was armed
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM behind the engine port. The only file that imports vllm.
+"""vLLM's AsyncLLM behind the engine port. Only the files ``vllm_*.py`` here import vllm.
 
 AsyncLLM runs on an asyncio loop in a thread of its own and talks to its engine processes. The
 thread that submits never waits for it, and the loop never waits for Kafka.
@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import importlib.util
 import itertools
-import logging
-import os
-import shutil
 import signal
 import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -27,38 +21,16 @@ from typing import Any
 
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
-from worker.engine.arguments import (
-    EngineSettings,
-    answer_tokens,
-    engine_arguments,
-    engine_environment,
-)
+from worker.engine.arguments import EngineSettings, answer_tokens
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores
-from worker.engine.processes import ChildProcesses, die_with_parent
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.engine.processes import ChildProcesses
+from worker.engine.vllm_config import no_warnings, sampling_params, vllm_config
+from worker.engine.vllm_core import starting_processes
+from worker.errors import EngineDied, MessageRejected
 
 _SHUTDOWN_S = 15
 _LOAD_S = 300
 _DIED = "the engine's processes are gone; its own log, on stderr, says why"
-
-# What vLLM says while it is imported, before it has set its logging up, goes nowhere.
-logging.getLogger("vllm").addHandler(logging.NullHandler())
-
-
-def vllm_is_installed() -> bool:
-    """Tell whether vLLM can be imported, without importing it."""
-    return importlib.util.find_spec("vllm") is not None
-
-
-def vllm_runs_on_cpu() -> bool:
-    """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
-    _set_environment()
-    with _no_warnings():
-        import vllm.v1.engine.async_llm
-        import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
-        from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +61,8 @@ class VllmEngine:
         self._closed = False
         # Its metrics: they go to the global registry of Prometheus' client, by no other way.
         self._statistics = not settings.engine_args.get("disable_log_stats", True)
-        config = _vllm_config(settings)
+        self._engine_args = settings.engine_args
+        config = vllm_config(settings)
         self._config = config
         self._vocabulary: int = config.model_config.get_vocab_size()
         first = self._describe(settings.manifest, settings.adapter)
@@ -169,7 +142,7 @@ class VllmEngine:
         lora = None
         if adapter is not None:
             lora = LoRARequest(manifest.digest, next(self._lora_numbers), str(adapter))
-        return _Adapter(manifest, _sampling_params(manifest), lora, priority)
+        return _Adapter(manifest, sampling_params(manifest), lora, priority)
 
     def _misfit(self, manifest: Manifest) -> str | None:
         """Say what of an adapter this engine was not started for."""
@@ -211,20 +184,14 @@ class VllmEngine:
 
     async def _start(self, first: _Adapter) -> None:
         from vllm.v1.engine.async_llm import AsyncLLM
-        from vllm.v1.engine.core import EngineCoreProc
 
-        # vLLM has no hook that runs in the core's process before anything can go wrong there.
-        original = EngineCoreProc.run_engine_core
-        EngineCoreProc.run_engine_core = run_engine_core
         try:
-            with _no_warnings():
+            with no_warnings(), starting_processes(self._engine_args):
                 llm = AsyncLLM.from_vllm_config(
                     self._config, disable_log_stats=not self._statistics
                 )
         except Exception as error:
             raise EngineDied(f"the engine did not start: {error}") from error
-        finally:
-            EngineCoreProc.run_engine_core = staticmethod(original)
         self._llm = llm
         self._processes.settle()
         if first.lora is not None:
@@ -293,75 +260,3 @@ def _read(adapter: _Adapter, completion: Any) -> Answer:
     found = completion.logprobs[0]
     ids = adapter.params.logprob_token_ids
     return CodeScores({one: float(found[one].logprob) for one in ids if one in found})
-
-
-def run_engine_core(*args: Any, **kwargs: Any) -> None:
-    """Run vLLM's engine core in this process."""
-    die_with_parent()
-    from vllm.v1.engine.core import EngineCoreProc
-    from vllm.v1.executor.multiproc_executor import WorkerProc
-
-    # Its own watch over the core's death is not heard while it waits for the core's queue.
-    WorkerProc.worker_main = run_engine_worker
-    EngineCoreProc.run_engine_core(*args, **kwargs)
-
-
-def run_engine_worker(*args: Any, **kwargs: Any) -> None:
-    """Run a worker of vLLM's engine core in this process."""
-    die_with_parent()
-    from vllm.v1.executor.multiproc_executor import WorkerProc
-
-    WorkerProc.worker_main(*args, **kwargs)
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Keep to oneself the deprecations of libraries that the user did not choose."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _set_environment(*, cpu: bool = False, ranks: int = 1, eager: bool = False) -> None:
-    os.environ.update(engine_environment(cpu=cpu, ranks=ranks, eager=eager, environment=os.environ))
-
-
-def _vllm_config(settings: EngineSettings) -> Any:
-    cpu = vllm_runs_on_cpu()
-    if cpu and shutil.which("lscpu") is None:
-        raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux)")
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    arguments = engine_arguments(
-        settings,
-        cpu=cpu,
-        known=AsyncEngineArgs.__dataclass_fields__,
-        environment=os.environ,
-    )
-    try:
-        engine_args = AsyncEngineArgs(**arguments)
-        ranks = engine_args.tensor_parallel_size * engine_args.pipeline_parallel_size
-        _set_environment(cpu=cpu, ranks=ranks, eager=bool(engine_args.enforce_eager))
-        with _no_warnings():
-            config = engine_args.create_engine_config()
-    except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
-        raise SettingsError(f"vLLM refuses its settings: {error}") from error
-    config.load_config.use_tqdm_on_load = False
-    return config
-
-
-def _sampling_params(manifest: Manifest) -> Any:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-
-    common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
-    if manifest.decoding == "choice":
-        return SamplingParams(
-            max_tokens=answer_tokens(manifest),
-            logprobs=0,  # the answer's own tokens, and no others
-            structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
-            **common,
-        )
-    ids = [code.token_id for code in manifest.codes.values()]
-    return SamplingParams(
-        max_tokens=1, allowed_token_ids=ids, logprob_token_ids=ids, detokenize=False, **common
-    )

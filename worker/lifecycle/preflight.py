@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from worker.contract import AdapterRefused, BaseModel, Encoders, Manifest, Probe, load_adapter
+from worker.contract.records import SupportMessage
 from worker.contract.verify import verify_tokens
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.refusal import Refusal
-from worker.records.types import SupportMessage
 
 _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import typing
 
+from worker.contract.errors import RejectReason
 from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
-from worker.errors import Reason
 from worker.lifecycle.events import StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets
@@ -23,7 +23,7 @@ from worker.observe.drift.detector import Signal
 from worker.observe.metric import Label, Metric
 
 OUTCOMES = ("output", "review", "dead_letter")
-REASONS = typing.get_args(Reason)
+REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
+from worker.contract.records import Headers
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
@@ -27,7 +28,6 @@ from worker.observe.info import describe
 from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.records.types import Headers
 from worker.settings import Settings
 from worker.stream.port import Stream
 

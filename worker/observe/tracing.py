@@ -22,10 +22,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from worker import __version__
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, TransactionResult
 from worker.errors import SettingsError
-from worker.records.types import Classified, Headers
+from worker.records.types import Classified
 
 try:
     from opentelemetry import trace

@@ -8,11 +8,19 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
-from worker.engine import arguments
-from worker.engine.arguments import EngineSettings, engine_arguments, engine_environment
+from worker.engine.arguments import EngineSettings, engine_arguments, is_started_as_we_like
 from worker.errors import SettingsError
 
-KNOWN = {"max_model_len", "max_num_seqs", "block_size", "dtype", "kv_cache_memory_bytes", "model"}
+KNOWN = {
+    "block_size",
+    "distributed_executor_backend",
+    "dtype",
+    "kv_cache_memory_bytes",
+    "max_model_len",
+    "max_num_seqs",
+    "model",
+    "tensor_parallel_size",
+}
 
 
 def build(
@@ -87,91 +95,22 @@ def test_a_merged_adapter_needs_no_lora() -> None:
     assert "enable_lora" not in build()
 
 
-def test_the_users_environment_stands_but_for_the_network() -> None:
-    theirs = {"VLLM_LOGGING_LEVEL": "DEBUG", "HF_HUB_OFFLINE": "0"}
-    ours = engine_environment(cpu=False, ranks=1, environment=theirs)
-    assert "VLLM_LOGGING_LEVEL" not in ours
-    assert ours["HF_HUB_OFFLINE"] == "1"
-    assert ours["VLLM_NO_USAGE_STATS"] == "1"
+def test_on_a_cpu_the_core_computes_by_itself() -> None:
+    """Where it is known which CPUs it computes on; vLLM chooses them only for a process apart."""
+    known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
+    assert build(environment=known)["distributed_executor_backend"].endswith("UniProcExecutor")
+    for named in ("auto", "nobind"):
+        built = build(environment={"VLLM_CPU_OMP_THREADS_BIND": named})
+        assert "distributed_executor_backend" not in built
+    assert "distributed_executor_backend" not in build()
+    assert "distributed_executor_backend" not in build(cpu=False, environment=known)
 
 
 @pytest.mark.parametrize(
-    ("cpus", "quota", "ranks", "expected"),
-    [
-        ({0, 1}, None, 1, {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}),
-        ({4, 5, 6}, 8.0, 1, {"VLLM_CPU_OMP_THREADS_BIND": "4,5,6"}),
-        (set(range(64)), None, 1, {}),
-        (set(range(4)), None, 2, {}),
-    ],
-    ids=["few", "quota-above", "many", "ranks"],
+    "wish", [{"tensor_parallel_size": 2}, {"distributed_executor_backend": "mp"}]
 )
-def test_threads_go_by_the_cpus_a_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
-    cpus: set[int],
-    quota: float | None,
-    ranks: int,
-    expected: dict[str, str],
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: cpus)
-    monkeypatch.setattr(arguments, "_cpu_quota", lambda: quota)
-    found = engine_environment(cpu=True, ranks=ranks, environment={})
-    threads = {key: one for key, one in found.items() if "OMP" in key}
-    assert threads == expected
-
-
-@pytest.mark.parametrize(("quota", "threads"), [(3.5, 3), (0.5, 1)])
-def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
-    monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
-    monkeypatch.setattr(arguments, "_cpu_quota", lambda: quota)
-    seen = set()
-    for _ in range(20):
-        found = engine_environment(cpu=True, ranks=1, environment={})
-        cpus = found["VLLM_CPU_OMP_THREADS_BIND"].split(",")
-        assert len(set(cpus)) == threads
-        seen.add(tuple(cpus))
-    assert len(seen) > 1
-
-
-@pytest.mark.parametrize(
-    ("installed", "preloaded", "expected"),
-    [
-        ("libtcmalloc_minimal.so.4", "", "libtcmalloc_minimal.so.4"),
-        ("libtcmalloc_minimal.so.4", "mine.so", "libtcmalloc_minimal.so.4:mine.so"),
-        ("libtcmalloc_minimal.so.4", "/opt/libtcmalloc.so", None),
-        (None, "mine.so", None),
-    ],
-)
-def test_tcmalloc_is_used_where_it_is_installed(
-    monkeypatch: pytest.MonkeyPatch, installed: str | None, preloaded: str, expected: str | None
-) -> None:
-    monkeypatch.setattr(arguments, "find_library", lambda _name: installed)
-    found = engine_environment(cpu=True, ranks=1, environment={"LD_PRELOAD": preloaded})
-    assert found.get("LD_PRELOAD") == expected
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({}, None),
-    ],
-)
-def test_a_containers_cpu_quota_is_read(
-    tmp_path: Path, files: dict[str, str], expected: float | None
-) -> None:
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert arguments._cpu_quota(tmp_path) == expected
-
-
-def test_running_eagerly_needs_no_compiler() -> None:
-    """On a machine without a C++ compiler nothing is compiled, unless the user wants it."""
-    found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
-    assert found["TORCH_COMPILE_DISABLE"] == "1"
-    assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
+def test_several_processes_and_a_chosen_executor_are_left_to_vllm(wish: dict[str, Any]) -> None:
+    known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
+    built = build(environment=known, engine_args=wish)
+    assert built.get("distributed_executor_backend") == wish.get("distributed_executor_backend")
+    assert not is_started_as_we_like(wish)

@@ -40,7 +40,7 @@ def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
     assert found["version"]
     assert found["settings"]["kafka.group_id"] == "clerks"
     assert found["adapters"] == []
-    assert {one for one, value in found.items() if value is None} == {
+    assert {key for key, value in found.items() if value is None} == {
         "canary_stopped",
         "last_refusal",
         "adapter",

@@ -68,7 +68,7 @@ def test_every_record_is_counted_where_it_ended(
     listener.published(batch, 0.1)
     listener.published(finished(label("other")), 0.1)
     page = scrape(registry)
-    found = {one: page("clerk_records_total", outcome=one) for one in OUTCOMES}
+    found = {outcome: page("clerk_records_total", outcome=outcome) for outcome in OUTCOMES}
     assert found == {"output": 3, "review": 1, "dead_letter": 3}
     assert page("clerk_labels_total", label="billing", adapter=adapter) == 2
     assert page("clerk_labels_total", label="other", adapter=adapter) == 2

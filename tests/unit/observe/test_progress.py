@@ -41,8 +41,8 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
         for _ in range(20):
             clock.advance(1.0)
             listener.published(finished(label(), label("low_confidence")), 0.001)
-    lines = [one for one in logs if one["event"] == "worker.progress"]
-    assert [(one["output"], one["review"], one["records_per_s"]) for one in lines] == [
+    lines = [line for line in logs if line["event"] == "worker.progress"]
+    assert [(line["output"], line["review"], line["records_per_s"]) for line in lines] == [
         (10, 10, 2.0),
         (20, 20, 2.0),
     ]

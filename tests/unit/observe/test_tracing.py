@@ -14,11 +14,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.support.collector import Collector, attributes
 from tests.support.records import toy_completed, toy_record
 from tests.unit.observe.conftest import label, rejected
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
-from worker.records.types import Headers, Outcome
+from worker.records.types import Outcome
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTEXT = f"00-{TRACE}-{PARENT}-01".encode()
@@ -76,8 +77,10 @@ def test_a_published_batch_is_a_span_linked_to_its_messages(
         "messaging.consumer.group.name": "clerks",
         "messaging.batch.message_count": 3,
     }
-    assert [(one.trace_id.hex(), one.span_id.hex()) for one in span.links] == [(TRACE, PARENT)] * 2
-    assert [attributes(one)["messaging.kafka.offset"] for one in span.links] == [0, 2]
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in span.links] == [
+        (TRACE, PARENT)
+    ] * 2
+    assert [attributes(link)["messaging.kafka.offset"] for link in span.links] == [0, 2]
     assert attributes(span.links[0])["messaging.destination.partition.id"] == "3"
     assert (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 == pytest.approx(2, abs=0.5)
     assert span.end_time_unix_nano / 1e9 == pytest.approx(time.time(), abs=10)
@@ -93,7 +96,7 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
     [batch] = sent(tracing, collector).named("process in")
     [span] = collector.named("label in")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
-    assert [one.span_id for one in span.links] == [bytes.fromhex(PARENT), batch.span_id]
+    assert [link.span_id for link in span.links] == [bytes.fromhex(PARENT), batch.span_id]
     assert attributes(span) == {
         "messaging.system": "kafka",
         "messaging.operation.type": "process",
@@ -106,7 +109,7 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
         "clerk.label": "billing",
         "clerk.outcome": "review",
     }
-    times = [(one.name, one.time_unix_nano) for one in span.events]
+    times = [(event.name, event.time_unix_nano) for event in span.events]
     assert [name for name, _ in times] == ["submitted", "answered"]
     assert (times[1][1] - times[0][1]) / 1e9 == pytest.approx(0.5, abs=0.01)
     assert (times[1][1] - span.start_time_unix_nano) / 1e9 == pytest.approx(1.0, abs=0.01)
@@ -213,7 +216,7 @@ def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Co
     batch = finished((label(), headers()), (rejected(), headers()))
     tracing.publishing(batch)
     tracing.transaction("committed", 0.1)
-    everything = b"".join(one.SerializeToString() for one in sent(tracing, collector).requests)
+    everything = b"".join(call.SerializeToString() for call in sent(tracing, collector).requests)
     assert b"label in" in everything
     for secret in (b"4111", b"customer-7"):
         assert secret not in everything
@@ -294,7 +297,7 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The extra has a name."""
-    for name in [one for one in sys.modules if one.partition(".")[0] == "opentelemetry"]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "worker.observe.tracing")

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.records import toy_record
-from worker.records.dead_letter import DeadLetterEncoder, HeaderStyle
+from worker.contract.records import HeaderStyle
+from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.types import Rejected
 
 REJECTED = Rejected("not_json", "decode", "the value is not JSON", attempts=3)

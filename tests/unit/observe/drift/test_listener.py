@@ -89,7 +89,7 @@ def test_a_drifted_window_names_the_labels_that_moved(listener: Watched) -> None
     assert told["psi"] > told["threshold"]
     assert told["consecutive_windows"] == 1
     assert len(told["sample"]) == 2
-    assert all(one.startswith("in-3-") for one in told["sample"])
+    assert all(record_id.startswith("in-3-") for record_id in told["sample"])
     shown = page(listener)
     assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(2 / 3)
     assert shown("clerk_drift_label_shift", label="other") == pytest.approx(-1 / 3)
@@ -106,9 +106,9 @@ def test_what_lasts_is_told_less_and_less_often_and_its_end_is_told(
 ) -> None:
     """A week of drift is not a week of log lines."""
     logs = feed(listener, BILLING * 9 + EVEN * 2)
-    drifted = [one["consecutive_windows"] for one in logs if one["event"] == "drift.labels"]
+    drifted = [line["consecutive_windows"] for line in logs if line["event"] == "drift.labels"]
     assert drifted == [1, 2, 4, 8]
-    assert [one for one in logs if one["event"] == "drift.ended"] == [
+    assert [line for line in logs if line["event"] == "drift.ended"] == [
         {"event": "drift.ended", "log_level": "info", "signal": "labels", "windows": 9}
     ]
 

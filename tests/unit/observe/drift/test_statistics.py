@@ -27,7 +27,7 @@ def test_psi_is_the_sum_of_its_parts_and_zero_without_a_shift() -> None:
     assert parts["a"] == 0
     assert parts["b"] == pytest.approx((0.2 - 0.3) * math.log(0.2 / 0.3), rel=1e-3)
     assert parts["c"] == pytest.approx((0.3 - 0.2) * math.log(0.3 / 0.2), rel=1e-3)
-    assert all(one >= 0 for one in parts.values())
+    assert all(part >= 0 for part in parts.values())
 
 
 def test_an_empty_cell_on_either_side_is_finite() -> None:

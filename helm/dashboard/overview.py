@@ -1,4 +1,4 @@
-"""Is it well?"""
+"""The overview: workers, backlog, speed, latency, errors."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ PANELS: list[Placed] = [
         4,
         stat(
             "Workers ready",
-            "Workers whose model is warm and that belong to the consumer group, and how many there "
-            "are. None ready: nothing is labelled.",
+            "Workers whose model is warm and that have joined the consumer group, and all workers. "
+            "None ready: nothing is labelled.",
             [
                 query(f"sum(job:clerk_ready:sum{{{OF}}})", "ready", True),
-                query(f"count(clerk_ready{{{OF}}})", "there", True),
+                query(f"count(clerk_ready{{{OF}}})", "all", True),
             ],
             unit="short",
             thresholds=steps((None, RED), (1, GREEN)),
@@ -52,7 +52,7 @@ PANELS: list[Placed] = [
         4,
         stat(
             "Alerts",
-            "Alerts of this project that are firing now. Their names are the headings of "
+            "Alerts of this project that are firing now. Their names are headings in "
             "docs/operations.md.",
             [
                 query(
@@ -79,13 +79,13 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "Work waiting",
+            "Time to drain the backlog",
             "How long the waiting messages take at the speed of the last five minutes. Above five "
-            "minutes for long: too few workers.",
+            "minutes for a long time: too few workers.",
             [query(f"({WAITING} == 0) or {WAITING} / ({SPEED} > 0)", "", True)],
             unit="s",
             thresholds=steps((None, GREEN), (120, ORANGE), (300, RED)),
-            no_value="nothing comes out",
+            no_value="no output",
         ),
     ),
     (
@@ -93,7 +93,7 @@ PANELS: list[Placed] = [
         4,
         stat(
             "Messages per second",
-            "Finished messages, whatever became of them.",
+            "Committed messages, whatever their outcome.",
             [query(rate(RECORDS), "", True)],
             unit="short",
             decimals=1,
@@ -103,7 +103,7 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "99 % are faster than",
+            "Latency, 99th percentile",
             "From a message's timestamp to its committed label. The alerts' objective is 60 s.",
             [query(quantile(0.99, E2E), "", True)],
             unit="s",
@@ -114,7 +114,7 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "In time, last hour",
+            "Within the objective, last hour",
             "Share of messages labelled within 60 s. The objective is 99 %.",
             [
                 query(
@@ -154,9 +154,9 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "What becomes of the messages",
-            "Messages per second by where they went: to the output topic, to people for review, or "
-            "to the dead letters.",
+            "Messages by outcome",
+            "Messages per second by the topic they were written to: output, review or dead "
+            "letters.",
             [query(rate(RECORDS, "outcome"), "{{outcome}}")],
             unit="short",
             stacked=True,
@@ -167,17 +167,16 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Latency, end to end",
-            "From a message's timestamp (set by whoever publishes) to its committed label. Half,"
-            " 95 and 99 of a hundred messages are faster than the lines. After an outage old"
-            " messages are slow: the line tells how old they were.",
+            "End-to-end latency",
+            "From a message's timestamp (set by its publisher) to its committed label. After an "
+            "outage, old messages are slow: the lines show how old they were.",
             [
-                query(quantile(0.5, E2E), "half"),
-                query(quantile(0.95, E2E), "95 %"),
-                query(quantile(0.99, E2E), "99 %"),
+                query(quantile(0.5, E2E), "median"),
+                query(quantile(0.95, E2E), "95th percentile"),
+                query(quantile(0.99, E2E), "99th percentile"),
             ],
             unit="s",
-            colours={"half": GREEN, "95 %": ORANGE, "99 %": RED},
+            colours={"median": GREEN, "95th percentile": ORANGE, "99th percentile": RED},
         ),
     ),
     (
@@ -185,14 +184,14 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Messages waiting",
-            "Consumer lag of all partitions, and of the longest one. One partition far above its "
-            "share: a key with much traffic, or a worker that is stuck.",
+            "Consumer lag of all partitions together, and of the one with the largest. One "
+            "partition far above its share: a key with much traffic, or a worker that is stuck.",
             [
                 query(f"sum(job:clerk_consumer_lag_records:sum{{{OF}}})", "all partitions"),
-                query(f"max(clerk_consumer_lag_records{{{OF}}})", "longest partition"),
+                query(f"max(clerk_consumer_lag_records{{{OF}}})", "largest partition"),
             ],
             unit="short",
-            colours={"all partitions": BLUE, "longest partition": PURPLE},
+            colours={"all partitions": BLUE, "largest partition": PURPLE},
         ),
     ),
     (
@@ -200,8 +199,8 @@ PANELS: list[Placed] = [
         7,
         graph(
             "Where the time goes",
-            "Mean seconds of a message in the worker: until the engine has it, in the engine,"
-            " until its result is committed. What a message waits in Kafka comes before.",
+            "Mean time of a message in the worker: until it is submitted to the engine, in the "
+            "engine, and until its result is committed. Its wait in Kafka is not included.",
             [
                 query(mean("clerk_queue_seconds"), "to the engine"),
                 query(mean("clerk_engine_seconds"), "in the engine"),
@@ -217,24 +216,24 @@ PANELS: list[Placed] = [
         7,
         graph(
             "Workers",
-            "How many there are, how many are ready, and how many hold partitions. More than "
-            "partitions is waste.",
+            "All workers, those that are ready, and those that have partitions. More workers than "
+            "partitions are wasted.",
             [
-                query(WORKERS, "there"),
+                query(WORKERS, "all"),
                 query(f"sum(job:clerk_ready:sum{{{OF}}})", "ready"),
                 query(f"count(clerk_assigned_partitions{{{OF}}} > 0)", "with partitions"),
             ],
             unit="short",
-            colours={"there": BLUE, "ready": GREEN, "with partitions": PURPLE},
+            colours={"all": BLUE, "ready": GREEN, "with partitions": PURPLE},
         ),
     ),
     (
         8,
         7,
         graph(
-            "What goes wrong",
+            "Errors",
             "Per minute: dead letters, transactions that were not committed (their results are "
-            "published again), partitions lost without being asked.",
+            "published again), partitions that were lost.",
             [
                 query(
                     "60 * " + rate(RECORDS, more='outcome="dead_letter"'),

@@ -1,44 +1,19 @@
-"""From a record's bytes to the text to label."""
+"""Messages in JSON values: found by dotted paths."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from worker.errors import MessageRejected
-from worker.records.types import Record, SupportMessage
-
-
-@dataclass(frozen=True, slots=True)
-class InputFormat:
-    """How to read a record's value.
-
-    ``text_fields`` and ``id_field`` are dotted paths into the JSON value (``ticket.body``,
-    ``parts.0.text``); the texts found are joined by a line end. With ``text`` the whole value is
-    the message and the fields are not looked at.
-    """
-
-    format: Literal["json", "text"] = "json"
-    text_fields: tuple[str, ...] = ("message",)
-    id_field: str | None = "id"
+from worker.contract.errors import MessageRejected
+from worker.contract.records.decode_text import not_empty, utf8
+from worker.contract.records.message import InputFormat, SupportMessage
 
 
-def decode_record(record: Record, layout: InputFormat) -> SupportMessage:
-    """Find the message in a record. Raises MessageRejected, with no message text in it."""
-    if record.value is None:
-        raise MessageRejected("tombstone", "the record has no value")
-    try:
-        text = record.value.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MessageRejected(
-            "not_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    if layout.format == "text":
-        return SupportMessage(_not_empty(text), None)
-    data = _parse_json(text)
-    return extract_message(data, layout)
+def decode_json(value: bytes, layout: InputFormat) -> SupportMessage:
+    """Find the message in JSON. See ``Decoder``."""
+    return extract_message(_parse(utf8(value)), layout)
 
 
 def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
@@ -49,13 +24,13 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
         if (value := look_up(data, path)) is not None
     ]
     if not texts:
-        raise MessageRejected("field_missing", f"the value has no {_one_of(layout.text_fields)}")
-    identity = None
+        raise MessageRejected("field_missing", f"the value has no {_any_of(layout.text_fields)}")
+    message_id = None
     if layout.id_field is not None:
         found = look_up(data, layout.id_field)
         if isinstance(found, str | int) and not isinstance(found, bool):
-            identity = _encodable(str(found))
-    return SupportMessage(_not_empty("\n".join(texts)), identity)
+            message_id = _encodable(str(found))
+    return SupportMessage(not_empty("\n".join(texts)), message_id)
 
 
 def look_up(data: Any, path: str) -> Any:
@@ -71,7 +46,7 @@ def look_up(data: Any, path: str) -> Any:
     return value
 
 
-def _parse_json(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -90,18 +65,12 @@ def _text_at(path: str, value: Any) -> str:
     return value
 
 
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise MessageRejected("empty_message", "the message has no text")
-    return text
-
-
 def _encodable(text: str) -> str:
     """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _one_of(paths: Sequence[str]) -> str:
+def _any_of(paths: Sequence[str]) -> str:
     if len(paths) == 1:
         return f"field {paths[0]!r}"
     return f"field of {list(paths)}"

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from scipy.stats import binomtest
 
-from worker.offline.compare.figures import Labelled, Pair, compare, kappa, mcnemar
+from worker.offline.compare.agreement import Labelled, Pair, compare, kappa, mcnemar
 
 
 def pair(

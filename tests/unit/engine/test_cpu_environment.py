@@ -1,0 +1,156 @@
+"""What vLLM and the libraries below it would be started with. No vLLM is needed."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.engine import cpu_environment
+from worker.engine.cpu_environment import (
+    computing_cpus,
+    computing_environment,
+    engine_environment,
+)
+
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
+
+
+def test_the_users_environment_stands_but_for_the_network() -> None:
+    theirs = {"VLLM_LOGGING_LEVEL": "DEBUG", "HF_HUB_OFFLINE": "0"}
+    ours = engine_environment(cpu=False, ranks=1, environment=theirs)
+    assert "VLLM_LOGGING_LEVEL" not in ours
+    assert ours["HF_HUB_OFFLINE"] == "1"
+    assert ours["VLLM_NO_USAGE_STATS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "quota", "ranks", "expected"),
+    [
+        ({0, 1}, None, 1, {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}),
+        ({4, 5, 6}, 8.0, 1, {"VLLM_CPU_OMP_THREADS_BIND": "4,5,6"}),
+        (set(range(64)), None, 1, {}),
+        (set(range(4)), None, 2, {}),
+    ],
+    ids=["few", "quota-above", "many", "ranks"],
+)
+def test_threads_go_by_the_cpus_a_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: set[int],
+    quota: float | None,
+    ranks: int,
+    expected: dict[str, str],
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: cpus)
+    monkeypatch.setattr(cpu_environment, "_cpu_quota", lambda: quota)
+    found = engine_environment(cpu=True, ranks=ranks, environment={})
+    threads = {key: one for key, one in found.items() if "OMP" in key}
+    assert threads == expected
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(3.5, 3), (0.5, 1)])
+def test_under_a_quota_pods_of_a_node_do_not_pile_up_on_its_first_cpus(
+    monkeypatch: pytest.MonkeyPatch, quota: float, threads: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
+    monkeypatch.setattr(cpu_environment, "_cpu_quota", lambda: quota)
+    seen = set()
+    for _ in range(20):
+        found = engine_environment(cpu=True, ranks=1, environment={})
+        cpus = found["VLLM_CPU_OMP_THREADS_BIND"].split(",")
+        assert len(set(cpus)) == threads
+        seen.add(tuple(cpus))
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("installed", "preloaded", "expected"),
+    [
+        ("libtcmalloc_minimal.so.4", "", "libtcmalloc_minimal.so.4"),
+        ("libtcmalloc_minimal.so.4", "mine.so", "libtcmalloc_minimal.so.4:mine.so"),
+        ("libtcmalloc_minimal.so.4", "/opt/libtcmalloc.so", None),
+        (None, "mine.so", None),
+    ],
+)
+def test_tcmalloc_is_used_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, preloaded: str, expected: str | None
+) -> None:
+    monkeypatch.setattr(cpu_environment, "find_library", lambda _name: installed)
+    found = engine_environment(cpu=True, ranks=1, environment={"LD_PRELOAD": preloaded})
+    assert found.get("LD_PRELOAD") == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_cpu_quota_is_read(
+    tmp_path: Path, files: dict[str, str], expected: float | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cpu_environment._cpu_quota(tmp_path) == expected
+
+
+def test_running_eagerly_needs_no_compiler() -> None:
+    """On a machine without a C++ compiler nothing is compiled, unless the user wants it."""
+    found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
+    assert found["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("0,1", [0, 1]), ("5,2-4", [2, 3, 4, 5]), ("auto", None), ("nobind", None), ("0-1|2-3", None)],
+)
+def test_the_cpus_that_compute_are_those_that_are_named(
+    named: str, expected: list[int] | None
+) -> None:
+    assert computing_cpus({BIND: named}) == expected
+
+
+def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
+    assert computing_cpus({}) is None
+
+
+@pytest.mark.parametrize(
+    ("preloaded", "expected"),
+    [
+        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
+        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
+        ("/mine/libgomp.so", {"GOMP_CPU_AFFINITY": "0 1"}),
+        (
+            "/libiomp5.so",
+            {
+                "KMP_AFFINITY": "granularity=fine,explicit,proclist=[0,1]",
+                "KMP_BLOCKTIME": "5",
+                "KMP_TPAUSE": "0",
+            },
+        ),
+    ],
+)
+def test_the_core_starts_with_what_openmp_reads(
+    monkeypatch: pytest.MonkeyPatch, preloaded: str, expected: dict[str, str]
+) -> None:
+    """The same as vLLM gives a process that computes."""
+    monkeypatch.setattr(cpu_environment, "_libgomp", lambda: Path("/torch/libgomp.so.1"))
+    found = computing_environment({BIND: "0,1", "LD_PRELOAD": preloaded})
+    assert found == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"} | expected
+
+
+def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu_environment, "_libgomp", lambda: None)
+    found = computing_environment({BIND: "3"})
+    assert found["OMP_PLACES"] == "{3}"
+    assert found["OMP_PROC_BIND"] == "true"
+
+
+def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
+    assert not {name for name in computing_environment({}) if name.startswith(("OMP", "GOMP"))}

@@ -1,0 +1,29 @@
+"""Libraries that vLLM's dependencies import because they find them, and never use here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_OPTIONAL = ("sklearn", "scipy", "pandas")
+"""transformers takes these for helpers of its own: assisted generation and the losses of object
+detection. An image of the worker has none of them; where the trainer is installed they are
+there, a fifth of the time that importing vLLM takes."""
+
+
+@contextmanager
+def without_optional_libraries() -> Iterator[None]:
+    """Have them look as if they were not installed; what is imported already stays.
+
+    ``None`` in ``sys.modules`` is Python's own way to say so (docs of ``sys.modules``), to
+    ``import`` as to ``importlib.util.find_spec``.
+    """
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, ...) is None:
+                del sys.modules[name]

