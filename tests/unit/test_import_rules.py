@@ -63,7 +63,7 @@ LAYERS = {
     # What decides, orders and counts knows no client, no setting, and nobody who looks on.
     "worker.core": (
         "worker.app",
-        "worker.engine.vllm_",
+        "worker.engine.vllm",
         "worker.lifecycle",
         "worker.observe",
         "worker.policies",
@@ -73,7 +73,7 @@ LAYERS = {
     ),
     "worker.lifecycle": (
         "worker.app",
-        "worker.engine.vllm_",
+        "worker.engine.vllm",
         "worker.observe",
         "worker.serving",
         "worker.settings",
