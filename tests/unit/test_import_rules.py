@@ -58,7 +58,9 @@ def test_the_rules_look_at_real_files() -> None:
     assert importers("trainer", "worker.contract")
 
 
-@pytest.mark.parametrize("module", ["worker.contract", "worker.errors", "worker.stream.port"])
+@pytest.mark.parametrize(
+    "module", ["worker.contract", "worker.contract.records", "worker.errors", "worker.stream.port"]
+)
 def test_light_modules_import_the_standard_library_alone(module: str) -> None:
     """Worker and trainer can share the contract without sharing each other's weight."""
     new = "sys.modules.keys() - before"

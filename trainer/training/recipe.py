@@ -19,12 +19,16 @@ from pydantic_settings import (
 
 from trainer.errors import BadInput
 from worker.contract.assignments import split_assignment
+from worker.contract.renamed import explain_renamed
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
+
+RENAMED = {"canary_per_label": "probes_per_label"}
+"""Settings that had another name before, old to new."""
 
 _LOCAL = {"base", "dataset", "run"}
 _ENVIRONMENT = "CLERK_TRAINER_"
@@ -129,13 +133,29 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
+    _refuse_renamed_variables()
     try:
         return FromFile(**flags)
     except ValidationError as error:
         problems = "; ".join(
-            ": ".join([_place(path, flags, one["loc"]), one["msg"]]) for one in error.errors()
+            f"{_place(path, flags, problem['loc'])}: {_what(problem['loc'], problem['msg'])}"
+            for problem in error.errors()
         )
         raise BadInput(problems) from error
+
+
+def _what(location: tuple[int | str, ...], message: str) -> str:
+    """Name the new setting where an old name was given, else say what pydantic says."""
+    return explain_renamed(".".join(map(str, location)), RENAMED) or message
+
+
+def _refuse_renamed_variables() -> None:
+    """Raise BadInput for a variable of an old name, which would go unread."""
+    for variable in os.environ:
+        name = variable.lower().removeprefix(_ENVIRONMENT.lower())
+        explained = explain_renamed(name, RENAMED) if name != variable.lower() else None
+        if explained:
+            raise BadInput(f"{variable} in the environment: {explained}")
 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:

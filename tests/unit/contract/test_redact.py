@@ -78,7 +78,7 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda value: str(value)[:30])
 def test_personal_data_is_redacted_and_counted(text: str, wanted: str, kind: str) -> None:
     """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
     assert redact_personal_data(text) == (wanted, {kind: 1})

@@ -17,7 +17,7 @@ def test_normalization_is_settled_and_clean(text: str) -> None:
     assert normalize(once) == once
     assert unicodedata.is_normalized("NFC", once)
     assert once == once.strip()
-    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") and c != "\n" for c in once)
     assert "  " not in once
     assert "\n\n\n" not in once
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.training.recipe import load_recipe, parse_assignments
+from trainer.training.recipe import RENAMED, Recipe, load_recipe, parse_assignments
 
 CONFIG = Path(__file__).parents[3] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
@@ -76,6 +76,25 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
         load_recipe(path, PLACES)
     with pytest.raises(BadInput, match="cannot read the recipe"):
         load_recipe(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_under_its_old_name_is_refused_with_the_new_one(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From whichever source it comes: a recipe from before is not read half."""
+    assert new in Recipe.model_fields
+    told = f"'{old}' has been renamed to '{new}'"
+    with pytest.raises(BadInput, match=f"^given as a flag: {old}: {told}$"):
+        load_recipe(SHIPPED, {**PLACES, old: "3"})
+    path = tmp_path / "r.toml"
+    text = SHIPPED.read_text(encoding="utf-8").replace(f"\n{new} =", f"\n{old} =")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=f"{old}: {told}$"):
+        load_recipe(path, PLACES)
+    monkeypatch.setenv(f"CLERK_TRAINER_{old.upper()}", "3")
+    with pytest.raises(BadInput, match=f"^CLERK_TRAINER_{old.upper()} in the environment: {told}$"):
+        load_recipe(SHIPPED, PLACES)
 
 
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
