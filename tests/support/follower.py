@@ -70,22 +70,24 @@ class AdapterStore:
     def publish(self, manifest: Manifest, event: Any = "publish") -> None:
         """Store an adapter and make it current."""
         self.add(manifest)
-        self.moves += 1
-        since = f"2024-05-06T07:08:{self.moves:02}Z"
         write_pointer(
             self.folder,
-            Pointer(manifest.digest, manifest.name, since, None, "ann@desk", None, event),
+            Pointer(manifest.digest, manifest.name, self._since(), None, "ann@desk", None, event),
         )
 
     def canary(self, manifest: Manifest, share: float, forced: bool = False) -> None:
         """Store an adapter and put it on trial."""
         self.add(manifest)
-        self.moves += 1
-        since = f"2024-05-06T07:08:{self.moves:02}Z"
+        since = self._since()
         write_canary(
             self.folder,
             CanaryPointer(manifest.digest, manifest.name, share, since, "ann@desk", None, forced),
         )
+
+    def _since(self) -> str:
+        """A moment after the last one: each move is another pointer."""
+        self.moves += 1
+        return f"2024-05-06T07:08:{self.moves:02}Z"
 
 
 class Follower:

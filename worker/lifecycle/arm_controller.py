@@ -50,7 +50,7 @@ class ArmController:
 
         What is refused is told, and what serves goes on. Raises AdapterIncomplete: try again.
         """
-        self._events.clear(role.name)
+        self._events.clear(role)
         if target is None or self._serves_as_fallback(role, target):
             self._router.schedule(lambda split: split.without(role))
             return
@@ -87,7 +87,7 @@ class ArmController:
     def _bring_up(self, role: ArmRole, target: ArmTarget) -> ServingAdapter | None:
         """Make an adapter ready; None when it is refused. Blocks. Raises AdapterIncomplete."""
         started = time.monotonic()
-        self._events.loading(role.name, target.name, target.digest)
+        self._events.loading(role, target.name, target.digest)
         try:
             adapter = self._factory.make(
                 target.directory,
@@ -101,12 +101,10 @@ class ArmController:
                 _log.info("adapter.incomplete", role=role.name, problem=error.problem)
                 raise AdapterIncomplete from error
             if not self.closing:
-                self._events.refuse(
-                    role.name, target.digest, target.name, error.reason, error.problem
-                )
+                self._events.refuse(role, target.digest, target.name, error.reason, error.problem)
             return None
         self._incomplete.pop(role.name, None)
-        self._events.loaded(role.name, adapter, time.monotonic() - started)
+        self._events.loaded(role, adapter, time.monotonic() - started)
         return adapter
 
     def _may_still_come(self, role: Role, digest: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from worker.core.arms import Arm, Role, TrafficSplit
+from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
 from worker.errors import EngineDied
 from worker.lifecycle.refusal import RefusalReason
@@ -140,27 +140,32 @@ class AdapterEvents:
         if arm is not None and arm.role.judged:
             self.stop(arm, "engine", str(error))
 
-    def loading(self, role: Role, name: str, digest: str) -> None:
+    def loading(self, role: ArmRole, name: str, digest: str) -> None:
         """An adapter is being brought up."""
-        _log.info("adapter.loading", role=role, adapter=name, adapter_digest=digest[:12])
+        _log.info("adapter.loading", role=role.name, adapter=name, adapter_digest=digest[:12])
 
-    def loaded(self, role: Role, adapter: ServingAdapter, seconds: float) -> None:
+    def loaded(self, role: ArmRole, adapter: ServingAdapter, seconds: float) -> None:
         """An adapter has passed everything."""
         self._counters.loaded(seconds)
-        _log.info("adapter.loaded", role=role, **_named(adapter), seconds=round(seconds, 2))
+        _log.info("adapter.loaded", role=role.name, **_named(adapter), seconds=round(seconds, 2))
 
     def refuse(
-        self, role: Role, digest: str | None, name: str | None, reason: RefusalReason, problem: str
+        self,
+        role: ArmRole,
+        digest: str | None,
+        name: str | None,
+        reason: RefusalReason,
+        problem: str,
     ) -> None:
         """An adapter is refused; what serves goes on."""
-        refused = Refused(role, digest, name, reason, problem, self._now())
-        self.refused[role] = self.last_refusal = refused
+        refused = Refused(role.name, digest, name, reason, problem, self._now())
+        self.refused[role.name] = self.last_refusal = refused
         self._counters.refused(reason)
-        if role == "main":
+        if role.fallback is None:
             self._counters.swapped("refused")
         _log.error(
             "adapter.refused",
-            role=role,
+            role=role.name,
             adapter=name,
             adapter_digest=digest and digest[:12],
             reason=reason,
@@ -177,14 +182,14 @@ class AdapterEvents:
         name = f"adapter.{arm.role.name}_stopped"
         _log.error(name, **_named(adapter), reason=reason, detail=detail)
 
-    def clear_refusal(self, role: Role) -> None:
+    def clear_refusal(self, role: ArmRole) -> None:
         """What names this role's adapter can be read, or names another: forget the refusal."""
-        self.refused.pop(role, None)
+        self.refused.pop(role.name, None)
 
-    def clear(self, role: Role) -> None:
+    def clear(self, role: ArmRole) -> None:
         """Another target is named for this role: forget what was refused and stopped."""
         self.clear_refusal(role)
-        self.stopped.pop(role, None)
+        self.stopped.pop(role.name, None)
 
 
 def _named(adapter: ServingAdapter) -> dict[str, str]:

@@ -55,7 +55,7 @@ class PointerWatcher:
             return False
         if self._problem is not None:
             self._problem = None
-            self._events.clear_refusal(role.name)
+            self._events.clear_refusal(role)
         if target is None and role.fallback is None:
             return False  # an arm that nothing can replace is never ended
         if target != self._target:
@@ -71,7 +71,7 @@ class PointerWatcher:
         if self._problem != problem:
             self._problem = problem
             reason: RefusalReason = "files" if self._source.fixed else "pointer"
-            self._events.refuse(self._source.role.name, None, None, reason, problem)
+            self._events.refuse(self._source.role, None, None, reason, problem)
 
 
 class AdapterWatcher:

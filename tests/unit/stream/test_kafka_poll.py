@@ -1,5 +1,6 @@
 """A rebalance in the middle of the Kafka edge's poll, on a client made of a script."""
 
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -53,12 +54,18 @@ class Client:
 
     script: deque[Any]
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: Any, stats_cb: Any = None, **__: Any) -> None:
+        self.tell_statistics = stats_cb
         self.script = deque()
         self.told: dict[str, Callable[[Any, Any], None]] = {}
 
     def subscribe(self, topics: list[str], **callbacks: Callable[[Any, Any], None]) -> None:
         self.told = callbacks
+
+    def pause(self, partitions: Any) -> None:
+        """Nothing comes in a script anyway."""
+
+    resume = pause
 
     def poll(self, timeout: float) -> Message | None:
         while self.script and not isinstance(self.script[0], Message):
@@ -134,3 +141,26 @@ def test_other_records_under_old_offsets_are_given(stream: KafkaStream, epoch: i
     old = [Message(0, at, 3 if epoch else None) for at in range(3)]
     assert len(polled(stream, ("on_assign", 0), *old)) == 3
     assert polled(stream, Message(0, 1, epoch)) == [(0, 1)]
+
+
+def test_while_a_partition_is_paused_its_lag_is_up_to_the_end(stream: KafkaStream) -> None:
+    """What the client had read ahead was thrown away; a pause ends with the assignment."""
+    client: Any = stream._consumer._client
+    source = TopicPartition("in", 0)
+    known = {"lo_offset": 0, "committed_offset": 2, "fetchq_cnt": 0}
+    facts = {"partition": 0, "ls_offset": 9, "next_offset": 9, **known}
+    statistics = json.dumps({"topics": {"in": {"topic": "in", "partitions": {"0": facts}}}})
+
+    def lag() -> dict[TopicPartition, int]:
+        client.tell_statistics(statistics)
+        return dict(stream.lag())
+
+    polled(stream, ("on_assign", 0))
+    assert lag() == {source: 0}
+    stream.pause([source])
+    assert lag() == {source: 7}
+    stream.resume([source])
+    assert lag() == {source: 0}
+    stream.pause([source])
+    polled(stream, ("on_revoke", 0), ("on_assign", 0))
+    assert lag() == {source: 0}
