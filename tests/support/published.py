@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import ENCODERS, toy_manifest
+from tests.support.toy_adapter import ENCODERS, toy_manifest
 from worker.contract import (
     AdapterRefused,
     Encoders,

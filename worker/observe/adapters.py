@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
-from worker.core.serving_adapter import TrafficSplit
 from worker.core.shadow import ShadowRequest
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
@@ -20,7 +20,7 @@ DIGEST_CHARS = 12
 """So much of an adapter's digest is its name in metrics and logs."""
 
 KEPT = 8
-"""So many adapters have series; of more, those that served longest ago have none any more."""
+"""So many adapters have series; beyond that, those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:
@@ -41,12 +41,12 @@ class AdapterMetrics:
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
     def serves(self, split: TrafficSplit) -> None:
-        """Begin the series of who is new at 0, and drop those of who served long ago."""
-        for one in split.members:
-            adapter = one.digest[:DIGEST_CHARS]
+        """Begin the series of new adapters at 0; drop those of adapters that served long ago."""
+        for serving in split.adapters:
+            adapter = serving.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)
             self._known[adapter] = None
-            for label in one.manifest.taxonomy.names:
+            for label in serving.manifest.taxonomy.names:
                 for agrees in named.AGREES:
                     self._registry.begin(named.SHADOW, label, agrees)
                 self._registry.begin(named.LABELS, label, adapter)
@@ -63,10 +63,10 @@ class AdapterMetrics:
         """Count each record for the adapter that it was accepted with."""
         labels: Counter[tuple[str, str]] = Counter()
         records: Counter[tuple[str, str]] = Counter()
-        for one in batch:
-            adapter, outcome = one.served.digest[:DIGEST_CHARS], one.outcome
-            if one.shadow is not None:
-                self._compare(one.shadow, outcome)
+        for completed in batch:
+            adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
+            for shadow in completed.shadows:
+                self._compare(shadow, outcome)
             if not isinstance(outcome, Classified):
                 records[adapter, "dead_letter"] += 1
                 continue
@@ -99,32 +99,30 @@ class AdapterMetrics:
         """Take the time down."""
         self._load_s(seconds)
 
-    def canary_stopped(self, reason: StopReason) -> None:
+    def stopped(self, reason: StopReason) -> None:
         """Count it."""
         self._stops(1, reason)
 
 
-def adapter_readings(router: AdapterRouter, service: AdapterEvents) -> Iterator[MetricSample]:
-    """Give who serves at this moment, and what is refused or stopped."""
+def adapter_readings(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
+    """Give what serves at this moment, and what is refused or stopped."""
     split = router.split
     manifest = split.main.manifest
     yield (
         named.ADAPTER_INFO,
         [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
     )
-    shares = [(split.main, "main", 1 - split.canary_share)]
-    if split.canary is not None:
-        shares.append((split.canary, "canary", split.canary_share))
-    if split.shadow is not None:
-        shares.append((split.shadow, "shadow", split.shadow_share))
     yield (
         named.ADAPTER_TRAFFIC,
-        [((one.digest[:DIGEST_CHARS], role), share) for one, role, share in shares],
+        [
+            ((arm.adapter.digest[:DIGEST_CHARS], arm.role.name), ratio)
+            for arm, ratio in zip(split.arms, split.ratios, strict=True)
+        ],
     )
-    refused = [((role,), float(role in service.refused)) for role in named.ROLES]
+    refused = [((role,), float(role in events.refused)) for role in named.ROLES]
     yield named.ADAPTER_REFUSED, refused
-    yield named.CANARY_STOPPED, [((), float(service.stopped is not None))]
+    yield named.CANARY_STOPPED, [((), float(bool(events.stopped)))]
 
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
-    return [(one,) for one in values]
+    return [(value,) for value in values]

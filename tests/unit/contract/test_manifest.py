@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import toy_manifest, toy_spec
+from tests.support.toy_adapter import toy_manifest, toy_spec
 from worker.contract import (
     REDACTION,
     Calibration,

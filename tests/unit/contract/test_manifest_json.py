@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import (
     MANIFEST_NAME,
     AdapterRefused,

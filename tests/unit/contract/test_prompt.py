@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text, decode, encode_control, encode_plain, toy_spec
+from tests.support.records import any_text
+from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
 from worker.contract import REDACTION, PromptSpec, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize

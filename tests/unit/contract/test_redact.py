@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text
+from tests.support.records import any_text
 from worker.contract.redact import PLACEHOLDERS, redact_personal_data
 
 REDACTED = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import toy_taxonomy
+from tests.support.toy_adapter import toy_taxonomy
 from worker.contract import Label, Taxonomy, TaxonomyError
 
 GOOD = {"name": "t", "version": "1", "labels": [{"name": "a"}, {"name": "b"}]}

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 
-from tests.support.helpers import any_text
+from tests.support.records import any_text
 from worker.contract.text import message_sha256, normalize
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.helpers import ENCODERS, encode_control, encode_plain
 from tests.support.published import WEIGHTS, Published
+from tests.support.toy_adapter import ENCODERS, encode_control, encode_plain
 from worker.contract import AdapterRefused, Code, Encoders, FileDigest, GoldenPrompt, verify_tokens
 from worker.contract.digest import sha256_file
 from worker.contract.verify import GOLDEN_MESSAGES

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.helpers import Clock, Rig, scores
+from tests.support.fakes import Clock
+from tests.support.rig import Rig
+from tests.support.toy_adapter import scores
 from worker.core.state import LoopState
 from worker.engine.fake import FakeEngine
 from worker.errors import EngineDied, StreamFailed

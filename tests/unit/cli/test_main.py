@@ -11,7 +11,7 @@ import pytest
 
 from worker import __version__
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.swapping import Follower, StoreOf, make_manifest
+from tests.support.follower import AdapterStore, Follower
+from tests.support.swapping import ONE, THREE, TWO
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
-
-ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
 
 
 @pytest.fixture
@@ -25,13 +24,11 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
     servers = []
 
     def start() -> tuple[Follower, str]:
-        follower = Follower(StoreOf(tmp_path), ONE)
-        opened = OpenedEngine(
-            follower.main.engine, ONE, follower.watcher._factory.encoders, "merged"
-        )
+        follower = Follower(AdapterStore(tmp_path), ONE)
+        opened = OpenedEngine(follower.main.engine, ONE, follower.factory.encoders, "merged")
 
         def info() -> Page:
-            serving = (follower.router, follower.service)
+            serving = (follower.router, follower.events)
             found = describe(Settings(), datetime.now(UTC), opened, serving)
             return Page(json.dumps(found).encode(), "application/json")
 
@@ -39,8 +36,8 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
         return follower, servers[-1].url
 
     yield start
-    for one in servers:
-        one.close()
+    for server in servers:
+        server.close()
 
 
 def asked(capsys: pytest.CaptureFixture[str], *given: Any) -> tuple[int, dict[str, Any]]:
@@ -63,10 +60,12 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert code == 0
     assert found["store"]["current"]["digest"] == TWO.digest
     assert found["store"]["canary"]["share"] == 0.25
-    assert {one["name"] for one in found["store"]["adapters"]} == {"one", "two", "three"}
+    assert {adapter["name"] for adapter in found["store"]["adapters"]} == {"one", "two", "three"}
     [told] = found["workers"]
     assert told["follows"] is True
-    assert [(one["role"], one["name"], one["share"]) for one in told["adapters"]] == [
+    assert [
+        (adapter["role"], adapter["name"], adapter["share"]) for adapter in told["adapters"]
+    ] == [
         ("main", "two", 0.75),
         ("canary", "three", 0.25),
     ]
