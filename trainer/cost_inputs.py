@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts import evaluation
 from trainer.artifacts.cost import CostInput
-from trainer.artifacts.evaluation import EVALUATION
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cost import HOURS_PER_MONTH, CostInputs
 from trainer.errors import BadInput
@@ -35,7 +34,7 @@ _OTHERS = ("currency", "engine", "volumes")
 _MEASURED = {
     "training_hours": TRAINING.name,
     "input_tokens_per_message": TRAINING.name,
-    "messages_per_s": f"{evaluation.FOLDER}/{EVALUATION.name}",
+    "messages_per_s": f"{EVALUATION_FOLDER}/{EVALUATION.name}",
 }
 
 
@@ -134,7 +133,7 @@ def _measurements(
         text = f"measured: {path}, the adapter's own prompt by its own tokenizer"
         yield "input_tokens_per_message", (training.tokens_per_message, text)
     if not speed_is_given:
-        yield from _speed(run / evaluation.FOLDER, engine)
+        yield from _speed(run / EVALUATION_FOLDER, engine)
 
 
 def _speed(folder: Path, engine: str | None) -> Iterator[tuple[str, tuple[float, str]]]:

@@ -48,6 +48,7 @@ TRAINER_OWNERS = {
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
     "pyarrow": {"dataset/readers.py"},
+    # What is written and read back, and the recipe.
     "pydantic": {
         "artifacts/cost.py",
         "artifacts/duel.py",
@@ -100,6 +101,34 @@ LAYERS = {
         "worker.observe",
         "worker.settings",
     ),
+    # Numbers in, figures out.
+    "trainer.statistics": (
+        "trainer.artifacts",
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # Files and what is in them, for whoever reads them.
+    "trainer.artifacts": (
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # What training and evaluation share stands on neither, nor does either on the other.
+    "trainer.model": ("trainer.duel", "trainer.evaluation", "trainer.training"),
+    "trainer.training": ("trainer.duel", "trainer.evaluation"),
+    "trainer.evaluation": ("trainer.duel", "trainer.training"),
+    "trainer.duel": ("trainer.training",),
     # Data is prepared before anything is known of a model.
     "trainer.dataset": (
         "trainer.check",

@@ -10,13 +10,13 @@ from trainer.artifacts.evaluation import EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
 
-FOLDER = "duel"
+DUEL_FOLDER = "duel"
 """Where ``clerk-trainer duel`` writes, beside the adapter."""
 
 ANSWERS_NAME = "duel_predictions.csv"
 """Every candidate's answer to every message, a column a candidate."""
 
-Kind = Literal["adapter", "baseline", "base", "recorded"]
+CandidateKind = Literal["adapter", "baseline", "base", "recorded"]
 """The adapter; a cheap model that needs no GPU; the base without the adapter, prompted; answers
 that another model gave elsewhere."""
 
@@ -30,7 +30,7 @@ class CandidateFigures(Record):
     """
 
     name: str
-    kind: Kind
+    kind: CandidateKind
     accuracy: float
     accuracy_interval_95: Interval
     macro_f1: float

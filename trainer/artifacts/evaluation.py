@@ -10,8 +10,9 @@ from pydantic import Field
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.artifacts.training import DatasetName, Interval
 from trainer.errors import BadInput
+from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin
 
-FOLDER = "evaluation"
+EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
 
 
@@ -30,16 +31,6 @@ class EvaluatedDataset(DatasetName):
     openings: int
 
 
-class LabelFigures(Record):
-    """One label's figures; ``support`` counts its true examples."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
 class OutsideLabels(Record):
     """Answers outside the label set, with and without the constraint to it (None: the engine
     does not tell)."""
@@ -49,15 +40,7 @@ class OutsideLabels(Record):
     unconstrained_share: float | None
 
 
-class ReliabilityBin(Record):
-    """Messages of like confidence: their mean confidence and how many of them were right."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-class Calibration(Record):
+class HoldoutCalibration(Record):
     """NLL (nats) and ECE on the hold-out, under the adapter's temperature and without it."""
 
     temperature: float
@@ -68,15 +51,7 @@ class Calibration(Record):
     reliability: tuple[ReliabilityBin, ...]
 
 
-class CoveragePoint(Record):
-    """What a confidence threshold accepts, and how much of it is right (None of nothing)."""
-
-    threshold: float
-    coverage: float
-    accuracy: float | None
-
-
-class Review(Record):
+class ReviewFigures(Record):
     """The thresholds in force and their effect; then the threshold that the wanted precision
     asks for, fitted on validation and applied to the hold-out."""
 
@@ -107,7 +82,7 @@ class BatchSensitivity(Record):
     labels_changed: int
 
 
-class Latency(Record):
+class EngineLatency(Record):
     """Milliseconds to answer one message at a time."""
 
     p50: float
@@ -121,7 +96,7 @@ class EngineFigures(Record):
     messages: int
     accuracy: float
     messages_per_s: float
-    latency_ms: Latency | None
+    latency_ms: EngineLatency | None
     machine: str
 
 
@@ -160,9 +135,9 @@ class EvaluationRecord(Record):
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
     outside_labels: OutsideLabels
-    calibration: Calibration
+    calibration: HoldoutCalibration
     coverage: tuple[CoveragePoint, ...]
-    review: Review
+    review: ReviewFigures
     off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
     batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]

@@ -104,10 +104,10 @@ class LinesFile(Generic[RecordT]):
 
     def write(self, folder: Path, records: Iterable[RecordT]) -> None:
         """Write the file into ``folder``: readers see the earlier one or the whole new one."""
-        write_atomically(folder / self.name, to_lines(records))
+        write_atomically(folder / self.name, encode_lines(records))
 
 
-def to_lines(records: Iterable[Record]) -> bytes:
+def encode_lines(records: Iterable[Record]) -> bytes:
     """Return records as JSON Lines: UTF-8, one a line."""
     lines = (
         json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) for record in records

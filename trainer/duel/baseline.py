@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dataset.examples import Example
-
-Floats = NDArray[np.float64]
+from trainer.statistics.calibration import Floats
 
 
 @dataclass(frozen=True, slots=True)

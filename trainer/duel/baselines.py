@@ -120,7 +120,7 @@ def is_baseline_name(name: str) -> bool:
     return name.removesuffix(SUBLABELS_SUFFIX) in {baseline.name for baseline in BASELINES}
 
 
-def take_per_label(split: EmbeddedSplit, per_label: int, *, seed: int) -> EmbeddedSplit:
+def take_part(split: EmbeddedSplit, per_label: int, *, seed: int) -> EmbeddedSplit:
     """Return at most ``per_label`` examples of each label; a larger part holds the smaller one."""
     order = list(range(len(split.examples)))
     random.Random(seed).shuffle(order)  # noqa: S311 - a draw to measure with, no secret
@@ -157,7 +157,7 @@ def _learning_curve(
     on all of it."""
     largest = max(Counter(example.label for example in train.examples).values())
     for size in (*(size for size in CURVE_SIZES if size < largest), largest):
-        part = take_per_label(train, size, seed=seed)
+        part = take_part(train, size, seed=seed)
         accuracy = trained.validation_accuracy
         if size < largest:
             accuracy = variant.baseline.train(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.duel import Kind
+from trainer.artifacts.duel import CandidateKind
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput
@@ -43,7 +43,7 @@ class Candidate:
     at ``CandidateFigures``."""
 
     name: str
-    kind: Kind
+    kind: CandidateKind
     answers: tuple[str, ...]
     train_seconds: float | None = None
     messages_per_s: float | None = None
@@ -172,7 +172,7 @@ def from_recorded(
     )
 
 
-def _from_scores(name: str, kind: Kind, scores: Scores, manifest: Manifest) -> Candidate:
+def _from_scores(name: str, kind: CandidateKind, scores: Scores, manifest: Manifest) -> Candidate:
     decisions = decide(scores.logprobs, manifest.taxonomy.names, manifest.calibration.temperature)
     return Candidate(
         name=name,

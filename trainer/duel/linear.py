@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
 from trainer.dataset.examples import Example
-from trainer.duel.baseline import EmbeddedSplit, Floats, TrainedBaseline
+from trainer.duel.baseline import EmbeddedSplit, TrainedBaseline
+from trainer.statistics.calibration import Floats
 from worker.contract.text import normalize
 
 Features = Literal["tfidf", "embeddings", "combined"]

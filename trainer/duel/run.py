@@ -91,18 +91,18 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
 
     candidates = [adapter, *baselines, *elsewhere, *base]
     truth = [example.label for example in holdout]
-    comparison = compare_all(candidates, truth, seed=_SEED)
+    outcome = compare_all(candidates, truth, seed=_SEED)
     record = DuelRecord(
         created_at=rfc3339_now(),
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
         dataset=describe_dataset(dataset),
         labels=labels,
         examples=len(holdout),
-        candidates=tuple(describe_candidate(one, truth, labels) for one in candidates),
-        pairs=comparison.pairs,
-        minimum_detectable_difference=comparison.minimum_detectable_difference,
-        verdict=comparison.verdict.text,
-        recommendation=comparison.verdict.recommendation,
+        candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
+        pairs=outcome.pairs,
+        minimum_detectable_difference=outcome.minimum_detectable_difference,
+        verdict=outcome.recommendation.reason,
+        recommendation=outcome.recommendation.candidate,
         rules=RULES,
         learning_curve=tuple(curve),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.artifacts.duel import Kind, Pair
+from trainer.artifacts.duel import CandidateKind, Pair
 from trainer.duel.candidates import Candidate
 from trainer.statistics.paired import (
     ALPHA,
@@ -39,7 +39,7 @@ class PairedResult:
     candidate's, ``p`` the corrected p-value."""
 
     name: str
-    kind: Kind
+    kind: CandidateKind
     accuracy: float
     difference: float
     p: float
@@ -51,15 +51,15 @@ class PairedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """``recommendation`` is "adapter" or a candidate's name; ``text`` says why, in plain words."""
+class Recommendation:
+    """Which candidate to ship ("adapter" or another's name), and why, in plain words."""
 
-    recommendation: str
-    text: str
+    candidate: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DuelOutcome:
     """The adapter against each other candidate, and what follows.
 
     ``minimum_detectable_difference`` is that of the pair with the strongest baseline.
@@ -67,10 +67,10 @@ class Comparison:
 
     pairs: tuple[Pair, ...]
     minimum_detectable_difference: float
-    verdict: Verdict
+    recommendation: Recommendation
 
 
-def compare_all(candidates: Sequence[Candidate], truth: Sequence[str], *, seed: int) -> Comparison:
+def compare_all(candidates: Sequence[Candidate], truth: Sequence[str], *, seed: int) -> DuelOutcome:
     """Test the first candidate, the adapter, against each other one."""
     adapter, *others = candidates
     right = {candidate.name: is_right(candidate, truth) for candidate in candidates}
@@ -103,8 +103,8 @@ def compare_all(candidates: Sequence[Candidate], truth: Sequence[str], *, seed: 
         key=lambda at: results[at].accuracy,
     )
     detectable = pairs[strongest].minimum_detectable_difference
-    verdict = judge(results, float(of_adapter.mean()), detectable)
-    return Comparison(tuple(pairs), detectable, verdict)
+    recommendation = recommend(results, float(of_adapter.mean()), detectable)
+    return DuelOutcome(tuple(pairs), detectable, recommendation)
 
 
 def is_right(candidate: Candidate, truth: Sequence[str]) -> NDArray[np.bool_]:
@@ -113,7 +113,9 @@ def is_right(candidate: Candidate, truth: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([answer == label for answer, label in pairs], dtype=np.bool_)
 
 
-def judge(results: Sequence[PairedResult], accuracy: float, detectable: float) -> Verdict:
+def recommend(
+    results: Sequence[PairedResult], accuracy: float, detectable: float
+) -> Recommendation:
     """Apply ``RULES``. ``accuracy`` is the adapter's, ``detectable`` the smallest difference
     that the hold-out finds four times in five."""
     better = [result for result in results if result.p < ALPHA and result.difference < 0]
@@ -125,25 +127,25 @@ def judge(results: Sequence[PairedResult], accuracy: float, detectable: float) -
     return _deploy_adapter(results, accuracy)
 
 
-def _ship_better(best: PairedResult, accuracy: float) -> Verdict:
+def _ship_better(best: PairedResult, accuracy: float) -> Recommendation:
     text = (
         f"Ship {best.name}: right {best.accuracy:.1%} of the time against the adapter's "
         f"{accuracy:.1%}, which is no accident (p = {best.p:.2g})."
     )
-    return Verdict(best.name, text + (_ELSEWHERE if best.kind == "recorded" else ""))
+    return Recommendation(best.name, text + (_ELSEWHERE if best.kind == "recorded" else ""))
 
 
-def _ship_baseline(best: PairedResult, accuracy: float, detectable: float) -> Verdict:
+def _ship_baseline(best: PairedResult, accuracy: float, detectable: float) -> Recommendation:
     text = (
         f"Ship {best.name}: right {best.accuracy:.1%} of the time, it cannot be told from the "
         f"adapter's {accuracy:.1%} (p = {best.p:.2g}) and needs no GPU. This hold-out finds "
         f"differences from {detectable:.1%} on; a larger one, or a better adapter, could "
         "change this."
     )
-    return Verdict(best.name, text)
+    return Recommendation(best.name, text)
 
 
-def _deploy_adapter(results: Sequence[PairedResult], accuracy: float) -> Verdict:
+def _deploy_adapter(results: Sequence[PairedResult], accuracy: float) -> Recommendation:
     text = f"Deploy the adapter: right {accuracy:.1%} of the time"
     baselines = [result for result in results if result.is_baseline]
     if baselines:
@@ -156,7 +158,7 @@ def _deploy_adapter(results: Sequence[PairedResult], accuracy: float) -> Verdict
     if equal:
         names = ", ".join(f"{result.name} ({result.accuracy:.1%})" for result in equal)
         text += f". Not told apart from it: {names}, which cost more to run or more a message"
-    return Verdict("adapter", f"{text}.")
+    return Recommendation("adapter", f"{text}.")
 
 
 def _most_accurate(results: Sequence[PairedResult]) -> PairedResult:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +12,10 @@ from rich.console import Console
 
 from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
 from trainer.dataset.examples import Example
+from trainer.evaluation.messages import MessageSets, sample
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
 from trainer.model.adapter import encode_prompts, label_token_ids, load_adapter_model
-from trainer.model.scorer import BATCH_SIZE, Prompt, Scorer, Scores, make_verified_scorer
+from trainer.model.scorer import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
 from trainer.model.tokens import BaseTokenizer
 from trainer.progress import make_bar
 from worker.contract import Manifest
@@ -30,35 +28,8 @@ ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
 """By message key: raw log-probabilities (labels), and whether the likeliest token of all was a
 code."""
 
-Element = TypeVar("Element")
-
 _SENSITIVITY_MESSAGES = 64
 _ALONE = 20
-_SEED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class MessageSets:
-    """The three sets of messages to answer; out-of-scope messages, by id, have no label."""
-
-    holdout: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    out_of_scope: Mapping[str, str]
-
-    @property
-    def messages(self) -> dict[str, str]:
-        """Every message by a key that tells the sets apart."""
-        known = {f"h:{example.id}": example.message for example in self.holdout}
-        known |= {f"v:{example.id}": example.message for example in self.validation}
-        return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
-
-
-def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
-    """Return all, or ``limit`` drawn at random (always the same ones), in their order."""
-    if limit is None or limit >= len(elements):
-        return tuple(elements)
-    chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311
-    return tuple(elements[at] for at in chosen)
 
 
 def run_transformers(
@@ -99,7 +70,7 @@ def run_transformers(
 
 def score_keys(
     scorer: Scorer,
-    prompts: Mapping[str, Prompt],
+    prompts: Mapping[str, PromptIds],
     keys: Sequence[str],
     batch_size: int,
     on_progress: Callable[[int], None],

@@ -26,18 +26,15 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.evaluation.agreement import compare_answers, verify_agreement
 from trainer.evaluation.engines import (
-    MessageSets,
     ScoresByKey,
     run_transformers,
     run_vllm,
-    sample,
     scores_of,
     worker_answers,
 )
-from trainer.evaluation.messages import read_messages
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.messages import MessageSets, read_messages, sample
+from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.adapter import read_adapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,22 @@ from numpy.typing import NDArray
 from trainer.artifacts.evaluation import (
     BatchScore,
     BatchSensitivity,
-    Calibration,
-    CoveragePoint,
     EngineAgreement,
     EngineFigures,
+    EngineLatency,
     EvaluatedAdapter,
     EvaluatedDataset,
     EvaluationRecord,
-    LabelFigures,
-    Latency,
+    HoldoutCalibration,
     OffLabelMass,
     OutOfScope,
     OutsideLabels,
     Prediction,
-    ReliabilityBin,
-    Review,
+    ReviewFigures,
     WorkerAnswer,
 )
 from trainer.errors import ProofFailed
-from trainer.evaluation.agreement import compare_answers
-from trainer.evaluation.predictions import logprobs_of, predict
+from trainer.evaluation.predictions import compare_answers, logprobs_of, predict
 from trainer.statistics.calibration import (
     Bools,
     Floats,
@@ -108,13 +104,11 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         accuracy=figures.accuracy,
         accuracy_interval_95=figures.interval,
         macro_f1=figures.macro_f1,
-        per_label=tuple(LabelFigures(**asdict(label)) for label in figures.per_label),
+        per_label=figures.per_label,
         confusion=figures.confusion,
         outside_labels=_outside(holdout, labels),
         calibration=_calibration(setup, logprobs_of(holdout, labels), truth),
-        coverage=tuple(
-            CoveragePoint(**asdict(point)) for point in coverage_curve(confidence, correct)
-        ),
+        coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
         off_label_mass=OffLabelMass(
             mean=float(mass.mean()),
@@ -175,24 +169,23 @@ def _outside(holdout: Sequence[Prediction], labels: Sequence[str]) -> OutsideLab
     )
 
 
-def _calibration(setup: Setup, logprobs: Floats, truth: Ints) -> Calibration:
+def _calibration(setup: Setup, logprobs: Floats, truth: Ints) -> HoldoutCalibration:
     calibrated = temperature_softmax(logprobs, setup.temperature)
     raw = temperature_softmax(logprobs, 1.0)
     correct = logprobs.argmax(axis=1) == truth
-    bins = reliability(calibrated.max(axis=1), correct)
-    return Calibration(
+    return HoldoutCalibration(
         temperature=setup.temperature,
         nll=nll(calibrated, truth),
         nll_uncalibrated=nll(raw, truth),
         ece=ece(calibrated.max(axis=1), correct),
         ece_uncalibrated=ece(raw.max(axis=1), correct),
-        reliability=tuple(ReliabilityBin(**asdict(members)) for members in bins),
+        reliability=tuple(reliability(calibrated.max(axis=1), correct)),
     )
 
 
 def _review(
     setup: Setup, predictions: Predictions, confidence: Floats, correct: NDArray[np.bool_]
-) -> Review:
+) -> ReviewFigures:
     """The thresholds in force, and the one that the wanted precision asks for, fitted on
     validation alone and applied to the hold-out."""
     review: Bools = np.array([prediction.review for prediction in predictions.holdout])
@@ -203,7 +196,7 @@ def _review(
         _confidence(predictions.validation), right, setup.wanted_precision, floor=0.0
     )
     wanted = accept(confidence, correct, threshold)
-    return Review(
+    return ReviewFigures(
         confidence_below=setup.limits.review_confidence,
         off_label_mass_above=setup.limits.review_off_label_mass,
         share=float(review.mean()),
@@ -252,7 +245,7 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
     latency = None
     if alone:
         p50, p99 = (1000 * float(np.quantile(alone, quantile)) for quantile in (0.5, 0.99))
-        latency = Latency(p50=p50, p99=p99)
+        latency = EngineLatency(p50=p50, p99=p99)
     return EngineFigures(
         name=speed.name,
         messages=len(answers),

@@ -53,18 +53,18 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     if not texts:
         return np.empty((0, int(model.config.hidden_size)), dtype=np.float32)
     tokens: list[list[int]] = tokenizer(
-        [normalize(one) for one in texts],
+        [normalize(text) for text in texts],
         truncation=True,
         max_length=limit,
         return_attention_mask=False,
         return_token_type_ids=False,
     )["input_ids"]
     order = sorted(range(len(tokens)), key=lambda at: (len(tokens[at]), at))
-    found = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
+    vectors = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
     with torch.inference_mode():
-        for chosen in _batches(order, [len(one) for one in tokens]):
-            found[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
-    return found
+        for chosen in _batches(order, [len(ids) for ids in tokens]):
+            vectors[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
+    return vectors
 
 
 def _load(directory: Path) -> tuple[Any, Any, int]:
@@ -95,9 +95,9 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
-    width = max(len(one) for one in tokens)
-    ids = torch.tensor([[*one, *[pad_id] * (width - len(one))] for one in tokens])
-    mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in tokens])
+    width = max(len(row) for row in tokens)
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask[:, :, None].to(states.dtype)
     mean = (states * weights).sum(dim=1) / weights.sum(dim=1)

@@ -18,7 +18,7 @@ _POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingRow:
     """Token ids of prompt and answer, and for each position its target id or ``IGNORE_INDEX``.
 
     ``sublabel`` is the message's finer label where the data has one: an extra target of training
@@ -46,7 +46,7 @@ def make_rows(
     spec: PromptSpec,
     codes: Mapping[str, Code],
     encode_plain: Encode,
-) -> tuple[Row, ...]:
+) -> tuple[TrainingRow, ...]:
     """Build a row for each example, through the contract's own ``build_prompt``."""
     rows = []
     for example in examples:
@@ -55,12 +55,14 @@ def make_rows(
             raise BadInput(f"example {example.id}: the message is empty")
         code = codes[example.label]
         targets = (IGNORE_INDEX,) * len(prompt.ids) + (code.token_id,)
-        rows.append(Row(example.label, (*prompt.ids, code.token_id), targets, example.sublabel))
+        rows.append(
+            TrainingRow(example.label, (*prompt.ids, code.token_id), targets, example.sublabel)
+        )
     return tuple(rows)
 
 
 def verify_loss_mask(
-    rows: Sequence[Row],
+    rows: Sequence[TrainingRow],
     spec: PromptSpec,
     codes: Mapping[str, Code],
     decode: Callable[[Sequence[int]], str],
@@ -86,13 +88,13 @@ def verify_loss_mask(
 
 
 def length_grouped_batches(
-    rows: Sequence[Row], size: int, rng: random.Random
-) -> Iterator[Sequence[Row]]:
+    rows: Sequence[TrainingRow], size: int, rng: random.Random
+) -> Iterator[Sequence[TrainingRow]]:
     """Yield every row once, in shuffled batches of rows of like length (little padding)."""
     order = list(rows)
     rng.shuffle(order)
     pool = size * _POOL_BATCHES
-    grouped: list[Sequence[Row]] = []
+    grouped: list[Sequence[TrainingRow]] = []
     for start in range(0, len(order), pool):
         chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
         grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))

@@ -14,7 +14,7 @@ from trainer.errors import ProofFailed
 from trainer.model.forward import answer_logits, collate, verify_forward
 from trainer.model.lora_model import LoraModel
 
-Prompt = tuple[int, ...]
+PromptIds = tuple[int, ...]
 """A prompt's token ids, prefix and suffix included."""
 
 BATCH_SIZE = 64
@@ -47,7 +47,7 @@ class Scorer:
 
     def score(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[PromptIds],
         *,
         batch_size: int = BATCH_SIZE,
         autocast: bool = False,
@@ -85,7 +85,7 @@ class Scorer:
         self.model.peft_model.train(was_training)
         return Scores(logprobs, in_set, batch_seconds, time.perf_counter() - started)
 
-    def verify(self, prompts: Sequence[Prompt]) -> None:
+    def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
         prefix = torch.tensor(self.prefix_ids, device=self.model.device)
         batch = collate(prompts[:_PROBES], len(prefix), self.model.device)
@@ -96,7 +96,7 @@ def make_verified_scorer(
     model: LoraModel,
     prefix_ids: tuple[int, ...],
     label_ids: tuple[int, ...],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PromptIds],
 ) -> Scorer:
     """Return a scorer whose forward pass was verified on a few of ``prompts``.
 

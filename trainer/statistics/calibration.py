@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
+
+from trainer.statistics.figures import ReliabilityBin
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -18,15 +19,6 @@ Ints = NDArray[np.int64]
 _FOLDS = 5
 _BINS = 10
 _LOG_RANGE = (math.log(0.05), math.log(20.0))
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Messages of like confidence: their mean confidence, and the share of them that is right."""
-
-    confidence: float
-    accuracy: float
-    count: int
 
 
 def temperature_softmax(logprobs: Floats, temperature: float) -> Floats:

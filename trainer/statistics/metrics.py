@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
@@ -15,33 +13,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelFigures:
-    """One label's figures; ``support`` counts its true examples. 0 where there is nothing to
-    divide by."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How well a labelling does. ``interval`` is the accuracy's 95 % Wilson interval;
-    ``confusion[i][j]`` counts messages of true label i that were given label j."""
-
-    examples: int
-    accuracy: float
-    interval: tuple[float, float]
-    macro_f1: float
-    per_label: tuple[LabelFigures, ...]
-    confusion: tuple[tuple[int, ...], ...]
+from trainer.statistics.calibration import Floats, Ints
+from trainer.statistics.figures import Figures, LabelFigures
 
 
 def measure(truth: Ints, predicted: Ints, labels: Sequence[str]) -> Figures:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-Bools = NDArray[np.bool_]
+from trainer.statistics.calibration import Bools
 
 RESAMPLES = 10_000
 ALPHA = 0.05

@@ -19,6 +19,7 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
+from trainer.statistics.figures import CoveragePoint
 from worker.contract import Calibration, Thresholds
 
 MIN_OFF_LABEL_MASS = 0.05
@@ -35,16 +36,6 @@ class Calibrated:
     accepted_precision: float | None
     raw_nll: float
     raw_ece: float
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What a confidence threshold accepts: its share of all messages, and how much of it is
-    right (None of nothing)."""
-
-    threshold: float
-    coverage: float
-    accuracy: float | None
 
 
 def calibrate(
@@ -112,11 +103,11 @@ def off_label_threshold(mass: Floats, quantile: float) -> float:
     return max(MIN_OFF_LABEL_MASS, high)
 
 
-def coverage_curve(confidence: Floats, correct: Bools) -> list[Accepted]:
+def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
     """Return accuracy against coverage, from all messages down to the surest twentieth: each
     point accepts the messages at or above its threshold."""
     ranked = np.sort(confidence)[::-1]
-    points: list[Accepted] = []
+    points: list[CoveragePoint] = []
     for step in range(_COVERAGE_STEPS, 0, -1):
         threshold = float(ranked[max(1, round(len(ranked) * step / _COVERAGE_STEPS)) - 1])
         if not points or points[-1].threshold != threshold:
@@ -124,10 +115,10 @@ def coverage_curve(confidence: Floats, correct: Bools) -> list[Accepted]:
     return points
 
 
-def accept(confidence: Floats, correct: Bools, threshold: float) -> Accepted:
+def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoint:
     """Return what a threshold accepts."""
     accepted = confidence >= threshold
-    return Accepted(
+    return CoveragePoint(
         threshold=threshold,
         coverage=float(accepted.mean()),
         accuracy=float(correct[accepted].mean()) if accepted.any() else None,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.artifacts.training import Epoch, TrainingRecord
-from trainer.model.rows import Row
+from trainer.model.rows import TrainingRow
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]
@@ -111,14 +111,14 @@ class LiveProgress:
         self._console.print(f"{self._head}  {line}", markup=False, highlight=False)
 
 
-def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
+def choose_rows(rows: Sequence[TrainingRow], count: int) -> list[TrainingRow]:
     """Return the shortest, the longest and some between, of different labels where possible."""
     order = sorted(rows, key=lambda row: (len(row.ids), row.ids))
     places = [round(at * (len(order) - 1) / max(1, count - 1)) for at in range(count)]
     return [order[at] for at in sorted(set(places))]
 
 
-def draw_row(row: Row, spec: PromptSpec, decode: Decode) -> Text:
+def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode) -> Text:
     """Return a row with one shade a token: the fixed parts dim, the message green, and what is
     learnt black on yellow between ⟦ and ⟧, for terminals without colours too."""
     text = Text()

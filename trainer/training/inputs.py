@@ -13,7 +13,7 @@ from trainer.errors import BadInput
 from trainer.model.adapter import label_token_ids
 from trainer.model.lora_model import load_renderer
 from trainer.model.prompt import make_prompt
-from trainer.model.rows import Row, make_rows
+from trainer.model.rows import TrainingRow, make_rows
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
@@ -30,8 +30,8 @@ class Inputs:
     tokenizer: BaseTokenizer
     spec: PromptSpec
     codes: Mapping[str, Code]
-    train: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    train: tuple[TrainingRow, ...]
+    validation: tuple[TrainingRow, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:

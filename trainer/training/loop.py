@@ -14,7 +14,7 @@ import torch
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import Row, length_grouped_batches
+from trainer.model.rows import TrainingRow, length_grouped_batches
 from trainer.training.checkpoint import TrainState
 from trainer.training.console import Progress, describe_epoch
 from trainer.training.objective import Objective
@@ -38,7 +38,7 @@ class TrainLoop:
     def __init__(
         self,
         model: LoraModel,
-        rows: Sequence[Row],
+        rows: Sequence[TrainingRow],
         objective: Objective,
         schedule: Schedule,
         group: ProcessGroup,
@@ -134,7 +134,7 @@ class TrainLoop:
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
-    def _step(self, batch: Sequence[Row]) -> Step:
+    def _step(self, batch: Sequence[TrainingRow]) -> Step:
         started = time.perf_counter()
         state, shard = self.state, self._group.shard(batch)
         micro = self._schedule.micro_batch_size or max(1, len(shard))

@@ -40,7 +40,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MemoryParts:
     """Bytes of a training at its peak, by what they are for."""
 
     base: int
@@ -59,7 +59,7 @@ class Estimate:
 class MemoryPlan:
     """The estimate beside the free bytes, and whether gradients are to be checkpointed."""
 
-    estimate: Estimate
+    estimate: MemoryParts
     free: int
     gradient_checkpointing: bool
 
@@ -110,7 +110,7 @@ def estimate(
     bf16: bool,
     gradient_checkpointing: bool,
     on_cpu: bool = False,
-) -> Estimate:
+) -> MemoryParts:
     """Estimate the peak of a training step, in bytes.
 
     ``longest_tokens`` is the longest prompt, prefix included. A layer keeps for the way back
@@ -136,7 +136,7 @@ def estimate(
         base = (2 if recipe.base_dtype == "bfloat16" else 4) * shape.weights
         if bf16 and recipe.base_dtype == "float32":
             base += 2 * shape.weights  # autocast keeps rounded copies for the step
-    return Estimate(
+    return MemoryParts(
         base=round(base),
         adapter=16
         * recipe.lora_rank
@@ -200,7 +200,7 @@ def _advice(recipe: Recipe) -> str:
     return f"try {', '.join(ideas)}" if ideas else "use a smaller base or a shorter prompt"
 
 
-def _parts(found: Estimate) -> str:
+def _parts(found: MemoryParts) -> str:
     names = ("base", "adapter", "activations", "logits")
     return ", ".join(f"{name} {_gb(getattr(found, name))}" for name in names)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from trainer.errors import BadInput
 from trainer.model.forward import answer_states, collate
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import Row
+from trainer.model.rows import TrainingRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Objective:
             torch.nn.init.zeros_(self.head.weight)
             torch.nn.init.zeros_(self.head.bias)
 
-    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[TrainingRow], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
         losses add up to the batch's mean. Call it under the process group's autocast."""
         device, causal_lm = self._model.device, self._model.causal_lm
@@ -88,7 +88,7 @@ class Objective:
             batch.tokens,
         )
 
-    def _sublabel_loss(self, states: Tensor, rows: Sequence[Row]) -> Tensor | None:
+    def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
         """The summed loss of the rows that have a finer label; None where none has."""
         if self.head is None:
             return None

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from trainer.artifacts import duel, evaluation
 from trainer.artifacts.cost import COST
+from trainer.artifacts.duel import DUEL_FOLDER
+from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Step
 from trainer.errors import BadInput
 from trainer.training import checkpoint
@@ -26,7 +27,7 @@ DRAFT = ".adapter.draft"
 _OURS = frozenset(
     {ADAPTER, DRAFT, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, checkpoint.DIRECTORY}
 )
-_LATER = frozenset({evaluation.FOLDER, duel.FOLDER, COST.name, "report.html", SWEEP.name})
+_LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
 
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:

@@ -30,7 +30,8 @@ from trainer.model.lora_model import LoraModel, load_lora_model
 from trainer.model.rows import verify_loss_mask
 from trainer.model.scorer import Scorer
 from trainer.statistics.calibration import Floats
-from trainer.statistics.metrics import Figures, measure
+from trainer.statistics.figures import Figures
+from trainer.statistics.metrics import measure
 from trainer.statistics.thresholds import Calibrated, calibrate
 from trainer.training import checkpoint
 from trainer.training.adapter import versions, write_adapter

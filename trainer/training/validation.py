@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.model.rows import Row
+from trainer.model.rows import TrainingRow
 from trainer.model.scorer import Scorer
 from trainer.statistics.calibration import Floats, Ints
 from trainer.statistics.metrics import measure
@@ -27,7 +27,11 @@ class Validator:
     """Scores the same rows again and again, as the weights change."""
 
     def __init__(
-        self, scorer: Scorer, rows: Sequence[Row], labels: Sequence[str], group: ProcessGroup
+        self,
+        scorer: Scorer,
+        rows: Sequence[TrainingRow],
+        labels: Sequence[str],
+        group: ProcessGroup,
     ) -> None:
         self._scorer = scorer
         self._prompts = [row.prompt for row in rows]

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.support.trainer import World, call
+from tests.support.trainer_world import World, call
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, write_dataset
 from trainer.model.adapter import CONFIG, WEIGHTS

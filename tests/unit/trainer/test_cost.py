@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.support.trainer import engine_json, evaluation_json, training_json
+from tests.support.trainer_world import engine_json, evaluation_json, training_json
 from trainer.cli.main import app
 from trainer.cost import (
     DAYS_PER_MONTH,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import trainer.duel
-from tests.support.trainer import call_help
+from tests.support.trainer_world import call_help
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset
 from trainer.duel.baseline import Baseline, EmbeddedSplit
@@ -19,7 +19,7 @@ from trainer.duel.baselines import (
     BASELINES,
     SUBLABELS_SUFFIX,
     is_baseline_name,
-    take_per_label,
+    take_part,
     train_baselines,
 )
 from trainer.duel.linear import train_linear
@@ -106,7 +106,7 @@ def test_parts_of_the_data_are_balanced_and_nested(
     splits: tuple[EmbeddedSplit, EmbeddedSplit],
 ) -> None:
     train, _ = splits
-    small, large = take_per_label(train, 5, seed=1), take_per_label(train, 12, seed=1)
+    small, large = take_part(train, 5, seed=1), take_part(train, 12, seed=1)
     assert set(Counter(example.label for example in small.examples).values()) == {5}
     assert {example.id for example in small.examples} < {example.id for example in large.examples}
     assert small.embeddings is not None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.support.trainer import World, call
+from tests.support.trainer_world import World, call
 from trainer.artifacts.duel import DUEL
 from trainer.duel.show import show_duel
 

@@ -9,9 +9,13 @@ import pytest
 
 from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.errors import ProofFailed
-from trainer.evaluation.agreement import Agreement, compare_answers, verify_agreement
 from trainer.evaluation.engines import scores_of
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import (
+    Agreement,
+    compare_answers,
+    predict,
+    verify_agreement,
+)
 from trainer.evaluation.worker_process import WorkerAnswers
 from worker.contract import Thresholds
 

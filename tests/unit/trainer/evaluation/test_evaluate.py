@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.support.trainer import World, call
+from tests.support.trainer_world import World, call
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import count_openings, open_dataset, write_dataset

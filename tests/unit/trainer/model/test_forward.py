@@ -11,7 +11,7 @@ import torch
 from trainer.errors import ProofFailed
 from trainer.model.forward import answer_logits, collate, verify_forward
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import IGNORE_INDEX, Row
+from trainer.model.rows import IGNORE_INDEX, TrainingRow
 
 PREFIX = tuple(range(5, 25))
 
@@ -26,21 +26,21 @@ def model(make_lora_model: Callable[..., LoraModel], request: pytest.FixtureRequ
     return model
 
 
-def some_rows() -> list[Row]:
+def some_rows() -> list[TrainingRow]:
     rng = random.Random(3)
     rows = []
     for length in (3, 9, 1, 30):
         prompt = PREFIX + tuple(rng.randrange(3, 300) for _ in range(length))
         answer = rng.randrange(40, 50)
-        rows.append(Row("x", (*prompt, answer), (IGNORE_INDEX,) * len(prompt) + (answer,)))
+        rows.append(TrainingRow("x", (*prompt, answer), (IGNORE_INDEX,) * len(prompt) + (answer,)))
     return rows
 
 
-def prompts(rows: list[Row]) -> list[tuple[int, ...]]:
+def prompts(rows: list[TrainingRow]) -> list[tuple[int, ...]]:
     return [row.prompt for row in rows]
 
 
-def full_logits_loss(model: LoraModel, rows: list[Row]) -> torch.Tensor:
+def full_logits_loss(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
     """The loss as a general trainer computes it: all logits, shifted targets, padding masked."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows])

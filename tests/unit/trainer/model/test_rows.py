@@ -11,7 +11,7 @@ from trainer.dataset.examples import Example
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.rows import (
     IGNORE_INDEX,
-    Row,
+    TrainingRow,
     length_grouped_batches,
     make_rows,
     verify_loss_mask,
@@ -41,7 +41,7 @@ SPEC = PromptSpec(
 )
 
 
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[TrainingRow, ...]:
     some = [Example("1", "money back", "refund"), Example("2", "a card, " * 9, "payment", "card")]
     return make_rows(some, SPEC, CODES, encode)
 
@@ -60,12 +60,14 @@ def test_a_character_of_many_tokens_is_shown_whole() -> None:
         return bytes(ids).decode("utf-8", errors="replace")
 
     letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
-    row = Row("refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,))
+    row = TrainingRow(
+        "refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,)
+    )
     assert draw_row(row, SPEC, decode_bytes).plain == "<s>grün 🙏</s>⟦A⟧"
 
 
 def test_rows_of_different_lengths_are_chosen_to_be_shown() -> None:
-    some = [Row("refund", (0,) * length, (65,) * length) for length in (5, 3, 9, 7, 4)]
+    some = [TrainingRow("refund", (0,) * length, (65,) * length) for length in (5, 3, 9, 7, 4)]
     assert [len(row.ids) for row in choose_rows(some, 3)] == [3, 5, 9]
     assert choose_rows(some[:1], 3) == some[:1]
 
@@ -108,7 +110,9 @@ def test_an_empty_message_is_bad_input() -> None:
 
 
 def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:
-    some = [Row("refund", (0,) * (1 + at % 50), (65,) * (1 + at % 50)) for at in range(1000)]
+    some = [
+        TrainingRow("refund", (0,) * (1 + at % 50), (65,) * (1 + at % 50)) for at in range(1000)
+    ]
     found = list(length_grouped_batches(some, 8, random.Random(1)))
     assert sorted(id(row) for batch in found for row in batch) == sorted(id(row) for row in some)
     spread = [max(len(r.ids) for r in batch) - min(len(r.ids) for r in batch) for batch in found]

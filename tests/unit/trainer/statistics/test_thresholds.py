@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from trainer.statistics.calibration import ece, reliability
+from trainer.statistics.figures import CoveragePoint
 from trainer.statistics.metrics import auroc
-from trainer.statistics.thresholds import Accepted, accept, coverage_curve
+from trainer.statistics.thresholds import accept, coverage_curve
 
 RNG = np.random.default_rng(4)
 CONFIDENCE = RNG.random(997)
@@ -50,4 +51,4 @@ def test_equal_confidences_are_one_point_of_the_curve() -> None:
 
 
 def test_a_threshold_that_accepts_nothing_has_no_accuracy() -> None:
-    assert accept(CONFIDENCE, CORRECT, 2.0) == Accepted(2.0, 0.0, None)
+    assert accept(CONFIDENCE, CORRECT, 2.0) == CoveragePoint(2.0, 0.0, None)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states, collate
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import IGNORE_INDEX, Row
+from trainer.model.rows import IGNORE_INDEX, TrainingRow
 from trainer.training.objective import Objective
 
 PREFIX = torch.arange(5, 25)
@@ -25,14 +25,14 @@ def model(make_lora_model: Callable[..., LoraModel]) -> LoraModel:
     return make_lora_model()
 
 
-def some_rows(finer: tuple[str | None, ...]) -> list[Row]:
+def some_rows(finer: tuple[str | None, ...]) -> list[TrainingRow]:
     rng = random.Random(3)
     rows = []
     for at, sublabel in enumerate(finer):
         prompt = (*PREFIX.tolist(), *(rng.randrange(3, 300) for _ in range(at + 1)))
         answer = CODES[at % 3]
         targets = (IGNORE_INDEX,) * len(prompt) + (answer,)
-        rows.append(Row("x", (*prompt, answer), targets, sublabel))
+        rows.append(TrainingRow("x", (*prompt, answer), targets, sublabel))
     return rows
 
 
@@ -41,7 +41,7 @@ def objective(model: LoraModel, **more: object) -> Objective:
     return Objective(model, PREFIX, CODES, ["a", "b"], **settings)
 
 
-def logits(model: LoraModel, rows: list[Row]) -> torch.Tensor:
+def logits(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
     batch = collate([row.prompt for row in rows], len(PREFIX), model.device)
     return answer_logits(model.causal_lm, PREFIX, batch, share_prefix=True)
 
