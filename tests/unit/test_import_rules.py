@@ -55,6 +55,7 @@ TRAINER_OWNERS = {
         "artifacts/evaluation.py",
         "artifacts/files.py",
         "artifacts/training.py",
+        "check/finding.py",
         "store/record.py",
         "training/recipe.py",
     },

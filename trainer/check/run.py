@@ -14,7 +14,7 @@ from trainer.check.duplicates import (
     fingerprint,
     holdout_fingerprints,
 )
-from trainer.check.finding import Finding, worst
+from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
 from trainer.check.labels import (
     FLOOR,
     check_balance,
@@ -30,7 +30,6 @@ from trainer.check.tokenization import check_base
 from trainer.dataset.folder import Dataset
 from trainer.dataset.settings import SIMILARITY
 
-SCHEMA = "check/1"
 SIZE_OF_WORK = 100
 """``tick``'s parts add up to about so many."""
 
@@ -62,25 +61,27 @@ class Checked:
     suspects: tuple[Suspect, ...]
     settings: CheckSettings
 
-    def describe(self) -> dict[str, Any]:
-        """Return ``check.json``: figures and ids, no message texts."""
-        return {
-            "schema": SCHEMA,
-            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
-            "verdict": worst(list(self.findings)),
-            "verdicts": {finding.name: finding.verdict for finding in self.findings},
-            "suspects": len(self.suspects),
-            "findings": [finding.describe() for finding in self.findings],
-            "settings": {
-                "base": self.settings.base.name if self.settings.base else None,
-                "embeddings": self.settings.embeddings is not None,
-                "floor": self.settings.floor,
-                "max_message_tokens": self.settings.max_message_tokens,
-                "similarity": self.settings.similarity,
-                "most_suspects": self.settings.most_suspects,
-                "seed": self.settings.seed,
+    def record(self, queue: str, decisions_kept: int) -> CheckRecord:
+        """Return ``check.json``; ``queue`` is the review queue's name."""
+        settings = self.settings
+        return CheckRecord(
+            dataset=CheckedDataset(name=self.dataset.name, digest=self.dataset.digest),
+            verdict=worst(self.findings),
+            verdicts={finding.name: finding.verdict for finding in self.findings},
+            suspects=len(self.suspects),
+            findings=self.findings,
+            settings={
+                "base": settings.base.name if settings.base else None,
+                "embeddings": settings.embeddings is not None,
+                "floor": settings.floor,
+                "max_message_tokens": settings.max_message_tokens,
+                "similarity": settings.similarity,
+                "most_suspects": settings.most_suspects,
+                "seed": settings.seed,
             },
-        }
+            queue=queue,
+            decisions_kept=decisions_kept,
+        )
 
 
 def check_dataset(

@@ -99,7 +99,7 @@ def check(
         with _progress(console) as tick:
             checked = check_dataset(opened, settings, tick)
         kept = write_queue(queue, checked.suspects, update=update)
-        record = checked.describe() | {"queue": queue.name, "decisions_kept": kept}
+        record = checked.record(queue.name, kept).to_json()
         write_json(result, record)
         show(record, console, lambda to: _print(to, checked, queue, result), as_json=as_json)
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]

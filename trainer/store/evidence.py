@@ -14,7 +14,7 @@ from trainer.artifacts.evaluation import (
     EvaluationRecord,
     check_unique,
 )
-from trainer.artifacts.files import LinesFile, Record, to_lines
+from trainer.artifacts.files import LinesFile, Record, encode_lines
 from trainer.statistics.paired import count_discordant, mcnemar_exact
 from worker.contract.digest import sha256_file
 
@@ -34,7 +34,7 @@ class Evidence:
     @property
     def kept_answers(self) -> bytes:
         """The answers as a store keeps them, JSON Lines."""
-        return to_lines(self.answers)
+        return encode_lines(self.answers)
 
 
 class Comparison(Record):

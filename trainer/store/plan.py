@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.artifacts.evaluation import EVALUATION
-from trainer.artifacts.evaluation import FOLDER as EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
 from trainer.store.gate import Verdict, judge

@@ -37,7 +37,7 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
     for words in ("suspected wrong labels", "Review queue", "→ Decide on the review queue"):
         assert words in " ".join(done.stdout.split())
     record = json.loads((dataset.directory / "check.json").read_text())
-    assert record["schema"] == "check/1"
+    assert record["schema"] == "check/2"
     assert record["dataset"]["digest"] == dataset.digest
     assert record["verdict"] == "warn"
     texts = [one.message for one in (*dataset.train, *make_examples(12, 3, 2000))]

@@ -72,7 +72,7 @@ def test_what_a_person_vouched_for_is_not_doubted_again(
 def test_the_same_dataset_gives_the_same_record(planted: Planted) -> None:
     """Two people who check see the same queue."""
     one, other = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
-    assert one.describe() == other.describe()
+    assert one.record("q.csv", 0) == other.record("q.csv", 0)
     assert one.suspects == other.suspects
 
 
@@ -83,10 +83,9 @@ def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[...,
     validation = [replace(one, sublabel=None) for one in make_examples(10, 2, 1000)]
     checked = check_dataset(make_dataset(train, validation), CheckSettings())
     assert checked.suspects[0].example.id == train[5].id
-    figures = checked.describe()["findings"]
-    told = next(one for one in figures if one["name"] == "suspected wrong labels")
-    assert told["figures"]["detector"] == "TF-IDF, logistic regression over labels, 5 folds"
-    assert checked.describe()["verdicts"]["sublabels"] == "skipped"
+    told = next(found for found in checked.findings if found.name == "suspected wrong labels")
+    assert told.figures["detector"] == "TF-IDF, logistic regression over labels, 5 folds"
+    assert checked.record("q.csv", 0).verdicts["sublabels"] == "skipped"
 
 
 def test_sentence_embeddings_are_a_second_set_of_features(
@@ -119,7 +118,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
         make_dataset(make_examples(8, 1), make_examples(2, 2, 1000)), CheckSettings()
     )
     assert checked.suspects == ()
-    verdicts = checked.describe()["verdicts"]
+    verdicts = checked.record("q.csv", 0).verdicts
     assert verdicts["suspected wrong labels"] == "skipped"
     assert verdicts["examples per label"] == "fail"
 
@@ -127,7 +126,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
 def test_too_many_doubted_labels_fail(planted: Planted) -> None:
     """The share above which it fails is the caller's to choose."""
     settings = CheckSettings(most_suspects=0.03)
-    assert check_dataset(planted[0], settings).describe()["verdict"] == "fail"
+    assert check_dataset(planted[0], settings).record("q.csv", 0).verdict == "fail"
 
 
 def test_sublabels_are_numbered_within_their_labels() -> None:
