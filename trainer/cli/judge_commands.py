@@ -187,7 +187,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
         from trainer.model.embeddings import find_embedding_model
 
         if contender:
-            raise BadInput("--contender is called --candidate now")
+            raise BadInput("--contender has been renamed to --candidate")
         model = None if embeddings == "none" else Path(embeddings)
         if embeddings == "auto":
             model = find_embedding_model()
