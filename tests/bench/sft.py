@@ -99,7 +99,7 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from trainer.model.lora_model import linear_layers
     from trainer.training.inputs import read_inputs
@@ -136,22 +136,7 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
             processing_class=AutoTokenizer.from_pretrained(recipe.base),
             train_dataset=Dataset.from_list(rows),
             peft_config=lora,
-            args=SFTConfig(
-                output_dir=folder,
-                per_device_train_batch_size=BATCH,
-                num_train_epochs=1,
-                learning_rate=recipe.learning_rate,
-                completion_only_loss=True,
-                gradient_checkpointing=False,
-                bf16=False,
-                use_cpu=True,
-                max_length=512,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                logging_steps=10_000,
-                seed=recipe.seed,
-            ),
+            args=_sft_config(folder, recipe.learning_rate, recipe.seed),
             callbacks=[Clock()],
         )
         trainer.train()
@@ -160,6 +145,27 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
         "examples_per_s": BATCH * steps / (ends[-1] - ends[WARM_UP - 1]),
         "peak_bytes": _peak(),
     }
+
+
+def _sft_config(folder: str, learning_rate: float, seed: int) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=1,
+        learning_rate=learning_rate,
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        max_length=512,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=10_000,
+        seed=seed,
+    )
 
 
 def _settings(dataset: Path, examples: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Commands(TyperGroup):
             for argument in args:
                 flag, _, _ = argument.partition("=")
                 if flag in RENAMED:
-                    raise BadInput(f"{flag} is called {RENAMED[flag]} now")
+                    raise BadInput(f"{flag} has been renamed to {RENAMED[flag]}")
         return super().parse_args(ctx, args)
 
 

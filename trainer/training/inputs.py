@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
+
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.dataset.split import first_of_each
@@ -13,8 +15,9 @@ from trainer.errors import BadInput
 from trainer.model.adapter import label_token_ids
 from trainer.model.lora_model import load_renderer
 from trainer.model.prompt import make_prompt
-from trainer.model.rows import TrainingRow, make_rows
+from trainer.model.rows import TrainingRow, make_rows, verify_loss_mask
 from trainer.model.tokens import BaseTokenizer, load_tokenizer
+from trainer.training.console import choose_rows, draw_row
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
@@ -108,6 +111,20 @@ def read_inputs(recipe: Recipe) -> Inputs:
         )
     )
     return Inputs(dataset, tokenizer, spec, codes, train, validation)
+
+
+def verify_rows(inputs: Inputs, console: Console) -> None:
+    """Check that every row learns its label's code alone, and show a few. Raises ProofFailed."""
+    rows = (*inputs.train, *inputs.validation)
+    decode = inputs.tokenizer.decode
+    verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
+    for row in choose_rows(inputs.train, 3):
+        console.print(draw_row(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
+    console.print(
+        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
+        f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
+        soft_wrap=True,
+    )
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:

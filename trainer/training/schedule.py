@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer.artifacts.training import Epoch
+from trainer.training.recipe import Recipe
 
 Metric = Literal["loss", "macro_f1"]
 
@@ -33,6 +34,24 @@ class Schedule:
     def steps(self, rows: int) -> int:
         """Return how many optimizer steps so many rows make in all epochs."""
         return math.ceil(rows / self.batch_size) * self.epochs
+
+
+def make_schedule(recipe: Recipe) -> Schedule:
+    """Take the schedule's settings out of a recipe."""
+    return Schedule(
+        epochs=recipe.epochs,
+        early_stopping_patience=recipe.early_stopping_patience,
+        metric_for_best_model=recipe.metric_for_best_model,
+        batch_size=recipe.batch_size,
+        micro_batch_size=recipe.micro_batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_ratio=recipe.warmup_ratio,
+        max_grad_norm=recipe.max_grad_norm,
+        ema_decay=recipe.ema_decay,
+        sublabel_learning_rate=recipe.sublabel_learning_rate,
+        seed=recipe.seed,
+    )
 
 
 def lr_factor(step: int, steps: int, warmup_ratio: float) -> float:

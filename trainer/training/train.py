@@ -27,7 +27,6 @@ from trainer.artifacts.training import (
 from trainer.model.adapter import round_weights
 from trainer.model.device import describe_machine, peak_memory
 from trainer.model.lora_model import LoraModel, load_lora_model
-from trainer.model.rows import verify_loss_mask
 from trainer.model.scorer import Scorer
 from trainer.statistics.calibration import Floats
 from trainer.statistics.figures import Figures
@@ -36,20 +35,18 @@ from trainer.statistics.thresholds import Calibrated, calibrate
 from trainer.training import checkpoint
 from trainer.training.adapter import versions, write_adapter
 from trainer.training.console import (
-    choose_rows,
-    draw_row,
     make_progress,
     print_epochs,
     print_result,
 )
-from trainer.training.inputs import Inputs, read_inputs, weights_identity
+from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
 from trainer.training.loop import TrainLoop
 from trainer.training.memory import MemoryPlan, Shape, plan_memory, read_shape
 from trainer.training.objective import Objective
 from trainer.training.process_group import ProcessGroup
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, StepLog, open_run
-from trainer.training.schedule import Schedule
+from trainer.training.schedule import make_schedule
 from trainer.training.validation import Validator
 from worker.contract import BaseModel, describe_base
 from worker.contract.timestamps import rfc3339_now
@@ -140,7 +137,7 @@ def train(
 def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training:
     """Read the inputs, check every row, the memory and the forward pass, and load the model."""
     inputs = read_inputs(recipe)
-    _verify_rows(inputs, console)
+    verify_rows(inputs, console)
     shape = read_shape(recipe.base, recipe.lora_target_modules)
     plan = plan_memory(
         shape,
@@ -163,20 +160,6 @@ def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training
         loop.restore(*checkpoint.load(recipe.run, training.identity))
         console.print(f"continuing after step {loop.state.step}")
     return training
-
-
-def _verify_rows(inputs: Inputs, console: Console) -> None:
-    """Check that every row learns its label's code alone, and show a few."""
-    rows = (*inputs.train, *inputs.validation)
-    decode = inputs.tokenizer.decode
-    verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
-    for row in choose_rows(inputs.train, 3):
-        console.print(draw_row(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
-    console.print(
-        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
-        f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
-        soft_wrap=True,
-    )
 
 
 def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
@@ -204,22 +187,8 @@ def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessG
         label_smoothing=recipe.label_smoothing,
         sublabel_weight=recipe.sublabel_weight,
     )
-    schedule = Schedule(
-        epochs=recipe.epochs,
-        early_stopping_patience=recipe.early_stopping_patience,
-        metric_for_best_model=recipe.metric_for_best_model,
-        batch_size=recipe.batch_size,
-        micro_batch_size=recipe.micro_batch_size,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        warmup_ratio=recipe.warmup_ratio,
-        max_grad_norm=recipe.max_grad_norm,
-        ema_decay=recipe.ema_decay,
-        sublabel_learning_rate=recipe.sublabel_learning_rate,
-        seed=recipe.seed,
-    )
     torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-    return TrainLoop(model, inputs.train, objective, schedule, group)
+    return TrainLoop(model, inputs.train, objective, make_schedule(recipe), group)
 
 
 def _run_loop(training: _Training, console: Console, until: float) -> None:

@@ -51,7 +51,7 @@ def test_vectors_are_unit_long_repeatable_and_do_not_depend_on_their_batch(encod
     assert found.dtype == np.float32
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
     assert np.array_equal(found, embed(TEXTS, encoder))
-    alone = np.concatenate([embed([one], encoder) for one in TEXTS])
+    alone = np.concatenate([embed([text], encoder) for text in TEXTS])
     assert np.abs(found - alone).max() < 1e-5
 
 
@@ -95,4 +95,4 @@ def test_the_optional_package_is_found_and_not_imported(
 
 
 def _word(word: str) -> int:
-    return sorted({one for text in TEXTS for one in text.split()}).index(word)
+    return sorted({known for text in TEXTS for known in text.split()}).index(word)

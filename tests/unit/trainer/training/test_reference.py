@@ -41,10 +41,10 @@ def test_canaries_are_right_and_far_from_review(dataset_dir: Path) -> None:
     """At most so many a label, none that was filed wrongly, none that a person would look at."""
     dataset = open_dataset(dataset_dir)
     found = reference(dataset, 0.9, Thresholds(0.6, 0.1))
-    known = {one.message: one.label for one in dataset.validation[1:]}
-    assert {one.message: one.label for one in found.probes}.items() <= known.items()
+    known = {example.message: example.label for example in dataset.validation[1:]}
+    assert {probe.message: probe.label for probe in found.probes}.items() <= known.items()
     for name in dataset.taxonomy.names:
-        assert sum(one.label == name for one in found.probes) == 2
+        assert sum(probe.label == name for probe in found.probes) == 2
     assert reference(dataset, 0.9, Thresholds(0.6, 0.1)) == found
     assert reference(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0).probes == ()
     assert reference(dataset, 0.5, Thresholds(0.6, 0.1)).probes == ()

@@ -50,7 +50,7 @@ def test_the_rate_climbs_then_falls_to_zero() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.0)
-    assert all(one >= other for one, other in pairwise(rates[10:]))
+    assert all(rate >= later for rate, later in pairwise(rates[10:]))
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(
