@@ -1,39 +1,62 @@
-"""Reliability, coverage and separation are what their definitions say."""
+"""Thresholds for review, and what they accept, are what their definitions say."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from trainer.statistics.calibration import ece, reliability
 from trainer.statistics.figures import CoveragePoint
-from trainer.statistics.metrics import auroc
-from trainer.statistics.thresholds import accept, coverage_curve
+from trainer.statistics.thresholds import (
+    MIN_OFF_LABEL_MASS,
+    accept,
+    calibrate,
+    coverage_curve,
+    off_label_threshold,
+    review_threshold,
+)
 
+SETTINGS = {"review_precision": 0.95, "review_floor": 0.5, "off_label_quantile": 0.995, "seed": 1}
 RNG = np.random.default_rng(4)
 CONFIDENCE = RNG.random(997)
 CORRECT = RNG.random(997) < CONFIDENCE
 
 
-def test_auroc_agrees_with_scikit_learn_ties_included() -> None:
-    low, high = RNG.integers(0, 20, 300) / 20, RNG.integers(5, 25, 200) / 20
-    truth = np.r_[np.zeros(300), np.ones(200)]
-    assert auroc(low, high) == pytest.approx(roc_auc_score(truth, np.r_[low, high]))
+def test_a_flawless_validation_set_still_gives_a_finite_temperature() -> None:
+    logprobs = np.log(np.full((20, 3), 0.05) + np.eye(3)[np.arange(20) % 3] * 0.85)
+    found = calibrate(logprobs, np.arange(20) % 3, **SETTINGS)
+    assert found.calibration.temperature > 0.3
+    assert found.thresholds.review_confidence == 0.5
+    assert found.accepted_share == 1.0
 
 
-def test_auroc_of_separate_and_of_equal_values() -> None:
-    assert auroc(np.array([0.1, 0.2]), np.array([0.3])) == 1.0
-    assert auroc(np.array([0.5, 0.5]), np.array([0.5])) == 0.5
+def test_one_validation_row_is_enough_to_go_on() -> None:
+    found = calibrate(np.log(np.array([[0.7, 0.2]])), np.array([0]), **SETTINGS)
+    assert found.calibration.examples == 1
 
 
-def test_the_bins_hold_every_message_once_and_give_the_ece() -> None:
-    bins = reliability(CONFIDENCE, CORRECT)
-    counts = np.array([members.count for members in bins])
-    assert counts.sum() == 997
-    assert counts.max() - counts.min() <= 1
-    gaps = [abs(members.confidence - members.accuracy) * members.count for members in bins]
-    assert sum(gaps) / 997 == pytest.approx(ece(CONFIDENCE, CORRECT))
+def test_the_review_threshold_is_the_lowest_that_reaches_the_precision() -> None:
+    confidence = np.array([0.99, 0.95, 0.9, 0.8, 0.7, 0.6])
+    correct = np.array([True, True, True, True, False, False])
+    assert review_threshold(confidence, correct, 0.95, floor=0.0) == 0.8
+    assert review_threshold(confidence, correct, 0.8, floor=0.0) == 0.7
+    assert review_threshold(confidence, correct, 0.8, floor=0.75) == 0.75
+    assert review_threshold(confidence, correct, 0.6, floor=0.3) == 0.3
+
+
+def test_nothing_good_enough_sends_everything_to_review() -> None:
+    confidence = np.array([0.9, 0.8])
+    assert review_threshold(confidence, np.array([False, True]), 0.95, floor=0.5) == 1.0
+
+
+def test_rows_of_equal_confidence_stand_or_fall_together() -> None:
+    confidence = np.array([0.9, 0.8, 0.8, 0.8])
+    correct = np.array([True, True, False, False])
+    assert review_threshold(confidence, correct, 0.95, floor=0.5) == 0.9
+
+
+def test_the_off_label_threshold_is_a_rounded_up_quantile_with_a_floor() -> None:
+    assert off_label_threshold(np.full(100, 1e-6), 0.995) == MIN_OFF_LABEL_MASS
+    assert off_label_threshold(np.linspace(0, 0.301, 1000), 0.995) == pytest.approx(0.3)
 
 
 def test_the_coverage_curve_starts_with_everything_and_gets_surer() -> None:
