@@ -92,6 +92,7 @@ def test_resumed_weights_are_the_uninterrupted_ones(
     assert steps(run) == steps(whole)
 
 
+@pytest.mark.long  # a process that imports PyTorch; the others here end a training in this one
 def test_a_process_killed_with_9_goes_on_to_the_same_weights(
     whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:

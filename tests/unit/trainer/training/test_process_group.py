@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
@@ -28,6 +29,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.long  # three more processes that import PyTorch
 def test_two_processes_train_what_one_trains(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
