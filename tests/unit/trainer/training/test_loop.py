@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from trainer.artifacts.training import Epoch
-from trainer.training.schedule import best_epoch, lr_factor, should_stop
+from trainer.training.checkpoint import best_epoch, should_stop
+from trainer.training.loop import lr_factor
 
 
 def epochs(*figures: tuple[float, float]) -> list[Epoch]:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from trainer.errors import ProofFailed
-from trainer.model import scorer as scorer_module
+from trainer.model import scoring
 from trainer.model.lora_model import LoraModel
-from trainer.model.scorer import Scorer, make_verified_scorer
+from trainer.model.scoring import Scorer, make_verified_scorer
 
 PREFIX = tuple(range(5, 25))
 CODES = (40, 41, 42)
@@ -88,7 +88,7 @@ def test_a_prefix_that_cannot_be_shared_runs_with_every_prompt(
         if share_prefix in refused:
             raise ProofFailed("the short forward pass differs")
 
-    monkeypatch.setattr(scorer_module, "verify_forward", verify)
+    monkeypatch.setattr(scoring, "verify_forward", verify)
     assert not make_verified_scorer(model, PREFIX, CODES, prompts).share_prefix
     refused.append(False)
     with pytest.raises(ProofFailed):
