@@ -188,4 +188,4 @@ def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
     try:
         return sum_so_far + float(value)
     except ValueError as error:
-        raise BadInput(f"{where} is no number: {value!r}") from error
+        raise BadInput(f"{where} is not a number: {value!r}") from error

@@ -84,7 +84,7 @@ class TrainLoop:
     ) -> None:
         """Train to the end. ``save`` is called every so many seconds and after each epoch,
         ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
-        when the loss is no number."""
+        when the loss is not a number."""
         self._model.peft_model.train()
         if not self.state.ema and self._recipe.ema_decay:
             self.state.ema = [weights.detach().clone() for weights in self._parameters]
