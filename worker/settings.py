@@ -171,16 +171,21 @@ class LoopSettings(Section):
     """How many records are in flight, and for how long."""
 
     max_in_flight: int = Field(
-        256, ge=1, description="Records fetched and not yet published; fetching pauses there."
+        512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
     max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; fetching pauses there."
+        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
     )
     resume_ratio: Ratio = Field(
-        0.5, description="Fetching resumes below this fraction of both limits."
+        0.5, description="A partition is fetched again below this fraction of what paused it."
+    )
+    max_in_engine: int = Field(
+        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
     )
     deadline_s: Seconds = Field(
-        60.0, description="A message that has no answer after this time is rejected."
+        60.0,
+        description="Time in the engine after which a message is rejected if later ones have been "
+        "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."

@@ -100,6 +100,7 @@ def loop_samples(
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
+    yield named.ENGINE_WINDOW, [((), state.engine_window)]
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]

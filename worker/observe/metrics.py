@@ -146,6 +146,12 @@ IN_FLIGHT_BYTES = Metric("clerk_in_flight_bytes", "gauge", "Total size of the re
 IN_ENGINE = Metric(
     "clerk_in_engine_records", "gauge", "Records that the engine has not answered yet."
 )
+ENGINE_WINDOW = Metric(
+    "clerk_engine_window_records",
+    "gauge",
+    "Records that the engine may be given at a time: at most loop.max_in_engine, and fewer where "
+    "they would take it longer than a quarter of loop.deadline_s.",
+)
 WATERMARK_GAP = Metric(
     "clerk_watermark_gap_records",
     "gauge",

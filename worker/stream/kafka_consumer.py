@@ -63,16 +63,20 @@ class KafkaConsumer:
             on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
         )
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve the client and return what has arrived. Raises StreamFailed."""
         records: list[Record] = []
+        size_bytes = 0
         # One message at a time, so that it is known which records came before a rebalance.
         message = self._client.poll(timeout_s)
         while message is not None:
             records = self._still_assigned(records)
             if (record := self._read(message)) is not None:
                 records.append(record)
-            if len(records) >= max_records:
+                size_bytes += record.size_bytes
+            if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
                 break
             message = self._client.poll(0)
         records = self._still_assigned(records)
