@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.support.toy_adapter import LABELS, toy_manifest
 from trainer.cli.main import app
-from trainer.evaluation.metrics import measure
+from trainer.statistics.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 
