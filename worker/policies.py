@@ -25,6 +25,7 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
         publish_backoff_s=loop.publish_backoff_s,
         revoke_drain_s=loop.revoke_drain_s,
         drain_s=loop.drain_s,
+        max_outage_s=loop.max_outage_s,
     )
 
 

@@ -195,7 +195,11 @@ class LoopSettings(Section):
     )
     publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
     publish_attempts: int = Field(
-        10, ge=1, description="Consecutive failures to publish before the worker stops."
+        10, ge=1, description="Consecutive refusals to publish before the worker stops."
+    )
+    max_outage_s: Seconds | None = Field(
+        None,
+        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
     )
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."

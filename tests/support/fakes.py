@@ -124,6 +124,10 @@ class Events:
         """Keep the attempt."""
         self.log.append(("publish_failed", records, attempt))
 
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Keep whether it began or ended."""
+        self.log.append(("outage", "ended" if error is None else "began", seconds))
+
     def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
         """Keep it."""
         self.log.append((kind, [source.partition for source in partitions], dropped))

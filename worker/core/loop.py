@@ -19,6 +19,7 @@ from worker.core.batch import (
     take_ready,
 )
 from worker.core.events import Listener, TransactionResult
+from worker.core.outage import Outage
 from worker.core.pipeline import Pipeline
 from worker.core.state import LoopState
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -42,12 +43,13 @@ class LoopPolicy:
     publish_backoff_s: float
     revoke_drain_s: float
     drain_s: float
+    max_outage_s: float | None = None
     idle_poll_s: float = 0.5
     result_wait_s: float = 0.01
 
     def backoff_s(self, failures: int) -> float:
         """Wait after so many failed publishes in a row: doubling, up to a bound."""
-        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** (failures - 1))
+        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** min(failures - 1, 32))
 
 
 class Loop:
@@ -81,6 +83,7 @@ class Loop:
         self._pressure = Backpressure(policy.bounds)
         self._last_publish = clock()
         self._failed_publishes = 0
+        self._outage = Outage(policy.max_outage_s)
         self._commit_unknown = False
         self._stopping = False
         self._joined = False
@@ -112,6 +115,7 @@ class Loop:
             waiting={state.source: state.watermark.waiting for state in partitions},
             prompt_tokens=self._pipeline.prompt_tokens,
             engine_busy_s=self._pipeline.busy_timer.busy_s,
+            outage_since=self._outage.since,
         )
 
     def stop(self) -> None:
@@ -225,6 +229,9 @@ class Loop:
         try:
             self._publish(partitions)
         except PublishAborted as error:
+            if error.unreachable:
+                self._wait_for_kafka(error)
+                return
             self._failed_publishes += 1
             self._listener.publish_failed(self._assignment.ready, self._failed_publishes, error)
             if self._failed_publishes >= self._policy.publish_attempts:
@@ -232,6 +239,14 @@ class Loop:
                     f"{self._failed_publishes} attempts to publish failed in a row: {error}"
                 ) from error
             self._wait(self._policy.backoff_s(self._failed_publishes))
+
+    def _wait_for_kafka(self, error: PublishAborted) -> None:
+        """Wait before the next try, however many there were; the loop polls in between."""
+        begins = self._outage.since is None
+        failures = self._outage.fail(error, self._clock())
+        if begins:
+            self._listener.outage(0.0, error)
+        self._wait(self._policy.backoff_s(failures))
 
     def _publish(self, partitions: Sequence[PartitionState]) -> None:
         if self._commit_unknown:
@@ -285,6 +300,9 @@ class Loop:
             self._release(batch)
         self._failed_publishes = 0
         self._last_publish = self._clock()
+        lasted_s = self._outage.end(self._last_publish)
+        if lasted_s is not None:
+            self._listener.outage(lasted_s, None)
         self._listener.published(records_of(batches), self._last_publish - started)
 
     def _apply_backpressure(self) -> None:

@@ -16,7 +16,8 @@ class LoopState:
     worker is a member of its group, with partitions or without; ``waiting`` the records of each
     partition that are finished and wait behind an unfinished one. ``engine_window`` is how
     many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
-    only grow.
+    only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
+    is.
     """
 
     polled_at: float | None
@@ -30,3 +31,4 @@ class LoopState:
     waiting: Mapping[TopicPartition, int]
     prompt_tokens: int
     engine_busy_s: float
+    outage_since: float | None = None

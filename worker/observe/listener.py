@@ -104,6 +104,8 @@ def loop_samples(
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]
+    away_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
+    yield named.OUTAGE, [((), away_s)]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     yield named.LAG, _by_partition(lag)

@@ -166,6 +166,11 @@ PAUSED = Metric(
     "gauge",
     "Partitions that are not fetched because enough records are in flight.",
 )
+OUTAGE = Metric(
+    "clerk_kafka_outage_seconds",
+    "gauge",
+    "For how long results have waited for a Kafka that cannot be reached; 0 while it can.",
+)
 LAST_POLL = Metric(
     "clerk_last_poll_timestamp_seconds",
     "gauge",

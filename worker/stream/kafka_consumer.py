@@ -17,6 +17,7 @@ from worker.stream.kafka_types import (
     HOPELESS,
     client_log,
     describe,
+    is_unreachable,
     to_kafka_offsets,
     to_kafka_partitions,
     to_record,
@@ -117,12 +118,10 @@ class KafkaConsumer:
         try:
             found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
         except KafkaException as error:
-            raise PublishAborted(
-                f"committed offsets not known: {describe(error.args[0])}"
-            ) from error
+            raise _not_known(error.args[0]) from error
         for partition in found:
             if partition.error is not None:
-                raise PublishAborted(f"committed offsets not known: {describe(partition.error)}")
+                raise _not_known(partition.error)
         committed = [
             NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
             for partition in found
@@ -193,3 +192,9 @@ class KafkaConsumer:
         ):
             self._fatal = error
         _log.warning("stream.client_error", error=describe(error))
+
+
+def _not_known(error: KafkaError) -> PublishAborted:
+    return PublishAborted(
+        f"committed offsets not known: {describe(error)}", unreachable=is_unreachable(error)
+    )

@@ -15,7 +15,7 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.errors import EngineDied
 
-STEP_S = 0.1
+STEP_S = 0.2
 
 
 class Flow:
@@ -84,7 +84,7 @@ def test_an_engine_that_hangs_with_a_single_message_is_noticed_too() -> None:
     assert flow.reasons.keys() == {None}
 
 
-@pytest.mark.parametrize("rate", [4.0, 2.0, 0.5, 0.2])
+@pytest.mark.parametrize("rate", [2.0, 0.2])
 def test_a_slow_engine_loses_no_message(rate: float) -> None:
     """A backlog waits in the worker or in Kafka, where no deadline runs."""
     flow = Flow(rate)
@@ -99,7 +99,7 @@ def test_an_engine_that_becomes_slow_with_a_full_window_loses_no_message() -> No
     flow = Flow(rate=100.0)
     flow.send(3000)
     flow.run(10)
-    assert flow.engine.pending > 200
+    assert flow.engine.pending > 150
     flow.engine.rate = 1.0
     flow.run(600)
     assert flow.reasons.keys() == {None}
@@ -124,15 +124,15 @@ def test_a_message_without_an_answer_on_a_quiet_topic_is_given_up_alone() -> Non
     assert flow.reasons[None] == 1
 
 
-@pytest.mark.parametrize("blocked", [1, 2, 3])
+@pytest.mark.parametrize("blocked", [1, 3])
 def test_unanswered_messages_stall_their_own_partitions_alone(blocked: int) -> None:
     """What the others do between now and the deadline is published as it comes."""
     never = tuple(f"p{partition}m0" for partition in range(blocked))
     flow = Flow(rate=200.0, never=never, partitions=4)
-    for _ in range(550):
+    for _ in range(275):
         for partition in range(4):
-            flow.send(3, partition)
-        flow.run(0.1)
+            flow.send(6, partition)
+        flow.run(0.2)
     healthy = [flow.published_at.get(partition, 0.0) for partition in range(blocked, 4)]
     assert all(last > 54 for last in healthy), flow.published_at
     published = Counter(output.id.split("-")[1] for output in flow.rig.outputs)
@@ -159,12 +159,12 @@ def test_a_fast_engine_is_kept_busy() -> None:
     assert flow.reasons[None] > 8000
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_no_message_is_lost_whatever_pace_the_engine_takes(seed: int) -> None:
     """Paces from one message in five seconds to a thousand a second, changing at any moment."""
     draw = random.Random(seed)
     flow = Flow(rate=10 ** draw.uniform(-0.7, 3), partitions=draw.randint(1, 5))
-    for _ in range(30):
+    for _ in range(12):
         flow.engine.rate = 10 ** draw.uniform(-0.7, 3)
         for _ in range(20):
             flow.send(draw.randint(0, 40), draw.randrange(flow.rig.partitions))
