@@ -126,8 +126,8 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 ##@ Adapters
 
-DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
+DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=5
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer

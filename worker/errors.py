@@ -4,7 +4,7 @@
     WorkerError
     ├── PublishAborted        nothing was published: try the same batch again
     │   ├── RecordTooLarge    ... after replacing the records it names
-    │   └── OutcomeUnknown    ... after asking what was committed (``Stream.settle``)
+    │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
     └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
         ├── SettingsError     2  mend the settings
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced

@@ -109,21 +109,7 @@ def graph(
 
     ``soft_highest`` is the least that the axis reaches: small figures then look small.
     """
-    custom: dict[str, Any] = {
-        "drawStyle": "line",
-        "lineInterpolation": "linear",
-        "lineWidth": 1,
-        "fillOpacity": 40 if stacked else 8,
-        "gradientMode": "none",
-        "showPoints": "never",
-        "spanNulls": False,
-        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
-        "axisPlacement": "auto",
-        "axisBorderShow": False,
-        "scaleDistribution": {"type": "linear"},
-        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-    }
+    custom = _line_style(stacked=stacked, dashed=limit is not None)
     defaults: dict[str, Any] = {
         "unit": unit,
         "color": {"mode": "palette-classic"},
@@ -155,6 +141,24 @@ def graph(
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
+    }
+
+
+def _line_style(*, stacked: bool, dashed: bool) -> dict[str, Any]:
+    return {
+        "drawStyle": "line",
+        "lineInterpolation": "linear",
+        "lineWidth": 1,
+        "fillOpacity": 40 if stacked else 8,
+        "gradientMode": "none",
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "dashed" if dashed else "off"},
+        "axisPlacement": "auto",
+        "axisBorderShow": False,
+        "scaleDistribution": {"type": "linear"},
+        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
     }
 
 

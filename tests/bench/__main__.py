@@ -18,13 +18,14 @@ from contextlib import ExitStack
 import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from worker.app import kafka_config, loop_policy, make_loop
+from worker.app import make_loop
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.logs import configure_logging
+from worker.policies import kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model
 from worker.settings import Settings
 from worker.settings_load import load_settings
@@ -47,7 +48,7 @@ def main() -> int:
 
 
 def throughput(servers: str, stack: ExitStack) -> None:
-    """The worker through Kafka against the same engine fed directly, turn and turn about."""
+    """The worker through Kafka against the same engine fed directly, alternating."""
     arena = Arena(servers, stack)
     settings = _settings(arena)
     opened = open_model(settings)

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dataset.folder import open_dataset
-from trainer.model.score import Scores
-from trainer.training.reference import make_reference
+from trainer.training.adapter import make_reference
 from worker.contract import Manifest, read_manifest
 from worker.observe.drift.baseline import (
     LEAST_MASS,
@@ -92,13 +91,10 @@ def with_reference(run: Path, dataset: Path) -> Manifest:
         return manifest
     names = manifest.taxonomy.names
     rows = list(read_lines(run / "validation_predictions.jsonl"))
-    scores = Scores(
-        np.array([[row["logprobs"][name] for name in names] for row in rows]),
-        np.array([names.index(row["label"]) for row in rows]),
-    )
     reference = make_reference(
         open_dataset(dataset),
-        scores,
+        np.array([[row["logprobs"][name] for name in names] for row in rows]),
+        np.array([names.index(row["label"]) for row in rows]),
         manifest.calibration,
         manifest.thresholds,
         probes_per_label=0,

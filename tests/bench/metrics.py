@@ -14,13 +14,15 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
-from tests.support.helpers import RouterEvents, scores, toy_served
+from tests.support.fakes import RouterEvents
+from tests.support.policies import make_loop_policy
+from tests.support.toy_adapter import scores, toy_serving_adapter
 from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
 from worker.core.events import Listener, Listeners
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
-from worker.core.serving_adapter import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
@@ -68,17 +70,18 @@ def seconds(listeners: list[Listener]) -> float:
     """CPU seconds of a loop for all the messages, by this thread alone."""
     stream = FakeStream()
     fake = FakeEngine(lambda prompt: scores("billing", p=0.9))
+    split = TrafficSplit.all_to(toy_serving_adapter(fake, layout="json"))
     loop = Loop(
         stream,
         pipeline=Pipeline(
-            AdapterRouter(TrafficSplit(toy_served(fake, layout="json")), RouterEvents()),
+            AdapterRouter(split, RouterEvents()),
             deadline_s=60,
             max_attempts=2,
             clock=time.monotonic,
         ),
         topic_router=TopicRouter("out", "review"),
         listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
-        policy=LoopPolicy(result_wait_s=0.0),
+        policy=make_loop_policy(result_wait_s=0.0),
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,

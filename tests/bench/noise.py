@@ -33,7 +33,7 @@ from trainer.check.model import (
     text_features,
     unit,
 )
-from trainer.evaluation.embeddings import find_embedding_model
+from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)
 PLANTED = (0.02, 0.05, 0.10)
@@ -91,9 +91,9 @@ def load(tickets: Path, out: Path) -> Data:
     """Read the file; compute features and the clean opinion once."""
     with tickets.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    messages = [one["message"] for one in rows]
-    _, labels = np.unique([one["category"] for one in rows], return_inverse=True)
-    _, sublabels = np.unique([one["subcategory"] for one in rows], return_inverse=True)
+    messages = [row["message"] for row in rows]
+    _, labels = np.unique([row["category"] for row in rows], return_inverse=True)
+    _, sublabels = np.unique([row["subcategory"] for row in rows], return_inverse=True)
     label_of = np.zeros(sublabels.max() + 1, dtype=np.int64)
     label_of[sublabels] = labels
     directory = find_embedding_model()
@@ -248,7 +248,7 @@ def curve(data: Data) -> Iterator[dict[str, Any]]:
         for size in (*SIZES, 0):
             # So many that are filed under a label, rightly or wrongly: as an annotator sees it.
             chosen = [
-                order[labels[order] == one][: size or None] for one in range(data.label_count)
+                order[labels[order] == label][: size or None] for label in range(data.label_count)
             ]
             take = np.concatenate(chosen)
             score = accuracy(data, rows[take], labels[take], held)
@@ -263,13 +263,13 @@ def curve(data: Data) -> Iterator[dict[str, Any]]:
 
 
 def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(np.mean([one[name] for one in rows]))
+    return float(np.mean([row[name] for row in rows]))
 
 
 def drill_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Means over the seeds, a line for each detector."""
     for share, kind in product(PLANTED, KINDS):
-        chosen = [one for one in rows if (one["share"], one["kind"]) == (share, kind)]
+        chosen = [row for row in rows if (row["share"], row["kind"]) == (share, kind)]
         yield f"**{share:.0%} {kind}** ({chosen[0]['planted']} of the training rows); hold-out "
         yield f"accuracy {mean(chosen, 'clean'):.2%} clean, {mean(chosen, 'noisy'):.2%} noisy"
         yield ""
@@ -278,12 +278,11 @@ def drill_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"| {first} | {heads} |"
         yield "|---|" + "---:|" * (5 + len(METHODS))
         for features, fine in product(FEATURES, (False, True)):
-            mine = [
-                one for one in chosen if (one["features"], one["sublabels"]) == (features, fine)
-            ]
+            detector = (features, fine)
+            mine = [row for row in chosen if (row["features"], row["sublabels"]) == detector]
             flags = []
             for name in METHODS:
-                inner = [one["flagged"][name] for one in mine]
+                inner = [row["flagged"][name] for row in mine]
                 flags.append(
                     f"{mean(inner, 'rows'):.0f}, {mean(inner, 'precision'):.1%}, "
                     f"{mean(inner, 'recall'):.1%}"
@@ -304,9 +303,9 @@ def queue_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for share, kind, features in product((0.0, *PLANTED), KINDS, FEATURES):
         key = (share, kind, features, True)
         mine = [
-            one["queue"]
-            for one in rows
-            if (one["share"], one["kind"], one["features"], one["sublabels"]) == key
+            row["queue"]
+            for row in rows
+            if (row["share"], row["kind"], row["features"], row["sublabels"]) == key
         ]
         if mine:
             yield (
@@ -321,16 +320,16 @@ def curve_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for kind in KINDS:
         yield f"**{kind}**"
         yield ""
-        yield "| wrong labels | " + " | ".join([*(str(one) for one in SIZES), "all"]) + " |"
+        yield "| wrong labels | " + " | ".join([*map(str, SIZES), "all"]) + " |"
         yield "|---|" + "---:|" * (len(SIZES) + 1)
         for rate in RATES:
             cells = []
             for size in (*SIZES, 0):
                 mine = [
-                    one
-                    for one in rows
-                    if (one["rate"], one["per_label"]) == (rate, size)
-                    and one["kind"] in {kind, KINDS[0] if rate == 0 else kind}
+                    row
+                    for row in rows
+                    if (row["rate"], row["per_label"]) == (rate, size)
+                    and row["kind"] in {kind, KINDS[0] if rate == 0 else kind}
                 ]
                 cells.append(f"{mean(mine, 'accuracy'):.1%}")
             yield f"| {rate:.0%} | " + " | ".join(cells) + " |"

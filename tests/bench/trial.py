@@ -87,18 +87,18 @@ def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: 
         arena.wait_for(len(texts))
         pairs = {
             label: [
-                counted(worker, "clerk_shadow_records_total", label=label, agrees=one)
-                for one in AGREES
+                counted(worker, "clerk_shadow_records_total", label=label, agrees=agrees)
+                for agrees in AGREES
             ]
             for label in adapter.taxonomy.names
         }
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
-        least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
+        least = min((yes / (yes + no), label) for label, (yes, no) in pairs.items() if yes + no)
         dropped = counted(worker, "clerk_shadow_dropped_records_total")
         topic = f"chaos.{arena.run}.shadow"
-        found = [json.loads(one or b"") for one in read_all(broker.bootstrap_servers, topic)]
-        confidence = statistics.mean(one["confidence"] for one in found)
-        review = statistics.mean(one["review"]["needed"] for one in found)
+        found = [json.loads(value or b"") for value in read_all(broker.bootstrap_servers, topic)]
+        confidence = statistics.mean(result["confidence"] for result in found)
+        review = statistics.mean(result["review"]["needed"] for result in found)
         return (
             f"as a shadow its confidence is {confidence:.3f}, for review {review:.1%} (of "
             f"{len(found)}); of {yes + no:.0f} records it disagrees on {no / (yes + no):.1%}, most "
@@ -115,9 +115,9 @@ def running(
         arena = Arena(broker.bootstrap_servers, stack, REAL_WORKER)
         store = arena.folder / "store"
         manifests = []
-        for one in (main_adapter, other):
-            manifests.append(read_manifest(one))
-            shutil.copytree(one, store / manifests[-1].digest)
+        for directory in (main_adapter, other):
+            manifests.append(read_manifest(directory))
+            shutil.copytree(directory, store / manifests[-1].digest)
         served, adapter = manifests
         write_pointer(store, Pointer(served.digest, served.name, now(), None, "bench", None))
         arena.settings = {
@@ -137,14 +137,14 @@ def running(
 
 def as_records(texts: list[str]) -> list[bytes | None]:
     """Input records."""
-    return [json.dumps({"id": str(n), "message": one}).encode() for n, one in enumerate(texts)]
+    return [json.dumps({"id": str(n), "message": text}).encode() for n, text in enumerate(texts)]
 
 
 def wait_for_role(worker: WorkerProcess, adapter: Manifest, role: str) -> None:
     """Wait until the worker says that this adapter serves so."""
     until = time.monotonic() + LOADED_S
     wanted = {"role": role, "digest": adapter.digest}
-    while not any(wanted.items() <= one.items() for one in info(worker)["adapters"]):
+    while not any(wanted.items() <= adapter.items() for adapter in info(worker)["adapters"]):
         worker.check()
         assert time.monotonic() < until, info(worker)["last_refusal"]
         time.sleep(1)

@@ -26,7 +26,8 @@ HOSTILE = 10_000
 def main() -> int:
     """Run each scenario on a broker of its own; print one line each."""
     texts = [
-        one.message.replace("{", "(").replace("}", ")") for one in read_samples("holdout.jsonl")
+        sample.message.replace("{", "(").replace("}", ")")
+        for sample in read_samples("holdout.jsonl")
     ]
     model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
     scenarios = {

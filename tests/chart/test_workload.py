@@ -69,15 +69,18 @@ def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
 
 
 def test_the_grace_covers_the_workers_own_bound() -> None:
-    """Three publishes are what the worker itself counts with (longest_turn_s)."""
-    from worker import app
+    """Three publishes are what the worker itself counts with (max_iteration_s)."""
+    from worker import policies
     from worker.settings import Settings
 
     settings = Settings()
-    turn = app.longest_turn_s(app.kafka_config(settings.kafka), app.loop_policy(settings.loop))
+    iteration_s = policies.max_iteration_s(
+        policies.kafka_config(settings.kafka), policies.loop_policy(settings.loop)
+    )
     spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
-    # A turn is two of: publish, backoff or revoke. The drain's last turn has one, and closing none.
-    assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + turn / 2
+    # An iteration is two of: publish, backoff or revoke. The drain's last one has one of them, and
+    # closing none.
+    assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + iteration_s / 2
 
 
 def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> None:

@@ -51,7 +51,7 @@ class Hanging:
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
-    """Stand in for ``worker.app.open_model``: verify the adapter, and take no model."""
+    """Stand in for ``worker.serving.open_model``: verify the adapter, and take no model."""
     assert settings.model.base is not None
     assert settings.model.adapter is not None
     time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))

@@ -163,7 +163,7 @@ def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running:
     before = len(running.arena.results)
     running.arena.publish(hostile_values(HOSTILE))
     running.arena.wait_for(before + HOSTILE)
-    running.arena.settle()
+    running.arena.read_for()
     assert len(running.arena.results) == before + HOSTILE
     assert len(set(running.arena.results)) == before + HOSTILE
     assert {one["label"] for one in labelled(running)} <= set(running.labels)

@@ -23,15 +23,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
-from worker.app import kafka_config
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.samples import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import StreamFailed
+from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import RecordRange, read_stretch
+from worker.stream.kafka_range import RecordRange, read_range
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000
@@ -82,7 +82,7 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
     config, topic = numbered
 
     def numbers(stretch: RecordRange, most: int = 1000) -> list[int]:
-        return [int(one.value or b"-1") for one in read_stretch(config, topic, stretch, most)]
+        return [int(one.value or b"-1") for one in read_range(config, topic, stretch, most)]
 
     return numbers
 
@@ -125,9 +125,9 @@ def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) ->
     """And so is a partition."""
     config, topic = numbered
     with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
-        read_stretch(config, "compare.nowhere", RecordRange(), 10)
+        read_range(config, "compare.nowhere", RecordRange(), 10)
     with pytest.raises(StreamFailed, match="no partition 7"):
-        read_stretch(config, topic, RecordRange(offsets={7: (0, None)}), 10)
+        read_range(config, topic, RecordRange(offsets={7: (0, None)}), 10)
 
 
 def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
@@ -138,10 +138,10 @@ def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
         worker.wait_until_ready("partitions.assigned")
         arena.publish(messages(40))
         arena.wait_for(40)
-        arena.settle(1)
+        arena.read_for(1)
         before = committed(arena)
         config = config_of(bootstrap_servers, arena.run)
-        assert len(read_stretch(config, arena.topics["in"], RecordRange(last=100), 100)) == 40
+        assert len(read_range(config, arena.topics["in"], RecordRange(last=100), 100)) == 40
         arena.publish(messages(8))
         arena.wait_for(48)
         log = worker.log_path.read_text(encoding="utf-8")

@@ -106,7 +106,7 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
     values += [None] * TOMBSTONES + [b'{"message": " "}'] * EMPTY
     arena.publish(values)
     arena.wait_for(len(values))
-    arena.settle()
+    arena.read_for()
     assert len(arena.results) == len(values)
     wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -20,12 +20,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.support.policies import make_kafka_config
 from tests.support.topics import read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_config import KafkaConfig, Topics, build_config
+from worker.stream.kafka_config import KafkaConfig, Topics
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
 
@@ -146,11 +147,8 @@ def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig
         "create_topics": True,
         "topic_partitions": PARTITIONS,
         "consumer": {"session.timeout.ms": 6000, "statistics.interval.ms": 200},
-        "producer": {},
-        "client": {},
-        "security": {},
     }
-    return build_config(bootstrap_servers=servers, topics=names, **{**defaults, **settings})
+    return make_kafka_config(bootstrap_servers=servers, topics=names, **{**defaults, **settings})
 
 
 def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
@@ -218,8 +216,8 @@ def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
     stream.publish(batch(records, bench.topics.output))
     assert bench.visible(bench.topics.output) == [b"label"] * 6
     assert [bench.committed(0), bench.committed(1)] == [3, 3]
-    settled = stream.settle(listener.assigned)
-    assert {(one.source.partition, one.offset) for one in settled} == {(0, 3), (1, 3)}
+    committed = stream.resolve_unknown_commit(listener.assigned)
+    assert {(one.source.partition, one.offset) for one in committed} == {(0, 3), (1, 3)}
 
 
 def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> None:
@@ -511,16 +509,16 @@ def test_a_member_without_a_partition_is_told_that_it_has_joined(
         for n in range(PARTITIONS + 1)
     ]
     streams, listeners = [], []
-    for one in benches:
-        stream, listener = one.open(), Listener()
+    for bench in benches:
+        stream, listener = bench.open(), Listener()
         stream.subscribe(listener)
         streams.append(stream)
         listeners.append(listener)
     until = time.monotonic() + 40
-    while not all(one.events for one in listeners):
+    while not all(listener.events for listener in listeners):
         assert time.monotonic() < until
-        for one in streams:
-            one.poll(0, 0.05)
+        for stream in streams:
+            stream.poll(0, 0.05)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

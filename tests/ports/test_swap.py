@@ -19,16 +19,17 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.support.swapping import Counted, StoreOf
-from worker.app import loop_policy, make_loop
+from tests.support.follower import AdapterCounts, AdapterStore
+from worker.app import make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
 from worker.core.adapter_router import AdapterRouter
-from worker.core.serving_adapter import TrafficSplit
+from worker.core.arms import TrafficSplit
 from worker.demo.samples import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
+from worker.policies import loop_policy
 from worker.serving import make_serving_adapter, make_watcher
 from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
@@ -49,10 +50,10 @@ class Bench:
     stream: FakeStream
     loop: Any
     router: AdapterRouter
-    service: AdapterEvents
-    counted: Counted
+    events: AdapterEvents
+    counted: AdapterCounts
     watcher: AdapterWatcher
-    store: StoreOf
+    store: AdapterStore
     manifests: list[Manifest]
     order: tuple[int, ...]
     added: int = 0
@@ -98,7 +99,7 @@ def bench(
         pytest.skip("vLLM is not installed")
     serving: Serving = request.param
     original = read_manifest(demo_adapter_dir)
-    store = StoreOf(tmp_path / "store")
+    store = AdapterStore(tmp_path / "store")
     manifests = [dealt(original, number) for number in range(len(ORDERS[serving]))]
     for one in manifests:
         folder = store.folder / one.digest
@@ -119,16 +120,12 @@ def bench(
         verify_weights=False,
         max_adapters=3,
     )
-    counted = Counted()
-    service = AdapterEvents(counted, lambda: datetime.now(UTC))
-    router = AdapterRouter(
-        TrafficSplit(
-            make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-        ),
-        service,
-    )
-    service.starts(router.split)
-    watcher = make_watcher(settings, opened, router, service)
+    counted = AdapterCounts()
+    events = AdapterEvents(counted, lambda: datetime.now(UTC))
+    adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+    router = AdapterRouter(TrafficSplit.all_to(adapter), events)
+    events.started(router.split)
+    watcher = make_watcher(settings, opened, router, events)
     assert watcher is not None
     stream = FakeStream()
     topics = Topics("in", "out", "review", "dead")
@@ -138,11 +135,11 @@ def bench(
     watcher.start()
     try:
         yield Bench(
-            stream, loop, router, service, counted, watcher, store, manifests, ORDERS[serving]
+            stream, loop, router, events, counted, watcher, store, manifests, ORDERS[serving]
         )
     finally:
         watcher.close()
-        close_all(router, service)
+        close_all(router, events)
 
 
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
@@ -158,7 +155,7 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
         bench.store.publish(bench.manifests[number], "rollback")
         began = time.monotonic()
         while bench.router.main.digest != wanted:
-            assert time.monotonic() - began < 1200, bench.service.last_refusal
+            assert time.monotonic() - began < 1200, bench.events.last_refusal
             bench.work(1, texts)
             time.sleep(0.1)
         waits.append(time.monotonic() - began)
@@ -178,7 +175,7 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     }
     check_answers(bench, found, texts)
     until = time.monotonic() + 120
-    while bench.router.retired or not bench.service.idle_adapters.empty():
+    while bench.router.retired or not bench.events.idle_adapters.empty():
         assert time.monotonic() < until
         bench.loop.run_once()
         time.sleep(0.05)

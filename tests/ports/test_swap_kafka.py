@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Arena, messages
-from tests.support.swapping import StoreOf, make_manifest
+from tests.support.follower import AdapterStore
+from tests.support.swapping import make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> StoreOf:
-    found = StoreOf(tmp_path / "store")
+def store(tmp_path: Path) -> AdapterStore:
+    found = AdapterStore(tmp_path / "store")
     for one in MANIFESTS:
         found.add(one)
     found.publish(MANIFESTS[0])
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> StoreOf:
 
 
 @pytest.fixture
-def arena(bootstrap_servers: str, store: StoreOf) -> Iterator[Arena]:
+def arena(bootstrap_servers: str, store: AdapterStore) -> Iterator[Arena]:
     with ExitStack() as stack:
         made = Arena(bootstrap_servers, stack)
         made.settings = {
@@ -41,7 +42,7 @@ def arena(bootstrap_servers: str, store: StoreOf) -> Iterator[Arena]:
         yield made
 
 
-def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: StoreOf) -> None:
+def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: AdapterStore) -> None:
     """Each input has exactly one committed result, whose label its own adapter alone can give."""
     stopped = threading.Event()
 

@@ -13,24 +13,18 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.chaos.harness import Arena
+from tests.support.pages import anchors, links
 from worker import errors
 
 RUNBOOK = Path("docs/operations.md")
 TEXT = RUNBOOK.read_text(encoding="utf-8")
 
 
-def _anchors(text: str) -> set[str]:
-    """Anchors as GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_every_link_leads_somewhere() -> None:
     """Headings and files that it points to are there."""
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        path, _, anchor = target.partition("#")
-        assert not path or (RUNBOOK.parent / path).exists(), target
-        assert path or anchor in _anchors(TEXT), target
+    for path, anchor in links(str(RUNBOOK)):
+        assert path.exists(), path
+        assert not anchor or anchor in anchors(path), f"{path}#{anchor}"
 
 
 @pytest.mark.parametrize("program", ["worker", "trainer"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.helpers import ENCODERS, small_manifest, toy_manifest
+from tests.support.toy_adapter import ENCODERS, small_manifest, toy_manifest
 from worker import serving
 from worker.contract import AdapterRefused, write_manifest
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer

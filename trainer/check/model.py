@@ -58,7 +58,7 @@ def text_features(messages: Sequence[str]) -> Matrix:
 
 def embedding_features(messages: Sequence[str], directory: Path) -> Matrix:
     """Return sentence embeddings, unit length, from a local model. Raises BadInput."""
-    from trainer.evaluation.embeddings import embed
+    from trainer.model.embeddings import embed
 
     return embed(messages, directory)
 

@@ -33,8 +33,8 @@ def check_base(
     if base is None:
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
+    from trainer.model.lora_model import load_renderer
     from trainer.model.prompt import make_prompt
-    from trainer.model.student import load_renderer
     from trainer.model.tokens import load_tokenizer
 
     tokenizer = load_tokenizer(base)

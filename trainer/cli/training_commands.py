@@ -45,15 +45,15 @@ def train(
     GPUs: accelerate launch -m trainer train ...
 
     Example: clerk-trainer train --recipe config/trainer.toml --dataset data/v1 --base models/base
-    --out runs/v1 --set rank=8
+    --out runs/v1 --set lora_rank=8
     """
     console = make_console(as_json=as_json)
     with outcomes():
         settings = _load(recipe, sets, {"dataset": dataset, "base": base, "run": out})
-        from trainer.training.run import train as run_training  # seconds of imports
+        from trainer.training.train import train as run_training  # seconds of imports
 
         record = run_training(settings, console, resume=resume, replace=replace)
-        show(record, console, lambda _: None, as_json=as_json)
+        show(record.to_json(), console, lambda _: None, as_json=as_json)
 
 
 def sweep(
@@ -76,7 +76,8 @@ def sweep(
     --out it goes on where it stopped. per_label=50,100,200 makes the learning curve over data.
 
     Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --base
-    models/base --out runs/sweep --grid rank=8,16 --grid learning_rate=1e-3,2e-3 --budget-s 7200
+    models/base --out runs/sweep --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3
+    --budget-s 7200
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -88,7 +89,7 @@ def sweep(
         given = {key: one for key, one in options.items() if one is not None}
         flags = parse_assignments(sets or []) | given
         record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
-        show(record, console, lambda where: print_sweep(where, record), as_json=as_json)
+        show(record.to_json(), console, lambda where: print_sweep(where, record), as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:

@@ -119,7 +119,7 @@ def open_dataset(directory: Path) -> Dataset:
 
 def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
     """Open the sealed hold-out, after writing down when, for what purpose and for which subject
-    (an adapter's digest, a contender's name): a hold-out that was looked at often has been tuned
+    (an adapter's digest, a candidate's name): a hold-out that was looked at often has been tuned
     to.
 
     Two that open it at once are both written down. Raises BadInput when the file was altered, and

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.dataset.folder import count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.evaluation.recompute import verify_evaluation
+from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
 from trainer.report.page import render
 from trainer.report.read import CHECK, DUEL, EVALUATION, Run, read_record, read_run

@@ -26,7 +26,7 @@ class Source:
 TRAINING = Source(
     "training.json",
     "clerk-trainer train",
-    "training/1",
+    "training/2",
     ("name", "adapter", "dataset", "recipe", "epochs", "best_epoch", "steps", "seconds"),
 )
 STEPS = Source("steps.jsonl", "clerk-trainer train", keys=("step", "epoch", "loss"))
@@ -42,7 +42,7 @@ PREDICTIONS = Source(
     "clerk-trainer evaluate",
     keys=("id", "label", "predicted", "confidence"),
 )
-DUEL = Source("duel/duel.json", "clerk-trainer duel", "duel/1", ("contenders", "pairs"))
+DUEL = Source("duel/duel.json", "clerk-trainer duel", "duel/2", ("candidates", "pairs"))
 COST = Source(
     "cost.json",
     "clerk-trainer cost",
@@ -50,7 +50,7 @@ COST = Source(
     ("currency", "inputs", "training", "labelling", "one_off", "planned", "by_volume",
      "per_thousand_messages", "hosted_per_thousand"),
 )  # fmt: skip
-SWEEP = Source("sweep.json", "clerk-trainer sweep", "sweep/1", ("trials",))
+SWEEP = Source("sweep.json", "clerk-trainer sweep", "sweep/2", ("trials",))
 DATASET = Source("dataset.json", "clerk-trainer prepare")
 CHECK = Source("check.json", "clerk-trainer check", "check/1", ("verdict", "findings"))
 

@@ -1,4 +1,4 @@
-"""The duel as the report reads it: which contender is the adapter, and its best rival."""
+"""The duel as the report reads it: which candidate is the adapter, and its best rival."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Comparison:
         return self.p < ALPHA
 
 
-def is_adapter(contender: Record) -> bool:
-    """Whether a contender is the adapter that the run made."""
-    return "adapter" in {contender.get("kind"), contender["name"]}
+def is_adapter(candidate: Record) -> bool:
+    """Whether a candidate is the adapter that the run made."""
+    return "adapter" in {candidate.get("kind"), candidate["name"]}
 
 
 def compare(duel: Record) -> Comparison | None:
     """Return the comparison that matters most, None where the duel lacks it."""
-    ours = next((one for one in duel["contenders"] if is_adapter(one)), None)
-    rivals = [one for one in duel["contenders"] if not is_adapter(one)]
+    ours = next((one for one in duel["candidates"] if is_adapter(one)), None)
+    rivals = [one for one in duel["candidates"] if not is_adapter(one)]
     if ours is None or not rivals:
         return None
     best = max(rivals, key=lambda one: (one["accuracy"], one["name"]))

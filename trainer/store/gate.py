@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluation.metrics import measure
+from trainer.statistics.metrics import measure
 from trainer.store.evidence import Evidence
 from trainer.store.regression import Comparison
 from trainer.store.rules import GateRules

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluation.paired import Discordance, discord, mcnemar_exact
+from trainer.statistics.paired import Discordance, count_discordant, mcnemar_exact
 from trainer.store.evidence import Evidence, Prediction
 
 
@@ -39,7 +39,7 @@ def compare(new: Evidence, current: Evidence) -> Comparison | str:
     mine, other = _right(new.predictions), _right(current.predictions)
     if mine.keys() != other.keys():
         return "the two predictions files do not hold the same messages"
-    found: Discordance = discord(
+    found: Discordance = count_discordant(
         np.array([mine[key] for key in mine], dtype=np.bool_),
         np.array([other[key] for key in mine], dtype=np.bool_),
     )

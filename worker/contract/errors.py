@@ -1,7 +1,7 @@
-"""What can be wrong with a contract, named for what the caller does about it.
+"""What can be wrong, named for what the caller does about it.
 
 ContractError
-├── TaxonomyError     mend the taxonomy file
+├── TaxonomyError     correct the taxonomy file
 ├── AdapterRefused    do not serve this adapter
 ├── InvalidScores     reject this message: the engine's answer cannot be read as a label
 ├── MessageRejected   give this message up, with a reason: a dead letter
@@ -33,7 +33,7 @@ class ContractError(Exception):
 
 
 class TaxonomyError(ContractError):
-    """A taxonomy is malformed; the message says which entry and how to mend it."""
+    """A taxonomy is malformed; the message says which entry and how to correct it."""
 
 
 class InvalidScores(ContractError):
@@ -60,8 +60,8 @@ class RecordRefused(ContractError):
 class AdapterRefused(ContractError):
     """An adapter directory must not be served.
 
-    ``path`` is the file at fault and ``problem`` the difference found in it; the text of the
-    error holds both.
+    ``path`` is the file at fault and ``problem`` what is wrong with it; the text of the error
+    holds both.
     """
 
     def __init__(self, path: Path | str, problem: str) -> None:

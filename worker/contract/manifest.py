@@ -1,4 +1,4 @@
-"""The adapter manifest: everything a worker must know about an adapter, carried by the adapter."""
+"""The adapter manifest: everything a worker must know about an adapter, shipped with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Decoding = Literal["code", "choice"]
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What a file must be: its SHA-256 and its size in bytes."""
+    """What a file must be: its SHA-256 in hexadecimal and its size in bytes."""
 
     sha256: str
     bytes: int
@@ -44,7 +44,7 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
+    """The shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
 
     rank: int
     alpha: float
@@ -62,7 +62,8 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The softmax temperature, and the validation set it was fitted on."""
+    """The softmax temperature, the number of validation examples it was fitted on, and how good
+    the fit is: negative log-likelihood in nats and expected calibration error, 0 to 1."""
 
     temperature: float
     examples: int

@@ -57,14 +57,14 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids of one prompt, and whether its message was shortened to fit."""
+    """The token ids of one prompt, and whether its message was shortened to fit."""
 
     ids: tuple[int, ...]
     truncated: bool
 
 
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
-    """Assemble the prompt for one raw message; None when nothing is left to read in it."""
+    """Assemble the prompt for one raw message; None when normalizing leaves nothing of it."""
     text = normalize(message)
     if spec.redaction is not None:
         text, _ = redact_personal_data(text)

@@ -1,4 +1,4 @@
-"""Personal data out of a message's text, by fixed rules; the same in training and serving.
+"""Removes personal data from a message's text by fixed rules, the same in training and serving.
 
 What is redacted: mail addresses, IBANs and payment card numbers that pass their check digits, and
 phone numbers. Order numbers, amounts and dates are what a clerk reads, so they stay: a bare run
@@ -17,7 +17,7 @@ REDACTION = "pii-1"
 """Name of the rules below. A manifest records it; changing the rules changes it."""
 
 PLACEHOLDERS = {"mail": "[mail]", "iban": "[iban]", "card": "[card]", "phone": "[phone]"}
-"""What stands in a redacted text, by kind. No rule matches one, nor a text that touches one."""
+"""What replaces personal data, by kind. No rule matches a placeholder or a text that touches it."""
 
 Span = tuple[int, int, str]
 
@@ -84,8 +84,8 @@ def redact_personal_data(text: str) -> tuple[str, dict[str, int]]:
 
 
 class _Left:
-    """The redacted text left of where a scan is. Rules that look back look at this one: they see
-    what they would see when the redacted text is redacted again."""
+    """The redacted text to the left of a scan. Rules that look back look at it, so that they see
+    what they would see if the redacted text were redacted again."""
 
     __slots__ = ("_done", "_parts", "_tail", "_text")
 
@@ -107,8 +107,8 @@ class _Left:
 
 
 def _mails(text: str, _: _Left) -> Iterator[Span]:
-    """An at sign, its domain, and all that can be a local part before it: the walk to the left
-    ends at the match before, so no character is read more than once."""
+    """Find an at sign, its domain, and everything before it that can be a local part. The walk to
+    the left ends at the previous match, so no character is read more than once."""
     done = 0
     for at in _AT.finditer(text):
         domain = _DOMAIN.match(text, at.end()) if at.start() > done else None
@@ -135,15 +135,18 @@ def _ibans(text: str, _: _Left) -> Iterator[Span]:
             continue
         compact = "".join(text[at] for at in places)
         # ISO 7064 MOD 97-10: the first four go last, letters count from 10.
-        if int("".join(str(int(one, 36)) for one in compact[4:] + compact[:4])) % 97 == 1:
+        if (
+            int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97
+            == 1
+        ):
             done = end
             yield start.start(), end, "iban"
 
 
 def _numbers(text: str, left: _Left) -> Iterator[Span]:
-    """Cards and phone numbers in every run of digit groups, from left to right."""
+    """Find cards and phone numbers in every run of digit groups, from left to right."""
     for found in _RUN.finditer(text):
-        groups = [one.span() for one in _GROUP.finditer(text, found.start(), found.end())]
+        groups = [group.span() for group in _GROUP.finditer(text, found.start(), found.end())]
         if found.end() < len(text) and (text[found.end()].isalnum() or text[found.end()] == "_"):
             groups.pop()  # "2nd", "1234ab": not a number of its own
         index, run = 0, _Run(text, groups, found.start(), 0)
@@ -170,7 +173,7 @@ class _Run:
 
 
 def _span_start(run: _Run, digits: int, end: int) -> int:
-    """Take in the plus sign, and a bracket that closes before ``end``."""
+    """Include the plus sign, and a bracket that closes before ``end``."""
     start = digits
     while start > run.start and run.text[start - 1] in "(+":
         start -= 1
@@ -178,8 +181,8 @@ def _span_start(run: _Run, digits: int, end: int) -> int:
 
 
 def _digits(text: str, groups: list[tuple[int, int]]) -> str:
-    """The groups' digits in ASCII, whatever script they are written in."""
-    return "".join(str(int(one)) for start, end in groups for one in text[start:end])
+    """Return the groups' digits in ASCII, in whatever script they are written."""
+    return "".join(str(int(digit)) for start, end in groups for digit in text[start:end])
 
 
 def _card(run: _Run, index: int) -> int:
@@ -201,8 +204,8 @@ def _card(run: _Run, index: int) -> int:
 
 def _luhn(digits: str) -> bool:
     """ISO/IEC 7812: every second digit from the right is doubled; the digit sum ends in 0."""
-    doubled = (int(one) * (1 + place % 2) for place, one in enumerate(reversed(digits)))
-    return sum(one - 9 if one > 9 else one for one in doubled) % 10 == 0
+    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
 def _phone(run: _Run, index: int, left: _Left) -> int:
@@ -229,17 +232,17 @@ def _phone(run: _Run, index: int, left: _Left) -> int:
 def _is_apart(run: _Run, index: int) -> bool:
     """Whether a blank or a bracket stands before a group: dashes and dots tie digits together."""
     between = run.text[run.groups[index - 1][1] : run.groups[index][0]]
-    return any(one in " \t\xa0(" for one in between)
+    return any(character in " \t\xa0(" for character in between)
 
 
 def _window(groups: list[tuple[int, int]], index: int) -> list[tuple[int, int]]:
     """The longest stretch of groups that a phone number can be: 15 digits (ITU-T E.164)."""
     window, size = [], 0
-    for one in groups[index : index + 15]:
-        size += one[1] - one[0]
+    for start, end in groups[index : index + 15]:
+        size += end - start
         if size > 15:
             break
-        window.append(one)
+        window.append((start, end))
     return window
 
 

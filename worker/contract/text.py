@@ -1,4 +1,4 @@
-"""What is done to a message's text before it is tokenized; the same in training and serving."""
+"""What is done to a message's text before it is tokenized, the same in training and serving."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEWLINES = re.compile(r"\n{3,}")
 
 
 def normalize(text: str) -> str:
-    """Return ``text`` in NFC with control characters gone and runs of blanks folded.
+    """Return ``text`` in NFC with control characters removed and runs of blanks replaced by one.
 
     Line ends become ``\\n``; three or more become two. Lone surrogates, which JSON can carry
     and no encoder accepts, are dropped with the control characters.

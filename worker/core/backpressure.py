@@ -8,19 +8,19 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may be held at once: records and bytes fetched and not yet published.
+    """How much may be in flight at once: records and bytes fetched and not yet published.
 
     Fetching pauses at a high mark and resumes below ``resume_ratio`` of both: each pause throws the
     client's prefetch away, so the two are kept far apart.
     """
 
-    max_records: int = 256
-    max_bytes: int = 64 * 1024 * 1024
-    resume_ratio: float = 0.5
+    max_records: int
+    max_bytes: int
+    resume_ratio: float
 
 
 class Backpressure:
-    """Counts what is held and says when to pause and resume."""
+    """Counts what is in flight and says when to pause and resume."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds

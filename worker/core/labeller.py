@@ -13,7 +13,7 @@ from worker.contract.scoring import Decision, decide_from_choice, decide_from_co
 from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
-from worker.records.types import Record
+from worker.records.types import Classified, Record, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,17 @@ class Labeller:
             )
         except InvalidScores as error:
             raise MessageRejected("invalid_answer", str(error)) from error
+
+    def classify(self, prepared: Prepared, answer: Answer, timing: Timing) -> Classified:
+        """Turn the answer to a prepared message into its outcome. Raises MessageRejected."""
+        decision = self.decide(answer)
+        return Classified(
+            decision,
+            prepared.message_id,
+            prepared.truncated,
+            self.review_reasons(decision),
+            timing,
+        )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
         """Say why a person should look at this decision, by the thresholds in force."""

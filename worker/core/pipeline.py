@@ -14,7 +14,7 @@ from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowTraffic
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
-from worker.records.types import Classified, Outcome, Record, Rejected, Timing
+from worker.records.types import Outcome, Record, Rejected, Timing
 
 HUNG_RECORDS = 8
 """With so many records in the engine and no answer to any, it is the engine that is at fault."""
@@ -22,10 +22,10 @@ HUNG_RECORDS = 8
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A prompt that came back: whose it is, who was asked, and when it was (monotonic seconds)."""
+    """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""
 
-    work: InFlightRecord
-    served: ServingAdapter
+    in_flight: InFlightRecord
+    adapter: ServingAdapter
     future: Future[Answer]
     at: float
 
@@ -34,7 +34,7 @@ class Pipeline:
     """Takes records in and puts each one's outcome into its partition's watermark.
 
     Everything but a future's completion runs on the caller's thread; a completion only notes the
-    time and puts the work on a queue, from any thread.
+    time and puts the record on a queue, from any thread.
     """
 
     def __init__(
@@ -52,51 +52,55 @@ class Pipeline:
         self._max_attempts = max_attempts
         self._clock = clock
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
-        # Unfinished work, oldest first: a finished record must not stay in memory until the
+        # Unfinished records, oldest first: a finished one must not stay in memory until the
         # oldest one's deadline has passed.
         self._by_deadline: dict[InFlightRecord, None] = {}
         self.in_engine = 0
-        """Records whose answer has not been taken in yet."""
-        self.engine_work = BusyTimer(clock)
+        """Records whose answer has not been processed yet."""
+        self.busy_timer = BusyTimer(clock)
         """Messages that the engine has and has not answered; safe from any thread."""
         self.prompt_tokens = 0
         """Tokens submitted so far, those of repeated attempts included."""
 
     def apply_pending(self) -> None:
-        """Let another line-up of adapters serve, if one is waiting. Never between two steps of
-        one record: what was accepted before keeps the adapter it has."""
-        self._shadow_traffic.take_back()
-        self._router.turn()
+        """Let another split of the traffic serve, if one is pending.
+
+        Never between two steps of one record: what was accepted before keeps its adapter.
+        """
+        self._shadow_traffic.poll()
+        self._router.apply_pending()
 
     def check_health(self) -> None:
         """Raise EngineDied when the main adapter's engine is gone.
 
-        When another's is, its records are done again by the main adapter.
+        When another's is, its records are done again by the adapter that it falls back on.
         """
-        for served in (*self._router.split.members, *self._router.retired):
+        for adapter in (*self._router.split.adapters, *self._router.retired):
             try:
-                served.engine.check_health()
+                adapter.engine.check_health()
             except EngineDied as error:
-                self._fail_over(served, error)
+                self._fail_over(adapter, error)
 
-    def accept(self, record: Record, held: PartitionState) -> None:
+    def submit(self, record: Record, partition: PartitionState) -> None:
         """Start work on a record just fetched. Raises EngineDied or StreamFailed."""
         try:
-            held.watermark.add(record.offset)
+            partition.watermark.add(record.offset)
         except ValueError as error:
             raise StreamFailed(
                 f"{record.source.topic}-{record.source.partition} went back to an offset that was "
                 f"read before ({error}): its log was cut; start again from the committed offset"
             ) from error
         now = self._clock()
-        served = self._router.choose(record)
-        served.unfinished += 1
-        work = InFlightRecord(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
-        self._begin(work)
-        if not work.finished:
-            work.shadow = self._shadow_traffic.begin(record)
+        adapter = self._router.choose(record)
+        adapter.unfinished += 1
+        in_flight = InFlightRecord(
+            record, partition, adapter, fetched_at=now, deadline=now + self._deadline_s
+        )
+        self._begin(in_flight)
+        if not in_flight.finished:
+            in_flight.shadows = self._shadow_traffic.submit(record)
 
-    def collect(self, timeout_s: float) -> int:
+    def poll(self, timeout_s: float) -> int:
         """Take in answers, waiting up to ``timeout_s`` for a first one. Raises EngineDied.
 
         Returns how many records were finished by it.
@@ -119,140 +123,134 @@ class Pipeline:
         finished = 0
         now = self._clock()
         while self._by_deadline:
-            work = next(iter(self._by_deadline))
-            if work.deadline > now:
+            in_flight = next(iter(self._by_deadline))
+            if in_flight.deadline > now:
                 break
-            served = work.served
-            if served.in_engine >= HUNG_RECORDS and served.answered_at < work.submitted_at:
+            adapter = in_flight.adapter
+            if adapter.in_engine >= HUNG_RECORDS and adapter.answered_at < in_flight.submitted_at:
                 hung = EngineDied(
-                    f"the engine has answered none of {served.in_engine} messages within "
+                    f"the engine has answered none of {adapter.in_engine} messages within "
                     f"{self._deadline_s:g} s"
                 )
-                self._fail_over(served, hung)
+                self._fail_over(adapter, hung)
                 continue
             detail = f"no answer within {self._deadline_s:g} s"
-            rejected = Rejected("deadline_exceeded", "engine", detail, work.attempts)
-            self._finish(work, rejected, now)
-            self._give_up(work)
+            rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
+            self._finish(in_flight, rejected, now)
+            self._give_up(in_flight)
             finished += 1
         return finished
 
-    def abandon(self, gone: list[PartitionState]) -> None:
-        """Give up all work of partitions that are held no more."""
-        for work in [work for work in self._by_deadline if work.held in gone]:
-            self._give_up(work)
+    def terminate(self, partitions: list[PartitionState]) -> None:
+        """Give up everything that is in flight of partitions that are no longer assigned."""
+        going = [record for record in self._by_deadline if record.partition in partitions]
+        for in_flight in going:
+            self._give_up(in_flight)
 
     def _next(self) -> _Answered:
         return self._answered.get_nowait()
 
-    def _begin(self, work: InFlightRecord) -> None:
+    def _begin(self, in_flight: InFlightRecord) -> None:
         try:
-            work.prepared = work.served.labeller.prepare(work.record)
+            in_flight.prepared = in_flight.adapter.labeller.prepare(in_flight.record)
         except MessageRejected as error:
-            self._finish(work, Rejected(error.reason, "decode", error.detail), self._clock())
+            rejected = Rejected(error.reason, "decode", error.detail)
+            self._finish(in_flight, rejected, self._clock())
             return
-        self._by_deadline[work] = None
-        self._submit(work)
+        self._by_deadline[in_flight] = None
+        self._send(in_flight)
 
-    def _submit(self, work: InFlightRecord) -> None:
-        assert work.prepared is not None
-        served = work.served
-        work.attempts += 1
-        work.submitted_at = self._clock()
+    def _send(self, in_flight: InFlightRecord) -> None:
+        assert in_flight.prepared is not None
+        adapter = in_flight.adapter
+        in_flight.attempts += 1
+        in_flight.submitted_at = self._clock()
         try:
-            future = served.engine.submit(work.prepared.prompt_ids)
+            future = adapter.engine.submit(in_flight.prepared.prompt_ids)
         except EngineDied as error:
-            self._fail_over(served, error)
+            self._fail_over(adapter, error)
             return
-        work.future = future
+        in_flight.future = future
         self.in_engine += 1
-        served.in_engine += 1
-        self.prompt_tokens += len(work.prepared.prompt_ids)
-        self.engine_work.enter()
-        future.add_done_callback(lambda done: self._take_note(work, served, done))
+        adapter.in_engine += 1
+        self.prompt_tokens += len(in_flight.prepared.prompt_ids)
+        self.busy_timer.enter()
+        future.add_done_callback(lambda done: self._note_answer(in_flight, adapter, done))
 
-    def _take_note(
-        self, work: InFlightRecord, served: ServingAdapter, future: Future[Answer]
+    def _note_answer(
+        self, in_flight: InFlightRecord, adapter: ServingAdapter, future: Future[Answer]
     ) -> None:
         at = self._clock()
-        self.engine_work.leave()
-        self._answered.put(_Answered(work, served, future, at))
+        self.busy_timer.leave()
+        self._answered.put(_Answered(in_flight, adapter, future, at))
 
     def _take_answer(self, answered: _Answered) -> int:
-        """Finish a record by its answer; 0 when it is tried again or nobody wants it."""
-        work, served = answered.work, answered.served
+        """Finish a record by its answer; 0 when it is tried again or no longer wanted."""
+        in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
-        served.in_engine -= 1
-        served.answered_at = self._clock()
-        if work.finished or work.held.gone or answered.future is not work.future:
+        adapter.in_engine -= 1
+        adapter.answered_at = self._clock()
+        late = answered.future is not in_flight.future
+        if in_flight.finished or in_flight.partition.ended or late:
             return 0
+        assert in_flight.prepared is not None
+        timing = Timing(
+            queue_s=in_flight.submitted_at - in_flight.fetched_at,
+            engine_s=answered.at - in_flight.submitted_at,
+        )
+        outcome: Outcome
         try:
-            decision = served.labeller.decide(answered.future.result(timeout=0))
+            answer = answered.future.result(timeout=0)
+            outcome = adapter.labeller.classify(in_flight.prepared, answer, timing)
         except MessageRejected as error:
-            if work.attempts < self._max_attempts:
-                self._submit(work)
+            if in_flight.attempts < self._max_attempts:
+                self._send(in_flight)
                 return 0
-            rejected = Rejected(error.reason, "engine", error.detail, work.attempts)
-            self._finish(work, rejected, answered.at)
-            return 1
+            outcome = Rejected(error.reason, "engine", error.detail, in_flight.attempts)
         except EngineDied as error:
-            self._fail_over(served, error)
+            self._fail_over(adapter, error)
             return 0
         except CancelledError:
             return 0  # the engine gave it up by itself: the deadline ends it
-        assert work.prepared is not None
-        timing = Timing(
-            queue_s=work.submitted_at - work.fetched_at, engine_s=answered.at - work.submitted_at
-        )
-        self._finish(
-            work,
-            Classified(
-                decision,
-                work.prepared.message_id,
-                work.prepared.truncated,
-                served.labeller.review_reasons(decision),
-                timing,
-            ),
-            answered.at,
-        )
+        self._finish(in_flight, outcome, answered.at)
         return 1
 
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
-        """Have the main adapter do what a dead one beside it has begun; raise if it is that one."""
-        self._router.fail(dead, error)
-        main, now = self._router.main, self._clock()
-        for work in [one for one in self._by_deadline if one.served is dead]:
-            del self._by_deadline[work]  # in again at the end, with a deadline of its own
-            if work.future is not None:
-                work.future.cancel()
+        """Have a dead adapter's records done again by its fallback; raise if it has none."""
+        fallback, now = self._router.fail(dead, error), self._clock()
+        for in_flight in [record for record in self._by_deadline if record.adapter is dead]:
+            del self._by_deadline[in_flight]  # in again at the end, with a deadline of its own
+            if in_flight.future is not None:
+                in_flight.future.cancel()
             dead.unfinished -= 1
-            main.unfinished += 1
-            work.served, work.future, work.attempts = main, None, 0
-            work.deadline = now + self._deadline_s
-            self._begin(work)
+            fallback.unfinished += 1
+            in_flight.adapter, in_flight.future, in_flight.attempts = fallback, None, 0
+            in_flight.deadline = now + self._deadline_s
+            self._begin(in_flight)
 
-    def _finish(self, work: InFlightRecord, outcome: Outcome, at: float) -> None:
-        self._end(work)
-        work.prepared = None if isinstance(outcome, Rejected) else work.prepared
-        finished = CompletedRecord(
-            work.record,
+    def _finish(self, in_flight: InFlightRecord, outcome: Outcome, at: float) -> None:
+        self._end(in_flight)
+        in_flight.prepared = None if isinstance(outcome, Rejected) else in_flight.prepared
+        completed = CompletedRecord(
+            in_flight.record,
             outcome,
-            work.served,
-            fetched_at=work.fetched_at,
+            in_flight.adapter,
+            fetched_at=in_flight.fetched_at,
             finished_at=at,
-            shadow=work.shadow,
+            shadows=in_flight.shadows,
         )
-        work.held.watermark.finish(work.record.offset, finished)
+        in_flight.partition.watermark.finish(in_flight.record.offset, completed)
 
-    def _give_up(self, work: InFlightRecord) -> None:
-        self._end(work)
-        if work.future is not None:
-            work.future.cancel()
-        if work.shadow is not None and work.held.gone:
-            work.shadow.drop("not_published")
+    def _give_up(self, in_flight: InFlightRecord) -> None:
+        self._end(in_flight)
+        if in_flight.future is not None:
+            in_flight.future.cancel()
+        if in_flight.partition.ended:
+            for shadow in in_flight.shadows:
+                shadow.drop("not_published")
 
-    def _end(self, work: InFlightRecord) -> None:
-        if not work.finished:
-            work.finished = True
-            work.served.unfinished -= 1
-        self._by_deadline.pop(work, None)
+    def _end(self, in_flight: InFlightRecord) -> None:
+        if not in_flight.finished:
+            in_flight.finished = True
+            in_flight.adapter.unfinished -= 1
+        self._by_deadline.pop(in_flight, None)

@@ -1,4 +1,4 @@
-"""One adapter in service, and which adapters serve which records."""
+"""One adapter in service: everything that it decides and stamps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ServingAdapter:
     """Everything that one adapter decides and stamps, so that no record can mix two.
 
     A record is bound to one when it is accepted: prompt, engine, codes, temperature, thresholds
-    and the digest in its result are that one's. The counts are the loop's thread's to change:
+    and the digest in its result are that adapter's. The counts are the loop's thread's to change:
     records accepted and not finished, prompts submitted and not answered, and when the engine
-    last answered one (the loop's clock). ``since`` is when it began to serve (UTC).
+    last answered one (the loop's clock). ``since`` is when it began to serve in its role (UTC).
     """
 
     labeller: Labeller
@@ -44,25 +44,5 @@ class ServingAdapter:
 
     @property
     def idle(self) -> bool:
-        """Nothing in flight is its own."""
+        """Whether nothing in flight is its own."""
         return not self.unfinished and not self.in_engine
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficSplit:
-    """Who serves: the main adapter, and beside it one on trial and one that only shows.
-
-    ``canary_share`` is the share of keys that the canary labels, ``shadow_share`` the share of
-    records that the shadow labels too, without anybody acting on it.
-    """
-
-    main: ServingAdapter
-    canary: ServingAdapter | None = None
-    canary_share: float = 0.0
-    shadow: ServingAdapter | None = None
-    shadow_share: float = 0.0
-
-    @property
-    def members(self) -> tuple[ServingAdapter, ...]:
-        """All of them, the main adapter first."""
-        return tuple(one for one in (self.main, self.canary, self.shadow) if one is not None)

@@ -1,4 +1,4 @@
-"""How things stand in the loop, for whoever looks at it from outside."""
+"""A snapshot of the loop, for health checks and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.records.types import TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """One look at a running loop. Times are seconds of the loop's clock.
+    """One snapshot of a running loop. Times are seconds of the loop's clock.
 
     ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
     worker is a member of its group, with partitions or without; ``waiting`` the records of each

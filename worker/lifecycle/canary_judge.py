@@ -22,11 +22,11 @@ _KEYS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """When to stop: with evidence 1 / ``false_stops`` (0: never), and not before the canary has
-    labelled ``min_messages``."""
+    """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
+    canary has labelled ``min_messages``."""
 
-    min_messages: int = 200
-    false_stops: float = 0.01
+    min_messages: int
+    false_positive_rate: float
 
 
 class Comparison:
@@ -54,9 +54,9 @@ class Comparison:
     def worse(self) -> StopReason | None:
         """Why the canary should stop, if it should."""
         policy = self._policy
-        if self.messages < policy.min_messages or not policy.false_stops:
+        if self.messages < policy.min_messages or not policy.false_positive_rate:
             return None
-        if self.value < 1 / policy.false_stops:
+        if self.value < 1 / policy.false_positive_rate:
             return None
         return "review" if self.review.value >= self.confidence.value else "confidence"
 
@@ -87,39 +87,51 @@ class Comparison:
 
 
 class CanaryJudge(NullListener):
-    """See ``worker.core.events.Listener``: compares what is committed, and stops a worse canary."""
+    """See ``worker.core.events.Listener``: compares each judged arm's committed records with its
+    fallback's, and stops an arm that does worse."""
 
-    def __init__(self, router: AdapterRouter, service: AdapterEvents, policy: JudgePolicy) -> None:
+    def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
         self._router = router
-        self._service = service
+        self._events = events
         self._policy = policy
-        self._arms: tuple[ServingAdapter, ServingAdapter] | None = None
-        self.comparison = Comparison(policy)
+        self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], Comparison] = {}
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Compare, as long as there is a canary."""
+        """Compare, as long as there is a judged arm."""
         del seconds
         split = self._router.split
-        if split.canary is None:
-            self._arms = None
-            return
-        arms = (split.canary, split.main)
-        if arms != self._arms:
-            self._arms, self.comparison = arms, Comparison(self._policy)
-        for one in batch:
-            if one.served in arms and isinstance(one.outcome, Classified):
-                self.comparison.add(
-                    one.record.id.encode() if one.record.key is None else one.record.key,
-                    canary=one.served is split.canary,
-                    review=bool(one.outcome.review),
-                    confidence=one.outcome.decision.confidence,
-                )
-        if (why := self.comparison.worse) is not None:
-            detail = f"after {self.comparison.messages} messages, evidence {self._told()}"
-            self._service.stops(split.canary, why, detail)
-            self._router.stop_canary(split.canary)
+        judged = [arm for arm in split.arms if arm.role.judged]
+        pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
+        # Whenever either of the two is another adapter, the comparison begins anew.
+        self._comparisons = {
+            pair: self._comparisons.get(pair) or Comparison(self._policy) for pair in pairs
+        }
+        for arm, (canary, main) in zip(judged, pairs, strict=True):
+            comparison = self._comparisons[canary, main]
+            _add(comparison, batch, canary, main)
+            if (why := comparison.worse) is not None:
+                detail = f"after {comparison.messages} messages, evidence {_evidence(comparison)}"
+                self._events.stop(arm, why, detail)
+                self._router.stop(canary)
 
-    def _told(self) -> str:
-        found = self.comparison
-        pieces = f"review {found.review.value:.3g}, confidence {found.confidence.value:.3g}"
-        return f"{found.value:.3g} ({pieces})"
+
+def _add(
+    comparison: Comparison,
+    batch: Sequence[CompletedRecord],
+    canary: ServingAdapter,
+    main: ServingAdapter,
+) -> None:
+    for completed in batch:
+        record, outcome = completed.record, completed.outcome
+        if completed.adapter in (canary, main) and isinstance(outcome, Classified):
+            comparison.add(
+                record.id.encode() if record.key is None else record.key,
+                canary=completed.adapter is canary,
+                review=bool(outcome.review),
+                confidence=outcome.decision.confidence,
+            )
+
+
+def _evidence(comparison: Comparison) -> str:
+    review, confidence = comparison.review.value, comparison.confidence.value
+    return f"{comparison.value:.3g} (review {review:.3g}, confidence {confidence:.3g})"

@@ -136,9 +136,9 @@ def _counted(labels: Sequence[str]) -> str:
     return ", ".join(f"{label} {count}" for label, count in counts)
 
 
-def _same_base(one: BaseModel, other: BaseModel) -> bool:
+def _same_base(base: BaseModel, other: BaseModel) -> bool:
     """Whether the files are the same; what they are called is for people."""
-    return (one.config_sha256, one.tokenizer_sha256, dict(one.weights)) == (
+    return (base.config_sha256, base.tokenizer_sha256, dict(base.weights)) == (
         other.config_sha256,
         other.tokenizer_sha256,
         dict(other.weights),

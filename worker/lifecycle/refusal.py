@@ -1,4 +1,4 @@
-"""Why an adapter is not taken up. The worker goes on with the one it has."""
+"""Why an adapter is refused. The worker goes on with the adapters it has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ RefusalReason = Literal["pointer", "files", "base", "tokenizer", "engine", "prob
 adapter is of another base; the base tokenizes its prompts otherwise; the engine cannot load it or
 does not answer; it misclassifies probes of its own manifest; it misclassifies more probes of the
 adapter in service than ``adapters.max_probe_error_rate`` allows."""
-
-Role = Literal["main", "canary", "shadow"]
 
 
 class Refusal(Exception):

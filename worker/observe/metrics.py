@@ -13,10 +13,11 @@ from __future__ import annotations
 import typing
 
 from worker.contract.errors import RejectReason
+from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
 from worker.lifecycle.events import StopReason
-from worker.lifecycle.refusal import RefusalReason, Role
+from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets
 from worker.observe.drift.detector import Signal
 from worker.observe.metric import Label, Metric

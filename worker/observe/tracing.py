@@ -49,7 +49,7 @@ _ROOT = Context()
 
 
 class Tracing(NullListener):
-    """See ``worker.core.events.Listener``; ``carry`` gives an output record its headers."""
+    """See ``worker.core.events.Listener``; ``propagate_headers`` gives an output's headers."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Tracing(NullListener):
             if context is not None
         }
 
-    def carry(self, finished: CompletedRecord) -> Headers:
+    def propagate_headers(self, finished: CompletedRecord) -> Headers:
         """Return the record's headers, with the context of its span in place of the sender's."""
         span, _ = self._spans.get(finished.record.id, (self._batch, finished))
         carrier: dict[str, str] = {}

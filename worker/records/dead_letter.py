@@ -36,7 +36,7 @@ class DeadLetterEncoder:
         return Outgoing(self.topic, record.key, record.value, headers)
 
     def without_payload(self, record: Record, rejected: Rejected) -> Outgoing:
-        """The dead letter of a record that the dead-letter topic has no room for.
+        """Return the dead letter of a record that is too large for the dead-letter topic.
 
         It has no value, no key and no headers of the record's own: the record stays in the
         source topic, at the offset that the headers name.

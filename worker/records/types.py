@@ -12,7 +12,7 @@ from worker.contract.scoring import Decision
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Add up what a record carries, without the framing around it."""
+    """Return the size of what a record carries, in bytes, without the framing around it."""
     carried = sum(len(name) + len(content or b"") for name, content in headers)
     return len(key or b"") + len(value or b"") + carried
 
@@ -38,12 +38,12 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of key, value and headers, as far as memory bounds care."""
+        """Bytes of key, value and headers, as the bounds on memory count them."""
         return content_bytes(self.key, self.value, self.headers)
 
     @property
     def id(self) -> str:
-        """The record's identity, by which consumers may deduplicate: topic-partition-offset."""
+        """The id of whatever is made of this record. See ``record_id``."""
         return record_id(self.source.topic, self.source.partition, self.offset)
 
 
@@ -57,7 +57,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record with its label; ``review`` is empty when no human needs to look."""
+    """A record with its label; ``review`` is empty when nobody needs to look at it."""
 
     decision: Decision
     message_id: str | None
@@ -96,7 +96,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class NextOffset:
-    """The offset from which a partition is to be read on, once a batch is published."""
+    """The offset from which a partition is read after a batch is published."""
 
     source: TopicPartition
     offset: int

@@ -60,12 +60,12 @@ class KafkaConfig:
     common: Properties
     consumer: Properties
     producer: Properties
-    create_topics: bool = False
-    topic_partitions: int = 1
-    topic_replication_factor: int = -1
+    create_topics: bool
+    topic_partitions: int
+    topic_replication_factor: int
+    publish_timeout_s: float
+    start_timeout_s: float
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
-    publish_timeout_s: float = 10.0
-    start_timeout_s: float = 30.0
 
     @property
     def bootstrap_servers(self) -> str:
@@ -89,7 +89,11 @@ def build_config(
     client: Properties,
     consumer: Properties,
     producer: Properties,
-    **plain: float | bool,
+    create_topics: bool,
+    topic_partitions: int,
+    topic_replication_factor: int,
+    publish_timeout_s: float,
+    start_timeout_s: float,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
 
@@ -112,7 +116,11 @@ def build_config(
         common=common,
         consumer=_consumer(common, group_id, {**client, **consumer}, consumer),
         producer=_producer(common, transactional_id, delivery, producer),
-        **plain,  # type: ignore[arg-type]
+        create_topics=create_topics,
+        topic_partitions=topic_partitions,
+        topic_replication_factor=topic_replication_factor,
+        publish_timeout_s=publish_timeout_s,
+        start_timeout_s=start_timeout_s,
     )
 
 
@@ -170,14 +178,14 @@ def _number(properties: Properties, name: str, default: float) -> float:
         raise SettingsError(f"{name} must be a number, not {value!r}") from None
 
 
-def check_bounds(config: KafkaConfig, longest_turn_s: float) -> None:
-    """Refuse settings under which a slow turn of the loop would cost the worker its partitions.
+def check_bounds(config: KafkaConfig, max_iteration_s: float) -> None:
+    """Refuse settings under which a slow iteration would cost the worker its partitions.
 
-    ``longest_turn_s`` is the longest the loop can stay away from polling. Raises SettingsError.
+    ``max_iteration_s`` is the longest the loop can stay away from polling. Raises SettingsError.
     """
-    if longest_turn_s >= config.max_poll_interval_s:
+    if max_iteration_s >= config.max_poll_interval_s:
         raise SettingsError(
-            f"the loop may stay away from Kafka for {longest_turn_s:.0f} s (publishing, backoff "
+            f"the loop may stay away from Kafka for {max_iteration_s:.0f} s (publishing, backoff "
             f"and loop.revoke_drain_s) but max.poll.interval.ms gives it "
             f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
             "max.poll.interval.ms in [kafka.consumer]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,9 +16,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from worker.errors import StreamFailed
 from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_types import client_log
 
 _log = structlog.get_logger("worker.stream")
-_client_log = logging.getLogger("librdkafka")
 
 
 def prepare_topics(config: KafkaConfig) -> KafkaConfig:
@@ -34,7 +33,7 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
         # Its log would repeat, a line for each attempt, what the error below says once.
         {"log_level": 2, **config.common},
         error_cb=lambda error: reasons.append(f"{error.name()}: {error.str()}"),
-        logger=_client_log,
+        logger=client_log,
     )
     try:
         found = admin.list_topics(timeout=config.start_timeout_s).topics

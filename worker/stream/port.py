@@ -58,7 +58,7 @@ class Stream(Protocol):
         """
         ...
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """After OutcomeUnknown: return the committed offsets of ``partitions``.
 
         Whatever was in the air is resolved when this returns. Partitions with no committed
@@ -67,9 +67,9 @@ class Stream(Protocol):
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """How many records of each partition held are not done, as last heard.
+        """How many records of each assigned partition are not done, as last reported.
 
-        Safe from any thread, asks nobody. Partitions of which nothing is known are left out.
+        Safe from any thread; asks no broker. Partitions of which nothing is known are left out.
         """
         ...
 

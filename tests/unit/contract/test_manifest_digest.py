@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import toy_manifest, toy_reference
+from tests.support.toy_adapter import toy_manifest, toy_reference
 from worker.contract import Calibration, Lora, read_manifest, write_manifest
 from worker.contract.codec import encode
 from worker.contract.digest import sha256_bytes

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import ENCODERS
+from tests.support.toy_adapter import ENCODERS
 from worker.contract import (
     MANIFEST_NAME,
     REDACTION,

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text, decode, encode_control, encode_plain, toy_spec
-from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
+from tests.support.records import any_text
+from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
+from worker.contract import REDACTION, PromptSpec, build_prompt
 from worker.contract.prompt import Prompt
 from worker.contract.text import normalize
-from worker.contract.tokens import added_token_ids
 
 
 def message_of(spec: PromptSpec, prompt: Prompt) -> str:
@@ -127,7 +127,7 @@ def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
     plain, redaction = toy_spec(), replace(toy_spec(), redaction=REDACTION)
     message = "call \u200b+44 20 7946 0958  or a@b.io"
     built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, redaction)}
-    assert [message_of(spec, one) for spec, one in built.items() if one] == [
+    assert [message_of(spec, prompt) for spec, prompt in built.items() if prompt] == [
         "call +44 20 7946 0958 or a@b.io",
         "call [phone] or [mail]",
     ]
@@ -137,15 +137,3 @@ def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
     """A worker that cannot redact as the training did does not serve."""
     with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-1' is"):
         replace(toy_spec(), redaction="pii-9")
-
-
-def test_every_added_token_is_made_special_and_told() -> None:
-    """Marks that a base forgot to call special are control vocabulary all the same."""
-    text = (
-        '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
-    )
-    assert added_token_ids(text) == {7, 8}
-    changed = all_added_tokens_special(text)
-    assert changed.count('"special": true') == 2
-    assert "ü" in changed
-    assert added_token_ids("{}") == frozenset()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text
+from tests.support.records import any_text
 from worker.contract.redact import PLACEHOLDERS, redact_personal_data
 
 REDACTED = [
@@ -78,7 +78,7 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda one: str(one)[:30])
+@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda value: str(value)[:30])
 def test_personal_data_is_redacted_and_counted(text: str, wanted: str, kind: str) -> None:
     """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
     assert redact_personal_data(text) == (wanted, {kind: 1})

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 
-from tests.support.helpers import any_text
+from tests.support.records import any_text
 from worker.contract.text import message_sha256, normalize
 
 
@@ -17,7 +17,7 @@ def test_normalization_is_settled_and_clean(text: str) -> None:
     assert normalize(once) == once
     assert unicodedata.is_normalized("NFC", once)
     assert once == once.strip()
-    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") and c != "\n" for c in once)
     assert "  " not in once
     assert "\n\n\n" not in once
 

@@ -11,32 +11,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.helpers import Rig, toy_manifest
-from tests.support.swapping import (
-    FakeLoader,
-    Follower,
-    StoreOf,
-    answer_with,
-    labels_of,
-    make_manifest,
-    stamps,
-)
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.policies import make_judge_policy
+from tests.support.rig import Rig
+from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stamps
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
-from worker.contract.store import remove_canary, write_canary
-from worker.core.backpressure import Bounds
-from worker.core.loop import LoopPolicy
+from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.share import place_of
-from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison, JudgePolicy
-
-POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
-ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
-
-
-@pytest.fixture
-def follower(tmp_path: Path) -> Follower:
-    found = Follower(StoreOf(tmp_path), ONE, rig=Rig(policy=POLICY))
-    found.rig.stream.assign(0)
-    return found
+from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison
 
 
 def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
@@ -46,10 +30,10 @@ def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None
     for key in keys:
         follower.rig.stream.add(b"hello", key=key)
     while follower.rig.committed() < len(log):
-        follower.rig.turn()
+        follower.rig.iterate()
     found = stamps(follower.rig.stream.outputs)
     assert len(found) == len(log)
-    return {one.key: found[one.id][1] for one in log[first:]}
+    return {record.key: found[record.id][1] for record in log[first:]}
 
 
 KEYS = [b"customer-%d" % n for n in range(400)]
@@ -78,7 +62,7 @@ def test_each_arm_labels_by_its_own_contract(follower: Follower) -> None:
     label(follower, KEYS)
     found = stamps(follower.rig.stream.outputs)
     for name, manifest in (("one", ONE), ("two", TWO)):
-        labels = {one for one, digest in found.values() if digest == manifest.digest}
+        labels = {name for name, digest in found.values() if digest == manifest.digest}
         assert labels
         assert labels <= set(labels_of(name))
 
@@ -87,15 +71,15 @@ def test_promoted_it_serves_all_without_being_loaded_again(follower: Follower) -
     """As ``promote`` moves the pointers: current first, then the canary goes."""
     follower.store.canary(TWO, 0.2)
     follower.follow()
-    canary = follower.router.split.canary
+    canary = follower.canary
     follower.store.publish(TWO, "promote")
     follower.follow()
     assert follower.main is canary
-    assert follower.router.split.canary is None
+    assert follower.canary is None
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {TWO.digest}
-    follower.watcher.look()
+    follower.watcher.poll_once()
     assert follower.loader.loaded.count(TWO.digest) == 1
     assert len(follower.loader.open) == 1
 
@@ -106,13 +90,13 @@ def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
     """A person's word comes after the worker's own."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary = follower.router.split.canary
+    canary = follower.canary
     assert canary is not None
     follower.store.publish(TWO, "promote")
-    follower.watcher.look()
-    follower.router.stop_canary(canary)
-    follower.rig.turn(2)
-    follower.watcher.look()
+    follower.watcher.poll_once()
+    follower.router.stop(canary)
+    follower.rig.iterate(2)
+    follower.watcher.poll_once()
     assert follower.main is canary
     assert set(label(follower, KEYS).values()) == {TWO.digest}
     assert follower.router.retired == ()
@@ -122,7 +106,7 @@ def test_a_dead_canary_is_not_promoted_but_loaded_anew(follower: Follower) -> No
     """Its engine died before the loop could notice, and then it became current."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary: Any = follower.router.split.canary
+    canary: Any = follower.canary
     canary.engine.die()
     follower.store.publish(TWO, "promote")
     follower.follow()
@@ -138,7 +122,7 @@ def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) 
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {ONE.digest}
-    follower.watcher.look()
+    follower.watcher.poll_once()
     assert len(follower.loader.open) == 1
 
 
@@ -147,14 +131,13 @@ def test_a_refused_canary_leaves_all_to_the_main_one(follower: Follower) -> None
     directory = follower.store.add(TWO)
     (directory / "manifest.json").write_text("{}")
     follower.store.canary(THREE, 0.5)
-    pointer = {"digest": TWO.digest, "name": "two", "share": 0.5, "since": "now", "by": "ann"}
-    from worker.contract.store import CanaryPointer
-
-    write_canary(follower.store.folder, CanaryPointer(**pointer, reason=None))
+    write_canary(
+        follower.store.folder, CanaryPointer(TWO.digest, "two", 0.5, "now", "ann", reason=None)
+    )
     for _ in range(3):
         follower.follow()
     assert follower.counted.log == [("refused", "files")]
-    assert follower.service.refused["canary"].digest == TWO.digest
+    assert follower.events.refused["canary"].digest == TWO.digest
     assert set(label(follower, KEYS).values()) == {ONE.digest}
 
 
@@ -162,33 +145,32 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
     """A canary on trial does not take the worker down."""
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.router.split.canary
+    canary: Any = follower.canary
     canary.engine.held = True
     follower.rig.add("m0", "m1", "m2")
-    follower.rig.turn()
+    follower.rig.iterate()
     canary.engine.die()
     with capture_logs() as logs:
-        follower.rig.turn(3)
+        follower.rig.iterate(3)
     found = stamps(follower.rig.stream.outputs)
     assert [digest for _, digest in found.values()] == [ONE.digest] * 3
-    assert follower.service.stopped is not None
-    assert follower.service.stopped.reason == "engine"
-    assert [one["event"] for one in logs].count("adapter.canary_stopped") == 1
+    assert follower.events.stopped["canary"].reason == "engine"
+    assert [event["event"] for event in logs].count("adapter.canary_stopped") == 1
     follower.follow()
-    assert follower.router.split.canary is None, "it is not tried again by itself"
+    assert follower.canary is None, "it is not tried again by itself"
 
 
 def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path) -> None:
     """Nothing it was given becomes a dead letter for it."""
-    rig = Rig(policy=POLICY, deadline_s=30.0)
-    follower = Follower(StoreOf(tmp_path), ONE, rig=rig)
+    rig = Rig(policy=WIDE, deadline_s=30.0)
+    follower = Follower(AdapterStore(tmp_path), ONE, rig=rig)
     rig.stream.assign(0)
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.router.split.canary
+    canary: Any = follower.canary
     canary.engine.held = True
     rig.add(*(f"m{n}" for n in range(12)))
-    rig.turn(60)
+    rig.iterate(60)
     assert {digest for _, digest in stamps(rig.stream.outputs).values()} == {ONE.digest}
     assert rig.committed() == 12
     assert follower.counted.log[-1] == ("stopped", "engine")
@@ -207,9 +189,9 @@ def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
     loader = FakeLoader()
     loader.respond[main.digest] = lambda _: answer_with(main, "billing", 0.9)
     loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
-    follower = Follower(StoreOf(tmp_path), main, rig=Rig(policy=POLICY), loader=loader)
-    watch = CanaryJudge(follower.router, follower.service, JudgePolicy(**policy))
-    follower.rig.events.published = watch.published  # type: ignore[method-assign]
+    follower = Follower(AdapterStore(tmp_path), main, rig=Rig(policy=WIDE), loader=loader)
+    judge = CanaryJudge(follower.router, follower.events, make_judge_policy(**policy))
+    follower.rig.on_published(lambda batch: judge.published(batch, 0.0))
     follower.rig.stream.assign(0)
     follower.store.canary(canary, 0.5)
     follower.follow()
@@ -221,19 +203,18 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     follower = watched(tmp_path, 0.5, min_messages=50)
     with capture_logs() as logs:
         label(follower, KEYS)
-    assert follower.router.split.canary is None
+    assert follower.canary is None
     assert follower.counted.log[-1][0] == "stopped"
-    stopped = follower.service.stopped
-    assert stopped is not None
+    stopped = follower.events.stopped["canary"]
     assert stopped.reason in {"review", "confidence"}
-    [event] = [one for one in logs if one["event"] == "adapter.canary_stopped"]
+    [event] = [logged for logged in logs if logged["event"] == "adapter.canary_stopped"]
     assert "evidence" in event["detail"]
     digests = stamps(follower.rig.stream.outputs).values()
     served = [digest for _, digest in digests if digest != follower.main.digest]
     assert 50 <= len(served) < 200
     follower.follow()
-    follower.watcher.look()
-    assert follower.router.split.canary is None
+    follower.watcher.poll_once()
+    assert follower.canary is None
     assert len(follower.loader.open) == 1
 
 
@@ -243,28 +224,28 @@ def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
     label(follower, KEYS)
     follower.store.canary(toy("canary"), 0.25)
     follower.follow()
-    assert follower.router.split.canary is not None
-    assert follower.service.stopped is None
+    assert follower.canary is not None
+    assert follower.events.stopped == {}
 
 
-@pytest.mark.parametrize("policy", [{"false_stops": 0.0}, {"min_messages": 100_000}])
+@pytest.mark.parametrize("policy", [{"false_positive_rate": 0.0}, {"min_messages": 100_000}])
 def test_where_it_is_not_to_be_stopped_it_is_not(tmp_path: Path, policy: Any) -> None:
     """Switched off, or too early."""
     follower = watched(tmp_path, 0.5, **policy)
     label(follower, KEYS)
-    assert follower.router.split.canary is not None
+    assert follower.canary is not None
 
 
 def test_a_canary_as_good_goes_on(tmp_path: Path) -> None:
     """Nothing to tell apart."""
     follower = watched(tmp_path, 0.9, min_messages=20)
     label(follower, KEYS)
-    assert follower.router.split.canary is not None
+    assert follower.canary is not None
 
 
 def test_one_key_counts_once() -> None:
     """A thousand doubtful messages of one customer are one doubtful customer."""
-    comparison = Comparison(JudgePolicy(min_messages=1))
+    comparison = Comparison(make_judge_policy(min_messages=1))
     for number in range(40):
         comparison.add(b"k%d" % number, canary=bool(number % 2), review=False, confidence=0.9)
     value = comparison.value
@@ -290,5 +271,5 @@ def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
     follower = watched(tmp_path, 0.9, min_messages=1)
     for number in range(100):
         follower.rig.stream.add(None, key=b"%d" % number)
-    follower.rig.turn(10)
+    follower.rig.iterate(10)
     assert json.dumps(follower.counted.log) == json.dumps(["loaded"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.helpers import small_manifest, toy_finished, toy_record
+from tests.support.records import toy_completed, toy_record
+from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord
 from worker.observe.registry import Registry
@@ -44,7 +45,9 @@ def rejected(reason: Any = "not_json") -> Outcome:
 
 def finished(*outcomes: Outcome, at: float = 1000.0, **changes: Any) -> list[CompletedRecord]:
     return [
-        toy_finished(toy_record(offset=n, **changes), outcome, fetched_at=at - 0.75, finished_at=at)
+        toy_completed(
+            toy_record(offset=n, **changes), outcome, fetched_at=at - 0.75, finished_at=at
+        )
         for n, outcome in enumerate(outcomes)
     ]
 

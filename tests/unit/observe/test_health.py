@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.helpers import Clock, Rig, scores
+from tests.support.fakes import Clock
+from tests.support.rig import Rig
+from tests.support.toy_adapter import scores
 from worker.core.state import LoopState
 from worker.engine.fake import FakeEngine
 from worker.errors import EngineDied, StreamFailed
@@ -67,7 +69,7 @@ def test_in_the_group_it_is_ready_with_partitions_or_without() -> None:
     assert worker.verdicts() == (True, True, True)
 
 
-def test_a_loop_that_does_not_poll_is_dead_after_its_longest_turn() -> None:
+def test_a_loop_that_does_not_poll_is_dead_after_its_longest_iteration() -> None:
     """And says for how long it has not."""
     worker = Worker().run()
     worker.clock.advance(TURN_S)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tests.support.helpers import ENCODERS, small_manifest
+from tests.support.toy_adapter import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe

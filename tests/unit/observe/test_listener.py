@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, Counter
 
-from tests.support.helpers import Clock, served_by, small_manifest, started
+from tests.support.fakes import Clock
+from tests.support.policies import make_loop_policy
+from tests.support.records import default_adapter
+from tests.support.rig import started
+from tests.support.toy_adapter import small_manifest
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
-from worker.core.loop import LoopPolicy
-from worker.core.serving_adapter import TrafficSplit
+from worker.core.arms import TrafficSplit
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
 from worker.observe.adapters import AdapterMetrics
@@ -24,7 +27,7 @@ WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
     adapters = AdapterMetrics(registry)
-    adapters.serves(TrafficSplit(served_by()))
+    adapters.serves(TrafficSplit.all_to(default_adapter()))
     return MetricsListener(registry, adapters, Clock(1002.0), lambda: WALL)
 
 
@@ -134,7 +137,7 @@ def test_transactions_rebalances_and_pauses_are_counted(
 
 def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> None:
     """Gauges are never stale, and a partition that went has no series any more."""
-    rig = started("m0", "m1", partitions=2, policy=LoopPolicy(revoke_drain_s=0))
+    rig = started("m0", "m1", partitions=2, policy=make_loop_policy(revoke_drain_s=0))
     registry.at_scrape(lambda: loop_samples(rig.loop.state, rig.stream.lag(), rig.clock.now, WALL))
     rig.answer("m1")
     rig.clock.advance(4.0)

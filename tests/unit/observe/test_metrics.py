@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import ENCODERS, small_manifest, started
+from tests.support.rig import started
+from tests.support.toy_adapter import ENCODERS, small_manifest
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine

@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from tests.support.helpers import ENCODERS, scores, small_manifest
+from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.fake import FakeEngine

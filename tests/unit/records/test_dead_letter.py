@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.helpers import toy_record
+from tests.support.records import toy_record
 from worker.contract.records import HeaderStyle
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.types import Rejected

@@ -7,7 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support.helpers import NOW, small_manifest, toy_record
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.records.output import OutputEncoder
 from worker.records.schemas import SCHEMAS, json_schema, schema_text

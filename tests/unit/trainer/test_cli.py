@@ -49,7 +49,7 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--set", "rank"], "key=value"),
+        (["--set", "lora_rank"], "key=value"),
         (["--set", "rnak=8"], "rnak"),
         (["--dataset", "/nowhere"], "not a finished dataset"),
         (["--base", "/nowhere"], "cannot read the base's tokenizer"),

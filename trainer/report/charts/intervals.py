@@ -52,7 +52,7 @@ def forest_chart(estimates: Sequence[Estimate], *, title: str, caption: str, x_t
         title=title,
         caption=caption,
         svg=svg.drawing(frame, f"{title}. {described}", *parts),
-        columns=("contender", "accuracy", "95% interval"),
+        columns=("candidate", "accuracy", "95% interval"),
         rows=tuple(
             (o.name, numbers.percent(o.value), numbers.interval((o.low, o.high))) for o in ordered
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainer.evaluation.metrics import wilson
 from trainer.report import numbers
 from trainer.report.charts import svg
 from trainer.report.charts.bars import confidence_chart
@@ -14,6 +13,7 @@ from trainer.report.charts.lines import Line, line_chart
 from trainer.report.charts.svg import Axis, Chart, Frame, Svg
 from trainer.report.read import EVALUATION, Record, Run
 from trainer.report.section import Section, lacking
+from trainer.statistics.metrics import wilson
 
 
 def calibration(run: Run) -> Section:

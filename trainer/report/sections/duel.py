@@ -10,17 +10,17 @@ from trainer.report.sections.verdict import forest
 
 
 def duel(run: Run) -> Section:
-    """Return the contenders, their paired differences, and the duel's verdict."""
+    """Return the candidates, their paired differences, and the duel's verdict."""
     title = "Against simpler methods"
-    if run.duel is None or not run.duel["contenders"]:
+    if run.duel is None or not run.duel["candidates"]:
         return lacking("duel", title, DUEL)
-    contenders = sorted(run.duel["contenders"], key=lambda one: (-one["accuracy"], one["name"]))
+    candidates = sorted(run.duel["candidates"], key=lambda one: (-one["accuracy"], one["name"]))
     return Section(
         "duel",
         title,
         {
             "forest": forest(run.duel),
-            "contenders": [
+            "candidates": [
                 (
                     is_adapter(one),
                     (
@@ -33,7 +33,7 @@ def duel(run: Run) -> Section:
                         numbers.count(one.get("outside_labels")),
                     ),
                 )
-                for one in contenders
+                for one in candidates
             ],
             "pairs": [
                 (
@@ -50,9 +50,11 @@ def duel(run: Run) -> Section:
                 )
                 for one in run.duel["pairs"]
             ],
-            "resolvable": numbers.points(run.duel.get("resolvable_difference")).removeprefix("+"),
+            "detectable": numbers.points(
+                run.duel.get("minimum_detectable_difference")
+            ).removeprefix("+"),
             "verdict": _sentence(run.duel.get("verdict")),
-            "recommend": _sentence(run.duel.get("recommend")),
+            "recommendation": _sentence(run.duel.get("recommendation")),
         },
     )
 

@@ -106,7 +106,7 @@ def recompute(run: Run) -> Section:
         STEPS: "loss, learning rate and gradient norm of every step",
         EVALUATION: "every figure of the hold-out",
         PREDICTIONS: "the answer to each message of the hold-out, by its id",
-        DUEL: "contenders, paired differences, verdict",
+        DUEL: "candidates, paired differences, verdict",
         COST: "the cost and its inputs",
         SWEEP: "the settings tried",
         DATASET: "decisions about the data, the hold-out's openings (in the dataset folder)",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.evaluation.metrics import wilson
 from trainer.report import confusions, numbers
 from trainer.report.charts.bars import bar, span
 from trainer.report.charts.heat import confusion_chart
 from trainer.report.read import EVALUATION, PREDICTIONS, Run
 from trainer.report.section import Section, lacking
+from trainer.statistics.metrics import wilson
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100

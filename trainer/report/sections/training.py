@@ -44,9 +44,9 @@ def curves(run: Run) -> Section:
 
 
 def data_size(run: Run) -> Section:
-    """Return accuracy over the number of training examples, of every contender that has it."""
+    """Return accuracy over the number of training examples, of every candidate that has it."""
     title = "Would more data help?"
-    curves_of = _by_contender(run)
+    curves_of = _by_candidate(run)
     if not curves_of:
         missing = (
             f"Neither {DUEL.path} nor {SWEEP.path} holds a learning curve over data size; "
@@ -68,7 +68,7 @@ def data_size(run: Run) -> Section:
         caption="Validation accuracy of models trained on so many examples of each label.",
         x_title="examples a label",
         y_title="validation accuracy",
-        table=(("contender", *(numbers.count(size) for size in sizes)), rows),
+        table=(("candidate", *(numbers.count(size) for size in sizes)), rows),
         write_y=numbers.percent,
         percent=True,
         whole_x=True,
@@ -242,10 +242,10 @@ def _below(line: Line, top: float) -> Line:
     return Line(line.name, points, line.style, marked=line.marked, faint=line.faint)
 
 
-def _by_contender(run: Run) -> list[tuple[str, list[tuple[float, float]]]]:
+def _by_candidate(run: Run) -> list[tuple[str, list[tuple[float, float]]]]:
     found: dict[str, dict[float, float]] = {}
     for one in (run.duel or {}).get("learning_curve") or ():
-        found.setdefault(one["contender"], {})[float(one["per_label"])] = one["validation_accuracy"]
+        found.setdefault(one["candidate"], {})[float(one["per_label"])] = one["validation_accuracy"]
     sized = [one for one in (run.sweep or {}).get("trials", ()) if one.get("per_label")]
     if len({one["per_label"] for one in sized}) > 1:
         best: dict[float, float] = {}

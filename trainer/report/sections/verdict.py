@@ -59,7 +59,7 @@ def verdict(run: Run) -> Section:
 
 
 def forest(duel: Record) -> Chart:
-    """Return the accuracies of all contenders with their intervals."""
+    """Return the accuracies of all candidates with their intervals."""
     return forest_chart(
         [
             Estimate(
@@ -69,7 +69,7 @@ def forest(duel: Record) -> Chart:
                 high=one["accuracy_interval_95"][1],
                 ours=is_adapter(one),
             )
-            for one in duel["contenders"]
+            for one in duel["candidates"]
         ],
         title="Accuracy on the same hold-out",
         caption=(
@@ -81,10 +81,10 @@ def forest(duel: Record) -> Chart:
 
 
 def _ladder(duel: Record) -> list[dict[str, object]]:
-    """Return the contenders' accuracies with the bars of their intervals on one scale."""
-    low = min(one["accuracy_interval_95"][0] for one in duel["contenders"])
+    """Return the candidates' accuracies with the bars of their intervals on one scale."""
+    low = min(one["accuracy_interval_95"][0] for one in duel["candidates"])
     start = max(0.0, low - 0.25 * (1 - low))
-    ordered = sorted(duel["contenders"], key=lambda one: (-one["accuracy"], one["name"]))
+    ordered = sorted(duel["candidates"], key=lambda one: (-one["accuracy"], one["name"]))
 
     def place(share: float) -> float:
         return (share - start) / (1 - start) if start < 1 else 1.0

@@ -48,7 +48,7 @@ class TaxonomyRef:
 
 
 def check_identity(id_: str, source: Source) -> None:
-    """Raise ValueError unless a record's id is that of its source, and its time is one."""
+    """Raise ValueError unless a record's id is that of its source, and its timestamp is a time."""
     wanted = record_id(source.topic, source.partition, source.offset)
     if id_ != wanted:
         raise ValueError(f"id is {id_!r}, and its source makes it {wanted!r}")

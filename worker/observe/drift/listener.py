@@ -72,7 +72,7 @@ class DriftListener(NullListener):
             return
         for completed in batch:
             outcome = completed.outcome
-            if isinstance(outcome, Classified) and completed.served.digest == self._digest:
+            if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
                 decision = outcome.decision
                 report = detector.add(decision.label, decision.off_label_mass, completed.record.id)
                 if report is not None:

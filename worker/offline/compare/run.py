@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from worker.app import kafka_config
 from worker.contract import Manifest
 from worker.contract.records import SupportMessage, decode_value
 from worker.engine.open import OpenedEngine
@@ -17,10 +16,11 @@ from worker.offline.classify import Result, label_in_order, with_progress
 from worker.offline.compare.adapters import resolve_adapter
 from worker.offline.compare.agreement import Comparison, Labelled, Pair, compare
 from worker.offline.message_file import MessageFile, Row, read_rows
+from worker.policies import kafka_config
 from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange, read_stretch
+from worker.stream.kafka_range import RecordRange, read_range
 
 Opener = Callable[[Settings], OpenedEngine]
 
@@ -90,7 +90,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
         return request.file.source, list(islice(rows, request.limit))
     topic = request.topic or settings.kafka.input_topic
     config = kafka_config(settings.kafka)
-    records = read_stretch(config, topic, request.records or RecordRange(), request.limit)
+    records = read_range(config, topic, request.records or RecordRange(), request.limit)
     found: list[Row] = []
     for record in records:
         message: SupportMessage | MessageRejected

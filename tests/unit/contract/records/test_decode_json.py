@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from tests.support.helpers import any_text
+from tests.support.records import any_text
 from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, decode_value
 from worker.contract.records.decode_json import extract_message

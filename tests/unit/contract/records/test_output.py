@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import NOW, small_manifest, toy_record
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import OutputRecord, read_output, to_json

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.support.helpers import NOW, small_manifest, toy_record
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import ShadowRecord, read_output, read_shadow, shadow_headers

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.helpers import small_manifest, toy_reference
+from tests.support.toy_adapter import small_manifest, toy_reference
 from worker.contract import Calibration
 from worker.observe.drift.baseline import (
     LEAST_MASS,

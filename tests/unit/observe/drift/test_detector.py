@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.helpers import LABELS
+from tests.support.toy_adapter import LABELS
 from worker.observe.drift.baseline import DriftBaseline
 from worker.observe.drift.detector import DriftDetector, WindowReport
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.helpers import LABELS, small_manifest, toy_served
+from tests.support.toy_adapter import LABELS, small_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
 from worker.observe.drift.baseline import DriftPolicy
@@ -40,11 +40,11 @@ def feed(
 ) -> list[Any]:
     """Publish these labels, of the main adapter or another, in batches of 7, dead letters between
     them; return the log."""
-    served = toy_served(manifest=by or listener.main)
+    adapter = toy_serving_adapter(manifest=by or listener.main)
     with capture_logs() as logs:
         for at in range(0, len(labels), 7):
             batch = finished(*map(label, labels[at : at + 7]), rejected(), value=value)
-            listener.published([replace(one, served=served) for one in batch], 0.1)
+            listener.published([replace(record, adapter=adapter) for record in batch], 0.1)
     return list(logs)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import small_manifest
+from tests.support.toy_adapter import small_manifest
 from worker.contract import write_manifest
 from worker.contract.store import Pointer, write_pointer
 from worker.errors import SettingsError

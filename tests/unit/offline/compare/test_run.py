@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.support.helpers import ENCODERS, decode, scores, small_manifest
+from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
 from worker.cli.compare import parse_range
 from worker.contract import write_manifest
 from worker.engine.fake import FakeEngine

@@ -7,10 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.errors import ProofFailed
-from trainer.evaluation.agreement import Agreement, compare_answers, verify_agreement
 from trainer.evaluation.engines import scores_of
-from trainer.evaluation.predictions import predict
+from trainer.evaluation.predictions import (
+    Agreement,
+    compare_answers,
+    predict,
+    verify_agreement,
+)
 from trainer.evaluation.worker_process import WorkerAnswers
 from worker.contract import Thresholds
 
@@ -26,8 +31,16 @@ PREDICTIONS = predict(
 )
 
 
-def answer(name: str, a: float) -> dict:
-    return {"id": name, "predicted": "a" if a >= 0.5 else "b", "scores": {"a": a, "b": 1 - a}}
+def answer(message_id: str, a: float) -> WorkerAnswer:
+    return WorkerAnswer(
+        id=message_id,
+        label="a",
+        predicted="a" if a >= 0.5 else "b",
+        confidence=max(a, 1 - a),
+        off_label_mass=0.0,
+        scores={"a": a, "b": 1 - a},
+        seconds_alone=None,
+    )
 
 
 def test_a_tie_that_falls_the_other_way_is_counted_and_allowed() -> None:

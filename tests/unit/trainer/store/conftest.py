@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.helpers import LABELS, toy_manifest
+from tests.support.toy_adapter import LABELS, toy_manifest
 from trainer.cli.main import app
-from trainer.evaluation.metrics import measure
+from trainer.statistics.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 

@@ -1,0 +1,76 @@
+"""When to stop, what to keep, and how fast to learn: decisions over plain figures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from trainer.artifacts.training import Epoch
+from trainer.training.console import PlainProgress, make_progress
+from trainer.training.schedule import best_epoch, lr_factor, should_stop
+
+
+def epochs(*figures: tuple[float, float]) -> list[Epoch]:
+    return [
+        Epoch(
+            number=number,
+            train_loss=1.0,
+            sublabel_loss=None,
+            validation_loss=loss,
+            validation_accuracy=f1,
+            validation_macro_f1=f1,
+            seconds=1.0,
+            examples_per_s=1.0,
+            tokens_per_s=1.0,
+        )
+        for number, (loss, f1) in enumerate(figures, start=1)
+    ]
+
+
+def test_the_lowest_loss_or_the_highest_f1_is_kept() -> None:
+    """Of equals the earlier, or with F1 the one that is surer of what is right."""
+    some = epochs((0.5, 0.8), (0.4, 0.8), (0.6, 0.9), (0.7, 0.9))
+    assert best_epoch(some, "loss") == 2
+    assert best_epoch(some, "macro_f1") == 3
+    assert best_epoch(epochs((0.5, 0.8), (0.5, 0.8)), "loss") == 1
+
+
+def test_training_goes_on_while_either_figure_gets_better() -> None:
+    """The loss often turns while the labels still get better."""
+    assert not should_stop(epochs((0.5, 0.8), (0.6, 0.85), (0.7, 0.9)), 2)
+    assert not should_stop(epochs((0.5, 0.8), (0.6, 0.7)), 2)
+    assert should_stop(epochs((0.5, 0.8), (0.6, 0.7), (0.5, 0.8)), 2)
+    assert not should_stop([], 1)
+
+
+def test_the_rate_climbs_then_falls_to_zero() -> None:
+    """Linear warm-up, then half a cosine."""
+    rates = [lr_factor(step, 100, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.0)
+    assert all(rate >= later for rate, later in pairwise(rates[10:]))
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rich.console import Console
+
+    progress = make_progress(Console(force_terminal=False))
+    assert isinstance(progress, PlainProgress)
+    progress.start(1, 3, 4)
+    progress.advance(2, 0.5, 1.0)
+    progress.finish("done [here]")
+    assert capsys.readouterr().out == "epoch 1/3  done [here]\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    progress = make_progress(Console(force_terminal=True, width=100))
+    progress.start(1, 3, 4)
+    progress.advance(2, 0.5, 1.0)
+    progress.finish("done")
+    assert "epoch 1/3  done" in capsys.readouterr().out

@@ -1,0 +1,102 @@
+"""Confidences that mean something: temperature scaling, and how far off confidences are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from trainer.statistics.figures import ReliabilityBin
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_FOLDS = 5
+_BINS = 10
+_LOG_RANGE = (math.log(0.05), math.log(20.0))
+
+
+def temperature_softmax(logprobs: Floats, temperature: float) -> Floats:
+    """Return label probabilities, (rows, labels): a softmax of the scores over ``temperature``."""
+    probabilities: Floats = softmax(logprobs / temperature, axis=1)
+    return probabilities
+
+
+def off_label_mass(logprobs: Floats) -> Floats:
+    """Return the share of probability, (rows), that goes to answers outside the label set."""
+    mass: Floats = np.clip(1.0 - np.exp(logprobs).sum(axis=1), 0.0, 1.0)
+    return mass
+
+
+def nll(probabilities: Floats, truth: Ints) -> float:
+    """Mean negative log-likelihood of the true label, in nats."""
+    picked = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(picked, 1e-12)).mean())
+
+
+def ece(confidence: Floats, correct: Bools) -> float:
+    """Expected calibration error over ten equally filled bins (Naeini et al. 2015; equal-mass
+    bins as in Nguyen & O'Connor 2015, since most confidences crowd near 1)."""
+    gaps = [
+        abs(confidence[members].mean() - correct[members].mean()) * len(members)
+        for members in _equal_mass_bins(confidence)
+    ]
+    return float(sum(gaps) / len(confidence))
+
+
+def reliability(confidence: Floats, correct: Bools) -> list[ReliabilityBin]:
+    """Return the bins of ``ece``, the least confident first."""
+    return [
+        ReliabilityBin(
+            float(confidence[members].mean()), float(correct[members].mean()), len(members)
+        )
+        for members in _equal_mass_bins(confidence)
+    ]
+
+
+def fit_temperature(logprobs: Floats, truth: Ints) -> float:
+    """Return the temperature with the lowest NLL, between 0.05 and 20 (Guo et al. 2017,
+    arXiv 1706.04599): the NLL has one minimum in 1/temperature.
+
+    The true label counts as 1 - 1/(rows + 2) true, the other labels share the rest (the smoothed
+    targets of Platt 1999): a small set without an error would else ask for endless certainty.
+    """
+    found = minimize_scalar(
+        lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature)),
+        bounds=_LOG_RANGE,
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return math.exp(found.x)
+
+
+def cross_fitted(logprobs: Floats, truth: Ints, *, seed: int) -> Floats:
+    """Return each row's label probabilities under a temperature fitted without that row."""
+    folds = min(_FOLDS, len(truth))
+    part = np.random.default_rng(seed).permutation(len(truth)) % folds
+    probabilities = np.empty_like(logprobs)
+    for fold in range(folds):
+        inside = part == fold
+        rest = ~inside if folds > 1 else inside
+        temperature = fit_temperature(logprobs[rest], truth[rest])
+        probabilities[inside] = temperature_softmax(logprobs[inside], temperature)
+    return probabilities
+
+
+def _equal_mass_bins(confidence: Floats) -> Iterator[Ints]:
+    order = np.argsort(confidence, kind="stable")
+    yield from np.array_split(order, min(_BINS, len(order)))
+
+
+def _smoothed_nll(logprobs: Floats, truth: Ints, temperature: float) -> float:
+    rows, labels = logprobs.shape
+    doubt = 1 / (rows + 2)
+    logs = np.log(np.maximum(temperature_softmax(logprobs, temperature), 1e-300))
+    true = logs[np.arange(rows), truth]
+    others = (logs.sum(axis=1) - true) / (labels - 1)
+    return float(-((1 - doubt) * true + doubt * others).mean())

@@ -1,0 +1,191 @@
+"""The consuming side of ``KafkaStream``: records, rebalances, committed offsets, lag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from worker.errors import PublishAborted, StreamFailed
+from worker.records.types import NextOffset, Record, TopicPartition
+from worker.stream.duplicate_filter import DuplicateFilter
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_types import (
+    HOPELESS,
+    client_log,
+    describe,
+    to_kafka_offsets,
+    to_kafka_partitions,
+    to_record,
+)
+from worker.stream.lag import Lag, has_coordinator, read_statistics
+from worker.stream.port import AssignmentListener
+
+_log = structlog.get_logger("worker.stream")
+
+_COMMITTED_S = 5.0
+
+_Rebalance = Literal["on_assigned", "on_revoked", "on_lost"]
+
+
+class KafkaConsumer:
+    """A member of the worker's group. All of it but ``lag`` is for the loop's thread."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._topic = config.topics.input
+        # A member for which there is no partition is told so by the classic protocols alone.
+        self._quiet_protocol = config.consumer.get("group.protocol") == "consumer"
+        self._listener: AssignmentListener | None = None
+        self._fatal: KafkaError | None = None
+        self._ended: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
+        self._lag = Lag()
+        self._duplicates = DuplicateFilter()
+        self._skipped = 0
+        self._in_group = False
+        self._client = Consumer(
+            dict(config.consumer),
+            error_cb=self._on_error,
+            stats_cb=self._on_statistics,
+            logger=client_log,
+        )
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Join the group."""
+        self._listener = listener
+        self._client.subscribe(
+            [self._topic],
+            on_assign=lambda _, partitions: self._rebalance("on_assigned", partitions),
+            on_revoke=lambda _, partitions: self._rebalance("on_revoked", partitions),
+            on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
+        )
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Serve the client and return what has arrived. Raises StreamFailed."""
+        records: list[Record] = []
+        # One message at a time, so that it is known which records came before a rebalance.
+        message = self._client.poll(timeout_s)
+        while message is not None:
+            records = self._still_assigned(records)
+            if (record := self._read(message)) is not None:
+                records.append(record)
+            if len(records) >= max_records:
+                break
+            message = self._client.poll(0)
+        records = self._still_assigned(records)
+        if self._fatal is not None:
+            raise StreamFailed(describe(self._fatal))
+        if self._skipped:
+            _log.warning("stream.rewound", records_skipped=self._skipped)
+            self._skipped = 0
+        self._lag.delivered(records)
+        return records
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Stop delivery of these partitions."""
+        if partitions:
+            self._client.pause(to_kafka_partitions(partitions))
+            self._paused.update(partitions)
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Start delivery of these partitions again."""
+        if partitions:
+            self._client.resume(to_kafka_partitions(partitions))
+            self._paused.difference_update(partitions)
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        return self._client.consumer_group_metadata()
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
+
+    def published(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Take note of offsets that were committed."""
+        self._lag.published(next_offsets)
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """Read the committed offsets of these partitions. Raises PublishAborted: not known yet."""
+        try:
+            found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
+        except KafkaException as error:
+            raise PublishAborted(
+                f"committed offsets not known: {describe(error.args[0])}"
+            ) from error
+        for partition in found:
+            if partition.error is not None:
+                raise PublishAborted(f"committed offsets not known: {describe(partition.error)}")
+        committed = [
+            NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
+            for partition in found
+            if partition.offset >= 0
+        ]
+        self._lag.published(committed)
+        return committed
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Return what the client's statistics last said. Safe from any thread."""
+        return self._lag.read()
+
+    def close(self) -> None:
+        """Leave the group and free the client."""
+        self._listener = None
+        # By close() alone a member without a partition does not leave (librdkafka 2.16, cooperative
+        # assignment): the next rebalance would wait for it until its session ends.
+        if not self._client.assignment():
+            self._client.unsubscribe()
+        self._client.close()
+
+    def _read(self, message: Message) -> Record | None:
+        error = message.error()
+        if error is None:
+            record = to_record(message)
+            if self._duplicates.has(record.source, record.offset, message.leader_epoch()):
+                self._skipped += 1
+                return None
+            return record
+        if error.fatal() or error.code() in HOPELESS:
+            raise StreamFailed(f"{message.topic()}: {describe(error)}")
+        _log.warning("stream.fetch_error", error=describe(error))
+        return None
+
+    def _still_assigned(self, records: list[Record]) -> list[Record]:
+        """Leave out what was read before its partition went away, even if it came back since."""
+        if self._ended:
+            records = [record for record in records if record.source not in self._ended]
+            self._ended.clear()
+        return records
+
+    def _rebalance(self, kind: _Rebalance, partitions: Sequence[KafkaPartition]) -> None:
+        sources = [TopicPartition(each.topic, each.partition) for each in partitions]
+        self._duplicates.begin(sources)
+        if kind == "on_assigned":
+            self._in_group = True
+            self._lag.assigned(sources)
+        else:
+            self._ended.update(sources)
+        if self._listener is not None:
+            getattr(self._listener, kind)(sources)
+        if kind != "on_assigned":
+            self._lag.ended(sources)
+            # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
+            # and would deliver nothing of the partition if it came back.
+            self.resume([source for source in sources if source in self._paused])
+
+    def _on_statistics(self, text: str) -> None:
+        statistics = read_statistics(text)
+        self._lag.update(statistics, self._paused)
+        if self._quiet_protocol and not self._in_group and has_coordinator(statistics):
+            self._rebalance("on_assigned", [])
+
+    def _on_error(self, error: KafkaError) -> None:
+        # What ends the worker for good; anything else the client mends by itself.
+        if error.fatal() or (
+            error.code() in HOPELESS and error.code() != KafkaError._AUTHENTICATION
+        ):
+            self._fatal = error
+        _log.warning("stream.client_error", error=describe(error))
