@@ -9,6 +9,10 @@ READY := $(VENV)/.ready
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
 
+# Some shells and images set it. Without bytecode on the disk every process compiles what it imports,
+# PyTorch and vLLM included: most of the time that a start takes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 # What has a line of help is a command and no file.
 HASH := \#
