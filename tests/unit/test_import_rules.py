@@ -67,8 +67,8 @@ TRAINER_OWNERS = {
         "statistics/paired.py",
     },
     "sklearn": {"check/model.py", "duel/linear.py", "statistics/metrics.py"},
-    "tokenizers": {"model/tokens.py"},
-    "transformers": {"model/embeddings.py", "model/forward.py", "model/lora_model.py"},
+    "tokenizers": {"model/prompt.py"},
+    "transformers": {"model/embeddings.py", "model/scoring.py", "model/lora_model.py"},
 }
 """The same for the trainer, with paths from its own directory."""
 

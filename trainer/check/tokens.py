@@ -34,8 +34,7 @@ def check_base(
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
     from trainer.model.lora_model import load_renderer
-    from trainer.model.prompt import make_prompt
-    from trainer.model.tokens import load_tokenizer
+    from trainer.model.prompt import load_tokenizer, make_prompt
 
     tokenizer = load_tokenizer(base)
     try:

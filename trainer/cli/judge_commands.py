@@ -107,7 +107,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
-        from trainer.evaluation.show import show_evaluation
+        from trainer.terminal import show_evaluation
 
         # A try never takes the place of a full result.
         default = adapter.parent / ("evaluation-try" if limit else "evaluation")
@@ -182,9 +182,9 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.duel.run import DuelRequest, run_duel
-        from trainer.duel.show import show_duel
         from trainer.errors import BadInput
         from trainer.model.embeddings import find_embedding_model
+        from trainer.terminal import show_duel
 
         if contender:
             raise BadInput("--contender has been renamed to --candidate")

@@ -81,15 +81,16 @@ def sweep(
     """
     console = make_console(as_json=as_json)
     with outcomes():
+        from trainer.terminal import show_sweep
         from trainer.training.recipe import parse_assignments
-        from trainer.training.sweep import parse_grid, print_sweep
+        from trainer.training.sweep import parse_grid
         from trainer.training.sweep import sweep as run_sweep
 
         options = {"dataset": dataset, "base": base}
         given = {key: one for key, one in options.items() if one is not None}
         flags = parse_assignments(sets or []) | given
         record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
-        show(record.to_json(), console, lambda where: print_sweep(where, record), as_json=as_json)
+        show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:

@@ -18,8 +18,13 @@ from trainer.errors import ProofFailed
 from trainer.model.adapter import read_weights, write_weights
 from trainer.model.device import library_versions
 from trainer.model.lora_model import LoraModel
-from trainer.statistics.calibration import Floats, Ints, off_label_mass, temperature_softmax
-from trainer.statistics.thresholds import Calibrated
+from trainer.statistics.calibration import (
+    Calibrated,
+    Floats,
+    Ints,
+    off_label_mass,
+    temperature_softmax,
+)
 from trainer.training.inputs import Inputs
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, DRAFT

@@ -20,8 +20,7 @@ from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, write_dataset
 from trainer.model.adapter import CONFIG, WEIGHTS
 from trainer.model.lora_model import LoraModel, load_lora_model, load_renderer
-from trainer.model.prompt import make_prompt
-from trainer.model.tokens import load_tokenizer
+from trainer.model.prompt import load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,
     FileDigest,

@@ -18,8 +18,8 @@ from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.show import show_evaluation
 from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.terminal import show_evaluation
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 

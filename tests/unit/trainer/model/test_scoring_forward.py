@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainer.errors import ProofFailed
-from trainer.model.forward import answer_logits, collate, verify_forward
 from trainer.model.lora_model import LoraModel
 from trainer.model.rows import IGNORE_INDEX, TrainingRow
+from trainer.model.scoring import answer_logits, collate, verify_forward
 
 PREFIX = tuple(range(5, 25))
 

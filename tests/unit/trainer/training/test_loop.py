@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from trainer.artifacts.training import Epoch
-from trainer.training.console import PlainProgress, make_progress
-from trainer.training.schedule import best_epoch, lr_factor, should_stop
+from trainer.training.checkpoint import best_epoch, should_stop
+from trainer.training.loop import lr_factor
 
 
 def epochs(*figures: tuple[float, float]) -> list[Epoch]:
@@ -51,26 +51,3 @@ def test_the_rate_climbs_then_falls_to_zero() -> None:
     assert max(rates) == rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.0)
     assert all(rate >= later for rate, later in pairwise(rates[10:]))
-
-
-def test_progress_is_plain_lines_where_there_is_no_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from rich.console import Console
-
-    progress = make_progress(Console(force_terminal=False))
-    assert isinstance(progress, PlainProgress)
-    progress.start(1, 3, 4)
-    progress.advance(2, 0.5, 1.0)
-    progress.finish("done [here]")
-    assert capsys.readouterr().out == "epoch 1/3  done [here]\n"
-
-
-def test_progress_is_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
-    progress = make_progress(Console(force_terminal=True, width=100))
-    progress.start(1, 3, 4)
-    progress.advance(2, 0.5, 1.0)
-    progress.finish("done")
-    assert "epoch 1/3  done" in capsys.readouterr().out

@@ -1,15 +1,42 @@
-"""An evaluation for people: tables on a terminal."""
+"""What a terminal shows of the work and of its results: a progress bar, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.training import SweepRecord
 
 _CONFUSIONS = 6
+
+
+@contextmanager
+def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how many more are done."""
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda more: progress.advance(task, more)
 
 
 def show_evaluation(console: Console, record: EvaluationRecord) -> None:
@@ -29,6 +56,42 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     console.print(_confusions(record))
     console.print(_engines(record))
     console.print(_measurements(record))
+
+
+def show_duel(console: Console, record: DuelRecord) -> None:
+    """Print ``duel.json`` as tables, the verdict last."""
+    console.print(
+        f"\n{record.adapter.name} {record.adapter.digest[:12]} against all, on "
+        f"{record.examples} held-out messages of {record.dataset.name} (opening number "
+        f"{record.dataset.openings})\n"
+    )
+    console.print(_duel_candidates(record))
+    console.print(_duel_pairs(record))
+    console.print(_learning_curve(record))
+    console.print(
+        f"\n[bold]{record.verdict}[/bold]\n\n[dim]The rules: {record.rules}[/dim]",
+        soft_wrap=True,
+    )
+
+
+def show_sweep(console: Console, record: SweepRecord) -> None:
+    """Print the trials, best first."""
+    table = Table(title="sweep, ranked by validation")
+    for name in ("", "settings", "macro-F1", "accuracy", "loss", "seconds"):
+        table.add_column(name, justify="left" if name in {"", "settings"} else "right")
+    for place, at in enumerate(record.ranking, start=1):
+        trial = record.trials[at]
+        table.add_row(
+            str(place),
+            " ".join(f"{key}={value}" for key, value in trial.settings.items()),
+            f"{trial.validation_macro_f1:.3f}",
+            f"{trial.validation_accuracy:.1%}",
+            f"{trial.validation_loss:.3f}",
+            f"{trial.seconds:.0f}",
+        )
+    console.print(table)
+    if record.skipped:
+        console.print(f"{record.skipped} trials did not fit within {record.budget_s:.0f} s")
 
 
 def _labels(record: EvaluationRecord) -> Table:
@@ -155,3 +218,73 @@ def _engine_checks(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
 
 def _percent(share: float | None) -> str:
     return "never (nothing is accepted)" if share is None else f"{share:.1%}"
+
+
+def _duel_candidates(record: DuelRecord) -> Table:
+    table = _numbers_table(
+        "candidates", "candidate", "accuracy", "95 %", "macro-F1", "trained", "msg/s", "outside"
+    )
+    for figures in sorted(record.candidates, key=lambda figures: -figures.accuracy):
+        low, high = figures.accuracy_interval_95
+        seconds, speed, outside = (
+            figures.train_seconds,
+            figures.messages_per_s,
+            figures.outside_labels,
+        )
+        table.add_row(
+            figures.name,
+            f"{figures.accuracy:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{figures.macro_f1:.3f}",
+            "" if seconds is None else f"{seconds:.0f} s",
+            "" if speed is None else f"{speed:.0f}",
+            "" if outside is None else str(outside),
+            style="bold" if figures.kind == "adapter" else "",
+        )
+    return table
+
+
+def _duel_pairs(record: DuelRecord) -> Table:
+    table = _numbers_table(
+        "\nthe adapter less the other",
+        "candidate",
+        "difference",
+        "95 %",
+        "right alone",
+        "p",
+        "p (Holm)",
+    )
+    for pair in record.pairs:
+        low, high = pair.interval_95
+        table.add_row(
+            pair.b,
+            f"{pair.difference:+.1%}",
+            f"{low:+.1%} to {high:+.1%}",
+            f"{pair.a_only} : {pair.b_only}",
+            f"{pair.mcnemar_p:.2g}",
+            f"{pair.p_holm:.2g}",
+        )
+    return table
+
+
+def _learning_curve(record: DuelRecord) -> Table:
+    points = record.learning_curve
+    sizes = sorted({point.per_label for point in points})
+    table = _numbers_table(
+        "\nvalidation accuracy by training examples a label", "candidate", *map(str, sizes)
+    )
+    for name in dict.fromkeys(point.candidate for point in points):
+        accuracies = {
+            point.per_label: f"{point.validation_accuracy:.1%}"
+            for point in points
+            if point.candidate == name
+        }
+        table.add_row(name, *(accuracies.get(size, "") for size in sizes))
+    return table
+
+
+def _numbers_table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for at, name in enumerate(columns):
+        table.add_column(name, justify="right" if at else "left", no_wrap=True)
+    return table
