@@ -31,7 +31,8 @@ from worker.errors import StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import RecordRange, read_range
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000
