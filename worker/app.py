@@ -22,7 +22,7 @@ from worker.core.events import Listener, Listeners
 from worker.core.loop import MAX_BACKOFF_S, Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.roster import AdapterRouter
-from worker.engine.open import OpenedEngine
+from worker.engine.open import OpenedEngine, begin_to_open
 from worker.errors import SettingsError
 from worker.lifecycle.canary_watch import CanaryWatch, WatchPolicy
 from worker.lifecycle.events import AdapterEvents
@@ -54,7 +54,9 @@ def run_worker(
     policy = loop_policy(settings.loop)
     turn_s = longest_turn_s(config, policy)
     check_bounds(config, turn_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
+    if opener is None:
+        begin_to_open(settings.model.engine_args)
+        opener = partial(open_model, metrics=settings.http.enabled, watch=True)
     with _interruptible() as interrupt, observing(settings, turn_s) as observer:
         config = prepare_topics(config)
         opened = opener(settings)
