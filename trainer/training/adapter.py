@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer import __version__
 from trainer.dataset.folder import Dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
 from trainer.model.adapter import read_weights, write_weights
 from trainer.model.device import library_versions

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
 from trainer.model.adapter import label_token_ids
 from trainer.model.lora_model import load_renderer

@@ -147,7 +147,7 @@ def dataset_dir(
             Example(f"{part}-{at}", message, label, f"{label}.{at % 2}")
             for at, (message, label) in enumerate(make_messages(count, seed))
         ]
-    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), parts=parts)
+    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), splits=parts)
     return directory
 
 
@@ -169,7 +169,7 @@ def sealed(
         tmp_path_factory.mktemp("sealed") / "dataset",
         name="tiny",
         taxonomy=Taxonomy.from_toml(taxonomy_file),
-        parts={
+        splits={
             "train": examples(30, 1),
             "validation": examples(10, 2),
             "holdout": examples(12, 3),

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
-from trainer.check import detect
-from trainer.check.detect import judge, sublabels
-from trainer.check.misplaced import check_sublabels, hide
-from trainer.check.model import deal, fit_predict, out_of_fold, sum_per_label, text_features
+from trainer.check import out_of_fold
+from trainer.check.out_of_fold import (
+    assign_folds,
+    cross_val_predict,
+    fit_predict,
+    group_sublabels,
+    predict_out_of_fold,
+    sum_per_label,
+    text_features,
+)
 from trainer.check.run import CheckSettings, check_dataset
+from trainer.check.sublabels import assign_sublabel_folds, check_sublabels
 from trainer.check.suspects import find_suspects
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset
@@ -65,7 +72,7 @@ def test_what_a_person_vouched_for_is_not_doubted_again(
 def test_the_same_dataset_gives_the_same_record(planted: Planted) -> None:
     """Two people who check see the same queue."""
     one, other = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
-    assert one.describe() == other.describe()
+    assert one.record("q.csv", 0) == other.record("q.csv", 0)
     assert one.suspects == other.suspects
 
 
@@ -76,10 +83,9 @@ def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[...,
     validation = [replace(one, sublabel=None) for one in make_examples(10, 2, 1000)]
     checked = check_dataset(make_dataset(train, validation), CheckSettings())
     assert checked.suspects[0].example.id == train[5].id
-    figures = checked.describe()["findings"]
-    told = next(one for one in figures if one["name"] == "suspected wrong labels")
-    assert told["figures"]["detector"] == "word pieces, logistic regression over labels, 5 folds"
-    assert checked.describe()["verdicts"]["sublabels"] == "skipped"
+    told = next(found for found in checked.findings if found.name == "suspected wrong labels")
+    assert told.figures["detector"] == "TF-IDF, logistic regression over labels, 5 folds"
+    assert checked.record("q.csv", 0).verdicts["sublabels"] == "skipped"
 
 
 def test_sentence_embeddings_are_a_second_set_of_features(
@@ -96,13 +102,13 @@ def test_sentence_embeddings_are_a_second_set_of_features(
         assert directory == Path("model")
         return np.eye(3, dtype=np.float32)[[names.index(truth[one]) for one in messages]]
 
-    monkeypatch.setattr(detect, "embedding_features", know)
+    monkeypatch.setattr(out_of_fold, "embedding_features", know)
     monkeypatch.setattr(
-        detect, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
+        out_of_fold, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
     )
-    opinion = judge(examples, names, embeddings=Path("model"), seed=1)
-    assert "sentence embeddings" in opinion.detector
-    found = find_suspects(examples, opinion, frozenset())
+    judged = predict_out_of_fold(examples, names, embeddings=Path("model"), seed=1)
+    assert "sentence embeddings" in judged.detector
+    found = find_suspects(examples, judged, frozenset())
     assert {one.example.id for one in found} == planted[1]
 
 
@@ -112,7 +118,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
         make_dataset(make_examples(8, 1), make_examples(2, 2, 1000)), CheckSettings()
     )
     assert checked.suspects == ()
-    verdicts = checked.describe()["verdicts"]
+    verdicts = checked.record("q.csv", 0).verdicts
     assert verdicts["suspected wrong labels"] == "skipped"
     assert verdicts["examples per label"] == "fail"
 
@@ -120,7 +126,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
 def test_too_many_doubted_labels_fail(planted: Planted) -> None:
     """The share above which it fails is the caller's to choose."""
     settings = CheckSettings(most_suspects=0.03)
-    assert check_dataset(planted[0], settings).describe()["verdict"] == "fail"
+    assert check_dataset(planted[0], settings).record("q.csv", 0).verdict == "fail"
 
 
 def test_sublabels_are_numbered_within_their_labels() -> None:
@@ -131,19 +137,19 @@ def test_sublabels_are_numbered_within_their_labels() -> None:
         *(Example(f"2{n}", "", "b", "x") for n in range(6)),
         *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
     ]
-    groups, label_of = sublabels(examples, index)
+    groups, label_of = group_sublabels(examples, index)
     assert groups is not None
     assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
     assert label_of.tolist() == [0, 1, 1]
-    assert sublabels([replace(one, sublabel=None) for one in examples], index)[0] is None
-    assert sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
+    assert group_sublabels([replace(one, sublabel=None) for one in examples], index)[0] is None
+    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
 
 
 def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
     """Each row is its own class's only mark: learnt, it would be certain; unlearnt, it is even."""
     features = np.eye(40, dtype=np.float32)
     targets = np.arange(40) % 2
-    found = out_of_fold(features, targets, deal(targets, 1), 2)
+    found = cross_val_predict(features, targets, assign_folds(targets, 1), 2)
     assert np.allclose(found, 0.5, atol=0.02)
     assert fit_predict(features, targets, features, 2)[np.arange(40), targets].min() > 0.7
 
@@ -152,7 +158,7 @@ def test_folds_share_out_every_class() -> None:
     """A class of ten has two in each of five folds, whatever the seed."""
     targets = np.repeat(np.arange(4), 10)
     for seed in range(3):
-        folds = deal(targets, seed)
+        folds = assign_folds(targets, seed)
         for one in range(4):
             assert np.bincount(folds[targets == one], minlength=5).tolist() == [2] * 5
 
@@ -161,7 +167,7 @@ def test_a_class_with_one_example_breaks_nothing() -> None:
     """Its fold's model has never seen it and gives it nothing."""
     targets = np.array([0] * 10 + [1] * 10 + [2])
     features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
-    found = out_of_fold(features, targets, deal(targets, 1), 3)
+    found = cross_val_predict(features, targets, assign_folds(targets, 1), 3)
     assert found[20, 2] == 0
     assert np.allclose(found.sum(axis=1), 1)
     assert fit_predict(features, np.zeros(21, np.int64), features, 3)[:, 0].min() == 1
@@ -187,8 +193,8 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
         if one.label == "refund" or at % 4
     ]
     dataset = make_dataset(train)
-    opinion = judge(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
-    finding = check_sublabels(dataset.train, opinion, lambda _: None)
+    judged = predict_out_of_fold(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
+    finding = check_sublabels(dataset.train, judged, lambda _: None)
     assert finding.verdict == "warn"
     first = finding.figures["misplaced"][0]
     told = (first["sublabel"], first["label"], first["reads_like"])
@@ -201,7 +207,7 @@ def test_whole_sublabels_are_hidden_and_never_a_whole_label() -> None:
         *(Example(f"a{n}", "", "a", f"a{n % 3}") for n in range(9)),
         *(Example(f"b{n}", "", "b", "only") for n in range(4)),
     ]
-    folds = hide(examples)
+    folds = assign_sublabel_folds(examples)
     by_sublabel: dict[object, set[int]] = {}
     for one, fold in zip(examples, folds.tolist(), strict=True):
         by_sublabel.setdefault(one.sublabel, set()).add(fold)

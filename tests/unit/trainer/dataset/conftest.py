@@ -12,7 +12,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from trainer.cli.data_commands import register
+from trainer.cli.prepare_command import register
 
 LABELS = ("order_tracking", "refund", "payment")
 Record = tuple[str, str, str]

@@ -123,7 +123,7 @@ def test_no_room_on_the_disk(write_csv, records, taxonomy, tmp_path) -> None:
     before = sorted(tmp_path.iterdir())
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
-        "import typer; from trainer.cli.data_commands import register; app = typer.Typer(); "
+        "import typer; from trainer.cli.prepare_command import register; app = typer.Typer(); "
         "app.callback()(lambda: None); register(app); app()"
     )
     arguments = ["prepare", "--input", export, "--taxonomy", taxonomy, "--out", tmp_path / "out"]
@@ -176,7 +176,7 @@ def test_shares_that_leave_nothing(refused, write_csv, records) -> None:
 
 
 def test_a_label_whose_messages_are_all_alike(refused, write_csv, records) -> None:
-    """All in one cluster means all on one side: the label and the missing part are named."""
+    """All in one cluster means all in one split: the label and the one without it are named."""
     alike = [
         (f"a{n}", f"Refund for order number {n}, please send it soon", "refund") for n in range(12)
     ]

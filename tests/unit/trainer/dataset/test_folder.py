@@ -25,13 +25,13 @@ TAXONOMY = Taxonomy("t", "1", "", (Label("a", ""), Label("b", "")))
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    parts = {
+    splits = {
         name: [Example(f"{name}{n}", f"{name} says\n{n} ünï", "ab"[n % 2], "s" if n else None)
                for n in range(4)]
         for name in ("train", "validation", "holdout")
     }  # fmt: skip
     return write_dataset(
-        tmp_path / "d", name="n", taxonomy=TAXONOMY, parts=parts, settings={"x": 1}
+        tmp_path / "d", name="n", taxonomy=TAXONOMY, splits=splits, settings={"x": 1}
     )
 
 

@@ -13,7 +13,7 @@ from trainer.dataset import write
 from trainer.dataset.folder import open_dataset, open_holdout
 from worker.contract.digest import sha256_file
 
-PARTS = ("train", "validation", "holdout")
+SPLITS = ("train", "validation", "holdout")
 
 
 def part(out: Path, name: str) -> list[dict]:
@@ -21,15 +21,15 @@ def part(out: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def sides(out: Path) -> dict[str, str]:
-    return {one["id"]: name for name in PARTS for one in part(out, name)}
+def splits(out: Path) -> dict[str, str]:
+    return {one["id"]: name for name in SPLITS for one in part(out, name)}
 
 
 def record(out: Path) -> dict:
     return json.loads((out / "dataset.json").read_text(encoding="utf-8"))
 
 
-def test_a_clean_export_becomes_three_parts_with_the_asked_shares_of_every_label(
+def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
     run, write_csv, records, tmp_path
 ) -> None:
     """Shares of 0.2 of 40 messages a label are 8, in the hold-out and in validation alike, and
@@ -37,7 +37,7 @@ def test_a_clean_export_becomes_three_parts_with_the_asked_shares_of_every_label
     result = run(write_csv(records), "--holdout-share", 0.2, "--validation-share", 0.2)
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    for name, size in zip(PARTS, (24, 8, 8), strict=True):
+    for name, size in zip(SPLITS, (24, 8, 8), strict=True):
         assert set(Counter(one["response"] for one in part(out, name)).values()) == {size}
     dataset = open_dataset(out)
     held = open_holdout(dataset, purpose="test", subject="none")
@@ -62,17 +62,17 @@ def test_the_order_of_lines_changes_nothing(run, write_csv, records, tmp_path) -
     run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
     random.Random(5).shuffle(records)
     run(write_csv(records, "shuffled.csv"), "--per-label", 20, out=tmp_path / "b")
-    for name in (*(f"{one}.jsonl" for one in PARTS), "surplus.jsonl"):
+    for name in (*(f"{one}.jsonl" for one in SPLITS), "surplus.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_another_seed_is_another_split(run, write_csv, records, tmp_path) -> None:
-    """--seed moves messages between the sides; the same seed twice gives the same digest."""
+    """--seed moves messages between the splits; the same seed twice gives the same digest."""
     path = write_csv(records)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(path, "--seed", seed, out=tmp_path / name)
     assert record(tmp_path / "a")["digest"] == record(tmp_path / "b")["digest"]
-    assert sides(tmp_path / "a") != sides(tmp_path / "c")
+    assert splits(tmp_path / "a") != splits(tmp_path / "c")
 
 
 def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> None:
@@ -105,7 +105,9 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
         "near": 61,
     }
     gone = 1 + 1 + 1 + 2 + 61
-    assert gone + sum(counts["surplus"].values()) + sum(counts["parts"].values()) == len(messy) + 60
+    assert (
+        gone + sum(counts["surplus"].values()) + sum(counts["splits"].values()) == len(messy) + 60
+    )
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     fates = report.split("## What became of them")[1].split("## Cleaning")[0]
     numbers = [
@@ -116,8 +118,8 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
     assert numbers[0] == sum(numbers[1:]) == len(messy) + 60
 
 
-def test_rewordings_of_a_message_stay_on_one_side(run, write_csv, records, tmp_path) -> None:
-    """Each message with two rewordings, under fresh ids: no family is on two sides of the split,
+def test_rewordings_of_a_message_stay_in_one_split(run, write_csv, records, tmp_path) -> None:
+    """Each message with two rewordings, under fresh ids: no family is in two splits,
     whatever the seed."""
     families = [
         (f"{id_}-{place}", form.format(message.removesuffix(".")), label)
@@ -128,13 +130,13 @@ def test_rewordings_of_a_message_stay_on_one_side(run, write_csv, records, tmp_p
     for seed in range(3):
         run(path, "--seed", seed, out=tmp_path / f"{seed}")
         found: dict[str, set[str]] = {}
-        for id_, side in sides(tmp_path / f"{seed}").items():
-            found.setdefault(id_.partition("-")[0], set()).add(side)
+        for id_, split in splits(tmp_path / f"{seed}").items():
+            found.setdefault(id_.partition("-")[0], set()).add(split)
         assert len(found) == len(records)
         assert all(len(one) == 1 for one in found.values())
 
 
-def test_near_duplicates_can_be_thinned_in_training_alone(
+def test_near_duplicates_can_be_dropped_in_training_alone(
     run, write_csv, records, tmp_path
 ) -> None:
     """--near-duplicates drop keeps one of each family in training, and the hold-out whole."""

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from trainer.report.charts import svg
-from trainer.report.charts.bars import bar, confidence_chart, parts_chart, span
+from trainer.report.charts.bars import bar, confidence_chart, span, splits_chart
 from trainer.report.charts.heat import confusion_chart
 from trainer.report.charts.intervals import Bin, Estimate, forest_chart, reliability_chart
 from trainer.report.charts.lines import MOST_POINTS, Line, averaged, line_chart, smoothed
@@ -45,7 +45,7 @@ CHARTS = [
     reliability_chart([Bin(0.2, 0.0, 0.0, 0.4, 5), Bin(0.9, 1.0, 0.6, 1.0, 5)], caption=""),
     confidence_chart([1.0, 1.0, 0.97], []),
     confidence_chart([], [0.31]),
-    parts_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
+    splits_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
 ]
 
 

@@ -27,6 +27,13 @@ HOSTILE = (
     "x" * 2000,
     "nul\x00 escape\x1b[31m \x85 {{ 7 * 7 }} {% raw %}",
 )
+OTHER_DATASET = {
+    "name": "tickets",
+    "digest": "ff",
+    "directory": "tickets",
+    "holdout_sha256": "cd" * 32,
+    "openings": 1,
+}
 
 
 class Page(HTMLParser):
@@ -268,8 +275,12 @@ def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..
     ("file", "change", "problem"),
     [
         ("training.json", {"schema": "training/9"}, "training.json: its schema is 'training/9'"),
-        ("evaluation/evaluation.json", {"adapter": {"digest": "ff"}}, "of another adapter"),
-        ("duel/duel.json", {"dataset": {"digest": "ff"}}, "of another dataset"),
+        (
+            "evaluation/evaluation.json",
+            {"adapter": {"name": "june", "digest": "ff", "path": "adapter"}},
+            "of another adapter",
+        ),
+        ("duel/duel.json", {"dataset": OTHER_DATASET}, "of another dataset"),
     ],
 )
 def test_files_of_another_run_are_refused(
@@ -290,7 +301,8 @@ def test_another_dataset_is_refused(make_run: Callable[..., object], tmp_path: P
     record = json.loads((made.run / "training.json").read_text("utf-8"))
     record["dataset"]["digest"] = "0" * 64
     (made.run / "training.json").write_text(json.dumps(record), "utf-8")
-    shutil.rmtree(made.run / "evaluation")
+    for name in ("evaluation", "duel"):
+        shutil.rmtree(made.run / name)
     with pytest.raises(BadInput, match="give that one's folder with --dataset"):
         write_report(made.run, tmp_path / "page.html", dataset=other)
 
