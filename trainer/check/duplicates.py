@@ -55,7 +55,7 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class ConflictingPair:
     """Two examples with different labels; ``exact`` where one message is a copy of the other."""
 
     first: Example
@@ -66,7 +66,7 @@ class Conflict:
 
 def find_conflicts(
     examples: Sequence[Example], prints: Sequence[Fingerprint], similarity: float
-) -> tuple[Conflict, ...]:
+) -> tuple[ConflictingPair, ...]:
     """Return the pairs of copies and near-copies with different labels, nearest first; at most
     five for each message."""
 
@@ -76,13 +76,15 @@ def find_conflicts(
     sets = [fingerprint.shingles for fingerprint in prints]
     pairs = near_pairs(sets, sets, similarity, skip=skip, most=_NEAR_A_MESSAGE)
     found = [
-        Conflict(examples[first], examples[second], value, prints[first].key == prints[second].key)
+        ConflictingPair(
+            examples[first], examples[second], value, prints[first].key == prints[second].key
+        )
         for first, second, value in pairs
     ]
     return tuple(sorted(found, key=_order))
 
 
-def check_conflicts(conflicts: Sequence[Conflict], examples: int) -> Finding:
+def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Finding:
     """Copies under two labels warn, and fail above one in a hundred messages; near-copies warn
     above that."""
     kinds: dict[str, set[str]] = defaultdict(set)
@@ -153,7 +155,7 @@ def check_leakage(
     return Finding("leakage between splits", verdict, found, advice, figures)
 
 
-def _order(conflict: Conflict) -> tuple[bool, float, str, str]:
+def _order(conflict: ConflictingPair) -> tuple[bool, float, str, str]:
     return (not conflict.exact, -conflict.similarity, conflict.first.id, conflict.second.id)
 
 

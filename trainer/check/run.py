@@ -24,8 +24,7 @@ from trainer.check.labels import (
 )
 from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
 from trainer.check.sublabels import check_sublabels
-from trainer.check.suspects import NAME as SUSPECTS
-from trainer.check.suspects import Suspect, check_suspects, find_suspects
+from trainer.check.suspects import SUSPECTS, Suspect, check_suspects, find_suspects
 from trainer.check.tokenization import check_base
 from trainer.dataset.folder import Dataset
 from trainer.dataset.settings import SIMILARITY
@@ -35,7 +34,7 @@ SIZE_OF_WORK = 100
 
 _WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, "folds": 4}
 
-Tick = Callable[[str, int], None]
+OnProgress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Checked:
 
 
 def check_dataset(
-    dataset: Dataset, settings: CheckSettings, tick: Tick = lambda _what, _done: None
+    dataset: Dataset, settings: CheckSettings, tick: OnProgress = lambda _what, _done: None
 ) -> Checked:
     """Run every check on training and validation. The hold-out stays sealed: only the
     fingerprints of its messages are compared, and the manifest's counts are read.
@@ -129,7 +128,7 @@ def check_dataset(
 
 
 def _judge_labels(
-    dataset: Dataset, settings: CheckSettings, done: Tick
+    dataset: Dataset, settings: CheckSettings, done: OnProgress
 ) -> tuple[tuple[Suspect, ...], list[Finding]]:
     examples = (*dataset.train, *dataset.validation)
     if len(examples) < LEAST_EXAMPLES or len({example.label for example in examples}) < 2:

@@ -13,7 +13,7 @@ from trainer.check.finding import Finding
 from trainer.check.out_of_fold import FOLDS, OutOfFold, cross_val_predict
 from trainer.dataset.examples import Example
 
-NAME = "sublabels"
+SUBLABELS = "sublabels"
 _OWN, _OTHER = 0.25, 0.5
 _LEAST = 10
 
@@ -33,12 +33,14 @@ def check_sublabels(
         if example.sublabel is not None:
             under[example.sublabel][example.label] += 1
     if not under:
-        return Finding(NAME, "skipped", "the examples have no sublabels")
+        return Finding(SUBLABELS, "skipped", "the examples have no sublabels")
     several = {name: dict(found.most_common()) for name, found in under.items() if len(found) > 1}
     folds = assign_sublabel_folds(examples)
     if len(np.unique(folds)) < 2:
         found = f"{len(under)} sublabels, one a label"
-        return Finding(NAME, "ok", found, "", {"sublabels": len(under), "under_several": several})
+        return Finding(
+            SUBLABELS, "ok", found, "", {"sublabels": len(under), "under_several": several}
+        )
     unseen = cross_val_predict(
         out_of_fold.features, out_of_fold.own, folds, len(out_of_fold.labels), tick=tick
     )
@@ -57,7 +59,11 @@ def check_sublabels(
     if several:
         advice.append(f"Put each sublabel under one label: {', '.join(sorted(several)[:4])}.")
     return Finding(
-        NAME, "warn" if misplaced or several else "ok", ", ".join(words), " ".join(advice), figures
+        SUBLABELS,
+        "warn" if misplaced or several else "ok",
+        ", ".join(words),
+        " ".join(advice),
+        figures,
     )
 
 

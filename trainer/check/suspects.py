@@ -19,7 +19,7 @@ from trainer.check.finding import Finding, grade
 from trainer.check.out_of_fold import OutOfFold
 from trainer.dataset.examples import Example
 
-NAME = "suspected wrong labels"
+SUSPECTS = "suspected wrong labels"
 SIMILAR = 3
 _WARN = 0.01
 _LISTED = 100
@@ -93,7 +93,7 @@ def find_suspects(
     suggested = others.argmax(axis=1)
     places = np.flatnonzero(doubted)
     order = places[np.argsort(-confidence[places], kind="stable")]
-    near = nearest(out_of_fold.features, order, trusted)
+    near = nearest_trusted(out_of_fold.features, order, trusted)
     return tuple(
         _suspect(
             examples[at],
@@ -106,7 +106,7 @@ def find_suspects(
     )
 
 
-def nearest(
+def nearest_trusted(
     features: NDArray[np.float32], asked: NDArray[np.int64], trusted: NDArray[np.bool_]
 ) -> list[list[int]]:
     """Return for each asked row the three trusted rows of greatest cosine, nearest first."""
@@ -165,7 +165,7 @@ def check_suspects(
             "Decide on the review queue from the top: accept, relabel or drop; then prepare "
             "again with --decisions. The first are the surest."
         )
-    return Finding(NAME, verdict, found, advice, figures)
+    return Finding(SUSPECTS, verdict, found, advice, figures)
 
 
 def _describe(suspect: Suspect) -> dict[str, object]:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trainer.cli.shared import BASE, AsJson, make_console, outcomes, print_text, show
+from trainer.cli.shared import BASE_OPTION, AsJson, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
     from trainer.check.run import Checked
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
     *,
-    base: Annotated[Path | None, BASE] = None,
+    base: Annotated[Path | None, BASE_OPTION] = None,
     max_message_tokens: Annotated[
         int, typer.Option(min=16, help="The recipe's token budget of a message.")
     ] = 512,

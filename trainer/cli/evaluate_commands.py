@@ -8,11 +8,19 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli.shared import BASE, DATASET, AsJson, make_console, outcomes, print_text, show
+from trainer.cli.shared import (
+    BASE_OPTION,
+    DATASET_OPTION,
+    AsJson,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+)
 
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
-DatasetFolder = Annotated[Path, DATASET]
-Base = Annotated[Path, BASE]
+DatasetFolder = Annotated[Path, DATASET_OPTION]
+Base = Annotated[Path, BASE_OPTION]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
 
 

@@ -26,7 +26,7 @@ from trainer.cli.shared import outcomes
 from trainer.errors import BadInput
 from worker.contract.renamed import explain_renamed
 
-RENAMED = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
+RENAMED_FLAGS = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
 """Flags of earlier versions."""
 
 
@@ -38,7 +38,7 @@ class Commands(TyperGroup):
         with outcomes():
             for argument in args:
                 flag, _, _ = argument.partition("=")
-                if explained := explain_renamed(flag, RENAMED):
+                if explained := explain_renamed(flag, RENAMED_FLAGS):
                     raise BadInput(explained)
         return super().parse_args(ctx, args)
 

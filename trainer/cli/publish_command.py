@@ -147,7 +147,7 @@ def publish(
             outcome, pointer = "would_publish", plan.current
         else:
             outcome = "published" if canary is None else "canary"
-            pointer = moves.publish(plan, force=force, reason=reason, canary_share=canary)
+            pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
         show(
             _result(plan, outcome, pointer),
             console,
@@ -155,7 +155,7 @@ def publish(
             as_json=as_json,
         )
         if outcome == "refused":
-            moves.publish(plan)  # raises NotGoodEnough
+            moves.publish_adapter(plan)  # raises NotGoodEnough
 
 
 def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]:

@@ -29,8 +29,10 @@ AsJson = Annotated[
 ]
 """The option that every command takes."""
 
-DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder that prepare made.")
-BASE = typer.Option("--base", metavar="DIR", help="The base model's directory.")
+DATASET_OPTION = typer.Option(
+    "--dataset", metavar="DIR", help="A dataset folder that prepare made."
+)
+BASE_OPTION = typer.Option("--base", metavar="DIR", help="The base model's directory.")
 
 Store = Annotated[
     Path,

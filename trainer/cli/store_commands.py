@@ -43,7 +43,7 @@ def promote(
     with outcomes():
         from trainer.store import moves
 
-        before, after = moves.promote(store, reason=reason)
+        before, after = moves.promote_canary(store, reason=reason)
         result = {
             "schema": "promotion/1",
             "store": str(store),

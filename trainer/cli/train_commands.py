@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli.shared import BASE, DATASET, AsJson, make_console, outcomes, show
+from trainer.cli.shared import BASE_OPTION, DATASET_OPTION, AsJson, make_console, outcomes, show
 
 RecipeFile = Annotated[
     Path, typer.Option("--recipe", metavar="FILE", help="A recipe, such as config/trainer.toml.")
 ]
-Base = Annotated[Path | None, BASE]
-DatasetFolder = Annotated[Path | None, DATASET]
+OptionalBase = Annotated[Path | None, BASE_OPTION]
+OptionalDataset = Annotated[Path | None, DATASET_OPTION]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, over the recipe's. Repeatable."),
@@ -23,8 +23,8 @@ Sets = Annotated[
 def train(
     *,
     recipe: RecipeFile,
-    dataset: DatasetFolder = None,
-    base: Base = None,
+    dataset: OptionalDataset = None,
+    base: OptionalBase = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder: adapter, figures, checkpoint.")
     ] = None,
@@ -62,8 +62,8 @@ def train(
 def sweep(
     *,
     recipe: RecipeFile,
-    dataset: DatasetFolder = None,
-    base: Base = None,
+    dataset: OptionalDataset = None,
+    base: OptionalBase = None,
     out: Annotated[Path, typer.Option(help="Folder for the trials and sweep.json.")],
     grid: Annotated[
         list[str],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.dataset.examples import Row
-from trainer.dataset.labels import nearest
+from trainer.dataset.labels import suggest_label
 from trainer.dataset.text_files import parse_csv, read_text
 from trainer.errors import BadInput
 from worker.contract.text import message_sha256
@@ -179,7 +179,7 @@ def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> D
     if word == "relabel" and not new_label:
         raise BadInput(f"{where}: relabel needs a 'new_label'")
     if word == "relabel" and new_label not in known:
-        raise BadInput(f"{where}: unknown label {new_label!r}{nearest(new_label, known)}")
+        raise BadInput(f"{where}: unknown label {new_label!r}{suggest_label(new_label, known)}")
     return Decision(
         id=cells["id"].strip(),
         message_sha256=cells["message_sha256"].strip().casefold(),

@@ -27,7 +27,7 @@ from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write
 from worker.contract.timestamps import rfc3339_now
 
 MANIFEST = "dataset.json"
-SCHEMA_VERSION = 2
+DATASET_SCHEMA = 2
 _READABLE = (1, 2)
 """Version 1 calls ``redaction`` ``masking``."""
 
@@ -83,7 +83,7 @@ def write_dataset(
             "per_label": {label: counts[label] for label in taxonomy.names},
         }
     record: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": DATASET_SCHEMA,
         "name": name,
         "created_at": rfc3339_now(),
         "taxonomy": taxonomy.to_dict(),
@@ -191,7 +191,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
         ) from error
     if not isinstance(record, dict) or record.get("schema_version") not in _READABLE:
-        raise BadInput(f"{path}: not a dataset of version {SCHEMA_VERSION}: prepare it again")
+        raise BadInput(f"{path}: not a dataset of version {DATASET_SCHEMA}: prepare it again")
     if record.get("digest") != _digest(record):
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
     return record

@@ -36,7 +36,8 @@ def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
     for raw, target in table.items():
         if target not in known:
             raise BadInput(
-                f"{path.name}: {raw!r} maps to the unknown label {target!r}{nearest(target, known)}"
+                f"{path.name}: {raw!r} maps to the unknown label {target!r}"
+                f"{suggest_label(target, known)}"
             )
     return table
 
@@ -53,7 +54,9 @@ def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
     if not unknown:
         return
     listed = [
-        f"{label!r} ({count} rows{nearest(label, known)})" if label else f"no label ({count} rows)"
+        f"{label!r} ({count} rows{suggest_label(label, known)})"
+        if label
+        else f"no label ({count} rows)"
         for label, count in unknown.most_common(10)
     ]
     more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -99,7 +102,7 @@ def refuse_absent(
             )
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def suggest_label(name: str, known: Collection[str]) -> str:
     """Return "; did you mean X?" for the nearest known name, or nothing."""
     folded = {label.casefold().replace("_", " "): label for label in known}
     near = difflib.get_close_matches(

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.dataset.examples import SPLITS
 
 
-def render(record: Mapping[str, Any], digest: str) -> str:
+def render_report(record: Mapping[str, Any], digest: str) -> str:
     """Return ``report.md`` for a manifest."""
     return "\n".join(_lines(record, digest)) + "\n"
 

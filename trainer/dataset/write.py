@@ -16,7 +16,7 @@ from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.examples import HOLDOUT, Row
 from trainer.dataset.folder import Dataset, to_lines, write_dataset
 from trainer.dataset.readers import Source
-from trainer.dataset.report import render
+from trainer.dataset.report import render_report
 from trainer.dataset.settings import PrepareSettings
 from trainer.dataset.split import NEAR_HOLDOUT
 from trainer.errors import BadInput
@@ -67,7 +67,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             examples=prepared.examples,
             extra_files=extra,
         )
-        text = render(dataset.record, dataset.digest)
+        text = render_report(dataset.record, dataset.digest)
         write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
 

@@ -10,8 +10,8 @@ from trainer.dataset.folder import count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
-from trainer.report.page import Section, render
-from trainer.report.records import DATASET, DUEL, EVALUATION, Run, read_check, read_run
+from trainer.report.page import Section, render_page
+from trainer.report.records import Input, Run, read_check, read_run
 from trainer.report.sections import (
     confidence,
     cost,
@@ -25,23 +25,23 @@ from trainer.report.sections import (
 from worker.contract.digest import write_atomically
 
 _SECTIONS = (
-    verdict.verdict,
-    mistakes.confusion,
-    mistakes.labels,
-    mistakes.errors,
-    confidence.calibration,
-    confidence.coverage,
-    confidence.out_of_scope,
-    duel.duel,
-    training.data_size,
-    training.curves,
-    training.sweep,
-    data.data,
-    data.check,
-    cost.cost,
-    making.engines,
-    making.making,
-    making.recompute,
+    verdict.verdict_section,
+    mistakes.confusion_section,
+    mistakes.labels_section,
+    mistakes.errors_section,
+    confidence.calibration_section,
+    confidence.coverage_section,
+    confidence.out_of_scope_section,
+    duel.duel_section,
+    training.data_size_section,
+    training.curves_section,
+    training.sweep_section,
+    data.data_section,
+    data.check_section,
+    cost.cost_section,
+    making.engines_section,
+    making.making_section,
+    making.recompute_section,
 )
 
 
@@ -71,7 +71,7 @@ def write_report(
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:
-        verify_evaluation((directory / EVALUATION.path).parent)
+        verify_evaluation((directory / Input.EVALUATION.path).parent)
     run = _with_dataset(run, dataset, texts=texts)
     sections = [make(run) for make in _SECTIONS]
     page = _render(run, sections).encode("utf-8", "replace")
@@ -82,7 +82,7 @@ def write_report(
 
 def _render(run: Run, sections: list[Section]) -> str:
     record = run.training
-    return render(
+    return render_page(
         sections,
         name=record.name,
         created_at=numbers.moment(record.created_at),
@@ -96,7 +96,7 @@ def _render(run: Run, sections: list[Section]) -> str:
 
 def _check_same(run: Run, directory: Path) -> None:
     """Figures of another adapter or dataset must not stand on this run's page."""
-    for record, source in ((run.evaluation, EVALUATION), (run.duel, DUEL)):
+    for record, source in ((run.evaluation, Input.EVALUATION), (run.duel, Input.DUEL)):
         if record is None:
             continue
         for what, mine, other in (
@@ -114,7 +114,7 @@ def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
     directory = given
     if directory is None:
         named = Path(run.training.dataset.directory)
-        if not (named / DATASET.path).is_file():
+        if not (named / Input.DATASET.path).is_file():
             return run
         directory = named
     dataset = open_dataset(directory)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.report.records import Source
+from trainer.report.records import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Section:
         return not self.missing
 
 
-def lacking(key: str, title: str, source: Source, folder: str = "the run folder") -> Section:
+def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
     """Return the section of a record that is not there yet."""
     return Section(
         key,
@@ -40,7 +40,7 @@ def lacking(key: str, title: str, source: Source, folder: str = "the run folder"
     )
 
 
-def render(sections: Sequence[Section], **facts: Any) -> str:
+def render_page(sections: Sequence[Section], **facts: Any) -> str:
     """Return the HTML page.
 
     Every value is escaped; the charts alone are inserted as they are, and those escape their own

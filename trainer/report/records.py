@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,34 @@ from trainer.artifacts import cost, duel, evaluation, training
 from trainer.artifacts.cost import CostRecord
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord, Prediction
-from trainer.artifacts.files import LinesFile, RecordFile
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check import finding
 from trainer.check.finding import CheckRecord
 from trainer.errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One input of the page: where it is in its folder, and the command that makes it."""
+class Input(Enum):
+    """An input of the page: where it is in its folder, and the command that makes it."""
 
-    path: str
-    command: str
+    TRAINING = (training.TRAINING.name, training.TRAINING.command)
+    STEPS = (training.STEPS.name, training.STEPS.command)
+    SWEEP = (training.SWEEP.name, training.SWEEP.command)
+    EVALUATION = (
+        f"{evaluation.EVALUATION_FOLDER}/{evaluation.EVALUATION.name}",
+        evaluation.EVALUATION.command,
+    )
+    PREDICTIONS = (
+        f"{evaluation.EVALUATION_FOLDER}/{evaluation.PREDICTIONS.name}",
+        evaluation.PREDICTIONS.command,
+    )
+    DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
+    COST = (cost.COST.name, cost.COST.command)
+    DATASET = ("dataset.json", "clerk-trainer prepare")
+    CHECK = (finding.CHECK.name, finding.CHECK.command)
 
-
-def _source(file: RecordFile[Any] | LinesFile[Any], folder: str = "") -> Source:
-    return Source(f"{folder}/{file.name}" if folder else file.name, file.command)
-
-
-TRAINING = _source(training.TRAINING)
-STEPS = _source(training.STEPS)
-SWEEP = _source(training.SWEEP)
-EVALUATION = _source(evaluation.EVALUATION, evaluation.EVALUATION_FOLDER)
-PREDICTIONS = _source(evaluation.PREDICTIONS, evaluation.EVALUATION_FOLDER)
-DUEL = _source(duel.DUEL, duel.DUEL_FOLDER)
-COST = _source(cost.COST)
-DATASET = Source("dataset.json", "clerk-trainer prepare")
-CHECK = _source(finding.CHECK)
+    def __init__(self, path: str, command: str) -> None:
+        self.path = path
+        self.command = command
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,9 @@ class Run:
 def read_run(directory: Path) -> Run:
     """Read a run folder. Raises BadInput without a training record, or where a file is not what
     this version writes, with the file and the command that makes it anew."""
-    if not (directory / TRAINING.path).is_file():
-        raise BadInput(
-            f"{directory}: no {TRAINING.path}: give the run folder of {TRAINING.command}"
-        )
+    made = Input.TRAINING
+    if not (directory / made.path).is_file():
+        raise BadInput(f"{directory}: no {made.path}: give the run folder of {made.command}")
     evaluated = directory / evaluation.EVALUATION_FOLDER
     return Run(
         directory=directory,

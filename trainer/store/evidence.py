@@ -68,7 +68,7 @@ def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]
     return answers
 
 
-def compare(new: Evidence, current: Evidence) -> Comparison | str:
+def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
     """Compare two evaluations, or return why they cannot be compared."""
     holdout, other = new.evaluation.dataset, current.evaluation.dataset
     if holdout.holdout_sha256 != other.holdout_sha256:

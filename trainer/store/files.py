@@ -100,7 +100,7 @@ def is_sound(store: Path, digest: str) -> bool:
     return True
 
 
-def sweep(store: Path, now_s: float | None = None) -> list[Path]:
+def remove_leftovers(store: Path, now_s: float | None = None) -> list[Path]:
     """Remove what dead processes left behind and return it. Call it with the lock held.
 
     Swept is what a process of this machine that is gone has left, and what is an hour old.

@@ -28,7 +28,7 @@ class Criterion(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """Every criterion's row; ``comparison`` is None where there was none to make, and
     ``incomparable`` says why when an adapter is current and cannot be compared with."""
 
@@ -54,7 +54,7 @@ def judge(
     against: Comparison | str | None,
     *,
     allow_unpaired: bool = False,
-) -> Verdict:
+) -> GateVerdict:
     """Judge an adapter by its evaluation; None: there is no evaluation, which fails.
 
     ``against`` is the comparison with the current adapter, or why it is impossible, or None when
@@ -68,7 +68,7 @@ def judge(
         rows += _labels(manifest, figures, rules)
         rows += _ceilings(evidence, rules)
     rows.append(_regression(against, rules, allow_unpaired=allow_unpaired))
-    return Verdict(
+    return GateVerdict(
         tuple(rows),
         comparison=against if isinstance(against, Comparison) else None,
         incomparable=against if isinstance(against, str) else None,

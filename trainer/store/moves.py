@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
-from trainer.store.files import locked, place_adapter, sweep
+from trainer.store.files import locked, place_adapter, remove_leftovers
 from trainer.store.history import (
     Entry,
     Event,
@@ -77,7 +77,7 @@ def _moving(store: Path) -> Iterator[_Signature]:
         yield signature
 
 
-def publish(
+def publish_adapter(
     plan: Plan,
     *,
     force: bool = False,
@@ -123,7 +123,7 @@ def publish(
         return pointer
 
 
-def promote(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer]:
+def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer]:
     """Make the canary current, for every key; return the pointers before and after.
 
     ``current`` is moved first and the canary's pointer removed then: between the two, and after a
@@ -139,7 +139,7 @@ def promote(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer
             remove_canary(store)
             return before, before
         load_stored(store, canary.digest)
-        sweep(store)
+        remove_leftovers(store)
         after = _point_current(store, signature.entry("promote", canary, before, reason))
         remove_canary(store)
         return before, after
@@ -171,7 +171,7 @@ def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Point
         if target == before.digest:
             return before, before
         manifest = load_stored(store, target)
-        sweep(store)
+        remove_leftovers(store)
         entry = signature.entry("rollback", manifest, before, reason)
         return before, _point_current(store, entry)
 
@@ -189,7 +189,7 @@ def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> Non
 
 def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | None) -> None:
     """Put the adapter and its record in the store. Nothing points to them yet."""
-    sweep(plan.store)
+    remove_leftovers(plan.store)
     place_adapter(plan.source, plan.store, plan.manifest)
     record = make_record(
         plan.manifest,

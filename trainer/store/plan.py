@@ -7,9 +7,9 @@ from pathlib import Path
 
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
-from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
+from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
 from trainer.store.files import is_sound
-from trainer.store.gate import Verdict, judge
+from trainer.store.gate import GateVerdict, judge
 from trainer.store.record import stored_evidence
 from trainer.store.rules import GateRules
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter
@@ -28,7 +28,7 @@ class Plan:
     manifest: Manifest
     rules: GateRules
     evidence: Evidence | None
-    verdict: Verdict
+    verdict: GateVerdict
     current: Pointer | None
     is_current: bool
 
@@ -121,4 +121,4 @@ def _compare_with_current(
         if stored is None:
             return "it was published without an evaluation"
         other = stored
-    return compare(evidence, other)
+    return compare_evidence(evidence, other)

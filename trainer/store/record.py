@@ -13,7 +13,7 @@ from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, Evaluation
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, read_answers
-from trainer.store.gate import Criterion, Verdict
+from trainer.store.gate import Criterion, GateVerdict
 from trainer.store.rules import GateRules
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
@@ -116,7 +116,7 @@ def make_record(
     )
 
 
-def make_gate_record(verdict: Verdict, rules: GateRules, *, forced: bool) -> GateRecord:
+def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) -> GateRecord:
     """Return the gate's rows and rules as they are written down."""
     return GateRecord(
         passed=verdict.passed,

@@ -12,16 +12,16 @@ from trainer.report.charts.intervals import Bin, reliability_chart
 from trainer.report.charts.lines import Line, line_chart
 from trainer.report.charts.svg import Axis, Chart, Frame, Svg
 from trainer.report.page import Section, lacking
-from trainer.report.records import EVALUATION, Run
+from trainer.report.records import Input, Run
 from trainer.statistics.figures import CoveragePoint, ReliabilityBin
 from trainer.statistics.metrics import wilson
 
 
-def calibration(run: Run) -> Section:
+def calibration_section(run: Run) -> Section:
     """Return the reliability diagram and the calibration error."""
     title = "Can its confidence be trusted?"
     if run.evaluation is None:
-        return lacking("calibration", title, EVALUATION)
+        return lacking("calibration", title, Input.EVALUATION)
     found = run.evaluation.calibration
     charts = []
     if found.reliability:
@@ -52,13 +52,13 @@ def calibration(run: Run) -> Section:
     )
 
 
-def coverage(run: Run) -> Section:
+def coverage_section(run: Run) -> Section:
     """Return accuracy against the share that is answered without a person."""
     title = "How much can run without a person?"
     points = run.evaluation.coverage if run.evaluation else ()
     curve = [point for point in points if point.accuracy]
     if run.evaluation is None or not curve:
-        return lacking("coverage", title, EVALUATION)
+        return lacking("coverage", title, Input.EVALUATION)
     review = run.evaluation.review
     return Section(
         "coverage",
@@ -77,14 +77,14 @@ def coverage(run: Run) -> Section:
     )
 
 
-def out_of_scope(run: Run) -> Section:
+def out_of_scope_section(run: Run) -> Section:
     """Return how well messages that fit no label are told apart."""
     title = "Messages that fit no label"
     if run.evaluation is None:
-        return lacking("out_of_scope", title, EVALUATION)
+        return lacking("out_of_scope", title, Input.EVALUATION)
     found, mass = run.evaluation.out_of_scope, run.evaluation.off_label_mass
     if found is None:
-        missing = f"{EVALUATION.command} was not given messages from outside the taxonomy."
+        missing = f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
         return Section("out_of_scope", title, missing=missing)
     shown: list[tuple[str, float]] = []
     if mass is not None:

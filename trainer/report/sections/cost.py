@@ -10,17 +10,17 @@ from trainer.report.charts.lines import Line, Mark, line_chart
 from trainer.report.charts.svg import Chart
 from trainer.report.numbers import written
 from trainer.report.page import Section, lacking
-from trainer.report.records import COST, Run
+from trainer.report.records import Input, Run
 
 _DAYS_PER_MONTH = 365.25 / 12
 _LEAST_MONTHS, _MOST_MONTHS = 12, 60
 
 
-def cost(run: Run) -> Section:
+def cost_section(run: Run) -> Section:
     """Return when the adapter has paid for itself, the bill by volume, and every input."""
     title = "What it costs"
     if run.cost is None:
-        return lacking("cost", title, COST)
+        return lacking("cost", title, Input.COST)
     found, planned = run.cost, run.cost.planned
     return Section(
         "cost",

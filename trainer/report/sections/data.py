@@ -9,7 +9,7 @@ from trainer.report import numbers
 from trainer.report.charts.bars import bar, splits_chart
 from trainer.report.numbers import flatten
 from trainer.report.page import Section, lacking
-from trainer.report.records import CHECK, DATASET, Run
+from trainer.report.records import Input, Run
 
 _SHOWN_ELSEWHERE = {
     "schema_version",
@@ -41,11 +41,11 @@ _FATES = (
 _TONES = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
-def data(run: Run) -> Section:
+def data_section(run: Run) -> Section:
     """Return the size of every split by label, and every decision that the dataset records."""
     title = "The data and what was decided about it"
     if run.dataset is None:
-        return lacking("data", title, DATASET, "the dataset folder (see --dataset)")
+        return lacking("data", title, Input.DATASET, "the dataset folder (see --dataset)")
     labels = [label["name"] for label in run.dataset["taxonomy"]["labels"]]
     splits = [
         (name.removesuffix(".jsonl"), [file["per_label"].get(label, 0) for label in labels])
@@ -94,11 +94,11 @@ def _fates(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def check(run: Run) -> Section:
+def check_section(run: Run) -> Section:
     """Return what the check of the dataset found."""
     title = "What the check of the data found"
     if run.check is None:
-        return lacking("check", title, CHECK, "the dataset folder")
+        return lacking("check", title, Input.CHECK, "the dataset folder")
     facts = run.check.to_json()
     return Section(
         "check",

@@ -10,13 +10,12 @@ from trainer.report.charts.bars import span
 from trainer.report.charts.intervals import Estimate, forest_chart
 from trainer.report.charts.svg import Chart
 from trainer.report.page import Section, lacking
-from trainer.report.records import DUEL, Run
-
-ALPHA = 0.05
+from trainer.report.records import Input, Run
+from trainer.statistics.paired import ALPHA
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RivalComparison:
     """The adapter against its most accurate rival, on the same messages.
 
     ``difference`` is the adapter's accuracy less the rival's, with its 95 % interval; ``p`` is
@@ -35,11 +34,11 @@ class Comparison:
         return self.p < ALPHA
 
 
-def duel(run: Run) -> Section:
+def duel_section(run: Run) -> Section:
     """Return the candidates, their paired differences, and the duel's verdict."""
     title = "Against simpler methods"
     if run.duel is None or not run.duel.candidates:
-        return lacking("duel", title, DUEL)
+        return lacking("duel", title, Input.DUEL)
     detectable = numbers.points(run.duel.minimum_detectable_difference)
     return Section(
         "duel",
@@ -130,7 +129,7 @@ def ladder(duel: DuelRecord) -> list[dict[str, object]]:
     ]
 
 
-def compare(duel: DuelRecord) -> Comparison | None:
+def compare_with_rival(duel: DuelRecord) -> RivalComparison | None:
     """Return the comparison that matters most, None where the duel lacks it."""
     ours = next(filter(_is_adapter, duel.candidates), None)
     rivals = [candidate for candidate in duel.candidates if not _is_adapter(candidate)]
@@ -141,7 +140,7 @@ def compare(duel: DuelRecord) -> Comparison | None:
         if {pair.a, pair.b} == {ours.name, best.name}:
             sign = 1 if pair.a == ours.name else -1
             low, high = sorted(sign * bound for bound in pair.interval_95)
-            return Comparison(
+            return RivalComparison(
                 best.name, best.accuracy, sign * pair.difference, (low, high), pair.p_holm
             )
     return None

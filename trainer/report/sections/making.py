@@ -9,27 +9,16 @@ from trainer.artifacts.evaluation import EngineAgreement, EngineFigures
 from trainer.report import numbers
 from trainer.report.numbers import flatten, written
 from trainer.report.page import Section, lacking
-from trainer.report.records import (
-    CHECK,
-    COST,
-    DATASET,
-    DUEL,
-    EVALUATION,
-    PREDICTIONS,
-    STEPS,
-    SWEEP,
-    TRAINING,
-    Run,
-)
+from trainer.report.records import Input, Run
 
 Rows = list[tuple[str, str]]
 
 
-def engines(run: Run) -> Section:
+def engines_section(run: Run) -> Section:
     """Return the speed of each engine, their agreement, and what the batch size changes."""
     title = "Speed and steadiness"
     if run.evaluation is None or not run.evaluation.engines:
-        return lacking("engines", title, EVALUATION)
+        return lacking("engines", title, Input.EVALUATION)
     batches = run.evaluation.batch_sensitivity
     return Section(
         "engines",
@@ -48,7 +37,7 @@ def engines(run: Run) -> Section:
     )
 
 
-def making(run: Run) -> Section:
+def making_section(run: Run) -> Section:
     """Return the recipe, the seeds, the machine, the digests and the hold-out's openings."""
     training = run.training
     return Section(
@@ -72,29 +61,29 @@ def making(run: Run) -> Section:
     )
 
 
-def recompute(run: Run) -> Section:
+def recompute_section(run: Run) -> Section:
     """Return which file holds which figure, and what was recomputed for this page."""
     present = {
-        TRAINING: True,
-        STEPS: bool(run.steps),
-        EVALUATION: run.evaluation is not None,
-        PREDICTIONS: bool(run.predictions),
-        DUEL: run.duel is not None,
-        COST: run.cost is not None,
-        SWEEP: run.sweep is not None,
-        DATASET: run.dataset is not None,
-        CHECK: run.check is not None,
+        Input.TRAINING: True,
+        Input.STEPS: bool(run.steps),
+        Input.EVALUATION: run.evaluation is not None,
+        Input.PREDICTIONS: bool(run.predictions),
+        Input.DUEL: run.duel is not None,
+        Input.COST: run.cost is not None,
+        Input.SWEEP: run.sweep is not None,
+        Input.DATASET: run.dataset is not None,
+        Input.CHECK: run.check is not None,
     }
     holds = {
-        TRAINING: "recipe, epochs, seeds, machine, versions",
-        STEPS: "loss, learning rate and gradient norm of every step",
-        EVALUATION: "every figure of the hold-out",
-        PREDICTIONS: "the answer to each message of the hold-out, by its id",
-        DUEL: "candidates, paired differences, verdict",
-        COST: "the cost and its inputs",
-        SWEEP: "the settings tried",
-        DATASET: "decisions about the data, the hold-out's openings (in the dataset folder)",
-        CHECK: "what was found wrong in the data (in the dataset folder)",
+        Input.TRAINING: "recipe, epochs, seeds, machine, versions",
+        Input.STEPS: "loss, learning rate and gradient norm of every step",
+        Input.EVALUATION: "every figure of the hold-out",
+        Input.PREDICTIONS: "the answer to each message of the hold-out, by its id",
+        Input.DUEL: "candidates, paired differences, verdict",
+        Input.COST: "the cost and its inputs",
+        Input.SWEEP: "the settings tried",
+        Input.DATASET: "decisions about the data, the hold-out's openings (in the dataset folder)",
+        Input.CHECK: "what was found wrong in the data (in the dataset folder)",
     }
     rows = [
         (source.path, holds[source], source.command, there) for source, there in present.items()

@@ -16,9 +16,9 @@ from trainer.report import numbers
 from trainer.report.charts.bars import bar, span
 from trainer.report.charts.heat import confusion_chart
 from trainer.report.page import Section, lacking
-from trainer.report.records import EVALUATION, PREDICTIONS, Run
+from trainer.report.records import Input, Run
 from trainer.statistics.metrics import wilson
-from trainer.statistics.paired import binomial_test
+from trainer.statistics.paired import ALPHA, binomial_test
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100
@@ -26,7 +26,6 @@ AT_ONCE = 12
 MOST_CHARACTERS = 2_000
 _EXCERPT = 220
 
-ALPHA = 0.05
 BALANCED = 1 / 3
 FEWEST = 6
 """Mistakes from which on the test can reject at all, for two labels of one size."""
@@ -62,11 +61,11 @@ class Confusion:
         return self.forth + self.back
 
 
-def confusion(run: Run) -> Section:
+def confusion_section(run: Run) -> Section:
     """Return the confusion matrix and its reading."""
     title = "What it mixes up"
     if run.evaluation is None:
-        return lacking("confusion", title, EVALUATION)
+        return lacking("confusion", title, Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix)
     shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
@@ -84,11 +83,11 @@ def confusion(run: Run) -> Section:
     )
 
 
-def labels(run: Run) -> Section:
+def labels_section(run: Run) -> Section:
     """Return every label's precision, recall and F1, the weakest first."""
     title = "Label by label"
     if run.evaluation is None:
-        return lacking("labels", title, EVALUATION)
+        return lacking("labels", title, Input.EVALUATION)
     names, matrix = run.evaluation.labels, run.evaluation.confusion
     rows = []
     for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
@@ -112,11 +111,11 @@ def labels(run: Run) -> Section:
     return Section("labels", title, {"rows": rows})
 
 
-def errors(run: Run) -> Section:
+def errors_section(run: Run) -> Section:
     """Return the wrong answers, the surest first."""
     title = "Confidently wrong"
     if not run.predictions:
-        return lacking("errors", title, PREDICTIONS)
+        return lacking("errors", title, Input.PREDICTIONS)
     wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
     wrong.sort(key=lambda answer: (-answer.confidence, answer.id))
     shown = wrong[:MOST_ERRORS]

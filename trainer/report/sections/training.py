@@ -10,15 +10,15 @@ from trainer.report import numbers
 from trainer.report.charts.lines import STYLES, Line, Mark, averaged, line_chart, smoothed
 from trainer.report.charts.svg import Chart
 from trainer.report.page import Section, lacking
-from trainer.report.records import DUEL, SWEEP, TRAINING, Run
+from trainer.report.records import Input, Run
 
 
-def curves(run: Run) -> Section:
+def curves_section(run: Run) -> Section:
     """Return the learning curves of the training."""
     title = "How it learned"
     epochs = run.training.epochs
     if not epochs:
-        return lacking("curves", title, TRAINING)
+        return lacking("curves", title, Input.TRAINING)
     charts = [*_loss(run), *_scores(run), *_steps(run)]
     return Section(
         "curves",
@@ -44,14 +44,14 @@ def curves(run: Run) -> Section:
     )
 
 
-def data_size(run: Run) -> Section:
+def data_size_section(run: Run) -> Section:
     """Return accuracy over the number of training examples, of every candidate that has it."""
     title = "Would more data help?"
     curves_of = _by_candidate(run)
     if not curves_of:
         missing = (
-            f"Neither {DUEL.path} nor {SWEEP.path} holds a learning curve over data size; "
-            f"{DUEL.command} measures one, {SWEEP.command} does for the adapter."
+            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} holds a learning curve over data "
+            f"size; {Input.DUEL.command} measures one, {Input.SWEEP.command} does for the adapter."
         )
         return Section("data_size", title, missing=missing)
     lines = [
@@ -80,11 +80,11 @@ def data_size(run: Run) -> Section:
     )
 
 
-def sweep(run: Run) -> Section:
+def sweep_section(run: Run) -> Section:
     """Return the settings that were tried."""
     title = "Settings tried"
     if run.sweep is None or not run.sweep.trials:
-        return lacking("sweep", title, SWEEP)
+        return lacking("sweep", title, Input.SWEEP)
     names = sorted({name for trial in run.sweep.trials for name in trial.settings})
     rows = [
         (

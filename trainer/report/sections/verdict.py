@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
 from trainer.report.page import Section, lacking
-from trainer.report.records import EVALUATION, Run
-from trainer.report.sections.duel import compare, ladder
+from trainer.report.records import Input, Run
+from trainer.report.sections.duel import compare_with_rival, ladder
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -27,11 +27,11 @@ class Point:
     detail: str
 
 
-def verdict(run: Run) -> Section:
+def verdict_section(run: Run) -> Section:
     """Return the headline figures and the points in plain words."""
     title = "In short"
     if run.evaluation is None:
-        return lacking("verdict", title, EVALUATION)
+        return lacking("verdict", title, Input.EVALUATION)
     evaluation = run.evaluation
     return Section(
         "verdict",
@@ -68,7 +68,7 @@ def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
 
 
 def _against_rivals(run: Run) -> Point:
-    found = compare(run.duel) if run.duel else None
+    found = compare_with_rival(run.duel) if run.duel else None
     if found is None:
         return Point(
             UNKNOWN,

@@ -267,7 +267,7 @@ def test_an_interrupt_leaves_nothing_behind(
     def stop(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "render", stop)
+    monkeypatch.setattr(write, "render_report", stop)
     assert run(path).exit_code == 130
     assert sorted(tmp_path.iterdir()) == before
 

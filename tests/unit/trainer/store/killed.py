@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any
 
 from trainer.errors import BadInput
-from trainer.store.files import LOCK_NAME, sweep
+from trainer.store.files import LOCK_NAME, remove_leftovers
 from trainer.store.history import read_history
-from trainer.store.moves import publish
+from trainer.store.moves import publish_adapter
 from trainer.store.plan import Plan, plan_publication
 from trainer.store.record import list_store
 from worker.contract import AdapterRefused
@@ -71,7 +71,7 @@ def publish_in_a_child(plan: Plan, number: int, action: Callable[[], None]) -> i
 
         try:
             sys.settrace(at_line(number, act))
-            publish(plan)
+            publish_adapter(plan)
             code = 5 if reached else 0
         except (OSError, BadInput, AdapterRefused):  # reading tells a disk's error as a refusal
             code = 7
@@ -89,20 +89,20 @@ def check(store: Path, source: Path, old: str, new: str) -> None:
     if found == new:
         assert [entry.digest for entry in read_history(store)] == [old, new]
         assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
-    publish(plan_publication(source, store))
+    publish_adapter(plan_publication(source, store))
     pointer = read_pointer(store)
     assert pointer is not None
     assert (pointer.digest, pointer.previous) == (new, old)
     assert [entry.digest for entry in read_history(store)] == [old, new], "moved twice"
     assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
     load_stored(store, new)
-    sweep(store, time.time() + 7200)
+    remove_leftovers(store, time.time() + 7200)
     assert [path.name for path in store.iterdir() if path.name.startswith(".")] == [LOCK_NAME]
 
 
 def main(folder: Path, stride: int) -> None:
     template, store = folder / "template", folder / "store"
-    old = publish(plan_publication(folder / "old", template)).digest
+    old = publish_adapter(plan_publication(folder / "old", template)).digest
     # Signing the lock is a courtesy: a disk too full for that stops the next step, not this one.
     for action, wanted in ((die, {-signal.SIGKILL}), (fail, {7, 5})):
         number = 0

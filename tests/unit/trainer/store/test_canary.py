@@ -110,7 +110,7 @@ def test_killed_between_the_two_a_promotion_completes(
     with monkeypatch.context() as patched:
         patched.setattr(moves, "remove_canary", killed)
         with pytest.raises(KeyboardInterrupt):
-            moves.promote(store)
+            moves.promote_canary(store)
     assert digests(store) == (two[1], two[1])
     assert find_adapter(store).directory.name == two[1]
     assert clerk("promote")[0] == 0

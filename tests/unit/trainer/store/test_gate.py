@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
-from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
+from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
 from trainer.store.gate import judge
 from trainer.store.rules import GateRules, load_rules
 from worker.contract import read_manifest
@@ -108,7 +108,7 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
         name: read_evidence(make_run(name, wrong) / "evaluation") for name, wrong in runs.items()
     }
     for name, only_old, passed in (("worse", 8, False), ("level", 5, True)):
-        against = compare(found[name], found["old"])
+        against = compare_evidence(found[name], found["old"])
         assert isinstance(against, Comparison)
         assert (against.only_new_right, against.only_current_right) == (1, only_old)
         assert against.p_value == pytest.approx(binomtest(1, only_old + 1, 0.5).pvalue)
@@ -116,7 +116,7 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
         verdict = judge(manifest, found[name], GateRules(), against)
         assert verdict.passed is passed
         assert f"1 new, {only_old} current, of 300" in verdict.criteria[-1].found
-    better = compare(found["old"], found["worse"])
+    better = compare_evidence(found["old"], found["worse"])
     assert isinstance(better, Comparison)
     manifest = read_manifest(found["old"].path.parents[1] / "adapter")
     assert judge(manifest, found["old"], GateRules(), better).passed
@@ -130,11 +130,11 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
         make_run("fewer", messages=299),
     )
     new, other, fewer = (read_evidence(run / "evaluation") for run in runs)
-    reason = compare(new, other)
+    reason = compare_evidence(new, other)
     assert isinstance(reason, str)
     assert "another hold-out" in reason
-    assert "same messages" in str(compare(new, fewer))
-    assert "a part" in str(compare(new, altered(new, limited=True)))
+    assert "same messages" in str(compare_evidence(new, fewer))
+    assert "a part" in str(compare_evidence(new, altered(new, limited=True)))
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed

@@ -17,9 +17,9 @@ import pytest
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
-from trainer.store.files import LOCK_NAME, STALE_S, locked, sweep
+from trainer.store.files import LOCK_NAME, STALE_S, locked, remove_leftovers
 from trainer.store.history import read_history
-from trainer.store.moves import publish
+from trainer.store.moves import publish_adapter
 from trainer.store.plan import plan_publication
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter, load_stored
@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     """ENOSPC from the n-th fsync: the old adapter serves, no temporary stays, and once there is
     room the same command completes."""
     store = tmp_path / "store"
-    old = publish(plan_publication(make_run("old"), store))
+    old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
     calls = 0
     real = os.fsync
@@ -76,13 +76,13 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match="No space") as caught:
-            publish(plan)
+            publish_adapter(plan)
     assert str(caught.value.filename).startswith(str(store))
     assert find_adapter(store).pointer == old
     assert leftovers(store) == [LOCK_NAME]
     for directory in (path for path in store.iterdir() if path.is_dir()):
         load_adapter(directory)  # whatever has a name is whole
-    assert publish(plan_publication(tmp_path / "new", store)).digest == plan.manifest.digest
+    assert publish_adapter(plan_publication(tmp_path / "new", store)).digest == plan.manifest.digest
     assert len(read_history(store)) == 2
 
 
@@ -93,15 +93,15 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     finds a sound one."""
     store = tmp_path / "store"
     runs = [make_run("one"), make_run("two")]
-    names = {publish(plan_publication(run, store)).digest for run in runs}
+    names = {publish_adapter(plan_publication(run, store)).digest for run in runs}
     code = (
         "import sys; from pathlib import Path\n"
-        "from trainer.store.moves import publish\n"
+        "from trainer.store.moves import publish_adapter\n"
         "from trainer.store.plan import plan_publication\n"
         "store, *runs = map(Path, sys.argv[1:])\n"
         "print('ready', flush=True)\n"
         "while True:\n"
-        "    for run in runs: publish(plan_publication(run, store))\n"
+        "    for run in runs: publish_adapter(plan_publication(run, store))\n"
     )
     looks = moves = 0
     for turn in range(2):
@@ -127,22 +127,22 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     assert looks > 10
     assert moves >= 4
     for run in runs:
-        publish(plan_publication(run, store))
+        publish_adapter(plan_publication(run, store))
     assert find_adapter(store).directory.name in names
 
 
 def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run: MakeRun) -> None:
     """Two at once do not mix: the second ends with the first one's name and changes nothing."""
     store = tmp_path / "store"
-    old = publish(plan_publication(make_run("old"), store))
+    old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
     with (
         locked(store, "ann@desk", "2024-05-06T07:08:09Z"),
         pytest.raises(BadInput, match=rf"ann@desk \(process {os.getpid()}, since 2024.*again"),
     ):
-        publish(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer == old
-    assert publish(plan).digest == plan.manifest.digest  # the lock went with its holder
+    assert publish_adapter(plan).digest == plan.manifest.digest  # the lock went with its holder
 
 
 def test_a_publication_judged_against_another_adapter_is_refused(
@@ -151,9 +151,9 @@ def test_a_publication_judged_against_another_adapter_is_refused(
     """What became current between judgement and publication is not overwritten unseen."""
     store = tmp_path / "store"
     plan = plan_publication(make_run("one"), store)
-    other = publish(plan_publication(make_run("two"), store))
+    other = publish_adapter(plan_publication(make_run("two"), store))
     with pytest.raises(BadInput, match=r"two \(.*has become current meanwhile"):
-        publish(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer == other
 
 
@@ -175,8 +175,8 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
         (tmp_path / name / "weights").write_bytes(b"x")
     for name in (names["pointer"], names["record"], LOCK_NAME, f"{digest}.json", ".hidden"):
         (tmp_path / name).write_bytes(b"x")
-    assert sweep(tmp_path) == [tmp_path / names["dead"]]
-    later = sweep(tmp_path, time.time() + STALE_S + 60)
+    assert remove_leftovers(tmp_path) == [tmp_path / names["dead"]]
+    later = remove_leftovers(tmp_path, time.time() + STALE_S + 60)
     assert {path.name for path in later} == {own.name, *names.values()} - {names["dead"]}
     assert {path.name for path in tmp_path.iterdir()} == {
         digest,
@@ -190,11 +190,11 @@ def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run
     """What the worker's refusal says to do, helps."""
     store = tmp_path / "store"
     run = make_run("one")
-    pointer = publish(plan_publication(run, store))
+    pointer = publish_adapter(plan_publication(run, store))
     weights = store / pointer.digest / "adapter_model.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(b"rotten")
-    assert publish(plan_publication(run, store)).digest == pointer.digest
+    assert publish_adapter(plan_publication(run, store)).digest == pointer.digest
     load_stored(store, pointer.digest)
     assert leftovers(store) == [LOCK_NAME]
 
@@ -207,6 +207,6 @@ def test_an_adapter_that_changes_while_it_is_copied_is_not_published(
     plan = plan_publication(run, store)
     shutil.copytree(make_run("two") / "adapter", run / "adapter", dirs_exist_ok=True)
     with pytest.raises(Exception, match="changed while it was copied"):
-        publish(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer is None
     assert leftovers(store) == [LOCK_NAME]
