@@ -1,6 +1,7 @@
 """``clerk-worker replay`` on a real broker: chosen records once more, whatever kills it half-way.
 
-Needs Kafka. The engine has a fixed service time; loop, transactions and topics are real.
+Needs Kafka. The engine has a fixed service time; transactions and topics are real. The last test
+needs vLLM, the demo's base model and its adapter too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import pytest
 
 from tests.support.kafka_world import KafkaWorld
 from tests.support.topics import read_all
+from worker.demo.samples import read_samples
+from worker.engine.vllm_config import vllm_is_installed
 from worker.records.types import Record
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +35,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**clean, **more}
 
 
-def command(name: str, settings: Mapping[str, str], *options: str) -> tuple[int, str, str]:
+def command(
+    name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
+) -> tuple[int, str, str]:
     """Run a command of the worker as people do."""
     flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
     done = subprocess.run(
         [sys.executable, "-m", "worker", name, *options, *flags],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -165,18 +170,33 @@ def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
     assert len(results(made)) + len(results(made, "review")) == before
 
 
-def test_what_cannot_be_asked_is_told() -> None:
-    """In one line, before Kafka is asked."""
-    for options, said in (
-        ((), "choose what is labelled again"),
-        (("--since", "2026-03-02"), "needs an end"),
-        (("--offsets", "0:5-"), "needs an end"),
-        (("--reason", "bad_luck"), "it is one of tombstone"),
-        (("--made-by", "xyz"), "hexadecimal"),
-        (("--dead-letters", "--execute"), "--id NAME"),
-        (("--dead-letters", "--id", "two words"), "at most 100 letters"),
-    ):
-        code, _, err = command("replay", {}, *options)
-        assert code == 2
-        assert said in err
-        assert "Traceback" not in err
+def test_the_command_with_the_real_engine(
+    bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
+) -> None:
+    """As people type it, with the demo's model: dead letters become labels, and verify agrees."""
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+    made = KafkaWorld(bootstrap_servers)
+    samples = read_samples("holdout.jsonl")[:20]
+    values = [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]
+    records = made.publish_inputs([*values, b"{"])
+    made.commit(made.ends())
+    made.publish([made.reject(record) for record in records])
+    settings = {
+        **made.settings,
+        "model.base": str(base_model_dir),
+        "model.adapter": str(demo_adapter_dir),
+    }
+    code, out, err = command(
+        "replay", settings, "--dead-letters", "--id", "real", "--why", "engine mended", "--execute",
+        "--json", timeout_s=500,
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["labelled"], found["dead"]) == (20, 1)
+    assert sum(replayed(made, "real").values()) == 20
+    code, out, _ = command("verify", made.settings, "--json")
+    assert (code, json.loads(out)["replayed"]) == (0, 21)
+    said = out + err
+    assert not any(one.message in said for one in samples if len(one.message) > 20)
