@@ -186,4 +186,4 @@ def _missing(key: str, run: Path | None) -> str:
     text = f"the cost needs {key}: give it in the --inputs file or with --set {key}=VALUE"
     if key in _MEASURED and run is None:
         return f"{text}, or name a run that measured it ({_MEASURED[key]})"
-    return f"{text}; {run / _MEASURED[key]} holds none" if key in _MEASURED and run else text
+    return f"{text}; {run / _MEASURED[key]} does not hold it" if key in _MEASURED and run else text

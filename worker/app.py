@@ -24,7 +24,14 @@ from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
-from worker.policies import judge_policy, kafka_config, loop_policy, max_iteration_s, shadow_topic
+from worker.policies import (
+    admission_policy,
+    judge_policy,
+    kafka_config,
+    loop_policy,
+    max_iteration_s,
+    shadow_topic,
+)
 from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
@@ -114,7 +121,7 @@ def make_loop(
         listeners.append(CanaryJudge(router, adapter_events, judge_policy(settings.adapters)))
     pipeline = Pipeline(
         router,
-        deadline_s=settings.loop.deadline_s,
+        admission=admission_policy(settings.loop),
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,

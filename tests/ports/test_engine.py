@@ -302,9 +302,9 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     finally:
         for one in filter(alive, workers):
             os.kill(one, signal.SIGKILL)
-    for one, other in zip(answers, ask(real.engine, prompts), strict=True):
-        if (winner := clear_winner(other)) is not None:
-            assert max(one, key=one.__getitem__) == winner
+    for scores, again in zip(answers, ask(real.engine, prompts), strict=True):
+        if (winner := clear_winner(again)) is not None:
+            assert max(scores, key=scores.__getitem__) == winner
     assert time.monotonic() - begin < 600
 
 
@@ -327,7 +327,7 @@ def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None
 def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
     """vLLM's processes below ``parent``, oldest first. (multiprocessing's own helper stays until
     the end.)"""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     found: list[tuple[float, int]] = []
     for one in psutil.Process(parent).children(recursive=True):

@@ -27,6 +27,7 @@ WORKER_OWNERS = {
         "worker/stream/kafka_producer.py",
         "worker/stream/kafka_publish.py",
         "worker/stream/kafka_range.py",
+        "worker/stream/kafka_scan.py",
         "worker/stream/kafka_topics.py",
         "worker/stream/kafka_types.py",
     },
@@ -43,12 +44,11 @@ WORKER_OWNERS = {
 
 TRAINER_OWNERS = {
     "accelerate": {"training/process_group.py"},
-    "cleanlab": {"check/confident.py"},
-    "datasketch": {"dataset/near.py"},
+    "cleanlab": {"check/suspects.py"},
     "jinja2": {"model/lora_model.py", "report/page.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
-    "pyarrow": {"dataset/read_parquet.py"},
+    "pyarrow": {"dataset/readers.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
         "artifacts/cost.py",
@@ -56,6 +56,8 @@ TRAINER_OWNERS = {
         "artifacts/evaluation.py",
         "artifacts/files.py",
         "artifacts/training.py",
+        "check/finding.py",
+        "store/record.py",
         "training/recipe.py",
     },
     "pydantic_settings": {"training/recipe.py"},
@@ -66,9 +68,9 @@ TRAINER_OWNERS = {
         "statistics/metrics.py",
         "statistics/paired.py",
     },
-    "sklearn": {"check/model.py", "duel/linear.py", "statistics/metrics.py"},
-    "tokenizers": {"model/tokens.py"},
-    "transformers": {"model/embeddings.py", "model/forward.py", "model/lora_model.py"},
+    "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
+    "tokenizers": {"model/prompt.py"},
+    "transformers": {"model/embeddings.py", "model/scoring.py", "model/lora_model.py"},
 }
 """The same for the trainer, with paths from its own directory."""
 
@@ -129,6 +131,27 @@ LAYERS = {
     "trainer.training": ("trainer.duel", "trainer.evaluation"),
     "trainer.evaluation": ("trainer.duel", "trainer.training"),
     "trainer.duel": ("trainer.training",),
+    # Data is prepared before anything is known of a model.
+    "trainer.dataset": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # The store knows what was written of an evaluation, and nobody who wrote it.
+    "trainer.store": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.report",
+        "trainer.training",
+    ),
 }
 """By package: what may not be loaded with it, directly or through other modules of ours."""
 

@@ -126,7 +126,7 @@ def check_target(target: Path, name: str) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise BadInput(f"--out {target}: exists and is no directory")
+        raise BadInput(f"--out {target}: exists and is not a directory")
     if any(target.iterdir()) and not (target / name).is_file():
         raise BadInput(f"--out {target}: holds other files and no {name}: name another")
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from trainer.artifacts.duel import LearningCurvePoint
 from trainer.dataset.examples import Example
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.duel.baseline import Baseline, EmbeddedSplit, TrainedBaseline
 from trainer.duel.candidates import Candidate
 from trainer.duel.linear import train_linear

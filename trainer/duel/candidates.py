@@ -18,10 +18,9 @@ from trainer.evaluation.messages import read_table
 from trainer.evaluation.predictions import decide
 from trainer.model.adapter import encode_prompts, label_token_ids
 from trainer.model.lora_model import LoraModel, load_renderer
-from trainer.model.prompt import make_prompt
-from trainer.model.scorer import Scores, make_verified_scorer
-from trainer.model.tokens import BaseTokenizer
-from trainer.progress import make_bar
+from trainer.model.prompt import BaseTokenizer, make_prompt
+from trainer.model.scoring import Scores, make_verified_scorer
+from trainer.terminal import make_bar
 from worker.contract import Manifest
 from worker.contract.assignments import split_assignment
 
@@ -189,4 +188,4 @@ def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
     try:
         return sum_so_far + float(value)
     except ValueError as error:
-        raise BadInput(f"{where} is no number: {value!r}") from error
+        raise BadInput(f"{where} is not a number: {value!r}") from error

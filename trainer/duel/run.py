@@ -40,9 +40,9 @@ from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset
 from trainer.evaluation.verify import verify_evaluation
 from trainer.model.adapter import load_adapter_model, read_adapter
-from trainer.model.tokens import BaseTokenizer
-from trainer.progress import make_bar
+from trainer.model.prompt import BaseTokenizer
 from trainer.statistics.metrics import measure
+from trainer.terminal import make_bar
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 

@@ -130,7 +130,7 @@ def recommend(
 def _ship_better(best: PairedResult, accuracy: float) -> Recommendation:
     text = (
         f"Ship {best.name}: right {best.accuracy:.1%} of the time against the adapter's "
-        f"{accuracy:.1%}, which is no accident (p = {best.p:.2g})."
+        f"{accuracy:.1%}, which is more than chance would explain (p = {best.p:.2g})."
     )
     return Recommendation(best.name, text + (_ELSEWHERE if best.kind == "recorded" else ""))
 

@@ -15,9 +15,9 @@ from trainer.dataset.examples import Example
 from trainer.evaluation.messages import MessageSets, sample
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
 from trainer.model.adapter import encode_prompts, label_token_ids, load_adapter_model
-from trainer.model.scorer import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
-from trainer.model.tokens import BaseTokenizer
-from trainer.progress import make_bar
+from trainer.model.prompt import BaseTokenizer
+from trainer.model.scoring import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
+from trainer.terminal import make_bar
 from worker.contract import Manifest
 
 BATCH_SIZES = (1, 8, BATCH_SIZE)

@@ -39,7 +39,7 @@ from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summariz
 from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.adapter import read_adapter
 from trainer.model.device import describe_device
-from trainer.model.tokens import BaseTokenizer
+from trainer.model.prompt import BaseTokenizer
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 

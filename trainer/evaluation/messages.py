@@ -79,5 +79,5 @@ def read_table(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
 
 def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("a line is no JSON object")
+        raise ValueError("a line is not a JSON object")
     return value

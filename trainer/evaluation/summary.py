@@ -33,13 +33,15 @@ from trainer.statistics.calibration import (
     Bools,
     Floats,
     Ints,
+    accept,
+    coverage_curve,
     ece,
     nll,
     reliability,
+    review_threshold,
     temperature_softmax,
 )
 from trainer.statistics.metrics import auroc, measure
-from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
 from worker.contract import Thresholds
 
 _SLACK = 1e-9

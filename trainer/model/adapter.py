@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
 from trainer.model.lora_model import LoraModel, load_lora_model
-from trainer.model.tokens import BaseTokenizer, load_tokenizer
+from trainer.model.prompt import BaseTokenizer, load_tokenizer
 from worker.contract import (
     Code,
     FileDigest,

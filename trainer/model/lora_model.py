@@ -1,5 +1,5 @@
 """The base model with LoRA layers in it. The only file that imports ``peft``, and with
-``forward`` and ``embeddings`` the only one that imports ``transformers``."""
+``scoring`` and ``embeddings`` the only one that imports ``transformers``."""
 
 from __future__ import annotations
 

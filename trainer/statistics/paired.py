@@ -44,8 +44,13 @@ def count_discordant(a: Bools, b: Bools) -> Discordance:
 def mcnemar_exact(found: Discordance) -> float:
     """Return the two-sided exact p-value of McNemar's test (McNemar 1947): under no difference
     the discordant messages fall to either side like a fair coin. 1.0 without any."""
-    trials = found.a_only + found.b_only
-    return float(binomtest(found.a_only, trials, 0.5).pvalue) if trials else 1.0
+    return binomial_test(found.a_only, found.a_only + found.b_only, 0.5)
+
+
+def binomial_test(hits: int, trials: int, share: float) -> float:
+    """Return the two-sided exact p-value of ``hits`` of ``trials`` under a chance of ``share``
+    (Clopper & Pearson 1934), 1.0 without any trial."""
+    return float(binomtest(hits, trials, share).pvalue) if trials else 1.0
 
 
 def bootstrap_difference(

@@ -13,13 +13,18 @@ from torch import Tensor
 
 from trainer import __version__
 from trainer.dataset.folder import Dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
 from trainer.model.adapter import read_weights, write_weights
 from trainer.model.device import library_versions
 from trainer.model.lora_model import LoraModel
-from trainer.statistics.calibration import Floats, Ints, off_label_mass, temperature_softmax
-from trainer.statistics.thresholds import Calibrated
+from trainer.statistics.calibration import (
+    Calibrated,
+    Floats,
+    Ints,
+    off_label_mass,
+    temperature_softmax,
+)
 from trainer.training.inputs import Inputs
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, DRAFT

@@ -1,14 +1,16 @@
-"""Where a training is, on disk: enough to continue as if it had never been killed."""
+"""Where a training is, what follows from it, and a checkpoint of it on disk: enough to continue as
+if it had never been killed."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from torch import Tensor
 from trainer.artifacts.training import Epoch
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes, write_atomically
+
+Metric = Literal["loss", "macro_f1"]
 
 DIRECTORY = "checkpoint"
 _RECORD = "checkpoint.json"
@@ -45,6 +49,28 @@ class TrainState:
         self.epoch += 1
         self.batches = self.rows = self.tokens = 0
         self.loss_sum = self.sublabel_sum = self.seconds = 0.0
+
+
+def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
+    """Return the number of the epoch to keep: lowest validation loss, or highest macro-F1 (of
+    equals the one with the lower loss, then the earlier)."""
+
+    def rank(epoch: Epoch) -> tuple[float, float, int]:
+        macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
+        return -macro_f1, epoch.validation_loss, epoch.number
+
+    return min(epochs, key=rank).number
+
+
+def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
+    """Whether ``patience`` epochs in a row improved neither the lowest validation loss nor the
+    highest macro-F1: the loss often turns while the labels still get better."""
+    loss, f1, stale = math.inf, -math.inf, 0
+    for epoch in epochs:
+        better = epoch.validation_loss < loss or epoch.validation_macro_f1 > f1
+        loss, f1 = min(loss, epoch.validation_loss), max(f1, epoch.validation_macro_f1)
+        stale = 0 if better else stale + 1
+    return stale >= patience
 
 
 def save(run: Path, identity: Mapping[str, Any], state: TrainState, state_dicts: Any) -> None:

@@ -15,11 +15,11 @@ from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.lora_model import LoraModel
 from trainer.model.rows import TrainingRow, length_grouped_batches
-from trainer.training.checkpoint import TrainState
+from trainer.training.checkpoint import TrainState, best_epoch, should_stop
 from trainer.training.console import Progress, describe_epoch
 from trainer.training.objective import Objective
 from trainer.training.process_group import ProcessGroup
-from trainer.training.schedule import Schedule, best_epoch, lr_factor, should_stop
+from trainer.training.recipe import Recipe
 from trainer.training.validation import Validation
 
 Save = Callable[[TrainState, Any], None]
@@ -40,23 +40,23 @@ class TrainLoop:
         model: LoraModel,
         rows: Sequence[TrainingRow],
         objective: Objective,
-        schedule: Schedule,
+        recipe: Recipe,
         group: ProcessGroup,
     ) -> None:
         self._model = model
         self._rows = rows
         self._objective = objective
-        self._schedule = schedule
+        self._recipe = recipe
         self._group = group
         self._parameters = model.trainable_parameters()
         self._head = [] if objective.head is None else list(objective.head.parameters())
-        groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": schedule.learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": recipe.learning_rate}]
         if self._head:
-            groups.append({"params": self._head, "lr": schedule.sublabel_learning_rate})
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
-        steps = schedule.steps(len(rows))
+            groups.append({"params": self._head, "lr": recipe.sublabel_learning_rate})
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: lr_factor(step, steps, schedule.warmup_ratio)
+            self._optimizer, lambda step: lr_factor(step, steps, recipe.warmup_ratio)
         )
         self.state = TrainState()
 
@@ -84,9 +84,9 @@ class TrainLoop:
     ) -> None:
         """Train to the end. ``save`` is called every so many seconds and after each epoch,
         ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
-        when the loss is no number."""
+        when the loss is not a number."""
         self._model.peft_model.train()
-        if not self.state.ema and self._schedule.ema_decay:
+        if not self.state.ema and self._recipe.ema_decay:
             self.state.ema = [weights.detach().clone() for weights in self._parameters]
         while not self._is_done():
             self._run_epoch(progress, save, save_every_s, on_step)
@@ -98,17 +98,17 @@ class TrainLoop:
     @property
     def best(self) -> int:
         """Number of the epoch that is kept."""
-        return best_epoch(self.state.epochs, self._schedule.metric_for_best_model)
+        return best_epoch(self.state.epochs, self._recipe.metric_for_best_model)
 
     @property
     def stopped_early(self) -> bool:
         """Whether patience ran out before the epochs did."""
-        return len(self.state.epochs) < self._schedule.epochs
+        return len(self.state.epochs) < self._recipe.epochs
 
     def _is_done(self) -> bool:
         epochs = self.state.epochs
-        patience = self._schedule.early_stopping_patience
-        return len(epochs) >= self._schedule.epochs or should_stop(epochs, patience)
+        patience = self._recipe.early_stopping_patience
+        return len(epochs) >= self._recipe.epochs or should_stop(epochs, patience)
 
     def _run_epoch(
         self,
@@ -117,10 +117,10 @@ class TrainLoop:
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        state, schedule = self.state, self._schedule
-        rng = random.Random(f"{schedule.seed}:{state.epoch}")  # noqa: S311 - an order of rows
-        batches = list(length_grouped_batches(self._rows, schedule.batch_size, rng))
-        progress.start(state.epoch, schedule.epochs, len(self._rows))
+        state, recipe = self.state, self._recipe
+        rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
+        batches = list(length_grouped_batches(self._rows, recipe.batch_size, rng))
+        progress.start(state.epoch, recipe.epochs, len(self._rows))
         saved = time.monotonic()
         for batch in batches[state.batches :]:
             figures = self._step(batch)
@@ -137,7 +137,7 @@ class TrainLoop:
     def _step(self, batch: Sequence[TrainingRow]) -> Step:
         started = time.perf_counter()
         state, shard = self.state, self._group.shard(batch)
-        micro = self._schedule.micro_batch_size or max(1, len(shard))
+        micro = self._recipe.micro_batch_size or max(1, len(shard))
         label = sublabel = 0.0
         tokens = 0
         for at in range(0, len(shard), micro):
@@ -147,7 +147,7 @@ class TrainLoop:
             label, sublabel = label + loss.label, sublabel + loss.sublabel
             tokens += loss.tokens
         self._group.all_reduce_gradients([*self._parameters, *self._head])
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._schedule.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)
         learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.step()
         self._scheduler.step()
@@ -170,7 +170,7 @@ class TrainLoop:
         )
 
     def _update_ema(self) -> None:
-        decay = self._schedule.ema_decay
+        decay = self._recipe.ema_decay
         if decay:  # a short average at first, so that the start is soon forgotten
             decay = min(decay, (1 + self.state.step) / (10 + self.state.step))
             with torch.no_grad():
@@ -230,3 +230,11 @@ class TrainLoop:
             "rng": self._group.all_gather(rng),
             "cuda_rng": self._group.all_gather(cuda_rng),
         }
+
+
+def lr_factor(step: int, steps: int, warmup_ratio: float) -> float:
+    """Return the share of the full learning rate at a step: linear up, then cosine to zero."""
+    warmup = max(1, round(steps * warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

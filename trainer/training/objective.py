@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
-from trainer.model.forward import answer_states, collate
 from trainer.model.lora_model import LoraModel
 from trainer.model.rows import TrainingRow
+from trainer.model.scoring import answer_states, collate
 
 
 @dataclass(frozen=True, slots=True)

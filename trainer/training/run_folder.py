@@ -34,11 +34,13 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     """Make the folder ready. Raises BadInput when it holds an adapter or a checkpoint that
     nobody asked to replace or to continue from, or anything that does not belong in a run."""
     if run.exists() and not run.is_dir():
-        raise BadInput(f"{run}: exists and is no directory")
+        raise BadInput(f"{run}: exists and is not a directory")
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     strange = sorted(name for name in found - _OURS - _LATER if not name.startswith("."))
     if strange:
-        raise BadInput(f"{run}: holds {strange[0]!r}, which is no run's: choose another --out")
+        raise BadInput(
+            f"{run}: holds {strange[0]!r}, which does not belong in a run folder: choose another --out"
+        )
     if replace:
         for name in found & (_OURS | _LATER):
             path = run / name
@@ -47,7 +49,7 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     if ADAPTER in found:
         raise BadInput(f"{run}: holds a finished adapter; choose another --out or add --replace")
     if checkpoint.exists(run) and not resume:
-        raise BadInput(f"{run}: holds a checkpoint; add --resume to go on, or --replace")
+        raise BadInput(f"{run}: holds a checkpoint; add --resume to continue, or --replace")
     run.mkdir(parents=True, exist_ok=True)
 
 

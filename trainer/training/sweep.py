@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from trainer.artifacts.training import SWEEP, SweepRecord, TrainingRecord, Trial
 from trainer.dataset.folder import open_dataset
@@ -85,26 +84,6 @@ def sweep(
     if not trials:
         raise BadInput(f"no trial ended within {budget_s:.0f} s: raise --budget-s")
     return _write(out, fixed, trials, budget_s, skipped)
-
-
-def print_sweep(console: Console, record: SweepRecord) -> None:
-    """Print the trials, best first."""
-    table = Table(title="sweep, ranked by validation")
-    for name in ("", "settings", "macro-F1", "accuracy", "loss", "seconds"):
-        table.add_column(name, justify="left" if name in {"", "settings"} else "right")
-    for place, at in enumerate(record.ranking, start=1):
-        trial = record.trials[at]
-        table.add_row(
-            str(place),
-            " ".join(f"{key}={value}" for key, value in trial.settings.items()),
-            f"{trial.validation_macro_f1:.3f}",
-            f"{trial.validation_accuracy:.1%}",
-            f"{trial.validation_loss:.3f}",
-            f"{trial.seconds:.0f}",
-        )
-    console.print(table)
-    if record.skipped:
-        console.print(f"{record.skipped} trials did not fit within {record.budget_s:.0f} s")
 
 
 def _make_trial(settings: Mapping[str, str], recipe: Recipe, record: TrainingRecord) -> Trial:

@@ -27,11 +27,10 @@ from trainer.artifacts.training import (
 from trainer.model.adapter import round_weights
 from trainer.model.device import describe_machine, peak_memory
 from trainer.model.lora_model import LoraModel, load_lora_model
-from trainer.model.scorer import Scorer
-from trainer.statistics.calibration import Floats
+from trainer.model.scoring import Scorer
+from trainer.statistics.calibration import Calibrated, Floats, calibrate
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
-from trainer.statistics.thresholds import Calibrated, calibrate
 from trainer.training import checkpoint
 from trainer.training.adapter import versions, write_adapter
 from trainer.training.console import (
@@ -46,7 +45,6 @@ from trainer.training.objective import Objective
 from trainer.training.process_group import ProcessGroup
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, StepLog, open_run
-from trainer.training.schedule import make_schedule
 from trainer.training.validation import Validator
 from worker.contract import BaseModel, describe_base
 from worker.contract.timestamps import rfc3339_now
@@ -188,7 +186,7 @@ def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessG
         sublabel_weight=recipe.sublabel_weight,
     )
     torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-    return TrainLoop(model, inputs.train, objective, make_schedule(recipe), group)
+    return TrainLoop(model, inputs.train, objective, recipe, group)
 
 
 def _run_loop(training: _Training, console: Console, until: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.model.rows import TrainingRow
-from trainer.model.scorer import Scorer
+from trainer.model.scoring import Scorer
 from trainer.statistics.calibration import Floats, Ints
 from trainer.statistics.metrics import measure
 from trainer.training.process_group import ProcessGroup

@@ -20,8 +20,7 @@ from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, write_dataset
 from trainer.model.adapter import CONFIG, WEIGHTS
 from trainer.model.lora_model import LoraModel, load_lora_model, load_renderer
-from trainer.model.prompt import make_prompt
-from trainer.model.tokens import load_tokenizer
+from trainer.model.prompt import load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,
     FileDigest,
@@ -148,7 +147,7 @@ def dataset_dir(
             Example(f"{part}-{at}", message, label, f"{label}.{at % 2}")
             for at, (message, label) in enumerate(make_messages(count, seed))
         ]
-    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), parts=parts)
+    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), splits=parts)
     return directory
 
 
@@ -170,7 +169,7 @@ def sealed(
         tmp_path_factory.mktemp("sealed") / "dataset",
         name="tiny",
         taxonomy=Taxonomy.from_toml(taxonomy_file),
-        parts={
+        splits={
             "train": examples(30, 1),
             "validation": examples(10, 2),
             "holdout": examples(12, 3),

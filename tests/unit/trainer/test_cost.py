@@ -256,7 +256,7 @@ def test_a_run_that_measured_nothing_says_where_it_looked(tmp_path: Path) -> Non
     code, _, err = cost(tmp_path / "run", "--inputs", TEMPLATE)
     assert code == 2
     assert "the cost needs training_hours" in err
-    assert "training.json holds none" in err
+    assert "training.json does not hold it" in err
     assert cost(tmp_path / "no", "--inputs", TEMPLATE)[0] == 2
     (tmp_path / "run" / "training.json").write_text('{"schema": "training/9"}')
     assert (

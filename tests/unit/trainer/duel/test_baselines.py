@@ -1,10 +1,11 @@
-"""The baselines learn from the training split alone and choose on validation alone."""
+"""Every registered baseline is trained, has a learning curve, and is named where it should be."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,95 +23,20 @@ from trainer.duel.baselines import (
     take_part,
     train_baselines,
 )
-from trainer.duel.linear import train_linear
 
 ROOT = Path(__file__).parents[4]
 LABELS = ("order_tracking", "refund", "payment")
 
 
-def split_of(examples: tuple[Example, ...], *, embedded: bool = True) -> EmbeddedSplit:
-    """Embed by a made-up model: counts of a few letters."""
-    vectors = np.array(
-        [[example.message.count(letter) for letter in "aeiknp"] for example in examples]
-    )
-    return EmbeddedSplit(examples, vectors.astype(np.float32) if embedded else None, 0.5)
-
-
-@pytest.fixture
-def splits(sealed: Dataset) -> tuple[EmbeddedSplit, EmbeddedSplit]:
-    return split_of(sealed.train), split_of(sealed.validation)
-
-
-def test_word_counts_learn_the_words(splits: tuple[EmbeddedSplit, EmbeddedSplit]) -> None:
-    train, validation = splits
-    found = train_linear(train, validation, validation, LABELS, features="tfidf", sublabels=False)
-    assert found.validation_accuracy > 0.9
-    assert found.probabilities.shape == (30, 3)
-    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(30))
-
-
-def test_sublabels_are_summed_into_their_labels(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
-) -> None:
-    train, validation = splits
-    found = train_linear(train, validation, validation, LABELS, features="combined", sublabels=True)
-    assert found.probabilities.shape == (30, 3)
-    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(30))
-    assert found.validation_accuracy > 0.9
-
-
-def test_two_labels_may_share_a_sublabels_name() -> None:
-    def example(at: int, message: str, label: str) -> Example:
-        return Example(str(at), message, label, "other")
-
-    examples = tuple(
-        example(at, *pair)
-        for at, pair in enumerate([("money back", "refund"), ("card declined", "payment")] * 4)
-    )
-    part = split_of(examples)
-    found = train_linear(part, part, part, ("refund", "payment"), features="tfidf", sublabels=True)
-    assert found.validation_accuracy == 1.0
-
-
-def test_the_penalty_is_chosen_on_validation_the_strongest_among_equals(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
-) -> None:
-    train, validation = splits
-    by_c = {
-        c: train_linear(
-            train, validation, None, LABELS, features="embeddings", sublabels=False, grid=(c,)
-        ).validation_accuracy
-        for c in (1e-6, 0.1, 10.0)
-    }
-    found = train_linear(
-        train, validation, None, LABELS, features="embeddings", sublabels=False, grid=tuple(by_c)
-    )
-    assert found.validation_accuracy == max(by_c.values())
-    best = max(by_c.values())
-    assert found.hyperparameters == {"C": min(c for c, score in by_c.items() if score == best)}
-    assert by_c[1e-6] < max(by_c.values())  # the choice mattered
-
-
-def test_embedding_time_counts_where_embeddings_are_used(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
-) -> None:
-    train, validation = splits
-    found = train_linear(
-        train, validation, validation, LABELS, features="embeddings", sublabels=False, grid=(1.0,)
-    )
-    assert found.train_seconds > 0.5
-    assert found.judge_seconds > 0.5
-
-
 def test_parts_of_the_data_are_balanced_and_nested(
-    splits: tuple[EmbeddedSplit, EmbeddedSplit],
+    splits: tuple[EmbeddedSplit, EmbeddedSplit], embed_letters: Callable[..., EmbeddedSplit]
 ) -> None:
     train, _ = splits
     small, large = take_part(train, 5, seed=1), take_part(train, 12, seed=1)
     assert set(Counter(example.label for example in small.examples).values()) == {5}
     assert {example.id for example in small.examples} < {example.id for example in large.examples}
     assert small.embeddings is not None
-    assert np.array_equal(small.embeddings, split_of(small.examples).embeddings)
+    assert np.array_equal(small.embeddings, embed_letters(small.examples).embeddings)
 
 
 def test_every_baseline_takes_part_and_has_a_curve(
@@ -131,10 +57,10 @@ def test_every_baseline_takes_part_and_has_a_curve(
 
 
 def test_without_a_model_and_without_sublabels_word_counts_are_the_only_baseline(
-    sealed: Dataset,
+    sealed: Dataset, embed_letters: Callable[..., EmbeddedSplit]
 ) -> None:
     plain = tuple(Example(example.id, example.message, example.label) for example in sealed.train)
-    part = split_of(plain, embedded=False)
+    part = embed_letters(plain, embedded=False)
     found, _ = train_baselines(part, part, part, LABELS, seed=1, on_progress=lambda _: None)
     assert [candidate.name for candidate in found] == ["tfidf"]
 

@@ -40,7 +40,7 @@ def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:
     [
         ("id,label\na,x\na,y\n", "line 3 has the id 'a' a second time"),
         ("id,answer\na,x\n", "no 'label'"),
-        ("id,label,cost\na,x,cheap\n", "cost is no number"),
+        ("id,label,cost\na,x,cheap\n", "cost is not a number"),
     ],
 )
 def test_bad_records_are_named(tmp_path: Path, text: str, problem: str) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.support.trainer_world import World, call
 from trainer.artifacts.duel import DUEL
-from trainer.duel.show import show_duel
+from trainer.terminal import show_duel
 
 
 @pytest.fixture(scope="module")

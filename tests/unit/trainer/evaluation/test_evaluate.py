@@ -18,8 +18,8 @@ from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.show import show_evaluation
 from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.terminal import show_evaluation
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 
@@ -161,8 +161,8 @@ def test_a_dataset_of_other_labels_is_refused(world: World, tmp_path: Path) -> N
     taxonomy = Taxonomy.from_dict(
         {"name": "o", "version": "1", "labels": [{"name": "refund"}, {"name": "spam"}]}
     )
-    parts = {name: [Example("1", "a", "spam")] for name in ("train", "validation", "holdout")}
-    other = write_dataset(tmp_path / "other", name="o", taxonomy=taxonomy, parts=parts)
+    splits = {name: [Example("1", "a", "spam")] for name in ("train", "validation", "holdout")}
+    other = write_dataset(tmp_path / "other", name="o", taxonomy=taxonomy, splits=splits)
     code, _, errors = call(
         "evaluate", world.adapter, "--dataset", other.directory, "--base", world.base
     )

@@ -27,7 +27,7 @@ def test_messages_come_from_json_lines_and_from_csv(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"message": ""}\n', "line 1 has no text"),
         ("a.jsonl", '{"id": 1, "message": "a"}\n{"id": 1, "message": "b"}\n', "line 2 has the id"),
-        ("a.jsonl", "[1]\n", "no JSON object"),
+        ("a.jsonl", "[1]\n", "a line is not a JSON object"),
         ("a.jsonl", "", "holds no message"),
         ("a.txt", "hello\n", "must be a .jsonl or a .csv"),
     ],

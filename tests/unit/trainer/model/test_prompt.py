@@ -8,8 +8,7 @@ import pytest
 
 from trainer.errors import BadInput
 from trainer.model.lora_model import load_renderer
-from trainer.model.prompt import make_prompt
-from trainer.model.tokens import load_tokenizer
+from trainer.model.prompt import load_tokenizer, make_prompt
 from worker.contract import Taxonomy, build_prompt, make_golden
 
 INSTRUCTION = "Answer with the code."

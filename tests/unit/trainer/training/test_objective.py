@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
-from trainer.model.forward import answer_logits, answer_states, collate
 from trainer.model.lora_model import LoraModel
 from trainer.model.rows import IGNORE_INDEX, TrainingRow
+from trainer.model.scoring import answer_logits, answer_states, collate
 from trainer.training.objective import Objective
 
 PREFIX = torch.arange(5, 25)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.tokens import load_tokenizer
+from trainer.model.prompt import load_tokenizer
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
