@@ -18,7 +18,7 @@ from worker.core.batch import TopicRouter
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.engine.open import OpenedEngine
+from worker.engine.open import OpenedEngine, begin_to_open
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
@@ -57,7 +57,9 @@ def run_worker(
     policy = loop_policy(settings.loop)
     iteration_s = max_iteration_s(config, policy)
     check_bounds(config, iteration_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
+    if opener is None:
+        begin_to_open(settings.model.engine_args)
+        opener = partial(open_model, metrics=settings.http.enabled, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(observing(settings, iteration_s))
