@@ -102,4 +102,4 @@ def test_a_flag_under_its_old_name_is_refused_with_the_new_one(
     code, out, err = run(capsys, monkeypatch, *arguments)
     assert (code, out) == (2, "")
     old = arguments[-1].partition("=")[0]
-    assert err == f"clerk-trainer: {old} has been renamed to {new}\n"
+    assert err == f"clerk-trainer: {old!r} has been renamed to {new!r}\n"
