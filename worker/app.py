@@ -28,6 +28,7 @@ from worker.policies import judge_policy, kafka_config, loop_policy, max_iterati
 from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_check import check_clients
 from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
@@ -50,6 +51,7 @@ def run_worker(
     policy = loop_policy(settings.loop)
     iteration_s = max_iteration_s(config, policy)
     check_bounds(config, iteration_s)
+    check_clients(config)
     opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())

@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
@@ -550,6 +550,62 @@ def test_a_spare_worker_leaves_at_once(
             break
         assert time.monotonic() < until, f"{len(found.members)} members"
         time.sleep(0.2)
+
+
+def test_a_worker_that_lost_its_partitions_and_is_a_spare_is_told_that_it_has_joined(
+    make_kafka: Callable[..., KafkaBench], names: Topics
+) -> None:
+    """By the broker's protocol a member without a partition hears nothing by itself: it would stay
+    not ready until it got one."""
+    consumer = {"group.protocol": "consumer", "statistics.interval.ms": 200}
+    slow = make_kafka(transactional_id="s0", consumer={**consumer, "max.poll.interval.ms": 4000})
+    stream, listener = slow.open(), Listener()
+    slow.subscribe(stream, listener)
+    heirs = []
+    for number in (1, 2):
+        heir = make_kafka(transactional_id=f"s{number}", consumer=consumer).open()
+        heirs.append((heir, Listener()))
+        heir.subscribe(heirs[-1][1])
+    until = time.monotonic() + 60
+    while not all(heard.assigned for _, heard in heirs):  # the first one hangs: it does not poll
+        assert time.monotonic() < until
+        for heir, _ in heirs:
+            heir.poll(0, 0.1)
+    until = time.monotonic() + 20
+    while ("lost" not in dict(listener.events)) or listener.events[-1] != ("assigned", ()):
+        assert time.monotonic() < until, listener.events
+        for each in (stream, *(heir for heir, _ in heirs)):
+            each.poll(0, 0.05)
+
+
+def test_an_offset_that_could_not_be_committed_is_committed_and_nothing_is_written_again(
+    make_kafka: Callable[..., KafkaBench],
+) -> None:
+    """At least once, and once where only the commit failed."""
+    kafka = make_kafka(delivery="at_least_once")
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    kafka.send(b"x")
+    records = fetch(stream, 1)
+    consumer = stream._consumer
+    client = consumer._client
+
+    class FirstCommitFails:
+        def __getattr__(self, name: str) -> object:
+            return getattr(client, name)
+
+        def commit(self, **_: object) -> None:
+            consumer._client = client
+            raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT))
+
+    consumer._client = cast("Consumer", FirstCommitFails())
+    with pytest.raises(OutcomeUnknown):
+        stream.publish(batch(records, kafka.topics.output))
+    assert kafka.committed(0) is None
+    [source] = {record.source for record in records}
+    assert stream.resolve_unknown_commit([source]) == [NextOffset(source, 1)]
+    assert kafka.committed(0) == 1
+    assert kafka.visible(kafka.topics.output) == [b"label"]
 
 
 def test_a_zombies_offsets_are_refused(

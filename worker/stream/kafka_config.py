@@ -4,30 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from worker.errors import SettingsError
-
-Property = str | int | float | bool
-Properties = Mapping[str, Property]
-Delivery = Literal["exactly_once", "at_least_once"]
+from worker.stream.kafka_promises import Delivery, Properties, Property, check_promises
 
 _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
-
-# What the worker's promises rest on. Offered as settings of their own, or not at all.
-_RESERVED = {
-    "enable.auto.commit": "offsets are committed with the results",
-    "enable.auto.offset.store": "offsets are committed with the results",
-    "enable.partition.eof": "the worker does not end with the log",
-    "transactional.id": "set kafka.transactional_id or kafka.instance_id",
-    "enable.idempotence": "set kafka.delivery",
-    "bootstrap.servers": "set kafka.bootstrap_servers",
-    "group.id": "set kafka.group_id",
-    "on_delivery": "it is the worker's own",
-    "error_cb": "it is the worker's own",
-    "logger": "it is the worker's own",
-    "stats_cb": "it is the worker's own",
-}
 
 # With the broker-side protocol these are the broker's to set; the client refuses them.
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
@@ -65,6 +46,8 @@ class KafkaConfig:
     topic_replication_factor: int
     publish_timeout_s: float
     start_timeout_s: float
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """For each property that was set, the setting it came from."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -101,9 +84,7 @@ def build_config(
     promises rest on cannot be set there.
     """
     for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
-        for name in given:
-            if name in _RESERVED:
-                raise SettingsError(f"kafka.{place}: {name!r} cannot be set: {_RESERVED[name]}")
+        check_promises(f"kafka.{place}", given, delivery)
     common: dict[str, Property] = {
         "bootstrap.servers": bootstrap_servers,
         "client.id": "filing-clerk",
@@ -121,7 +102,20 @@ def build_config(
         topic_replication_factor=topic_replication_factor,
         publish_timeout_s=publish_timeout_s,
         start_timeout_s=start_timeout_s,
+        origins=_origins(security, client=client, consumer=consumer, producer=producer),
     )
+
+
+def uses_brokers_protocol(consumer: Properties) -> bool:
+    """Tell whether the broker assigns the partitions (KIP-848); the client ignores the case."""
+    return str(consumer.get("group.protocol", "")).lower() == "consumer"
+
+
+def _origins(security: Properties, **places: Properties) -> dict[str, str]:
+    origins = {name: f"kafka.{name.replace('.', '_')}" for name in security}
+    for place, given in places.items():
+        origins |= {name: f"kafka.{place}.{name}" for name in given}
+    return origins
 
 
 def _consumer(
@@ -139,12 +133,17 @@ def _consumer(
         # Prefetch is thrown away by each pause and kept in memory: a few seconds of work is enough.
         "queued.max.messages.kbytes": 16384,
     }
-    if given.get("group.protocol") == "consumer":
+    if uses_brokers_protocol(given):
         clash = [name for name in _CLASSIC_ONLY if name in given]
         if clash:
             raise SettingsError(
                 f"kafka.consumer: {clash} cannot be set with group.protocol=consumer: "
                 "the broker's group configuration decides them"
+            )
+        if str(given.get("statistics.interval.ms", "1")) == "0":
+            raise SettingsError(
+                "kafka.consumer: 'statistics.interval.ms' must be above 0 with "
+                "group.protocol=consumer: it tells a worker without a partition that it has joined"
             )
         del defaults["partition.assignment.strategy"]
     return {**defaults, **common, **own}

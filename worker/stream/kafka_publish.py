@@ -45,11 +45,18 @@ class KafkaPublisher:
         self._failed: list[tuple[int, KafkaError]] = []
 
     def ready(self, timeout_s: float) -> None:
-        """Make the producer ready, and so resolve any transaction that was left in doubt.
-
-        Raises PublishAborted (not within the time) or StreamFailed.
-        """
+        """Make the producer ready. Raises PublishAborted (not within the time) or StreamFailed."""
         self._producer.ready(timeout_s)
+
+    def resolve(self, timeout_s: float) -> None:
+        """End what the last publish left in doubt: its transaction, by a new producer, or the
+        commit of offsets whose records are written. Raises as ``ready``."""
+        self._producer.ready(timeout_s)
+        if not self._producer.transactional:
+            try:
+                self._consumer.commit_again()
+            except KafkaException as error:
+                raise _not_committed(error) from error
 
     def serve(self) -> None:
         """Let the client call back. Does not block."""
@@ -118,7 +125,6 @@ class KafkaPublisher:
             self._produce(client, batch.outputs, until)
             self._flush(client, until)
             self._expect_no_refusal()
-            self._consumer.commit(batch.next_offsets)
         except (KafkaException, _Refused, PublishAborted) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
             if cause is not None and cause.fatal():
@@ -127,6 +133,10 @@ class KafkaPublisher:
             if not isinstance(refusal, RecordTooLarge):
                 self._producer.discard()  # with whatever is still queued in it
             raise refusal from error
+        try:
+            self._consumer.commit(batch.next_offsets)
+        except KafkaException as error:
+            raise _not_committed(error) from error
 
     def _produce(self, client: Producer, outputs: Sequence[Outgoing], until: float) -> None:
         for index, outgoing in enumerate(outputs):
@@ -197,3 +207,11 @@ class KafkaPublisher:
                 sizes = [outgoing.size_bytes for outgoing in batch.outputs]
                 return RecordTooLarge([sizes.index(max(sizes))])
         return PublishAborted(describe(reasons[0]) if reasons else describe_exception(error))
+
+
+def _not_committed(error: KafkaException) -> PublishAborted:
+    """Name why offsets of records that are written were not committed. Raises StreamFailed."""
+    cause = error.args[0]
+    if cause.fatal() or cause.code() in HOPELESS:
+        raise StreamFailed(describe(cause)) from error
+    return OutcomeUnknown(f"written, and the offsets are not committed: {describe(cause)}")

@@ -25,6 +25,7 @@ HOPELESS = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
     KafkaError._AUTHENTICATION: "authentication failed",
+    KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
 }
 """Codes of errors that do not pass by themselves, and what each means."""
 
