@@ -312,7 +312,7 @@ def test_a_record_too_large_is_named_and_nothing_is_published(kafka: KafkaBench)
     good = batch(records, kafka.topics.output)
     outputs = [
         good.outputs[0],
-        Outgoing(kafka.topics.output, None, bytes(2_000_000)),
+        Outgoing(kafka.topics.output, None, os.urandom(2_000_000)),
         good.outputs[2],
     ]
     with pytest.raises(RecordTooLarge) as caught:
@@ -385,6 +385,63 @@ def test_a_record_that_only_the_broker_finds_too_large(
     stream.publish(good)
     if delivery == "exactly_once":
         assert kafka.visible(names.output) == [b"label"] * 3
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_large_record_that_fits_compressed_is_published(
+    make_kafka: Callable[..., KafkaBench], names: Topics, delivery: str
+) -> None:
+    """The broker's limit is for what it gets, which is compressed; beside it one that does not."""
+    kafka = make_kafka(delivery=delivery)
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(3):
+        kafka.send(b"x")
+    records = fetch(stream, 3)
+    good = batch(records, names.output)
+    text = b"Where is my parcel? It has been two weeks. " * 50_000  # 2 MB
+    fits = Outgoing(names.dead_letter, None, text)
+    stream.publish(Batch([fits], [NextOffset(records[0].source, 1)]))
+    assert kafka.visible(names.dead_letter) == [text]
+    too_large = Outgoing(names.dead_letter, None, os.urandom(2_000_000))
+    huge = Outgoing(names.dead_letter, None, bytes(80_000_000))  # more than is worth a try
+    outputs = [good.outputs[0], fits, too_large, good.outputs[1]]
+    with pytest.raises(RecordTooLarge) as caught:
+        stream.publish(Batch(outputs, good.next_offsets))
+    assert caught.value.indexes == (2,)
+    with pytest.raises(RecordTooLarge) as caught:
+        stream.publish(Batch([fits, huge], good.next_offsets))
+    assert caught.value.indexes == (1,)
+    stream.publish(Batch([good.outputs[0], fits, good.outputs[1]], good.next_offsets))
+    if delivery == "exactly_once":
+        assert kafka.visible(names.dead_letter) == [text, text]
+
+
+def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
+    """However many there are, the rest is published, and no innocent is blamed."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(60):
+        kafka.send(b"x")
+    good = batch(fetch(stream, 60), kafka.topics.output)
+    outputs = list(good.outputs)
+    wanted = set(range(5, 60, 10))
+    for index in wanted:
+        outputs[index] = Outgoing(kafka.topics.dead_letter, None, os.urandom(2_000_000))
+    found: set[int] = set()
+    for _ in range(20):
+        try:
+            stream.publish(Batch(outputs, good.next_offsets))
+            break
+        except RecordTooLarge as error:
+            found.update(error.indexes)
+            for index in error.indexes:
+                outputs[index] = Outgoing(kafka.topics.dead_letter, None, None)
+        except PublishAborted:
+            continue
+    assert found == wanted
+    assert len(kafka.visible(kafka.topics.output)) == 54
+    assert kafka.visible(kafka.topics.dead_letter) == [None] * 6
 
 
 def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench) -> None:

@@ -111,6 +111,14 @@ def uses_brokers_protocol(consumer: Properties) -> bool:
     return str(consumer.get("group.protocol", "")).lower() == "consumer"
 
 
+def compresses(producer: Properties) -> bool:
+    """Tell whether the producer compresses; of the property's two names the last one given wins."""
+    given = [
+        producer[name] for name in producer if name in ("compression.type", "compression.codec")
+    ]
+    return bool(given) and str(given[-1]).lower() != "none"
+
+
 def _origins(security: Properties, **places: Properties) -> dict[str, str]:
     origins = {name: f"kafka.{name.replace('.', '_')}" for name in security}
     for place, given in places.items():

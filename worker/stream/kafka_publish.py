@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, Outgoing
-from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_consumer import KafkaConsumer
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
@@ -174,14 +174,31 @@ class KafkaPublisher:
             raise PublishAborted(f"{left} records not acknowledged in time")
 
     def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
-        """Find what its topic would not take, before a transaction is spoiled by it."""
-        limits = self._config.max_record_bytes
+        """Find what is certainly too large, before a transaction is spoiled by it."""
+        tried = None
+        if compresses(self._config.producer):  # how small a record becomes is for the broker to see
+            tried = int(self._config.producer.get("message.max.bytes", _NO_LIMIT))
         return [
             index
             for index, outgoing in enumerate(outputs)
-            if outgoing.size_bytes + _FRAMING * (len(outgoing.headers) + 8)
-            > limits.get(outgoing.topic, _NO_LIMIT)
+            if _framed_bytes(outgoing) > (tried or self._limit(outgoing))
         ]
+
+    def _limit(self, outgoing: Outgoing) -> int:
+        return self._config.max_record_bytes.get(outgoing.topic, _NO_LIMIT)
+
+    def _blame(self, outputs: Sequence[Outgoing], refused: Sequence[int]) -> RecordTooLarge:
+        """Choose who is too large of those that were ``refused`` for size (none: of all).
+
+        A batch is refused whole. Where its topic's limit is known no two records that would fit it
+        were in one; where it is not, the largest is, and the others may go again.
+        """
+        large = [at for at in refused if _framed_bytes(outputs[at]) > self._limit(outputs[at])]
+        if large:
+            return RecordTooLarge(large)
+        among = refused or range(len(outputs))
+        known = {at: _framed_bytes(outputs[at]) / self._limit(outputs[at]) for at in among}
+        return RecordTooLarge([max(known, key=known.__getitem__)])
 
     def _expect_no_refusal(self) -> None:
         if self._failed:
@@ -195,7 +212,7 @@ class KafkaPublisher:
             if refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
         }
         if too_large:
-            return RecordTooLarge(sorted(too_large))
+            return self._blame(batch.outputs, sorted(too_large))
         reasons = [refused for _, refused in self._failed if refused.code() not in _PURGED]
         if isinstance(error, KafkaException):
             reasons.append(error.args[0])
@@ -204,9 +221,12 @@ class KafkaPublisher:
                 raise StreamFailed(f"producing: {describe(reason)}") from error
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 # A transaction that failed for it takes every record down and names none.
-                sizes = [outgoing.size_bytes for outgoing in batch.outputs]
-                return RecordTooLarge([sizes.index(max(sizes))])
+                return self._blame(batch.outputs, ())
         return PublishAborted(describe(reasons[0]) if reasons else describe_exception(error))
+
+
+def _framed_bytes(outgoing: Outgoing) -> int:
+    return outgoing.size_bytes + _FRAMING * (len(outgoing.headers) + 8)
 
 
 def _not_committed(error: KafkaException) -> PublishAborted:

@@ -15,8 +15,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from worker.errors import StreamFailed
-from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_types import client_log
+
+_COMPRESSION = 32
+# A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
+# default, without naming the record: what does not shrink must stay below.
+_LARGEST_TRY_BYTES = 64 * 1024 * 1024
 
 _log = structlog.get_logger("worker.stream")
 
@@ -24,9 +29,8 @@ _log = structlog.get_logger("worker.stream")
 def prepare_topics(config: KafkaConfig) -> KafkaConfig:
     """Check, and if the settings say so create, every topic; learn their record size limit.
 
-    Returns the config with each topic's limit, and with ``message.max.bytes`` raised to the
-    largest, so that the client does not refuse what the broker would accept. Raises StreamFailed
-    with what to do.
+    Returns the config with each topic's limit, and with ``message.max.bytes`` raised, so that the
+    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
     """
     reasons: list[str] = []
     admin = AdminClient(
@@ -95,8 +99,13 @@ def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:
     if not limits:
         return config
+    largest = max(limits.values())
     sizes = {
-        "message.max.bytes": max(limits.values()),
+        # The client compares before it compresses, the broker what it gets. Support messages shrink
+        # to a tenth, seldom to less than a thirtieth: beyond that nothing is tried.
+        "message.max.bytes": max(largest, min(_COMPRESSION * largest, _LARGEST_TRY_BYTES))
+        if compresses(config.producer)
+        else largest,
         # A batch is refused whole: it must fit the topic that takes least.
         "batch.size": min(1_000_000, *limits.values()),
     }

@@ -1,4 +1,4 @@
-"""At least once: records that are written and offsets that are not committed, on a scripted client."""
+"""At least once: records are written and their offsets not committed, on a scripted client."""
 
 from collections.abc import Callable
 from typing import Any
