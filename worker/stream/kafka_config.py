@@ -164,6 +164,9 @@ def _producer(
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
+        # Java's, so that a key's results lie in the partition that Java clients look in; the
+        # client's own default is another hash, and joins by key would quietly find nothing.
+        "partitioner": "murmur2_random",
         "linger.ms": 2,
         # The first request of a transaction is refused while the last one is being closed, and
         # tried again after this time: the client's default of 100 ms would be every transaction's.
