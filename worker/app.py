@@ -25,6 +25,7 @@ from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
 from worker.policies import judge_policy, kafka_config, loop_policy, max_iteration_s, shadow_topic
+from worker.records.header_policy import HeaderPolicy
 from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
@@ -126,6 +127,8 @@ def make_loop(
         review_topic=topics.review,
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
+        header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
+        input_timestamps=settings.records.timestamp == "input",
     )
     return Loop(
         stream,

@@ -114,6 +114,19 @@ class RecordSettings(Section):
     dead_letter_headers: HeaderStyle = Field(
         "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
     )
+    tombstones: Literal["dead", "skip", "forward"] = Field(
+        "dead",
+        description="Records without a value: dead letters, left out, or passed on to the output.",
+    )
+    headers_allow: tuple[str, ...] = Field(
+        ("*",), description="Patterns of the headers that go along with a label."
+    )
+    headers_deny: tuple[str, ...] = Field(
+        (), description="Patterns of the headers that do not, whatever is allowed."
+    )
+    timestamp: Literal["now", "input"] = Field(
+        "now", description="Timestamp of what is written: of its writing, or the input record's."
+    )
 
 
 class ModelSettings(Section):

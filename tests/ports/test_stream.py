@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from tests.support.murmur2 import java_partition
 from tests.support.policies import make_kafka_config
 from tests.support.topics import read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -745,3 +746,45 @@ def test_a_deleted_input_topic_ends_the_worker(kafka: KafkaBench) -> None:
 def test_outcome_unknown_is_part_of_publish_aborted() -> None:
     """Whoever handles an aborted publish cannot forget the unanswered one."""
     assert issubclass(OutcomeUnknown, PublishAborted)
+
+
+@pytest.mark.parametrize("key", [b"customer-7", b"\xff\x00", b"k" * 33])
+def test_results_have_the_time_and_the_partition_that_were_wanted(
+    kafka: KafkaBench, key: bytes
+) -> None:
+    """The input's timestamp where it is carried on, and where Java puts the key."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    kafka.send(b"x", partition=0)
+    [record] = fetch(stream, 1)
+    before_ms = int(time.time() * 1000) - 5
+    outputs = [
+        Outgoing(kafka.topics.output, key, b"old", timestamp_ms=1_600_000_000_123),
+        Outgoing(kafka.topics.output, key, None),
+    ]
+    stream.publish(Batch(outputs, [NextOffset(record.source, 1)]))
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "reader"})
+    partition = java_partition(key, PARTITIONS)
+    consumer.assign([KafkaPartition(kafka.topics.output, partition, 0)])
+    found = [message for _ in outputs if (message := consumer.poll(20)) is not None]
+    consumer.close()
+    assert [message.value() for message in found] == [b"old", None]
+    assert found[0].timestamp()[1] == 1_600_000_000_123
+    assert found[1].timestamp()[1] >= before_ms
+
+
+def test_without_an_offset_to_go_on_from_the_worker_ends_if_that_is_wanted(
+    make_kafka: Callable[..., KafkaBench],
+) -> None:
+    """``auto.offset.reset=error`` is not a wait in silence."""
+    kafka = make_kafka(consumer={"auto.offset.reset": "error", "session.timeout.ms": 6000})
+    stream = kafka.open()
+    stream.subscribe(Listener())
+
+    def until_it_fails() -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            stream.poll(1, 0.2)
+
+    with pytest.raises(StreamFailed, match="no committed offset to go on from"):
+        until_it_fails()

@@ -2,10 +2,10 @@
 
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from tests.support.murmur2 import java_partition, murmur2
 from tests.support.policies import make_kafka_config
@@ -28,18 +28,17 @@ def landed(keys: list[bytes | None], **changes: Any) -> list[int]:
     config = make_kafka_config(delivery="at_least_once", **changes)
     properties = {name: value for name, value in config.producer.items() if name[:4] != "boot"}
     producer = Producer({**properties, "test.mock.num.brokers": 1, "log_level": 0})
-    found: dict[int, int] = {}
+    found: dict[bytes, int] = {}
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        value, partition = message.value(), message.partition()
+        assert (error, value is None, partition is None) == (None, False, False)
+        found[cast("bytes", value)] = cast("int", partition)
+
     for number, key in enumerate(keys):
-        producer.produce(
-            "t",
-            b"x",
-            key=key,
-            on_delivery=lambda error, message, at=number: found.__setitem__(
-                at, -1 if error else message.partition()
-            ),
-        )
+        producer.produce("t", b"%d" % number, key=key, on_delivery=delivered)
     assert producer.flush(20) == 0
-    return [found[number] for number in range(len(keys))]
+    return [found[b"%d" % number] for number in range(len(keys))]
 
 
 @pytest.mark.parametrize(("key", "expected"), JAVA.items())
