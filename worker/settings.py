@@ -7,11 +7,17 @@ whichever source it comes from; one that was renamed is refused with its new nam
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from worker.contract.records import FormatName, HeaderStyle
 
@@ -36,6 +42,18 @@ def flatten(value: Any, prefix: str = "") -> Any:
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
 
 
+def as_list(value: Any) -> Any:
+    """Take a single name for a list of one; in the environment a list is JSON."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.startswith("[") else [value]
+
+
+TopicList = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(as_list)
+]
+
+
 class Section(BaseModel):
     """A frozen section of the settings in which unknown keys are errors."""
 
@@ -47,7 +65,11 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
-    input_topic: str = Field("support.messages", description="Where messages are read from.")
+    input_topics: TopicList = Field(
+        ("support.messages",),
+        min_length=1,
+        description="Where messages are read from: names, and patterns that begin with ^.",
+    )
     output_topic: str = Field("support.labels", description="Where labels are written.")
     review_topic: str | None = Field(
         "support.labels.review",
@@ -208,6 +230,15 @@ class LoopSettings(Section):
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."
     )
+    max_dead_letter_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Above this share of dead letters the worker stops; empty: it never does.",
+    )
+    dead_letter_window: int = Field(
+        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
+    )
     revoke_drain_s: float = Field(
         2.0, ge=0, description="Time to finish work before partitions are revoked."
     )
@@ -312,6 +343,7 @@ RENAMED = {
     "adapters.shadow_share": "adapters.shadow_traffic_ratio",
     "drift.false_alarm_share": "drift.false_alarm_rate",
     "drift.off_label_share": "drift.off_label_ratio",
+    "kafka.input_topic": "kafka.input_topics",
     "loop.resume_share": "loop.resume_ratio",
 }
 """Settings that had another name before, old to new."""

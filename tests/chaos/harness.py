@@ -55,7 +55,7 @@ class Arena:
         given = {
             "kafka.bootstrap_servers": f"'{self.servers}'",
             "kafka.group_id": f"'{self.run}'",
-            "kafka.input_topic": f"'{self.topics['in']}'",
+            "kafka.input_topics": f"'{self.topics['in']}'",
             "kafka.output_topic": f"'{self.topics['out']}'",
             "kafka.review_topic": f"'{self.topics['review']}'",
             "kafka.dead_letter_topic": f"'{self.topics['dead']}'",

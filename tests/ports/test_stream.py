@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 import pytest
@@ -77,7 +78,7 @@ class FakeBench:
 
     def __init__(self, names: Topics) -> None:
         self.topics = names
-        self.stream = FakeStream(names.input, PARTITIONS)
+        self.stream = FakeStream(names.inputs[0], PARTITIONS)
 
     def open(self) -> FakeStream:
         return self.stream
@@ -121,7 +122,7 @@ class KafkaBench:
         assert len(listener.assigned) == PARTITIONS
 
     def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
-        self._producer.produce(self.topics.input, value=value, partition=partition, key=key)
+        self._producer.produce(self.topics.inputs[0], value=value, partition=partition, key=key)
         assert self._producer.flush(20) == 0
 
     def visible(self, topic: str) -> list[bytes | None]:
@@ -131,7 +132,7 @@ class KafkaBench:
         consumer = Consumer(
             {"bootstrap.servers": self.servers, "group.id": str(self.config.consumer["group.id"])}
         )
-        [found] = consumer.committed([KafkaPartition(self.topics.input, partition)], timeout=20)
+        [found] = consumer.committed([KafkaPartition(self.topics.inputs[0], partition)], timeout=20)
         consumer.close()
         return found.offset if found.offset >= 0 else None
 
@@ -142,14 +143,15 @@ class KafkaBench:
 
 def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig:
     defaults: dict[str, object] = {
-        "group_id": names.input,
-        "transactional_id": names.input,
+        "topics": names,
+        "group_id": names.inputs[0],
+        "transactional_id": names.inputs[0],
         "delivery": "exactly_once",
         "create_topics": True,
         "topic_partitions": PARTITIONS,
         "consumer": {"session.timeout.ms": 6000, "statistics.interval.ms": 200},
     }
-    return make_kafka_config(bootstrap_servers=servers, topics=names, **{**defaults, **settings})
+    return make_kafka_config(bootstrap_servers=servers, **{**defaults, **settings})
 
 
 def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
@@ -172,7 +174,7 @@ def batch(records: Sequence[Record], topic: str, value: bytes = b"label") -> Bat
 
 @pytest.fixture
 def names(topic: Callable[[str], str]) -> Topics:
-    return Topics(topic("in"), topic("out"), topic("review"), topic("dead"))
+    return Topics((topic("in"),), topic("out"), topic("review"), topic("dead"))
 
 
 @pytest.fixture(params=["fake", "kafka", "kafka-consumer-protocol", "kafka-at-least-once"])
@@ -203,7 +205,7 @@ def test_records_come_in_order_with_their_bytes(bench: Bench) -> None:
     records = fetch(stream, len(values))
     assert [one.value for one in records] == values
     assert [one.offset for one in records] == list(range(len(values)))
-    assert {one.source for one in records} == {TopicPartition(bench.topics.input, 1)}
+    assert {one.source for one in records} == {TopicPartition(bench.topics.inputs[0], 1)}
     assert {one.key for one in records} == {b"\x00key"}
 
 
@@ -462,8 +464,8 @@ def test_partitions_move_and_the_old_owner_publishes_first(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     """A worker that joins gets its share from the committed offset on, once the other lets go."""
-    one = make_kafka(transactional_id=f"{names.input}-1")
-    two = make_kafka(transactional_id=f"{names.input}-2")
+    one = make_kafka(transactional_id=f"{names.inputs[0]}-1")
+    two = make_kafka(transactional_id=f"{names.inputs[0]}-2")
     stream, listener = one.open(), Listener()
     one.subscribe(stream, listener)
     for partition in (0, 1):
@@ -487,8 +489,8 @@ def test_a_paused_partition_that_went_and_came_back_is_delivered(
 ) -> None:
     """A pause ends with the assignment: a worker that was too busy, and is no more, reads on."""
     quick = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
-    one = make_kafka(transactional_id=f"{names.input}-1", consumer=quick)
-    two = make_kafka(transactional_id=f"{names.input}-2", consumer=quick)
+    one = make_kafka(transactional_id=f"{names.inputs[0]}-1", consumer=quick)
+    two = make_kafka(transactional_id=f"{names.inputs[0]}-2", consumer=quick)
     stream, listener = one.open(), Listener()
     one.subscribe(stream, listener)
     stream.pause(listener.assigned)
@@ -539,8 +541,8 @@ def test_partitions_that_go_take_their_lag_along(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     """What another worker has is that worker's to tell."""
-    one = make_kafka(transactional_id=f"{names.input}-1")
-    two = make_kafka(transactional_id=f"{names.input}-2")
+    one = make_kafka(transactional_id=f"{names.inputs[0]}-1")
+    two = make_kafka(transactional_id=f"{names.inputs[0]}-2")
     stream, listener = one.open(), Listener()
     one.subscribe(stream, listener)
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
@@ -563,7 +565,7 @@ def test_a_member_without_a_partition_is_told_that_it_has_joined(
     if protocol == "classic":
         quick["session.timeout.ms"] = 6000
     benches = [
-        make_kafka(transactional_id=f"{names.input}-{n}", consumer=quick)
+        make_kafka(transactional_id=f"{names.inputs[0]}-{n}", consumer=quick)
         for n in range(PARTITIONS + 1)
     ]
     streams, listeners = [], []
@@ -586,7 +588,7 @@ def test_a_spare_worker_leaves_at_once(
     """Or the next rebalance would wait for it until its session ends, 45 s later."""
     consumer = {"group.protocol": protocol, "statistics.interval.ms": 200}
     benches = [
-        make_kafka(transactional_id=f"{names.input}-{n}", consumer=consumer)
+        make_kafka(transactional_id=f"{names.inputs[0]}-{n}", consumer=consumer)
         for n in range(PARTITIONS + 1)
     ]
     pairs = [(one.open(), Listener()) for one in benches]
@@ -695,16 +697,87 @@ def test_a_zombies_offsets_are_refused(
     assert listener.events[-1][0] == "lost"
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_topics_by_name_and_by_pattern_are_read_together(
+    make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
+) -> None:
+    """A topic that comes later is read too, and one that a pattern matched may go again."""
+    admin = AdminClient({"bootstrap.servers": make_kafka().servers})
+    mail = [f"{names.inputs[0]}.mail.{number}" for number in range(3)]
+
+    def create(topic: str) -> None:
+        for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
+            future.result(timeout=20)
+
+    create(mail[0])
+    create(mail[1])
+    pattern = rf"^{names.inputs[0]}\.mail\..*"
+    both = Topics((names.inputs[0], pattern), names.output, None, names.dead_letter)
+    consumer = {"topic.metadata.refresh.interval.ms": 500, "statistics.interval.ms": 200}
+    kafka = make_kafka(
+        topics=both,
+        group_id=f"{names.inputs[0]}.{protocol}",
+        consumer={**consumer, "group.protocol": protocol},
+    )
+    kafka.config = prepare_topics(kafka.config)
+    stream, listener = KafkaStream(kafka.config), Listener()
+    stream.subscribe(listener)
+    kafka.send(b"in")
+    sender = Producer({"bootstrap.servers": kafka.servers})
+    try:
+        for topic in mail[:2]:
+            sender.produce(topic, topic.encode())
+        assert sender.flush(20) == 0
+        records = fetch(stream, 3)
+        assert {record.value for record in records} == {b"in", *(t.encode() for t in mail[:2])}
+        create(mail[2])
+        sender.produce(mail[2], b"later")
+        assert sender.flush(20) == 0
+        later = fetch(stream, 1)
+        assert [record.source.topic for record in later] == [mail[2]]
+        stream.publish(batch([*records, *later], names.output))
+        assert stream.resolve_unknown_commit(listener.assigned)
+        for future in admin.delete_topics([mail[0]]).values():
+            future.result(timeout=20)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            stream.poll(1, 0.2)
+        sender.produce(mail[1], b"still there")
+        assert sender.flush(20) == 0
+        assert [record.value for record in fetch(stream, 1)] == [b"still there"]
+    finally:
+        stream.close()
+
+
+def test_results_that_a_pattern_matches_after_all_end_the_worker(kafka: KafkaBench) -> None:
+    """Whatever the client takes a pattern for: nothing is labelled twice over."""
+    kafka.config = prepare_topics(kafka.config)
+    fed = replace(kafka.topics, inputs=(f"^{re.escape(kafka.topics.output)}$",))
+    stream = KafkaStream(replace(kafka.config, topics=fed))
+    stream.subscribe(Listener())
+
+    def until_it_fails() -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            stream.poll(1, 0.2)
+
+    try:
+        with pytest.raises(StreamFailed, match="the worker would feed itself"):
+            until_it_fails()
+    finally:
+        stream.close()
+
+
 def test_missing_topics_are_named(bootstrap_servers: str, names: Topics) -> None:
     """A topic that is not there is told before anything heavy starts."""
     config = kafka_config(bootstrap_servers, names, create_topics=False)
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for future in admin.create_topics([NewTopic(names.input, 1, 1)]).values():
+    for future in admin.create_topics([NewTopic(names.inputs[0], 1, 1)]).values():
         future.result(timeout=20)
     with pytest.raises(StreamFailed) as caught:
         prepare_topics(config)
     assert names.output in str(caught.value)
-    assert names.input not in str(caught.value)
+    assert names.inputs[0] not in str(caught.value)
     assert "create_topics" in str(caught.value)
 
 
@@ -713,14 +786,14 @@ def test_topics_are_created_when_the_settings_say_so(bootstrap_servers: str, nam
     config = prepare_topics(kafka_config(bootstrap_servers, names))
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     found = admin.list_topics(timeout=20).topics
-    for name in (names.input, *names.sinks):
+    for name in (names.inputs[0], *names.sinks):
         assert len(found[name].partitions) == PARTITIONS
     assert int(config.producer["message.max.bytes"]) > 1_000_000
 
 
 def test_a_cluster_that_is_not_there_is_told_in_one_line() -> None:
     """Nobody listens: the address, the wait and what to check are in the error."""
-    nowhere = Topics("in", "out", None, "dead")
+    nowhere = Topics(("in",), "out", None, "dead")
     config = kafka_config("127.0.0.1:1", nowhere, start_timeout_s=1.0)
     with pytest.raises(StreamFailed, match=r"127\.0\.0\.1:1.*check kafka\.bootstrap_servers"):
         prepare_topics(config)
@@ -731,7 +804,7 @@ def test_a_deleted_input_topic_ends_the_worker(kafka: KafkaBench) -> None:
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     admin = AdminClient({"bootstrap.servers": kafka.servers})
-    for future in admin.delete_topics([kafka.topics.input]).values():
+    for future in admin.delete_topics([kafka.topics.inputs[0]]).values():
         future.result(timeout=20)
 
     def until_it_fails() -> None:

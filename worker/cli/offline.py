@@ -46,7 +46,7 @@ Offsets = Annotated[
     list[str] | None,
     typer.Option(metavar="P:FIRST-LAST", help="Records of a partition by offset. Repeatable."),
 ]
-Topic = Annotated[str | None, typer.Option(help="Topic to read; default: kafka.input_topic.")]
+Topic = Annotated[str | None, typer.Option(help="Topic to read; default: the input topic.")]
 Limit = Annotated[int, typer.Option(min=1, help="Largest number of messages.")]
 Texts = Annotated[
     bool, typer.Option("--texts", help="Include the message texts in the output (private data).")

@@ -18,5 +18,5 @@ def create_topics(settings: Settings) -> None:
     config = kafka_config(kafka, shadow_topic(settings))
     check_clients(config)
     config = prepare_topics(config)
-    names = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     print(f"{config.bootstrap_servers} has {', '.join(names)}")

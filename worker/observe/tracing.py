@@ -134,12 +134,13 @@ class Tracing(NullListener):
             **self._common,
             **_position(finished),
             "messaging.operation.name": "label",
+            "messaging.destination.name": record.source.topic,
             "messaging.message.body.size": len(record.value or b""),
         }
         if record.value is None:
             attributes["messaging.kafka.message.tombstone"] = True
         return self._tracer.start_span(
-            f"label {self._topic}",
+            f"label {finished.record.source.topic}",
             trace.set_span_in_context(trace.NonRecordingSpan(context), _ROOT),
             trace.SpanKind.CONSUMER,
             attributes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,9 +18,13 @@ _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assig
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one worker. Without a review topic, doubtful labels go to the output; without
-    a shadow topic there is no shadow."""
+    a shadow topic there is no shadow.
 
-    input: str
+    Of the ``inputs``, those that begin with ^ are patterns: regular expressions that the client or
+    the broker compares with the topics there are, now and later.
+    """
+
+    inputs: tuple[str, ...]
     output: str
     review: str | None
     dead_letter: str
@@ -30,6 +35,26 @@ class Topics:
         """Every topic that is written to."""
         named = (self.output, self.review, self.dead_letter, self.shadow)
         return tuple(dict.fromkeys(topic for topic in named if topic is not None))
+
+    @property
+    def named_inputs(self) -> tuple[str, ...]:
+        """The inputs that are names of topics."""
+        return tuple(topic for topic in self.inputs if not topic.startswith("^"))
+
+    def is_input(self, topic: str) -> bool:
+        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
+        return topic in self.inputs or any(
+            _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
+        )
+
+    def check(self) -> None:
+        """Refuse a worker that would feed itself. Raises SettingsError."""
+        for topic in self.sinks:
+            if self.is_input(topic):
+                raise SettingsError(
+                    f"{topic!r} is read (kafka.input_topics) and written: the worker would feed "
+                    "itself"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +129,21 @@ def build_config(
         start_timeout_s=start_timeout_s,
         origins=_origins(security, client=client, consumer=consumer, producer=producer),
     )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compile a pattern of topics. The client and the broker have dialects of their own: what is
+    written in all of them alike is taken."""
+    if "[[:" in text or "[[." in text or "[[=" in text:
+        raise SettingsError(
+            f"kafka.input_topics: {text!r}: write a class of characters out, as in [a-z]"
+        )
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise SettingsError(
+            f"kafka.input_topics: {text!r} is no regular expression: {error}"
+        ) from None
 
 
 def uses_brokers_protocol(consumer: Properties) -> bool:

@@ -35,7 +35,7 @@ class KafkaConsumer:
     """A member of the worker's group. All of it but ``lag`` is for the loop's thread."""
 
     def __init__(self, config: KafkaConfig) -> None:
-        self._topic = config.topics.input
+        self._topics = config.topics
         # A member for which there is no partition is told so by the classic protocols alone.
         self._quiet_protocol = uses_brokers_protocol(config.consumer)
         self._listener: AssignmentListener | None = None
@@ -47,6 +47,7 @@ class KafkaConsumer:
         self._duplicates = DuplicateFilter()
         self._skipped = 0
         self._in_group = False
+        self._own_results: set[str] = set()
         self._client = Consumer(
             dict(config.consumer),
             error_cb=self._on_error,
@@ -58,7 +59,7 @@ class KafkaConsumer:
         """Join the group."""
         self._listener = listener
         self._client.subscribe(
-            [self._topic],
+            list(self._topics.inputs),
             on_assign=lambda _, partitions: self._rebalance("on_assigned", partitions),
             on_revoke=lambda _, partitions: self._rebalance("on_revoked", partitions),
             on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
@@ -79,6 +80,11 @@ class KafkaConsumer:
         records = self._still_assigned(records)
         if self._fatal is not None:
             raise StreamFailed(describe(self._fatal))
+        if self._own_results:
+            raise StreamFailed(
+                f"kafka.input_topics match {', '.join(sorted(self._own_results))}, which is "
+                "written to: the worker would feed itself"
+            )
         if self._skipped:
             _log.warning("stream.rewound", records_skipped=self._skipped)
             self._skipped = 0
@@ -166,7 +172,11 @@ class KafkaConsumer:
                 self._skipped += 1
                 return None
             return record
-        if error.fatal() or error.code() in HOPELESS:
+        # A topic that a pattern matched may go as it came.
+        passing = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and (
+            message.topic() not in self._topics.inputs
+        )
+        if error.fatal() or (error.code() in HOPELESS and not passing):
             raise StreamFailed(f"{message.topic()}: {describe(error)}")
         _log.warning("stream.fetch_error", error=describe(error))
         return None
@@ -184,6 +194,10 @@ class KafkaConsumer:
         if kind == "on_assigned":
             self._in_group = True
             self._lag.assigned(sources)
+            # The settings were checked, by a regular expression that is not the client's own.
+            self._own_results.update(
+                source.topic for source in sources if source.topic in self._topics.sinks
+            )
         else:
             self._ended.update(sources)
             self._in_group = kind != "on_lost"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -22,6 +22,8 @@ _COMPRESSION = 32
 # A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
 # default, without naming the record: what does not shrink must stay below.
 _LARGEST_TRY_BYTES = 64 * 1024 * 1024
+
+_LOGGED = 20
 
 _log = structlog.get_logger("worker.stream")
 
@@ -49,7 +51,7 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
             f"{config.start_timeout_s:g} s ({said}): check kafka.bootstrap_servers, "
             "kafka.security_protocol and that the broker is up"
         ) from error
-    wanted = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    wanted = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     missing = [topic for topic in wanted if topic not in found]
     if missing and not config.create_topics:
         raise StreamFailed(
@@ -57,6 +59,7 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
             "Create them, or set kafka.create_topics = true"
         )
     _create(admin, missing, config)
+    _log_matches(config, found)
     return _with_size_limit(config, _size_limits(admin, config))
 
 
@@ -76,6 +79,15 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
                     f"cannot create the topic {topic}: {error.args[0].str()}"
                 ) from error
         _log.info("stream.topic_created", topic=topic)
+
+
+def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
+    """Say what the patterns match now; later topics are found as the client's metadata age."""
+    if len(config.topics.named_inputs) == len(config.topics.inputs):
+        return
+    matches = sorted(topic for topic in found if config.topics.is_input(topic))
+    log = _log.info if matches else _log.warning
+    log("stream.topics_matched", topics=matches[:_LOGGED], count=len(matches))
 
 
 def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 
-TOPICS = Topics("in", "out", "review", "dead")
+TOPICS = Topics(("in",), "out", "review", "dead")
 
 
 def config(**changes: Any) -> KafkaConfig:
@@ -114,8 +114,8 @@ def test_the_brokers_group_protocol_refuses_the_clients_settings(place: str, nam
 def test_sinks_are_named_once() -> None:
     """A review topic may be left out or be the output itself."""
     assert TOPICS.sinks == ("out", "review", "dead")
-    assert Topics("in", "out", None, "dead").sinks == ("out", "dead")
-    assert Topics("in", "out", "out", "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", None, "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", "out", "dead").sinks == ("out", "dead")
 
 
 def test_an_iteration_that_could_cost_the_partitions_is_refused() -> None:

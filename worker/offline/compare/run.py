@@ -21,6 +21,7 @@ from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_check import check_clients
+from worker.stream.kafka_config import Topics
 from worker.stream.kafka_range import RecordRange, read_range
 
 Opener = Callable[[Settings], OpenedEngine]
@@ -89,8 +90,8 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
     if request.file is not None:
         rows = read_rows(request.file, layout)
         return request.file.source, list(islice(rows, request.limit))
-    topic = request.topic or settings.kafka.input_topic
     config = kafka_config(settings.kafka)
+    topic = request.topic or _only_input(config.topics)
     check_clients(config)
     records = read_range(config, topic, request.records or RecordRange(), request.limit)
     found: list[Row] = []
@@ -102,6 +103,14 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
             message = error
         found.append(Row({"id": record.id}, message))
     return f"{topic} ({_offsets_read(records)})" if records else topic, found
+
+
+def _only_input(topics: Topics) -> str:
+    if len(topics.inputs) > 1 or not topics.named_inputs:
+        raise SettingsError(
+            f"kafka.input_topics are {', '.join(topics.inputs)}: choose a topic by --topic"
+        )
+    return topics.inputs[0]
 
 
 def _offsets_read(records: Sequence[Record]) -> str:
