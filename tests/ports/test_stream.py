@@ -223,6 +223,17 @@ def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
     assert {(one.source.partition, one.offset) for one in committed} == {(0, 3), (1, 3)}
 
 
+def test_offsets_without_outputs_are_committed(bench: Bench) -> None:
+    """A batch of nothing but records that were skipped."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    bench.send(None)
+    [record] = fetch(stream, 1)
+    stream.publish(Batch([], [NextOffset(record.source, 1)]))
+    assert bench.committed(0) == 1
+    assert bench.visible(bench.topics.output) == []
+
+
 def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> None:
     """Pause stops delivery, resume goes on at the very next record."""
     stream, listener = bench.open(), Listener()
