@@ -7,51 +7,14 @@ whichever source it comes from; one that was renamed is refused with its new nam
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.contract.records import FormatName, HeaderStyle
-
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def flatten(value: Any, prefix: str = "") -> Any:
-    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(flatten(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
-
-
-def as_list(value: Any) -> Any:
-    """Take a single name for a list of one; in the environment a list is JSON."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.startswith("[") else [value]
-
-
-TopicList = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(as_list)
-]
+from worker.settings_types import Properties, Ratio, Seconds, TopicList
 
 
 class Section(BaseModel):
@@ -206,16 +169,21 @@ class LoopSettings(Section):
     """How many records are in flight, and for how long."""
 
     max_in_flight: int = Field(
-        256, ge=1, description="Records fetched and not yet published; fetching pauses there."
+        512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
     max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; fetching pauses there."
+        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
     )
     resume_ratio: Ratio = Field(
-        0.5, description="Fetching resumes below this fraction of both limits."
+        0.5, description="A partition is fetched again below this fraction of what paused it."
+    )
+    max_in_engine: int = Field(
+        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
     )
     deadline_s: Seconds = Field(
-        60.0, description="A message that has no answer after this time is rejected."
+        60.0,
+        description="Time in the engine after which a message is rejected if later ones have been "
+        "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."
@@ -225,7 +193,11 @@ class LoopSettings(Section):
     )
     publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
     publish_attempts: int = Field(
-        10, ge=1, description="Consecutive failures to publish before the worker stops."
+        10, ge=1, description="Consecutive refusals to publish before the worker stops."
+    )
+    max_outage_s: Seconds | None = Field(
+        None,
+        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
     )
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."

@@ -51,7 +51,7 @@ def running(
         yield Running(arena, worker, read_manifest(demo_adapter_dir).taxonomy.names)
 
 
-def records(running: Running, short: str) -> list[tuple[dict[str, bytes], bytes | None, bytes]]:
+def records(running: Running, short: str) -> list[tuple[dict[str, Any], Any, Any]]:
     """Every committed record of a topic: headers, key, value."""
     topic = running.arena.topics[short]
     consumer = Consumer(
@@ -91,7 +91,7 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     before = len(running.arena.results)
     for one in samples:
         value = json.dumps({"id": one.id, "message": one.message})
-        headers = [("trace", b"\x00\xff")]
+        headers: list[tuple[str, str | bytes | None]] = [("trace", b"\x00\xff")]
         producer.produce(running.arena.topics["in"], value, f"key-{one.id}", headers=headers)
     assert producer.flush(30) == 0
     running.arena.wait_for(before + len(samples))

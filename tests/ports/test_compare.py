@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
@@ -31,7 +31,8 @@ from worker.errors import StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import RecordRange, read_range
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000

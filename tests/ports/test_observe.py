@@ -56,7 +56,11 @@ def verdict(url: str, path: str) -> tuple[int, list[str]]:
 
 
 def url_of(worker: WorkerProcess) -> str:
-    wait_for(lambda: worker.url is not None or worker.check())
+    def known() -> bool:
+        worker.check()  # that it still runs
+        return worker.url is not None
+
+    wait_for(known)
     assert worker.url is not None
     return worker.url
 
@@ -322,7 +326,10 @@ def test_an_output_goes_on_in_its_messages_trace(
         worker = arena.start_worker()
         producer = Producer({"bootstrap.servers": arena.servers})
         value = json.dumps({"id": "1", "message": "where is my parcel?"})
-        headers = [("traceparent", sent.encode()), ("shop", b"7")]
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("traceparent", sent.encode()),
+            ("shop", b"7"),
+        ]
         producer.produce(arena.topics["in"], value, headers=headers)
         assert producer.flush(20) == 0
         arena.wait_for(1)
@@ -337,7 +344,7 @@ def test_an_output_goes_on_in_its_messages_trace(
     assert dict(found)["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"
 
 
-def read(arena: Arena, short: str) -> list[list[tuple[str, bytes]]]:
+def read(arena: Arena, short: str) -> list[list[Any]]:
     """The headers of every record of a topic."""
     consumer = Consumer(
         {
@@ -356,6 +363,6 @@ def read(arena: Arena, short: str) -> list[list[tuple[str, bytes]]]:
         if message.error():
             ended += 1
         else:
-            found.append(message.headers() or [])
+            found.append(list(message.headers() or []))
     consumer.close()
     return found

@@ -74,7 +74,7 @@ def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
     worker = arena.start_worker()
     worker.wait_until_ready()
     producer = Producer({"bootstrap.servers": arena.servers, "message.max.bytes": 5_000_000})
-    good = [cast("bytes", value) for value in messages(4)]
+    good = messages(4)
     text, noise = (b"this is no JSON. " * LARGE)[:LARGE], os.urandom(LARGE)
     for value in (good[0], text, good[1], noise, noise, good[2], good[3]):
         producer.produce(arena.topics["in"], value)

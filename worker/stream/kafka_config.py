@@ -47,6 +47,16 @@ class Topics:
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
 
+    def one_input(self, chosen: str | None) -> str:
+        """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
+        if chosen is not None:
+            return chosen
+        if len(self.inputs) > 1 or not self.named_inputs:
+            raise SettingsError(
+                f"kafka.input_topics are {', '.join(self.inputs)}: choose a topic by --topic"
+            )
+        return self.inputs[0]
+
     def check(self) -> None:
         """Refuse a worker that would feed itself. Raises SettingsError."""
         for topic in self.sinks:

@@ -18,6 +18,7 @@ from worker.stream.kafka_types import (
     LOST_TRANSACTION,
     describe,
     describe_exception,
+    is_unreachable,
     to_kafka_offsets,
 )
 
@@ -97,7 +98,8 @@ class KafkaPublisher:
             self._producer.leave_behind()
             _log.warning("stream.producer_hangs", committing=committing)
             hung = "a transactional call does not come back"
-            raise (OutcomeUnknown(hung) if committing else PublishAborted(hung)) from error
+            kind = OutcomeUnknown if committing else PublishAborted
+            raise kind(hung, unreachable=True) from error
         except (KafkaException, _Refused, PublishAborted) as error:
             raise self._undo(client, batch, error, committing=committing) from error
 
@@ -117,7 +119,9 @@ class KafkaPublisher:
             return refusal
         self._producer.discard()
         if committing and not abortable:
-            return OutcomeUnknown(f"commit not answered: {describe_exception(error)}")
+            return OutcomeUnknown(
+                f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
+            )
         return refusal
 
     def _publish_then_commit(self, client: Producer, batch: Batch, until: float) -> None:
@@ -153,7 +157,9 @@ class KafkaPublisher:
                     break
                 except BufferError:
                     if time.monotonic() > until:
-                        raise PublishAborted("the producer's queue stays full") from None
+                        raise PublishAborted(
+                            "the producer's queue stays full", unreachable=True
+                        ) from None
                     client.poll(0.05)
                 except KafkaException as error:
                     # Too large for the client's own limit: told at once, the record is not queued.
@@ -172,7 +178,7 @@ class KafkaPublisher:
     def _flush(self, client: Producer, until: float) -> None:
         left = client.flush(max(0.1, until - time.monotonic()))
         if left and not self._failed:
-            raise PublishAborted(f"{left} records not acknowledged in time")
+            raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 
     def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
         """Find what is certainly too large, before a transaction is spoiled by it."""
@@ -223,7 +229,12 @@ class KafkaPublisher:
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 # A transaction that failed for it takes every record down and names none.
                 return self._blame(batch.outputs, ())
-        return PublishAborted(describe(reasons[0]) if reasons else describe_exception(error))
+        if not reasons:
+            unreachable = isinstance(error, PublishAborted) and error.unreachable
+            return PublishAborted(describe_exception(error), unreachable=unreachable)
+        return PublishAborted(
+            describe(reasons[0]), unreachable=all(is_unreachable(reason) for reason in reasons)
+        )
 
 
 def _framed_bytes(outgoing: Outgoing) -> int:
@@ -235,4 +246,7 @@ def _not_committed(error: KafkaException) -> PublishAborted:
     cause = error.args[0]
     if cause.fatal() or cause.code() in HOPELESS:
         raise StreamFailed(describe(cause)) from error
-    return OutcomeUnknown(f"written, and the offsets are not committed: {describe(cause)}")
+    return OutcomeUnknown(
+        f"written, and the offsets are not committed: {describe(cause)}",
+        unreachable=is_unreachable(cause),
+    )

@@ -95,3 +95,12 @@ def test_the_old_name_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPIC", "in")
     with pytest.raises(SettingsError, match=r"renamed to 'kafka\.input_topics'"):
         load_settings()
+
+
+def test_of_several_topics_one_has_to_be_chosen() -> None:
+    """For the commands that look at one: `compare`, `verify`."""
+    assert topics("a").one_input(None) == "a"
+    assert topics("a", "b").one_input("b") == "b"
+    for inputs in (("a", "b"), ("^a$",)):
+        with pytest.raises(SettingsError, match=r"choose a topic by --topic"):
+            topics(*inputs).one_input(None)

@@ -21,8 +21,8 @@ from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import Topics
-from worker.stream.kafka_range import RecordRange, read_range
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
 
@@ -91,7 +91,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
         rows = read_rows(request.file, layout)
         return request.file.source, list(islice(rows, request.limit))
     config = kafka_config(settings.kafka)
-    topic = request.topic or _only_input(config.topics)
+    topic = config.topics.one_input(request.topic)
     check_clients(config)
     records = read_range(config, topic, request.records or RecordRange(), request.limit)
     found: list[Row] = []
@@ -103,14 +103,6 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
             message = error
         found.append(Row({"id": record.id}, message))
     return f"{topic} ({_offsets_read(records)})" if records else topic, found
-
-
-def _only_input(topics: Topics) -> str:
-    if len(topics.inputs) > 1 or not topics.named_inputs:
-        raise SettingsError(
-            f"kafka.input_topics are {', '.join(topics.inputs)}: choose a topic by --topic"
-        )
-    return topics.inputs[0]
 
 
 def _offsets_read(records: Sequence[Record]) -> str:

@@ -42,7 +42,7 @@ def test_every_message_has_its_own_answer_and_some_are_timed_alone(tmp_path: Pat
     labels = {name: answer["label"] for name, answer in found.answers.items()}
     assert labels == {name: text.upper() for name, text in messages.items()}
     assert list(found.seconds_alone) == ["id0", "id1"]
-    assert all(0 < one < 5 for one in found.seconds_alone.values())
+    assert all(0 < seconds < 5 for seconds in found.seconds_alone.values())
     assert found.messages_per_s > 0
 
 

@@ -12,26 +12,29 @@ import pytest
 from scipy.stats import binomtest
 
 from trainer.errors import BadInput
-from trainer.store.evidence import read_evidence
+from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
 from trainer.store.gate import judge
-from trainer.store.regression import Comparison, compare
 from trainer.store.rules import GateRules, load_rules
 from worker.contract import read_manifest
 
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"
 
 
+def altered(evidence: Evidence, **figures: Any) -> Evidence:
+    return replace(evidence, evaluation=evidence.evaluation.model_copy(update=figures))
+
+
 def verdict_of(run: Path, rules: GateRules | None = None) -> dict[str, bool]:
     manifest = read_manifest(run / "adapter")
     verdict = judge(manifest, read_evidence(run / "evaluation"), rules or GateRules(), None)
-    return {one.name: one.passed for one in verdict.criteria}
+    return {criterion.name: criterion.passed for criterion in verdict.criteria}
 
 
 def test_a_good_adapter_passes_every_criterion(make_run) -> None:
     """Ten wrong of 300, spread over one label, calibrated: nothing to object to."""
     found = verdict_of(make_run("good"))
     assert all(found.values())
-    assert {f"recall of {one}" for one in ("billing", "delivery", "other")} <= set(found)
+    assert {f"recall of {label}" for label in ("billing", "delivery", "other")} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_a_label_that_the_holdout_lacks_fails(make_run) -> None:
     run = make_run("absent")
     manifest = read_manifest(run / "adapter")
     evidence = read_evidence(run / "evaluation")
-    without = replace(evidence, recalls=evidence.recalls[:-1])
+    without = altered(evidence, per_label=evidence.evaluation.per_label[:-1])
     failed = judge(manifest, without, GateRules(), None).failed
     assert failed == ("recall of other",)
     strict = GateRules(label_support=101)
@@ -100,7 +103,9 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
         "worse": shared | set(range(100, 108)),
         "level": shared | set(range(100, 105)),
     }
-    found = {name: read_evidence(make_run(name, one) / "evaluation") for name, one in runs.items()}
+    found = {
+        name: read_evidence(make_run(name, wrong) / "evaluation") for name, wrong in runs.items()
+    }
     for name, only_old, passed in (("worse", 8, False), ("level", 5, True)):
         against = compare(found[name], found["old"])
         assert isinstance(against, Comparison)
@@ -130,7 +135,7 @@ def test_different_holdouts_cannot_be_compared(make_run) -> None:
     assert isinstance(reason, str)
     assert "another hold-out" in reason
     assert "same messages" in str(compare(new, fewer))
-    assert "a part" in str(compare(new, replace(new, limited=True)))
+    assert "a part" in str(compare(new, altered(new, limited=True)))
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
@@ -139,22 +144,31 @@ def test_different_holdouts_cannot_be_compared(make_run) -> None:
 def test_a_store_keeps_no_texts(make_run) -> None:
     """Of an evaluation and its predictions only figures, labels and ids are kept."""
     evidence = read_evidence(make_run("one") / "evaluation")
-    assert "words" not in json.dumps(dict(evidence.record))
-    assert b"words" not in evidence.kept_predictions
-    assert json.loads(evidence.kept_predictions.splitlines()[5])["id"] == "m5"
+    assert "words" not in json.dumps(evidence.evaluation.to_json())
+    assert b"words" not in evidence.kept_answers
+    assert json.loads(evidence.kept_answers.splitlines()[5])["id"] == "m5"
 
 
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
         ("evaluation.json", "{", "not JSON"),
-        ("evaluation.json", '{"schema": "evaluation/9"}', "not an evaluation/1"),
-        ("evaluation.json", '{"schema": "evaluation/1"}', "accuracy_interval_95"),
-        ("predictions.jsonl", "nope\n", r"predictions.jsonl:1: not JSON"),
-        ("predictions.jsonl", '{"id": 1}\n', r"predictions.jsonl:1: needs 'id'"),
+        (
+            "evaluation.json",
+            '{"schema": "evaluation/9"}',
+            "its schema is 'evaluation/9', not 'evaluation/1'",
+        ),
+        (
+            "evaluation.json",
+            '{"schema": "evaluation/1"}',
+            "evaluation.json: created_at: Field required",
+        ),
+        ("predictions.jsonl", "nope\n", r"predictions.jsonl:1 is not JSON"),
+        ("predictions.jsonl", '{"id": 1}\n', r"predictions.jsonl:1: id: Input should be a valid"),
         (
             "predictions.jsonl",
-            '{"id": "a", "label": "x", "predicted": "x"}\n' * 2,
+            '{"id": "a", "label": "x", "predicted": "x", "confidence": 1.0, "off_label_mass": 0.0, '
+            '"review": false, "unconstrained_in_set": null}\n' * 2,
             r"predictions.jsonl:2: the id 'a' occurs twice",
         ),
     ],
