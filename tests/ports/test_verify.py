@@ -178,7 +178,7 @@ def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> No
         settings = {
             "kafka.bootstrap_servers": bootstrap_servers,
             "kafka.group_id": arena.run,
-            "kafka.input_topic": arena.topics["in"],
+            "kafka.input_topics": arena.topics["in"],
             "kafka.output_topic": arena.topics["out"],
             "kafka.review_topic": arena.topics["review"],
             "kafka.dead_letter_topic": arena.topics["dead"],
@@ -198,3 +198,35 @@ def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> No
     assert 0 < early[1]["inputs"] < 2550
     assert early[1]["inputs"] + early[1]["pending"] == 2550
     assert final[1]["inputs"] == 2550
+
+
+@pytest.mark.parametrize("tombstones", ["skip", "forward"])
+def test_tombstones_that_get_no_result_are_not_missed(
+    bootstrap_servers: str, tombstones: str
+) -> None:
+    """Where the settings skip or forward them; and of several topics each is judged alone."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack, partitions=1)
+        inputs = json.dumps([arena.topics["in"], f"{arena.topics['in']}.more"])
+        policies = {"kafka.input_topics": inputs, "records.tombstones": tombstones}
+        arena.settings = {
+            **{name: f"'{value}'" for name, value in policies.items()},
+            "kafka.create_topics": "true",
+        }
+        settings = {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "kafka.group_id": arena.run,
+            "kafka.output_topic": arena.topics["out"],
+            "kafka.review_topic": arena.topics["review"],
+            "kafka.dead_letter_topic": arena.topics["dead"],
+            **policies,
+        }
+        worker = arena.start_worker()
+        worker.wait_until_ready()
+        good = messages(3)
+        arena.publish([good[0], None, good[1], b"{", None, good[2]])
+        arena.wait_for(4 if tombstones == "skip" else 6)
+        assert arena.stop(worker) == 0
+        code, found = verify(settings, "--topic", arena.topics["in"])
+        assert (code, found["proven"], found["pending"]) == (0, True, 0)
+        assert found["results"] == 4

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from worker.cli.options import Config, Sets
-from worker.cli.ranges import Offsets, Since, Until, input_range
+from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
 from worker.contract.records.replay import REPLAY_ID
@@ -72,6 +72,7 @@ def replay(
     since: Since = None,
     until: Until = None,
     offsets: Offsets = None,
+    topic: InputTopic = None,
     adapter: Adapter = "current",
     to_output: Annotated[
         str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
@@ -125,6 +126,7 @@ def replay(
         adapter,
         {name: topic for name, topic in topics.items() if topic is not None},
         execute,
+        topic,
     )
     settings = load_offline(config, sets, use_demo=False).settings
     result = run_replay(settings, request)

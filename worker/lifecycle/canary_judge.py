@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
@@ -18,6 +19,7 @@ BLOCK = 20
 
 _LOWEST = 0.25
 _KEYS = 65_536
+_DIGEST_BYTES = 16  # of a key, which may be of any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,10 @@ class Comparison:
 
     def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float) -> None:
         """Take in one label; ``unit`` is the message's key, or its id where it has none."""
-        if unit in self._seen:
+        digest = blake2b(unit, digest_size=_DIGEST_BYTES).digest()
+        if digest in self._seen:
             return
-        self._seen[unit] = None
+        self._seen[digest] = None
         if len(self._seen) > _KEYS:
             del self._seen[next(iter(self._seen))]
         self.messages += canary

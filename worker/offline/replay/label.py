@@ -13,7 +13,7 @@ from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
-from worker.records.types import Outcome, Outgoing, Record, Rejected, Timing
+from worker.records.types import Classified, Outgoing, Record, Rejected, Timing
 from worker.stream.kafka_config import Topics
 
 
@@ -27,13 +27,13 @@ class _Asked:
 
 def label_records(
     adapter: ServingAdapter, records: Sequence[Record], *, max_attempts: int, silence_s: float
-) -> list[Outcome]:
+) -> list[Classified | Rejected]:
     """Return each record's outcome, as the worker would have it.
 
     Raises EngineDied, also when nothing was answered for ``silence_s``: nothing of these records
-    is published then, and the replay can be gone on with.
+    is published then, and the replay can be resumed.
     """
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, Classified | Rejected] = {}
     waiting: dict[Future[Answer], _Asked] = {}
     for index, record in enumerate(records):
         try:
@@ -60,7 +60,7 @@ def label_records(
 
 def _outcome(
     adapter: ServingAdapter, asked: _Asked, future: Future[Answer], max_attempts: int
-) -> Outcome | None:
+) -> Classified | Rejected | None:
     """Return what an answer comes to; None: ask again."""
     timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
     try:
@@ -76,7 +76,7 @@ def encode_results(
     topics: Topics,
     replay: Replay,
     records: Sequence[Record],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Classified | Rejected],
 ) -> list[Outgoing]:
     """Return the records to produce, each marked with the replay."""
     now = datetime.now(UTC)

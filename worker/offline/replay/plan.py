@@ -64,11 +64,15 @@ def make_plan(
     scanner: TopicScanner,
     progress: ScanProgress,
     topics: Topics,
+    topic: str,
     record_range: RecordRange | None,
     selector: Selector | None,
 ) -> Plan:
-    """Choose; without a ``selector`` each record of the range. Raises WorkerStopped."""
-    logs = scanner.spans(topics.input)
+    """Choose of the input ``topic``; without a ``selector`` each record of the range.
+
+    Raises WorkerStopped.
+    """
+    logs = scanner.spans(topic)
     ranges = wanted_offsets(scanner, record_range, logs)
     if selector is None:
         return Plan({source: span for source, span in ranges.items() if span[0] < span[1]}, None)

@@ -41,7 +41,8 @@ class ReplayRequest:
     """What is labelled again, as which replay, by which adapter, and where results go.
 
     ``adapter`` is a name as ``compare`` takes it. ``to`` has topics by the names of their settings
-    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's.
+    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's, and
+    ``topic`` is the input topic where the worker reads several.
     Without ``execute`` it is only counted.
     """
 
@@ -51,6 +52,7 @@ class ReplayRequest:
     adapter: str
     to: Mapping[str, str]
     execute: bool
+    topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,9 @@ def run_replay(
         scanner = stack.enter_context(TopicScanner(config))
         progress = stack.enter_context(ScanProgress())
         begun = _begun(scanner, config.topics.dead_letter, request)
-        done = scanner.committed(list(scanner.spans(config.topics.input)))
-        plan = make_plan(scanner, progress, config.topics, request.records, selector)
+        topic = config.topics.one_input(request.topic)
+        done = scanner.committed(list(scanner.spans(topic)))
+        plan = make_plan(scanner, progress, config.topics, topic, request.records, selector)
         left = plan.count(done)
         labelled = dead = 0
         if request.execute and any(left.values()):
@@ -134,20 +137,22 @@ def _label_all(
     """Label and publish, batch by batch; return how many labels and dead letters that gave."""
     loop = settings.loop
     labelled = dead = 0
-    for batch in _batches(records, min(loop.max_in_flight, loop.publish_max_records)):
+    no_result = settings.records.tombstones != "dead"  # for a tombstone: see docs/records.md
+    for batch in _batches(records, min(loop.max_in_engine, loop.publish_max_records)):
+        wanted = [record for record in batch if record.value is not None or not no_result]
         outcomes = label_records(
-            adapter, batch, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
+            adapter, wanted, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
         )
-        outputs = encode_results(adapter, topics, replay, batch, outcomes)
+        outputs = encode_results(adapter, topics, replay, wanted, outcomes)
 
         def smaller(
-            index: int, outgoing: Outgoing, detail: str, batch: list[Record] = batch
+            index: int, outgoing: Outgoing, detail: str, wanted: list[Record] = wanted
         ) -> Outgoing:
-            return make_smaller(adapter, replay, batch[index], outgoing, detail)
+            return make_smaller(adapter, replay, wanted[index], outgoing, detail)
 
         publisher.publish(outputs, _next_offsets(batch), smaller)
         rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
-        labelled, dead = labelled + len(batch) - rejected, dead + rejected
+        labelled, dead = labelled + len(wanted) - rejected, dead + rejected
     return labelled, dead
 
 
@@ -171,7 +176,7 @@ def _begun(scanner: TopicScanner, noted_at: str, request: ReplayRequest) -> Repl
 
 
 def _note(request: ReplayRequest) -> str:
-    choices = repr((request.criteria, request.records, sorted(request.to.items())))
+    choices = repr((request.criteria, request.topic, request.records, sorted(request.to.items())))
     return f"{sha256(choices.encode()).hexdigest()[:16]} {request.replay.at}"
 
 

@@ -19,7 +19,7 @@ from worker.records.types import Classified, Rejected
 from worker.stream.kafka_config import Topics
 
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
-TOPICS = Topics("in", "out", "review", "dead")
+TOPICS = Topics(("in",), "out", "review", "dead")
 
 
 def respond(prompt: Sequence[int]) -> Answer | Exception:
