@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,27 @@ def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
     assert (code, found["inputs"]) == (0, 0)
     code, found = verify(world.settings, "--since", "2020-01-01")
     assert (code, found["inputs"]) == (1, COUNT)
+
+
+def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: str) -> None:
+    """The group may know a commit a moment before the result topics show it: nothing is missing."""
+    world, _, outputs = world_of(bootstrap_servers)
+    world.publish(outputs[:-4])
+    world.producer.begin_transaction()
+    for outgoing in outputs[-4:]:
+        world.producer.produce(
+            outgoing.topic, outgoing.value, outgoing.key,
+            partition=0, headers=list(outgoing.headers),
+        )  # fmt: skip
+    assert world.producer.flush(30) == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(verify, world.settings)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=15)
+        world.producer.commit_transaction(30)
+        code, found = waiting.result(timeout=120)
+    assert code == 0, found["offenders"]
+    assert found["inputs"] == COUNT
 
 
 def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
