@@ -124,7 +124,7 @@ def replay(
         criteria,
         input_range(since, until, offsets),
         adapter,
-        {name: topic for name, topic in topics.items() if topic is not None},
+        {name: given for name, given in topics.items() if given is not None},
         execute,
         topic,
     )

@@ -12,6 +12,7 @@ from worker.contract.records import (
     read_output,
     read_replay,
 )
+from worker.core.labeller import TombstonePolicy
 from worker.records.types import Record, TopicPartition
 
 
@@ -34,6 +35,13 @@ def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
     if record.source.topic == dead_letter_topic:
         return _of_dead_letter(read_dead_letter(record.headers), read_replay(record.headers))
     return _of_output(read_output(record.value))
+
+
+def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
+    """Tell whether a record is a tombstone that the settings skip or forward."""
+    if record.value is not None:
+        return False
+    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)
 
 
 def _of_output(output: OutputRecord) -> ReadResult:

@@ -48,7 +48,7 @@ class OffsetCommitter(Protocol):
         ...
 
     def commit_again(self) -> None:
-        """Commit what ``commit`` could not. Blocks. Raises KafkaException."""
+        """Commit what the last ``commit`` could not. Raises KafkaException."""
         ...
 
 

@@ -13,7 +13,8 @@ from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
-from worker.records.types import Classified, Outgoing, Record, Rejected, Timing
+from worker.records.header_policy import HeaderPolicy
+from worker.records.types import Outcome, Outgoing, Record, Rejected, Timing, Tombstone
 from worker.stream.kafka_config import Topics
 
 
@@ -27,13 +28,13 @@ class _Asked:
 
 def label_records(
     adapter: ServingAdapter, records: Sequence[Record], *, max_attempts: int, silence_s: float
-) -> list[Classified | Rejected]:
+) -> list[Outcome]:
     """Return each record's outcome, as the worker would have it.
 
     Raises EngineDied, also when nothing was answered for ``silence_s``: nothing of these records
-    is published then, and the replay can be resumed.
+    is published then, and the replay can be gone on with.
     """
-    outcomes: dict[int, Classified | Rejected] = {}
+    outcomes: dict[int, Outcome] = {}
     waiting: dict[Future[Answer], _Asked] = {}
     for index, record in enumerate(records):
         try:
@@ -60,7 +61,7 @@ def label_records(
 
 def _outcome(
     adapter: ServingAdapter, asked: _Asked, future: Future[Answer], max_attempts: int
-) -> Classified | Rejected | None:
+) -> Outcome | None:
     """Return what an answer comes to; None: ask again."""
     timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
     try:
@@ -76,19 +77,22 @@ def encode_results(
     topics: Topics,
     replay: Replay,
     records: Sequence[Record],
-    outcomes: Sequence[Classified | Rejected],
+    outcomes: Sequence[Outcome],
+    header_policy: HeaderPolicy,
 ) -> list[Outgoing]:
     """Return the records to produce, each marked with the replay."""
     now = datetime.now(UTC)
     results = []
     for record, outcome in zip(records, outcomes, strict=True):
+        assert not isinstance(outcome, Tombstone), "tombstones are not labelled again"
         if isinstance(outcome, Rejected):
             results.append(_marked(adapter.dead_letters.encode(record, outcome), replay))
             continue
         topic = topics.output
         if outcome.review and topics.review is not None:
             topic = topics.review
-        results.append(adapter.outputs.encode(record, outcome, topic, now, replay))
+        labelled = replace(record, headers=header_policy.keep(record.headers))
+        results.append(adapter.outputs.encode(labelled, outcome, topic, now, replay))
     return results
 
 

@@ -64,15 +64,12 @@ def make_plan(
     scanner: TopicScanner,
     progress: ScanProgress,
     topics: Topics,
-    topic: str,
+    input_topic: str,
     record_range: RecordRange | None,
     selector: Selector | None,
 ) -> Plan:
-    """Choose of the input ``topic``; without a ``selector`` each record of the range.
-
-    Raises WorkerStopped.
-    """
-    logs = scanner.spans(topic)
+    """Choose; without a ``selector`` each record of the range. Raises WorkerStopped."""
+    logs = scanner.spans(input_topic)
     ranges = wanted_offsets(scanner, record_range, logs)
     if selector is None:
         return Plan({source: span for source, span in ranges.items() if span[0] < span[1]}, None)

@@ -22,8 +22,10 @@ from worker.offline.replay.label import encode_results, label_records, make_smal
 from worker.offline.replay.plan import make_plan, make_selector
 from worker.offline.replay.publish import ReplayPublisher
 from worker.offline.replay.select import Criteria
+from worker.offline.results import has_no_result
 from worker.offline.scan_progress import ScanProgress
 from worker.policies import kafka_config
+from worker.records.header_policy import HeaderPolicy
 from worker.records.types import NextOffset, Outgoing, Record, Rejected, TopicPartition
 from worker.serving import make_serving_adapter, open_model
 from worker.settings import Settings
@@ -41,9 +43,8 @@ class ReplayRequest:
     """What is labelled again, as which replay, by which adapter, and where results go.
 
     ``adapter`` is a name as ``compare`` takes it. ``to`` has topics by the names of their settings
-    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's, and
-    ``topic`` is the input topic where the worker reads several.
-    Without ``execute`` it is only counted.
+    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's.
+    Without ``execute`` it is only counted. ``topic`` is the input topic, where there are several.
     """
 
     replay: Replay
@@ -137,22 +138,22 @@ def _label_all(
     """Label and publish, batch by batch; return how many labels and dead letters that gave."""
     loop = settings.loop
     labelled = dead = 0
-    no_result = settings.records.tombstones != "dead"  # for a tombstone: see docs/records.md
-    for batch in _batches(records, min(loop.max_in_engine, loop.publish_max_records)):
-        wanted = [record for record in batch if record.value is not None or not no_result]
+    policy = HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny)
+    for read in _batches(records, min(loop.max_in_flight, loop.publish_max_records)):
+        batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
         outcomes = label_records(
-            adapter, wanted, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
+            adapter, batch, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
         )
-        outputs = encode_results(adapter, topics, replay, wanted, outcomes)
+        outputs = encode_results(adapter, topics, replay, batch, outcomes, policy)
 
         def smaller(
-            index: int, outgoing: Outgoing, detail: str, wanted: list[Record] = wanted
+            index: int, outgoing: Outgoing, detail: str, batch: list[Record] = batch
         ) -> Outgoing:
-            return make_smaller(adapter, replay, wanted[index], outgoing, detail)
+            return make_smaller(adapter, replay, batch[index], outgoing, detail)
 
-        publisher.publish(outputs, _next_offsets(batch), smaller)
+        publisher.publish(outputs, _next_offsets(read), smaller)
         rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
-        labelled, dead = labelled + len(wanted) - rejected, dead + rejected
+        labelled, dead = labelled + len(batch) - rejected, dead + rejected
     return labelled, dead
 
 
@@ -176,7 +177,7 @@ def _begun(scanner: TopicScanner, noted_at: str, request: ReplayRequest) -> Repl
 
 
 def _note(request: ReplayRequest) -> str:
-    choices = repr((request.criteria, request.topic, request.records, sorted(request.to.items())))
+    choices = repr((request.criteria, request.records, sorted(request.to.items())))
     return f"{sha256(choices.encode()).hexdigest()[:16]} {request.replay.at}"
 
 

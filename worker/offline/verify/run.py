@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from worker.contract.errors import RecordRefused
 from worker.contract.store import is_digest
-from worker.core.labeller import TombstonePolicy
 from worker.errors import SettingsError
 from worker.offline.compare.adapters import store_of
 from worker.offline.input_range import Offsets, wanted_offsets
-from worker.offline.results import read_result
+from worker.offline.results import has_no_result, read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.offline.verify.check import Checker, Place, Result, Span, Verdict
 from worker.policies import kafka_config
@@ -87,7 +86,7 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
             max_offenders=request.max_offenders,
         )
         for record in progress.read(scanner, topic, ranges):
-            if not _has_no_result(record, settings.records.tombstones):
+            if not has_no_result(record, settings.records.tombstones):
                 checker.add_input(record.source, record.offset)
         # What expired meanwhile was read in part, so it is not judged.
         for source, log in scanner.spans(topic).items():
@@ -123,13 +122,6 @@ def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[Topi
         source: Span(*ranges.get(source, (log.end, log.end)), log.end)
         for source, log in logs.items()
     }
-
-
-def _has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
-    """Tell whether a record is a tombstone that the settings skip or forward."""
-    if record.value is not None:
-        return False
-    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)
 
 
 def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: str) -> None:

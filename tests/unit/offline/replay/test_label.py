@@ -15,6 +15,7 @@ from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.offline.replay.label import encode_results, label_records, make_smaller
+from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Classified, Rejected
 from worker.stream.kafka_config import Topics
 
@@ -37,7 +38,7 @@ def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
         for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
     ]
     outcomes = label_records(adapter, records, max_attempts=2, silence_s=5)
-    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
+    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes, HeaderPolicy())
     assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
     for record, result in zip(records, results, strict=True):
         assert result.key == record.key
@@ -80,7 +81,7 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     record = toy_record(b"hi")
     outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
-    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes)
+    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes, HeaderPolicy())
     letter = make_smaller(adapter, REPLAY, record, result, "too large")
     bare = make_smaller(adapter, REPLAY, record, letter, "too large")
     assert (letter.topic, letter.value, bare.value) == ("dead", b"hi", None)
