@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
 LONG = Example("long", "where is my parcel " * 40, "a")
 
 
-def verdicts(examples: list[Example], taxonomy: Taxonomy, base: Path, **more: object) -> dict:
+def verdicts(
+    examples: list[Example], taxonomy: Taxonomy, base: Path, **more: Any
+) -> dict[str, Any]:
     settings = {"max_message_tokens": 32, "redaction": None, **more}
     return {finding.name: finding for finding in check_base(examples, taxonomy, base, **settings)}
 
