@@ -70,7 +70,7 @@ TRAINER_OWNERS = {
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},
-    "transformers": {"model/embeddings.py", "model/scoring.py", "model/lora_model.py"},
+    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
 }
 """The same for the trainer, with paths from its own directory."""
 

@@ -24,6 +24,7 @@ from trainer.cli import (
 )
 from trainer.cli.shared import outcomes
 from trainer.errors import BadInput
+from worker.contract.renamed import explain_renamed
 
 RENAMED = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
 """Flags of earlier versions."""
@@ -37,8 +38,8 @@ class Commands(TyperGroup):
         with outcomes():
             for argument in args:
                 flag, _, _ = argument.partition("=")
-                if flag in RENAMED:
-                    raise BadInput(f"{flag} has been renamed to {RENAMED[flag]}")
+                if explained := explain_renamed(flag, RENAMED):
+                    raise BadInput(explained)
         return super().parse_args(ctx, args)
 
 

@@ -39,8 +39,8 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     strange = sorted(name for name in found - _OURS - _LATER if not name.startswith("."))
     if strange:
         raise BadInput(
-            f"{run}: holds {strange[0]!r}, which does not belong in a run folder: "
-            "choose another --out"
+            f"{run}: holds {strange[0]!r}, which does not belong in a run folder: choose another "
+            "--out"
         )
     if replace:
         for name in found & (_OURS | _LATER):

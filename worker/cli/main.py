@@ -12,6 +12,7 @@ from rich.console import Console
 from worker import __version__
 from worker.cli.offline import classify, compare
 from worker.cli.options import Config, Sets
+from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
 from worker.errors import (
@@ -125,6 +126,7 @@ def demo(
 app.command()(classify)
 app.command()(compare)
 app.command()(verify)
+app.command()(replay)
 
 
 @app.command("config")

@@ -17,14 +17,15 @@ from worker.records.types import Record, TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """One result: its input record's place, its adapter's digest, its replay (None: first run), and
-    the label or the reason that it has instead."""
+    """One result: its input record's place, its adapter's digest, its replay (None: first run), the
+    label and whether it is for review, or the reason that it has instead."""
 
     source: TopicPartition
     offset: int
     adapter_digest: str
     replay: Replay | None
     label: str | None
+    in_review: bool
     reason: str | None
 
 
@@ -43,6 +44,7 @@ def _of_output(output: OutputRecord) -> ReadResult:
         output.adapter.digest,
         output.replay,
         output.label,
+        output.review.needed,
         None,
     )
 
@@ -54,5 +56,6 @@ def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
         letter.adapter_digest,
         replay,
         None,
+        False,
         letter.reason,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Batch, Outgoing
+from worker.records.types import Batch, NextOffset, Outgoing
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_consumer import KafkaConsumer
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
     HOPELESS,
@@ -36,10 +36,22 @@ class _Refused(Exception):
     """Some records of a batch were refused; ``_failed`` says which."""
 
 
+class OffsetCommitter(Protocol):
+    """Whose offsets are committed with the results."""
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        ...
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        ...
+
+
 class KafkaPublisher:
     """Publishes batches with a producer of its own and the consumer's membership."""
 
-    def __init__(self, config: KafkaConfig, consumer: KafkaConsumer) -> None:
+    def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
         self._config = config
         self._consumer = consumer
         self._producer = KafkaProducer(config)

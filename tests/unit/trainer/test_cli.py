@@ -14,7 +14,7 @@ SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[object, str, str]:
+) -> tuple[int | str | None, str, str]:
     monkeypatch.setattr("sys.argv", ["clerk-trainer", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -102,4 +102,4 @@ def test_a_flag_under_its_old_name_is_refused_with_the_new_one(
     code, out, err = run(capsys, monkeypatch, *arguments)
     assert (code, out) == (2, "")
     old = arguments[-1].partition("=")[0]
-    assert err == f"clerk-trainer: {old} has been renamed to {new}\n"
+    assert err == f"clerk-trainer: {old!r} has been renamed to {new!r}\n"

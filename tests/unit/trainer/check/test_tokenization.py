@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trainer.check.finding import Finding
 from trainer.check.tokenization import CODES, LENGTHS, check_base
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput
@@ -19,8 +20,8 @@ LONG = Example("long", "where is my parcel " * 40, "a")
 
 def verdicts(
     examples: list[Example], taxonomy: Taxonomy, base: Path, **more: Any
-) -> dict[str, Any]:
-    settings = {"max_message_tokens": 32, "redaction": None, **more}
+) -> dict[str, Finding]:
+    settings: dict[str, Any] = {"max_message_tokens": 32, "redaction": None, **more}
     return {finding.name: finding for finding in check_base(examples, taxonomy, base, **settings)}
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
-from tests.unit.trainer.dataset.conftest import Record
+from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
 from worker.contract.text import message_sha256
 
+Prepared = Callable[..., Path]
 HEADER = ("id", "message_sha256", "decision", "new_label", "note", "decided_by", "suspicion")
 
 
@@ -34,16 +34,12 @@ def placed(out: Path) -> dict[str, tuple[str, str]]:
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    return dict(json.loads((out / "dataset.json").read_text(encoding="utf-8")))
+    record: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return record
 
 
 @pytest.fixture
-def prepared(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
-) -> Callable[..., Path]:
+def prepared(run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path) -> Prepared:
     """Return a function (queue rows, *options) -> the folder prepared with these decisions."""
     export = write_csv(records)
 
@@ -58,7 +54,7 @@ def prepared(
 
 
 def test_decisions_leave_every_untouched_row_in_its_split(
-    prepared: Callable[..., Path], records: list[Record]
+    prepared: Prepared, records: list[Record]
 ) -> None:
     """A third of all rows relabelled or dropped, hold-out included: every other row is where it
     was under the label it had, and a relabelled row is where it was under its new label."""
@@ -75,7 +71,7 @@ def test_decisions_leave_every_untouched_row_in_its_split(
 
 
 def test_under_a_cap_one_decision_lets_one_other_row_in(
-    prepared: Callable[..., Path], records: list[Record]
+    prepared: Prepared, records: list[Record]
 ) -> None:
     """A training row is dropped: the next of its label's surplus comes in, and no row crosses
     between training, validation and hold-out."""
@@ -89,10 +85,7 @@ def test_under_a_cap_one_decision_lets_one_other_row_in(
 
 
 def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """A cluster hangs together by a message that a person drops: the others stay where they are,
     since clusters are those of the export, not of what is left."""
@@ -110,9 +103,7 @@ def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
     assert all(before[id_] == after[id_] for id_ in after)
 
 
-def test_the_manifest_says_who_decided_what(
-    prepared: Callable[..., Path], records: list[Record]
-) -> None:
+def test_the_manifest_says_who_decided_what(prepared: Prepared, records: list[Record]) -> None:
     """Every decision with its labels, its author and the note; the undecided are counted, and an
     accepted row keeps its label."""
     rows = [
@@ -140,10 +131,7 @@ def test_the_manifest_says_who_decided_what(
 
 
 def test_a_corrected_message_does_not_stand_against_its_own_copy(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """The export holds the message twice under one wrong label; the queue names the row that was
     kept. Both rows are corrected, so that no conflict arises."""
@@ -157,10 +145,7 @@ def test_a_corrected_message_does_not_stand_against_its_own_copy(
 
 
 def test_the_conflicts_file_filled_in_resolves_the_conflicts(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """conflicts.csv is a queue: a person accepts one side, and the message comes back."""
     export = write_csv([*records, ("other", records[0][1], "refund")])
@@ -179,10 +164,7 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
 
 
 def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """The queue may have been made before or after redaction."""
     redacted = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
@@ -203,10 +185,10 @@ def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     ],
 )
 def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
-    refused: Callable[..., str],
-    write_csv: Callable[..., Path],
+    refused: Refused,
+    write_csv: WriteCsv,
     records: list[Record],
-    change: dict[int, str],
+    change: Mapping[int, str],
     said: str,
 ) -> None:
     """Nothing is applied in part: the queue is mended first."""
@@ -217,10 +199,7 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
 
 
 def test_a_queue_saved_by_a_spreadsheet_is_read(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """With a byte order mark, semicolons and carriage returns, as half of Europe's are."""
     queue = tmp_path / "q.csv"
@@ -231,7 +210,7 @@ def test_a_queue_saved_by_a_spreadsheet_is_read(
 
 
 def test_a_file_that_is_no_queue_is_refused(
-    refused: Callable[..., str], write_csv: Callable[..., Path], records: list[Record]
+    refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
     """An export given by mistake: the columns of a queue are listed."""
     path = write_csv(records)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
-from tests.unit.trainer.dataset.conftest import Record
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from trainer.dataset import write
 from trainer.dataset.folder import open_dataset, open_holdout
 from worker.contract.digest import sha256_file
@@ -30,14 +28,12 @@ def splits(out: Path) -> dict[str, str]:
 
 
 def record(out: Path) -> dict[str, Any]:
-    return dict(json.loads((out / "dataset.json").read_text(encoding="utf-8")))
+    found: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return found
 
 
 def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Shares of 0.2 of 40 messages a label are 8, in the hold-out and in validation alike, and
     the folder opens as a dataset with each message under the label it came with."""
@@ -58,10 +54,7 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
 
 
 def test_the_json_result_stands_alone_on_standard_output(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """A script reads one object from standard output, with the digest and the counts."""
     result = run(write_csv(records), "--json")
@@ -71,10 +64,7 @@ def test_the_json_result_stands_alone_on_standard_output(
 
 
 def test_the_order_of_lines_changes_nothing(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """The same rows shuffled give the same three files, byte for byte."""
     run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
@@ -85,10 +75,7 @@ def test_the_order_of_lines_changes_nothing(
 
 
 def test_another_seed_is_another_split(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--seed moves messages between the splits; the same seed twice gives the same digest."""
     path = write_csv(records)
@@ -99,10 +86,7 @@ def test_another_seed_is_another_split(
 
 
 def test_every_row_read_is_accounted_for(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Empty, too long, doubled, in conflict, near to a hold-out, over the cap or in a part: the
     counts of a messy export add up to the rows that were read, and so do the report's."""
@@ -149,10 +133,7 @@ def test_every_row_read_is_accounted_for(
 
 
 def test_rewordings_of_a_message_stay_in_one_split(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Each message with two rewordings, under fresh ids: no family is in two splits,
     whatever the seed."""
@@ -172,10 +153,7 @@ def test_rewordings_of_a_message_stay_in_one_split(
 
 
 def test_near_duplicates_can_be_dropped_in_training_alone(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--near-duplicates drop keeps one of each family in training, and the hold-out whole."""
     families = [
@@ -191,10 +169,7 @@ def test_near_duplicates_can_be_dropped_in_training_alone(
 
 
 def test_what_the_cap_leaves_out_is_kept_beside(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--per-label 20 leaves 20 training examples of each label; the others are in surplus.jsonl,
     whose digest the manifest holds, and the hold-out is the same as without a cap."""
@@ -213,10 +188,7 @@ def test_what_the_cap_leaves_out_is_kept_beside(
 
 
 def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--holdout FILE: its rows are the hold-out; a training row that is a copy, or nearly, of one
     of them is removed, also when it has another label; nothing else is."""
@@ -242,10 +214,7 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
 
 
 def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--redact: no address is left in any file, the counts are by kind, and ``redaction`` names the
     rules; without it the field is null."""
@@ -262,10 +231,7 @@ def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
 
 
 def test_the_report_says_that_serving_does_not_strip(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Signatures are cut on request, counted, and the report warns of the difference to serving."""
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
@@ -277,10 +243,7 @@ def test_the_report_says_that_serving_does_not_strip(
 
 
 def test_the_report_holds_no_message(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """report.md and dataset.json travel; both name rows by id alone."""
     doubled = [*records, ("con", records[0][1], "payment")]
@@ -291,8 +254,8 @@ def test_the_report_holds_no_message(
 
 
 def test_an_interrupt_leaves_nothing_behind(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
+    run: Run,
+    write_csv: WriteCsv,
     records: list[Record],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -311,11 +274,7 @@ def test_an_interrupt_leaves_nothing_behind(
 
 @pytest.mark.parametrize("made", ["empty", "new/deep"])
 def test_an_empty_or_a_new_folder_is_filled(
-    run: Callable[..., Result],
-    write_csv: Callable[..., Path],
-    records: list[Record],
-    tmp_path: Path,
-    made: str,
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, made: str
 ) -> None:
     """--out may be an empty folder, or a name below folders that do not exist yet."""
     if made == "empty":

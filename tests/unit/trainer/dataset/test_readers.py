@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ TEXT = 'Hello, "you";\tthere|\nsecond line, naïve'
 
 
 def read(
-    path: Path, data: bytes, columns: ColumnNames | None = None, **options: str
+    path: Path, data: bytes, columns: ColumnNames | None = None, **options: Any
 ) -> tuple[list[Row], Source]:
     path.write_bytes(data)
     return read_source(path, columns or ColumnNames(), **options)

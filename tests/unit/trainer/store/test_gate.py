@@ -124,8 +124,11 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
 
 def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     """The gate refuses what it cannot know, unless it is allowed to go without."""
-    elsewhere = {"holdout_sha256": "b2" * 32}
-    runs = make_run("new"), make_run("other", dataset=elsewhere), make_run("fewer", messages=299)
+    runs = (
+        make_run("new"),
+        make_run("other", dataset={"holdout_sha256": "b2" * 32}),
+        make_run("fewer", messages=299),
+    )
     new, other, fewer = (read_evidence(run / "evaluation") for run in runs)
     reason = compare(new, other)
     assert isinstance(reason, str)
