@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from trainer.errors import BadInput
 from worker.contract import Code, Encoders, PromptSpec, Taxonomy, choose_codes
+from worker.contract.text import NORMALIZATION
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
@@ -58,6 +59,7 @@ def make_prompt(
         suffix_ids=tuple(encoders.control(suffix)),
         marker_ids=tuple(encoders.plain(MARKER)),
         max_message_tokens=max_message_tokens,
+        normalization=NORMALIZATION,
         redaction=redaction,
     )
     return spec, codes
