@@ -7,6 +7,8 @@ no (a check or a gate that did not pass), 4 a proof of the trainer's own work fa
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from trainer.cli import (
@@ -18,6 +20,7 @@ from trainer.cli import (
     store_commands,
     training_commands,
 )
+from worker.contract.tracebacks import print_private, show_private
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,5 +49,11 @@ for group in (
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. The traceback of what is not expected shows no values: they may be a
+    message's text."""
+    show_private()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        print_private(error)
+        sys.exit(1)
