@@ -138,6 +138,9 @@ class AdapterSettings(Section):
 
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
     poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
+    load_timeout_s: Seconds = Field(
+        600.0, description="Longest time to load and try an adapter beside the one that serves."
+    )
     max_probe_error_rate: Ratio = Field(
         0.1,
         description="Largest share of the serving adapter's probes that a new one may misclassify.",
