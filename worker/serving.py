@@ -17,7 +17,7 @@ from worker.contract import AdapterRefused, Encoders
 from worker.contract.manifest import Manifest
 from worker.contract.records import InputFormat
 from worker.contract.review import Thresholds
-from worker.contract.store import find_adapter
+from worker.contract.store import Found, find_adapter
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import MAIN, SHADOW, TrafficSplit
 from worker.core.labeller import Labeller
@@ -28,13 +28,14 @@ from worker.errors import SettingsError
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import (
     ArmSource,
+    adapter_before,
     canary_adapter,
     current_adapter,
     named_adapter,
 )
 from worker.lifecycle.events import AdapterEvents, Counters
 from worker.lifecycle.factory import AdapterFactory
-from worker.lifecycle.preflight import check_own_probes
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.records.dead_letter import DeadLetterEncoder
@@ -73,7 +74,13 @@ def make_watcher(
         max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
-    controller = ArmController(router, adapter_events, factory, _PATIENCE_S)
+    controller = ArmController(
+        router,
+        adapter_events,
+        factory,
+        patience_s=_PATIENCE_S,
+        load_timeout_s=adapters.load_timeout_s,
+    )
     return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
 
 
@@ -110,6 +117,7 @@ def make_serving_adapter(
             encode_plain=encoders.plain,
             thresholds=review_thresholds(settings.review, manifest),
             layout=record_layout(settings.records),
+            tombstones=settings.records.tombstones,
         ),
         engine=engine,
         outputs=OutputEncoder(manifest, __version__),
@@ -126,7 +134,8 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
     With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
-    ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
+    ``watch`` it can load what the store names later, and what the store names now is compared with
+    the adapter before it, as a worker does that runs. Raises SettingsError, AdapterRefused.
     """
     model = settings.model
     if model.base is None or model.adapter is None:
@@ -160,6 +169,8 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
         )
+        if watch:
+            _compare_with_before(settings, opened, found)
     except Refusal as error:
         opened.engine.close()
         raise AdapterRefused(found.directory, error.problem) from error
@@ -171,6 +182,26 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         probes=tried,
     )
     return opened
+
+
+def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found) -> None:
+    """Hold the current adapter to what running workers hold it to. Raises Refusal."""
+    store, pointer = settings.model.adapter, found.pointer
+    if store is None or pointer is None:
+        return
+    try:
+        before = adapter_before(store, pointer)
+    except AdapterRefused as error:  # it may have been deleted since: nothing to compare with
+        _log.warning("adapter.not_compared", why=error.problem, before=pointer.previous)
+        return
+    if before is not None:
+        compare_on_probes(
+            make_labeller(settings, opened),
+            opened.engine,
+            before,
+            settings.adapters.max_probe_error_rate,
+            settings.loop.deadline_s,
+        )
 
 
 def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:

@@ -8,32 +8,13 @@ whichever source it comes from; one that was renamed is refused with its new nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.contract.records import FormatName, HeaderStyle
-
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def flatten(value: Any, prefix: str = "") -> Any:
-    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(flatten(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+from worker.settings_types import Properties, Ratio, Seconds, TopicList
 
 
 class Section(BaseModel):
@@ -47,7 +28,11 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
-    input_topic: str = Field("support.messages", description="Where messages are read from.")
+    input_topics: TopicList = Field(
+        ("support.messages",),
+        min_length=1,
+        description="Where messages are read from: names, and patterns that begin with ^.",
+    )
     output_topic: str = Field("support.labels", description="Where labels are written.")
     review_topic: str | None = Field(
         "support.labels.review",
@@ -114,6 +99,19 @@ class RecordSettings(Section):
     dead_letter_headers: HeaderStyle = Field(
         "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
     )
+    tombstones: Literal["dead", "skip", "forward"] = Field(
+        "dead",
+        description="Records without a value: dead letters, left out, or passed on to the output.",
+    )
+    headers_allow: tuple[str, ...] = Field(
+        ("*",), description="Patterns of the headers that go along with a label."
+    )
+    headers_deny: tuple[str, ...] = Field(
+        (), description="Patterns of the headers that do not, whatever is allowed."
+    )
+    timestamp: Literal["now", "input"] = Field(
+        "now", description="Timestamp of what is written: of its writing, or the input record's."
+    )
 
 
 class ModelSettings(Section):
@@ -140,6 +138,9 @@ class AdapterSettings(Section):
 
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
     poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
+    load_timeout_s: Seconds = Field(
+        600.0, description="Longest time to load and try an adapter beside the one that serves."
+    )
     max_probe_error_rate: Ratio = Field(
         0.1,
         description="Largest share of the serving adapter's probes that a new one may misclassify.",
@@ -203,6 +204,15 @@ class LoopSettings(Section):
     )
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."
+    )
+    max_dead_letter_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Above this share of dead letters the worker stops; empty: it never does.",
+    )
+    dead_letter_window: int = Field(
+        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
     )
     revoke_drain_s: float = Field(
         2.0, ge=0, description="Time to finish work before partitions are revoked."
@@ -308,6 +318,7 @@ RENAMED = {
     "adapters.shadow_share": "adapters.shadow_traffic_ratio",
     "drift.false_alarm_share": "drift.false_alarm_rate",
     "drift.off_label_share": "drift.off_label_ratio",
+    "kafka.input_topic": "kafka.input_topics",
     "loop.resume_share": "loop.resume_ratio",
 }
 """Settings that had another name before, old to new."""

@@ -99,7 +99,7 @@ def _settings(arena: Arena) -> Settings:
         flags=[
             f"kafka.bootstrap_servers='{arena.servers}'",
             f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topic='{names['in']}'",
+            f"kafka.input_topics='{names['in']}'",
             f"kafka.output_topic='{names['out']}'",
             f"kafka.review_topic='{names['review']}'",
             f"kafka.dead_letter_topic='{names['dead']}'",

@@ -188,7 +188,7 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     )
     stream.subscribe(loop)
     stream.assign(0)
-    controller = ArmController(router, events, factory, patience_s=0.0)
+    controller = ArmController(router, events, factory, patience_s=0.0, load_timeout_s=600.0)
     watcher = AdapterWatcher([current_adapter(store.folder)], controller, events, 0.05)
     try:
         yield Bench(store, manifests, router, events, watcher, loop, stream, texts)

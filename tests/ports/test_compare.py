@@ -212,7 +212,7 @@ def test_two_real_adapters_on_a_topic(
                 sys.executable, "-m", "worker", "compare", "current", str(weakened), "--json",
                 "--last", "200", "--out", str(out),
                 "-s", f"kafka.bootstrap_servers='{bootstrap_servers}'",
-                "-s", f"kafka.input_topic='{arena.topics['in']}'",
+                "-s", f"kafka.input_topics='{arena.topics['in']}'",
                 "-s", f"model.base='{base_model_dir}'",
                 "-s", f"model.adapter='{demo_adapter_dir}'",
             ],

@@ -182,7 +182,7 @@ def test_while_the_model_loads_it_answers_that_it_does(
     assert Scrape(url)("clerk_ready") == 0
     info = json.loads(get(url, "/info")[1])
     assert info["adapter"] is None
-    assert info["settings"]["kafka.input_topic"] == arena.topics["in"]
+    assert info["settings"]["kafka.input_topics"] == [arena.topics["in"]]
     wait_for(lambda: verdict(url, "/startupz")[0] == 200)
     wait_for(lambda: ready(url))
     assert json.loads(get(url, "/info")[1])["adapter"]["name"] == "toy-1"
@@ -284,7 +284,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
         flags=[
             f"kafka.bootstrap_servers='{arena.servers}'",
             f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topic='{arena.topics['in']}'",
+            f"kafka.input_topics='{arena.topics['in']}'",
             f"kafka.output_topic='{arena.topics['out']}'",
             f"kafka.review_topic='{arena.topics['review']}'",
             f"kafka.dead_letter_topic='{arena.topics['dead']}'",

@@ -128,7 +128,7 @@ def bench(
     watcher = make_watcher(settings, opened, router, events)
     assert watcher is not None
     stream = FakeStream()
-    topics = Topics("in", "out", "review", "dead")
+    topics = Topics(("in",), "out", "review", "dead")
     loop = make_loop(settings, stream, router, topics, loop_policy(settings.loop))
     stream.subscribe(loop)
     stream.assign(0)

@@ -30,7 +30,7 @@ def test_it_makes_what_is_missing_and_leaves_the_rest(
     names = {short: topic(short) for short in ("in", "out", "review", "dead")}
     given = (
         f"kafka.bootstrap_servers={bootstrap_servers}",
-        f"kafka.input_topic={names['in']}", f"kafka.output_topic={names['out']}",
+        f"kafka.input_topics={names['in']}", f"kafka.output_topic={names['out']}",
         f"kafka.review_topic={names['review']}", f"kafka.dead_letter_topic={names['dead']}",
     )  # fmt: skip
     done = make_topics(*given, "kafka.topic_partitions=3")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,27 @@ def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
     assert (code, found["inputs"]) == (1, COUNT)
 
 
+def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: str) -> None:
+    """The group may know a commit a moment before the result topics show it: nothing is missing."""
+    world, _, outputs = world_of(bootstrap_servers)
+    world.publish(outputs[:-4])
+    world.producer.begin_transaction()
+    for outgoing in outputs[-4:]:
+        world.producer.produce(
+            outgoing.topic, outgoing.value, outgoing.key,
+            partition=0, headers=list(outgoing.headers),
+        )  # fmt: skip
+    assert world.producer.flush(30) == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(verify, world.settings)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=15)
+        world.producer.commit_transaction(30)
+        code, found = waiting.result(timeout=120)
+    assert code == 0, found["offenders"]
+    assert found["inputs"] == COUNT
+
+
 def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
     """Rather than finding nothing wrong with nothing."""
     world, _, _ = world_of(bootstrap_servers)
@@ -178,7 +200,7 @@ def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> No
         settings = {
             "kafka.bootstrap_servers": bootstrap_servers,
             "kafka.group_id": arena.run,
-            "kafka.input_topic": arena.topics["in"],
+            "kafka.input_topics": arena.topics["in"],
             "kafka.output_topic": arena.topics["out"],
             "kafka.review_topic": arena.topics["review"],
             "kafka.dead_letter_topic": arena.topics["dead"],
@@ -198,3 +220,35 @@ def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> No
     assert 0 < early[1]["inputs"] < 2550
     assert early[1]["inputs"] + early[1]["pending"] == 2550
     assert final[1]["inputs"] == 2550
+
+
+@pytest.mark.parametrize("tombstones", ["skip", "forward"])
+def test_tombstones_that_get_no_result_are_not_missed(
+    bootstrap_servers: str, tombstones: str
+) -> None:
+    """Where the settings skip or forward them; and of several topics each is judged alone."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack, partitions=1)
+        inputs = json.dumps([arena.topics["in"], f"{arena.topics['in']}.more"])
+        policies = {"kafka.input_topics": inputs, "records.tombstones": tombstones}
+        arena.settings = {
+            **{name: f"'{value}'" for name, value in policies.items()},
+            "kafka.create_topics": "true",
+        }
+        settings = {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "kafka.group_id": arena.run,
+            "kafka.output_topic": arena.topics["out"],
+            "kafka.review_topic": arena.topics["review"],
+            "kafka.dead_letter_topic": arena.topics["dead"],
+            **policies,
+        }
+        worker = arena.start_worker()
+        worker.wait_until_ready()
+        good = messages(3)
+        arena.publish([good[0], None, good[1], b"{", None, good[2]])
+        arena.wait_for(4 if tombstones == "skip" else 6)
+        assert arena.stop(worker) == 0
+        code, found = verify(settings, "--topic", arena.topics["in"])
+        assert (code, found["proven"], found["pending"]) == (0, True, 0)
+        assert found["results"] == 4

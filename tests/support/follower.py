@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,8 @@ class Follower:
         max_probe_error_rate: float = 0.1,
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
+        load_timeout_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         store.publish(first)
@@ -127,7 +131,14 @@ class Follower:
         sources = [current_adapter(store.folder), canary_adapter(store.folder)]
         if shadow is not None:
             sources.append(named_adapter(SHADOW, store.folder, shadow, shadow_share))
-        controller = ArmController(self.router, self.events, self.factory, patience_s)
+        controller = ArmController(
+            self.router,
+            self.events,
+            self.factory,
+            patience_s=patience_s,
+            load_timeout_s=load_timeout_s,
+            clock=clock,
+        )
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)
         self.watcher.poll_once()
 

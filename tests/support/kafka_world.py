@@ -51,7 +51,7 @@ class KafkaWorld:
         return {
             "kafka.bootstrap_servers": self.servers,
             "kafka.group_id": self.run,
-            "kafka.input_topic": self.topics["in"],
+            "kafka.input_topics": self.topics["in"],
             "kafka.output_topic": self.topics["out"],
             "kafka.review_topic": self.topics["review"],
             "kafka.dead_letter_topic": self.topics["dead"],

@@ -26,6 +26,7 @@ from worker.contract import (
     make_golden,
 )
 from worker.contract.records import InputFormat
+from worker.contract.text import NORMALIZATION
 from worker.core.labeller import Labeller
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.fake import FakeEngine
@@ -80,6 +81,7 @@ def toy_spec(max_message_tokens: int = 32, marker: str = "~") -> PromptSpec:
         tuple(encode_control(suffix)),
         tuple(encode_plain(marker)),
         max_message_tokens,
+        NORMALIZATION,
     )
 
 

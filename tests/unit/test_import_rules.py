@@ -23,6 +23,7 @@ PROGRAMS = ("worker", "trainer")
 WORKER_OWNERS = {
     # Its types never leave the stream; the demo brings its own topics and messages.
     "confluent_kafka": {
+        "worker/stream/kafka_check.py",
         "worker/stream/kafka_consumer.py",
         "worker/stream/kafka_producer.py",
         "worker/stream/kafka_publish.py",

@@ -7,6 +7,7 @@ check or a gate that did not pass), 4 a proof of the trainer's own work failed, 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
@@ -25,6 +26,7 @@ from trainer.cli import (
 from trainer.cli.shared import outcomes
 from trainer.errors import BadInput
 from worker.contract.renamed import explain_renamed
+from worker.contract.tracebacks import print_private, show_private
 
 RENAMED_FLAGS = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
 """Flags of earlier versions."""
@@ -72,5 +74,11 @@ for group in (
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. The traceback of what is not expected shows no values: they may be a
+    message's text."""
+    show_private()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        print_private(error)
+        sys.exit(1)

@@ -19,6 +19,7 @@ from worker.contract import (
     all_added_tokens_special,
     choose_codes,
 )
+from worker.contract.text import NORMALIZATION
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
@@ -111,6 +112,7 @@ def make_prompt(
         suffix_ids=tuple(encoders.control(suffix)),
         marker_ids=tuple(encoders.plain(MARKER)),
         max_message_tokens=max_message_tokens,
+        normalization=NORMALIZATION,
         redaction=redaction,
     )
     return spec, codes

@@ -12,12 +12,15 @@ from rich.console import Console
 from worker import __version__
 from worker.cli.offline import classify, compare
 from worker.cli.options import Config, Sets
+from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
+from worker.contract.tracebacks import print_private, show_private
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
     EXIT_SETTINGS,
+    EXIT_UNEXPECTED,
     WorkerStopped,
 )
 
@@ -44,7 +47,11 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    """Run the command line and exit with its code; expected errors are one line, no traceback.
+
+    The traceback of any other shows no values: they may be a message's text.
+    """
+    show_private()
     try:
         app(standalone_mode=True)
     except WorkerStopped as error:
@@ -53,6 +60,9 @@ def main() -> NoReturn:
         _fail(f"adapter refused: {error}", EXIT_ADAPTER)
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        print_private(error)
+        sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
@@ -125,6 +135,7 @@ def demo(
 app.command()(classify)
 app.command()(compare)
 app.command()(verify)
+app.command()(replay)
 
 
 @app.command("config")

@@ -12,6 +12,9 @@ import typer
 from worker.errors import SettingsError
 from worker.stream.record_range import RecordRange
 
+InputTopic = Annotated[
+    str | None, typer.Option("--topic", help="Topic to read; default: the input topic.")
+]
 Since = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Records since this time: 2026-03-02T06:00 (UTC)."),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.options import Config, Sets
-from worker.cli.ranges import Offsets, Since, Until, input_range
+from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
 from worker.errors import EXIT_UNEXPECTED, SettingsError
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
@@ -32,6 +32,7 @@ def verify(
     show_first: Annotated[
         int, typer.Option("--show", min=1, help="Most offenders to show of each fault.")
     ] = 10,
+    topic: InputTopic = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
     sets: Sets = None,
@@ -58,7 +59,7 @@ def verify(
             raise SettingsError(f"--adapter {digits}: give at least 4 hexadecimal digits")
     records = input_range(since, until, offsets)
     settings = load_offline(config, sets, use_demo=False).settings
-    found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first))
+    found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first, topic))
     if as_json:
         print(json.dumps(to_json(found), indent=1))
     else:

@@ -20,6 +20,7 @@ RejectReason = Literal[
     "field_missing",
     "field_not_text",
     "empty_message",
+    "too_many_marks",
     "deadline_exceeded",
     "engine_rejected",
     "invalid_answer",

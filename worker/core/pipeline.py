@@ -196,8 +196,8 @@ class Pipeline:
         try:
             in_flight.prepared = in_flight.adapter.labeller.prepare(in_flight.record)
         except MessageRejected as error:
-            rejected = Rejected(error.reason, "decode", error.detail)
-            self._finish(in_flight, rejected, self._clock())
+            ended = in_flight.adapter.labeller.give_up(in_flight.record, error)
+            self._finish(in_flight, ended, self._clock())
             return
         self._send(in_flight)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
 from worker.core.arms import CANARY, MAIN, ArmRole
 
@@ -50,11 +51,26 @@ def current_adapter(store: Path) -> ArmSource:
         pointer = read_pointer(store)
         if pointer is None:
             return None
-        compare = pointer.event not in {"force", "rollback"}
-        directory = store / pointer.digest
+        directory, compare = store / pointer.digest, is_compared(pointer)
         return ArmTarget(directory, pointer.digest, pointer.name, 1.0, compare, pointer)
 
     return ArmSource(MAIN, read)
+
+
+def is_compared(pointer: Pointer) -> bool:
+    """Whether what became current has to do about as well as what was current before."""
+    return pointer.event not in {"force", "rollback"}
+
+
+def adapter_before(store: Path, pointer: Pointer) -> Manifest | None:
+    """Return the contract of the adapter that a worker compares the current one with when it
+    starts: the one before it. None where there is nothing to compare.
+
+    Raises AdapterRefused where that one cannot be read any more.
+    """
+    if pointer.previous is None or not is_compared(pointer):
+        return None
+    return read_manifest(store / pointer.previous)
 
 
 def canary_adapter(store: Path) -> ArmSource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
@@ -11,19 +12,20 @@ from worker.core.events import NullListener
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
-from worker.records.types import Classified
+from worker.records.types import Classified, Rejected
 
 BLOCK = 20
 """Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
 
 _LOWEST = 0.25
 _KEYS = 65_536
+_DIGEST_BYTES = 16  # of a key, which may be of any size
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
     """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
-    canary has labelled ``min_messages``."""
+    canary has labelled or rejected ``min_messages``."""
 
     min_messages: int
     false_positive_rate: float
@@ -31,6 +33,9 @@ class JudgePolicy:
 
 class Comparison:
     """One canary against one main adapter: more for review, or less confidence?
+
+    An answer that is rejected is the worst there is: for review, with a confidence of 0. It is no
+    evidence of a kind of its own, which would weaken the others.
 
     Of each key the first message counts, since a customer's messages are alike and keys are what
     is dealt to the arms. The two pieces of evidence are averaged, which is evidence again.
@@ -40,8 +45,9 @@ class Comparison:
         self._policy = policy
         self._block: list[tuple[bool, bool, float]] = []
         self._seen: dict[bytes, None] = {}
+        self._for_review = self._rejected = 0
         self.messages = 0
-        """Messages that the canary has labelled and that count."""
+        """Messages that the canary has labelled or rejected and that count."""
         self.review = Evidence()
         self.confidence = Evidence()
 
@@ -58,17 +64,27 @@ class Comparison:
             return None
         if self.value < 1 / policy.false_positive_rate:
             return None
+        if 2 * self._rejected > self._for_review:
+            return "rejected"
         return "review" if self.review.value >= self.confidence.value else "confidence"
 
-    def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float) -> None:
-        """Take in one label; ``unit`` is the message's key, or its id where it has none."""
-        if unit in self._seen:
+    def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float | None) -> None:
+        """Take in one label; ``unit`` is the message's key, or its id where it has none.
+
+        ``confidence`` is None where the answer was rejected.
+        """
+        digest = blake2b(unit, digest_size=_DIGEST_BYTES).digest()
+        if digest in self._seen:
             return
-        self._seen[unit] = None
+        self._seen[digest] = None
         if len(self._seen) > _KEYS:
             del self._seen[next(iter(self._seen))]
+        rejected = confidence is None
+        review = review or rejected
         self.messages += canary
-        self._block.append((canary, review, confidence))
+        self._for_review += canary and review
+        self._rejected += canary and rejected
+        self._block.append((canary, review, confidence or 0.0))
         if len(self._block) == BLOCK:
             self._close()
 
@@ -123,13 +139,20 @@ def _add(
 ) -> None:
     for completed in batch:
         record, outcome = completed.record, completed.outcome
-        if completed.adapter in (canary, main) and isinstance(outcome, Classified):
-            comparison.add(
-                record.id.encode() if record.key is None else record.key,
-                canary=completed.adapter is canary,
-                review=bool(outcome.review),
-                confidence=outcome.decision.confidence,
-            )
+        if completed.adapter not in (canary, main):
+            continue
+        if isinstance(outcome, Classified):
+            review, confidence = bool(outcome.review), outcome.decision.confidence
+        elif isinstance(outcome, Rejected) and outcome.stage == "engine":
+            review, confidence = True, None
+        else:  # what cannot be read is not the adapter's doing
+            continue
+        comparison.add(
+            record.id.encode() if record.key is None else record.key,
+            canary=completed.adapter is canary,
+            review=review,
+            confidence=confidence,
+        )
 
 
 def _evidence(comparison: Comparison) -> str:

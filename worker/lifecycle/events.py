@@ -17,8 +17,9 @@ from worker.lifecycle.refusal import RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
 
-StopReason = Literal["review", "confidence", "engine"]
-"""Why an arm got no more messages: too many for review, too little confidence, its engine."""
+StopReason = Literal["review", "confidence", "rejected", "engine"]
+"""Why an arm got no more messages: too many for review, too little confidence, too many answers
+that are no label or none in time, its engine."""
 
 
 @dataclass(frozen=True, slots=True)

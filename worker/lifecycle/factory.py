@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.contract import AdapterRefused, Encoders, Manifest
+from worker.contract import Encoders, Manifest
+from worker.contract.tracebacks import describe_private
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import AdapterLoader, Engine
-from worker.errors import EngineDied, SettingsError
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
 from worker.lifecycle.refusal import Refusal
 
@@ -40,8 +40,8 @@ class AdapterFactory:
         manifest = verify(directory, digest, main, self.encoders)
         try:
             engine = self.loader.load(directory, manifest, background=background)
-        except (AdapterRefused, SettingsError, EngineDied, TimeoutError) as error:
-            raise Refusal("engine", str(error) or type(error).__name__) from error
+        except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
+            raise Refusal("engine", describe_private(error)) from error
         try:
             adapter = self.serve(manifest, engine)
             self._try(adapter, main if compare else None)
@@ -54,8 +54,8 @@ class AdapterFactory:
         labeller, engine = adapter.labeller, adapter.engine
         try:
             engine.warm_up([golden.ids for golden in adapter.manifest.golden])
-        except EngineDied as error:
-            raise Refusal("engine", str(error)) from error
+        except Exception as error:
+            raise Refusal("engine", describe_private(error)) from error
         check_own_probes(labeller, engine, self.answer_s)
         if compared_with is not None:
             compare_on_probes(

@@ -85,7 +85,7 @@ def compare_on_probes(
         raise Refusal(
             "worse",
             f"{labeller.manifest.name} misclassifies {len(wrong)} of the {len(probes)} "
-            f"probes of {serving.name}, which serves (of {_counted(wrong)}); "
+            f"probes of {serving.name}, the adapter before it (of {_counted(wrong)}); "
             f"adapters.max_probe_error_rate allows {max_error_rate:g} of them. If that is meant, "
             "publish it with --force",
         )

@@ -1,7 +1,7 @@
 """Watches what names the adapters, and brings up what it names, on a thread of its own.
 
 The loop never waits for it: an adapter serves once it is verified, loaded and tried, and until
-then the one in service goes on.
+then the one in service goes on. Nor does it wait for an adapter: see ``BringUp``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import structlog
 
 from worker.contract import AdapterRefused
+from worker.contract.tracebacks import describe_private
 from worker.core.adapter_router import AdapterRouter
-from worker.lifecycle.arm_controller import AdapterIncomplete, ArmController
+from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import ArmSource, ArmTarget
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.refusal import RefusalReason
@@ -21,6 +22,7 @@ from worker.lifecycle.refusal import RefusalReason
 _log = structlog.get_logger("worker.adapters")
 
 _JOIN_S = 5.0
+_WAIT_S = 0.05
 
 
 class PointerWatcher:
@@ -40,9 +42,9 @@ class PointerWatcher:
         return self._source.fixed
 
     def poll_once(self) -> bool:
-        """Read the source and follow it; tell whether it could be read. Blocks while it loads.
+        """Read the source and follow it; tell whether it could be read.
 
-        What was refused is tried again only when the source names another target.
+        What was refused for good is tried again only when the source names another target.
         """
         if self._done:
             return True
@@ -59,18 +61,20 @@ class PointerWatcher:
         if target is None and role.fallback is None:
             return False  # an arm that nothing can replace is never ended
         if target != self._target:
-            before, self._target = self._target, target
-            try:
-                self._controller.apply(role, target)
-            except AdapterIncomplete:
-                self._target, self._done = before, False
+            self._target = target
+            self._controller.apply(role, target)
         return True
 
-    def _tell_problem(self, problem: str) -> None:
+    def fail(self, error: Exception) -> None:
+        """Tell of what nobody expected; the source is followed again at the next poll."""
+        self._target, self._done = None, False
+        self._tell_problem(describe_private(error), "unexpected")
+
+    def _tell_problem(self, problem: str, reason: RefusalReason | None = None) -> None:
         """Tell of a source that cannot be read once, not at every poll."""
         if self._problem != problem:
             self._problem = problem
-            reason: RefusalReason = "files" if self._source.fixed else "pointer"
+            reason = reason or ("files" if self._source.fixed else "pointer")
             self._events.refuse(self._source.role, None, None, reason, problem)
 
 
@@ -98,6 +102,7 @@ class AdapterWatcher:
     def start(self) -> None:
         """Begin to poll."""
         self._events.call_when_idle(self._wake.set)
+        self._controller.call_when_done = self._wake.set
         self._thread = threading.Thread(target=self._run, name="adapters", daemon=True)
         self._thread.start()
 
@@ -109,30 +114,52 @@ class AdapterWatcher:
             self._thread.join(_JOIN_S)
 
     def poll_once(self) -> None:
-        """Close idle adapters, read the sources and bring up what is new. Blocks while it loads."""
+        """As ``step``, and block until what it has begun is ready, refused or overdue."""
+        self.step()
+        while self._controller.loading:
+            self._controller.wait(_WAIT_S)
+            self._controller.collect()
+
+    def step(self) -> None:
+        """Close idle adapters, take in what is ready, read the sources, begin with what is new."""
         close_idle(self._events)
+        self._controller.collect()
+        self._controller.try_again()
         store_is_there = True
         for pointer in self._pointers:
             if pointer.fixed:
-                pointer.poll_once()
+                _poll(pointer)
             elif store_is_there:  # one that is away for a moment names nothing new, and ends no arm
-                store_is_there = pointer.poll_once()
+                store_is_there = _poll(pointer)
 
     def _run(self) -> None:
         while not self._ending:
             self._wake.clear()
             try:
-                self.poll_once()
+                self.step()
             except Exception:  # noqa: BLE001 - the worker labels on; the log says what is wrong here
                 _log.exception("adapter.poll_failed")
             self._wake.wait(self._poll_interval_s)
+
+
+def _poll(pointer: PointerWatcher) -> bool:
+    try:
+        return pointer.poll_once()
+    except Exception as error:  # noqa: BLE001 - told as a refusal, and the other arms are followed
+        _log.exception("adapter.poll_failed")
+        pointer.fail(error)
+        return False
 
 
 def close_idle(events: AdapterEvents) -> None:
     """Unload every adapter that has nothing left to do. Blocks."""
     while not events.idle_adapters.empty():
         idle = events.idle_adapters.get()
-        idle.engine.close()
+        try:
+            idle.engine.close()
+        except Exception:  # noqa: BLE001 - it takes its place in the engine, and nothing else
+            _log.exception("adapter.not_unloaded", adapter=idle.manifest.name)
+            continue
         _log.info("adapter.unloaded", adapter=idle.manifest.name, adapter_digest=idle.digest[:12])
 
 

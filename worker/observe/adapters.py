@@ -67,10 +67,9 @@ class AdapterMetrics:
             adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
             for shadow in completed.shadows:
                 self._compare(shadow, outcome)
+            records[adapter, outcome.kind] += 1
             if not isinstance(outcome, Classified):
-                records[adapter, "dead_letter"] += 1
                 continue
-            records[adapter, "review" if outcome.review else "output"] += 1
             labels[outcome.decision.label, adapter] += 1
             self._confidence(outcome.decision.confidence, adapter)
             if outcome.decision.off_label_mass is not None:

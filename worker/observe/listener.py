@@ -11,7 +11,7 @@ from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Classified, Rejected, TopicPartition
 
 
 class MetricsListener(NullListener):
@@ -59,12 +59,11 @@ class MetricsListener(NullListener):
             self._commit_wait(max(0.0, now - completed.finished_at))
             if completed.record.timestamp_ms is not None:
                 self._end_to_end(max(0.0, wall - completed.record.timestamp_ms / 1000))
+            outcomes[outcome.kind] += 1
             if isinstance(outcome, Classified):
-                outcomes["review" if outcome.review else "output"] += 1
                 truncated += outcome.truncated
                 self._observe(outcome)
-            else:
-                outcomes["dead_letter"] += 1
+            elif isinstance(outcome, Rejected):
                 reasons[outcome.reason] += 1
         for kind, count in outcomes.items():
             self._records(count, kind)

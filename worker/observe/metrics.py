@@ -21,8 +21,9 @@ from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets
 from worker.observe.drift.detector import Signal
 from worker.observe.metric import Label, Metric
+from worker.records.types import OutcomeKind
 
-OUTCOMES = ("output", "review", "dead_letter")
+OUTCOMES = typing.get_args(OutcomeKind)
 REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
@@ -49,7 +50,8 @@ _OUTCOME, _ROLE, _SIGNAL = (
 RECORDS = Metric(
     "clerk_records_total",
     "counter",
-    "Records committed, by outcome: the topic they were written to.",
+    "Records committed, by outcome: the topic they were written to, or skipped (a tombstone that "
+    "was left out).",
     (_OUTCOME,),
 )
 LABELS = Metric(

@@ -121,7 +121,7 @@ class Observer:
 
         kafka = self._settings.kafka
         tracing = start_tracing(
-            topic=kafka.input_topic,
+            topic=", ".join(kafka.input_topics),
             group=kafka.group_id,
             max_links=self._settings.loop.publish_max_records,
         )

@@ -9,7 +9,7 @@ import structlog
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, PressureKind, RebalanceKind
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Rejected, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
@@ -28,10 +28,8 @@ class LogListener(NullListener):
         """Count; log a summary when the interval has passed."""
         for completed in batch:
             outcome = completed.outcome
-            if isinstance(outcome, Classified):
-                self.totals["review" if outcome.review else "output"] += 1
-            else:
-                self.totals["dead_letter"] += 1
+            self.totals[outcome.kind] += 1
+            if isinstance(outcome, Rejected):
                 _log.info(
                     "record.rejected",
                     id=completed.record.id,

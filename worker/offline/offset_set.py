@@ -56,6 +56,16 @@ class OffsetSet:
             kept = int.from_bytes(piece, "little") >> bit << bit
             self._pieces[number] = bytearray(kept.to_bytes(_PIECE_BYTES, "little"))
 
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The lowest and the highest offset, None where there is none."""
+        filled = [number for number, piece in self._pieces.items() if any(piece)]
+        if not filled:
+            return None
+        first, last = min(filled), max(filled)
+        lowest = next(_bits(first, self._pieces[first]))
+        return lowest, max(_bits(last, self._pieces[last]))
+
     def update(self, other: OffsetSet) -> None:
         """Take all of ``other`` in."""
         for number, piece in other._pieces.items():

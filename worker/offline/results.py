@@ -12,19 +12,21 @@ from worker.contract.records import (
     read_output,
     read_replay,
 )
+from worker.core.labeller import TombstonePolicy
 from worker.records.types import Record, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """One result: its input record's place, its adapter's digest, its replay (None: first run), and
-    the label or the reason that it has instead."""
+    """One result: its input record's place, its adapter's digest, its replay (None: first run), the
+    label and whether it is for review, or the reason that it has instead."""
 
     source: TopicPartition
     offset: int
     adapter_digest: str
     replay: Replay | None
     label: str | None
+    in_review: bool
     reason: str | None
 
 
@@ -35,6 +37,13 @@ def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
     return _of_output(read_output(record.value))
 
 
+def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
+    """Tell whether a record is a tombstone that the settings skip or forward."""
+    if record.value is not None:
+        return False
+    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)
+
+
 def _of_output(output: OutputRecord) -> ReadResult:
     source = output.source
     return ReadResult(
@@ -43,6 +52,7 @@ def _of_output(output: OutputRecord) -> ReadResult:
         output.adapter.digest,
         output.replay,
         output.label,
+        output.review.needed,
         None,
     )
 
@@ -54,5 +64,6 @@ def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
         letter.adapter_digest,
         replay,
         None,
+        False,
         letter.reason,
     )

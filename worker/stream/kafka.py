@@ -56,8 +56,8 @@ class KafkaStream:
         self._consumer.published(batch.next_offsets)
 
     def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
-        """Resolve the transaction in doubt, then read what is committed."""
-        self._publisher.ready(self._config.publish_timeout_s)
+        """Resolve the transaction or the commit in doubt, then read what is committed."""
+        self._publisher.resolve(self._config.publish_timeout_s)
         return self._consumer.committed(partitions)
 
     def lag(self) -> Mapping[TopicPartition, int]:

@@ -11,7 +11,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
 from worker.records.types import Record
-from worker.stream.kafka_config import KafkaConfig, Property
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_promises import Property
 from worker.stream.kafka_types import client_log, to_record
 from worker.stream.record_range import RecordRange
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
-from worker.records.types import Record, TopicPartition
+from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_range import reading_properties
-from worker.stream.kafka_types import client_log, describe, to_record
+from worker.stream.kafka_types import client_log, describe, to_kafka_offsets, to_record
 
 _BATCH = 1000
 _WAIT_S = 1.0
@@ -89,6 +89,38 @@ class TopicScanner:
             }
 
         return self._ask("the group's offsets", ask)
+
+    def group_metadata(self) -> Any:
+        """Return what a transaction needs to commit offsets of the configuration's group, of which
+        nobody is a member."""
+        return self._committed.consumer_group_metadata()
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        self._committed.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
+
+    def commit_again(self) -> None:
+        """Do nothing: whoever publishes with a scanner does so in transactions."""
+
+    def read_note(self, topic: str) -> str | None:
+        """Return what ``write_note`` left with the group, None where there is nothing."""
+
+        def ask() -> str | None:
+            asked = [KafkaPartition(topic, 0)]
+            (found,) = self._committed.committed(asked, timeout=self._config.start_timeout_s)
+            if found.error is not None:
+                raise KafkaException(found.error)
+            return found.metadata if found.offset >= 0 else None
+
+        return self._ask("the group's offsets", ask)
+
+    def write_note(self, topic: str, text: str) -> None:
+        """Leave a text with the group: as the metadata of an offset of a topic it does not read."""
+        noted = KafkaPartition(topic, 0, 0, text)
+        self._ask(
+            "the group's offsets",
+            lambda: self._committed.commit(offsets=[noted], asynchronous=False),
+        )
 
     def at_time(
         self, partitions: Sequence[TopicPartition], at_ms: int

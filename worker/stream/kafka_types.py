@@ -24,7 +24,10 @@ HOPELESS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
+    "to now, or raise its message.timestamp.before.max.ms",
     KafkaError._AUTHENTICATION: "authentication failed",
+    KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
 }
 """Codes of errors that do not pass by themselves, and what each means."""
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.support.records import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
 from worker.contract import REDACTION, PromptSpec, build_prompt
+from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Prompt
-from worker.contract.text import normalize
+from worker.contract.text import MAX_CHARS, normalize
 
 
 def message_of(spec: PromptSpec, prompt: Prompt) -> str:
@@ -104,6 +105,36 @@ def test_any_text_gives_ids_within_the_budget_or_nothing(
     assert prompt.truncated == (len(normalize(text * repeat)) > budget)
 
 
+@given(any_text, st.integers(3, 40), st.integers(1, 5_000), st.sampled_from(["", " ", "\u0344"]))
+def test_a_dataset_s_message_makes_the_prompt_of_the_message_as_it_came(
+    text: str, budget: int, repeat: int, filling: str
+) -> None:
+    """Training reads normal text, serving what was published: the ids are the same, also where
+    the text was cut before anything else was done to it."""
+    spec, message = toy_spec(budget), text + filling * 20 * repeat + text
+    served, trained = (build_prompt(spec, m, encode_plain) for m in (message, normalize(message)))
+    assert (served and served.ids) == (trained and trained.ids)
+
+
+def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -> None:
+    """Also where what is left of it fits: something of it was not read."""
+    message = "a" + " " * MAX_CHARS + "b"
+    prompt = build_prompt(toy_spec(), message, encode_plain)
+    assert prompt is not None
+    assert prompt.truncated
+    assert message_of(toy_spec(), prompt) == "a \n b"
+
+
+def test_old_rules_reject_what_they_cannot_do_in_time() -> None:
+    """Their prompts must stay what they were, so nothing can be left out."""
+    spec = replace(toy_spec(), normalization="nfc-1")
+    message = "z" + "\u0301" * 256
+    assert build_prompt(spec, message, encode_plain) is not None
+    with pytest.raises(MessageRejected, match="too_many_marks") as caught:
+        build_prompt(spec, message + "\u200b\u0301", encode_plain)
+    assert "\u0301" not in str(caught.value)
+
+
 def test_nothing_printable_makes_no_prompt() -> None:
     """Blank messages are told apart before they reach the engine."""
     assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
@@ -118,7 +149,7 @@ def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
 
 def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-1' is"):
+    with pytest.raises(ValueError, match="'nfkc-9' is not known here; nfc-1 and nfc-2 are"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.share import place_of
+from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison
 
 
@@ -218,6 +220,52 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     assert len(follower.loader.open) == 1
 
 
+def test_a_canary_whose_answers_are_all_rejected_is_stopped(tmp_path: Path) -> None:
+    """It fills the dead-letter topic and labels nothing: of all canaries the worst."""
+    follower = watched(tmp_path, 0.9, min_messages=50)
+    canary: Any = follower.canary
+    canary.engine.fake._respond = lambda _: MessageRejected("engine_rejected", "no")
+    for key in KEYS:
+        follower.rig.stream.add(b"hello", key=key)
+    while follower.rig.committed() < len(KEYS):
+        follower.rig.iterate()
+    assert follower.canary is None
+    assert follower.events.stopped["canary"].reason == "rejected"
+    dead = [sent for sent in follower.rig.stream.outputs if sent.topic == "dead"]
+    assert 50 <= len(dead) < 120
+
+
+def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> Comparison:
+    """A trial of 1,600 messages, until it is stopped, in which some answers are rejected."""
+    rng, comparison = random.Random(seed), Comparison(make_judge_policy())
+    for number in range(1_600):
+        canary = rng.random() < share
+        rejected = rng.random() < (rate if canary else main_rate)
+        comparison.add(
+            number.to_bytes(4, "big"),
+            canary=canary,
+            review=False,
+            confidence=None if rejected else 1 - 0.4 * rng.random() ** 3,
+        )
+        if comparison.worse:
+            break
+    return comparison
+
+
+@pytest.mark.parametrize(("rate", "most"), [(1.0, 220), (0.2, 300)])
+def test_a_canary_that_rejects_is_stopped_soon(rate: float, most: int) -> None:
+    """All its answers, or one in five: about as soon as it may be judged at all (200)."""
+    trials = [rejecting(rate, share, seed) for share in (0.25, 0.5) for seed in range(8)]
+    assert {trial.worse for trial in trials} == {"rejected"}
+    assert sorted(trial.messages for trial in trials)[len(trials) // 2] <= most
+
+
+def test_a_canary_that_rejects_no_more_than_the_main_one_goes_on() -> None:
+    """At most one in a hundred is stopped, as of those that label everything."""
+    trials = [rejecting(0.2, 0.5, seed, main_rate=0.2) for seed in range(60)]
+    assert sum(trial.worse is not None for trial in trials) <= 2
+
+
 def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
     """Whoever writes the pointer again has looked at why it was stopped."""
     follower = watched(tmp_path, 0.5, min_messages=50)
@@ -273,3 +321,14 @@ def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
         follower.rig.stream.add(None, key=b"%d" % number)
     follower.rig.iterate(10)
     assert json.dumps(follower.counted.log) == json.dumps(["loaded"])
+
+
+def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
+    """A key may be a megabyte, and 65,536 of them are remembered."""
+    comparison = Comparison(make_judge_policy(min_messages=1))
+    for number in range(50):
+        key = number.to_bytes(1000, "big")
+        for _ in range(2):
+            comparison.add(key, canary=False, review=False, confidence=0.5)
+    assert len(comparison._seen) == 50
+    assert max(map(len, comparison._seen)) <= 16

@@ -314,5 +314,8 @@ def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
     )
     good, bad = finished((label(), headers()), (rejected(), headers()))
     when = datetime.now(UTC)
-    assert topic_router.route(good, when).headers == (("traceparent", b"in-3-0"),)
-    assert topic_router.route(bad, when).headers[:3] == headers()
+    output, dead_letter = topic_router.route(good, when), topic_router.route(bad, when)
+    assert output is not None
+    assert output.headers == (("traceparent", b"in-3-0"),)
+    assert dead_letter is not None
+    assert dead_letter.headers[:3] == headers()

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def make_lora_model(tiny_base: Path) -> Callable[..., LoraModel]:
     """Return a function that puts a new adapter on the tiny base; every choice can be given."""
-    usual = {
+    usual: dict[str, Any] = {
         "rank": 4,
         "alpha": 8.0,  # a float, as in a recipe: a manifest's digest is over its JSON
         "dropout": 0.0,
@@ -100,7 +101,7 @@ def make_lora_model(tiny_base: Path) -> Callable[..., LoraModel]:
         "gradient_checkpointing": False,
     }
 
-    def make(**choices: object) -> LoraModel:
+    def make(**choices: Any) -> LoraModel:
         return load_lora_model(tiny_base, **(usual | choices))
 
     return make
@@ -136,7 +137,7 @@ def make_messages() -> Callable[[int, int], list[tuple[str, str]]]:
 def dataset_dir(
     tmp_path_factory: pytest.TempPathFactory,
     taxonomy_file: Path,
-    make_messages: Callable[[int, int], list],
+    make_messages: Callable[[int, int], list[tuple[str, str]]],
 ) -> Path:
     """Return a dataset folder of 20 training, 4 validation and 6 hold-out messages a label, with
     finer labels."""
@@ -226,7 +227,9 @@ def world(
 
 
 @pytest.fixture(scope="session")
-def evaluated(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def evaluated(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     """Return the folder of an evaluation with out-of-scope messages, and its record."""
     outside = tmp_path_factory.mktemp("outside") / "odd.jsonl"
     outside.write_text(

@@ -139,8 +139,9 @@ def test_the_figures_agree_with_each_other(inputs: CostInputs) -> None:
     ],
 )
 def test_an_input_out_of_range_is_named(name: str, value: float) -> None:
+    change: Any = {name: value}
     with pytest.raises(ValueError, match=f"^{name} is"):
-        compute_cost(replace(WORKED, **{name: value}))
+        compute_cost(replace(WORKED, **change))
 
 
 def measured_run(run: Path, *engines: tuple[str, float]) -> Path:

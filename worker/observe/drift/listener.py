@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from worker.contract import Manifest
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
 from worker.observe import metrics as named
-from worker.observe.drift.baseline import DriftPolicy, make_baseline
+from worker.observe.drift.baseline import DriftBaseline, DriftPolicy, make_baseline
 from worker.observe.drift.detector import DriftDetector, LabelShift, Signal, WindowReport
 from worker.observe.registry import MetricSample
 from worker.records.types import Classified
@@ -25,26 +26,51 @@ _DIGITS = 4
 class DriftListener(NullListener):
     """See ``worker.core.events.Listener``. Watches the answers of the adapter ``main`` returns.
 
-    A canary's answers are left out, and another main adapter begins a new window. Counts are those
-    of this worker alone, of the partitions it holds. ``metric_samples`` and ``info`` may be called
-    from any thread.
+    A canary's answers are left out, and another main adapter begins a new window, as soon as its
+    baseline is worked out: that takes the better part of a second, and the loop does not wait for
+    it. ``in_background`` has it done; the first one is worked out before this returns.
+
+    Counts are those of this worker alone, of the partitions it holds. ``metric_samples`` and
+    ``info`` may be called from any thread.
     """
 
-    def __init__(self, policy: DriftPolicy, main: Callable[[], Manifest]) -> None:
+    def __init__(
+        self,
+        policy: DriftPolicy,
+        main: Callable[[], Manifest],
+        in_background: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._policy = policy
         self._main = main
+        self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
+        self._wanted: str | None = None
+        # The adapter's digest beside its baseline: seen whole, whichever thread sets it.
+        self._made: tuple[str, DriftBaseline | None] | None = None
         self._detector: DriftDetector | None = None
         self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
-        self._follow()
+        manifest = main()
+        self._watch(manifest, make_baseline(manifest, policy))
 
     def _follow(self) -> None:
-        """Watch the current main adapter; nothing where it has no reference."""
+        """Watch the current main adapter, once there is what to compare it with."""
         manifest = self._main()
         if self._digest == manifest.digest:
             return
-        baseline = make_baseline(manifest, self._policy)
+        if self._wanted != manifest.digest:
+            self._wanted = manifest.digest
+            self._in_background(lambda: self._make(manifest))
+        made = self._made
+        if made is not None and made[0] == manifest.digest:
+            self._made = self._wanted = None
+            self._watch(manifest, made[1])
+
+    def _make(self, manifest: Manifest) -> None:
+        self._made = (manifest.digest, make_baseline(manifest, self._policy))
+
+    def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
+        """Begin a window of this adapter; nothing is watched where it has no reference."""
         self._digest = manifest.digest
         self._last = None
         if baseline is None:
@@ -132,6 +158,10 @@ class DriftListener(NullListener):
                     _warn(detector, report, signal, consecutive)
             elif lasted := before.get(signal, 0):
                 _log.info("drift.ended", signal=signal, windows=lasted)
+
+
+def _on_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="drift-baseline", daemon=True).start()
 
 
 def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:

@@ -10,7 +10,7 @@ from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.compare.adapters import store_of
 from worker.offline.input_range import Offsets, wanted_offsets
-from worker.offline.results import read_result
+from worker.offline.results import has_no_result, read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.offline.verify.check import Checker, Place, Result, Span, Verdict
 from worker.policies import kafka_config
@@ -28,12 +28,14 @@ class VerifyRequest:
 
     ``records`` None is all that the group has committed. ``adapters`` are first digits of the
     digests that may have made a result; empty: those of the store that ``model.adapter`` names,
-    and any where it names none. At most ``max_offenders`` of each fault are told.
+    and any where it names none. At most ``max_offenders`` of each fault are told. ``topic`` is the
+    input topic, where there are several: each is judged on its own.
     """
 
     records: RecordRange | None = None
     adapters: tuple[str, ...] = ()
     max_offenders: int = 10
+    topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     config = kafka_config(settings.kafka)
     topics = config.topics
     adapters = _allowed_adapters(settings, request.adapters)
-    compacted = is_compacted(config, topics.input)
+    topic = topics.one_input(request.topic)
+    compacted = is_compacted(config, topic)
     with TopicScanner(config) as scanner, ScanProgress() as progress:
-        committed = scanner.committed(list(scanner.spans(topics.input)))
+        committed = scanner.committed(list(scanner.spans(topic)))
         written = _result_offsets(scanner, topics)
         # Asked for after the results, so that no record of theirs is beyond it.
-        logs = scanner.spans(topics.input)
-        _expect_a_commit(settings, committed, logs)
+        logs = scanner.spans(topic)
+        _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
         wanted = wanted_offsets(scanner, request.records, logs)
         ranges = {
             source: (start, max(start, min(stop, committed.get(source, start))))
@@ -82,16 +85,17 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
             repeats_allowed=config.delivery == "at_least_once",
             max_offenders=request.max_offenders,
         )
-        for record in progress.read(scanner, topics.input, ranges):
-            checker.add_input(record.source, record.offset)
+        for record in progress.read(scanner, topic, ranges):
+            if not has_no_result(record, settings.records.tombstones):
+                checker.add_input(record.source, record.offset)
         # What expired meanwhile was read in part, so it is not judged.
-        for source, log in scanner.spans(topics.input).items():
+        for source, log in scanner.spans(topic).items():
             checker.forget_before(source, log.start)
-        for topic, offsets in written.items():
-            for record in progress.read(scanner, topic, offsets):
-                _take_result(checker, record, topics.dead_letter)
+        for result_topic, offsets in written.items():
+            for record in progress.read(scanner, result_topic, offsets):
+                _take_result(checker, record, topics, topic)
     return Verification(
-        topics.input,
+        topic,
         settings.kafka.group_id,
         {
             source.partition: (span.start, span.stop)
@@ -120,13 +124,17 @@ def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[Topi
     }
 
 
-def _take_result(checker: Checker, record: Record, dead_letter_topic: str) -> None:
+def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: str) -> None:
     place = Place(record.source, record.offset)
+    if record.value is None and record.source.topic != topics.dead_letter:
+        return  # a tombstone that was forwarded: it does not say which
     try:
-        read = read_result(record, dead_letter_topic)
+        read = read_result(record, topics.dead_letter)
     except RecordRefused as error:
         checker.add_unreadable(place, str(error))
         return
+    if read.source.topic != input_topic and topics.is_input(read.source.topic):
+        return  # of another input topic, which is judged on its own
     replay = read.replay.id if read.replay is not None else None
     checker.add_result(Result(read.source, read.offset, read.adapter_digest, replay, place))
 
@@ -141,12 +149,13 @@ def _allowed_adapters(settings: Settings, given: tuple[str, ...]) -> tuple[str, 
 
 
 def _expect_a_commit(
-    settings: Settings,
+    group: str,
+    topic: str,
     committed: Mapping[TopicPartition, int],
     logs: Mapping[TopicPartition, LogSpan],
 ) -> None:
     if not committed and any(log.start < log.end for log in logs.values()):
         raise SettingsError(
-            f"the group {settings.kafka.group_id} has committed nothing of "
-            f"{settings.kafka.input_topic}: is kafka.group_id that of the workers?"
+            f"the group {group} has committed nothing of {topic}: is kafka.group_id that of the "
+            "workers?"
         )

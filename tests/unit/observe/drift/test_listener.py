@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +15,8 @@ from structlog.testing import capture_logs
 from tests.support.toy_adapter import LABELS, small_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
-from worker.observe.drift.baseline import DriftPolicy
+from worker.observe.drift import listener as listener_module
+from worker.observe.drift.baseline import DriftPolicy, make_baseline
 from worker.observe.drift.listener import DriftListener
 from worker.observe.registry import Registry
 
@@ -27,7 +30,7 @@ class Watched(DriftListener):
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.main = manifest or small_manifest()
-        super().__init__(POLICY, lambda: self.main)
+        super().__init__(POLICY, lambda: self.main, in_background=lambda work: work())
 
 
 @pytest.fixture
@@ -171,3 +174,31 @@ def test_nothing_of_a_message_is_told(listener: Watched) -> None:
     assert logs
     for secret in ("4111", "customer-7", "trace"):
         assert secret not in said
+
+
+def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the better part of a second; the old window goes on until the new one can begin."""
+    mains = [small_manifest(), replace(small_manifest(), name="next")]
+    main, threads, release = [mains[0]], list[str](), threading.Event()
+
+    def slow(manifest: Manifest, policy: DriftPolicy) -> Any:
+        threads.append(threading.current_thread().name)
+        if len(threads) > 1:
+            assert release.wait(10)
+        return make_baseline(manifest, policy)
+
+    monkeypatch.setattr(listener_module, "make_baseline", slow)
+    listener = DriftListener(POLICY, lambda: main[0])
+    assert threads == [threading.current_thread().name], "the first before anything is served"
+    main[0] = mains[1]
+    for _ in range(3):
+        listener.published([], 0.1)
+    assert listener.info()["adapter_digest"] == mains[0].digest
+    assert threads[1:] in ([], ["drift-baseline"])
+    release.set()
+    end = time.monotonic() + 10
+    while listener.info()["adapter_digest"] != mains[1].digest:
+        assert time.monotonic() < end
+        listener.published([], 0.1)
+    assert threads[1:] == ["drift-baseline"]
+    assert listener.info()["messages"] == 0

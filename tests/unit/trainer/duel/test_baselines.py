@@ -36,7 +36,9 @@ def test_parts_of_the_data_are_balanced_and_nested(
     assert set(Counter(example.label for example in small.examples).values()) == {5}
     assert {example.id for example in small.examples} < {example.id for example in large.examples}
     assert small.embeddings is not None
-    assert np.array_equal(small.embeddings, embed_letters(small.examples).embeddings)
+    again = embed_letters(small.examples).embeddings
+    assert again is not None
+    assert np.array_equal(small.embeddings, again)
 
 
 def test_every_baseline_takes_part_and_has_a_curve(
@@ -65,7 +67,9 @@ def test_without_a_model_and_without_sublabels_word_counts_are_the_only_baseline
     assert [candidate.name for candidate in found] == ["tfidf"]
 
 
-def test_every_registered_baseline_is_trained_and_no_other(splits: tuple) -> None:
+def test_every_registered_baseline_is_trained_and_no_other(
+    splits: tuple[EmbeddedSplit, EmbeddedSplit],
+) -> None:
     """On the labels and on the finer ones; none that a module defines was forgotten."""
     train, validation = splits
     found, _ = train_baselines(

@@ -19,7 +19,8 @@ def test_recorded_answers_add_up_their_seconds_and_cost(tmp_path: Path) -> None:
     path = write(tmp_path / "h.csv", "id,label,seconds,cost\na,refund,0.5,0.01\nb,spam,1.5,0.03\n")
     found = read_recorded(f"hosted={path}")
     assert found.answers_to(["b", "a"]) == ("spam", "refund")
-    assert (found.seconds, found.cost) == (2.0, pytest.approx(0.04))
+    assert found.seconds == 2.0
+    assert found.cost == pytest.approx(0.04)
 
 
 def test_recorded_answers_without_costs_have_none(tmp_path: Path) -> None:

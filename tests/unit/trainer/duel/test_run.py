@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from trainer.terminal import show_duel
 
 @pytest.fixture(scope="module")
 def fought(
-    world: World, evaluated: tuple[Path, dict], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict]:
+    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     directory = tmp_path_factory.mktemp("duel")
     answers = directory / "hosted.csv"
     with answers.open("w", newline="") as file:
@@ -39,7 +40,7 @@ def fought(
     return directory / "duel", record
 
 
-def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict]) -> None:
+def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict[str, Any]]) -> None:
     out, record = fought
     assert json.loads((out / "duel.json").read_text()) == record
     names = [candidate["name"] for candidate in record["candidates"]]
@@ -48,7 +49,7 @@ def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict]
     assert record["verdict"].startswith("Ship tfidf")
 
 
-def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict]) -> None:
+def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict[str, Any]]) -> None:
     out, record = fought
     with (out / "duel_predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -62,7 +63,9 @@ def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict]) -
         assert pair["mcnemar_p"] <= pair["p_holm"] <= 1
 
 
-def test_an_answer_outside_the_set_is_wrong_and_counted(fought: tuple[Path, dict]) -> None:
+def test_an_answer_outside_the_set_is_wrong_and_counted(
+    fought: tuple[Path, dict[str, Any]],
+) -> None:
     candidates = fought[1]["candidates"]
     hosted = next(candidate for candidate in candidates if candidate["name"] == "hosted")
     assert hosted["outside_labels"] == 4  # the ids 3-0, 3-10, 3-20 and 3-30
@@ -71,7 +74,7 @@ def test_an_answer_outside_the_set_is_wrong_and_counted(fought: tuple[Path, dict
 
 
 def test_reused_predictions_are_those_of_scoring_again(
-    world: World, fought: tuple[Path, dict], tmp_path: Path
+    world: World, fought: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     code, record, _ = call(
         *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
@@ -84,7 +87,7 @@ def test_reused_predictions_are_those_of_scoring_again(
 
 
 def test_an_evaluation_of_another_adapter_is_not_reused(
-    world: World, evaluated: tuple[Path, dict], tmp_path: Path
+    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     other = tmp_path / "evaluation"
     shutil.copytree(evaluated[0], other)
@@ -108,7 +111,7 @@ def test_a_flag_under_its_old_name_is_refused_with_the_new_one(world: World) -> 
     assert "'--contender' has been renamed to '--candidate'" in errors
 
 
-def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict]) -> None:
+def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict[str, Any]]) -> None:
     console = Console(record=True, width=120, file=io.StringIO())
     show_duel(console, DUEL.read(fought[0]))
     text = " ".join(console.export_text().split())

@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 
 def test_the_record_on_disk_is_what_was_printed_and_what_the_predictions_give(
-    evaluated: tuple[Path, dict],
+    evaluated: tuple[Path, dict[str, Any]],
 ) -> None:
     out, record = evaluated
     assert json.loads((out / "evaluation.json").read_text()) == record
@@ -38,7 +39,7 @@ def test_the_record_on_disk_is_what_was_printed_and_what_the_predictions_give(
 
 
 def test_labels_are_decided_by_the_contract_with_the_adapters_temperature(
-    evaluated: tuple[Path, dict], world: World
+    evaluated: tuple[Path, dict[str, Any]], world: World
 ) -> None:
     codes = world.manifest.codes
     for prediction in PREDICTIONS.read(evaluated[0]):
@@ -50,7 +51,7 @@ def test_labels_are_decided_by_the_contract_with_the_adapters_temperature(
 
 
 def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
-    evaluated: tuple[Path, dict], world: World
+    evaluated: tuple[Path, dict[str, Any]], world: World
 ) -> None:
     """A random model seldom answers with a code by itself: the two figures must differ."""
     out, record = evaluated
@@ -64,7 +65,7 @@ def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
             assert prediction.unconstrained_in_set or mass > highest
 
 
-def test_the_batch_size_changes_no_label(evaluated: tuple[Path, dict]) -> None:
+def test_the_batch_size_changes_no_label(evaluated: tuple[Path, dict[str, Any]]) -> None:
     found = evaluated[1]["batch_sensitivity"]
     assert found["sizes"] == [1, 8, 64]
     assert found["messages"] == 36
@@ -74,7 +75,7 @@ def test_the_batch_size_changes_no_label(evaluated: tuple[Path, dict]) -> None:
 
 
 def test_the_wanted_threshold_is_fitted_on_validation_and_told_on_the_holdout(
-    evaluated: tuple[Path, dict],
+    evaluated: tuple[Path, dict[str, Any]],
 ) -> None:
     out, record = evaluated
     review = record["review"]
@@ -87,7 +88,7 @@ def test_the_wanted_threshold_is_fitted_on_validation_and_told_on_the_holdout(
     assert review["coverage_at_wanted"] == pytest.approx(len(covered) / 36)
 
 
-def test_no_file_holds_a_text(evaluated: tuple[Path, dict], world: World) -> None:
+def test_no_file_holds_a_text(evaluated: tuple[Path, dict[str, Any]], world: World) -> None:
     texts = [json.loads(line)["instruction"] for line in world.lines("holdout.jsonl")]
     for path in evaluated[0].iterdir():
         content = path.read_text()
@@ -96,7 +97,7 @@ def test_no_file_holds_a_text(evaluated: tuple[Path, dict], world: World) -> Non
 
 
 def test_an_altered_figure_and_an_altered_prediction_are_found(
-    evaluated: tuple[Path, dict], tmp_path: Path
+    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     altered = tmp_path / "figure"
     shutil.copytree(evaluated[0], altered)

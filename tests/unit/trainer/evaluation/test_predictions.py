@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,15 +70,12 @@ def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:
     weights = np.exp(raw / 2)
     scores = dict(zip(LABELS, weights / weights.sum(), strict=True))
 
-    class Manifest:
-        class taxonomy:  # noqa: N801
-            names = LABELS
-
-        class calibration:  # noqa: N801
-            temperature = 2.0
+    manifest: Any = SimpleNamespace(
+        taxonomy=SimpleNamespace(names=LABELS), calibration=SimpleNamespace(temperature=2.0)
+    )
 
     answers = WorkerAnswers({"h:1": {"scores": scores, "off_label_mass": 0.1}}, {}, 1.0)
-    row, inside = scores_of(answers, Manifest)["h:1"]
+    row, inside = scores_of(answers, manifest)["h:1"]
     assert row == pytest.approx(raw, abs=1e-9)
     assert math.isclose(np.exp(row).sum(), 0.9)
     assert inside is None

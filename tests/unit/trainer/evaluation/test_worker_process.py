@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.worker_process import ask_worker
+from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
 
 CLASSIFY = """
 import json, sys
@@ -23,7 +23,7 @@ for number, line in enumerate(sys.stdin, 1):
 """
 
 
-def ask(tmp_path: Path, messages: dict[str, str], alone: int = 2):
+def ask(tmp_path: Path, messages: dict[str, str], alone: int = 2) -> WorkerAnswers:
     program = tmp_path / "classify.py"
     program.write_text(CLASSIFY, encoding="utf-8")
     return ask_worker(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainer.errors import BadInput
 from trainer.model.lora_model import load_renderer
-from trainer.model.prompt import load_tokenizer, make_prompt
-from worker.contract import Taxonomy, build_prompt, make_golden
+from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
+from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
 
 INSTRUCTION = "Answer with the code."
 
 
-def prompt(base: Path, taxonomy_file: Path, **changes: object):
+def prompt(
+    base: Path, taxonomy_file: Path, **changes: Any
+) -> tuple[BaseTokenizer, PromptSpec, Mapping[str, Code]]:
     tokenizer = load_tokenizer(base)
-    settings = {
+    settings: dict[str, Any] = {
         "instruction": INSTRUCTION,
         "list_labels": True,
         "descriptions": False,

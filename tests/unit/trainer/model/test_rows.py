@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ def encode(text: str) -> list[int]:
     return [ord(character) for character in text]
 
 
-def decode(ids: object) -> str:
+def decode(ids: Iterable[int]) -> str:
     return "".join(chr(token) for token in ids)
 
 
@@ -56,7 +57,7 @@ def test_good_rows_are_proven_and_can_be_shown() -> None:
 def test_a_character_of_many_tokens_is_shown_whole() -> None:
     """Tokens that are parts of a character make no replacement marks on the screen."""
 
-    def decode_bytes(ids: object) -> str:
+    def decode_bytes(ids: Iterable[int]) -> str:
         return bytes(ids).decode("utf-8", errors="replace")
 
     letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
@@ -97,7 +98,9 @@ def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
         ),
     ],
 )
-def test_a_wrong_row_fails_the_proof(change: object, problem: str) -> None:
+def test_a_wrong_row_fails_the_proof(
+    change: Callable[[TrainingRow], TrainingRow], problem: str
+) -> None:
     first, second = rows()
     with pytest.raises(ProofFailed, match=problem) as caught:
         verify_loss_mask([second, change(first)], SPEC, CODES, decode)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from trainer.statistics.calibration import (
     MIN_OFF_LABEL_MASS,
@@ -22,13 +25,20 @@ from trainer.statistics.calibration import (
 )
 from trainer.statistics.figures import CoveragePoint
 
-SETTINGS = {"review_precision": 0.95, "review_floor": 0.5, "off_label_quantile": 0.995, "seed": 1}
+SETTINGS: Any = {
+    "review_precision": 0.95,
+    "review_floor": 0.5,
+    "off_label_quantile": 0.995,
+    "seed": 1,
+}
 RNG = np.random.default_rng(4)
 CONFIDENCE = RNG.random(997)
 CORRECT = RNG.random(997) < CONFIDENCE
 
 
-def planted(temperature: float, rows: int = 4000, labels: int = 5, scale: float = 2.0):
+def planted(
+    temperature: float, rows: int = 4000, labels: int = 5, scale: float = 2.0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Scores whose truth is drawn from their softmax over ``temperature``."""
     rng = np.random.default_rng(5)
     scores = rng.normal(scale=scale, size=(rows, labels)) * temperature
@@ -128,7 +138,10 @@ def test_the_coverage_curve_starts_with_everything_and_gets_surer() -> None:
     coverage = [point.coverage for point in points]
     assert coverage == sorted(coverage, reverse=True)
     assert points[-1].coverage == pytest.approx(0.05, abs=0.01)
-    assert points[-1].accuracy > points[0].accuracy
+    least, most = points[0].accuracy, points[-1].accuracy
+    assert least is not None
+    assert most is not None
+    assert most > least
 
 
 def test_equal_confidences_are_one_point_of_the_curve() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,7 @@ def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_
     assert found.off_label_mass["0.95"] == pytest.approx(0.02, abs=1e-5)
     assert found.confidence["0.5"] == pytest.approx(0.9 / 0.98, abs=1e-5)
     name = dataset.taxonomy.names[0]
-    dataset.record["counts"] = {"surplus": {name: 1000}}
+    record: Any = dataset.record
+    record["counts"] = {"surplus": {name: 1000}}
     capped = reference(dataset, 0.9, Thresholds(0.6))
     assert capped.label_shares[name] > 0.8 > found.label_shares[name]

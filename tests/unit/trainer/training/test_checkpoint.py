@@ -18,6 +18,7 @@ from trainer.artifacts.training import Step
 from trainer.errors import BadInput
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
+from worker.contract.digest import write_atomically
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 WEIGHTS = "adapter_model.safetensors"
@@ -155,7 +156,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     from trainer.training import checkpoint
 
     run = tmp_path / "run"
-    original = checkpoint.write_atomically
+    original = write_atomically
 
     def full(path: Path, data: bytes) -> None:
         if path.name == "step-0000005.pt":

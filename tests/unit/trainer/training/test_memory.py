@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_the_shape_is_read_without_loading_a_weight(
 
 def test_the_recipe_for_7b_fits_a_card_of_24_gb() -> None:
     """The arithmetic in config/trainer.toml, done by the trainer's own sum."""
-    sizes = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
+    sizes: Any = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
     found = estimate(SEVEN_B, recipe(), gradient_checkpointing=True, **sizes)
     assert found.base == pytest.approx(15.2e9, rel=0.01)
     assert found.adapter == pytest.approx(0.65e9, rel=0.02)
@@ -56,7 +57,7 @@ def test_the_recipe_for_7b_fits_a_card_of_24_gb() -> None:
 
 def test_checkpointing_starts_when_memory_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """auto is off where it fits, on where it does not, and said no to where nothing helps."""
-    sizes = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
+    sizes: Any = {"prefix_tokens": 90, "longest_tokens": 600, "bf16": True}
     for free, wanted in ((80e9, False), (24e9, True)):
         monkeypatch.setattr(memory, "free_memory", lambda _, free=free: int(free))
         assert plan_memory(SEVEN_B, recipe(), CUDA, **sizes).gradient_checkpointing is wanted
@@ -88,7 +89,7 @@ def test_the_estimate_is_near_the_peaks_that_were_measured(
 
 def test_longer_rows_bigger_batches_and_eager_attention_cost_more() -> None:
     """What the estimate grows with is what memory grows with."""
-    sizes = {
+    sizes: Any = {
         "prefix_tokens": 32,
         "longest_tokens": 100,
         "bf16": False,

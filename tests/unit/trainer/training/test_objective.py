@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,8 @@ def some_rows(finer: tuple[str | None, ...]) -> list[TrainingRow]:
 
 
 def objective(model: LoraModel, **more: object) -> Objective:
-    settings = {"share_prefix": True, "label_smoothing": 0.0, "sublabel_weight": 0.0} | more
+    usual = {"share_prefix": True, "label_smoothing": 0.0, "sublabel_weight": 0.0}
+    settings: Any = usual | more
     return Objective(model, PREFIX, CODES, ["a", "b"], **settings)
 
 
@@ -92,7 +94,7 @@ def test_the_finer_label_is_learnt_from_the_same_state(model: LoraModel) -> None
 def test_finer_labels_that_are_not_there_are_told() -> None:
     with pytest.raises(BadInput, match="--sublabel-column"):
         Objective(
-            None,
+            None,  # type: ignore[arg-type] # refused before it is looked at
             PREFIX,
             CODES,
             [],

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput, ProofFailed
+from trainer.model.adapter import read_weights
 from trainer.model.prompt import load_tokenizer
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
@@ -205,7 +206,7 @@ def test_nothing_is_published_when_the_weights_read_back_differ(
     def altered(directory: Path) -> dict[str, torch.Tensor]:
         return {name: weights + 0.01 for name, weights in original(directory).items()}
 
-    original = adapter.read_weights
+    original = read_weights
     monkeypatch.setattr(adapter, "read_weights", altered)
     short = recipe(tmp_path, tiny_base, dataset_dir, epochs=1)
     with pytest.raises(ProofFailed, match="read back"):
