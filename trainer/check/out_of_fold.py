@@ -30,7 +30,7 @@ Tick = Callable[[int], None]
 
 FOLDS = 5
 LEAST_EXAMPLES = 50
-"""Below so many the models know too little to doubt anybody's label."""
+"""With fewer examples the models know too little to doubt anybody's label."""
 
 _LEAST_SUBLABEL = 5
 _MOST_SUBLABELS = 500

@@ -31,7 +31,7 @@ from trainer.dataset.folder import Dataset
 from trainer.dataset.settings import SIMILARITY
 
 SIZE_OF_WORK = 100
-"""``tick``'s parts add up to about so many."""
+"""What ``tick`` is told adds up to about this."""
 
 _WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, "folds": 4}
 

@@ -69,7 +69,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     ] = 0.1,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="A trial on so many messages of each set; the result says so."),
+        typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
     ] = None,
     device: Device = "auto",
     worker_set: Annotated[

@@ -24,7 +24,6 @@ from trainer.cli import (
 )
 from trainer.cli.shared import outcomes
 from trainer.errors import BadInput
-from worker.contract.renamed import explain_renamed
 
 RENAMED = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
 """Flags of earlier versions."""
@@ -38,8 +37,8 @@ class Commands(TyperGroup):
         with outcomes():
             for argument in args:
                 flag, _, _ = argument.partition("=")
-                if explained := explain_renamed(flag, RENAMED):
-                    raise BadInput(explained)
+                if flag in RENAMED:
+                    raise BadInput(f"{flag} has been renamed to {RENAMED[flag]}")
         return super().parse_args(ctx, args)
 
 

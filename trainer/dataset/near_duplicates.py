@@ -48,7 +48,7 @@ def near_clusters(
     """Group the texts (distinct, case folded) by near-duplicates and their near-duplicates.
 
     Return groups of indices, singletons too: by their smallest member, members in order. The
-    groups do not depend on the order of the texts. ``tick`` is told of every text that was done.
+    groups do not depend on the order of the texts. ``tick`` is called for every text that is done.
 
     A cluster is walked from one text outwards, and what has been reached is looked at no more:
     among thousands of copies of a template the first finds all the others, and the pairs among
@@ -95,7 +95,7 @@ def near_pairs(
 @dataclass(frozen=True, slots=True)
 class _RankedSet:
     """A set of shingles as their ranks, 0 the rarest of all. ``prefix`` holds its rarest members
-    in order, so many that any set near to this one shares one of them; ``rest`` counts the
+    in order, enough that any set near to this one shares one of them; ``rest`` counts the
     others."""
 
     members: frozenset[int]

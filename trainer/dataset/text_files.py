@@ -60,7 +60,7 @@ def parse_csv(
     delimiter = delimiter or _sniff(text, columns)
     records = _records(text, name, delimiter)
     line, header = next(records, (1, []))
-    names = [one.strip() for one in header]
+    names = [name.strip() for name in header]
     return line, names, _checked(records, len(names), name, delimiter)
 
 

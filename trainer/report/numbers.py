@@ -66,7 +66,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Write a figure of any size with so many significant digits."""
+    """Write a figure of any size with ``digits`` significant digits."""
     if value is None:
         return NONE
     if value and (abs(value) >= 1e6 or abs(value) < 1e-4):

@@ -57,7 +57,7 @@ def plan_publication(
     """Verify and judge an adapter, or a run that holds one as ``adapter``. Writes nothing.
 
     ``evaluation`` is a folder, by default the run's; ``current_evaluation`` one of the adapter
-    that is current, for when the store's own is of another hold-out. ``allow_unjudged`` goes on
+    that is current, for when the store's own is of another hold-out. ``allow_unjudged`` continues
     without an evaluation, to a verdict that fails. Raises AdapterRefused and BadInput.
     """
     rules = rules or GateRules()

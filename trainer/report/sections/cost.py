@@ -59,7 +59,7 @@ def cost(run: Run) -> Section:
 
 
 def _running_total(found: CostRecord) -> Chart:
-    """Draw what has been spent after so many months at the planned volume, on either way."""
+    """Draw what either way has cost month by month at the planned volume."""
     planned, once = found.planned, found.one_off
     days = planned.break_even_days
     even = None if days is None else days / _DAYS_PER_MONTH

@@ -66,7 +66,7 @@ def data_size(run: Run) -> Section:
     chart = line_chart(
         lines,
         title="Accuracy by number of training examples",
-        caption="Validation accuracy of models trained on so many examples of each label.",
+        caption="Validation accuracy of models trained on this many examples of each label.",
         x_title="examples a label",
         y_title="validation accuracy",
         table=(("candidate", *(numbers.count(size) for size in sizes)), rows),

@@ -40,7 +40,7 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
     assert record["schema"] == "check/2"
     assert record["dataset"]["digest"] == dataset.digest
     assert record["verdict"] == "warn"
-    texts = [one.message for one in (*dataset.train, *make_examples(12, 3, 2000))]
+    texts = [example.message for example in (*dataset.train, *make_examples(12, 3, 2000))]
     raw = (dataset.directory / "check.json").read_text()
     assert not any(text in raw or text in done.output for text in texts)
     with (dataset.directory.parent / "shop-review.csv").open(encoding="utf-8-sig") as file:

@@ -76,9 +76,9 @@ def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
     decide(path, decision="relabel", new_label="payment", decided_by="Ann")
     decisions, undecided = read_decisions(path, ("payment", "refund"))
     assert undecided == 1
-    assert [(one.id, one.word, one.new_label, one.by) for one in decisions] == [
-        ("m1", "relabel", "payment", "Ann")
-    ]
+    assert [
+        (decision.id, decision.word, decision.new_label, decision.by) for decision in decisions
+    ] == [("m1", "relabel", "payment", "Ann")]
     assert decisions[0].message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
 
 

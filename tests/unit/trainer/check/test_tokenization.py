@@ -18,7 +18,7 @@ LONG = Example("long", "where is my parcel " * 40, "a")
 
 def verdicts(examples: list[Example], taxonomy: Taxonomy, base: Path, **more: object) -> dict:
     settings = {"max_message_tokens": 32, "redaction": None, **more}
-    return {one.name: one for one in check_base(examples, taxonomy, base, **settings)}
+    return {finding.name: finding for finding in check_base(examples, taxonomy, base, **settings)}
 
 
 def test_messages_over_the_budget_are_counted_by_the_real_tokenizer(
@@ -64,6 +64,6 @@ def test_every_label_has_a_code_of_one_token_or_it_fails(
 def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -> None:
     """Skipped says so; a directory that is no base is bad input."""
     found = check_base(SHORT, taxonomy, None, max_message_tokens=32, redaction=None)
-    assert [one.verdict for one in found] == ["skipped", "skipped"]
+    assert [finding.verdict for finding in found] == ["skipped", "skipped"]
     with pytest.raises(BadInput, match="cannot read the base's tokenizer"):
         verdicts(SHORT, taxonomy, tmp_path)

@@ -72,7 +72,7 @@ def run(taxonomy: Path, tmp_path: Path) -> Callable[..., Result]:
 
     def run_prepare(*arguments: object, out: Path = tmp_path / "out") -> Result:
         options = ["prepare", "--taxonomy", taxonomy, "--out", out, "--input", *arguments]
-        return CliRunner().invoke(app, [str(one) for one in options])
+        return CliRunner().invoke(app, [str(option) for option in options])
 
     return run_prepare
 

@@ -49,8 +49,8 @@ def test_one_label_only(refused, write_csv, records) -> None:
 
 def test_a_label_with_three_examples(refused, write_csv, records) -> None:
     """The label and its count are named; copies do not count."""
-    few = [one for one in records if one[2] != "payment"]
-    few += [one for one in records if one[2] == "payment"][:3]
+    few = [record for record in records if record[2] != "payment"]
+    few += [record for record in records if record[2] == "payment"][:3]
     few.append(("copy", few[-1][1], "payment"))
     assert "'payment' has 3; at least 10 a label" in refused(write_csv(few))
 
@@ -109,7 +109,7 @@ def test_an_out_that_exists(refused, run, write_csv, records, tmp_path) -> None:
     out.mkdir()
     (out / "mine.txt").write_text("mine", encoding="utf-8")
     assert "exists and is not empty" in refused(write_csv(records))
-    assert [one.name for one in out.iterdir()] == ["mine.txt"]
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
     (out / "mine.txt").rename(tmp_path / "mine.txt")
     out.rmdir()
     out.write_text("a file", encoding="utf-8")
@@ -180,7 +180,7 @@ def test_a_label_whose_messages_are_all_alike(refused, write_csv, records) -> No
     alike = [
         (f"a{n}", f"Refund for order number {n}, please send it soon", "refund") for n in range(12)
     ]
-    rows = [*(one for one in records if one[2] != "refund"), *alike]
+    rows = [*(record for record in records if record[2] != "refund"), *alike]
     assert "label 'refund' has no validation example" in refused(write_csv(rows))
 
 

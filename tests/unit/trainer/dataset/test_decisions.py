@@ -21,9 +21,9 @@ def decide(record, word, new_label="", by="ann", note="") -> list[str]:
 def placed(out: Path) -> dict[str, tuple[str, str]]:
     """Return id -> (split, label)."""
     return {
-        one["id"]: (name, one["response"])
+        line["id"]: (name, line["response"])
         for name in ("train", "validation", "holdout")
-        for one in map(json.loads, (out / f"{name}.jsonl").read_text("utf-8").splitlines())
+        for line in map(json.loads, (out / f"{name}.jsonl").read_text("utf-8").splitlines())
     }
 
 
@@ -50,11 +50,11 @@ def test_decisions_leave_every_untouched_row_in_its_split(prepared, records) -> 
     """A third of all rows relabelled or dropped, hold-out included: every other row is where it
     was under the label it had, and a relabelled row is where it was under its new label."""
     dropped, relabelled = records[::12], records[3::12] + records[8::12]
-    rows = [decide(one, "drop") for one in dropped]
-    rows += [decide(one, "relabel", "refund") for one in relabelled]
+    rows = [decide(record, "drop") for record in dropped]
+    rows += [decide(record, "relabel", "refund") for record in relabelled]
     before, after = placed(prepared([])), placed(prepared(rows))
-    gone, renamed = {one[0] for one in dropped}, {one[0] for one in relabelled}
-    assert {before[one][0] for one in renamed} == {"train", "validation", "holdout"}
+    gone, renamed = {record[0] for record in dropped}, {record[0] for record in relabelled}
+    assert {before[id_][0] for id_ in renamed} == {"train", "validation", "holdout"}
     assert set(after) == set(before) - gone
     for id_, (split, label) in after.items():
         assert before[id_][0] == split
@@ -65,12 +65,12 @@ def test_under_a_cap_one_decision_lets_one_other_row_in(prepared, records) -> No
     """A training row is dropped: the next of its label's surplus comes in, and no row crosses
     between training, validation and hold-out."""
     before = placed(prepared([], "--per-label", 10))
-    gone = next(one for one in records if before.get(one[0], ("",))[0] == "train")
+    gone = next(record for record in records if before.get(record[0], ("",))[0] == "train")
     after = placed(prepared([decide(gone, "drop")], "--per-label", 10))
     assert set(before) - set(after) == {gone[0]}
     (new,) = set(after) - set(before)
     assert after[new] == ("train", gone[2])
-    assert all(before[one] == after[one] for one in set(before) & set(after))
+    assert all(before[id_] == after[id_] for id_ in set(before) & set(after))
 
 
 def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
@@ -84,12 +84,12 @@ def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
         for place, ending in enumerate(("", "so", "so now", "so now it is"))
     ]
     export = write_csv(families)
-    queue = write_csv([decide(one, "drop") for one in families[1::4]], "q.csv", HEADER)
+    queue = write_csv([decide(record, "drop") for record in families[1::4]], "q.csv", HEADER)
     run(export, out=tmp_path / "a")
     run(export, "--decisions", queue, out=tmp_path / "b")
     before, after = placed(tmp_path / "a"), placed(tmp_path / "b")
     assert len(after) == len(before) - len(records)
-    assert all(before[one] == after[one] for one in after)
+    assert all(before[id_] == after[id_] for id_ in after)
 
 
 def test_the_manifest_says_who_decided_what(prepared, records) -> None:
@@ -142,11 +142,11 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
     assert "t000" not in placed(tmp_path / "a")
     with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(one["id"], one["kind"], one["label"]) for one in rows] == [
+    assert [(row["id"], row["kind"], row["label"]) for row in rows] == [
         ("t000", "exact", "order_tracking"), ("other", "exact", "refund"),
     ]  # fmt: skip
     rows[1] |= {"decision": "accept", "decided_by": "ann"}
-    filled = write_csv([list(one.values()) for one in rows], "filled.csv", list(rows[0]))
+    filled = write_csv([list(row.values()) for row in rows], "filled.csv", list(rows[0]))
     run(export, "--decisions", filled, out=tmp_path / "b")
     assert placed(tmp_path / "b")["other"][1] == "refund"
     assert manifest(tmp_path / "b")["counts"]["conflicts"]["resolved"] == {"decided by a person": 1}
@@ -186,7 +186,7 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
 def test_a_queue_saved_by_a_spreadsheet_is_read(run, write_csv, records, tmp_path) -> None:
     """With a byte order mark, semicolons and carriage returns, as half of Europe's are."""
     queue = tmp_path / "q.csv"
-    lines = [";".join(one) for one in (HEADER, decide(records[0], "relabel", "refund"))]
+    lines = [";".join(cells) for cells in (HEADER, decide(records[0], "relabel", "refund"))]
     queue.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
     assert run(write_csv(records), "--decisions", queue).exit_code == 0
     assert placed(tmp_path / "out")["t000"][1] == "refund"

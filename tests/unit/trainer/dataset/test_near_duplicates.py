@@ -58,8 +58,8 @@ def test_the_order_of_the_texts_changes_nothing() -> None:
 
 
 def test_a_template_with_thousands_of_copies_is_one_cluster() -> None:
-    """A large bucket is searched from one text outwards, also where chains reach beyond it: here
-    2,000 copies with another number each, and one text that is near to only some."""
+    """A cluster is searched from one text outwards and what was found is looked at no more: here
+    2,000 copies with another number each, and one text that is near to none."""
     template = "your ticket {} was created automatically by the form on our page"
     keys = [template.format(1000 + n) for n in range(2000)] + ["hello there my card is gone"]
     found = search(keys, 0.7)

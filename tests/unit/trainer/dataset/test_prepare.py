@@ -22,7 +22,7 @@ def part(out: Path, name: str) -> list[dict]:
 
 
 def splits(out: Path) -> dict[str, str]:
-    return {one["id"]: name for name in SPLITS for one in part(out, name)}
+    return {line["id"]: name for name in SPLITS for line in part(out, name)}
 
 
 def record(out: Path) -> dict:
@@ -38,11 +38,12 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     for name, size in zip(SPLITS, (24, 8, 8), strict=True):
-        assert set(Counter(one["response"] for one in part(out, name)).values()) == {size}
+        assert set(Counter(line["response"] for line in part(out, name)).values()) == {size}
     dataset = open_dataset(out)
     held = open_holdout(dataset, purpose="test", subject="none")
     found = [
-        (one.id, one.message, one.label) for one in (*dataset.train, *dataset.validation, *held)
+        (example.id, example.message, example.label)
+        for example in (*dataset.train, *dataset.validation, *held)
     ]
     assert sorted(found) == sorted(records)
     assert "train" in result.stdout
@@ -62,7 +63,7 @@ def test_the_order_of_lines_changes_nothing(run, write_csv, records, tmp_path) -
     run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
     random.Random(5).shuffle(records)
     run(write_csv(records, "shuffled.csv"), "--per-label", 20, out=tmp_path / "b")
-    for name in (*(f"{one}.jsonl" for one in SPLITS), "surplus.jsonl"):
+    for name in (*(f"{split}.jsonl" for split in SPLITS), "surplus.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -88,7 +89,9 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
         ("con2", "two people disagree  about this one here", "payment"),
         ("near1", message.replace(".", " today"), label),
     ]
-    own = write_csv([("h" + one[0], one[1] + " again", one[2]) for one in records[:60]], "hold.csv")
+    own = write_csv(
+        [("h" + record[0], record[1] + " again", record[2]) for record in records[:60]], "hold.csv"
+    )
     result = run(
         write_csv(messy), "--holdout", own, "--empty", "drop", "--too-long", "drop",
         "--max-message-bytes", 1500, "--per-label", 12,
@@ -133,7 +136,7 @@ def test_rewordings_of_a_message_stay_in_one_split(run, write_csv, records, tmp_
         for id_, split in splits(tmp_path / f"{seed}").items():
             found.setdefault(id_.partition("-")[0], set()).add(split)
         assert len(found) == len(records)
-        assert all(len(one) == 1 for one in found.values())
+        assert all(len(parts) == 1 for parts in found.values())
 
 
 def test_near_duplicates_can_be_dropped_in_training_alone(
@@ -146,9 +149,9 @@ def test_near_duplicates_can_be_dropped_in_training_alone(
         for place, ending in enumerate(("", " Please!"))
     ]
     run(write_csv(families), "--near-duplicates", "drop")
-    stems = Counter(one["id"].partition("-")[0] for one in part(tmp_path / "out", "train"))
+    stems = Counter(line["id"].partition("-")[0] for line in part(tmp_path / "out", "train"))
     assert set(stems.values()) == {1}
-    stems = Counter(one["id"].partition("-")[0] for one in part(tmp_path / "out", "holdout"))
+    stems = Counter(line["id"].partition("-")[0] for line in part(tmp_path / "out", "holdout"))
     assert set(stems.values()) == {2}
 
 
@@ -159,9 +162,9 @@ def test_what_the_cap_leaves_out_is_kept_beside(run, write_csv, records, tmp_pat
     run(write_csv(records), "--per-label", 20)
     out = tmp_path / "out"
     train, surplus = part(out, "train"), part(out, "surplus")
-    assert set(Counter(one["response"] for one in train).values()) == {20}
-    assert sorted(one["id"] for one in train + surplus) == [
-        one["id"] for one in part(tmp_path / "all", "train")
+    assert set(Counter(line["response"] for line in train).values()) == {20}
+    assert sorted(line["id"] for line in train + surplus) == [
+        line["id"] for line in part(tmp_path / "all", "train")
     ]
     assert record(out)["extra_files"]["surplus.jsonl"]["sha256"] == sha256_file(
         out / "surplus.jsonl"
@@ -185,14 +188,14 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
     result = run(write_csv(own), "--holdout", write_csv(held, "held.csv"))
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    assert sorted(one["id"] for one in part(out, "holdout")) == sorted(one[0] for one in held)
+    assert sorted(line["id"] for line in part(out, "holdout")) == sorted(row[0] for row in held)
     assert record(out)["counts"]["holdout_copies_removed"] == {
         "exact": 9,
         "exact_with_another_label": 1,
         "near": 3,
     }
-    kept = {one["id"] for name in ("train", "validation") for one in part(out, name)}
-    assert kept == {one[0] for one in records[12:]}
+    kept = {line["id"] for name in ("train", "validation") for line in part(out, name)}
+    assert kept == {record[0] for record in records[12:]}
 
 
 def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
@@ -217,7 +220,7 @@ def test_the_report_says_that_serving_does_not_strip(run, write_csv, records, tm
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
     run(write_csv(signed), "--strip-signatures")
     out = tmp_path / "out"
-    assert {one["instruction"] for one in part(out, "train")} < {one[1] for one in records}
+    assert {line["instruction"] for line in part(out, "train")} < {row[1] for row in records}
     assert record(out)["counts"]["cleaned"]["signature stripped"] == len(records)
     assert "Serving does not strip signatures" in (out / "report.md").read_text(encoding="utf-8")
 

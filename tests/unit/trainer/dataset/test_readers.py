@@ -27,7 +27,7 @@ def test_the_delimiter_is_found_in_the_header(tmp_path, delimiter: str, end: str
     is the line where a row begins."""
     quoted = '"' + TEXT.replace('"', '""') + '"'
     lines = [["id", "message", "label"], ["1", quoted, "a"], ["2", "Short", " b "]]
-    data = "".join(delimiter.join(one) + end for one in lines).encode()
+    data = "".join(delimiter.join(cells) + end for cells in lines).encode()
     rows, source = read(tmp_path / "x.csv", data)
     assert rows == [
         Row("1", TEXT, "a", None, "x.csv:2"),

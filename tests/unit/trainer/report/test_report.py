@@ -79,14 +79,17 @@ def test_the_page_shows_the_accuracy_that_the_predictions_give(made, tmp_path: P
     _, page, _ = draw(made.run, tmp_path)
     lines = (made.run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    right = sum(one["label"] == one["predicted"] for one in rows)
-    assert f"{right / len(rows):.1%} of {len(rows)} held-out messages filed right" in page.words
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert (
+        f"{right / len(rows):.1%} of {len(rows)} held-out messages classified correctly"
+        in page.words
+    )
     assert f"95% interval {numbers.interval(made.evaluation['accuracy_interval_95'])}" in page.words
     f1 = []
     for label in made.evaluation["labels"]:
-        mine = [one for one in rows if one["label"] == label]
-        given = sum(one["predicted"] == label for one in rows)
-        hits = sum(one["predicted"] == label for one in mine)
+        mine = [row for row in rows if row["label"] == label]
+        given = sum(row["predicted"] == label for row in rows)
+        hits = sum(row["predicted"] == label for row in mine)
         assert f"{hits / len(mine):.1%}" in page.words
         f1.append(2 * hits / (len(mine) + given))
     assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words
@@ -112,7 +115,7 @@ def test_the_page_stands_alone(made, tmp_path: Path) -> None:
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?://|url\(|@import|@font-face", text)
     policy = dict(page.tags)["meta"] and next(
-        one["content"] for tag, one in page.tags if one.get("http-equiv")
+        attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv")
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -137,11 +140,11 @@ def test_hostile_messages_are_text_and_nothing_else(
     assert "{{ 7 * 7 }}" in page.text
     assert not set(text) & {"\x00", "\x1b", "\x85"}
     assert "nul\u2400" in page.text
-    messages = [one for tag, one in page.tags if "dir" in one]
+    messages = [attributes for tag, attributes in page.tags if "dir" in attributes]
     assert messages
-    assert all(one["dir"] == "auto" for one in messages)
+    assert all(attributes["dir"] == "auto" for attributes in messages)
     assert "unicode-bidi: isolate" in text
-    shown = {one["id"]: one for one in wrong(made.run)}
+    shown = {row["id"]: row for row in wrong(made.run)}
     for example in made.holdout:
         if example.id in shown and example.message.startswith("x"):
             assert example.message[:MOST_CHARACTERS] in page.text.replace("…", "")
@@ -162,11 +165,11 @@ def test_showing_texts_opens_the_holdout_and_says_so(made, tmp_path: Path) -> No
     """Each page with texts is one opening more; the page counts its own and warns on top."""
     report, page, _ = draw(made.run, tmp_path)
     record = open_dataset(made.dataset).record
-    assert [one["purpose"] for one in record["holdout_openings"]] == ["report"]
+    assert [opening["purpose"] for opening in record["holdout_openings"]] == ["report"]
     assert report.with_texts
     assert "Private. This page holds texts that customers wrote" in page.words
     assert "The hold-out has been opened once" in page.words
-    example = next(one for one in made.holdout if one.id == wrong(made.run)[0]["id"])
+    example = next(example for example in made.holdout if example.id == wrong(made.run)[0]["id"])
     assert example.message in page.text
 
 
@@ -201,7 +204,7 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_p
     assert there == {"curves", "making", "recompute"}
     for command in ("evaluate", "duel", "cost", "sweep", "prepare", "check"):
         assert f"clerk-trainer {command}" in page.words
-    sections = [one.get("id") for tag, one in page.tags if tag == "section"]
+    sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     assert sections == list(report.sections)
 
 
@@ -211,7 +214,11 @@ def test_a_complete_run_has_every_section(made, tmp_path: Path) -> None:
     assert all(report.sections.values())
     assert page.words.count("Concern: label names") == 1
     assert "Concern: The check of the data has concerns label names." in page.words
-    links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
+    links = [
+        attributes["href"]
+        for tag, attributes in page.tags
+        if tag == "a" and "skip" not in str(attributes)
+    ]
     assert links == [f"#{key}" for key in report.sections]
 
 
@@ -246,8 +253,8 @@ def test_a_trial_of_a_sweep_shows_the_sweep(made, tmp_path: Path) -> None:
     beside.write_text(json.dumps(record), "utf-8")
     assert not draw(made.run, tmp_path)[0].sections["sweep"]
     record["trials"][0]["run"] = made.run.name
-    for size, one in zip((60, 120, 240), record["trials"], strict=False):
-        one["per_label"] = size
+    for size, trial in zip((60, 120, 240), record["trials"], strict=False):
+        trial["per_label"] = size
     beside.write_text(json.dumps(record), "utf-8")
     report, page, _ = draw(made.run, tmp_path)
     assert report.sections["sweep"]
@@ -260,12 +267,12 @@ def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..
     assert "Better than minilm by 2.0 points" in page.words
     path = made.run / "duel" / "duel.json"
     record = json.loads(path.read_text("utf-8"))
-    unclear = [one | {"p_holm": 0.3} for one in record["pairs"]]
+    unclear = [pair | {"p_holm": 0.3} for pair in record["pairs"]]
     rewrite(path, pairs=unclear)
     assert "No clear difference from minilm" in draw(made.run, tmp_path)[1].words
     worse = [
-        one | {"difference": -one["difference"], "interval_95": [-b for b in one["interval_95"]]}
-        for one in record["pairs"]
+        pair | {"difference": -pair["difference"], "interval_95": [-b for b in pair["interval_95"]]}
+        for pair in record["pairs"]
     ]
     rewrite(path, pairs=worse)
     assert "Worse than minilm by 2.0 points" in draw(made.run, tmp_path)[1].words
@@ -357,4 +364,4 @@ def test_the_command_reports_for_people_and_for_machines(
 def wrong(run: Path) -> list[dict]:
     lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    return [one for one in rows if one["label"] != one["predicted"]]
+    return [row for row in rows if row["label"] != row["predicted"]]

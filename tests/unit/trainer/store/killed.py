@@ -28,8 +28,8 @@ from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer
 
 WATCHED = (
-    *(f"trainer/store/{one}.py" for one in ("moves", "plan", "files", "history", "record")),
-    *(f"worker/contract/{one}.py" for one in ("store", "digest")),
+    *(f"trainer/store/{name}.py" for name in ("moves", "plan", "files", "history", "record")),
+    *(f"worker/contract/{name}.py" for name in ("store", "digest")),
 )
 
 
@@ -87,17 +87,17 @@ def check(store: Path, source: Path, old: str, new: str) -> None:
     assert found in (old, new), found
     load_stored(store, found)
     if found == new:
-        assert [one.digest for one in read_history(store)] == [old, new]
-        assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
+        assert [entry.digest for entry in read_history(store)] == [old, new]
+        assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
     publish(plan_publication(source, store))
     pointer = read_pointer(store)
     assert pointer is not None
     assert (pointer.digest, pointer.previous) == (new, old)
-    assert [one.digest for one in read_history(store)] == [old, new], "moved twice"
-    assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
+    assert [entry.digest for entry in read_history(store)] == [old, new], "moved twice"
+    assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
     load_stored(store, new)
     sweep(store, time.time() + 7200)
-    assert [one.name for one in store.iterdir() if one.name.startswith(".")] == [LOCK_NAME]
+    assert [path.name for path in store.iterdir() if path.name.startswith(".")] == [LOCK_NAME]
 
 
 def main(folder: Path, stride: int) -> None:

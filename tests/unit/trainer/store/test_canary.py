@@ -52,7 +52,7 @@ def test_its_share_is_changed_by_publishing_it_again(
     canary = read_canary(store)
     assert canary is not None
     assert (canary.digest, canary.share) == (two[1], 0.5)
-    assert [one.share for one in read_history(store)] == [None, 0.1, 0.5]
+    assert [entry.share for entry in read_history(store)] == [None, 0.1, 0.5]
 
 
 def test_promoted_it_is_current_and_a_rollback_goes_back(
@@ -115,7 +115,7 @@ def test_killed_between_the_two_a_promotion_completes(
     assert find_adapter(store).directory.name == two[1]
     assert clerk("promote")[0] == 0
     assert digests(store) == (two[1], None)
-    assert [one.event for one in read_history(store)] == ["publish", "canary", "promote"]
+    assert [entry.event for entry in read_history(store)] == ["publish", "canary", "promote"]
 
 
 def test_a_trial_needs_something_to_be_tried_against(

@@ -27,14 +27,14 @@ def altered(evidence: Evidence, **figures: Any) -> Evidence:
 def verdict_of(run: Path, rules: GateRules | None = None) -> dict[str, bool]:
     manifest = read_manifest(run / "adapter")
     verdict = judge(manifest, read_evidence(run / "evaluation"), rules or GateRules(), None)
-    return {one.name: one.passed for one in verdict.criteria}
+    return {criterion.name: criterion.passed for criterion in verdict.criteria}
 
 
 def test_a_good_adapter_passes_every_criterion(make_run) -> None:
     """Ten wrong of 300, spread over one label, calibrated: nothing to object to."""
     found = verdict_of(make_run("good"))
     assert all(found.values())
-    assert {f"recall of {one}" for one in ("billing", "delivery", "other")} <= set(found)
+    assert {f"recall of {label}" for label in ("billing", "delivery", "other")} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,9 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
         "worse": shared | set(range(100, 108)),
         "level": shared | set(range(100, 105)),
     }
-    found = {name: read_evidence(make_run(name, one) / "evaluation") for name, one in runs.items()}
+    found = {
+        name: read_evidence(make_run(name, wrong) / "evaluation") for name, wrong in runs.items()
+    }
     for name, only_old, passed in (("worse", 8, False), ("level", 5, True)):
         against = compare(found[name], found["old"])
         assert isinstance(against, Comparison)

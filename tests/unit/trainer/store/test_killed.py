@@ -28,7 +28,7 @@ LINES = 37  # with 1 every line is tried, which takes minutes
 
 
 def leftovers(store: Path) -> list[str]:
-    return [one.name for one in store.iterdir() if one.name.startswith(".")]
+    return [path.name for path in store.iterdir() if path.name.startswith(".")]
 
 
 def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
@@ -47,7 +47,7 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    tried = [int(one) for one in done.stdout.split()]
+    tried = [int(count) for count in done.stdout.split()]
     assert len(tried) == 2
     assert min(tried) > 200 // LINES, "the lines were not reached"
 
@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     assert str(caught.value.filename).startswith(str(store))
     assert find_adapter(store).pointer == old
     assert leftovers(store) == [LOCK_NAME]
-    for directory in (one for one in store.iterdir() if one.is_dir()):
+    for directory in (path for path in store.iterdir() if path.is_dir()):
         load_adapter(directory)  # whatever has a name is whole
     assert publish(plan_publication(tmp_path / "new", store)).digest == plan.manifest.digest
     assert len(read_history(store)) == 2
@@ -91,7 +91,7 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     finds a sound one."""
     store = tmp_path / "store"
     runs = [make_run("one"), make_run("two")]
-    names = {publish(plan_publication(one, store)).digest for one in runs}
+    names = {publish(plan_publication(run, store)).digest for run in runs}
     code = (
         "import sys; from pathlib import Path\n"
         "from trainer.store.moves import publish\n"
@@ -173,8 +173,8 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
         (tmp_path / name).write_bytes(b"x")
     assert sweep(tmp_path) == [tmp_path / names["dead"]]
     later = sweep(tmp_path, time.time() + STALE_S + 60)
-    assert {one.name for one in later} == {own.name, *names.values()} - {names["dead"]}
-    assert {one.name for one in tmp_path.iterdir()} == {
+    assert {path.name for path in later} == {own.name, *names.values()} - {names["dead"]}
+    assert {path.name for path in tmp_path.iterdir()} == {
         digest,
         f"{digest}.json",
         LOCK_NAME,

@@ -21,9 +21,9 @@ HOLDOUT_2 = {"dataset": {"holdout_sha256": "b2" * 32}}
 
 def contents(store: Path) -> dict[str, str]:
     return {
-        str(one.relative_to(store)): sha256_bytes(one.read_bytes())
-        for one in sorted(store.rglob("*"))
-        if one.is_file()
+        str(path.relative_to(store)): sha256_bytes(path.read_bytes())
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -44,7 +44,7 @@ def test_a_good_run_becomes_current_with_its_record(clerk: Clerk, store: Path, m
     assert record["gate"]["passed"] is True
     assert record["gate"]["rules"]["accuracy"] == 0.9
     assert record["published_by"] == found.pointer.by
-    assert "words" not in "".join(one.read_text() for one in store.glob("*.json*"))
+    assert "words" not in "".join(path.read_text() for path in store.glob("*.json*"))
     [entry] = read_history(store)
     assert (entry.event, entry.previous, entry.at) == ("publish", None, found.pointer.since)
 
@@ -218,7 +218,7 @@ def test_rollback_goes_back_one_at_a_time_and_is_recorded(
         digests[0],
         "mended",
     )
-    assert [one.event for one in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
+    assert [entry.event for entry in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
     code, out, _ = clerk("rollback", "--reason", "again", "--to", digests[2])
     assert code == 0
     assert "already" in out
@@ -264,9 +264,9 @@ def test_the_list_shows_figures_and_who_is_current(clerk: Clerk, store: Path, ma
         assert text in out
     result = json.loads(clerk("list", "--json")[1])
     assert result["current"]["digest"] == first
-    current = [one["name"] for one in result["adapters"] if one["current_since"]]
+    current = [adapter["name"] for adapter in result["adapters"] if adapter["current_since"]]
     assert current == ["one"]
-    assert {one["name"] for one in result["adapters"]} == {"one", "two", "three"}
+    assert {adapter["name"] for adapter in result["adapters"]} == {"one", "two", "three"}
 
 
 def test_the_help_teaches(clerk: Clerk) -> None:
