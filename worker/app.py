@@ -18,13 +18,20 @@ from worker.core.batch import TopicRouter
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.engine.open import OpenedEngine
+from worker.engine.open import OpenedEngine, begin_to_open
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
-from worker.policies import judge_policy, kafka_config, loop_policy, max_iteration_s, shadow_topic
+from worker.policies import (
+    admission_policy,
+    judge_policy,
+    kafka_config,
+    loop_policy,
+    max_iteration_s,
+    shadow_topic,
+)
 from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
@@ -50,7 +57,9 @@ def run_worker(
     policy = loop_policy(settings.loop)
     iteration_s = max_iteration_s(config, policy)
     check_bounds(config, iteration_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
+    if opener is None:
+        begin_to_open(settings.model.engine_args)
+        opener = partial(open_model, metrics=settings.http.enabled, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(observing(settings, iteration_s))
@@ -114,7 +123,7 @@ def make_loop(
         listeners.append(CanaryJudge(router, adapter_events, judge_policy(settings.adapters)))
     pipeline = Pipeline(
         router,
-        deadline_s=settings.loop.deadline_s,
+        admission=admission_policy(settings.loop),
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,

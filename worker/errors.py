@@ -51,7 +51,14 @@ class WorkerError(Exception):
 
 
 class PublishAborted(WorkerError):
-    """A batch was not published and its offsets were not committed; it can be tried again."""
+    """A batch was not published and its offsets were not committed; it can be tried again.
+
+    ``unreachable``: because nobody answered, which passes by itself; no answer was a refusal.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        self.unreachable = unreachable
+        super().__init__(message)
 
 
 class RecordTooLarge(PublishAborted):

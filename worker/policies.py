@@ -7,6 +7,7 @@ import socket
 import uuid
 
 from worker.core.backpressure import Bounds
+from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
@@ -24,7 +25,13 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
         publish_backoff_s=loop.publish_backoff_s,
         revoke_drain_s=loop.revoke_drain_s,
         drain_s=loop.drain_s,
+        max_outage_s=loop.max_outage_s,
     )
+
+
+def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
+    """Return how much the engine is given at a time, as the settings have it."""
+    return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
 
 
 def judge_policy(adapters: AdapterSettings) -> JudgePolicy:

@@ -171,16 +171,21 @@ class LoopSettings(Section):
     """How many records are in flight, and for how long."""
 
     max_in_flight: int = Field(
-        256, ge=1, description="Records fetched and not yet published; fetching pauses there."
+        512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
     max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; fetching pauses there."
+        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
     )
     resume_ratio: Ratio = Field(
-        0.5, description="Fetching resumes below this fraction of both limits."
+        0.5, description="A partition is fetched again below this fraction of what paused it."
+    )
+    max_in_engine: int = Field(
+        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
     )
     deadline_s: Seconds = Field(
-        60.0, description="A message that has no answer after this time is rejected."
+        60.0,
+        description="Time in the engine after which a message is rejected if later ones have been "
+        "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."
@@ -190,7 +195,11 @@ class LoopSettings(Section):
     )
     publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
     publish_attempts: int = Field(
-        10, ge=1, description="Consecutive failures to publish before the worker stops."
+        10, ge=1, description="Consecutive refusals to publish before the worker stops."
+    )
+    max_outage_s: Seconds | None = Field(
+        None,
+        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
     )
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."

@@ -120,7 +120,7 @@ def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
     started = time.monotonic()
-    room = threading.Semaphore(settings.loop.max_in_flight)
+    room = threading.Semaphore(settings.loop.max_in_engine)
     futures = []
     for prompt in prompts:
         assert prompt is not None

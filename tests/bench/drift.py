@@ -250,7 +250,7 @@ def shifted(
     low, high = 0.0, 5.0
     for _ in range(50):
         middle = (low + high) / 2
-        tilted = prior * np.exp(middle * direction)
+        tilted = np.asarray(prior * np.exp(middle * direction))
         tilted /= tilted.sum()
         if float(((tilted - prior) * np.log(tilted / prior)).sum()) < psi:
             low = middle

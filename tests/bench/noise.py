@@ -71,7 +71,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.process_time()
     data = load(arguments.tickets, arguments.out)
-    results = {
+    results: dict[str, Any] = {
         "messages": len(data.labels),
         "labels": data.label_count,
         "sublabels": len(data.label_of),

@@ -220,18 +220,23 @@ def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
     return arena.verdict(len(values))
 
 
-def kill_broker(arena: Arena, values: Sequence[bytes], broker: LocalBroker) -> str:
-    """The broker is killed under the worker and started again; the worker goes on."""
+def kill_broker(
+    arena: Arena, values: Sequence[bytes], broker: LocalBroker, away_s: float = 3.0
+) -> str:
+    """The broker is killed under the worker and started again; the same worker goes on."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
     arena.wait_for(len(values) // 4)
     broker.kill()
     assert len(arena.results) < len(values), "it was done before the broker was killed"
-    time.sleep(3)
+    time.sleep(away_s)
+    worker.check()
     broker.restart()
     arena.wait_for(len(values))
     said = arena.verdict(len(values))
+    events = Counter(worker.events())
+    assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
 

@@ -1,6 +1,7 @@
 """The engine port: one suite for the fake and for vLLM, and what only real processes can show.
 
-The real one needs vLLM, the demo's base model and its adapter. It is started three times.
+The real one needs vLLM, the demo's base model and its adapter. It is started as this project does
+on a CPU, its core a fork that computes by itself, and as vLLM does, which is the way on a GPU.
 """
 
 import json
@@ -45,6 +46,9 @@ BF16_NATS = 0.5
 """Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
 with the shape of a batch."""
 
+AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
+"""The core is spawned, and computes in another process."""
+
 Prompts = list[Prompt]
 
 pytestmark = pytest.mark.timeout(900)
@@ -63,7 +67,7 @@ def encoders(base_model_dir: Path) -> Encoders:
 @pytest.fixture(scope="module")
 def prompts(manifest: Manifest, encoders: Encoders) -> Prompts:
     built = [build_prompt(manifest.prompt, one, encoders.plain) for one in MESSAGES]
-    return [one.ids for one in built if one is not None]
+    return [prompt.ids for prompt in built if prompt is not None]
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +96,17 @@ def choosing(
     cache_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OpenedEngine]:
-    """vLLM answering in words, as for an adapter trained elsewhere."""
+    """vLLM answering in words, as for an adapter trained elsewhere; its processes are its own."""
     need_vllm()
     adapter = tmp_path_factory.mktemp("adapters") / "choice"
     shutil.copytree(demo_adapter_dir, adapter)
     write_manifest(adapter, replace(read_manifest(adapter), decoding="choice", codes={}))
     opened = open_engine(
-        base=base_model_dir, adapter=adapter, cache_dir=cache_dir, serving="merged"
+        base=base_model_dir,
+        adapter=adapter,
+        cache_dir=cache_dir,
+        serving="merged",
+        engine_args=AS_VLLM_STARTS,
     )
     try:
         yield opened
@@ -160,10 +168,10 @@ def test_an_answer_depends_on_nothing_but_the_prompt(engine: Engine, prompts: Pr
     """Not on the order, nor on what else is in flight, nor on what is in a cache."""
     together = ask(engine, prompts)
     backwards = ask(engine, prompts[::-1])[::-1]
-    alone = [ask(engine, [one])[0] for one in prompts]
-    for one, other, third in zip(together, backwards, alone, strict=True):
-        assert other.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
-        assert third.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
+    alone = [ask(engine, [prompt])[0] for prompt in prompts]
+    for scores, reversed_order, by_itself in zip(together, backwards, alone, strict=True):
+        assert reversed_order.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
+        assert by_itself.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
 
 
 def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts) -> None:
@@ -182,7 +190,7 @@ def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts)
 @pytest.mark.parametrize("length", [0, 100_000], ids=["empty", "too-long"])
 def test_a_bad_prompt_fails_alone(engine: Engine, prompts: Prompts, length: int) -> None:
     before, bad, after = (
-        engine.submit(one) for one in (prompts[0], prompts[0][:1] * length, prompts[1])
+        engine.submit(prompt) for prompt in (prompts[0], prompts[0][:1] * length, prompts[1])
     )
     with pytest.raises(MessageRejected) as caught:
         bad.result(TIMEOUT_S)
@@ -234,6 +242,22 @@ def test_scores_are_what_transformers_computes(
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
 
 
+def test_on_a_cpu_the_core_is_a_fork_that_computes_by_itself(real: OpenedEngine) -> None:
+    """It is one process, below the server, and each thread of OpenMP has a CPU of its own."""
+    import psutil
+
+    assert real.serving == "merged"
+    (pid,) = engine_processes(os.getpid())
+    server = psutil.Process(pid).parent()
+    assert server is not None
+    assert "fork server" in server.cmdline()[0]
+    assert server.ppid() == os.getpid()
+    assert server.num_threads() == 1
+    cpus = sorted(os.sched_getaffinity(0))
+    bound = [os.sched_getaffinity(thread.id) for thread in psutil.Process(pid).threads()]
+    assert all({cpu} in bound for cpu in cpus[1:])
+
+
 def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts: Prompts) -> None:
     """The terminal sends it to every process; the worker decides when the engine stops."""
     for pid in engine_processes(os.getpid()):
@@ -251,9 +275,27 @@ def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts
         assert -math.inf < answer.logprob <= 0
 
 
-def test_a_killed_engine_is_told_at_once(choosing: OpenedEngine, prompts: Prompts) -> None:
+@pytest.fixture(params=["fork", "spawn"])
+def victim(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
+    """An engine that nobody needs any more."""
+    if request.param == "spawn":
+        opened: OpenedEngine = request.getfixturevalue("choosing")
+        yield opened.engine
+        return
+    request.getfixturevalue("real")  # and with it the server that is forked
+    opened = open_engine(
+        base=request.getfixturevalue("base_model_dir"),
+        adapter=request.getfixturevalue("demo_adapter_dir"),
+        cache_dir=cache_dir,
+        serving="merged",
+    )
+    yield opened.engine
+    opened.engine.close()
+
+
+def test_a_killed_engine_is_told_at_once(victim: Engine, prompts: Prompts) -> None:
     """In flight, asked or submitted later: EngineDied, and no message is to blame."""
-    engine = choosing.engine
+    engine = victim
     core = engine_processes(os.getpid(), named="EngineCore")[-1]  # of the latest engine
     futures = [engine.submit(one) for one in prompts * 20]
     os.kill(core, signal.SIGKILL)
@@ -277,9 +319,9 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     prompts: Prompts,
     tmp_path: Path,
 ) -> None:
-    """And kill -9 of the process that started the engine takes the engine with it.
+    """And kill -9 of the process that started the engines takes them with it, in either way.
 
-    Also a worker of vLLM's that hears nothing, as while it waits for a core that is starting.
+    Also a process that hears nothing, as a worker of vLLM's that waits for a core that starts.
     """
     begin = time.monotonic()
     arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path), json.dumps(prompts)]
@@ -289,22 +331,26 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
         assert child.stdout is not None
         answers = [
             {int(token): score for token, score in json.loads(child.stdout.readline()).items()}
-            for _ in prompts
+            for _ in prompts * 2
         ]
         processes = engine_processes(child.pid)
-        workers = engine_processes(child.pid, named="VLLM::Worker")
-        for one in workers:
-            os.kill(one, signal.SIGSTOP)  # vLLM's own watch over its core is not heard now
+        deaf = [
+            engine_processes(child.pid, named="VLLM::EngineCore")[0],  # the fork
+            *engine_processes(child.pid, named="VLLM::Worker"),
+        ]
+        for pid in deaf:
+            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own is heard now
         child.kill()
-    assert workers
+    assert len(processes) == 3
+    assert len(deaf) == 2
     try:
         eventually(lambda: not any(map(alive, processes)), 10)
     finally:
-        for one in filter(alive, workers):
-            os.kill(one, signal.SIGKILL)
-    for one, other in zip(answers, ask(real.engine, prompts), strict=True):
-        if (winner := clear_winner(other)) is not None:
-            assert max(one, key=one.__getitem__) == winner
+        for pid in filter(alive, deaf):
+            os.kill(pid, signal.SIGKILL)
+    for scores, reference in zip(answers, ask(real.engine, prompts) * 2, strict=True):
+        if (winner := clear_winner(reference)) is not None:
+            assert max(scores, key=scores.__getitem__) == winner
     assert time.monotonic() - begin < 600
 
 
@@ -327,13 +373,13 @@ def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None
 def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
     """vLLM's processes below ``parent``, oldest first. (multiprocessing's own helper stays until
     the end.)"""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     found: list[tuple[float, int]] = []
-    for one in psutil.Process(parent).children(recursive=True):
+    for process in psutil.Process(parent).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended in between
-            if named in " ".join(one.cmdline()):
-                found.append((one.create_time(), one.pid))
+            if named in " ".join(process.cmdline()):
+                found.append((process.create_time(), process.pid))
     return [pid for _, pid in sorted(found)]
 
 
@@ -352,12 +398,17 @@ def eventually(claim: Callable[[], bool], within_s: float) -> None:
 
 
 def serve_until_killed(base: str, adapter: str, cache: str, prompts: str) -> None:
-    """The other process of a test: answer, print, wait to be killed."""
-    opened = open_engine(
-        base=Path(base), adapter=Path(adapter), cache_dir=Path(cache), serving="runtime"
-    )
-    for scores in ask(opened.engine, [tuple(one) for one in json.loads(prompts)]):
-        print(json.dumps(scores.logprobs), flush=True)
+    """The other process of a test: answer by two engines, print, wait to be killed."""
+    for engine_args in ({}, AS_VLLM_STARTS):
+        opened = open_engine(
+            base=Path(base),
+            adapter=Path(adapter),
+            cache_dir=Path(cache),
+            serving="runtime",
+            engine_args=engine_args,
+        )
+        for scores in ask(opened.engine, [tuple(ids) for ids in json.loads(prompts)]):
+            print(json.dumps(scores.logprobs), flush=True)
     time.sleep(600)
 
 

@@ -52,7 +52,7 @@ class Listener:
 
     def _gone(self, kind: str, partitions: Sequence[TopicPartition]) -> None:
         self.events.append((kind, tuple(partitions)))
-        self.assigned = [one for one in self.assigned if one not in partitions]
+        self.assigned = [partition for partition in self.assigned if partition not in partitions]
 
 
 class Bench(Protocol):
@@ -89,7 +89,7 @@ class FakeBench:
         self.stream.add(value, partition, key)
 
     def visible(self, topic: str) -> list[bytes | None]:
-        return [one.value for one in self.stream.outputs if one.topic == topic]
+        return [output.value for output in self.stream.outputs if output.topic == topic]
 
     def committed(self, partition: int) -> int | None:
         return self.stream.committed.get(self.stream.sources[partition])
@@ -164,7 +164,7 @@ def batch(records: Sequence[Record], topic: str, value: bytes = b"label") -> Bat
     """One output a record, and the offsets that account for them."""
     last = {record.source: record.offset + 1 for record in records}
     return Batch(
-        [Outgoing(topic, one.key, value, one.headers) for one in records],
+        [Outgoing(topic, record.key, value, record.headers) for record in records],
         [NextOffset(source, offset) for source, offset in last.items()],
     )
 
@@ -200,10 +200,10 @@ def test_records_come_in_order_with_their_bytes(bench: Bench) -> None:
     for value in values:
         bench.send(value, partition=1, key=b"\x00key")
     records = fetch(stream, len(values))
-    assert [one.value for one in records] == values
-    assert [one.offset for one in records] == list(range(len(values)))
-    assert {one.source for one in records} == {TopicPartition(bench.topics.input, 1)}
-    assert {one.key for one in records} == {b"\x00key"}
+    assert [record.value for record in records] == values
+    assert [record.offset for record in records] == list(range(len(values)))
+    assert {record.source for record in records} == {TopicPartition(bench.topics.input, 1)}
+    assert {record.key for record in records} == {b"\x00key"}
 
 
 def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
@@ -217,7 +217,7 @@ def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
     assert bench.visible(bench.topics.output) == [b"label"] * 6
     assert [bench.committed(0), bench.committed(1)] == [3, 3]
     committed = stream.resolve_unknown_commit(listener.assigned)
-    assert {(one.source.partition, one.offset) for one in committed} == {(0, 3), (1, 3)}
+    assert {(place.source.partition, place.offset) for place in committed} == {(0, 3), (1, 3)}
 
 
 def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> None:
@@ -225,13 +225,13 @@ def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> 
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     bench.send(b"before")
-    assert [one.value for one in fetch(stream, 1)] == [b"before"]
+    assert [record.value for record in fetch(stream, 1)] == [b"before"]
     stream.pause(listener.assigned)
     bench.send(b"during")
     assert fetch(stream, 1, timeout_s=1) == []
     stream.resume(listener.assigned)
     bench.send(b"after")
-    assert [one.value for one in fetch(stream, 2)] == [b"during", b"after"]
+    assert [record.value for record in fetch(stream, 2)] == [b"during", b"after"]
 
 
 def test_no_more_records_than_asked_for(bench: Bench) -> None:
@@ -261,16 +261,16 @@ def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: 
     """Records delivered and not yet published are behind; nobody asks the broker to know."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
-    one, other = sorted(listener.assigned, key=lambda source: source.partition)
-    wait_for_lag(stream, {one: 0, other: 0})
+    first, second = sorted(listener.assigned, key=lambda source: source.partition)
+    wait_for_lag(stream, {first: 0, second: 0})
     for _ in range(3):
         bench.send(b"x", partition=0)
     records = fetch(stream, 3)
-    wait_for_lag(stream, {one: 3, other: 0})
+    wait_for_lag(stream, {first: 3, second: 0})
     stream.publish(batch(records[:2], bench.topics.output))
-    wait_for_lag(stream, {one: 1, other: 0})
+    wait_for_lag(stream, {first: 1, second: 0})
     stream.publish(batch(records[2:], bench.topics.output))
-    wait_for_lag(stream, {one: 0, other: 0})
+    wait_for_lag(stream, {first: 0, second: 0})
 
 
 def wait_for_lag(stream: Stream, expected: dict[TopicPartition, int]) -> None:
@@ -293,8 +293,8 @@ def make_kafka(bootstrap_servers: str, names: Topics) -> Iterator[Callable[..., 
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for bench in made:
+        bench.close()
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     good = batch(fetch(stream, 2), kafka.topics.output)
     large = os.urandom(200_000)
     output, dead = (
-        Outgoing(one, None, large) for one in (kafka.topics.output, kafka.topics.dead_letter)
+        Outgoing(topic, None, large) for topic in (kafka.topics.output, kafka.topics.dead_letter)
     )
     with pytest.raises(RecordTooLarge) as caught:
         stream.publish(Batch([dead, output], good.next_offsets))
@@ -404,16 +404,16 @@ def test_partitions_move_and_the_old_owner_publishes_first(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     """A worker that joins gets its share from the committed offset on, once the other lets go."""
-    one = make_kafka(transactional_id=f"{names.input}-1")
-    two = make_kafka(transactional_id=f"{names.input}-2")
-    stream, listener = one.open(), Listener()
-    one.subscribe(stream, listener)
+    first = make_kafka(transactional_id=f"{names.input}-1")
+    second = make_kafka(transactional_id=f"{names.input}-2")
+    stream, listener = first.open(), Listener()
+    first.subscribe(stream, listener)
     for partition in (0, 1):
         for number in range(3):
-            one.send(b"%d" % number, partition)
+            first.send(b"%d" % number, partition)
     records = fetch(stream, 6)
     stream.publish(batch(records, names.output))
-    joining, other = two.open(), Listener()
+    joining, other = second.open(), Listener()
     joining.subscribe(other)
     until = time.monotonic() + 30
     while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
@@ -429,12 +429,12 @@ def test_a_paused_partition_that_went_and_came_back_is_delivered(
 ) -> None:
     """A pause ends with the assignment: a worker that was too busy, and is no more, reads on."""
     quick = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
-    one = make_kafka(transactional_id=f"{names.input}-1", consumer=quick)
-    two = make_kafka(transactional_id=f"{names.input}-2", consumer=quick)
-    stream, listener = one.open(), Listener()
-    one.subscribe(stream, listener)
+    first = make_kafka(transactional_id=f"{names.input}-1", consumer=quick)
+    second = make_kafka(transactional_id=f"{names.input}-2", consumer=quick)
+    stream, listener = first.open(), Listener()
+    first.subscribe(stream, listener)
     stream.pause(listener.assigned)
-    passing, other = two.open(), Listener()
+    passing, other = second.open(), Listener()
     passing.subscribe(other)
     until = time.monotonic() + 30
     while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
@@ -447,7 +447,7 @@ def test_a_paused_partition_that_went_and_came_back_is_delivered(
         assert time.monotonic() < until
         stream.poll(0, 0.1)
     for partition in range(PARTITIONS):
-        one.send(b"1", partition)
+        first.send(b"1", partition)
     assert len(fetch(stream, PARTITIONS)) == PARTITIONS
 
 
@@ -455,38 +455,38 @@ def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -
     """The end of the log is a marker, which nobody ever reads; what is open is not there yet."""
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
-    one, other = sorted(listener.assigned, key=lambda source: source.partition)
-    sender = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"{one.topic}-s"})
+    first, second = sorted(listener.assigned, key=lambda source: source.partition)
+    sender = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"{first.topic}-s"})
     sender.init_transactions(20)
     for _ in range(2):
         sender.begin_transaction()
-        sender.produce(one.topic, b"x", partition=0)
+        sender.produce(first.topic, b"x", partition=0)
         sender.commit_transaction(20)
     records = fetch(stream, 2)
     stream.publish(batch(records, kafka.topics.output))
-    wait_for_lag(stream, {one: 0, other: 0})
+    wait_for_lag(stream, {first: 0, second: 0})
     sender.begin_transaction()
-    sender.produce(one.topic, b"y", partition=0)
+    sender.produce(first.topic, b"y", partition=0)
     assert sender.flush(20) == 0
     assert fetch(stream, 1, timeout_s=2) == []
-    wait_for_lag(stream, {one: 0, other: 0})
+    wait_for_lag(stream, {first: 0, second: 0})
     sender.commit_transaction(20)
     [record] = fetch(stream, 1)
-    wait_for_lag(stream, {one: 3, other: 0})  # the record, and the markers around it
+    wait_for_lag(stream, {first: 3, second: 0})  # the record, and the markers around it
     stream.publish(batch([record], kafka.topics.output))
-    wait_for_lag(stream, {one: 0, other: 0})
+    wait_for_lag(stream, {first: 0, second: 0})
 
 
 def test_partitions_that_go_take_their_lag_along(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
     """What another worker has is that worker's to tell."""
-    one = make_kafka(transactional_id=f"{names.input}-1")
-    two = make_kafka(transactional_id=f"{names.input}-2")
-    stream, listener = one.open(), Listener()
-    one.subscribe(stream, listener)
+    first = make_kafka(transactional_id=f"{names.input}-1")
+    second = make_kafka(transactional_id=f"{names.input}-2")
+    stream, listener = first.open(), Listener()
+    first.subscribe(stream, listener)
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
-    joining, other = two.open(), Listener()
+    joining, other = second.open(), Listener()
     joining.subscribe(other)
     until = time.monotonic() + 30
     while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
@@ -531,11 +531,11 @@ def test_a_spare_worker_leaves_at_once(
         make_kafka(transactional_id=f"{names.input}-{n}", consumer=consumer)
         for n in range(PARTITIONS + 1)
     ]
-    pairs = [(one.open(), Listener()) for one in benches]
+    pairs = [(bench.open(), Listener()) for bench in benches]
     for stream, listener in pairs:
         stream.subscribe(listener)
     until = time.monotonic() + 40
-    while sum(len(one.assigned) == 1 for _, one in pairs) < PARTITIONS:
+    while sum(len(listener.assigned) == 1 for _, listener in pairs) < PARTITIONS:
         assert time.monotonic() < until
         for stream, _ in pairs:
             stream.poll(0, 0.05)
@@ -557,24 +557,24 @@ def test_a_zombies_offsets_are_refused(
 ) -> None:
     """A worker that was away too long cannot publish over the head of its successor."""
     slow = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000}
-    one = make_kafka(transactional_id="z1", consumer=slow)
-    stream, listener = one.open(), Listener()
-    one.subscribe(stream, listener)
-    one.send(b"x")
+    first = make_kafka(transactional_id="z1", consumer=slow)
+    stream, listener = first.open(), Listener()
+    first.subscribe(stream, listener)
+    first.send(b"x")
     records = fetch(stream, 1)
-    two = make_kafka(transactional_id="z2")
-    heir, other = two.open(), Listener()
+    second = make_kafka(transactional_id="z2")
+    heir, other = second.open(), Listener()
     heir.subscribe(other)
     until = time.monotonic() + 40
     while len(other.assigned) < PARTITIONS:  # the first worker hangs: it does not poll
         assert time.monotonic() < until
         got = heir.poll(1, 0.2)
     again = list(got) or fetch(heir, 1)
-    assert [one.value for one in again] == [b"x"]
+    assert [record.value for record in again] == [b"x"]
     heir.publish(batch(again, names.output, b"heir"))
     with pytest.raises(PublishAborted):
         stream.publish(batch(records, names.output, b"zombie"))
-    assert two.visible(names.output) == [b"heir"]
+    assert second.visible(names.output) == [b"heir"]
     until = time.monotonic() + 20
     while listener.assigned and time.monotonic() < until:
         stream.poll(0, 0.1)

@@ -82,17 +82,17 @@ def prepare(
         bool,
         typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),
     ] = False,
-    empty: Annotated[OnBad, typer.Option(help="What becomes of an empty message.")] = OnBad.ERROR,
+    empty: Annotated[OnBad, typer.Option(help="What to do with an empty message.")] = OnBad.ERROR,
     too_long: Annotated[
-        OnBad, typer.Option(help="What becomes of a message over --max-message-bytes.")
+        OnBad, typer.Option(help="What to do with a message over --max-message-bytes.")
     ] = OnBad.ERROR,
     max_message_bytes: Annotated[int, typer.Option(min=1, help="Limit, bytes of UTF-8.")] = 1 << 20,
     conflicts: Annotated[
         ConflictPolicy,
-        typer.Option(help="What becomes of a message that occurs under several labels."),
+        typer.Option(help="What to do with a message that occurs under several labels."),
     ] = ConflictPolicy.DROP,
     near_duplicates: Annotated[
-        NearDuplicates, typer.Option(help="What becomes of near-duplicates in the training set.")
+        NearDuplicates, typer.Option(help="What to do with near-duplicates in the training set.")
     ] = NearDuplicates.KEEP,
     similarity: Annotated[
         float,

@@ -66,7 +66,7 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
     AdapterRefused, ProofFailed or OSError, and then leaves nothing of its own behind.
     """
     target = store / manifest.digest
-    if _is_sound(store, manifest.digest):
+    if is_sound(store, manifest.digest):
         return target
     incoming = store / _own_name(_INCOMING)
     damaged = store / _own_name(_DAMAGED)
@@ -87,6 +87,17 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
         shutil.rmtree(incoming, ignore_errors=True)
         shutil.rmtree(damaged, ignore_errors=True)
     return target
+
+
+def is_sound(store: Path, digest: str) -> bool:
+    """Tell whether a store holds an adapter, whole and as its manifest says."""
+    if not (store / digest).exists():
+        return False
+    try:
+        load_stored(store, digest)
+    except AdapterRefused:
+        return False
+    return True
 
 
 def sweep(store: Path, now_s: float | None = None) -> list[Path]:
@@ -124,16 +135,6 @@ def _taken(store: Path, path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"  # it has not signed yet
     return f"{store}: {who} is publishing or rolling back: try again when that has ended"
-
-
-def _is_sound(store: Path, digest: str) -> bool:
-    if not (store / digest).exists():
-        return False
-    try:
-        load_stored(store, digest)
-    except AdapterRefused:
-        return False
-    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
+from trainer.store.files import is_sound
 from trainer.store.gate import Verdict, judge
 from trainer.store.record import stored_evidence
 from trainer.store.rules import GateRules
-from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
-from worker.contract.store import Pointer, load_stored, read_pointer
+from worker.contract import MANIFEST_NAME, Manifest, load_adapter
+from worker.contract.store import Pointer, read_pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,10 @@ def plan_publication(
         evidence=evidence,
         verdict=judge(manifest, evidence, rules, against, allow_unpaired=allow_unpaired),
         current=current,
-        is_current=current is not None and _serves(store, current, manifest.digest),
+        # One that is damaged is published again.
+        is_current=current is not None
+        and current.digest == manifest.digest
+        and is_sound(store, manifest.digest),
     )
 
 
@@ -90,17 +94,6 @@ def _adapter_in(source: Path) -> Path:
     if (source / MANIFEST_NAME).exists() or not (source / "adapter").is_dir():
         return source
     return source / "adapter"
-
-
-def _serves(store: Path, current: Pointer, digest: str) -> bool:
-    """Whether the adapter is current and sound: a damaged one is published again."""
-    if current.digest != digest:
-        return False
-    try:
-        load_stored(store, digest)
-    except AdapterRefused:
-        return False
-    return True
 
 
 def _compare_with_current(

@@ -102,4 +102,7 @@ class Health:
             why.append(STOPPING)
         elif state is None or not state.joined:
             why.append(JOINING)
+        elif state.outage_since is not None:
+            away_s = self._clock() - state.outage_since
+            why.append(f"Kafka has not been reachable for {away_s:.0f} s; results wait")
         return Verdict(tuple(why))

@@ -100,9 +100,12 @@ def loop_samples(
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
+    yield named.ENGINE_WINDOW, [((), state.engine_window)]
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]
+    away_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
+    yield named.OUTAGE, [((), away_s)]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     yield named.LAG, _by_partition(lag)

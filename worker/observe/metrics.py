@@ -146,6 +146,12 @@ IN_FLIGHT_BYTES = Metric("clerk_in_flight_bytes", "gauge", "Total size of the re
 IN_ENGINE = Metric(
     "clerk_in_engine_records", "gauge", "Records that the engine has not answered yet."
 )
+ENGINE_WINDOW = Metric(
+    "clerk_engine_window_records",
+    "gauge",
+    "Records that the engine may be given at a time: at most loop.max_in_engine, and fewer where "
+    "they would take it longer than a quarter of loop.deadline_s.",
+)
 WATERMARK_GAP = Metric(
     "clerk_watermark_gap_records",
     "gauge",
@@ -159,6 +165,11 @@ PAUSED = Metric(
     "clerk_paused_partitions",
     "gauge",
     "Partitions that are not fetched because enough records are in flight.",
+)
+OUTAGE = Metric(
+    "clerk_kafka_outage_seconds",
+    "gauge",
+    "For how long results have waited for a Kafka that cannot be reached; 0 while it can.",
 )
 LAST_POLL = Metric(
     "clerk_last_poll_timestamp_seconds",

@@ -52,6 +52,13 @@ class LogListener(NullListener):
         """Warn that the same results will be published again."""
         _log.warning("batch.not_published", records=records, attempt=attempt, error=str(error))
 
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Warn once that Kafka is away while results wait, and say when it is back."""
+        if error is not None:
+            _log.warning("kafka.unreachable", error=str(error))
+        else:
+            _log.info("kafka.reachable", seconds=round(seconds, 1))
+
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:

@@ -35,10 +35,12 @@ class KafkaStream:
             ) from error
         self._consumer.subscribe(listener)
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve both clients and return what has arrived. Raises StreamFailed."""
         self._publisher.serve()
-        return self._consumer.poll(max_records, timeout_s)
+        return self._consumer.poll(max_records, timeout_s, max_bytes=max_bytes)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop delivery of these partitions."""

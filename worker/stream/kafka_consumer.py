@@ -17,6 +17,7 @@ from worker.stream.kafka_types import (
     HOPELESS,
     client_log,
     describe,
+    is_unreachable,
     to_kafka_offsets,
     to_kafka_partitions,
     to_record,
@@ -63,16 +64,20 @@ class KafkaConsumer:
             on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
         )
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve the client and return what has arrived. Raises StreamFailed."""
         records: list[Record] = []
+        size_bytes = 0
         # One message at a time, so that it is known which records came before a rebalance.
         message = self._client.poll(timeout_s)
         while message is not None:
             records = self._still_assigned(records)
             if (record := self._read(message)) is not None:
                 records.append(record)
-            if len(records) >= max_records:
+                size_bytes += record.size_bytes
+            if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
                 break
             message = self._client.poll(0)
         records = self._still_assigned(records)
@@ -113,12 +118,10 @@ class KafkaConsumer:
         try:
             found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
         except KafkaException as error:
-            raise PublishAborted(
-                f"committed offsets not known: {describe(error.args[0])}"
-            ) from error
+            raise _not_known(error.args[0]) from error
         for partition in found:
             if partition.error is not None:
-                raise PublishAborted(f"committed offsets not known: {describe(partition.error)}")
+                raise _not_known(partition.error)
         committed = [
             NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
             for partition in found
@@ -189,3 +192,9 @@ class KafkaConsumer:
         ):
             self._fatal = error
         _log.warning("stream.client_error", error=describe(error))
+
+
+def _not_known(error: KafkaError) -> PublishAborted:
+    return PublishAborted(
+        f"committed offsets not known: {describe(error)}", unreachable=is_unreachable(error)
+    )

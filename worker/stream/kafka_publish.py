@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Batch, Outgoing
+from worker.records.types import Batch, NextOffset, Outgoing
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_consumer import KafkaConsumer
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
     HOPELESS,
     LOST_TRANSACTION,
     describe,
     describe_exception,
+    is_unreachable,
     to_kafka_offsets,
 )
 
@@ -35,10 +36,22 @@ class _Refused(Exception):
     """Some records of a batch were refused; ``_failed`` says which."""
 
 
+class OffsetCommitter(Protocol):
+    """Whose offsets are committed with the results."""
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        ...
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        ...
+
+
 class KafkaPublisher:
     """Publishes batches with a producer of its own and the consumer's membership."""
 
-    def __init__(self, config: KafkaConfig, consumer: KafkaConsumer) -> None:
+    def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
         self._config = config
         self._consumer = consumer
         self._producer = KafkaProducer(config)
@@ -90,7 +103,8 @@ class KafkaPublisher:
             self._producer.leave_behind()
             _log.warning("stream.producer_hangs", committing=committing)
             hung = "a transactional call does not come back"
-            raise (OutcomeUnknown(hung) if committing else PublishAborted(hung)) from error
+            kind = OutcomeUnknown if committing else PublishAborted
+            raise kind(hung, unreachable=True) from error
         except (KafkaException, _Refused, PublishAborted) as error:
             raise self._undo(client, batch, error, committing=committing) from error
 
@@ -110,7 +124,9 @@ class KafkaPublisher:
             return refusal
         self._producer.discard()
         if committing and not abortable:
-            return OutcomeUnknown(f"commit not answered: {describe_exception(error)}")
+            return OutcomeUnknown(
+                f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
+            )
         return refusal
 
     def _publish_then_commit(self, client: Producer, batch: Batch, until: float) -> None:
@@ -142,7 +158,9 @@ class KafkaPublisher:
                     break
                 except BufferError:
                     if time.monotonic() > until:
-                        raise PublishAborted("the producer's queue stays full") from None
+                        raise PublishAborted(
+                            "the producer's queue stays full", unreachable=True
+                        ) from None
                     client.poll(0.05)
                 except KafkaException as error:
                     # Too large for the client's own limit: told at once, the record is not queued.
@@ -161,7 +179,7 @@ class KafkaPublisher:
     def _flush(self, client: Producer, until: float) -> None:
         left = client.flush(max(0.1, until - time.monotonic()))
         if left and not self._failed:
-            raise PublishAborted(f"{left} records not acknowledged in time")
+            raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 
     def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
         """Find what its topic would not take, before a transaction is spoiled by it."""
@@ -196,4 +214,9 @@ class KafkaPublisher:
                 # A transaction that failed for it takes every record down and names none.
                 sizes = [outgoing.size_bytes for outgoing in batch.outputs]
                 return RecordTooLarge([sizes.index(max(sizes))])
-        return PublishAborted(describe(reasons[0]) if reasons else describe_exception(error))
+        if not reasons:
+            unreachable = isinstance(error, PublishAborted) and error.unreachable
+            return PublishAborted(describe_exception(error), unreachable=unreachable)
+        return PublishAborted(
+            describe(reasons[0]), unreachable=all(is_unreachable(reason) for reason in reasons)
+        )

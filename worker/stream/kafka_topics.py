@@ -101,3 +101,18 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
         "batch.size": min(1_000_000, *limits.values()),
     }
     return replace(config, producer={**sizes, **config.producer}, max_record_bytes=dict(limits))
+
+
+def is_compacted(config: KafkaConfig, topic: str) -> bool:
+    """Tell whether records of a topic that were superseded by key are dropped from its log.
+
+    Where its configuration may not be read it is taken for one that keeps all.
+    """
+    admin = AdminClient({"log_level": 2, **config.common}, logger=client_log)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        answer = admin.describe_configs([resource])[resource].result(config.start_timeout_s)
+    except KafkaException as error:
+        _log.info("stream.cleanup_policy_unknown", topic=topic, error=error.args[0].name())
+        return False
+    return "compact" in str(answer["cleanup.policy"].value)

@@ -28,6 +28,27 @@ HOPELESS = {
 }
 """Codes of errors that do not pass by themselves, and what each means."""
 
+UNREACHABLE = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+"""Codes of errors that say: nobody answers, or nobody who may, for now."""
+
 LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 """The transaction is no longer open: the broker ended it by itself while it was away or we were.
 It is fatal for the producer (librdkafka issues 3297 and 4849), and no reason for the worker to
@@ -78,6 +99,11 @@ def describe(error: KafkaError) -> str:
         hint = "another worker has taken over this one's transactional.id"
     said = f"{error.name()}: {error.str()}"
     return f"{hint} ({said})" if hint else said
+
+
+def is_unreachable(error: KafkaError) -> bool:
+    """Tell whether an error passes when the cluster is back, whatever is done meanwhile."""
+    return error.code() in UNREACHABLE or error.retriable()
 
 
 def describe_exception(error: Exception) -> str:

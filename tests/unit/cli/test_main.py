@@ -75,7 +75,7 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
-                "off_label_ratio =", "shadow =", "shadow_topic =")  # fmt: skip
+                "off_label_ratio =", "shadow =", "shadow_topic =", "max_outage_s =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
             line[2:].startswith(example) for example in examples

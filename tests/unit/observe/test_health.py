@@ -16,7 +16,7 @@ from worker.errors import EngineDied, StreamFailed
 from worker.observe.health import JOINING, LOADING, STOPPING, Health
 from worker.records.types import Record
 
-IDLE = LoopState(1000.0, True, False, 0, 0, 0, 0, {}, 0, 0.0)
+IDLE = LoopState(1000.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
 TURN_S = 60.0
 
 
@@ -48,6 +48,15 @@ def test_while_the_model_loads_it_is_alive_and_nothing_else() -> None:
     worker.clock.advance(3600)
     assert worker.verdicts() == (False, True, False)
     assert worker.health.started().why == worker.health.ready().why == (LOADING,)
+
+
+def test_results_that_wait_for_kafka_are_told_and_are_no_reason_for_a_restart() -> None:
+    """A new process would not reach it either, and would load the model again."""
+    worker = Worker().run()
+    worker.state = replace(IDLE, polled_at=1120.0, outage_since=1000.0)
+    worker.clock.advance(120)
+    assert worker.verdicts() == (True, True, False)
+    assert worker.health.ready().why == ("Kafka has not been reachable for 120 s; results wait",)
 
 
 def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:
@@ -140,7 +149,9 @@ def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
     go.set()
     original = rig.stream.poll
 
-    def poll(max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         go.wait(30)
         time.sleep(0.001)
         return original(max_records, timeout_s)

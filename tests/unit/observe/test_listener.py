@@ -163,7 +163,7 @@ def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> N
 
 def test_a_loop_that_has_not_polled_has_no_last_poll(registry: Registry) -> None:
     """While the model loads there is no heartbeat to be old."""
-    state = LoopState(None, False, False, 0, 0, 0, 0, {}, 0, 0.0)
+    state = LoopState(None, False, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
     registry.at_scrape(lambda: loop_samples(state, {}, 5.0, WALL))
     assert scrape(registry)("clerk_last_poll_timestamp_seconds") is None
 

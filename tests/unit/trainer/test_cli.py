@@ -12,7 +12,9 @@ from trainer.cli import main
 SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object):
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int | str | None, str, str]:
     monkeypatch.setattr("sys.argv", ["clerk-trainer", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main()

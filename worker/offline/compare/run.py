@@ -20,7 +20,8 @@ from worker.policies import kafka_config
 from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange, read_range
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def make_dataset(tmp_path: Path, taxonomy: Taxonomy) -> MakeDataset:
         train: Sequence[Example] | None = None,
         validation: Sequence[Example] | None = None,
         holdout: Sequence[Example] | None = None,
-        **facts: object,
+        **facts: Any,
     ) -> Dataset:
         splits = {
             "train": make_examples(40, 1) if train is None else train,

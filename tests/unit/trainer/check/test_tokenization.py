@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from trainer.check.finding import Finding
 from trainer.check.tokenization import CODES, LENGTHS, check_base
 from trainer.dataset.examples import Example
 from trainer.errors import BadInput
@@ -16,8 +18,10 @@ SHORT = [Example(f"s{n}", "where is my parcel", "a") for n in range(99)]
 LONG = Example("long", "where is my parcel " * 40, "a")
 
 
-def verdicts(examples: list[Example], taxonomy: Taxonomy, base: Path, **more: object) -> dict:
-    settings = {"max_message_tokens": 32, "redaction": None, **more}
+def verdicts(
+    examples: list[Example], taxonomy: Taxonomy, base: Path, **more: Any
+) -> dict[str, Finding]:
+    settings: dict[str, Any] = {"max_message_tokens": 32, "redaction": None, **more}
     return {finding.name: finding for finding in check_base(examples, taxonomy, base, **settings)}
 
 

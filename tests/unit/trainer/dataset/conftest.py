@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from trainer.cli.prepare_command import register
 
 LABELS = ("order_tracking", "refund", "payment")
 Record = tuple[str, str, str]
+"""Id, message and label."""
+
+Run = Callable[..., Result]
+WriteCsv = Callable[..., Path]
+Refused = Callable[..., str]
 
 
 def unlike_messages(count: int, seed: int) -> list[str]:
@@ -47,7 +51,7 @@ def taxonomy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def write_csv(tmp_path: Path) -> Callable[..., Path]:
+def write_csv(tmp_path: Path) -> WriteCsv:
     def write(
         rows: Sequence[Sequence[str]],
         name: str = "export.csv",
@@ -64,7 +68,7 @@ def write_csv(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run(taxonomy: Path, tmp_path: Path) -> Callable[..., Result]:
+def run(taxonomy: Path, tmp_path: Path) -> Run:
     """Return a function (input, *options) -> the finished command, writing into ``out``."""
     app = typer.Typer()
     app.callback()(lambda: None)
@@ -78,7 +82,7 @@ def run(taxonomy: Path, tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def refused(run: Callable[..., Result], tmp_path: Path) -> Callable[..., str]:
+def refused(run: Run, tmp_path: Path) -> Refused:
     """Return a function that runs a command which must fail, and returns its one line.
 
     It asserts the rest of the bargain: exit 2, one line, and nothing new in the folder.

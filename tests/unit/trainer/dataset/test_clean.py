@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_words_that_look_like_a_signature_stay(text: str) -> None:
 
 @pytest.mark.parametrize("strip", [strip_quotes, strip_signature])
 @pytest.mark.parametrize("text", [one for one, _ in QUOTED + SIGNED] + NOT_QUOTED + NOT_SIGNED)
-def test_stripping_twice_changes_nothing_more(strip, text: str) -> None:
+def test_stripping_twice_changes_nothing_more(strip: Callable[[str], str], text: str) -> None:
     """The result is stable, so that a dataset prepared from a dataset is the same."""
     once = strip(text)
     assert strip(once) == once

@@ -30,7 +30,7 @@ def some_texts(count: int) -> list[str]:
     rng = random.Random(2)
     words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 8))) for _ in range(150)]
     stems = [rng.choices(words, k=rng.randint(4, 14)) for _ in range(count // 6)]
-    texts = set()
+    texts: set[str] = set()
     while len(texts) < count:
         text = list(rng.choice(stems))
         for _ in range(rng.randint(0, 4)):

@@ -6,9 +6,11 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from trainer.dataset import write
 from trainer.dataset.folder import open_dataset, open_holdout
 from worker.contract.digest import sha256_file
@@ -16,7 +18,7 @@ from worker.contract.digest import sha256_file
 SPLITS = ("train", "validation", "holdout")
 
 
-def part(out: Path, name: str) -> list[dict]:
+def part(out: Path, name: str) -> list[dict[str, Any]]:
     text = (out / f"{name}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -25,12 +27,13 @@ def splits(out: Path) -> dict[str, str]:
     return {line["id"]: name for name in SPLITS for line in part(out, name)}
 
 
-def record(out: Path) -> dict:
-    return json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return found
 
 
 def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Shares of 0.2 of 40 messages a label are 8, in the hold-out and in validation alike, and
     the folder opens as a dataset with each message under the label it came with."""
@@ -50,7 +53,9 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
     assert dataset.digest[:16] in result.stdout
 
 
-def test_the_json_result_stands_alone_on_standard_output(run, write_csv, records, tmp_path) -> None:
+def test_the_json_result_stands_alone_on_standard_output(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """A script reads one object from standard output, with the digest and the counts."""
     result = run(write_csv(records), "--json")
     told = json.loads(result.stdout)
@@ -58,7 +63,9 @@ def test_the_json_result_stands_alone_on_standard_output(run, write_csv, records
     assert told["counts"]["rows_read"] == len(records)
 
 
-def test_the_order_of_lines_changes_nothing(run, write_csv, records, tmp_path) -> None:
+def test_the_order_of_lines_changes_nothing(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """The same rows shuffled give the same three files, byte for byte."""
     run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
     random.Random(5).shuffle(records)
@@ -67,7 +74,9 @@ def test_the_order_of_lines_changes_nothing(run, write_csv, records, tmp_path) -
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_another_seed_is_another_split(run, write_csv, records, tmp_path) -> None:
+def test_another_seed_is_another_split(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """--seed moves messages between the splits; the same seed twice gives the same digest."""
     path = write_csv(records)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -76,7 +85,9 @@ def test_another_seed_is_another_split(run, write_csv, records, tmp_path) -> Non
     assert splits(tmp_path / "a") != splits(tmp_path / "c")
 
 
-def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> None:
+def test_every_row_read_is_accounted_for(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """Empty, too long, doubled, in conflict, near to a hold-out, over the cap or in a part: the
     counts of a messy export add up to the rows that were read, and so do the report's."""
     _, message, label = records[0]
@@ -121,7 +132,9 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
     assert numbers[0] == sum(numbers[1:]) == len(messy) + 60
 
 
-def test_rewordings_of_a_message_stay_in_one_split(run, write_csv, records, tmp_path) -> None:
+def test_rewordings_of_a_message_stay_in_one_split(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """Each message with two rewordings, under fresh ids: no family is in two splits,
     whatever the seed."""
     families = [
@@ -140,7 +153,7 @@ def test_rewordings_of_a_message_stay_in_one_split(run, write_csv, records, tmp_
 
 
 def test_near_duplicates_can_be_dropped_in_training_alone(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--near-duplicates drop keeps one of each family in training, and the hold-out whole."""
     families = [
@@ -155,7 +168,9 @@ def test_near_duplicates_can_be_dropped_in_training_alone(
     assert set(stems.values()) == {2}
 
 
-def test_what_the_cap_leaves_out_is_kept_beside(run, write_csv, records, tmp_path) -> None:
+def test_what_the_cap_leaves_out_is_kept_beside(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """--per-label 20 leaves 20 training examples of each label; the others are in surplus.jsonl,
     whose digest the manifest holds, and the hold-out is the same as without a cap."""
     run(write_csv(records), out=tmp_path / "all")
@@ -173,7 +188,7 @@ def test_what_the_cap_leaves_out_is_kept_beside(run, write_csv, records, tmp_pat
 
 
 def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--holdout FILE: its rows are the hold-out; a training row that is a copy, or nearly, of one
     of them is removed, also when it has another label; nothing else is."""
@@ -199,7 +214,7 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
 
 
 def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--redact: no address is left in any file, the counts are by kind, and ``redaction`` names the
     rules; without it the field is null."""
@@ -215,7 +230,9 @@ def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
     assert record(tmp_path / "plain")["redaction"] is None
 
 
-def test_the_report_says_that_serving_does_not_strip(run, write_csv, records, tmp_path) -> None:
+def test_the_report_says_that_serving_does_not_strip(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """Signatures are cut on request, counted, and the report warns of the difference to serving."""
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
     run(write_csv(signed), "--strip-signatures")
@@ -225,7 +242,9 @@ def test_the_report_says_that_serving_does_not_strip(run, write_csv, records, tm
     assert "Serving does not strip signatures" in (out / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_report_holds_no_message(run, write_csv, records, tmp_path) -> None:
+def test_the_report_holds_no_message(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """report.md and dataset.json travel; both name rows by id alone."""
     doubled = [*records, ("con", records[0][1], "payment")]
     run(write_csv(doubled))
@@ -234,7 +253,13 @@ def test_the_report_holds_no_message(run, write_csv, records, tmp_path) -> None:
         assert not any(message in text for _, message, _ in records)
 
 
-def test_an_interrupt_leaves_nothing_behind(run, write_csv, records, tmp_path, monkeypatch) -> None:
+def test_an_interrupt_leaves_nothing_behind(
+    run: Run,
+    write_csv: WriteCsv,
+    records: list[Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Stopped while the last file is written: exit 130, no folder, no temporary folder."""
     path = write_csv(records)
     before = sorted(tmp_path.iterdir())
@@ -248,7 +273,9 @@ def test_an_interrupt_leaves_nothing_behind(run, write_csv, records, tmp_path, m
 
 
 @pytest.mark.parametrize("made", ["empty", "new/deep"])
-def test_an_empty_or_a_new_folder_is_filled(run, write_csv, records, tmp_path, made) -> None:
+def test_an_empty_or_a_new_folder_is_filled(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, made: str
+) -> None:
     """--out may be an empty folder, or a name below folders that do not exist yet."""
     if made == "empty":
         (tmp_path / made).mkdir()

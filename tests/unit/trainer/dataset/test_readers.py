@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainer.dataset.examples import Row, complete_ids
 from trainer.dataset.labels import map_labels, read_label_map
-from trainer.dataset.readers import ColumnNames, choose_columns, read_source
+from trainer.dataset.readers import ColumnNames, Source, choose_columns, read_source
 from trainer.errors import BadInput
 
 TEXT = 'Hello, "you";\tthere|\nsecond line, naïve'
 
 
-def read(path: Path, data: bytes, columns: ColumnNames | None = None, **options):
+def read(
+    path: Path, data: bytes, columns: ColumnNames | None = None, **options: Any
+) -> tuple[list[Row], Source]:
     path.write_bytes(data)
     return read_source(path, columns or ColumnNames(), **options)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_the_delimiter_is_found_in_the_header(tmp_path, delimiter: str, end: str) -> None:
+def test_the_delimiter_is_found_in_the_header(tmp_path: Path, delimiter: str, end: str) -> None:
     """Messages full of the other delimiters, quotes and line breaks do not lead astray; ``where``
     is the line where a row begins."""
     quoted = '"' + TEXT.replace('"', '""') + '"'
@@ -37,7 +40,7 @@ def test_the_delimiter_is_found_in_the_header(tmp_path, delimiter: str, end: str
     assert source.columns.guessed == ()
 
 
-def test_a_byte_order_mark_and_other_encodings_are_read(tmp_path) -> None:
+def test_a_byte_order_mark_and_other_encodings_are_read(tmp_path: Path) -> None:
     """Spreadsheets write the mark; old tools write cp1252 or UTF-16."""
     text = "message,label\r\nnaïve,a\r\n"
     for encoding, option in (("utf-8-sig", "utf-8"), ("cp1252", "cp1252"), ("utf-16", "utf-16")):
@@ -47,7 +50,7 @@ def test_a_byte_order_mark_and_other_encodings_are_read(tmp_path) -> None:
         read(tmp_path / "x.csv", b"message,label\na,b\n", encoding="klingon")
 
 
-def test_json_lines_are_read_with_their_own_line_separators(tmp_path) -> None:
+def test_json_lines_are_read_with_their_own_line_separators(tmp_path: Path) -> None:
     """A raw U+2028 inside a string is no line end; numbers as labels and ids are text."""
     lines = [
         '{"id": 7, "message": "a\u2028b", "label": 3, "sublabel": null}',
@@ -61,7 +64,7 @@ def test_json_lines_are_read_with_their_own_line_separators(tmp_path) -> None:
     ]
 
 
-def test_instruction_and_response_are_taken_for_message_and_label(tmp_path) -> None:
+def test_instruction_and_response_are_taken_for_message_and_label(tmp_path: Path) -> None:
     """And it is told that nobody named them."""
     line = json.dumps({"instruction": "Hello", "response": "a", "id": "1"}).encode()
     rows, source = read(tmp_path / "x.jsonl", line)
@@ -69,7 +72,7 @@ def test_instruction_and_response_are_taken_for_message_and_label(tmp_path) -> N
     assert source.columns.guessed == ("message", "label")
 
 
-def test_parquet_is_read_with_dictionary_columns_and_nulls(tmp_path) -> None:
+def test_parquet_is_read_with_dictionary_columns_and_nulls(tmp_path: Path) -> None:
     """As data frames write categories."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -104,7 +107,7 @@ def test_named_columns_are_never_guessed() -> None:
         choose_columns(ColumnNames(), ["message", "label", "label"], "x")
 
 
-def test_ids_are_made_from_the_text_whatever_the_order(tmp_path) -> None:
+def test_ids_are_made_from_the_text_whatever_the_order(tmp_path: Path) -> None:
     """The same message has the same id in every export; copies are told apart by their labels'
     order, not by their place."""
     some = [Row("", text, label, None, "") for text, label in (("m", "b"), ("n", "a"), ("m", "a"))]
@@ -123,7 +126,7 @@ def test_ids_are_made_from_the_text_whatever_the_order(tmp_path) -> None:
         ("map.csv", "Re-fund,refund\nPAY,payment\n"),
     ],
 )
-def test_raw_labels_are_translated(tmp_path, name: str, text: str) -> None:
+def test_raw_labels_are_translated(tmp_path: Path, name: str, text: str) -> None:
     """By any of the three kinds of file; labels that it does not name stay."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     table = read_label_map(tmp_path / name, ["refund", "payment"])
@@ -146,7 +149,9 @@ def test_raw_labels_are_translated(tmp_path, name: str, text: str) -> None:
         ("map.txt", "a b", "a label map is a .toml, .json or .csv file"),
     ],
 )
-def test_a_label_map_that_cannot_be_used_is_refused(tmp_path, name, text, said) -> None:
+def test_a_label_map_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
     """With the file and what is wrong."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(BadInput, match=r"map\.") as error:

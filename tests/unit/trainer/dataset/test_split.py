@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -14,7 +15,13 @@ LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}
 CLUSTERS = [[key] for key in LABELS]
 
 
-def assign(clusters, labels, seed=0, holdout=0.15, validation=0.08):
+def assign(
+    clusters: Sequence[Sequence[str]],
+    labels: Mapping[str, str],
+    seed: int = 0,
+    holdout: float = 0.15,
+    validation: float = 0.08,
+) -> dict[str, str]:
     return assign_splits(
         clusters, labels, validation_share=validation, holdout_share=holdout, seed=seed
     )

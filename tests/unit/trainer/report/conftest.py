@@ -59,7 +59,7 @@ def draw_scores(truth: np.ndarray, labels: int, seed: int) -> np.ndarray:
             logits[at, 1 - true] += rng.normal(6.0, 1.5)
     outside = rng.exponential(0.02, len(truth))
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return logs + np.log1p(-np.minimum(outside, 0.9))[:, None]
+    return np.asarray(logs + np.log1p(-np.minimum(outside, 0.9))[:, None])
 
 
 def predictions(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[Prediction]:

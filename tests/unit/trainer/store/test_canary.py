@@ -16,7 +16,7 @@ from worker.contract.store import find_adapter, read_canary, read_pointer
 
 def digests(store: Path) -> tuple[str | None, str | None]:
     current, canary = read_pointer(store), read_canary(store)
-    return current and current.digest, canary and canary.digest
+    return current.digest if current else None, canary.digest if canary else None
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
+from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare, read_evidence
 from trainer.store.gate import judge
@@ -30,7 +31,7 @@ def verdict_of(run: Path, rules: GateRules | None = None) -> dict[str, bool]:
     return {criterion.name: criterion.passed for criterion in verdict.criteria}
 
 
-def test_a_good_adapter_passes_every_criterion(make_run) -> None:
+def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
     """Ten wrong of 300, spread over one label, calibrated: nothing to object to."""
     found = verdict_of(make_run("good"))
     assert all(found.values())
@@ -57,7 +58,7 @@ def test_a_good_adapter_passes_every_criterion(make_run) -> None:
     ],
 )
 def test_each_shortcoming_fails_its_own_criterion(
-    make_run, changes: dict[str, Any], failing: set[str]
+    make_run: MakeRun, changes: dict[str, Any], failing: set[str]
 ) -> None:
     """Accuracy, a weak label, another adapter, a part of a hold-out, an invented label, doubtful
     confidences, and figures that their own predictions contradict."""
@@ -65,7 +66,7 @@ def test_each_shortcoming_fails_its_own_criterion(
     assert {name for name, passed in found.items() if not passed} == failing
 
 
-def test_a_label_that_the_holdout_lacks_fails(make_run) -> None:
+def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
     """A recall of nothing is no recall."""
     run = make_run("absent")
     manifest = read_manifest(run / "adapter")
@@ -77,14 +78,14 @@ def test_a_label_that_the_holdout_lacks_fails(make_run) -> None:
     assert len(judge(manifest, evidence, strict, None).failed) == 3
 
 
-def test_the_interval_or_the_point_is_judged_as_the_rules_say(make_run) -> None:
+def test_the_interval_or_the_point_is_judged_as_the_rules_say(make_run: MakeRun) -> None:
     """22 wrong of 300: 92.7 % as a point, 89.1 % at the interval's lower end."""
     run = make_run("close", wrong=range(0, 300, 14))
     assert all(verdict_of(run, GateRules(accuracy_by="point")).values())
     assert not all(verdict_of(run, GateRules(accuracy_by="lower")).values())
 
 
-def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run) -> None:
+def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run: MakeRun) -> None:
     """The share is 0.01; an evaluation that did not look cannot pass such a rule."""
     run, blind = make_run("free"), make_run("blind", outside_labels={"unconstrained_share": None})
     name = "free answers outside the set"
@@ -94,7 +95,7 @@ def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run) -> No
     assert not verdict_of(blind, GateRules(unconstrained_share=1.0))[name]
 
 
-def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run) -> None:
+def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run: MakeRun) -> None:
     """McNemar's test on the same messages: 8 that only the old one gets right against 1 is
     significant, 5 against 1 is not; the p-value is scipy's."""
     shared = set(range(0, 300, 30))
@@ -121,16 +122,14 @@ def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run
     assert judge(manifest, found["old"], GateRules(), better).passed
 
 
-def test_different_holdouts_cannot_be_compared(make_run) -> None:
+def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     """The gate refuses what it cannot know, unless it is allowed to go without."""
-    new, other, fewer = (
-        read_evidence(make_run(name, **changes) / "evaluation")
-        for name, changes in {
-            "new": {},
-            "other": {"dataset": {"holdout_sha256": "b2" * 32}},
-            "fewer": {"messages": 299},
-        }.items()
+    runs = (
+        make_run("new"),
+        make_run("other", dataset={"holdout_sha256": "b2" * 32}),
+        make_run("fewer", messages=299),
     )
+    new, other, fewer = (read_evidence(run / "evaluation") for run in runs)
     reason = compare(new, other)
     assert isinstance(reason, str)
     assert "another hold-out" in reason
@@ -141,7 +140,7 @@ def test_different_holdouts_cannot_be_compared(make_run) -> None:
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
 
 
-def test_a_store_keeps_no_texts(make_run) -> None:
+def test_a_store_keeps_no_texts(make_run: MakeRun) -> None:
     """Of an evaluation and its predictions only figures, labels and ids are kept."""
     evidence = read_evidence(make_run("one") / "evaluation")
     assert "words" not in json.dumps(evidence.evaluation.to_json())
@@ -174,7 +173,7 @@ def test_a_store_keeps_no_texts(make_run) -> None:
     ],
 )
 def test_a_broken_evaluation_is_told_by_file_and_line(
-    make_run, file: str, text: str, problem: str
+    make_run: MakeRun, file: str, text: str, problem: str
 ) -> None:
     """One line that says where, as for every bad input."""
     run = make_run("broken")

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
 from trainer.store.files import LOCK_NAME, STALE_S, locked, sweep
@@ -32,7 +34,7 @@ def leftovers(store: Path) -> list[str]:
 
 
 def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """A real SIGKILL, then an ENOSPC, at lines all over a publication: the store is sound with
     one of both adapters current, and the same command again completes with one move recorded."""
@@ -54,7 +56,7 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
 
 @pytest.mark.parametrize("nth", [1, 2, 5, 6, 7, 9, 11, 12])
 def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
-    tmp_path: Path, make_run, monkeypatch: pytest.MonkeyPatch, nth: int
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     """ENOSPC from the n-th fsync: the old adapter serves, no temporary stays, and once there is
     room the same command completes."""
@@ -85,7 +87,7 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
 
 
 def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """Publishers that move between two adapters die at moments of chance; every look in between
     finds a sound one."""
@@ -129,7 +131,7 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     assert find_adapter(store).directory.name in names
 
 
-def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run) -> None:
+def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run: MakeRun) -> None:
     """Two at once do not mix: the second ends with the first one's name and changes nothing."""
     store = tmp_path / "store"
     old = publish(plan_publication(make_run("old"), store))
@@ -143,7 +145,9 @@ def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run
     assert publish(plan).digest == plan.manifest.digest  # the lock went with its holder
 
 
-def test_a_publication_judged_against_another_adapter_is_refused(tmp_path: Path, make_run) -> None:
+def test_a_publication_judged_against_another_adapter_is_refused(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
     """What became current between judgement and publication is not overwritten unseen."""
     store = tmp_path / "store"
     plan = plan_publication(make_run("one"), store)
@@ -157,7 +161,7 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
     """A live process's temporary stays for an hour; an adapter, a record and a lock for ever."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = files.socket.gethostname()
+    host = socket.gethostname()
     digest = "ab" * 32
     own = tmp_path / files._own_name(".incoming")
     names = {
@@ -182,7 +186,7 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
     }
 
 
-def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run) -> None:
+def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run: MakeRun) -> None:
     """What the worker's refusal says to do, helps."""
     store = tmp_path / "store"
     run = make_run("one")
@@ -196,7 +200,7 @@ def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run
 
 
 def test_an_adapter_that_changes_while_it_is_copied_is_not_published(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """The copy is what is verified, not the source."""
     store, run = tmp_path / "store", make_run("one")
