@@ -108,7 +108,7 @@ def test_a_flag_under_its_old_name_is_refused_with_the_new_one(world: World) -> 
         *("--contender", "hosted=answers.csv"),
     )
     assert code == 2
-    assert "--contender has been renamed to --candidate" in errors
+    assert "'--contender' has been renamed to '--candidate'" in errors
 
 
 def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict[str, Any]]) -> None:
