@@ -1,6 +1,6 @@
 # make lists what there is. On a machine with Python 3.11 or newer and make, two commands do everything:
 #   make demo   set up, then show the whole thing: real Kafka, a real small model, sample messages
-#   make test   set up, then run every test that needs no more than Python
+#   make test   set up, then run the tests that need no more than Python
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
+
+# Importing vLLM from compiled modules takes half the time, and the environment is this project's own.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # What has a line of help is a command and no file.
@@ -26,11 +29,20 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 
 ##@ Change it
 
-unit: $(READY) ## the unit tests: no Kafka, no engine, no network
-	$(BIN)/python -m pytest tests/unit
+# Tests run in several processes, four at most. Those that start an engine stay in one of them
+# (tests/conftest.py). What is marked "long" has a target of its own, and CI runs it too.
+PYTEST = $(BIN)/python -m pytest --durations=15
+UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
+SERVICE_PROCESSES ?= -n 2 --dist=loadgroup
 
-test: $(READY) ## every test that needs no more than Python
-	$(BIN)/python -m pytest --durations=15
+unit: $(READY) ## the unit tests: no Kafka, no engine, no network
+	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
+
+test: unit ## every test that needs no more than Python, but for the long ones
+	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
+
+test-long: $(READY) ## the tests that take long: several engines, processes that train
+	$(PYTEST) -m long
 
 format: $(READY) ## order the imports, mend what ruff can, format
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -117,8 +129,8 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 ##@ Adapters
 
-DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
+DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=5
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer

@@ -15,19 +15,30 @@ import structlog
 from worker import __version__
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
+from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.engine.open import OpenedEngine
+from worker.engine.open import OpenedEngine, begin_to_open
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
-from worker.policies import judge_policy, kafka_config, loop_policy, max_iteration_s, shadow_topic
+from worker.policies import (
+    admission_policy,
+    dead_letter_limit,
+    judge_policy,
+    kafka_config,
+    loop_policy,
+    max_iteration_s,
+    shadow_topic,
+)
+from worker.records.header_policy import HeaderPolicy
 from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_check import check_clients
 from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
@@ -48,9 +59,13 @@ def run_worker(
     """
     config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings.loop)
+    limit = dead_letter_limit(settings.loop)
     iteration_s = max_iteration_s(config, policy)
     check_bounds(config, iteration_s)
-    opener = opener or partial(open_model, metrics=settings.http.enabled, watch=True)
+    check_clients(config)
+    if opener is None:
+        begin_to_open(settings.model.engine_args)
+        opener = partial(open_model, metrics=settings.http.enabled, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(observing(settings, iteration_s))
@@ -73,6 +88,7 @@ def run_worker(
             policy,
             observer=observer,
             adapter_events=adapter_events,
+            limit=limit,
         )
         observer.runs(loop, stream)
         interrupt.stop_gently(loop)
@@ -81,13 +97,15 @@ def run_worker(
             watcher.start()
         loop.run()
         _log.info("worker.drained")
+        if limit is not None:
+            limit.check()
 
 
 def _log_ready(settings: Settings, config: KafkaConfig, opened: OpenedEngine) -> None:
     _log.info(
         "worker.ready",
         version=__version__,
-        input=config.topics.input,
+        input=", ".join(config.topics.inputs),
         group=settings.kafka.group_id,
         delivery=config.delivery,
         adapter=opened.manifest.name,
@@ -105,6 +123,7 @@ def make_loop(
     *,
     observer: Observer | None = None,
     adapter_events: AdapterEvents | None = None,
+    limit: DeadLetterLimit | None = None,
 ) -> Loop:
     """Wire a loop to a stream and adapters, with the real clock."""
     listeners: list[Listener] = [LogListener(settings.log.progress_interval_s, time.monotonic)]
@@ -112,9 +131,11 @@ def make_loop(
         listeners += observer.listeners
     if adapter_events is not None:
         listeners.append(CanaryJudge(router, adapter_events, judge_policy(settings.adapters)))
+    if limit is not None:
+        listeners.append(limit)
     pipeline = Pipeline(
         router,
-        deadline_s=settings.loop.deadline_s,
+        admission=admission_policy(settings.loop),
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
@@ -124,8 +145,10 @@ def make_loop(
         review_topic=topics.review,
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
+        header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
+        input_timestamps=settings.records.timestamp == "input",
     )
-    return Loop(
+    loop = Loop(
         stream,
         pipeline=pipeline,
         topic_router=topic_router,
@@ -135,6 +158,9 @@ def make_loop(
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
     )
+    if limit is not None:
+        limit.when_exceeded(loop.stop)
+    return loop
 
 
 class _Interrupt:

@@ -8,7 +8,8 @@
     └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
         ├── SettingsError     2  mend the settings
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
-        └── EngineDied        5  the engine cannot answer any more
+        ├── EngineDied        5  the engine cannot answer any more
+        └── FeedBroken        6  too many messages end as dead letters
 
 MessageRejected is the contract's, because decoders raise it too; engines and the labeller raise it
 here. ``contract.AdapterRefused`` leaves with 3.
@@ -23,11 +24,13 @@ from worker.contract.errors import MessageRejected
 __all__ = [
     "EXIT_ADAPTER",
     "EXIT_ENGINE",
+    "EXIT_FEED",
     "EXIT_INTERRUPTED",
     "EXIT_SETTINGS",
     "EXIT_STREAM",
     "EXIT_UNEXPECTED",
     "EngineDied",
+    "FeedBroken",
     "MessageRejected",
     "OutcomeUnknown",
     "PublishAborted",
@@ -43,6 +46,7 @@ EXIT_SETTINGS = 2
 EXIT_ADAPTER = 3
 EXIT_STREAM = 4
 EXIT_ENGINE = 5
+EXIT_FEED = 6
 EXIT_INTERRUPTED = 130
 
 
@@ -51,7 +55,14 @@ class WorkerError(Exception):
 
 
 class PublishAborted(WorkerError):
-    """A batch was not published and its offsets were not committed; it can be tried again."""
+    """A batch was not published and its offsets were not committed; it can be tried again.
+
+    ``unreachable``: because nobody answered, which passes by itself; no answer was a refusal.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        self.unreachable = unreachable
+        super().__init__(message)
 
 
 class RecordTooLarge(PublishAborted):
@@ -88,3 +99,9 @@ class EngineDied(WorkerStopped):
     """The engine as a whole has failed; no message is to blame."""
 
     exit_code = EXIT_ENGINE
+
+
+class FeedBroken(WorkerStopped):
+    """Too many messages end as dead letters: something is wrong with all of them."""
+
+    exit_code = EXIT_FEED

@@ -7,6 +7,8 @@ import socket
 import uuid
 
 from worker.core.backpressure import Bounds
+from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
@@ -24,7 +26,13 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
         publish_backoff_s=loop.publish_backoff_s,
         revoke_drain_s=loop.revoke_drain_s,
         drain_s=loop.drain_s,
+        max_outage_s=loop.max_outage_s,
     )
+
+
+def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
+    """Return how much the engine is given at a time, as the settings have it."""
+    return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
 
 
 def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
@@ -33,6 +41,13 @@ def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
         min_messages=adapters.canary_min_messages,
         false_positive_rate=adapters.canary_false_positive_rate,
     )
+
+
+def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
+    """Return what stops the worker when its feed is broken, if wanted. Raises SettingsError."""
+    if loop.max_dead_letter_ratio is None:
+        return None
+    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio, loop.dead_letter_window))
 
 
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
@@ -47,7 +62,7 @@ def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
 def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
     """Return what the Kafka edge needs. Raises SettingsError."""
     topics = Topics(
-        kafka.input_topic,
+        kafka.input_topics,
         kafka.output_topic,
         kafka.review_topic or None,
         kafka.dead_letter_topic,
@@ -57,8 +72,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         raise SettingsError(f"{topics.shadow!r} is for real results: a shadow needs its own topic")
     if topics.dead_letter in (topics.output, topics.review):
         raise SettingsError(f"{topics.dead_letter!r} is for labels: dead letters need their own")
-    if topics.input in topics.sinks:
-        raise SettingsError(f"{topics.input!r} is read and written: the worker would feed itself")
+    topics.check()
     return build_config(
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=kafka.group_id,

@@ -117,6 +117,7 @@ def make_serving_adapter(
             encode_plain=encoders.plain,
             thresholds=review_thresholds(settings.review, manifest),
             layout=record_layout(settings.records),
+            tombstones=settings.records.tombstones,
         ),
         engine=engine,
         outputs=OutputEncoder(manifest, __version__),

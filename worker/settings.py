@@ -8,32 +8,13 @@ whichever source it comes from; one that was renamed is refused with its new nam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.contract.records import FormatName, HeaderStyle
-
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def flatten(value: Any, prefix: str = "") -> Any:
-    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(flatten(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+from worker.settings_types import Properties, Ratio, Seconds, TopicList
 
 
 class Section(BaseModel):
@@ -47,7 +28,11 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
-    input_topic: str = Field("support.messages", description="Where messages are read from.")
+    input_topics: TopicList = Field(
+        ("support.messages",),
+        min_length=1,
+        description="Where messages are read from: names, and patterns that begin with ^.",
+    )
     output_topic: str = Field("support.labels", description="Where labels are written.")
     review_topic: str | None = Field(
         "support.labels.review",
@@ -114,6 +99,19 @@ class RecordSettings(Section):
     dead_letter_headers: HeaderStyle = Field(
         "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
     )
+    tombstones: Literal["dead", "skip", "forward"] = Field(
+        "dead",
+        description="Records without a value: dead letters, left out, or passed on to the output.",
+    )
+    headers_allow: tuple[str, ...] = Field(
+        ("*",), description="Patterns of the headers that go along with a label."
+    )
+    headers_deny: tuple[str, ...] = Field(
+        (), description="Patterns of the headers that do not, whatever is allowed."
+    )
+    timestamp: Literal["now", "input"] = Field(
+        "now", description="Timestamp of what is written: of its writing, or the input record's."
+    )
 
 
 class ModelSettings(Section):
@@ -174,16 +172,21 @@ class LoopSettings(Section):
     """How many records are in flight, and for how long."""
 
     max_in_flight: int = Field(
-        256, ge=1, description="Records fetched and not yet published; fetching pauses there."
+        512, ge=1, description="Records fetched and not yet published; one partition takes half."
     )
     max_in_flight_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, description="Their total size in bytes; fetching pauses there."
+        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
     )
     resume_ratio: Ratio = Field(
-        0.5, description="Fetching resumes below this fraction of both limits."
+        0.5, description="A partition is fetched again below this fraction of what paused it."
+    )
+    max_in_engine: int = Field(
+        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
     )
     deadline_s: Seconds = Field(
-        60.0, description="A message that has no answer after this time is rejected."
+        60.0,
+        description="Time in the engine after which a message is rejected if later ones have been "
+        "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."
@@ -193,10 +196,23 @@ class LoopSettings(Section):
     )
     publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
     publish_attempts: int = Field(
-        10, ge=1, description="Consecutive failures to publish before the worker stops."
+        10, ge=1, description="Consecutive refusals to publish before the worker stops."
+    )
+    max_outage_s: Seconds | None = Field(
+        None,
+        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
     )
     publish_backoff_s: Seconds = Field(
         0.2, description="Wait after the first failure to publish; doubles with each further one."
+    )
+    max_dead_letter_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Above this share of dead letters the worker stops; empty: it never does.",
+    )
+    dead_letter_window: int = Field(
+        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
     )
     revoke_drain_s: float = Field(
         2.0, ge=0, description="Time to finish work before partitions are revoked."
@@ -302,6 +318,7 @@ RENAMED = {
     "adapters.shadow_share": "adapters.shadow_traffic_ratio",
     "drift.false_alarm_share": "drift.false_alarm_rate",
     "drift.off_label_share": "drift.off_label_ratio",
+    "kafka.input_topic": "kafka.input_topics",
     "loop.resume_share": "loop.resume_ratio",
 }
 """Settings that had another name before, old to new."""

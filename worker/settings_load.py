@@ -20,7 +20,8 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from worker.contract.assignments import split_assignment, toml_value
 from worker.contract.renamed import explain_renamed
 from worker.errors import SettingsError
-from worker.settings import RENAMED, Property, Settings, flatten
+from worker.settings import RENAMED, Settings
+from worker.settings_types import Property, flatten
 
 ENV_PREFIX = "CLERK_"
 CONFIG_ENV = "CLERK_CONFIG"

@@ -28,7 +28,13 @@ from helm.dashboard.queries import (
     rate,
 )
 
-OUTCOMES = {"output": GREEN, "review": YELLOW, "dead_letter": RED}
+OUTCOMES = {
+    "output": GREEN,
+    "review": YELLOW,
+    "dead_letter": RED,
+    "forwarded": BLUE,
+    "skipped": PURPLE,
+}
 
 PANELS: list[Placed] = [
     (
@@ -156,7 +162,7 @@ PANELS: list[Placed] = [
         graph(
             "Messages by outcome",
             "Messages per second by the topic they were written to: output, review or dead "
-            "letters.",
+            "letters; and tombstones, forwarded or skipped.",
             [query(rate(RECORDS, "outcome"), "{{outcome}}")],
             unit="short",
             stacked=True,

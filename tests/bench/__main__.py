@@ -99,7 +99,7 @@ def _settings(arena: Arena) -> Settings:
         flags=[
             f"kafka.bootstrap_servers='{arena.servers}'",
             f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topic='{names['in']}'",
+            f"kafka.input_topics='{names['in']}'",
             f"kafka.output_topic='{names['out']}'",
             f"kafka.review_topic='{names['review']}'",
             f"kafka.dead_letter_topic='{names['dead']}'",
@@ -120,7 +120,7 @@ def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
     started = time.monotonic()
-    room = threading.Semaphore(settings.loop.max_in_flight)
+    room = threading.Semaphore(settings.loop.max_in_engine)
     futures = []
     for prompt in prompts:
         assert prompt is not None

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dataset.folder import open_dataset
-from trainer.model.score import Scores
-from trainer.training.reference import make_reference
+from trainer.training.adapter import make_reference
 from worker.contract import Manifest, read_manifest
 from worker.observe.drift.baseline import (
     LEAST_MASS,
@@ -92,13 +91,10 @@ def with_reference(run: Path, dataset: Path) -> Manifest:
         return manifest
     names = manifest.taxonomy.names
     rows = list(read_lines(run / "validation_predictions.jsonl"))
-    scores = Scores(
-        np.array([[row["logprobs"][name] for name in names] for row in rows]),
-        np.array([names.index(row["label"]) for row in rows]),
-    )
     reference = make_reference(
         open_dataset(dataset),
-        scores,
+        np.array([[row["logprobs"][name] for name in names] for row in rows]),
+        np.array([names.index(row["label"]) for row in rows]),
         manifest.calibration,
         manifest.thresholds,
         probes_per_label=0,
@@ -254,7 +250,7 @@ def shifted(
     low, high = 0.0, 5.0
     for _ in range(50):
         middle = (low + high) / 2
-        tilted = prior * np.exp(middle * direction)
+        tilted = np.asarray(prior * np.exp(middle * direction))
         tilted /= tilted.sum()
         if float(((tilted - prior) * np.log(tilted / prior)).sum()) < psi:
             low = middle

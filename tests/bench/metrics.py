@@ -20,6 +20,7 @@ from tests.support.toy_adapter import scores, toy_serving_adapter
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
+from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
@@ -75,7 +76,7 @@ def seconds(listeners: list[Listener]) -> float:
         stream,
         pipeline=Pipeline(
             AdapterRouter(split, RouterEvents()),
-            deadline_s=60,
+            admission=AdmissionPolicy(max_in_engine=256, deadline_s=60),
             max_attempts=2,
             clock=time.monotonic,
         ),

@@ -35,6 +35,7 @@ from worker.contract import Manifest, read_manifest, write_manifest
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
+from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.demo.base_model import ensure_base_model
@@ -169,7 +170,12 @@ def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
     router = AdapterRouter(TrafficSplit.all_to(adapter), events)
     events.started(router.split)
     stream = FakeStream()
-    pipeline = Pipeline(router, deadline_s=600, max_attempts=2, clock=time.monotonic)
+    pipeline = Pipeline(
+        router,
+        admission=AdmissionPolicy(max_in_engine=256, deadline_s=600),
+        max_attempts=2,
+        clock=time.monotonic,
+    )
     loop = Loop(
         stream,
         pipeline=pipeline,

@@ -55,7 +55,7 @@ class Arena:
         given = {
             "kafka.bootstrap_servers": f"'{self.servers}'",
             "kafka.group_id": f"'{self.run}'",
-            "kafka.input_topic": f"'{self.topics['in']}'",
+            "kafka.input_topics": f"'{self.topics['in']}'",
             "kafka.output_topic": f"'{self.topics['out']}'",
             "kafka.review_topic": f"'{self.topics['review']}'",
             "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
@@ -168,7 +168,7 @@ class Reader:
                 self.topics.append(str(message.topic()))
                 headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
                 self.ids.append(self._id(message.value(), headers))
-                if "clerk.reason" not in headers:
+                if "clerk.reason" not in headers and message.value() is not None:
                     result = json.loads(message.value() or b"{}")
                     self.stamps.append((result["label"], result["adapter"]["digest"]))
             message = self._consumer.poll(0)
@@ -182,7 +182,9 @@ class Reader:
         if "clerk.reason" in headers:
             partition = headers["clerk.source.partition"].decode()
             return f"{partition}-{headers['clerk.source.offset'].decode()}"
-        source = json.loads(value or b"{}")["source"]
+        if value is None:
+            return "a tombstone that was forwarded"  # which of them, nothing says
+        source = json.loads(value)["source"]
         return f"{source['partition']}-{source['offset']}"
 
 
@@ -220,18 +222,23 @@ def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
     return arena.verdict(len(values))
 
 
-def kill_broker(arena: Arena, values: Sequence[bytes], broker: LocalBroker) -> str:
-    """The broker is killed under the worker and started again; the worker goes on."""
+def kill_broker(
+    arena: Arena, values: Sequence[bytes], broker: LocalBroker, away_s: float = 3.0
+) -> str:
+    """The broker is killed under the worker and started again; the same worker goes on."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
     arena.wait_for(len(values) // 4)
     broker.kill()
     assert len(arena.results) < len(values), "it was done before the broker was killed"
-    time.sleep(3)
+    time.sleep(away_s)
+    worker.check()
     broker.restart()
     arena.wait_for(len(values))
     said = arena.verdict(len(values))
+    events = Counter(worker.events())
+    assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
 

@@ -126,7 +126,8 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
         f"{section}.{key}"
         for section, keys in values["config"].items()
         for key, value in keys.items()
-        if getattr(getattr(Settings(), section), key) != value
+        if getattr(getattr(Settings(), section), key)
+        != (tuple(value) if isinstance(value, list) else value)
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required

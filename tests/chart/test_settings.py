@@ -32,7 +32,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     found = load(
         toml_of({
             "kafka": {
-                "input_topic": 'a "quoted" \\ topic',
+                "input_topics": ['a "quoted" \\ topic', "^b{1,2}"],
                 "review_topic": "",
                 "consumer": {"session.timeout.ms": 45000, "check.crcs": True},
                 "producer": {"linger.ms": 0.5, "client.id": "1e5"},
@@ -49,7 +49,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
         }),
         tmp_path,
     )  # fmt: skip
-    assert found.kafka.input_topic == 'a "quoted" \\ topic'
+    assert found.kafka.input_topics == ('a "quoted" \\ topic', "^b{1,2}")
     assert found.kafka.review_topic == ""
     assert found.kafka.consumer == {"session.timeout.ms": 45000, "check.crcs": True}
     assert isinstance(found.kafka.consumer["session.timeout.ms"], int)

@@ -199,6 +199,15 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
     assert "HorizontalPodAutoscaler" not in kinds(documents)
 
 
+@pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
+def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: list[str]) -> None:
+    """KEDA adds the lag of all topics of the group where it is told none."""
+    changes = {"config": {"kafka": {"input_topics": inputs}}, "autoscaling": {"kind": "keda"}}
+    (trigger,) = find(render_minimal(changes), "ScaledObject")["spec"]["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == "filing-clerk"
+    assert "topic" not in trigger["metadata"]
+
+
 @pytest.mark.parametrize(
     ("kafka", "policy"),
     [

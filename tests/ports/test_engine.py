@@ -1,6 +1,8 @@
 """The engine port: one suite for the fake and for vLLM, and what only real processes can show.
 
-The real one needs vLLM, the demo's base model and its adapter. It is started three times.
+The real one needs vLLM, the demo's base model and its adapter. It is started as this project does
+on a CPU, its core a fork that computes by itself; and, in tests that take long, as vLLM does, which
+is the way on a GPU.
 """
 
 import json
@@ -45,6 +47,14 @@ BF16_NATS = 0.5
 """Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
 with the shape of a batch."""
 
+AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
+"""The core is spawned, and computes in another process."""
+
+WAYS_TO_START = [
+    pytest.param({}, id="fork"),
+    pytest.param(AS_VLLM_STARTS, id="spawn", marks=pytest.mark.long),
+]
+
 Prompts = list[Prompt]
 
 pytestmark = pytest.mark.timeout(900)
@@ -62,8 +72,8 @@ def encoders(base_model_dir: Path) -> Encoders:
 
 @pytest.fixture(scope="module")
 def prompts(manifest: Manifest, encoders: Encoders) -> Prompts:
-    built = [build_prompt(manifest.prompt, one, encoders.plain) for one in MESSAGES]
-    return [one.ids for one in built if one is not None]
+    built = [build_prompt(manifest.prompt, message, encoders.plain) for message in MESSAGES]
+    return [prompt.ids for prompt in built if prompt is not None]
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +89,31 @@ def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Itera
         base=base_model_dir, adapter=demo_adapter_dir, cache_dir=cache_dir, serving="merged"
     )
     try:
-        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
         yield opened
     finally:
         opened.engine.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WAYS_TO_START)
 def choosing(
+    request: pytest.FixtureRequest,
     base_model_dir: Path,
     demo_adapter_dir: Path,
     cache_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OpenedEngine]:
-    """vLLM answering in words, as for an adapter trained elsewhere."""
+    """vLLM answering in words, as for an adapter trained elsewhere; its processes are its own."""
     need_vllm()
     adapter = tmp_path_factory.mktemp("adapters") / "choice"
     shutil.copytree(demo_adapter_dir, adapter)
     write_manifest(adapter, replace(read_manifest(adapter), decoding="choice", codes={}))
     opened = open_engine(
-        base=base_model_dir, adapter=adapter, cache_dir=cache_dir, serving="merged"
+        base=base_model_dir,
+        adapter=adapter,
+        cache_dir=cache_dir,
+        serving="merged",
+        engine_args=request.param,
     )
     try:
         yield opened
@@ -117,9 +132,9 @@ def engine(request: pytest.FixtureRequest, manifest: Manifest) -> Iterator[Engin
         if not 0 < len(prompt) <= manifest.prompt.max_prompt_tokens:
             return MessageRejected("engine_rejected", f"{len(prompt)} tokens")
         ids = [code.token_id for code in manifest.codes.values()]
-        weights = [1 + (sum(prompt) * 7 + one) % 5 for one in ids]
+        weights = [1 + (sum(prompt) * 7 + token) % 5 for token in ids]
         return CodeScores(
-            {one: math.log(n / sum(weights)) for one, n in zip(ids, weights, strict=True)}
+            {token: math.log(n / sum(weights)) for token, n in zip(ids, weights, strict=True)}
         )
 
     fake = FakeEngine(respond, service_s=0.001, concurrency=8)
@@ -135,13 +150,13 @@ def need_vllm() -> None:
 
 def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
     """Submit all, then wait for all."""
-    answers = [future.result(TIMEOUT_S) for future in [engine.submit(one) for one in prompts]]
-    return [one for one in answers if isinstance(one, CodeScores)]
+    answers = [future.result(TIMEOUT_S) for future in [engine.submit(prompt) for prompt in prompts]]
+    return [answer for answer in answers if isinstance(answer, CodeScores)]
 
 
 def clear_winner(scores: CodeScores) -> int | None:
     """The best token, unless rounding could have made it so."""
-    (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda one: -one[1])[:2]
+    (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda scored: -scored[1])[:2]
     return best if first - second > BF16_NATS else None
 
 
@@ -160,14 +175,14 @@ def test_an_answer_depends_on_nothing_but_the_prompt(engine: Engine, prompts: Pr
     """Not on the order, nor on what else is in flight, nor on what is in a cache."""
     together = ask(engine, prompts)
     backwards = ask(engine, prompts[::-1])[::-1]
-    alone = [ask(engine, [one])[0] for one in prompts]
-    for one, other, third in zip(together, backwards, alone, strict=True):
-        assert other.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
-        assert third.logprobs == pytest.approx(one.logprobs, abs=BF16_NATS)
+    alone = [ask(engine, [prompt])[0] for prompt in prompts]
+    for scores, reversed_order, by_itself in zip(together, backwards, alone, strict=True):
+        assert reversed_order.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
+        assert by_itself.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
 
 
 def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts) -> None:
-    futures = [engine.submit(one) for one in prompts * 8]
+    futures = [engine.submit(prompt) for prompt in prompts * 8]
     dropped = [future for future in futures[::2] if future.cancel()]
     for future in futures:
         if future in dropped:
@@ -182,7 +197,7 @@ def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts)
 @pytest.mark.parametrize("length", [0, 100_000], ids=["empty", "too-long"])
 def test_a_bad_prompt_fails_alone(engine: Engine, prompts: Prompts, length: int) -> None:
     before, bad, after = (
-        engine.submit(one) for one in (prompts[0], prompts[0][:1] * length, prompts[1])
+        engine.submit(prompt) for prompt in (prompts[0], prompts[0][:1] * length, prompts[1])
     )
     with pytest.raises(MessageRejected) as caught:
         bad.result(TIMEOUT_S)
@@ -228,10 +243,26 @@ def test_scores_are_what_transformers_computes(
     )
     for line, scores in zip(done.stdout.splitlines(), ask(real.engine, prompts), strict=True):
         truth = json.loads(line)
-        expected = {one: truth[one] for one in scores.logprobs}
+        expected = {token: truth[token] for token in scores.logprobs}
         assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
         if (winner := clear_winner(CodeScores(expected))) is not None:
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
+
+
+def test_on_a_cpu_the_core_is_a_fork_that_computes_by_itself(real: OpenedEngine) -> None:
+    """It is one process, below the server, and each thread of OpenMP has a CPU of its own."""
+    import psutil
+
+    assert real.serving == "merged"
+    (pid,) = engine_processes(os.getpid())
+    server = psutil.Process(pid).parent()
+    assert server is not None
+    assert "fork server" in server.cmdline()[0]
+    assert server.ppid() == os.getpid()
+    assert server.num_threads() == 1
+    cpus = sorted(os.sched_getaffinity(0))
+    bound = [os.sched_getaffinity(thread.id) for thread in psutil.Process(pid).threads()]
+    assert all({cpu} in bound for cpu in cpus[1:])
 
 
 def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts: Prompts) -> None:
@@ -244,23 +275,28 @@ def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts
 
 def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts: Prompts) -> None:
     labels = choosing.manifest.taxonomy.names
-    futures = [choosing.engine.submit(one) for one in prompts]
+    futures = [choosing.engine.submit(prompt) for prompt in prompts]
     for answer in (future.result(TIMEOUT_S) for future in futures):
         assert isinstance(answer, ChoiceAnswer)
         assert answer.text in labels
         assert -math.inf < answer.logprob <= 0
 
 
-def test_a_killed_engine_is_told_at_once(choosing: OpenedEngine, prompts: Prompts) -> None:
-    """In flight, asked or submitted later: EngineDied, and no message is to blame."""
+def test_a_killed_engine_is_told_at_once(
+    real: OpenedEngine, choosing: OpenedEngine, prompts: Prompts
+) -> None:
+    """In flight, asked or submitted later: EngineDied, and no message is to blame.
+
+    Nor is another engine of the same process.
+    """
     engine = choosing.engine
     core = engine_processes(os.getpid(), named="EngineCore")[-1]  # of the latest engine
-    futures = [engine.submit(one) for one in prompts * 20]
+    futures = [engine.submit(prompt) for prompt in prompts * 20]
     os.kill(core, signal.SIGKILL)
     begin = time.monotonic()
     failures = [future.exception(TIMEOUT_S) for future in futures]
     assert time.monotonic() - begin < 10
-    assert {type(one) for one in failures} <= {EngineDied, type(None)}
+    assert {type(failure) for failure in failures} <= {EngineDied, type(None)}
     assert isinstance(failures[-1], EngineDied)
     with pytest.raises(EngineDied):
         engine.check_health()
@@ -268,21 +304,25 @@ def test_a_killed_engine_is_told_at_once(choosing: OpenedEngine, prompts: Prompt
         engine.submit(prompts[0])
     engine.close()
     engine.close()
+    real.engine.check_health()
 
 
+@pytest.mark.parametrize("engine_args", WAYS_TO_START)
 def test_an_adapter_applied_while_serving_gives_the_same_labels(
     real: OpenedEngine,
     base_model_dir: Path,
     demo_adapter_dir: Path,
     prompts: Prompts,
     tmp_path: Path,
+    engine_args: dict[str, str],
 ) -> None:
     """And kill -9 of the process that started the engine takes the engine with it.
 
-    Also a worker of vLLM's that hears nothing, as while it waits for a core that is starting.
+    Also a process that hears nothing, as a worker of vLLM's that waits for a core that starts.
     """
     begin = time.monotonic()
-    arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path), json.dumps(prompts)]
+    arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path)]
+    arguments += [json.dumps(engine_args), json.dumps(prompts)]
     with subprocess.Popen(
         [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
@@ -291,32 +331,34 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
             {int(token): score for token, score in json.loads(child.stdout.readline()).items()}
             for _ in prompts
         ]
-        processes = engine_processes(child.pid)
         workers = engine_processes(child.pid, named="VLLM::Worker")
-        for one in workers:
-            os.kill(one, signal.SIGSTOP)  # vLLM's own watch over its core is not heard now
+        processes = engine_processes(child.pid) + engine_processes(child.pid, named="fork server")
+        deaf = workers or processes
+        for pid in deaf:
+            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own is heard now
         child.kill()
-    assert workers
+    assert len(processes) == 2  # the core, and the worker or the server that it is a fork of
+    assert bool(workers) == bool(engine_args)
     try:
         eventually(lambda: not any(map(alive, processes)), 10)
     finally:
-        for one in filter(alive, workers):
-            os.kill(one, signal.SIGKILL)
-    for one, other in zip(answers, ask(real.engine, prompts), strict=True):
-        if (winner := clear_winner(other)) is not None:
-            assert max(one, key=one.__getitem__) == winner
+        for pid in filter(alive, deaf):
+            os.kill(pid, signal.SIGKILL)
+    for scores, reference in zip(answers, ask(real.engine, prompts), strict=True):
+        if (winner := clear_winner(reference)) is not None:
+            assert max(scores, key=scores.__getitem__) == winner
     assert time.monotonic() - begin < 600
 
 
 def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None:
     """What is in flight fails with EngineDied, and a second close is nothing."""
     processes = engine_processes(os.getpid())
-    futures = [real.engine.submit(one) for one in prompts * 20]
+    futures = [real.engine.submit(prompt) for prompt in prompts * 20]
     real.engine.close()
     real.engine.close()
     assert processes
     assert not any(map(alive, processes))
-    assert {type(one.exception(0)) for one in futures} <= {EngineDied, type(None)}
+    assert {type(future.exception(0)) for future in futures} <= {EngineDied, type(None)}
     with pytest.raises(EngineDied):
         real.engine.submit(prompts[0])
 
@@ -327,13 +369,13 @@ def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None
 def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
     """vLLM's processes below ``parent``, oldest first. (multiprocessing's own helper stays until
     the end.)"""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     found: list[tuple[float, int]] = []
-    for one in psutil.Process(parent).children(recursive=True):
+    for process in psutil.Process(parent).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended in between
-            if named in " ".join(one.cmdline()):
-                found.append((one.create_time(), one.pid))
+            if named in " ".join(process.cmdline()):
+                found.append((process.create_time(), process.pid))
     return [pid for _, pid in sorted(found)]
 
 
@@ -351,12 +393,16 @@ def eventually(claim: Callable[[], bool], within_s: float) -> None:
         time.sleep(0.1)
 
 
-def serve_until_killed(base: str, adapter: str, cache: str, prompts: str) -> None:
+def serve_until_killed(base: str, adapter: str, cache: str, engine_args: str, prompts: str) -> None:
     """The other process of a test: answer, print, wait to be killed."""
     opened = open_engine(
-        base=Path(base), adapter=Path(adapter), cache_dir=Path(cache), serving="runtime"
+        base=Path(base),
+        adapter=Path(adapter),
+        cache_dir=Path(cache),
+        serving="runtime",
+        engine_args=json.loads(engine_args),
     )
-    for scores in ask(opened.engine, [tuple(one) for one in json.loads(prompts)]):
+    for scores in ask(opened.engine, [tuple(ids) for ids in json.loads(prompts)]):
         print(json.dumps(scores.logprobs), flush=True)
     time.sleep(600)
 

@@ -101,10 +101,10 @@ def bench(
     original = read_manifest(demo_adapter_dir)
     store = AdapterStore(tmp_path / "store")
     manifests = [dealt(original, number) for number in range(len(ORDERS[serving]))]
-    for one in manifests:
-        folder = store.folder / one.digest
+    for manifest in manifests:
+        folder = store.folder / manifest.digest
         shutil.copytree(demo_adapter_dir, folder)
-        write_manifest(folder, one)
+        write_manifest(folder, manifest)
     store.publish(manifests[0])
     settings = Settings(
         model=ModelSettings(base=base_model_dir, adapter=store.folder),
@@ -128,7 +128,7 @@ def bench(
     watcher = make_watcher(settings, opened, router, events)
     assert watcher is not None
     stream = FakeStream()
-    topics = Topics("in", "out", "review", "dead")
+    topics = Topics(("in",), "out", "review", "dead")
     loop = make_loop(settings, stream, router, topics, loop_policy(settings.loop))
     stream.subscribe(loop)
     stream.assign(0)
@@ -145,7 +145,7 @@ def bench(
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     """Every record is once there, with the label that its own adapter's codes give it."""
     # Short ones, that come again and again: each is answered by several adapters.
-    samples = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)
+    samples = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)
     texts = samples[: max(5, MESSAGES // 12)]
     share = MESSAGES // (len(bench.order) + 1)
     bench.work(share, texts)
@@ -163,15 +163,15 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     bench.finish()
     assert bench.counted.log.count("swapped") == len(bench.order)
     found = {}
-    for one in bench.stream.outputs:
-        assert one.topic in {"out", "review"}, dict(one.headers)
-        assert one.value is not None
-        value = json.loads(one.value)
+    for output in bench.stream.outputs:
+        assert output.topic in {"out", "review"}, dict(output.headers)
+        assert output.value is not None
+        value = json.loads(output.value)
         assert value["id"] not in found, "twice"
         found[value["id"]] = value
     assert len(found) == bench.added
-    assert {one["adapter"]["digest"] for one in found.values()} == {
-        one.digest for one in bench.manifests
+    assert {value["adapter"]["digest"] for value in found.values()} == {
+        manifest.digest for manifest in bench.manifests
     }
     check_answers(bench, found, texts)
     until = time.monotonic() + 120
@@ -179,7 +179,7 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
         assert time.monotonic() < until
         bench.loop.run_once()
         time.sleep(0.05)
-    print(f"\n{len(found)} messages, swaps after {[round(one, 1) for one in waits]} s")
+    print(f"\n{len(found)} messages, swaps after {[round(wait, 1) for wait in waits]} s")
 
 
 def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None:
@@ -191,11 +191,15 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
     winners: dict[int, list[int]] = {}
     for number in range(bench.added):
         value = found[f"in-0-{number}"]
-        manifest = next(one for one in bench.manifests if one.digest == value["adapter"]["digest"])
+        manifest = next(
+            candidate
+            for candidate in bench.manifests
+            if candidate.digest == value["adapter"]["digest"]
+        )
         if value["confidence"] > 0.9:
             token = manifest.codes[value["label"]].token_id
             winners.setdefault(number % len(texts), []).append(token)
-    several = [one for one in winners.values() if len(one) > 1]
-    agreeing = sum(len(set(one)) == 1 for one in several)
+    several = [tokens for tokens in winners.values() if len(tokens) > 1]
+    agreeing = sum(len(set(tokens)) == 1 for tokens in several)
     assert len(several) > MESSAGES // 60
     assert agreeing / len(several) > 0.9, (agreeing, len(several))

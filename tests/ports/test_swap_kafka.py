@@ -16,7 +16,7 @@ from tests.support.swapping import make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
-LABELS = {one.digest: set(one.taxonomy.names) for one in MANIFESTS}
+LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFESTS}
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture
 def store(tmp_path: Path) -> AdapterStore:
     found = AdapterStore(tmp_path / "store")
-    for one in MANIFESTS:
-        found.add(one)
+    for manifest in MANIFESTS:
+        found.add(manifest)
     found.publish(MANIFESTS[0])
     return found
 

@@ -98,7 +98,7 @@ def test_the_replay_puts_back_what_was_asked_for_once(
         settings = tmp_path / "worker.toml"
         settings.write_text(
             f'[kafka]\nbootstrap_servers = "{arena.servers}"\n'
-            f'input_topic = "{arena.topics["in"]}"\n'
+            f'input_topics = "{arena.topics["in"]}"\n'
             f'dead_letter_topic = "{arena.topics["dead"]}"\n'
         )
         said = []

@@ -56,7 +56,7 @@ class ScriptedEngine:
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
         """Take a prompt in."""
         future = self.fake.submit(prompt_ids)
-        self.submitted.append((_message(prompt_ids), future))
+        self.submitted.append((message_of(prompt_ids), future))
         return future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -73,7 +73,7 @@ class ScriptedEngine:
     @property
     def pending(self) -> list[str]:
         """Texts that wait for an answer, oldest first."""
-        return [_message(prompt) for prompt in self.fake.pending]
+        return [message_of(prompt) for prompt in self.fake.pending]
 
     def future(self, text: str) -> Future[Answer]:
         """The oldest future of a text that is not done."""
@@ -96,7 +96,8 @@ class ScriptedEngine:
         return self._answer
 
 
-def _message(prompt_ids: Sequence[int]) -> str:
+def message_of(prompt_ids: Sequence[int]) -> str:
+    """Return the message in a prompt of the small manifest's."""
     spec = small_manifest().prompt
     return decode(prompt_ids[len(spec.prefix_ids) : len(prompt_ids) - len(spec.suffix_ids)])
 
@@ -122,6 +123,10 @@ class Events:
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
         """Keep the attempt."""
         self.log.append(("publish_failed", records, attempt))
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Keep whether it began or ended."""
+        self.log.append(("outage", "ended" if error is None else "began", seconds))
 
     def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
         """Keep it."""

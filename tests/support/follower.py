@@ -24,7 +24,7 @@ from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.watcher import AdapterWatcher
 
-WIDE = make_loop_policy(bounds=make_bounds(max_records=64), publish_max_records=50)
+WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
 """More at once than most of these tests publish in one step."""
 
 

@@ -35,7 +35,7 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
         "bootstrap_servers": "nowhere",
         "group_id": "g",
         "transactional_id": "t",
-        "topics": Topics("in", "out", None, "dead"),
+        "topics": Topics(("in",), "out", None, "dead"),
         "delivery": settings.delivery,
         "security": {},
         "client": {},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.support.fakes import NOW, Clock, Events, RouterEvents, ScriptedEngine
+from tests.support.fakes import NOW, Clock, Events, RouterEvents, ScriptedEngine, message_of
 from tests.support.policies import make_loop_policy
 from tests.support.records import Published, read_output
 from tests.support.toy_adapter import toy_serving_adapter
@@ -17,6 +17,8 @@ from worker.core.batch import TopicRouter
 from worker.core.events import Listeners, NullListener
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.policies import admission_policy
+from worker.settings import LoopSettings
 from worker.stream.fake import FakeStream
 
 
@@ -30,6 +32,7 @@ class Rig:
     max_attempts: int = 2
     review_topic: str | None = "review"
     tick: float = 0.0
+    admission: dict[str, Any] = field(default_factory=dict)
     stream: FakeStream = field(init=False)
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
@@ -53,7 +56,9 @@ class Rig:
         )
         pipeline = Pipeline(
             self.router,
-            deadline_s=self.deadline_s,
+            admission=replace(
+                admission_policy(LoopSettings()), deadline_s=self.deadline_s, **self.admission
+            ),
             max_attempts=self.max_attempts,
             clock=self.clock,
         )
@@ -92,6 +97,14 @@ class Rig:
         for _ in range(times):
             self.clock.advance(1.0)
             self.loop.run_once()
+
+    def pass_time(self, seconds: int) -> None:
+        """Iterate a second at a time; the engine answers the golden prompts it is given."""
+        golden = message_of(self.router.main.manifest.golden[0].ids)
+        for _ in range(seconds):
+            self.iterate()
+            while golden in self.engine.pending:
+                self.engine.answer(golden)
 
     def answer(self, *texts: str) -> None:
         """Answer these messages, in this order, and run an iteration."""

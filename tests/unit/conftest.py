@@ -1,8 +1,9 @@
-"""Hypothesis and threads for all unit tests."""
+"""Hypothesis, threads and time for all unit tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_limits
 settings.register_profile("unit", parent=settings(), deadline=None)
 settings.load_profile("unit")
 
+MOST_CPU_S = 10
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -27,3 +29,25 @@ def one_thread() -> Iterator[None]:
         for name in THREADS:
             patched.setenv(name, "1")
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a unit test that takes long and is not marked so: everybody waits for it, each time.
+
+    Time of the processor, of processes that the test has waited for too: a machine may be busy.
+    """
+    before = cpu_seconds()
+    yield
+    spent = cpu_seconds() - before
+    if spent > MOST_CPU_S and item.get_closest_marker("long") is None:
+        pytest.fail(
+            f"{spent:.1f} s of CPU time, and a unit test may take {MOST_CPU_S}: make it cheaper, "
+            "or mark it with pytest.mark.long"
+        )
+
+
+def cpu_seconds() -> float:
+    """Return what this process and the children it has waited for have computed so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

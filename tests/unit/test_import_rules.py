@@ -23,10 +23,12 @@ PROGRAMS = ("worker", "trainer")
 WORKER_OWNERS = {
     # Its types never leave the stream; the demo brings its own topics and messages.
     "confluent_kafka": {
+        "worker/stream/kafka_check.py",
         "worker/stream/kafka_consumer.py",
         "worker/stream/kafka_producer.py",
         "worker/stream/kafka_publish.py",
         "worker/stream/kafka_range.py",
+        "worker/stream/kafka_scan.py",
         "worker/stream/kafka_topics.py",
         "worker/stream/kafka_types.py",
     },
@@ -42,20 +44,34 @@ WORKER_OWNERS = {
 """The files that import a third-party client, and the only ones that know its types."""
 
 TRAINER_OWNERS = {
-    "accelerate": {"training/crew.py"},
-    "cleanlab": {"check/confident.py"},
-    "datasketch": {"dataset/near.py"},
-    "jinja2": {"model/student.py", "report/page.py"},
-    "peft": {"model/student.py"},
-    "psutil": {"training/memory.py", "training/record.py"},
-    "pyarrow": {"dataset/read_parquet.py"},
-    "pydantic": {"training/recipe.py"},
+    "accelerate": {"training/process_group.py"},
+    "cleanlab": {"check/suspects.py"},
+    "jinja2": {"model/lora_model.py", "report/page.py"},
+    "peft": {"model/lora_model.py"},
+    "psutil": {"model/device.py"},
+    "pyarrow": {"dataset/readers.py"},
+    # What is written and read back, and the recipe.
+    "pydantic": {
+        "artifacts/cost.py",
+        "artifacts/duel.py",
+        "artifacts/evaluation.py",
+        "artifacts/files.py",
+        "artifacts/training.py",
+        "check/finding.py",
+        "store/record.py",
+        "training/recipe.py",
+    },
     "pydantic_settings": {"training/recipe.py"},
-    "safetensors": {"evaluation/adapter.py", "training/weights.py"},
-    "scipy": {"evaluation/cheap.py"},
-    "sklearn": {"check/model.py", "evaluation/cheap.py"},
-    "tokenizers": {"model/tokens.py"},
-    "transformers": {"evaluation/embeddings.py", "model/forward.py", "model/student.py"},
+    "safetensors": {"model/adapter.py"},
+    "scipy": {
+        "duel/linear.py",
+        "statistics/calibration.py",
+        "statistics/metrics.py",
+        "statistics/paired.py",
+    },
+    "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
+    "tokenizers": {"model/prompt.py"},
+    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
 }
 """The same for the trainer, with paths from its own directory."""
 
@@ -87,6 +103,55 @@ LAYERS = {
         "worker.lifecycle",
         "worker.observe",
         "worker.settings",
+    ),
+    # Numbers in, figures out.
+    "trainer.statistics": (
+        "trainer.artifacts",
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # Files and what is in them, for whoever reads them.
+    "trainer.artifacts": (
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # What training and evaluation share stands on neither, nor does either on the other.
+    "trainer.model": ("trainer.duel", "trainer.evaluation", "trainer.training"),
+    "trainer.training": ("trainer.duel", "trainer.evaluation"),
+    "trainer.evaluation": ("trainer.duel", "trainer.training"),
+    "trainer.duel": ("trainer.training",),
+    # Data is prepared before anything is known of a model.
+    "trainer.dataset": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # The store knows what was written of an evaluation, and nobody who wrote it.
+    "trainer.store": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.report",
+        "trainer.training",
     ),
 }
 """By package: what may not be loaded with it, directly or through other modules of ours."""

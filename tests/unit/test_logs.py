@@ -94,7 +94,7 @@ def test_a_traceback_stays_within_its_line(
     configure_logging("json")
     log: Any = logging.getLogger("other") if foreign else structlog.get_logger("worker.test")
     try:
-        dict[str, int]()["boom"]
+        dict[str, str]()["boom"]
     except KeyError:
         log.exception("it.failed")
     (line,) = lines(capsys)

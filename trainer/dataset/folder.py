@@ -13,20 +13,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.examples import Example, describe
+from trainer.dataset.examples import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
 from worker.contract.timestamps import rfc3339_now
 
 MANIFEST = "dataset.json"
-PARTS = ("train", "validation", "holdout")
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)
 """Version 1 calls ``redaction`` ``masking``."""
@@ -61,24 +61,26 @@ def write_dataset(
     *,
     name: str,
     taxonomy: Taxonomy,
-    parts: Mapping[str, Sequence[Example]],
+    splits: Mapping[str, Sequence[Example]],
     redaction: str | None = None,
     **facts: Any,
 ) -> Dataset:
     """Write the three files, then the manifest, into a directory that exists or is made here.
 
-    ``parts`` maps each of ``PARTS`` to its examples; ``facts`` (JSON) go into the manifest as
+    ``splits`` maps each of ``SPLITS`` to its examples; ``facts`` (JSON) go into the manifest as
     they are: source, settings, decisions. Return the dataset as read back.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
-    for part in PARTS:
-        data = to_lines(parts[part])
-        write_atomically(directory / _file(part), data)
-        files[_file(part)] = {
+    for split in SPLITS:
+        data = to_lines(splits[split])
+        write_atomically(directory / _file(split), data)
+        counts = Counter(example.label for example in splits[split])
+        files[_file(split)] = {
             "sha256": sha256_bytes(data),
             "bytes": len(data),
-            **{k: v for k, v in describe(parts[part], taxonomy.names).items() if k != "sha256"},
+            "examples": len(splits[split]),
+            "per_label": {label: counts[label] for label in taxonomy.names},
         }
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -98,8 +100,8 @@ def open_dataset(directory: Path) -> Dataset:
     """Read a dataset and verify every digest, the sealed hold-out's file too (without reading
     its lines). Raises BadInput with the file at fault."""
     record = _read_manifest(directory)
-    for part in PARTS:
-        path = directory / _file(part)
+    for split in SPLITS:
+        path = directory / _file(split)
         try:
             found = sha256_file(path)
         except OSError as error:
@@ -111,15 +113,15 @@ def open_dataset(directory: Path) -> Dataset:
         record["name"],
         record["digest"],
         Taxonomy.from_dict(record["taxonomy"]),
-        _read_part(directory, "train"),
-        _read_part(directory, "validation"),
+        _read_split(directory, TRAIN),
+        _read_split(directory, VALIDATION),
         record,
     )
 
 
 def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
     """Open the sealed hold-out, after writing down when, for what purpose and for which subject
-    (an adapter's digest, a contender's name): a hold-out that was looked at often has been tuned
+    (an adapter's digest, a candidate's name): a hold-out that was looked at often has been tuned
     to.
 
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
@@ -132,10 +134,10 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
             raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
         record["holdout_openings"] = [*record["holdout_openings"], opening]
         _write_manifest(dataset.directory, record)
-    path = dataset.directory / _file("holdout")
+    path = dataset.directory / _file(HOLDOUT)
     if sha256_file(path) != record["files"][path.name]["sha256"]:
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
-    return _read_part(dataset.directory, "holdout")
+    return _read_split(dataset.directory, HOLDOUT)
 
 
 def count_openings(dataset: Dataset) -> int:
@@ -146,7 +148,7 @@ def count_openings(dataset: Dataset) -> int:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the folder's lock: reading and rewriting the list of openings is one step. The lock
-    goes with the process, so that one that is killed holds nobody up."""
+    goes with the process, so that a process that is killed holds nobody up."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -156,28 +158,24 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def to_lines(examples: Iterable[Example]) -> bytes:
-    """Return examples as a part's file holds them: UTF-8, one JSON object a line."""
-    return "".join(_line(one) for one in examples).encode("utf-8")
+    """Return examples as a split's file holds them: UTF-8, one JSON object a line."""
+    return "".join(_line(example) for example in examples).encode("utf-8")
 
 
-def _file(part: str) -> str:
-    return f"{part}.jsonl"
+def _file(split: str) -> str:
+    return f"{split}.jsonl"
 
 
-def _line(one: Example) -> str:
-    record = {"id": one.id, "instruction": one.message, "response": one.label}
-    if one.sublabel is not None:
-        record["sublabel"] = one.sublabel
+def _line(example: Example) -> str:
+    record = {"id": example.id, "instruction": example.message, "response": example.label}
+    if example.sublabel is not None:
+        record["sublabel"] = example.sublabel
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _read_part(directory: Path, part: str) -> tuple[Example, ...]:
-    text = (directory / _file(part)).read_text(encoding="utf-8")
-    return tuple(_example(json.loads(line)) for line in _lines(text))
-
-
-def _lines(text: str) -> Iterable[str]:
-    return (line for line in text.split("\n") if line)
+def _read_split(directory: Path, split: str) -> tuple[Example, ...]:
+    text = (directory / _file(split)).read_text(encoding="utf-8")
+    return tuple(_example(json.loads(line)) for line in text.split("\n") if line)
 
 
 def _example(record: Mapping[str, Any]) -> Example:

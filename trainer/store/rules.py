@@ -79,7 +79,7 @@ def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
 def _checked(key: str, value: Any, origin: str) -> Any:
     kinds = typing.get_type_hints(GateRules)
     if key not in kinds:
-        known = ", ".join(one.name for one in fields(GateRules))
+        known = ", ".join(rule.name for rule in fields(GateRules))
         raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")
     kind = kinds[key]
     if typing.get_origin(kind) is Literal:

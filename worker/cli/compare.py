@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from worker.cli.ranges import parse_offsets, parse_time
 from worker.errors import SettingsError
 from worker.offline.compare.run import CompareRequest, run_compare
 from worker.offline.compare.show import show, to_json, write_csv
 from worker.offline.message_file import MessageFile
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange
-
-_OFFSETS = re.compile(r"(\d+):(\d+)-(\d*)")
+from worker.stream.record_range import RecordRange
 
 
 def compare_adapters(
@@ -65,34 +62,7 @@ def parse_range(
         return None
     return RecordRange(
         last=last,
-        since_ms=_time_ms("--since", since),
-        until_ms=_time_ms("--until", until),
-        offsets=_offsets(offsets) if offsets else None,
+        since_ms=parse_time("--since", since),
+        until_ms=parse_time("--until", until),
+        offsets=parse_offsets(offsets) if offsets else None,
     )
-
-
-def _time_ms(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(
-            f"{option} {text}: write it as 2026-03-02T06:00 (UTC) or 2026-03-02T06:00+01:00"
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _offsets(given: Sequence[str]) -> dict[int, tuple[int, int | None]]:
-    found: dict[int, tuple[int, int | None]] = {}
-    for text in given:
-        match = _OFFSETS.fullmatch(text)
-        if match is None:
-            raise SettingsError(
-                f"--offsets {text}: write PARTITION:FIRST-LAST, or PARTITION:FIRST- for the rest"
-            )
-        partition, first, last = int(match[1]), int(match[2]), match[3]
-        if partition in found:
-            raise SettingsError(f"--offsets {text}: partition {partition} is given twice")
-        found[partition] = (first, int(last) if last else None)
-    return found

@@ -12,6 +12,8 @@ from rich.console import Console
 from worker import __version__
 from worker.cli.offline import classify, compare
 from worker.cli.options import Config, Sets
+from worker.cli.replay import replay
+from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
 from worker.contract.tracebacks import print_private, show_private
 from worker.errors import (
@@ -132,6 +134,8 @@ def demo(
 
 app.command()(classify)
 app.command()(compare)
+app.command()(verify)
+app.command()(replay)
 
 
 @app.command("config")

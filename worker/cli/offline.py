@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.options import Config, InputFormat, MessageField, Sets
+from worker.cli.ranges import InputTopic, Offsets, Since, Until
 from worker.errors import EXIT_SETTINGS
 
 Messages = Annotated[
@@ -35,18 +36,6 @@ LabelField = Annotated[
     ),
 ]
 Last = Annotated[int | None, typer.Option(min=1, help="The newest N records of the topic.")]
-Since = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Records since this time: 2026-03-02T06:00 (UTC)."),
-]
-Until = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Records before this time; needs --since.")
-]
-Offsets = Annotated[
-    list[str] | None,
-    typer.Option(metavar="P:FIRST-LAST", help="Records of a partition by offset. Repeatable."),
-]
-Topic = Annotated[str | None, typer.Option(help="Topic to read; default: kafka.input_topic.")]
 Limit = Annotated[int, typer.Option(min=1, help="Largest number of messages.")]
 Texts = Annotated[
     bool, typer.Option("--texts", help="Include the message texts in the output (private data).")
@@ -98,7 +87,7 @@ def compare(
     since: Since = None,
     until: Until = None,
     offsets: Offsets = None,
-    topic: Topic = None,
+    topic: InputTopic = None,
     limit: Limit = 5000,
     texts: Texts = False,
     as_json: Json = False,

@@ -11,9 +11,12 @@ def create_topics(settings: Settings) -> None:
     Raises SettingsError or StreamFailed, which say what to do.
     """
     from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_check import check_clients
     from worker.stream.kafka_topics import prepare_topics
 
     kafka = settings.kafka.model_copy(update={"create_topics": True})
-    config = prepare_topics(kafka_config(kafka, shadow_topic(settings)))
-    names = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    config = kafka_config(kafka, shadow_topic(settings))
+    check_clients(config)
+    config = prepare_topics(config)
+    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     print(f"{config.bootstrap_servers} has {', '.join(names)}")

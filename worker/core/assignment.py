@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,10 +35,14 @@ class CompletedRecord:
 
 @dataclass(slots=True, eq=False)
 class PartitionState:
-    """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped."""
+    """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
+
+    ``waiting`` are the records that are not in the engine yet, each with when it was fetched.
+    """
 
     source: TopicPartition
     watermark: Watermark[CompletedRecord] = field(default_factory=Watermark)
+    waiting: deque[tuple[Record, float]] = field(default_factory=deque)
     size_bytes: int = 0
     ended: bool = False
 
@@ -46,7 +51,7 @@ class PartitionState:
 class InFlightRecord:
     """One record on its way through the engine. Times are monotonic seconds.
 
-    ``adapter`` is the one that it was accepted with. It has another one only when that one's
+    ``adapter`` is the one that it was admitted with. It has another one only when that one's
     engine has died, and then all of it is done again.
     """
 
@@ -54,7 +59,6 @@ class InFlightRecord:
     partition: PartitionState
     adapter: ServingAdapter
     fetched_at: float
-    deadline: float
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
     shadows: Sequence[ShadowRequest] = ()

@@ -3,42 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from worker.contract.records import Headers, shadow_headers
 from worker.core.assignment import CompletedRecord, PartitionState
 from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
-from worker.records.types import Batch, Classified, NextOffset, Outgoing, Rejected
+from worker.records.header_policy import HeaderPolicy
+from worker.records.types import (
+    Batch,
+    Classified,
+    NextOffset,
+    Outgoing,
+    Record,
+    Rejected,
+    Tombstone,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRouter:
     """Decides which topic each completed record goes to; its adapter says in which form.
 
-    ``propagate_headers`` gives the headers of an output record where they are not the input's
-    own. Dead letters always keep theirs.
+    ``header_policy`` chooses the input's headers that go along with a label, and
+    ``propagate_headers`` may change those. Dead letters always keep theirs. ``input_timestamps``:
+    what is written has the time of its input, not that of writing.
     """
 
     output_topic: str
     review_topic: str | None
     shadow_topic: str | None = None
     propagate_headers: Callable[[CompletedRecord], Headers] | None = None
+    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
+    input_timestamps: bool = False
 
-    def route(self, completed: CompletedRecord, now: datetime) -> Outgoing:
-        """Every record ends in one place: output, review or dead letters."""
-        record, outcome, adapter = completed.record, completed.outcome, completed.adapter
+    def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
+        """Every record ends in one place: output, review or dead letters, unless it is skipped."""
+        outcome = completed.outcome
         if isinstance(outcome, Rejected):
-            if completed.without_payload:
-                return adapter.dead_letters.without_payload(record, outcome)
-            return adapter.dead_letters.encode(record, outcome)
+            return self._timed(self._dead_letter(completed, outcome), completed, now)
+        record = self._with_headers(completed)
+        if isinstance(outcome, Tombstone):
+            if not outcome.forwarded:
+                return None
+            tombstone = Outgoing(self.output_topic, record.key, None, record.headers)
+            return self._timed(tombstone, completed, now)
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
+        outgoing = completed.adapter.outputs.encode(record, outcome, topic, now)
+        return self._timed(outgoing, completed, now)
+
+    def _dead_letter(self, completed: CompletedRecord, rejected: Rejected) -> Outgoing:
+        dead_letters = completed.adapter.dead_letters
+        if completed.without_payload:
+            return dead_letters.without_payload(completed.record, rejected)
+        return dead_letters.encode(completed.record, rejected)
+
+    def _with_headers(self, completed: CompletedRecord) -> Record:
+        """Return the record with the headers that go along."""
+        record = completed.record
+        kept = self.header_policy.keep(record.headers)
+        if kept != record.headers:
+            record = replace(record, headers=kept)
         if self.propagate_headers is not None:
-            record = replace(record, headers=self.propagate_headers(completed))
-        return adapter.outputs.encode(record, outcome, topic, now)
+            traced = self.propagate_headers(replace(completed, record=record))
+            record = replace(record, headers=traced)
+        return record
+
+    def _timed(self, outgoing: Outgoing, completed: CompletedRecord, now: datetime) -> Outgoing:
+        """Give it the input's time where that is wanted; never one to come, which topics refuse."""
+        at_ms = completed.record.timestamp_ms
+        if not self.input_timestamps or at_ms is None:
+            return outgoing
+        return replace(outgoing, timestamp_ms=min(at_ms, int(now.timestamp() * 1000)))
 
     def route_shadow(
         self, completed: CompletedRecord, shadow: ShadowRequest, now: datetime
@@ -48,14 +87,16 @@ class TopicRouter:
             return None
         shadow.close()
         outcome = completed.outcome
-        if isinstance(outcome, Rejected):
+        if not isinstance(outcome, Classified):
             shadow.drop("no_label")
             return None
         if shadow.result is None:
             return None
         real = shadow_headers(outcome.decision.label, completed.adapter.digest)
-        record = replace(completed.record, headers=completed.record.headers + real)
-        return shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+        kept = self.header_policy.keep(completed.record.headers)
+        record = replace(completed.record, headers=kept + real)
+        outgoing = shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+        return self._timed(outgoing, completed, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +141,8 @@ def build_batch(
     What shadows made of them comes after all of it.
     """
     completed_records = records_of(batches)
-    outputs = [topic_router.route(completed, now) for completed in completed_records]
+    routed = [topic_router.route(completed, now) for completed in completed_records]
+    outputs = [outgoing for outgoing in routed if outgoing is not None]
     for completed in completed_records:
         for shadow in completed.shadows:
             outgoing = topic_router.route_shadow(completed, shadow, now)
@@ -131,11 +173,16 @@ def replace_oversized(
     A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed
     when that is too large as well.
     """
-    placed = [(batch.partition, completed) for batch in batches for completed in batch.completed]
+    placed = [
+        (batch.partition, completed)
+        for batch in batches
+        for completed in batch.completed
+        if completed.outcome.kind != "skipped"  # it has no place in the batch's outputs
+    ]
     for index in indexes:
         partition, completed = placed[index]
         record, outcome = completed.record, completed.outcome
-        if isinstance(outcome, Classified):
+        if not isinstance(outcome, Rejected):
             rejected = Rejected("output_too_large", "encode", detail)
             smaller = replace(completed, outcome=rejected)
         elif not completed.without_payload:

@@ -38,6 +38,13 @@ class Listener(Protocol):
         """A batch was not committed and will be tried again."""
         ...
 
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Kafka cannot be reached to publish, because of ``error``; with None: it can again.
+
+        It lasted so many seconds.
+        """
+        ...
+
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
@@ -62,6 +69,9 @@ class NullListener:
         """Do nothing."""
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Do nothing."""
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
         """Do nothing."""
 
     def rebalanced(
@@ -98,6 +108,11 @@ class Listeners:
         """Tell each."""
         for listener in self._listeners:
             listener.publish_failed(records, attempt, error)
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.outage(seconds, error)
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int

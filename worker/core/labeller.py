@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from worker.contract.errors import InvalidScores
 from worker.contract.manifest import Manifest
@@ -13,7 +14,10 @@ from worker.contract.scoring import Decision, decide_from_choice, decide_from_co
 from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
-from worker.records.types import Classified, Record, Timing
+from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
+
+TombstonePolicy = Literal["dead", "skip", "forward"]
+"""What becomes of a record without a value: a dead letter, nothing, or a tombstone in its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,17 @@ class Labeller:
     encode_plain: Encode
     thresholds: Thresholds
     layout: InputFormat
+    tombstones: TombstonePolicy = "dead"
+
+    def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
+        """Return how a record ends that ``prepare`` rejects."""
+        if error.reason == "tombstone":
+            if self.tombstones == "skip":
+                return Tombstone(forwarded=False)
+            # Without a key it would delete nothing, and a compacted topic refuses it.
+            if self.tombstones == "forward" and record.key is not None:
+                return Tombstone(forwarded=True)
+        return Rejected(error.reason, "decode", error.detail)
 
     def prepare(self, record: Record) -> Prepared:
         """Decode a record and build its prompt. Raises MessageRejected."""

@@ -19,6 +19,7 @@ from worker.core.batch import (
     take_ready,
 )
 from worker.core.events import Listener, TransactionResult
+from worker.core.outage import Outage
 from worker.core.pipeline import Pipeline
 from worker.core.state import LoopState
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -42,12 +43,13 @@ class LoopPolicy:
     publish_backoff_s: float
     revoke_drain_s: float
     drain_s: float
+    max_outage_s: float | None = None
     idle_poll_s: float = 0.5
     result_wait_s: float = 0.01
 
     def backoff_s(self, failures: int) -> float:
         """Wait after so many failed publishes in a row: doubling, up to a bound."""
-        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** (failures - 1))
+        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** min(failures - 1, 32))
 
 
 class Loop:
@@ -81,9 +83,9 @@ class Loop:
         self._pressure = Backpressure(policy.bounds)
         self._last_publish = clock()
         self._failed_publishes = 0
+        self._outage = Outage(policy.max_outage_s)
         self._commit_unknown = False
         self._stopping = False
-        self._newly_assigned: list[TopicPartition] = []
         self._joined = False
         self._polled_at: float | None = None
 
@@ -108,10 +110,12 @@ class Loop:
             in_flight_records=self._pressure.records,
             in_flight_bytes=self._pressure.bytes,
             in_engine_records=len(self._pipeline.busy_timer),
-            paused_partitions=len(partitions) if self._pressure.paused else 0,
+            paused_partitions=len(self._pressure.paused),
+            engine_window=self._pipeline.window,
             waiting={state.source: state.watermark.waiting for state in partitions},
             prompt_tokens=self._pipeline.prompt_tokens,
             engine_busy_s=self._pipeline.busy_timer.busy_s,
+            outage_since=self._outage.since,
         )
 
     def stop(self) -> None:
@@ -141,10 +145,11 @@ class Loop:
     def drain(self) -> None:
         """Finish and publish what is in flight, within the bound; the next owner does the rest."""
         until = self._clock() + self._policy.drain_s
-        self._stream.pause(self._assignment.sources)
-        self._pressure.paused = True
         while self._pressure.records and self._clock() < until:
-            self._poll(0, 0.0)
+            # Those that come meanwhile are not fetched from either.
+            self._stream.pause(self._pressure.pause(self._assignment.sources))
+            self._stream.poll(0, 0.0)
+            self._polled_at = self._clock()
             self._pipeline.poll(self._policy.result_wait_s)
             self._pipeline.check_health()
             self._pipeline.expire()
@@ -159,7 +164,6 @@ class Loop:
         self._joined = True
         self._drop([source for source in partitions if source in self._assignment])
         self._assignment.begin(partitions)
-        self._newly_assigned.extend(partitions)
         self._listener.rebalanced("assigned", partitions, 0)
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -189,18 +193,12 @@ class Loop:
     # The steps of an iteration.
 
     def _fetch(self, timeout_s: float) -> None:
-        room = 0 if self._pressure.paused else self._pressure.room
-        for record in self._poll(room, timeout_s):
-            self._accept(record)
-        if self._newly_assigned and self._pressure.paused:
-            new = [source for source in self._newly_assigned if source in self._assignment]
-            self._stream.pause(new)
-        self._newly_assigned = []
-
-    def _poll(self, room: int, timeout_s: float) -> Sequence[Record]:
-        records = self._stream.poll(room, timeout_s)
+        max_records, max_bytes = self._pressure.room
+        records = self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
         self._polled_at = self._clock()
-        return records
+        for record in records:
+            self._accept(record)
+        self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:
         partition = self._assignment.get(record.source)
@@ -231,6 +229,9 @@ class Loop:
         try:
             self._publish(partitions)
         except PublishAborted as error:
+            if error.unreachable:
+                self._wait_for_kafka(error)
+                return
             self._failed_publishes += 1
             self._listener.publish_failed(self._assignment.ready, self._failed_publishes, error)
             if self._failed_publishes >= self._policy.publish_attempts:
@@ -238,6 +239,14 @@ class Loop:
                     f"{self._failed_publishes} attempts to publish failed in a row: {error}"
                 ) from error
             self._wait(self._policy.backoff_s(self._failed_publishes))
+
+    def _wait_for_kafka(self, error: PublishAborted) -> None:
+        """Wait before the next try, however many there were; the loop polls in between."""
+        begins = self._outage.since is None
+        failures = self._outage.fail(error, self._clock())
+        if begins:
+            self._listener.outage(0.0, error)
+        self._wait(self._policy.backoff_s(failures))
 
     def _publish(self, partitions: Sequence[PartitionState]) -> None:
         if self._commit_unknown:
@@ -291,18 +300,19 @@ class Loop:
             self._release(batch)
         self._failed_publishes = 0
         self._last_publish = self._clock()
+        lasted_s = self._outage.end(self._last_publish)
+        if lasted_s is not None:
+            self._listener.outage(lasted_s, None)
         self._listener.published(records_of(batches), self._last_publish - started)
 
     def _apply_backpressure(self) -> None:
-        change = self._pressure.decide()
-        if change is None:
-            return
+        pause, resume = self._pressure.decide(self._assignment)
         in_flight = (self._pressure.records, self._pressure.bytes)
-        if change == "pause":
-            self._stream.pause(self._assignment.sources)
+        if pause:
+            self._stream.pause(pause)
             self._listener.backpressure("paused", *in_flight)
-        else:
-            self._stream.resume(self._assignment.sources)
+        if resume:
+            self._stream.resume(resume)
             self._listener.backpressure("resumed", *in_flight)
 
     def _drop(self, sources: Sequence[TopicPartition]) -> int:
@@ -310,6 +320,7 @@ class Loop:
         dropped = sum(len(partition.watermark) for partition in ended)
         for partition in ended:
             self._pressure.release(len(partition.watermark), partition.size_bytes)
+        self._pressure.end(sources)
         self._pipeline.terminate(ended)
         return dropped
 

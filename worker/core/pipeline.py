@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
@@ -10,14 +11,12 @@ from dataclasses import dataclass
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
+from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowTraffic
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.types import Outcome, Record, Rejected, Timing
-
-HUNG_RECORDS = 8
-"""With so many records in the engine and no answer to any, it is the engine that is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +26,37 @@ class _Answered:
     in_flight: InFlightRecord
     adapter: ServingAdapter
     future: Future[Answer]
+    submitted_at: float
     at: float
 
 
 class Pipeline:
-    """Takes records in and puts each one's outcome into its partition's watermark.
+    """Holds records until the engine has room, and puts each one's outcome into its partition.
 
-    Everything but a future's completion runs on the caller's thread; a completion only notes the
-    time and puts the record on a queue, from any thread.
+    Records wait in their partitions, in order; the partitions take turns. An adapter is chosen, and
+    the deadline begins, when a record is admitted to the engine. Everything but a future's
+    completion runs on the caller's thread; a completion only notes the time and puts the record on
+    a queue, from any thread.
     """
 
     def __init__(
         self,
         router: AdapterRouter,
         *,
-        deadline_s: float,
+        admission: AdmissionPolicy,
         max_attempts: int,
         clock: Callable[[], float],
         max_shadows: int = 0,
     ) -> None:
         self._router = router
         self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
-        self._deadline_s = deadline_s
+        self._admission = admission
         self._max_attempts = max_attempts
         self._clock = clock
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
-        # Unfinished records, oldest first: a finished one must not stay in memory until the
-        # oldest one's deadline has passed.
-        self._by_deadline: dict[InFlightRecord, None] = {}
+        self._monitors: dict[ServingAdapter, EngineMonitor] = {}
+        self._line: deque[PartitionState] = deque()
+        """Partitions with records that wait for the engine, the next one first."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
         self.busy_timer = BusyTimer(clock)
@@ -62,13 +64,24 @@ class Pipeline:
         self.prompt_tokens = 0
         """Tokens submitted so far, those of repeated attempts included."""
 
+    @property
+    def window(self) -> int:
+        """How many records the main adapter's engine may be given now. Safe from any thread."""
+        monitor = self._monitors.get(self._router.main)
+        return self._admission.max_in_engine if monitor is None else monitor.window.limit
+
     def apply_pending(self) -> None:
         """Let another split of the traffic serve, if one is pending.
 
-        Never between two steps of one record: what was accepted before keeps its adapter.
+        Never between two steps of one record: what was admitted before keeps its adapter.
         """
         self._shadow_traffic.poll()
         self._router.apply_pending()
+        serving = self._router.split.adapters
+        if len(self._monitors) > len(serving):
+            for adapter in [adapter for adapter in self._monitors if adapter.idle]:
+                if adapter not in serving:
+                    del self._monitors[adapter]
 
     def check_health(self) -> None:
         """Raise EngineDied when the main adapter's engine is gone.
@@ -82,7 +95,7 @@ class Pipeline:
                 self._fail_over(adapter, error)
 
     def submit(self, record: Record, partition: PartitionState) -> None:
-        """Start work on a record just fetched. Raises EngineDied or StreamFailed."""
+        """Hold a record just fetched until ``admit`` finds room for it. Raises StreamFailed."""
         try:
             partition.watermark.add(record.offset)
         except ValueError as error:
@@ -90,20 +103,33 @@ class Pipeline:
                 f"{record.source.topic}-{record.source.partition} went back to an offset that was "
                 f"read before ({error}): its log was cut; start again from the committed offset"
             ) from error
-        now = self._clock()
-        adapter = self._router.choose(record)
-        adapter.unfinished += 1
-        in_flight = InFlightRecord(
-            record, partition, adapter, fetched_at=now, deadline=now + self._deadline_s
-        )
-        self._begin(in_flight)
-        if not in_flight.finished:
-            in_flight.shadows = self._shadow_traffic.submit(record)
+        if not partition.waiting:
+            self._line.append(partition)
+        partition.waiting.append((record, self._clock()))
+
+    def admit(self) -> None:
+        """Give the engine what it has room for, from each partition in turn. Raises EngineDied."""
+        refused = 0
+        while refused < len(self._line):
+            partition = self._line.popleft()
+            if partition.ended or not partition.waiting:
+                continue
+            record, fetched_at = partition.waiting[0]
+            monitor = self._monitor(self._router.choose(record))
+            if monitor.has_room:
+                partition.waiting.popleft()
+                self._admit(record, partition, fetched_at, monitor.adapter)
+                refused = 0
+            else:
+                monitor.window.refuse()
+                refused += 1
+            if partition.waiting:
+                self._line.append(partition)
 
     def poll(self, timeout_s: float) -> int:
-        """Take in answers, waiting up to ``timeout_s`` for a first one. Raises EngineDied.
+        """Take in answers, waiting up to ``timeout_s`` for a first one, and admit what waits.
 
-        Returns how many records were finished by it.
+        Returns how many records were finished by it. Raises EngineDied.
         """
         finished = 0
         try:
@@ -112,40 +138,56 @@ class Pipeline:
                 finished += self._take_answer(answered)
                 answered = self._next()
         except queue.Empty:
+            self.admit()
             return finished
 
     def expire(self) -> int:
-        """Reject what has passed its deadline. Returns how many records that finished.
+        """Reject what is past its deadline by its own fault.
 
-        Raises EngineDied when nothing at all was answered meanwhile: the engine hangs, and the
-        messages are not to blame.
+        Returns how many records that finished. Raises EngineDied when the engine answers nothing at
+        all: no message is to blame then.
         """
         finished = 0
         now = self._clock()
-        while self._by_deadline:
-            in_flight = next(iter(self._by_deadline))
-            if in_flight.deadline > now:
-                break
-            adapter = in_flight.adapter
-            if adapter.in_engine >= HUNG_RECORDS and adapter.answered_at < in_flight.submitted_at:
-                hung = EngineDied(
-                    f"the engine has answered none of {adapter.in_engine} messages within "
-                    f"{self._deadline_s:g} s"
-                )
-                self._fail_over(adapter, hung)
+        for monitor in tuple(self._monitors.values()):
+            death = monitor.find_death(now)
+            if death is not None:
+                self._fail_over(monitor.adapter, death)
                 continue
-            detail = f"no answer within {self._deadline_s:g} s"
-            rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
-            self._finish(in_flight, rejected, now)
-            self._give_up(in_flight)
-            finished += 1
+            for in_flight in monitor.overdue(now):
+                detail = (
+                    f"no answer within {self._admission.deadline_s:g} s, but later ones had theirs"
+                )
+                rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
+                self._finish(in_flight, rejected, now)
+                self._give_up(in_flight)
+                finished += 1
         return finished
 
     def terminate(self, partitions: list[PartitionState]) -> None:
         """Give up everything that is in flight of partitions that are no longer assigned."""
-        going = [record for record in self._by_deadline if record.partition in partitions]
-        for in_flight in going:
-            self._give_up(in_flight)
+        for monitor in self._monitors.values():
+            for in_flight in tuple(monitor.records):
+                if in_flight.partition in partitions:
+                    self._give_up(in_flight)
+        for partition in partitions:
+            partition.waiting.clear()
+
+    def _monitor(self, adapter: ServingAdapter) -> EngineMonitor:
+        monitor = self._monitors.get(adapter)
+        if monitor is None:
+            monitor = EngineMonitor(adapter, self._admission, self._clock())
+            self._monitors[adapter] = monitor
+        return monitor
+
+    def _admit(
+        self, record: Record, partition: PartitionState, fetched_at: float, adapter: ServingAdapter
+    ) -> None:
+        adapter.unfinished += 1
+        in_flight = InFlightRecord(record, partition, adapter, fetched_at)
+        self._begin(in_flight)
+        if not in_flight.finished:
+            in_flight.shadows = self._shadow_traffic.submit(record)
 
     def _next(self) -> _Answered:
         return self._answered.get_nowait()
@@ -154,17 +196,20 @@ class Pipeline:
         try:
             in_flight.prepared = in_flight.adapter.labeller.prepare(in_flight.record)
         except MessageRejected as error:
-            rejected = Rejected(error.reason, "decode", error.detail)
-            self._finish(in_flight, rejected, self._clock())
+            ended = in_flight.adapter.labeller.give_up(in_flight.record, error)
+            self._finish(in_flight, ended, self._clock())
             return
-        self._by_deadline[in_flight] = None
         self._send(in_flight)
 
     def _send(self, in_flight: InFlightRecord) -> None:
         assert in_flight.prepared is not None
         adapter = in_flight.adapter
         in_flight.attempts += 1
-        in_flight.submitted_at = self._clock()
+        in_flight.submitted_at = submitted_at = self._clock()
+        # In again at the end, if this is not the first attempt: its deadline is the latest now.
+        records = self._monitor(adapter).records
+        records.pop(in_flight, None)
+        records[in_flight] = None
         try:
             future = adapter.engine.submit(in_flight.prepared.prompt_ids)
         except EngineDied as error:
@@ -175,21 +220,28 @@ class Pipeline:
         adapter.in_engine += 1
         self.prompt_tokens += len(in_flight.prepared.prompt_ids)
         self.busy_timer.enter()
-        future.add_done_callback(lambda done: self._note_answer(in_flight, adapter, done))
+        future.add_done_callback(
+            lambda done: self._note_answer(in_flight, adapter, done, submitted_at)
+        )
 
     def _note_answer(
-        self, in_flight: InFlightRecord, adapter: ServingAdapter, future: Future[Answer]
+        self,
+        in_flight: InFlightRecord,
+        adapter: ServingAdapter,
+        future: Future[Answer],
+        submitted_at: float,
     ) -> None:
         at = self._clock()
         self.busy_timer.leave()
-        self._answered.put(_Answered(in_flight, adapter, future, at))
+        self._answered.put(_Answered(in_flight, adapter, future, submitted_at, at))
 
     def _take_answer(self, answered: _Answered) -> int:
         """Finish a record by its answer; 0 when it is tried again or no longer wanted."""
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1
-        adapter.answered_at = self._clock()
+        if is_real(answered.future):
+            self._monitor(adapter).answered(answered.submitted_at, answered.at, self._clock())
         late = answered.future is not in_flight.future
         if in_flight.finished or in_flight.partition.ended or late:
             return 0
@@ -217,15 +269,14 @@ class Pipeline:
 
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
         """Have a dead adapter's records done again by its fallback; raise if it has none."""
-        fallback, now = self._router.fail(dead, error), self._clock()
-        for in_flight in [record for record in self._by_deadline if record.adapter is dead]:
-            del self._by_deadline[in_flight]  # in again at the end, with a deadline of its own
+        fallback = self._router.fail(dead, error)
+        for in_flight in tuple(self._monitor(dead).records):
+            del self._monitor(dead).records[in_flight]
             if in_flight.future is not None:
                 in_flight.future.cancel()
             dead.unfinished -= 1
             fallback.unfinished += 1
             in_flight.adapter, in_flight.future, in_flight.attempts = fallback, None, 0
-            in_flight.deadline = now + self._deadline_s
             self._begin(in_flight)
 
     def _finish(self, in_flight: InFlightRecord, outcome: Outcome, at: float) -> None:
@@ -253,4 +304,12 @@ class Pipeline:
         if not in_flight.finished:
             in_flight.finished = True
             in_flight.adapter.unfinished -= 1
-        self._by_deadline.pop(in_flight, None)
+        self._monitor(in_flight.adapter).records.pop(in_flight, None)
+
+
+def is_real(future: Future[Answer]) -> bool:
+    """Tell whether the engine itself has answered: not with its death, and not called off by us."""
+    if future.cancelled():
+        return False
+    error = future.exception(timeout=0)
+    return error is None or isinstance(error, MessageRejected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,10 +16,10 @@ from worker.records.output import OutputEncoder
 class ServingAdapter:
     """Everything that one adapter decides and stamps, so that no record can mix two.
 
-    A record is bound to one when it is accepted: prompt, engine, codes, temperature, thresholds
-    and the digest in its result are that adapter's. The counts are the loop's thread's to change:
-    records accepted and not finished, prompts submitted and not answered, and when the engine
-    last answered one (the loop's clock). ``since`` is when it began to serve in its role (UTC).
+    A record is bound to one when it is admitted to the engine: prompt, engine, codes, temperature,
+    thresholds and the digest in its result are that adapter's. The counts are the loop's thread's
+    to change: records admitted and not finished, and prompts submitted and not answered. ``since``
+    is when it began to serve in its role (UTC).
     """
 
     labeller: Labeller
@@ -30,7 +29,6 @@ class ServingAdapter:
     since: datetime | None = None
     unfinished: int = 0
     in_engine: int = 0
-    answered_at: float = -math.inf
 
     @property
     def manifest(self) -> Manifest:

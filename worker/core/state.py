@@ -14,8 +14,10 @@ class LoopState:
 
     ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
     worker is a member of its group, with partitions or without; ``waiting`` the records of each
-    partition that are finished and wait behind an unfinished one. ``prompt_tokens`` and
-    ``engine_busy_s`` only grow.
+    partition that are finished and wait behind an unfinished one. ``engine_window`` is how
+    many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
+    only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
+    is.
     """
 
     polled_at: float | None
@@ -24,7 +26,9 @@ class LoopState:
     in_flight_records: int
     in_flight_bytes: int
     in_engine_records: int
+    engine_window: int
     paused_partitions: int
     waiting: Mapping[TopicPartition, int]
     prompt_tokens: int
     engine_busy_s: float
+    outage_since: float | None = None

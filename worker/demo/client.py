@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import NewTopic as Topic  # type: ignore[attr-defined]
 
@@ -32,15 +33,26 @@ class Seen:
 
 
 def create_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
-    """Create topics with so many partitions each, if they are not there. Raises BrokerError."""
+    """Create topics with so many partitions each, if they are not there. Raises BrokerError.
+
+    Others may create them at the same time.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
     try:
         known = set(admin.list_topics(timeout=20).topics)
         wanted = [Topic(name, count) for name, count in topics.items() if name not in known]
         for future in (admin.create_topics(wanted) if wanted else {}).values():
-            future.result(timeout=20)
+            _created_by_somebody(future)
     except KafkaException as error:
         raise BrokerError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}") from error
+
+
+def _created_by_somebody(future: Future[None]) -> None:
+    try:
+        future.result(timeout=20)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
 
 
 class Publisher:

@@ -17,6 +17,7 @@ from types import FrameType
 from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import BaseModelError, ensure_base_model
 from worker.demo.broker import BrokerError, LocalBroker
+from worker.demo.broker_config import free_port
 from worker.demo.client import Publisher, Watcher, create_topics
 from worker.demo.keep import keep_open
 from worker.demo.samples import Sample, adapter_dir, demo_samples
@@ -66,16 +67,21 @@ def _run(
     )
     base = ensure_base_model(on_event=screen.say)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="filing-clerk-demo-")))
+    broker = None
     if bootstrap_servers is None:
-        broker = stack.enter_context(LocalBroker(on_event=screen.say))
+        broker = LocalBroker(port=free_port(), on_event=screen.say)
+        stack.callback(broker.close)  # after the worker has ended
         bootstrap_servers = broker.bootstrap_servers
-    topics = dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS)
-    create_topics(bootstrap_servers, topics)
+    # Before the broker: the worker imports vLLM while that starts.
     worker = stack.enter_context(
         start_worker(worker_settings(bootstrap_servers, base), folder / "worker.log")
     )
+    if broker is not None:
+        broker.start()
+    topics = dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS)
+    create_topics(bootstrap_servers, topics)
     publisher = Publisher(bootstrap_servers, INPUT)
-    with screen.waiting("starting the worker: vLLM with the base model and the adapter (~30 s)"):
+    with screen.waiting("the worker starts: vLLM with the base model and the adapter (~20 s)"):
         worker.wait_until_ready("partitions.assigned")
     watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     stack.callback(watcher.close)
@@ -97,10 +103,15 @@ def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
     return {
         "kafka.bootstrap_servers": f"'{bootstrap_servers}'",
         "kafka.group_id": "'demo'",
-        "kafka.input_topic": f"'{INPUT}'",
+        "kafka.input_topics": f"'{INPUT}'",
         "kafka.output_topic": f"'{OUTPUT}'",
         "kafka.review_topic": f"'{REVIEW}'",
         "kafka.dead_letter_topic": f"'{DEAD}'",
+        # It is started before the broker and the topics.
+        "kafka.start_timeout_s": "120",
+        "kafka.client.reconnect.backoff.max.ms": "250",
+        "kafka.create_topics": "true",
+        "kafka.topic_partitions": str(_PARTITIONS),
         "model.base": f"'{base}'",
         "model.adapter": f"'{adapter_dir()}'",
         "log.format": "'json'",

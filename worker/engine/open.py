@@ -59,6 +59,14 @@ class MergedLoader:
         return VllmEngine(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
 
 
+def begin_to_open(engine_args: Mapping[str, Any] | None = None) -> None:
+    """Begin what an engine with these arguments will need and what needs nothing else; returns
+    at once. It is done by a process of its own while this one looks at its settings and topics.
+    """
+    if vllm_is_installed():
+        begin_to_import(engine_args or {})
+
+
 def open_engine(
     *,
     base: Path,
@@ -85,7 +93,7 @@ def open_engine(
             "'filing-clerk[cpu]' on one without"
         )
     args = engine_args or {}
-    begin_to_import(args)
+    begin_to_open(args)
     encoders = load_encoders(base)
     manifest = verify_adapter(adapter, base, encoders, weights=verify_weights)
     if serving == "auto":

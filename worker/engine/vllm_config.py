@@ -23,7 +23,7 @@ from worker.engine.arguments import (
     runs_eagerly,
 )
 from worker.engine.cpu_environment import computing_environment, engine_environment
-from worker.engine.optional_libraries import without_optional_libraries
+from worker.engine.quick_imports import without_collecting, without_optional_libraries
 from worker.errors import SettingsError
 
 # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
@@ -50,7 +50,8 @@ def begin_to_import(engine_args: Mapping[str, Any]) -> None:
 def vllm_runs_on_cpu() -> bool:
     """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
     _set_environment()
-    with no_warnings(), without_optional_libraries() if _is_built_for_cpu() else nullcontext():
+    hidden = without_optional_libraries() if _is_built_for_cpu() else nullcontext()
+    with no_warnings(), hidden, without_collecting():
         import vllm.v1.engine.async_llm
         import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
         from vllm.platforms import current_platform

@@ -44,7 +44,8 @@ def run_engine_core(environment: Mapping[str, str], *args: Any, **kwargs: Any) -
     A fork of the server has those of the server until then.
     """
     die_with_parent()
-    os.environ.update(environment)
+    # Only what differs: in a process whose environment has moved, no title can be set.
+    os.environ.update(dict(environment.items() - os.environ.items()))
     from vllm.v1.engine.core import EngineCoreProc
     from vllm.v1.executor.multiproc_executor import WorkerProc
 

@@ -12,7 +12,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -30,6 +30,7 @@ from worker.errors import EngineDied, MessageRejected
 
 _SHUTDOWN_S = 15
 _LOAD_S = 300
+_CALL_POLL_S = 0.5
 _DIED = "the engine's processes are gone; its own log, on stderr, says why"
 
 
@@ -102,7 +103,7 @@ class VllmEngine:
         if not self._adapters:
             self.close()
         elif adapter.lora is not None and not self._closed and not self._llm.errored:
-            removed = self._llm.remove_lora(adapter.lora.lora_int_id)
+            removed = self._while_alive(self._llm.remove_lora(adapter.lora.lora_int_id))
             asyncio.run_coroutine_threadsafe(removed, self._loop).result(_LOAD_S)
 
     def answer(self, adapter: _Adapter, prompt_ids: Sequence[int]) -> Future[Answer]:
@@ -194,16 +195,33 @@ class VllmEngine:
             raise EngineDied(f"the engine did not start: {error}") from error
         self._llm = llm
         self._processes.settle()
+        # Else the first prompts would ask for it, and wait for ever if the core died meanwhile.
+        await self._while_alive(llm.get_supported_tasks())
         if first.lora is not None:
             await self._load(first)
 
     async def _load(self, adapter: _Adapter) -> None:
         try:
-            await self._llm.add_lora(adapter.lora)
+            await self._while_alive(self._llm.add_lora(adapter.lora))
+        except EngineDied:
+            raise
         except Exception as error:
             if self._llm.errored:
                 raise EngineDied(_DIED) from error
             raise AdapterRefused(adapter.lora.lora_path, f"vLLM refuses it: {error}") from error
+
+    async def _while_alive(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Return what the core answers to a call of its methods. Raises EngineDied.
+
+        vLLM fails the prompts that a core has when it dies, and leaves such calls unanswered.
+        """
+        answer = asyncio.ensure_future(call)
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=_CALL_POLL_S)
+            if not answer.done() and self._llm.errored:
+                answer.cancel()
+                raise EngineDied(_DIED)
+        return answer.result()
 
     async def _answer(self, adapter: _Adapter, prompt_ids: list[int]) -> Answer:
         from vllm.exceptions import VLLMError

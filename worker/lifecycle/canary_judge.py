@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
@@ -11,13 +12,14 @@ from worker.core.events import NullListener
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
-from worker.records.types import Classified
+from worker.records.types import Classified, Rejected
 
 BLOCK = 20
 """Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
 
 _LOWEST = 0.25
 _KEYS = 65_536
+_DIGEST_BYTES = 16  # of a key, which may be of any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class Comparison:
 
         ``confidence`` is None where the answer was rejected.
         """
-        if unit in self._seen:
+        digest = blake2b(unit, digest_size=_DIGEST_BYTES).digest()
+        if digest in self._seen:
             return
-        self._seen[unit] = None
+        self._seen[digest] = None
         if len(self._seen) > _KEYS:
             del self._seen[next(iter(self._seen))]
         rejected = confidence is None
@@ -140,7 +143,7 @@ def _add(
             continue
         if isinstance(outcome, Classified):
             review, confidence = bool(outcome.review), outcome.decision.confidence
-        elif outcome.stage == "engine":
+        elif isinstance(outcome, Rejected) and outcome.stage == "engine":
             review, confidence = True, None
         else:  # what cannot be read is not the adapter's doing
             continue

@@ -1,4 +1,4 @@
-"""Metrics of each adapter, and of adapters that come and go."""
+"""Metrics by adapter, and of swaps, refusals, canaries and shadows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome
 
 DIGEST_CHARS = 12
-"""So much of an adapter's digest is its name in metrics and logs."""
+"""Length of the part of a digest that names its adapter in metrics and logs."""
 
 KEPT = 8
-"""So many adapters have series; beyond that, those that served longest ago lose theirs."""
+"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:
@@ -67,10 +67,9 @@ class AdapterMetrics:
             adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
             for shadow in completed.shadows:
                 self._compare(shadow, outcome)
+            records[adapter, outcome.kind] += 1
             if not isinstance(outcome, Classified):
-                records[adapter, "dead_letter"] += 1
                 continue
-            records[adapter, "review" if outcome.review else "output"] += 1
             labels[outcome.decision.label, adapter] += 1
             self._confidence(outcome.decision.confidence, adapter)
             if outcome.decision.off_label_mass is not None:
@@ -88,24 +87,24 @@ class AdapterMetrics:
             self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
-        """Count it."""
+        """Count a swap of the main adapter, or its refusal."""
         self._swaps(1, result)
 
     def refused(self, reason: RefusalReason) -> None:
-        """Count it."""
+        """Count a refusal in any role."""
         self._refusals(1, reason)
 
     def loaded(self, seconds: float) -> None:
-        """Take the time down."""
+        """Observe how long it took to verify, load and test an adapter."""
         self._load_s(seconds)
 
     def stopped(self, reason: StopReason) -> None:
-        """Count it."""
+        """Count a canary that was stopped."""
         self._stops(1, reason)
 
 
-def adapter_readings(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
-    """Give what serves at this moment, and what is refused or stopped."""
+def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
+    """Yield which adapters serve at this moment, and what is refused or stopped."""
     split = router.split
     manifest = split.main.manifest
     yield (

@@ -39,13 +39,13 @@ class Health:
 
     While the worker starts it counts as alive, however long that takes: the limit is up to the
     start-up probe. From then on it is alive while the loop polls Kafka at least every
-    ``longest_turn_s`` and the engine can answer. Neither lag nor an unreachable broker makes a
+    ``max_iteration_s`` and the engine can answer. Neither lag nor an unreachable broker makes a
     worker unhealthy: a restart would not help.
     """
 
-    def __init__(self, clock: Callable[[], float], longest_turn_s: float) -> None:
+    def __init__(self, clock: Callable[[], float], max_iteration_s: float) -> None:
         self._clock = clock
-        self._longest_turn_s = longest_turn_s
+        self._max_iteration_s = max_iteration_s
         self._engine: Answers | None = None
         self._state: Callable[[], LoopState] | None = None
         self._closing = False
@@ -85,10 +85,10 @@ class Health:
         polled_at = self._state().polled_at if self._state is not None else None
         if polled_at is not None:
             age = self._clock() - polled_at
-            if age > self._longest_turn_s:
+            if age > self._max_iteration_s:
                 why.append(
                     f"the loop has not polled Kafka for {age:.0f} s; "
-                    f"{self._longest_turn_s:.0f} s is the longest it may take"
+                    f"{self._max_iteration_s:.0f} s is the longest it may take"
                 )
         return Verdict(tuple(why))
 
@@ -102,4 +102,7 @@ class Health:
             why.append(STOPPING)
         elif state is None or not state.joined:
             why.append(JOINING)
+        elif state.outage_since is not None:
+            away_s = self._clock() - state.outage_since
+            why.append(f"Kafka has not been reachable for {away_s:.0f} s; results wait")
         return Verdict(tuple(why))

@@ -1,4 +1,4 @@
-"""What this worker is, for ``/info``: version, model, settings; nothing secret."""
+"""The content of ``/info``: version, model, adapters, settings; no secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe(
     opened: OpenedEngine | None,
     serving: tuple[AdapterRouter, AdapterEvents] | None,
 ) -> Any:
-    """Return what JSON can carry. What comes with the model is null until it is loaded.
+    """Return plain JSON. What depends on the model is null until it is loaded.
 
     ``adapter``, ``taxonomy`` and ``decoding`` are of the main adapter that serves now.
     """

@@ -11,7 +11,7 @@ from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Classified, Rejected, TopicPartition
 
 
 class MetricsListener(NullListener):
@@ -59,12 +59,11 @@ class MetricsListener(NullListener):
             self._commit_wait(max(0.0, now - completed.finished_at))
             if completed.record.timestamp_ms is not None:
                 self._end_to_end(max(0.0, wall - completed.record.timestamp_ms / 1000))
+            outcomes[outcome.kind] += 1
             if isinstance(outcome, Classified):
-                outcomes["review" if outcome.review else "output"] += 1
                 truncated += outcome.truncated
                 self._observe(outcome)
-            else:
-                outcomes["dead_letter"] += 1
+            elif isinstance(outcome, Rejected):
                 reasons[outcome.reason] += 1
         for kind, count in outcomes.items():
             self._records(count, kind)
@@ -100,9 +99,12 @@ def loop_samples(
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
+    yield named.ENGINE_WINDOW, [((), state.engine_window)]
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]
+    away_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
+    yield named.OUTAGE, [((), away_s)]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     yield named.LAG, _by_partition(lag)

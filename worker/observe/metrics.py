@@ -21,8 +21,9 @@ from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets
 from worker.observe.drift.detector import Signal
 from worker.observe.metric import Label, Metric
+from worker.records.types import OutcomeKind
 
-OUTCOMES = ("output", "review", "dead_letter")
+OUTCOMES = typing.get_args(OutcomeKind)
 REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
@@ -49,7 +50,8 @@ _OUTCOME, _ROLE, _SIGNAL = (
 RECORDS = Metric(
     "clerk_records_total",
     "counter",
-    "Records committed, by outcome: the topic they were written to.",
+    "Records committed, by outcome: the topic they were written to, or skipped (a tombstone that "
+    "was left out).",
     (_OUTCOME,),
 )
 LABELS = Metric(
@@ -146,6 +148,12 @@ IN_FLIGHT_BYTES = Metric("clerk_in_flight_bytes", "gauge", "Total size of the re
 IN_ENGINE = Metric(
     "clerk_in_engine_records", "gauge", "Records that the engine has not answered yet."
 )
+ENGINE_WINDOW = Metric(
+    "clerk_engine_window_records",
+    "gauge",
+    "Records that the engine may be given at a time: at most loop.max_in_engine, and fewer where "
+    "they would take it longer than a quarter of loop.deadline_s.",
+)
 WATERMARK_GAP = Metric(
     "clerk_watermark_gap_records",
     "gauge",
@@ -159,6 +167,11 @@ PAUSED = Metric(
     "clerk_paused_partitions",
     "gauge",
     "Partitions that are not fetched because enough records are in flight.",
+)
+OUTAGE = Metric(
+    "clerk_kafka_outage_seconds",
+    "gauge",
+    "For how long results have waited for a Kafka that cannot be reached; 0 while it can.",
 )
 LAST_POLL = Metric(
     "clerk_last_poll_timestamp_seconds",

@@ -1,4 +1,4 @@
-"""Everything that a worker shows, put together: told by ``worker.app`` how far it has come."""
+"""All that a worker exposes, put together; ``worker.app`` reports to it how far start-up is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.core.loop import Loop
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
-from worker.observe.adapters import AdapterMetrics, adapter_readings
+from worker.observe.adapters import AdapterMetrics, adapter_samples
 from worker.observe.drift.baseline import DriftPolicy
 from worker.observe.drift.listener import DriftListener
 from worker.observe.health import Health, Verdict
@@ -34,7 +34,7 @@ from worker.stream.port import Stream
 _log = structlog.get_logger("worker.http")
 
 _SLACK_S = 10.0
-"""On top of the longest iteration that the settings allow: a machine may be slow."""
+"""Added to the longest iteration that the settings allow: a machine may be slow."""
 
 
 class Observer:
@@ -65,7 +65,7 @@ class Observer:
     def model_ready(
         self, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
     ) -> None:
-        """The engine is warm; from here on there are metrics of its work."""
+        """The engine is warm; from now on there are metrics of its work."""
         self._opened = opened
         self._serving = (router, adapter_events)
         manifest = opened.manifest
@@ -73,7 +73,7 @@ class Observer:
         self._registry.constant(
             named.CONFIG_INFO, self._settings.kafka.delivery, opened.serving, manifest.base.name
         )
-        self._registry.at_scrape(lambda: adapter_readings(router, adapter_events))
+        self._registry.at_scrape(lambda: adapter_samples(router, adapter_events))
         if self._settings.http.enabled:
             metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
@@ -97,7 +97,7 @@ class Observer:
         return self._registry.page()
 
     def close(self) -> None:
-        """Hand over what has not been sent, and stop answering."""
+        """Export the remaining traces, and stop answering."""
         while self._close:
             self._close.pop()()
 
@@ -121,7 +121,7 @@ class Observer:
 
         kafka = self._settings.kafka
         tracing = start_tracing(
-            topic=kafka.input_topic,
+            topic=", ".join(kafka.input_topics),
             group=kafka.group_id,
             max_links=self._settings.loop.publish_max_records,
         )
@@ -157,7 +157,7 @@ class Observer:
 
 @contextmanager
 def observing(settings: Settings, max_iteration_s: float) -> Iterator[Observer]:
-    """Observe a worker from its start, before the model is loaded, to its very end."""
+    """Observe a worker from its start, before the model is loaded, until its end."""
     observer = Observer(settings, max_iteration_s)
     try:
         yield observer

@@ -9,7 +9,7 @@ import structlog
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, PressureKind, RebalanceKind
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Rejected, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
@@ -28,10 +28,8 @@ class LogListener(NullListener):
         """Count; log a summary when the interval has passed."""
         for completed in batch:
             outcome = completed.outcome
-            if isinstance(outcome, Classified):
-                self.totals["review" if outcome.review else "output"] += 1
-            else:
-                self.totals["dead_letter"] += 1
+            self.totals[outcome.kind] += 1
+            if isinstance(outcome, Rejected):
                 _log.info(
                     "record.rejected",
                     id=completed.record.id,
@@ -51,6 +49,13 @@ class LogListener(NullListener):
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
         """Warn that the same results will be published again."""
         _log.warning("batch.not_published", records=records, attempt=attempt, error=str(error))
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Warn once that Kafka is away while results wait, and say when it is back."""
+        if error is not None:
+            _log.warning("kafka.unreachable", error=str(error))
+        else:
+            _log.info("kafka.reachable", seconds=round(seconds, 1))
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int

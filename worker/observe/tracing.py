@@ -26,7 +26,7 @@ from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, TransactionResult
 from worker.errors import SettingsError
-from worker.records.types import Classified
+from worker.records.types import Classified, Rejected
 
 try:
     from opentelemetry import trace
@@ -134,12 +134,13 @@ class Tracing(NullListener):
             **self._common,
             **_position(finished),
             "messaging.operation.name": "label",
+            "messaging.destination.name": record.source.topic,
             "messaging.message.body.size": len(record.value or b""),
         }
         if record.value is None:
             attributes["messaging.kafka.message.tombstone"] = True
         return self._tracer.start_span(
-            f"label {self._topic}",
+            f"label {finished.record.source.topic}",
             trace.set_span_in_context(trace.NonRecordingSpan(context), _ROOT),
             trace.SpanKind.CONSUMER,
             attributes,
@@ -149,13 +150,12 @@ class Tracing(NullListener):
 
     def _end(self, span: trace.Span, finished: CompletedRecord, failed: str | None) -> None:
         outcome = finished.outcome
+        span.set_attribute("clerk.outcome", outcome.kind)
         if isinstance(outcome, Classified):
             submitted_at = finished.finished_at - outcome.timing.engine_s
             span.add_event("submitted", timestamp=self._ns(submitted_at))
             span.set_attribute("clerk.label", outcome.decision.label)
-            span.set_attribute("clerk.outcome", "review" if outcome.review else "output")
-        else:
-            span.set_attribute("clerk.outcome", "dead_letter")
+        elif isinstance(outcome, Rejected):
             _fail(span, outcome.reason)
         span.add_event("answered", timestamp=self._ns(finished.finished_at))
         _fail(span, failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from worker.contract.records import DeadLetter, Headers, HeaderStyle
+from worker.contract.records import DeadLetter, Headers, HeaderStyle, without_worker_headers
 from worker.contract.records.dead_letter import OMITTED_BYTES
 from worker.records.types import Outgoing, Record, Rejected
 
@@ -19,7 +19,10 @@ class DeadLetterEncoder:
     style: HeaderStyle = "clerk"
 
     def encode(self, record: Record, rejected: Rejected) -> Outgoing:
-        """Keep the raw key, value and headers, and add the reason as headers."""
+        """Keep the raw key, value and headers, and add the reason as headers.
+
+        Where the record was a dead letter before, these replace what was said then.
+        """
         letter = DeadLetter(
             reason=rejected.reason,
             stage=rejected.stage,
@@ -32,7 +35,7 @@ class DeadLetterEncoder:
             worker_version=self.worker_version,
             adapter_digest=self.adapter_digest,
         )
-        headers: Headers = record.headers + letter.headers(self.style)
+        headers: Headers = without_worker_headers(record.headers) + letter.headers(self.style)
         return Outgoing(self.topic, record.key, record.value, headers)
 
     def without_payload(self, record: Record, rejected: Rejected) -> Outgoing:

@@ -58,10 +58,13 @@ def _for_pydantic(kind: Any) -> Any:
 def _class_for_pydantic(kind: Any) -> Any:
     """One class for each of the contract's: a schema defines a class that occurs twice once."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    names = [field.name for field in dataclasses.fields(kind)]
     return dataclasses.make_dataclass(
         kind.__name__,
-        [(name, _for_pydantic(hints[name])) for name in names],
+        [
+            # What has a default may be absent.
+            (field.name, _for_pydantic(hints[field.name]), dataclasses.field(default=field.default))
+            for field in dataclasses.fields(kind)
+        ],
         namespace={"__doc__": kind.__doc__},
     )
 

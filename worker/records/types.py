@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Stage, record_id
@@ -47,6 +48,10 @@ class Record:
         return record_id(self.source.topic, self.source.partition, self.offset)
 
 
+OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]
+"""Every way in which a record can end. All but the last are the record of a topic."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds a record spent waiting for the engine's turn and in the engine."""
@@ -65,6 +70,11 @@ class Classified:
     review: tuple[ReviewReason, ...]
     timing: Timing
 
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "review" if self.review else "output"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -75,8 +85,28 @@ class Rejected:
     detail: str
     attempts: int = 1
 
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "dead_letter"
 
-Outcome = Classified | Rejected
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A record without a value that is no mistake: it deletes what its key stood for.
+
+    ``forwarded``: the results' topic gets one as well, under the same key.
+    """
+
+    forwarded: bool
+
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "forwarded" if self.forwarded else "skipped"
+
+
+Outcome = Classified | Rejected | Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +117,8 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    timestamp_ms: int | None = None
+    """Unix time; None: when it is produced."""
 
     @property
     def size_bytes(self) -> int:

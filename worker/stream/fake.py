@@ -68,16 +68,26 @@ class FakeStream:
         """Take note of the listener; partitions come by ``assign``."""
         self._listener = listener
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:  # noqa: ARG002
+    def poll(
+        self,
+        max_records: int,
+        timeout_s: float,  # noqa: ARG002
+        *,
+        max_bytes: int | None = None,
+    ) -> Sequence[Record]:
         """Run one step of the script, then return what is there. Never waits."""
         if self.script:
             self.script.popleft()()
         records: list[Record] = []
+        size_bytes = 0
         for source in sorted(self.assigned - self.paused, key=lambda source: source.partition):
             start = self._position[source]
-            found = self.log[source][start : start + max_records - len(records)]
-            self._position[source] += len(found)
-            records.extend(found)
+            for record in self.log[source][start : start + max_records - len(records)]:
+                if max_bytes is not None and size_bytes >= max_bytes:
+                    return records
+                records.append(record)
+                size_bytes += record.size_bytes
+                self._position[source] += 1
         return records
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:

@@ -35,10 +35,12 @@ class KafkaStream:
             ) from error
         self._consumer.subscribe(listener)
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve both clients and return what has arrived. Raises StreamFailed."""
         self._publisher.serve()
-        return self._consumer.poll(max_records, timeout_s)
+        return self._consumer.poll(max_records, timeout_s, max_bytes=max_bytes)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop delivery of these partitions."""
@@ -54,8 +56,8 @@ class KafkaStream:
         self._consumer.published(batch.next_offsets)
 
     def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
-        """Resolve the transaction in doubt, then read what is committed."""
-        self._publisher.ready(self._config.publish_timeout_s)
+        """Resolve the transaction or the commit in doubt, then read what is committed."""
+        self._publisher.resolve(self._config.publish_timeout_s)
         return self._consumer.committed(partitions)
 
     def lag(self) -> Mapping[TopicPartition, int]:

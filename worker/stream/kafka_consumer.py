@@ -12,11 +12,12 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.duplicate_filter import DuplicateFilter
-from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
 from worker.stream.kafka_types import (
     HOPELESS,
     client_log,
     describe,
+    is_unreachable,
     to_kafka_offsets,
     to_kafka_partitions,
     to_record,
@@ -35,17 +36,19 @@ class KafkaConsumer:
     """A member of the worker's group. All of it but ``lag`` is for the loop's thread."""
 
     def __init__(self, config: KafkaConfig) -> None:
-        self._topic = config.topics.input
+        self._topics = config.topics
         # A member for which there is no partition is told so by the classic protocols alone.
-        self._quiet_protocol = config.consumer.get("group.protocol") == "consumer"
+        self._quiet_protocol = uses_brokers_protocol(config.consumer)
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
         self._ended: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
+        self._uncommitted: dict[TopicPartition, NextOffset] = {}
         self._lag = Lag()
         self._duplicates = DuplicateFilter()
         self._skipped = 0
         self._in_group = False
+        self._own_results: set[str] = set()
         self._client = Consumer(
             dict(config.consumer),
             error_cb=self._on_error,
@@ -57,27 +60,36 @@ class KafkaConsumer:
         """Join the group."""
         self._listener = listener
         self._client.subscribe(
-            [self._topic],
+            list(self._topics.inputs),
             on_assign=lambda _, partitions: self._rebalance("on_assigned", partitions),
             on_revoke=lambda _, partitions: self._rebalance("on_revoked", partitions),
             on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
         )
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve the client and return what has arrived. Raises StreamFailed."""
         records: list[Record] = []
+        size_bytes = 0
         # One message at a time, so that it is known which records came before a rebalance.
         message = self._client.poll(timeout_s)
         while message is not None:
             records = self._still_assigned(records)
             if (record := self._read(message)) is not None:
                 records.append(record)
-            if len(records) >= max_records:
+                size_bytes += record.size_bytes
+            if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
                 break
             message = self._client.poll(0)
         records = self._still_assigned(records)
         if self._fatal is not None:
             raise StreamFailed(describe(self._fatal))
+        if self._own_results:
+            raise StreamFailed(
+                f"kafka.input_topics match {', '.join(sorted(self._own_results))}, which is "
+                "written to: the worker would feed itself"
+            )
         if self._skipped:
             _log.warning("stream.rewound", records_skipped=self._skipped)
             self._skipped = 0
@@ -101,8 +113,17 @@ class KafkaConsumer:
         return self._client.consumer_group_metadata()
 
     def commit(self, next_offsets: Sequence[NextOffset]) -> None:
-        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
-        self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException.
+
+        What could not be committed is kept for ``commit_again``, while its partition is ours.
+        """
+        self._uncommitted.update({following.source: following for following in next_offsets})
+        self._commit(next_offsets)
+
+    def commit_again(self) -> None:
+        """Commit what the last ``commit`` could not. Raises KafkaException."""
+        if self._uncommitted:
+            self._commit(tuple(self._uncommitted.values()))
 
     def published(self, next_offsets: Sequence[NextOffset]) -> None:
         """Take note of offsets that were committed."""
@@ -113,12 +134,10 @@ class KafkaConsumer:
         try:
             found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
         except KafkaException as error:
-            raise PublishAborted(
-                f"committed offsets not known: {describe(error.args[0])}"
-            ) from error
+            raise _not_known(error.args[0]) from error
         for partition in found:
             if partition.error is not None:
-                raise PublishAborted(f"committed offsets not known: {describe(partition.error)}")
+                raise _not_known(partition.error)
         committed = [
             NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
             for partition in found
@@ -140,6 +159,14 @@ class KafkaConsumer:
             self._client.unsubscribe()
         self._client.close()
 
+    def _commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        done = self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
+        for partition in done or ():
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        for following in next_offsets:
+            self._uncommitted.pop(following.source, None)
+
     def _read(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
@@ -148,7 +175,11 @@ class KafkaConsumer:
                 self._skipped += 1
                 return None
             return record
-        if error.fatal() or error.code() in HOPELESS:
+        # A topic that a pattern matched may go as it came.
+        passing = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and (
+            message.topic() not in self._topics.inputs
+        )
+        if error.fatal() or (error.code() in HOPELESS and not passing):
             raise StreamFailed(f"{message.topic()}: {describe(error)}")
         _log.warning("stream.fetch_error", error=describe(error))
         return None
@@ -166,12 +197,19 @@ class KafkaConsumer:
         if kind == "on_assigned":
             self._in_group = True
             self._lag.assigned(sources)
+            # The settings were checked, by a regular expression that is not the client's own.
+            self._own_results.update(
+                source.topic for source in sources if source.topic in self._topics.sinks
+            )
         else:
             self._ended.update(sources)
+            self._in_group = kind != "on_lost"
         if self._listener is not None:
             getattr(self._listener, kind)(sources)
         if kind != "on_assigned":
             self._lag.ended(sources)
+            for source in sources:  # whoever has it next may be further on by now
+                self._uncommitted.pop(source, None)
             # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
             # and would deliver nothing of the partition if it came back.
             self.resume([source for source in sources if source in self._paused])
@@ -189,3 +227,9 @@ class KafkaConsumer:
         ):
             self._fatal = error
         _log.warning("stream.client_error", error=describe(error))
+
+
+def _not_known(error: KafkaError) -> PublishAborted:
+    return PublishAborted(
+        f"committed offsets not known: {describe(error)}", unreachable=is_unreachable(error)
+    )

@@ -19,7 +19,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from worker.errors import PublishAborted, StreamFailed
 from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_types import HOPELESS, LOST_TRANSACTION, client_log, describe
+from worker.stream.kafka_types import (
+    HOPELESS,
+    LOST_TRANSACTION,
+    client_log,
+    describe,
+    is_unreachable,
+)
 
 _log = structlog.get_logger("worker.stream")
 
@@ -54,12 +60,16 @@ class KafkaProducer:
                 self.repeat(client.init_transactions, time.monotonic() + timeout_s)
             except TimeoutError as error:
                 self.leave_behind()
-                raise PublishAborted("init_transactions does not come back") from error
+                raise PublishAborted(
+                    "init_transactions does not come back", unreachable=True
+                ) from error
             except KafkaException as error:
                 self.discard()
                 if error.args[0].fatal() or error.args[0].code() in HOPELESS:
                     raise StreamFailed(describe(error.args[0])) from error
-                raise PublishAborted(describe(error.args[0])) from error
+                raise PublishAborted(
+                    describe(error.args[0]), unreachable=is_unreachable(error.args[0])
+                ) from error
         return client
 
     def serve(self) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Batch, Outgoing
-from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_consumer import KafkaConsumer
+from worker.records.types import Batch, NextOffset, Outgoing
+from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
     HOPELESS,
     LOST_TRANSACTION,
     describe,
     describe_exception,
+    is_unreachable,
     to_kafka_offsets,
 )
 
@@ -35,21 +36,44 @@ class _Refused(Exception):
     """Some records of a batch were refused; ``_failed`` says which."""
 
 
+class OffsetCommitter(Protocol):
+    """Whose offsets are committed with the results."""
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        ...
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        ...
+
+    def commit_again(self) -> None:
+        """Commit what the last ``commit`` could not. Raises KafkaException."""
+        ...
+
+
 class KafkaPublisher:
     """Publishes batches with a producer of its own and the consumer's membership."""
 
-    def __init__(self, config: KafkaConfig, consumer: KafkaConsumer) -> None:
+    def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
         self._config = config
         self._consumer = consumer
         self._producer = KafkaProducer(config)
         self._failed: list[tuple[int, KafkaError]] = []
 
     def ready(self, timeout_s: float) -> None:
-        """Make the producer ready, and so resolve any transaction that was left in doubt.
-
-        Raises PublishAborted (not within the time) or StreamFailed.
-        """
+        """Make the producer ready. Raises PublishAborted (not within the time) or StreamFailed."""
         self._producer.ready(timeout_s)
+
+    def resolve(self, timeout_s: float) -> None:
+        """End what the last publish left in doubt: its transaction, by a new producer, or the
+        commit of offsets whose records are written. Raises as ``ready``."""
+        self._producer.ready(timeout_s)
+        if not self._producer.transactional:
+            try:
+                self._consumer.commit_again()
+            except KafkaException as error:
+                raise _not_committed(error) from error
 
     def serve(self) -> None:
         """Let the client call back. Does not block."""
@@ -90,7 +114,8 @@ class KafkaPublisher:
             self._producer.leave_behind()
             _log.warning("stream.producer_hangs", committing=committing)
             hung = "a transactional call does not come back"
-            raise (OutcomeUnknown(hung) if committing else PublishAborted(hung)) from error
+            kind = OutcomeUnknown if committing else PublishAborted
+            raise kind(hung, unreachable=True) from error
         except (KafkaException, _Refused, PublishAborted) as error:
             raise self._undo(client, batch, error, committing=committing) from error
 
@@ -110,7 +135,9 @@ class KafkaPublisher:
             return refusal
         self._producer.discard()
         if committing and not abortable:
-            return OutcomeUnknown(f"commit not answered: {describe_exception(error)}")
+            return OutcomeUnknown(
+                f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
+            )
         return refusal
 
     def _publish_then_commit(self, client: Producer, batch: Batch, until: float) -> None:
@@ -118,7 +145,6 @@ class KafkaPublisher:
             self._produce(client, batch.outputs, until)
             self._flush(client, until)
             self._expect_no_refusal()
-            self._consumer.commit(batch.next_offsets)
         except (KafkaException, _Refused, PublishAborted) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
             if cause is not None and cause.fatal():
@@ -127,6 +153,10 @@ class KafkaPublisher:
             if not isinstance(refusal, RecordTooLarge):
                 self._producer.discard()  # with whatever is still queued in it
             raise refusal from error
+        try:
+            self._consumer.commit(batch.next_offsets)
+        except KafkaException as error:
+            raise _not_committed(error) from error
 
     def _produce(self, client: Producer, outputs: Sequence[Outgoing], until: float) -> None:
         for index, outgoing in enumerate(outputs):
@@ -137,12 +167,15 @@ class KafkaPublisher:
                         value=outgoing.value,
                         key=outgoing.key,
                         headers=list(outgoing.headers),
+                        timestamp=outgoing.timestamp_ms or 0,  # 0: now
                         on_delivery=self._delivery(index),
                     )
                     break
                 except BufferError:
                     if time.monotonic() > until:
-                        raise PublishAborted("the producer's queue stays full") from None
+                        raise PublishAborted(
+                            "the producer's queue stays full", unreachable=True
+                        ) from None
                     client.poll(0.05)
                 except KafkaException as error:
                     # Too large for the client's own limit: told at once, the record is not queued.
@@ -161,17 +194,34 @@ class KafkaPublisher:
     def _flush(self, client: Producer, until: float) -> None:
         left = client.flush(max(0.1, until - time.monotonic()))
         if left and not self._failed:
-            raise PublishAborted(f"{left} records not acknowledged in time")
+            raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 
     def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
-        """Find what its topic would not take, before a transaction is spoiled by it."""
-        limits = self._config.max_record_bytes
+        """Find what is certainly too large, before a transaction is spoiled by it."""
+        tried = None
+        if compresses(self._config.producer):  # how small a record becomes is for the broker to see
+            tried = int(self._config.producer.get("message.max.bytes", _NO_LIMIT))
         return [
             index
             for index, outgoing in enumerate(outputs)
-            if outgoing.size_bytes + _FRAMING * (len(outgoing.headers) + 8)
-            > limits.get(outgoing.topic, _NO_LIMIT)
+            if _framed_bytes(outgoing) > (tried or self._limit(outgoing))
         ]
+
+    def _limit(self, outgoing: Outgoing) -> int:
+        return self._config.max_record_bytes.get(outgoing.topic, _NO_LIMIT)
+
+    def _blame(self, outputs: Sequence[Outgoing], refused: Sequence[int]) -> RecordTooLarge:
+        """Choose who is too large of those that were ``refused`` for size (none: of all).
+
+        A batch is refused whole. Where its topic's limit is known no two records that would fit it
+        were in one; where it is not, the largest is, and the others may go again.
+        """
+        large = [at for at in refused if _framed_bytes(outputs[at]) > self._limit(outputs[at])]
+        if large:
+            return RecordTooLarge(large)
+        among = refused or range(len(outputs))
+        known = {at: _framed_bytes(outputs[at]) / self._limit(outputs[at]) for at in among}
+        return RecordTooLarge([max(known, key=known.__getitem__)])
 
     def _expect_no_refusal(self) -> None:
         if self._failed:
@@ -185,7 +235,7 @@ class KafkaPublisher:
             if refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
         }
         if too_large:
-            return RecordTooLarge(sorted(too_large))
+            return self._blame(batch.outputs, sorted(too_large))
         reasons = [refused for _, refused in self._failed if refused.code() not in _PURGED]
         if isinstance(error, KafkaException):
             reasons.append(error.args[0])
@@ -194,6 +244,25 @@ class KafkaPublisher:
                 raise StreamFailed(f"producing: {describe(reason)}") from error
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 # A transaction that failed for it takes every record down and names none.
-                sizes = [outgoing.size_bytes for outgoing in batch.outputs]
-                return RecordTooLarge([sizes.index(max(sizes))])
-        return PublishAborted(describe(reasons[0]) if reasons else describe_exception(error))
+                return self._blame(batch.outputs, ())
+        if not reasons:
+            unreachable = isinstance(error, PublishAborted) and error.unreachable
+            return PublishAborted(describe_exception(error), unreachable=unreachable)
+        return PublishAborted(
+            describe(reasons[0]), unreachable=all(is_unreachable(reason) for reason in reasons)
+        )
+
+
+def _framed_bytes(outgoing: Outgoing) -> int:
+    return outgoing.size_bytes + _FRAMING * (len(outgoing.headers) + 8)
+
+
+def _not_committed(error: KafkaException) -> PublishAborted:
+    """Name why offsets of records that are written were not committed. Raises StreamFailed."""
+    cause = error.args[0]
+    if cause.fatal() or cause.code() in HOPELESS:
+        raise StreamFailed(describe(cause)) from error
+    return OutcomeUnknown(
+        f"written, and the offsets are not committed: {describe(cause)}",
+        unreachable=is_unreachable(cause),
+    )

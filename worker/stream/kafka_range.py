@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -12,26 +12,13 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from worker.errors import StreamFailed
 from worker.records.types import Record
 from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_promises import Property
 from worker.stream.kafka_types import client_log, to_record
+from worker.stream.record_range import RecordRange
 
 # What has no use, or a use in a group alone; the client warns of some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
 _LATER = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class RecordRange:
-    """Which records of a topic: by one of these.
-
-    ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
-    latter not included) those with timestamps in between; ``offsets`` by partition the first and
-    the last offset, both included, None for as far as it goes.
-    """
-
-    last: int | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-    offsets: Mapping[int, tuple[int, int | None]] | None = None
 
 
 def read_range(
@@ -42,18 +29,9 @@ def read_range(
 
     What comes in while it is read is left out. Raises StreamFailed.
     """
-    properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
     reasons: list[str] = []
     consumer = Consumer(
-        {
-            **properties,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            # The client wants a group.id and may ask for its coordinator: the workers' own, for
-            # which there are rights. Partitions are assigned here, so it is never joined.
-            "group.protocol": "classic",
-            "enable.auto.commit": False,
-        },
+        reading_properties(config),
         error_cb=lambda error: reasons.append(str(error.str())),
         logger=client_log,
     )
@@ -67,6 +45,20 @@ def read_range(
         ) from error
     finally:
         consumer.close()
+
+
+def reading_properties(config: KafkaConfig) -> dict[str, Property]:
+    """Return the properties of a client that reads what is committed, and joins no group."""
+    properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
+    return {
+        **properties,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        # The client wants a group.id and may ask for its coordinator: the workers' own, for
+        # which there are rights. Partitions are assigned here, so it is never joined.
+        "group.protocol": "classic",
+        "enable.auto.commit": False,
+    }
 
 
 def _read(

@@ -24,9 +24,33 @@ HOPELESS = {
     KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
+    "to now, or raise its message.timestamp.before.max.ms",
     KafkaError._AUTHENTICATION: "authentication failed",
+    KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
 }
 """Codes of errors that do not pass by themselves, and what each means."""
+
+UNREACHABLE = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+"""Codes of errors that say: nobody answers, or nobody who may, for now."""
 
 LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 """The transaction is no longer open: the broker ended it by itself while it was away or we were.
@@ -78,6 +102,11 @@ def describe(error: KafkaError) -> str:
         hint = "another worker has taken over this one's transactional.id"
     said = f"{error.name()}: {error.str()}"
     return f"{hint} ({said})" if hint else said
+
+
+def is_unreachable(error: KafkaError) -> bool:
+    """Tell whether an error passes when the cluster is back, whatever is done meanwhile."""
+    return error.code() in UNREACHABLE or error.retriable()
 
 
 def describe_exception(error: Exception) -> str:

@@ -34,11 +34,14 @@ class Stream(Protocol):
         """Join the consumer group."""
         ...
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve the client and return up to ``max_records``, in order by partition.
 
-        Waits up to ``timeout_s`` for a first record and for no further one. ``max_records=0``
-        only serves the client. Raises StreamFailed.
+        The last of them may be the one with which they are larger than ``max_bytes``. Waits up to
+        ``timeout_s`` for a first record and for no further one. ``max_records=0`` only serves the
+        client. Raises StreamFailed.
         """
         ...
 

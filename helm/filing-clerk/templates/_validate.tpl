@@ -33,7 +33,7 @@
 {{- if not $kafka.bootstrap_servers }}
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
-{{- range list "group_id" "input_topic" "output_topic" "dead_letter_topic" }}
+{{- range list "group_id" "input_topics" "output_topic" "dead_letter_topic" }}
 {{- if not (get $kafka .) }}
 - config.kafka.{{ . }} is empty
 {{- end }}
@@ -140,7 +140,7 @@
 {{- end }}
 
 {{- $partitions := $kafka.topic_partitions | default 0 | int }}
-{{- if $partitions }}
+{{- if and $partitions (include "filing-clerk.onlyInput" .) }}
 {{- if and (eq $scaling.kind "none") (gt (int .Values.replicaCount) $partitions) }}
 - replicaCount is {{ int .Values.replicaCount }} and the input topic has {{ $partitions }} partitions (config.kafka.topic_partitions): {{ sub (int .Values.replicaCount) $partitions }} would idle
 {{- end }}

@@ -9,7 +9,7 @@ import pytest
 from worker.cli.compare import parse_range
 from worker.errors import SettingsError
 from worker.offline.message_file import MessageFile
-from worker.stream.kafka_range import RecordRange
+from worker.stream.record_range import RecordRange
 
 
 def test_a_range_is_said_in_one_way() -> None:

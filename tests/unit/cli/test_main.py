@@ -52,11 +52,11 @@ def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "worker.toml"
     file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
     done = clerk(
-        "config", "-c", str(file), "-s", "loop.deadline_s=5", CLERK_KAFKA__INPUT_TOPIC="in"
+        "config", "-c", str(file), "-s", "loop.deadline_s=5", CLERK_KAFKA__INPUT_TOPICS="in"
     )
     assert done.returncode == 0
     assert f'kafka.group_id = "clerks"  # file {file}' in done.stdout
-    assert 'kafka.input_topic = "in"  # environment' in done.stdout
+    assert 'kafka.input_topics = ["in"]  # environment' in done.stdout
     assert "loop.deadline_s = 5.0  # flag" in done.stdout
     assert 'kafka.output_topic = "support.labels"  # default' in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
@@ -75,7 +75,8 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
-                "off_label_ratio =", "shadow =", "shadow_topic =")  # fmt: skip
+                "off_label_ratio =", "max_dead_letter_ratio =", "max_outage_s =",
+                "shadow =", "shadow_topic =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
             line[2:].startswith(example) for example in examples

@@ -119,8 +119,10 @@ def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_ow
     rig.stream.assign(0, 1)
     poll = rig.stream.poll
 
-    def rebalance_after(max_records: int, timeout_s: float) -> Sequence[Record]:
-        records = poll(max_records, timeout_s)
+    def rebalance_after(
+        max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
+        records = poll(max_records, timeout_s, max_bytes=max_bytes)
         getattr(rig.stream, how)(0)
         return records
 

@@ -68,12 +68,15 @@ def test_draining_polls_on() -> None:
 
 
 def test_paused_partitions_are_counted() -> None:
-    """None, or all that are held."""
+    """Those that hold their share, and all of them where nothing is free."""
     rig = started(
         "m0", "m1", partitions=2, policy=make_loop_policy(bounds=make_bounds(max_records=2))
     )
+    assert rig.loop.state.paused_partitions == 1
+    rig.add("n0", partition=1)
+    rig.iterate()
     assert rig.loop.state.paused_partitions == 2
-    rig.answer("m0", "m1")
+    rig.answer("m0", "n0")
     assert rig.loop.state.paused_partitions == 0
 
 

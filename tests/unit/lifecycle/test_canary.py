@@ -321,3 +321,14 @@ def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
         follower.rig.stream.add(None, key=b"%d" % number)
     follower.rig.iterate(10)
     assert json.dumps(follower.counted.log) == json.dumps(["loaded"])
+
+
+def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
+    """A key may be a megabyte, and 65,536 of them are remembered."""
+    comparison = Comparison(make_judge_policy(min_messages=1))
+    for number in range(50):
+        key = number.to_bytes(1000, "big")
+        for _ in range(2):
+            comparison.add(key, canary=False, review=False, confidence=0.5)
+    assert len(comparison._seen) == 50
+    assert max(map(len, comparison._seen)) <= 16

@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
     serving = None if opened is None else make_adapter_router(SETTINGS, opened)
-    return json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving)))
+    return dict(json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving))))
 
 
 def test_before_the_model_is_loaded_it_says_what_is_known() -> None:

@@ -19,7 +19,7 @@ from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
-from worker.records.types import Classified, Timing, TopicPartition
+from worker.records.types import Classified, Timing, Tombstone, TopicPartition
 
 WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 
@@ -56,7 +56,7 @@ def test_counters_begin_at_zero_for_all_that_can_be_known(registry: Registry, ad
 def test_every_record_is_counted_where_it_ended(
     registry: Registry, listener: MetricsListener, adapter: str
 ) -> None:
-    """By outcome, by label or reason, and the three add up to what was committed."""
+    """By outcome, by label or reason, and these add up to what was committed."""
     batch = finished(
         label("billing"),
         label("billing", "low_confidence", truncated=True),
@@ -66,10 +66,11 @@ def test_every_record_is_counted_where_it_ended(
         rejected("not_json"),
     )
     listener.published(batch, 0.1)
-    listener.published(finished(label("other")), 0.1)
+    passed, skipped = Tombstone(forwarded=True), Tombstone(forwarded=False)
+    listener.published(finished(label("other"), skipped, passed, skipped), 0.1)
     page = scrape(registry)
     found = {outcome: page("clerk_records_total", outcome=outcome) for outcome in OUTCOMES}
-    assert found == {"output": 3, "review": 1, "dead_letter": 3}
+    assert found == {"output": 3, "review": 1, "dead_letter": 3, "skipped": 2, "forwarded": 1}
     assert page("clerk_labels_total", label="billing", adapter=adapter) == 2
     assert page("clerk_labels_total", label="other", adapter=adapter) == 2
     assert page("clerk_dead_letters_total", reason="not_json") == 2
@@ -163,7 +164,7 @@ def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> N
 
 def test_a_loop_that_has_not_polled_has_no_last_poll(registry: Registry) -> None:
     """While the model loads there is no heartbeat to be old."""
-    state = LoopState(None, False, False, 0, 0, 0, 0, {}, 0, 0.0)
+    state = LoopState(None, False, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
     registry.at_scrape(lambda: loop_samples(state, {}, 5.0, WALL))
     assert scrape(registry)("clerk_last_poll_timestamp_seconds") is None
 

@@ -30,7 +30,9 @@ def label(*review: Any) -> Outcome:
 
 
 def finished(*outcomes: Outcome) -> list[CompletedRecord]:
-    return [toy_completed(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
+    return [
+        toy_completed(toy_record(SECRET, offset=i), outcome) for i, outcome in enumerate(outcomes)
+    ]
 
 
 def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:

@@ -119,9 +119,9 @@ def test_an_output_carries_the_context_of_its_messages_span(
     tracing: Tracing, collector: Collector
 ) -> None:
     """Whoever reads the label goes on in the sender's trace; other headers stay as they were."""
-    [one] = finished((label(), headers()))
-    tracing.publishing([one])
-    carried = tracing.propagate_headers(one)
+    [completed] = finished((label(), headers()))
+    tracing.publishing([completed])
+    carried = tracing.propagate_headers(completed)
     tracing.transaction("committed", 0.1)
     [span] = sent(tracing, collector).named("label in")
     assert carried == (
@@ -145,9 +145,9 @@ def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
     tracing: Tracing, collector: Collector, given: Headers
 ) -> None:
     """One that cannot be read is none; the message is labelled all the same."""
-    [one] = finished((label(), given))
-    tracing.publishing([one])
-    carried = tracing.propagate_headers(one)
+    [completed] = finished((label(), given))
+    tracing.publishing([completed])
+    carried = tracing.propagate_headers(completed)
     tracing.transaction("committed", 0.1)
     [span] = sent(tracing, collector).spans
     assert span.name == "process in"
@@ -163,9 +163,9 @@ def test_what_the_sender_does_not_sample_has_no_span(
     tracing: Tracing, collector: Collector
 ) -> None:
     """And its output says so, in the same trace."""
-    [one] = finished((label(), headers(CONTEXT[:-2] + b"00")))
-    tracing.publishing([one])
-    carried = dict(tracing.propagate_headers(one))
+    [completed] = finished((label(), headers(CONTEXT[:-2] + b"00")))
+    tracing.publishing([completed])
+    carried = dict(tracing.propagate_headers(completed))
     tracing.transaction("committed", 0.1)
     assert sent(tracing, collector).named("label in") == []
     assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-00", (carried["traceparent"] or b"").decode())
@@ -310,9 +310,12 @@ def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
     topic_router = TopicRouter(
         "out",
         "review",
-        propagate_headers=lambda one: (("traceparent", one.record.id.encode()),),
+        propagate_headers=lambda completed: (("traceparent", completed.record.id.encode()),),
     )
     good, bad = finished((label(), headers()), (rejected(), headers()))
     when = datetime.now(UTC)
-    assert topic_router.route(good, when).headers == (("traceparent", b"in-3-0"),)
-    assert topic_router.route(bad, when).headers[:3] == headers()
+    output, dead_letter = topic_router.route(good, when), topic_router.route(bad, when)
+    assert output is not None
+    assert output.headers == (("traceparent", b"in-3-0"),)
+    assert dead_letter is not None
+    assert dead_letter.headers[:3] == headers()

@@ -18,7 +18,8 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline import classify
-from worker.offline.classify import ClassifyRequest, Row, label_in_order, run_classify
+from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
+from worker.offline.message_file import Row
 from worker.settings import Settings
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.fakes import NOW
 from tests.support.records import toy_record
 from tests.support.toy_adapter import scores, small_manifest
-from worker.contract.records import InputFormat
+from worker.contract.records import InputFormat, Replay
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
 from worker.records.output import OutputEncoder
@@ -147,3 +147,12 @@ def test_every_result_validates_against_the_published_schema(
     value = value_of(encode(result, key=key))
     assert value["message_id"] == identity
     assert value["confidence"] == pytest.approx(confidence, abs=1e-6)
+
+
+def test_a_replay_is_named_and_a_first_run_says_nothing_of_it() -> None:
+    """The key is absent, as it was before there were replays."""
+    assert "replay" not in value_of(encode())
+    replay = Replay("after-the-fix", "2026-03-02T08:15:27.402Z", "adapter 9f2c was wrong")
+    written = value_of(ENCODER.encode(toy_record(), RESULT, "out", NOW, replay))
+    assert written["replay"] == {"id": replay.id, "at": replay.at, "reason": replay.reason}
+    assert written["id"] == "in-3-42"

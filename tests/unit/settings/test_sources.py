@@ -23,15 +23,15 @@ def test_the_environment_wins_over_the_file_and_flags_over_both(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chart sets defaults in a file, a deployment overrides them, a person overrides both."""
-    path = write('[kafka]\ngroup_id = "file"\ninput_topic = "file"\noutput_topic = "file"\n')
-    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPIC", "env")
+    path = write('[kafka]\ngroup_id = "file"\ninput_topics = ["file"]\noutput_topic = "file"\n')
+    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", "env")
     monkeypatch.setenv("CLERK_KAFKA__OUTPUT_TOPIC", "env")
     loaded = load_settings(path, ["kafka.output_topic=flag"])
     kafka = loaded.settings.kafka
-    assert (kafka.group_id, kafka.input_topic, kafka.output_topic) == ("file", "env", "flag")
+    assert (kafka.group_id, kafka.input_topics, kafka.output_topic) == ("file", ("env",), "flag")
     told = shown(loaded)
     assert told["kafka.group_id"] == ('"file"', f"file {path}")
-    assert told["kafka.input_topic"] == ('"env"', "environment")
+    assert told["kafka.input_topics"] == ('["env"]', "environment")
     assert told["kafka.output_topic"] == ('"flag"', "flag")
     assert told["kafka.delivery"] == ('"exactly_once"', "default")
 

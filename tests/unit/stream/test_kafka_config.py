@@ -8,7 +8,7 @@ from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 
-TOPICS = Topics("in", "out", "review", "dead")
+TOPICS = Topics(("in",), "out", "review", "dead")
 
 
 def config(**changes: Any) -> KafkaConfig:
@@ -64,14 +64,14 @@ def test_what_the_promises_rest_on_cannot_be_set(place: str, name: str, hint: st
 def test_a_users_properties_win_over_the_defaults() -> None:
     """Of one side or of both; and nothing else is changed."""
     made = config(
-        client={"linger.ms": 50, "isolation.level": "read_uncommitted", "client.id": "mine"},
+        client={"linger.ms": 50, "check.crcs": True, "client.id": "mine"},
         consumer={"auto.offset.reset": "latest", "fetch.min.bytes": 5},
         producer={"compression.type": "none", "client.id": "mine too"},
     )
     assert made.producer["linger.ms"] == 50
     assert made.producer["compression.type"] == "none"
     assert made.producer["client.id"] == "mine too"
-    assert made.consumer["isolation.level"] == "read_uncommitted"
+    assert made.consumer["check.crcs"] is True
     assert made.consumer["auto.offset.reset"] == "latest"
     assert made.consumer["fetch.min.bytes"] == 5
     assert made.consumer["client.id"] == "mine"
@@ -114,8 +114,8 @@ def test_the_brokers_group_protocol_refuses_the_clients_settings(place: str, nam
 def test_sinks_are_named_once() -> None:
     """A review topic may be left out or be the output itself."""
     assert TOPICS.sinks == ("out", "review", "dead")
-    assert Topics("in", "out", None, "dead").sinks == ("out", "dead")
-    assert Topics("in", "out", "out", "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", None, "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", "out", "dead").sinks == ("out", "dead")
 
 
 def test_an_iteration_that_could_cost_the_partitions_is_refused() -> None:

@@ -164,3 +164,25 @@ def test_while_a_partition_is_paused_its_lag_is_up_to_the_end(stream: KafkaStrea
     stream.pause([source])
     polled(stream, ("on_revoke", 0), ("on_assign", 0))
     assert lag() == {source: 0}
+
+
+def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the broker's protocol nobody else tells a spare, and it would stay not ready for good."""
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    stream = KafkaStream(
+        make_kafka_config(delivery="at_least_once", consumer={"group.protocol": "consumer"})
+    )
+    owner = Owner()
+    stream.subscribe(owner)
+    client: Any = stream._consumer._client
+    away = json.dumps({"topics": {}, "cgrp": {"state": "query-coord"}})
+    there = json.dumps({"topics": {}, "cgrp": {"state": "up"}})
+    polled(stream, ("on_assign", 0), ("on_lost", 0))
+    client.tell_statistics(away)
+    assert [kind for kind, _ in owner.told] == ["on_assigned", "on_lost"]
+    client.tell_statistics(there)
+    client.tell_statistics(there)
+    assert owner.told[2:] == [("on_assigned", [])]

@@ -14,6 +14,8 @@ from worker.contract.records.decode import DECODERS, Decoder, decode_value
 from worker.contract.records.identity import Headers, record_id
 from worker.contract.records.message import FormatName, InputFormat, SupportMessage
 from worker.contract.records.output import OutputRecord, read_output
+from worker.contract.records.own_headers import without_worker_headers
+from worker.contract.records.replay import Replay, read_replay, supersedes
 from worker.contract.records.shadow import ShadowRecord, read_shadow, shadow_headers
 from worker.contract.records.wire import to_json
 
@@ -28,6 +30,7 @@ __all__ = [
     "InputFormat",
     "MachineLabel",
     "OutputRecord",
+    "Replay",
     "ShadowRecord",
     "Stage",
     "SupportMessage",
@@ -36,8 +39,11 @@ __all__ = [
     "read_correction",
     "read_dead_letter",
     "read_output",
+    "read_replay",
     "read_shadow",
     "record_id",
     "shadow_headers",
+    "supersedes",
     "to_json",
+    "without_worker_headers",
 ]

@@ -22,6 +22,9 @@ OMITTED_BYTES = "clerk.payload.omitted.bytes"
 """Header of a dead letter without key, value and headers of the record's own: their size."""
 
 _CONNECT = "__connect.errors."
+CONNECTOR = (f"{_CONNECT}connector.name", b"filing-clerk")
+"""The header by which Kafka Connect's style is known to be a worker's."""
+
 _NAMES: Mapping[HeaderStyle, Mapping[str, str]] = {
     "clerk": {
         "reason": "clerk.reason",
@@ -47,10 +50,18 @@ _OF_BOTH = {
     "adapter_digest": "clerk.adapter.digest",
 }
 _CONNECT_ALONE = {
-    f"{_CONNECT}connector.name": "filing-clerk",
+    CONNECTOR[0]: CONNECTOR[1].decode(),
     f"{_CONNECT}task.id": "0",
     f"{_CONNECT}class.name": "worker.core.labeller.Labeller",
 }
+
+DEAD_LETTER_HEADERS = frozenset(
+    {name for names in _NAMES.values() for name in names.values()}
+    | set(_OF_BOTH.values())
+    | set(_CONNECT_ALONE)
+    | {OMITTED_BYTES}
+)
+"""Every header that a dead letter may get, in whichever style."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class DeadLetter:
 def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
     """Read a dead letter's headers, in either style. Raises RecordRefused.
 
-    A record that was a dead letter before has two stories: the later one is told.
+    Of two stories (an older worker kept the first one) the later one is told.
     """
     found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     last = next((name for name, _ in reversed(headers) if name in _STYLE_OF), None)

@@ -7,9 +7,10 @@ classes, by ``make schema``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from worker.contract.codec import LEAVE_OUT_NONE
 from worker.contract.marks import Doc, Probability
 from worker.contract.records.identity import (
     AdapterRef,
@@ -18,6 +19,7 @@ from worker.contract.records.identity import (
     check_identity,
     check_time,
 )
+from worker.contract.records.replay import Replay, check_replay
 from worker.contract.records.wire import read_json
 from worker.contract.review import ReviewReason
 
@@ -84,6 +86,10 @@ class OutputRecord:
     labelled_at: Annotated[str, Doc("RFC 3339 in UTC.")]
     latency: Latency
     worker_version: str
+    replay: Annotated[
+        Replay | None,
+        Doc("The replay that made this result; absent where it is of the first run."),
+    ] = field(default=None, metadata=LEAVE_OUT_NONE)
 
 
 def read_output(value: bytes | str | None) -> OutputRecord:
@@ -99,5 +105,7 @@ def _check(record: OutputRecord) -> None:
     check_time("labelled_at", record.labelled_at)
     if record.label not in record.scores:
         raise ValueError("scores lacks the label that was chosen")
+    if record.replay is not None:
+        check_replay(record.replay)
     if record.review.needed != bool(record.review.reasons):
         raise ValueError("review.needed and review.reasons contradict each other")

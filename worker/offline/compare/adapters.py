@@ -23,7 +23,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     if name == CURRENT:
         if configured is None:
             raise SettingsError("'current' is the adapter that model.adapter names: set it")
-        store = _store(configured)
+        store = store_of(configured)
         return find_adapter(store or configured).directory
     path = Path(name)
     if path.is_dir():
@@ -36,7 +36,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
             f"{name!r} is no directory: give an adapter's directory, a store, 'current', or at "
             "least the first 4 digits of a digest in the store that model.adapter names"
         )
-    store = _store(configured) if configured is not None else None
+    store = store_of(configured) if configured is not None else None
     if store is None:
         raise SettingsError(
             f"{name!r} is looked up in a store, and model.adapter names none: "
@@ -50,7 +50,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     return store / matches[0]
 
 
-def _store(configured: Path) -> Path | None:
+def store_of(configured: Path) -> Path | None:
     """Return the store that is configured, or that the configured adapter is in."""
     for folder in (configured, configured.parent):
         if (folder / CURRENT_NAME).exists() or (folder / HISTORY_NAME).exists():

@@ -20,7 +20,9 @@ from worker.policies import kafka_config
 from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange, read_range
+from worker.stream.kafka_check import check_clients
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
 
@@ -88,8 +90,9 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
     if request.file is not None:
         rows = read_rows(request.file, layout)
         return request.file.source, list(islice(rows, request.limit))
-    topic = request.topic or settings.kafka.input_topic
     config = kafka_config(settings.kafka)
+    topic = config.topics.one_input(request.topic)
+    check_clients(config)
     records = read_range(config, topic, request.records or RecordRange(), request.limit)
     found: list[Row] = []
     for record in records:

@@ -47,7 +47,7 @@ def feed(
     with capture_logs() as logs:
         for at in range(0, len(labels), 7):
             batch = finished(*map(label, labels[at : at + 7]), rejected(), value=value)
-            listener.published([replace(one, adapter=adapter) for one in batch], 0.1)
+            listener.published([replace(record, adapter=adapter) for record in batch], 0.1)
     return list(logs)
 
 

@@ -24,7 +24,7 @@ from worker.offline.compare.run import CompareRequest, CompareResult, run_compar
 from worker.offline.compare.show import show, to_json, write_csv
 from worker.offline.message_file import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
-from worker.stream.kafka_range import RecordRange
+from worker.stream.record_range import RecordRange
 
 ROWS = [
     {"id": "1", "text": "my invoice", "label": "billing"},

@@ -25,13 +25,13 @@ TAXONOMY = Taxonomy("t", "1", "", (Label("a", ""), Label("b", "")))
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    parts = {
+    splits = {
         name: [Example(f"{name}{n}", f"{name} says\n{n} ünï", "ab"[n % 2], "s" if n else None)
                for n in range(4)]
         for name in ("train", "validation", "holdout")
     }  # fmt: skip
     return write_dataset(
-        tmp_path / "d", name="n", taxonomy=TAXONOMY, parts=parts, settings={"x": 1}
+        tmp_path / "d", name="n", taxonomy=TAXONOMY, splits=splits, settings={"x": 1}
     )
 
 
@@ -47,11 +47,11 @@ def test_openings_are_written_down_and_leave_the_digest_alone(dataset: Dataset) 
     """When, why and for whom, in order; the dataset's name does not change by being looked at."""
     for subject in ("adapter 1", "adapter 2"):
         held = open_holdout(dataset, purpose="evaluate", subject=subject)
-        assert [one.id for one in held] == [f"holdout{n}" for n in range(4)]
+        assert [example.id for example in held] == [f"holdout{n}" for n in range(4)]
     again = open_dataset(dataset.directory)
     assert again.digest == dataset.digest
     openings = again.record["holdout_openings"]
-    assert [(one["purpose"], one["subject"]) for one in openings] == [
+    assert [(opening["purpose"], opening["subject"]) for opening in openings] == [
         ("evaluate", "adapter 1"), ("evaluate", "adapter 2"),
     ]  # fmt: skip
     assert count_openings(dataset) == 2
@@ -67,11 +67,11 @@ def test_openings_at_the_same_time_are_all_counted(dataset: Dataset) -> None:
     """Three processes with ten openings each leave thirty, none lost to another's rewriting."""
     context = multiprocessing.get_context("fork")
     running = [context.Process(target=_open_many, args=(dataset.directory, name)) for name in "xyz"]
-    for one in running:
-        one.start()
-    for one in running:
-        one.join()
-        assert one.exitcode == 0
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+        assert process.exitcode == 0
     assert count_openings(dataset) == 30
 
 
