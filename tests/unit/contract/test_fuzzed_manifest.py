@@ -44,8 +44,11 @@ def outcome(content: bytes) -> Manifest | AdapterRefused:
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a JSON value, as the steps that lead there."""
     found = [at] if at else []
-    inner = value.items() if isinstance(value, dict) else []
-    inner = enumerate(value) if isinstance(value, list) else inner
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
     for key, below in inner:
         found += places(below, (*at, key))
     return found
