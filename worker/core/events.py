@@ -52,7 +52,7 @@ class Listener(Protocol):
         ...
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Fetching stopped or resumed, at so many records and bytes in flight."""
+        """Fetching of a partition stopped or resumed, at so many records and bytes in flight."""
         ...
 
 

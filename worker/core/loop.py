@@ -310,9 +310,11 @@ class Loop:
         in_flight = (self._pressure.records, self._pressure.bytes)
         if pause:
             self._stream.pause(pause)
+        for _ in pause:  # each by itself, so that those paused now are told by the difference
             self._listener.backpressure("paused", *in_flight)
         if resume:
             self._stream.resume(resume)
+        for _ in resume:
             self._listener.backpressure("resumed", *in_flight)
 
     def _drop(self, sources: Sequence[TopicPartition]) -> int:

@@ -217,7 +217,7 @@ TRANSACTION_SECONDS = Metric(
 BACKPRESSURE = Metric(
     "clerk_backpressure_events_total",
     "counter",
-    "Times that fetching was paused because enough records were in flight, and was resumed.",
+    "Times that a partition was paused because enough of its records were in flight, and resumed.",
     (Label("kind", PRESSURES),),
 )
 PROMPT_TOKENS = Metric(
