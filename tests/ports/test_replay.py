@@ -124,7 +124,7 @@ def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
     dead = {record.id for record in records if record.offset % 7 == 3}
     reached = [0]
     for _ in range(2):
-        process = start(made, "bug-17", 0.2)
+        process = start(made, "bug-17", 0.6)
         until = time.monotonic() + 90
         while len(replayed(made, "bug-17")) < reached[-1] + 20 and time.monotonic() < until:
             assert process.poll() is None, process.communicate()
