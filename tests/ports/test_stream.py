@@ -637,7 +637,7 @@ def test_a_worker_that_lost_its_partitions_and_is_a_spare_is_told_that_it_has_jo
         heir = make_kafka(transactional_id=f"s{number}", consumer=consumer).open()
         heirs.append((heir, Listener()))
         heir.subscribe(heirs[-1][1])
-    until = time.monotonic() + 60
+    until = time.monotonic() + 150
     while not all(heard.assigned for _, heard in heirs):  # the first one hangs: it does not poll
         assert time.monotonic() < until
         for heir, _ in heirs:

@@ -17,10 +17,17 @@ from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_range import reading_properties
-from worker.stream.kafka_types import client_log, describe, to_kafka_offsets, to_record
+from worker.stream.kafka_types import (
+    client_log,
+    describe,
+    is_unreachable,
+    to_kafka_offsets,
+    to_record,
+)
 
 _BATCH = 1000
 _WAIT_S = 1.0
+_AGAIN_S = 0.2
 _OPEN_TRANSACTION_S = 60.0
 """A transaction that a dead worker left open ends after its own timeout, by default 15 s."""
 
@@ -194,10 +201,16 @@ class TopicScanner:
         )
 
     def _ask(self, what: str, ask: Callable[[], _T]) -> _T:
-        try:
-            return ask()
-        except KafkaException as error:
-            raise self._failed(what, error.args[0]) from error
+        """Ask, and again while the answer is one that passes: a new topic has no leader for a moment,
+        a new group no coordinator."""
+        until = time.monotonic() + self._config.start_timeout_s
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                if not is_unreachable(error.args[0]) or time.monotonic() >= until:
+                    raise self._failed(what, error.args[0]) from error
+                time.sleep(_AGAIN_S)
 
     def _failed(self, what: str, error: KafkaError) -> StreamFailed:
         said = self._reasons[-1] if self._reasons else describe(error)
