@@ -201,8 +201,10 @@ class TopicScanner:
         )
 
     def _ask(self, what: str, ask: Callable[[], _T]) -> _T:
-        """Ask, and again while the answer is one that passes: for a moment a new topic has no leader
-        and a new group no coordinator."""
+        """Ask, and again while the answer is one that passes.
+
+        For a moment a new topic has no leader and a new group no coordinator.
+        """
         until = time.monotonic() + self._config.start_timeout_s
         while True:
             try:
