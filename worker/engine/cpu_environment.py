@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 import random
+import tempfile
 from collections.abc import Mapping
 from ctypes.util import find_library
 from pathlib import Path
@@ -18,6 +19,10 @@ _FEW_CPUS = 8
 physical core and one core kept for scheduling, which on a small machine costs half the speed."""
 
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
+
+
+_SOCKET_FOLDER_CHARS = 65
+"""A socket's path has 107 characters at most (unix(7)), and vLLM adds a UUID to its folder."""
 
 
 def engine_environment(
@@ -37,6 +42,8 @@ def engine_environment(
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARS:
+        wanted["VLLM_RPC_BASE_PATH"] = "/tmp"  # noqa: S108 - the names of vLLM's sockets are random
     always = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

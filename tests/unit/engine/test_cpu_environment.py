@@ -1,5 +1,6 @@
 """What vLLM and the libraries below it would be started with. No vLLM is needed."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,13 @@ def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
 
 def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
     assert not {name for name in computing_environment({}) if name.startswith(("OMP", "GOMP"))}
+
+
+@pytest.mark.parametrize(("chars", "base"), [(60, None), (90, "/tmp")])
+def test_sockets_lie_where_their_paths_are_short_enough(
+    chars: int, base: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long folder for temporary files is no reason not to start."""
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (chars - 1))
+    found = engine_environment(cpu=False, ranks=1, environment={})
+    assert found.get("VLLM_RPC_BASE_PATH") == base
