@@ -12,6 +12,7 @@ from worker.engine.cpu_environment import (
 )
 
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
+GOMP = {"GOMP_CPU_AFFINITY": "0 1", "GOMP_SPINCOUNT": "20000"}
 
 
 def test_the_users_environment_stands_but_for_the_network() -> None:
@@ -121,9 +122,9 @@ def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
 @pytest.mark.parametrize(
     ("preloaded", "expected"),
     [
-        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
-        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
-        ("/mine/libgomp.so", {"GOMP_CPU_AFFINITY": "0 1"}),
+        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", **GOMP}),
+        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", **GOMP}),
+        ("/mine/libgomp.so", GOMP),
         (
             "/libiomp5.so",
             {
@@ -154,3 +155,9 @@ def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
 
 def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
     assert not {name for name in computing_environment({}) if name.startswith(("OMP", "GOMP"))}
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_how_long_threads_spin_is_the_users_to_say(name: str) -> None:
+    found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
+    assert "GOMP_SPINCOUNT" not in found
