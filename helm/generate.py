@@ -1,13 +1,15 @@
-"""Make values.schema.json and the README's table of values from the comments in values.yaml.
+"""Generate what the chart derives from values.yaml and from the worker's settings.
 
-    python helm/generate.py            write both
+    python helm/generate.py            write values.schema.json, the README's table of values and
+                                       files/renamed_settings.json
     python helm/generate.py --check    exit 1, naming the file, where one is out of date
 
 A value's description is the comment right above it. A comment line ``@schema {...}`` adds to the
-JSON Schema that is read off the default. Three words of our own may stand in it:
+JSON Schema that is derived from the default. It may hold three keywords of our own:
 ``worker-settings: true`` (the schema of worker/settings.py), ``volume-source: true`` (one kind of
-Kubernetes volume) and ``free: true`` (anything, as Kubernetes has it). Whatever is not said to be
-free is closed: a key that the chart does not know is an error.
+Kubernetes volume) and ``free: true`` (anything that Kubernetes accepts). Whatever is not declared
+free is closed: a key that the chart does not know is an error. A setting under a former name
+passes the schema, so that templates/_validate.tpl can refuse it with its new name.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from worker.settings import Settings
+from worker.settings import RENAMED, Settings
 
 CHART = Path(__file__).parent / "filing-clerk"
 BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
@@ -36,7 +38,7 @@ Schema = dict[str, Any]
 
 
 class Refused(Exception):
-    """values.yaml says too little or something unknown; the message says where."""
+    """values.yaml is incomplete or names something unknown; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_values(text: str) -> tuple[Value, ...]:
 
 
 def _read(node: yaml.MappingNode, lines: list[str], at: str) -> tuple[Value, ...]:
-    found = []
+    values = []
     for key, value in node.value:
         path = f"{at}.{key.value}" if at else key.value
         description, extra = _comment(lines, key.start_mark.line, path)
@@ -71,8 +73,8 @@ def _read(node: yaml.MappingNode, lines: list[str], at: str) -> tuple[Value, ...
         }:  # fmt: skip
             inner = _read(value, lines, path)
         default = yaml.safe_load(yaml.serialize(value))
-        found.append(Value(path, description, extra, default, inner))
-    return tuple(found)
+        values.append(Value(path, description, extra, default, inner))
+    return tuple(values)
 
 
 def _comment(lines: list[str], at: int, path: str) -> tuple[str, Schema]:
@@ -103,7 +105,7 @@ def schema_of(value: Value) -> Schema:
     if extra.pop("free", False):
         return base | FREE | extra
     if value.children:
-        return base | _closed({one.name: schema_of(one) for one in value.children}) | extra
+        return base | _closed({child.name: schema_of(child) for child in value.children}) | extra
     return base | _type_of(value) | extra
 
 
@@ -126,34 +128,47 @@ def _closed(properties: Schema) -> Schema:
 
 def _settings_schema(value: Value) -> Schema:
     """The worker's own settings, with the comments of values.yaml where it has them."""
-    told = {one.path: one.description for part in value.children for one in (part, *part.children)}
+    told = {
+        child.path: child.description
+        for section in value.children
+        for child in (section, *section.children)
+    }
     sections: Schema = {}
     for name, field in Settings.model_fields.items():
         model: Any = field.annotation
         keys = {
-            key: {"description": told.get(f"{value.path}.{name}.{key}", one.get("description", ""))}
-            | _setting(one)
-            for key, one in model.model_json_schema()["properties"].items()
+            key: {
+                "description": told.get(
+                    f"{value.path}.{name}.{key}", setting.get("description", "")
+                )
+            }
+            | _setting(setting)
+            for key, setting in model.model_json_schema()["properties"].items()
         }
         about = told.get(f"{value.path}.{name}", (model.__doc__ or "").strip())
         sections[name] = {"description": about} | _closed(keys)
     known = {f"{value.path}.{name}" for name in sections}
     known |= {
-        f"{value.path}.{name}.{key}" for name, one in sections.items() for key in one["properties"]
+        f"{value.path}.{name}.{key}"
+        for name, section in sections.items()
+        for key in section["properties"]
     }
     if unknown := sorted(told.keys() - known):
         raise Refused(f"values.yaml: {unknown[0]}: the worker has no such setting")
+    for old, new in RENAMED.items():
+        name, key = old.split(".")
+        sections[name]["properties"][key] = {"description": f"Refused: renamed to {new}."}
     return _closed(sections)
 
 
 def _setting(found: Schema) -> Schema:
-    """One setting's schema. ``null`` leaves it to the worker's default, as Helm's users expect."""
-    options = [one for one in found.get("anyOf", [found]) if one.get("type") != "null"]
-    if len(options) > 1 and all(set(one) <= {"type"} for one in options):
-        return {"type": [*(one["type"] for one in options), "null"]}
+    """One setting's schema. ``null`` stands for the worker's default, as Helm's users expect."""
+    options = [option for option in found.get("anyOf", [found]) if option.get("type") != "null"]
+    if len(options) > 1 and all(set(option) <= {"type"} for option in options):
+        return {"type": [*(option["type"] for option in options), "null"]}
     if len(options) != 1:
         raise Refused(f"worker/settings.py: this kind of setting is new to the chart: {found}")
-    kept = {key: one for key, one in options[0].items() if key not in _NOT_KEPT}
+    kept = {keyword: value for keyword, value in options[0].items() if keyword not in _NOT_KEPT}
     if isinstance(kept.get("additionalProperties"), dict):
         # Properties of librdkafka: flat, as YAML writes them.
         kept["additionalProperties"] = {"type": ["string", "number", "boolean"]}
@@ -169,7 +184,7 @@ _NOT_KEPT = {"title", "default", "description", "format", "writeOnly"}
 
 def make_schema(values: tuple[Value, ...]) -> str:
     """Return values.schema.json."""
-    properties = {one.name: schema_of(one) for one in values}
+    properties = {value.name: schema_of(value) for value in values}
     # Helm gives every subchart this key.
     properties["global"] = {"description": "For charts that hold this one.", "type": "object"}
     top = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of filing-clerk"}
@@ -179,22 +194,26 @@ def make_schema(values: tuple[Value, ...]) -> str:
 def make_table(values: tuple[Value, ...]) -> str:
     """Return the README's table."""
     rows = ["| value | default | what it is |", "|---|---|---|"]
-    for one in _walk(values):
-        default = "" if one.children else f"`{json.dumps(one.default)}`".replace("|", "\\|")
+    for value in _walk(values):
+        default = "" if value.children else _escape(f"`{json.dumps(value.default)}`")
         if len(default) > 70:
             default = "see values.yaml"
-        rows.append(f"| `{one.path}` | {default} | {one.description.replace('|', chr(92) + '|')} |")
+        rows.append(f"| `{value.path}` | {default} | {_escape(value.description)} |")
     return "\n".join(rows) + "\n"
 
 
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
 def _walk(values: tuple[Value, ...]) -> Iterator[Value]:
-    for one in values:
-        yield one
-        yield from _walk(one.children)
+    for value in values:
+        yield value
+        yield from _walk(value.children)
 
 
 def main(arguments: list[str]) -> int:
-    """Write both files, or with --check compare them."""
+    """Write the files, or with --check compare them."""
     try:
         values = read_values((CHART / "values.yaml").read_text(encoding="utf-8"))
         schema = make_schema(values)
@@ -205,7 +224,11 @@ def main(arguments: list[str]) -> int:
     before, _, rest = readme.partition(BEGIN)
     table = f"{before}{BEGIN}\n\n{make_table(values)}\n{END}{rest.partition(END)[2]}"
     outdated = 0
-    for path, text in ((CHART / "values.schema.json", schema), (CHART / "README.md", table)):
+    for path, text in (
+        (CHART / "values.schema.json", schema),
+        (CHART / "README.md", table),
+        (CHART / "files" / "renamed_settings.json", json.dumps(RENAMED, indent=2) + "\n"),
+    ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if arguments == ["--check"]:

@@ -2,6 +2,8 @@
 
 Kafka: CLERK_TEST_BOOTSTRAP_SERVERS names a cluster; else a local one is started, once a run. The
 base model is unpacked once into the cache folder; the adapter ships with the project.
+
+Where tests run in several processes, each that needs Kafka starts a broker of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +18,18 @@ import pytest
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the process that a test belongs in, for ``--dist=loadgroup``.
+
+    Whatever needs the model is in one of them: two engines at a time would only wait for each
+    other's cores, and all but the first start of a process take little. The others go by file.
+    """
+    for item in items:
+        model = "base_model_dir" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("model" if model else item.path.stem))
 
 
 @pytest.fixture(scope="session")

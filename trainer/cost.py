@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainer.artifacts.cost import Volume
+
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
 
@@ -37,19 +39,6 @@ class CostInputs:
     input_tokens_per_message: float
     output_tokens_per_message: float
     messages_per_month: float
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """The month's bill at one volume. ``break_even_days`` is None where it never comes."""
-
-    messages_per_month: float
-    replicas: int
-    serving: float
-    serving_per_thousand: float
-    hosted: float
-    saving: float
-    break_even_days: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +96,7 @@ def compute_cost(given: CostInputs) -> Cost:
 
 def by_volume(given: CostInputs, volumes: Sequence[float]) -> list[Volume]:
     """Return the bill at each of these volumes (messages a month)."""
-    return [at_volume(given, one) for one in volumes]
+    return [at_volume(given, messages) for messages in volumes]
 
 
 def at_volume(given: CostInputs, messages: float) -> Volume:

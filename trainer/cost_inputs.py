@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.cost import CostInput
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.training import TRAINING
 from trainer.cost import HOURS_PER_MONTH, CostInputs
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment, toml_value
 
 UNITS: Mapping[str, str] = {
     "training_hours": "machine hours",
@@ -29,35 +32,25 @@ UNITS: Mapping[str, str] = {
 }
 _OTHERS = ("currency", "engine", "volumes")
 _MEASURED = {
-    "training_hours": "training.json",
-    "input_tokens_per_message": "training.json",
-    "messages_per_s": "evaluation/evaluation.json",
+    "training_hours": TRAINING.name,
+    "input_tokens_per_message": TRAINING.name,
+    "messages_per_s": f"{EVALUATION_FOLDER}/{EVALUATION.name}",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """One input: ``source`` says whether it was given by flag or file, or measured where."""
-
-    name: str
-    value: Any
-    unit: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The inputs as the arithmetic takes them, and as they are told."""
+class CollectedInputs:
+    """The inputs as the arithmetic takes them, and as people are told of them."""
 
     numbers: CostInputs
     currency: str
     volumes: tuple[float, ...]
-    inputs: tuple[Input, ...]
+    inputs: tuple[CostInput, ...]
 
 
-def gather(
+def collect_inputs(
     run: Path | None, file: Path | None, flags: Mapping[str, Any], sets: Sequence[str] = ()
-) -> Gathered:
+) -> CollectedInputs:
     """Collect every input: flags win over the file, and that over what the run measured.
 
     ``flags`` holds those that have an option of their own (None: not given), ``sets`` are
@@ -83,21 +76,28 @@ def gather(
         raise BadInput(f"{given['replicas'][1]}: replicas must be a whole number")
     numbers["replicas"] = int(numbers["replicas"])
     volumes = _volumes(given)
-    inputs = [Input("currency", currency, "", given["currency"][1])]
-    inputs += [
-        Input(key, numbers[key], unit.format(currency=currency), given[key][1])
-        for key, unit in UNITS.items()
+    inputs = tuple(_describe(given, numbers, currency, volumes))
+    return CollectedInputs(CostInputs(**numbers), currency, volumes, inputs)
+
+
+def _describe(
+    given: Mapping[str, tuple[Any, str]],
+    numbers: Mapping[str, Any],
+    currency: str,
+    volumes: Sequence[float],
+) -> Iterator[CostInput]:
+    """Yield every input with its unit and where it is from."""
+    rows = [
+        ("currency", currency, "", given["currency"][1]),
+        *(
+            (key, numbers[key], unit.format(currency=currency), given[key][1])
+            for key, unit in UNITS.items()
+        ),
+        ("volumes", list(volumes), "messages per month", given["volumes"][1]),
+        ("hours_per_month", HOURS_PER_MONTH, "hours", "calendar: a twelfth of 365.25 days"),
     ]
-    inputs.append(Input("volumes", list(volumes), "messages per month", given["volumes"][1]))
-    inputs.append(
-        Input("hours_per_month", HOURS_PER_MONTH, "hours", "calendar: a twelfth of 365.25 days")
-    )
-    return Gathered(
-        CostInputs(**numbers),
-        currency,
-        volumes,
-        tuple(inputs),
-    )
+    for name, value, unit, source in rows:
+        yield CostInput(name=name, value=value, unit=unit, source=source)
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -111,13 +111,8 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for flag in sets:
-        key, equals, text = flag.partition("=")
-        if not equals:
-            raise BadInput(f"--set {flag}: write it as key=value")
-        try:
-            yield key.strip(), tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            yield key.strip(), text
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        yield key, toml_value(text)
 
 
 def _measurements(
@@ -128,31 +123,25 @@ def _measurements(
         return
     if not run.is_dir():
         raise BadInput(f"{run}: there is no such run folder: clerk-trainer train makes one")
-    training, path = _record(run, "training.json", "training/1")
-    seconds = max(_at(training, key) or 0.0 for key in ("seconds", "training_seconds"))
-    if seconds:
-        processes = int(_at(training.get("machine"), "processes") or 1)
+    path = run / TRAINING.name
+    if training := TRAINING.read_if_present(run):
+        seconds = max(training.seconds, training.training_seconds)
+        processes = training.machine.processes
         shared = f" on {processes} processes" if processes > 1 else ""
         text = f"measured: {path}, {seconds:g} s{shared}"
         yield "training_hours", (seconds * processes / 3600, text)
-    tokens = _at(training, "tokens_per_message")
-    if tokens is not None:
         text = f"measured: {path}, the adapter's own prompt by its own tokenizer"
-        yield "input_tokens_per_message", (tokens, text)
+        yield "input_tokens_per_message", (training.tokens_per_message, text)
     if not speed_is_given:
-        yield from _speed(run, engine)
+        yield from _speed(run / EVALUATION_FOLDER, engine)
 
 
-def _speed(run: Path, engine: str | None) -> Iterator[tuple[str, tuple[float, str]]]:
-    evaluation, path = _record(run, "evaluation/evaluation.json", "evaluation/1")
-    speeds = {
-        str(one["name"]): speed
-        for one in evaluation.get("engines") or []
-        if isinstance(one, dict) and "name" in one
-        if (speed := _at(one, "messages_per_s")) is not None
-    }
-    if not speeds:
+def _speed(folder: Path, engine: str | None) -> Iterator[tuple[str, tuple[float, str]]]:
+    record = EVALUATION.read_if_present(folder)
+    if record is None:
         return
+    path = folder / EVALUATION.name
+    speeds = {figures.name: figures.messages_per_s for figures in record.engines}
     if engine is None and len(speeds) > 1:
         names = ", ".join(f"{name} ({speed:g} messages/s)" for name, speed in speeds.items())
         raise BadInput(f"{path}: measured {names}: say with --engine which one serves")
@@ -160,24 +149,6 @@ def _speed(run: Path, engine: str | None) -> Iterator[tuple[str, tuple[float, st
     if chosen not in speeds:
         raise BadInput(f"{path}: measured no engine {chosen!r}; it has {', '.join(speeds)}")
     yield "messages_per_s", (speeds[chosen], f"measured: {path}, engine {chosen}")
-
-
-def _record(run: Path, name: str, schema: str) -> tuple[Mapping[str, Any], Path]:
-    path = run / name
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, path
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as a result: {error}") from error
-    if not isinstance(record, dict) or record.get("schema") != schema:
-        raise BadInput(f"{path}: is no {schema}: make it again with this version")
-    return record, path
-
-
-def _at(record: Any, key: str) -> float | None:
-    value = record.get(key) if isinstance(record, Mapping) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(given: Mapping[str, tuple[Any, str]], key: str) -> str:
@@ -202,16 +173,17 @@ def _volumes(given: Mapping[str, tuple[Any, str]]) -> tuple[float, ...]:
     if "volumes" not in given:
         raise BadInput(_missing("volumes", None))
     value, source = given["volumes"]
-    ok = isinstance(value, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) and one > 0 for one in value
-    )
-    if not ok or not value:
+    if not isinstance(value, list) or not value or not all(map(_is_positive, value)):
         raise BadInput(f"{source}: volumes must be a list of messages per month, each above 0")
-    return tuple(float(one) for one in value)
+    return tuple(float(volume) for volume in value)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _missing(key: str, run: Path | None) -> str:
     text = f"the cost needs {key}: give it in the --inputs file or with --set {key}=VALUE"
     if key in _MEASURED and run is None:
         return f"{text}, or name a run that measured it ({_MEASURED[key]})"
-    return f"{text}; {run / _MEASURED[key]} holds none" if key in _MEASURED and run else text
+    return f"{text}; {run / _MEASURED[key]} does not hold it" if key in _MEASURED and run else text

@@ -1,42 +1,52 @@
 """What can go wrong in the worker, named for what the caller does about it.
 
+    MessageRejected           give this one message up, with a reason: a dead letter
     WorkerError
-    ├── MessageRejected       give this one message up, with a reason: a dead letter
     ├── PublishAborted        nothing was published: try the same batch again
     │   ├── RecordTooLarge    ... after replacing the records it names
-    │   └── OutcomeUnknown    ... after asking what was committed (``Stream.settle``)
+    │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
     └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
         ├── SettingsError     2  mend the settings
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
-        └── EngineDied        5  the engine cannot answer any more
+        ├── EngineDied        5  the engine cannot answer any more
+        └── FeedBroken        6  too many messages end as dead letters
 
-``contract.AdapterRefused`` leaves with 3.
+MessageRejected is the contract's, because decoders raise it too; engines and the labeller raise it
+here. ``contract.AdapterRefused`` leaves with 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-Reason = Literal[
-    "tombstone",
-    "not_utf8",
-    "not_json",
-    "field_missing",
-    "field_not_text",
-    "empty_message",
-    "deadline_exceeded",
-    "engine_rejected",
-    "invalid_answer",
-    "output_too_large",
+from worker.contract.errors import MessageRejected
+
+__all__ = [
+    "EXIT_ADAPTER",
+    "EXIT_ENGINE",
+    "EXIT_FEED",
+    "EXIT_INTERRUPTED",
+    "EXIT_SETTINGS",
+    "EXIT_STREAM",
+    "EXIT_UNEXPECTED",
+    "EngineDied",
+    "FeedBroken",
+    "MessageRejected",
+    "OutcomeUnknown",
+    "PublishAborted",
+    "RecordTooLarge",
+    "SettingsError",
+    "StreamFailed",
+    "WorkerError",
+    "WorkerStopped",
 ]
-"""Why a record has no label: all there are, told to people in docs/records.md."""
 
 EXIT_UNEXPECTED = 1
 EXIT_SETTINGS = 2
 EXIT_ADAPTER = 3
 EXIT_STREAM = 4
 EXIT_ENGINE = 5
+EXIT_FEED = 6
 EXIT_INTERRUPTED = 130
 
 
@@ -44,17 +54,15 @@ class WorkerError(Exception):
     """Base of every error the worker raises on purpose."""
 
 
-class MessageRejected(WorkerError):
-    """One message cannot be labelled. ``detail`` holds no message text."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason}: {detail}")
-
-
 class PublishAborted(WorkerError):
-    """A batch was not published and its offsets were not committed; it can be tried again."""
+    """A batch was not published and its offsets were not committed; it can be tried again.
+
+    ``unreachable``: because nobody answered, which passes by itself; no answer was a refusal.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        self.unreachable = unreachable
+        super().__init__(message)
 
 
 class RecordTooLarge(PublishAborted):
@@ -91,3 +99,9 @@ class EngineDied(WorkerStopped):
     """The engine as a whole has failed; no message is to blame."""
 
     exit_code = EXIT_ENGINE
+
+
+class FeedBroken(WorkerStopped):
+    """Too many messages end as dead letters: something is wrong with all of them."""
+
+    exit_code = EXIT_FEED

@@ -1,6 +1,7 @@
 """Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
 
-Message text is never a field. Everything goes to standard error, so that standard output is
+Message text is never a field, and of an exception no value is shown
+(``worker.contract.tracebacks``). Everything goes to standard error, so that standard output is
 free for results.
 """
 
@@ -11,7 +12,9 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.types import Processor
+from structlog.typing import ExcInfo, Processor
+
+from worker.contract.tracebacks import format_private
 
 
 def configure_logging(
@@ -24,12 +27,16 @@ def configure_logging(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(_format_exception),
     ]
     renderer: Processor
     if console:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # What is given here prints what is a string already; the default prints locals.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     else:
-        shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -52,3 +59,7 @@ def configure_logging(
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("worker").setLevel(level.upper())
+
+
+def _format_exception(exc_info: ExcInfo) -> str:
+    return format_private(exc_info[1])

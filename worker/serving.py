@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,20 +14,31 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders
-from worker.contract.manifest import Manifest, Thresholds
-from worker.contract.store import find_adapter
+from worker.contract.manifest import Manifest
+from worker.contract.records import InputFormat
+from worker.contract.review import Thresholds
+from worker.contract.store import Found, find_adapter
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import MAIN, SHADOW, TrafficSplit
 from worker.core.labeller import Labeller
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
+from worker.lifecycle.arm_controller import ArmController
+from worker.lifecycle.arm_source import (
+    ArmSource,
+    adapter_before,
+    canary_adapter,
+    current_adapter,
+    named_adapter,
+)
 from worker.lifecycle.events import AdapterEvents, Counters
-from worker.lifecycle.preflight import try_own_canaries
+from worker.lifecycle.factory import AdapterFactory
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy
+from worker.lifecycle.watcher import AdapterWatcher
 from worker.records.dead_letter import DeadLetterEncoder
-from worker.records.decode import InputFormat
 from worker.records.output import OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
@@ -39,38 +51,49 @@ _log = structlog.get_logger("worker.adapters")
 def make_adapter_router(
     settings: Settings, opened: OpenedEngine, counters: Counters | None = None
 ) -> tuple[AdapterRouter, AdapterEvents]:
-    """Have the adapter that was opened serve alone, and whoever is told when that changes."""
-    service = AdapterEvents(counters, lambda: datetime.now(UTC))
-    served = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-    roster = AdapterRouter(TrafficSplit(served), service)
-    service.starts(roster.lineup)
-    return roster, service
+    """Have the adapter that was opened serve alone; return also what is told of changes."""
+    adapter_events = AdapterEvents(counters, lambda: datetime.now(UTC))
+    adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+    router = AdapterRouter(TrafficSplit.all_to(adapter), adapter_events)
+    adapter_events.started(router.split)
+    return router, adapter_events
 
 
 def make_watcher(
-    settings: Settings, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+    settings: Settings, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
 ) -> AdapterWatcher | None:
-    """Return who watches the store and brings adapters up; None where there is nothing to do."""
+    """Return what follows the sources of all arms; None where there is nothing to follow."""
     adapters = settings.adapters
-    store = watched_store(settings)
-    if opened.loader is None or (store is None and adapters.shadow is None):
+    sources = arm_sources(settings)
+    if opened.loader is None or not sources:
         return None
-    return AdapterWatcher(
-        store,
-        roster,
-        service,
-        AdapterFactory(
-            opened.encoders, opened.loader, partial(make_serving_adapter, settings, opened.encoders)
-        ),
-        WatcherPolicy(
-            poll_interval_s=adapters.poll_interval_s,
-            canary_errors=adapters.canary_errors,
-            answer_s=settings.loop.deadline_s,
-            patience_s=_PATIENCE_S,
-            shadow=adapters.shadow,
-            shadow_share=adapters.shadow_share,
-        ),
+    factory = AdapterFactory(
+        opened.encoders,
+        opened.loader,
+        partial(make_serving_adapter, settings, opened.encoders),
+        max_probe_error_rate=adapters.max_probe_error_rate,
+        answer_s=settings.loop.deadline_s,
     )
+    controller = ArmController(
+        router,
+        adapter_events,
+        factory,
+        patience_s=_PATIENCE_S,
+        load_timeout_s=adapters.load_timeout_s,
+    )
+    return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
+
+
+def arm_sources(settings: Settings) -> list[ArmSource]:
+    """Return what names the adapters of the arms, beside the one that the worker starts with.
+
+    Raises AdapterRefused.
+    """
+    adapters, store = settings.adapters, watched_store(settings)
+    sources = [] if store is None else [current_adapter(store), canary_adapter(store)]
+    if adapters.shadow is not None:
+        sources.append(named_adapter(SHADOW, store, adapters.shadow, adapters.shadow_traffic_ratio))
+    return sources
 
 
 def watched_store(settings: Settings) -> Path | None:
@@ -94,6 +117,7 @@ def make_serving_adapter(
             encode_plain=encoders.plain,
             thresholds=review_thresholds(settings.review, manifest),
             layout=record_layout(settings.records),
+            tombstones=settings.records.tombstones,
         ),
         engine=engine,
         outputs=OutputEncoder(manifest, __version__),
@@ -107,10 +131,11 @@ def make_serving_adapter(
 
 
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine, warm it up and try it on its own canaries.
+    """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
     With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
-    ``watch`` it can load what the store names later. Raises SettingsError, AdapterRefused.
+    ``watch`` it can load what the store names later, and what the store names now is compared with
+    the adapter before it, as a worker does that runs. Raises SettingsError, AdapterRefused.
     """
     model = settings.model
     if model.base is None or model.adapter is None:
@@ -128,6 +153,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
             since=found.pointer.since,
         )
     started = time.monotonic()
+    sources = arm_sources(settings) if watch else []
     opened = open_engine(
         base=model.base,
         adapter=found.directory,
@@ -135,14 +161,16 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         cache_dir=model.cache_dir or cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
         verify_weights=model.verify_weights,
-        max_adapters=_max_adapters(settings) if watch else 1,
-        priorities=watch and settings.adapters.shadow is not None,
+        max_adapters=_max_adapters(sources),
+        priorities=any(not source.role.labels for source in sources),
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
     try:
-        tried = try_own_canaries(
+        tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
         )
+        if watch:
+            _compare_with_before(settings, opened, found)
     except Refusal as error:
         opened.engine.close()
         raise AdapterRefused(found.directory, error.problem) from error
@@ -151,9 +179,29 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
         decoding=opened.manifest.decoding,
-        canaries=tried,
+        probes=tried,
     )
     return opened
+
+
+def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found) -> None:
+    """Hold the current adapter to what running workers hold it to. Raises Refusal."""
+    store, pointer = settings.model.adapter, found.pointer
+    if store is None or pointer is None:
+        return
+    try:
+        before = adapter_before(store, pointer)
+    except AdapterRefused as error:  # it may have been deleted since: nothing to compare with
+        _log.warning("adapter.not_compared", why=error.problem, before=pointer.previous)
+        return
+    if before is not None:
+        compare_on_probes(
+            make_labeller(settings, opened),
+            opened.engine,
+            before,
+            settings.adapters.max_probe_error_rate,
+            settings.loop.deadline_s,
+        )
 
 
 def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
@@ -166,10 +214,10 @@ def record_layout(records: RecordSettings) -> InputFormat:
     return InputFormat(records.format, records.text_fields, records.id_field)
 
 
-def _max_adapters(settings: Settings) -> int:
-    """How many adapters serve at the same time: one, a canary, one that comes or goes, a shadow."""
-    watched = 3 if watched_store(settings) is not None else 1
-    return watched + (settings.adapters.shadow is not None)
+def _max_adapters(sources: Sequence[ArmSource]) -> int:
+    """How many adapters are loaded at a time: one an arm, and one that comes or goes."""
+    roles = {MAIN, *(source.role for source in sources)}
+    return len(roles) + any(not source.fixed for source in sources)
 
 
 def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:

@@ -1,85 +1,85 @@
 """The worker's settings: one frozen object, read in one place.
 
 Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
-(``--set kafka.group_id=...``); the later wins. A key that nothing knows is an error, whichever
-of them it came from.
+(``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
+whichever source it comes from; one that was renamed is refused with its new name (``RENAMED``).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-Property = str | int | float | bool
-Seconds = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def flatten(value: Any, prefix: str = "") -> Any:
-    """Let ``fetch.min.bytes = 1`` stand in TOML without quotes, where it nests."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(flatten(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
-
-
-Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+from worker.contract.records import FormatName, HeaderStyle
+from worker.settings_types import Properties, Ratio, Seconds, TopicList
 
 
 class Section(BaseModel):
-    """A frozen part of the settings in which unknown keys are errors."""
+    """A frozen section of the settings in which unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(Section):
-    """Where messages come from and labels go to."""
+    """Where messages are read from and labels are written to."""
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
-    group_id: str = Field("filing-clerk", description="Consumer group; workers share it.")
-    input_topic: str = Field("support.messages", description="Where messages are read from.")
+    group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
+    input_topics: TopicList = Field(
+        ("support.messages",),
+        min_length=1,
+        description="Where messages are read from: names, and patterns that begin with ^.",
+    )
     output_topic: str = Field("support.labels", description="Where labels are written.")
     review_topic: str | None = Field(
         "support.labels.review",
-        description="Where doubtful labels are written; empty: to the output topic, marked.",
+        description="Where doubtful labels are written; empty: the output topic, marked.",
     )
     dead_letter_topic: str = Field(
-        "support.labels.dead", description="Where records without a label go."
+        "support.labels.dead", description="Where records that got no label are written."
     )
     create_topics: bool = Field(False, description="Create missing topics at start-up.")
-    topic_partitions: int = Field(1, ge=1, description="Partitions of a topic created so.")
+    topic_partitions: int = Field(1, ge=1, description="Partitions of a created topic.")
     topic_replication_factor: int = Field(
-        -1, ge=-1, description="Replicas of a topic created so; -1: the broker's default."
+        -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
     )
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once",
-        description="Transactions, or plain commits after the results are written.",
+        description="Transactions, or offset commits after the results have been written.",
     )
     instance_id: str | None = Field(
-        None, description="A name that stays with this worker over restarts (a pod's name)."
+        None, description="A name that this worker keeps across restarts (a pod's name)."
     )
     transactional_id: str | None = Field(
-        None, description="Set it whole; else made of group and instance, or unique a process."
+        None,
+        description="Replaces the default: group_id and instance_id, or unique to each process.",
     )
-    publish_timeout_s: Seconds = Field(10.0, description="Longest time one publish may take.")
-    start_timeout_s: Seconds = Field(30.0, description="Longest wait for the cluster at start.")
-    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
-    ssl_ca_location: str | None = Field(None, description="PEM file with the CA.")
-    ssl_certificate_location: str | None = Field(None, description="PEM file, for mutual TLS.")
-    ssl_key_location: str | None = Field(None, description="PEM file, for mutual TLS.")
-    ssl_key_password: SecretStr | None = None
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
-    client: Properties = Field({}, description="librdkafka properties for both sides.")
+    publish_timeout_s: Seconds = Field(10.0, description="Timeout for publishing one batch.")
+    start_timeout_s: Seconds = Field(
+        30.0, description="Timeout for reaching the cluster at start-up."
+    )
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="Encryption and authentication towards the brokers."
+    )
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
+    ssl_certificate_location: str | None = Field(
+        None, description="PEM file with the client's certificate, for mutual TLS."
+    )
+    ssl_key_location: str | None = Field(
+        None, description="PEM file with the client's private key, for mutual TLS."
+    )
+    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        Field(None, description="SASL mechanism.")
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
+    )
+    client: Properties = Field({}, description="librdkafka properties for both clients.")
     consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
     producer: Properties = Field({}, description="librdkafka properties for the producer.")
 
@@ -87,130 +87,202 @@ class KafkaSettings(Section):
 class RecordSettings(Section):
     """How an input record is read."""
 
-    format: Literal["json", "text"] = "json"
+    format: FormatName = Field(
+        "json", description="json: an object with text fields; text: the value is the message."
+    )
     text_fields: tuple[str, ...] = Field(
         ("message",),
         min_length=1,
-        description="Dotted paths; texts found are joined by a line end.",
+        description="Dotted paths of the message's text; several are joined with a line break.",
     )
-    id_field: str | None = Field("id", description="Dotted path of the sender's own id.")
-    dead_letter_headers: Literal["clerk", "connect"] = "clerk"
+    id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
+    dead_letter_headers: HeaderStyle = Field(
+        "clerk", description="Header style: clerk.*, or Kafka Connect's __connect.errors.*."
+    )
+    tombstones: Literal["dead", "skip", "forward"] = Field(
+        "dead",
+        description="Records without a value: dead letters, left out, or passed on to the output.",
+    )
+    headers_allow: tuple[str, ...] = Field(
+        ("*",), description="Patterns of the headers that go along with a label."
+    )
+    headers_deny: tuple[str, ...] = Field(
+        (), description="Patterns of the headers that do not, whatever is allowed."
+    )
+    timestamp: Literal["now", "input"] = Field(
+        "now", description="Timestamp of what is written: of its writing, or the input record's."
+    )
 
 
 class ModelSettings(Section):
-    """Which adapter on which base, and how the engine runs them."""
+    """The base model, the adapter, and how the engine runs them."""
 
     base: Path | None = Field(None, description="Directory of the base model.")
     adapter: Path | None = Field(
         None,
-        description="Directory of a published adapter, or a store: then its current adapter.",
+        description="Directory of a published adapter, or of a store, whose current one is used.",
     )
     serving: Literal["auto", "runtime", "merged"] = Field(
         "auto",
-        description="Adapter beside a frozen base, or folded into a copy; auto: merged on a CPU.",
+        description="Adapter loaded beside the base, or merged into a copy; auto: merged on a CPU.",
     )
     verify_weights: bool = Field(
-        True, description="Read and compare the base's weights at start-up (1 s a gigabyte)."
+        True, description="Compare the digest of the base's weights at start-up (1 s per GB)."
     )
     cache_dir: Path | None = Field(None, description="Where merged models are kept.")
-    engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by their names.")
+    engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
 
 
 class AdapterSettings(Section):
-    """How a running worker follows its store: taking up, trying and comparing adapters."""
+    """How a running worker follows its store: swap, canary and shadow."""
 
-    watch: bool = Field(True, description="Take up what becomes current, without a restart.")
-    poll_interval_s: Seconds = Field(5.0, description="Time between two looks at the store.")
-    canary_errors: Share = Field(
+    watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
+    poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
+    load_timeout_s: Seconds = Field(
+        600.0, description="Longest time to load and try an adapter beside the one that serves."
+    )
+    max_probe_error_rate: Ratio = Field(
         0.1,
-        description="Share of the canaries of the adapter in service that a new one may misfile.",
+        description="Largest share of the serving adapter's probes that a new one may misclassify.",
     )
     canary_min_messages: int = Field(
-        200, ge=1, description="A canary is not stopped for its answers before so many messages."
+        200, ge=1, description="Messages that a canary labels before its answers are judged."
     )
-    canary_false_stops: float = Field(
-        0.01, ge=0, lt=1, description="Chance that a canary as good is stopped; 0: never stop one."
+    canary_false_positive_rate: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Chance that a canary as good as main is stopped; 0: none is ever stopped.",
     )
     shadow: str | None = Field(
-        None, description="Directory of an adapter, or the beginning of a stored one's digest."
+        None, description="Directory of a shadow adapter, or first digits of a stored one's digest."
     )
-    shadow_share: Share = Field(0.1, description="Share of the records that it labels too.")
-    shadow_topic: str = Field("support.labels.shadow", description="Where its labels are written.")
+    shadow_traffic_ratio: Ratio = Field(
+        0.1, description="Share of the records that the shadow labels too."
+    )
+    shadow_topic: str = Field(
+        "support.labels.shadow", description="Where the shadow's labels are written."
+    )
     shadow_max_in_flight: int = Field(
-        32, ge=1, description="More at a time are left out, and counted."
+        32, ge=1, description="Records in flight for the shadow; more are left out, and counted."
     )
 
 
 class LoopSettings(Section):
-    """How much is held at once, and for how long."""
+    """How many records are in flight, and for how long."""
 
-    max_in_flight: int = Field(256, ge=1, description="Records fetched and not yet published.")
-    max_in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1)
-    resume_ratio: Share = Field(0.5, description="Fetching resumes below this share of both.")
+    max_in_flight: int = Field(
+        512, ge=1, description="Records fetched and not yet published; one partition takes half."
+    )
+    max_in_flight_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="Their total size in bytes; likewise."
+    )
+    resume_ratio: Ratio = Field(
+        0.5, description="A partition is fetched again below this fraction of what paused it."
+    )
+    max_in_engine: int = Field(
+        256, ge=1, description="Records in the engine at most; a slow engine is given fewer."
+    )
     deadline_s: Seconds = Field(
-        60.0, description="A message without an answer by then is rejected."
+        60.0,
+        description="Time in the engine after which a message is rejected if later ones have been "
+        "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     max_attempts: int = Field(
-        2, ge=1, description="Tries in the engine before a message is rejected."
+        2, ge=1, description="Attempts in the engine before a message is rejected."
     )
-    publish_interval_s: Seconds = Field(0.05, description="Finished results wait at most so long.")
-    publish_max_records: int = Field(500, ge=1, description="Records in one transaction.")
-    publish_attempts: int = Field(10, ge=1, description="Failed publishes in a row before the end.")
-    publish_backoff_s: Seconds = Field(0.2, description="Wait after the first failure; doubles.")
-    revoke_drain_s: float = Field(2.0, ge=0, description="Time to finish work before letting go.")
+    publish_interval_s: Seconds = Field(
+        0.05, description="Longest time that results wait before they are published."
+    )
+    publish_max_records: int = Field(500, ge=1, description="Largest batch, in records.")
+    publish_attempts: int = Field(
+        10, ge=1, description="Consecutive refusals to publish before the worker stops."
+    )
+    max_outage_s: Seconds | None = Field(
+        None,
+        description="Longest wait for a Kafka that cannot be reached; empty: as long as it takes.",
+    )
+    publish_backoff_s: Seconds = Field(
+        0.2, description="Wait after the first failure to publish; doubles with each further one."
+    )
+    max_dead_letter_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Above this share of dead letters the worker stops; empty: it never does.",
+    )
+    dead_letter_window: int = Field(
+        1000, ge=10, le=1_000_000, description="Records over which that share is taken."
+    )
+    revoke_drain_s: float = Field(
+        2.0, ge=0, description="Time to finish work before partitions are revoked."
+    )
     drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
 
 
 class ReviewSettings(Section):
-    """When a human should look. Empty: what the adapter's manifest says."""
+    """When a label goes to review. Empty: the thresholds in the adapter's manifest."""
 
-    confidence: Share | None = Field(None, description="Below it a label goes to review.")
-    off_label_mass: Share | None = Field(None, description="Above it a label goes to review.")
+    confidence: Ratio | None = Field(None, description="Below it a label goes to review.")
+    off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
 
 
 class DriftSettings(Section):
-    """When what is labelled no longer looks like what the adapter was made from (docs/drift.md)."""
+    """Detects messages that no longer resemble the adapter's training data (docs/drift.md)."""
 
-    enabled: bool = Field(True, description="Off anyhow where the adapter has no reference.")
-    window: int = Field(1000, ge=100, le=100_000, description="Messages judged at once.")
-    false_alarm_share: float = Field(
-        0.01, gt=0, le=0.5, description="Windows without drift that may be called drifted."
+    enabled: bool = Field(
+        True, description="Detect drift; without effect where the adapter has no reference."
+    )
+    window: int = Field(1000, ge=100, le=100_000, description="Messages judged together.")
+    false_alarm_rate: float = Field(
+        0.01, gt=0, le=0.5, description="Share of the windows without drift that may be reported."
     )
     label_psi: float | None = Field(
-        None, gt=0, description="Drift above this PSI; empty: worked out from the two above."
+        None, gt=0, description="Drift above this PSI; empty: derived from the two above."
     )
-    off_label_share: float | None = Field(
-        None, gt=0, le=1, description="Drift from this share on; empty: worked out likewise."
+    off_label_ratio: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Drift from this ratio of off-label messages; empty: derived likewise.",
     )
     sample_ids: int = Field(
-        5, ge=0, le=100, description="Ids of records told with a drifted window; 0: none."
+        5, ge=0, le=100, description="Record ids reported with a drifted window; 0: none."
     )
 
 
 class LogSettings(Section):
-    """What is logged, never with message text."""
+    """What is logged; never message text."""
 
-    format: Literal["auto", "console", "json"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    progress_interval_s: Seconds = 10.0
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe events that are logged."
+    )
+    progress_interval_s: Seconds = Field(10.0, description="Interval of the progress line.")
 
 
 class HttpSettings(Section):
-    """Where probes and scrapes are answered: /livez /readyz /startupz /metrics /info."""
+    """The server of health checks and metrics: /livez /readyz /startupz /metrics /info."""
 
-    enabled: bool = True
-    host: str = Field("127.0.0.1", description="0.0.0.0 to be asked from other machines.")
-    port: int = Field(8080, ge=0, le=65535, description="0: any free one, told in the log.")
+    enabled: bool = Field(True, description="Run the server.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0: reachable from other machines."
+    )
+    port: int = Field(
+        8080, ge=0, le=65535, description="Port to listen on; 0: any free one, which is logged."
+    )
 
 
 class TracingSettings(Section):
-    """OpenTelemetry spans; where they go is said by the standard OTEL_* variables."""
+    """OpenTelemetry spans; the standard OTEL_* variables configure their export."""
 
-    enabled: bool = Field(False, description="Needs the extra 'tracing'.")
+    enabled: bool = Field(False, description="Export spans; needs the extra 'tracing'.")
 
 
 class Settings(BaseSettings):
-    """All of it."""
+    """All settings, by section."""
 
     model_config = SettingsConfigDict(
         env_prefix="CLERK_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -238,3 +310,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what ``settings_load`` has merged, and nothing behind its back."""
         return (init_settings,)
+
+
+RENAMED = {
+    "adapters.canary_errors": "adapters.max_probe_error_rate",
+    "adapters.canary_false_stops": "adapters.canary_false_positive_rate",
+    "adapters.shadow_share": "adapters.shadow_traffic_ratio",
+    "drift.false_alarm_share": "drift.false_alarm_rate",
+    "drift.off_label_share": "drift.off_label_ratio",
+    "kafka.input_topic": "kafka.input_topics",
+    "loop.resume_share": "loop.resume_ratio",
+}
+"""Settings that had another name before, old to new."""

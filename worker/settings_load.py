@@ -1,4 +1,4 @@
-"""Reading the settings: every source by itself, so that each value's origin can be told."""
+"""Reading the settings: each source on its own, so that each value's origin is known."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
+from worker.contract.assignments import split_assignment, toml_value
+from worker.contract.renamed import explain_renamed
 from worker.errors import SettingsError
-from worker.settings import Property, Settings, flatten
+from worker.settings import RENAMED, Settings
+from worker.settings_types import Property, flatten
 
 ENV_PREFIX = "CLERK_"
 CONFIG_ENV = "CLERK_CONFIG"
@@ -38,9 +41,9 @@ class LoadedSettings:
 
 
 def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> LoadedSettings:
-    """Read and merge every source. Raises SettingsError: which key, from where, what is wrong.
+    """Read and merge all sources. Raises SettingsError: which key, from where, what is wrong.
 
-    ``config`` falls back to the file that CLERK_CONFIG names; ``flags`` are ``path.to.key=value``.
+    ``config`` defaults to the file that CLERK_CONFIG names; ``flags`` are ``path.to.key=value``.
     """
     named = config or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else None)
     sources: list[tuple[str, dict[str, Any]]] = []
@@ -61,19 +64,19 @@ def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> Load
 
 
 def effective(loaded: LoadedSettings) -> Iterator[tuple[str, str, str]]:
-    """Go through every key as (path, value for people, origin), secrets masked."""
+    """Yield each setting as (path, value as JSON, origin), with secrets redacted."""
     for path, value in _leaves(dict(_sections(loaded.settings)), Settings):
         name = ".".join(path)
-        masked = _mask(name, value)
-        shown = masked if masked == REDACTED else json.dumps(masked, default=str)
+        safe = _redact(name, value)
+        shown = safe if safe == REDACTED else json.dumps(safe, default=str)
         yield name, shown, loaded.origins.get(name, "default")
 
 
-def _mask(name: str, value: Any) -> Any:
+def _redact(name: str, value: Any) -> Any:
     if value is not None and (isinstance(value, SecretStr) or _SECRET.search(name.lower())):
         return REDACTED
     if isinstance(value, Mapping):
-        return {key: _mask(str(key), inner) for key, inner in value.items()}
+        return {key: _redact(str(key), inner) for key, inner in value.items()}
     return value
 
 
@@ -111,10 +114,8 @@ def _read_environment() -> dict[str, Any]:
 def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for flag in flags:
-        name, equals, text = flag.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {flag}: write it as path.to.key=value")
-        path = name.strip().split(".")
+        name, text = split_assignment(flag, "--set", form="path.to.key=value", error=SettingsError)
+        path = name.split(".")
         if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
             path = [*path[:2], ".".join(path[2:])]
         _put(values, tuple(path), _parse(text, _type_at(path)))
@@ -122,15 +123,12 @@ def _read_flags(flags: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse(text: str, kind: Any) -> Any:
-    """Read a flag's value as TOML where it is that, else as the text it is.
+    """Parse a flag's value as TOML where it is TOML, else take it as text.
 
-    Where text may stand, only a plainly written number or switch is one: a password of ``1e5``
+    Where the setting takes text, only a plainly written integer is a number: a password of ``1e5``
     or ``12#34`` is neither a number nor a number with a comment.
     """
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    value = toml_value(text)
     kinds = set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
     if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
         return value
@@ -155,16 +153,16 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for depth, step in enumerate(path[:-1], start=1):
         values = values.setdefault(step, {})
         if not isinstance(values, dict):
-            raise SettingsError(f"{'.'.join(path[:depth])} has a value and takes no keys")
+            raise SettingsError(f"{'.'.join(path[:depth])} already has a value: it is no section")
     last = path[-1]
     if isinstance(value, dict) and isinstance(values.get(last), dict):
-        values[last] = {**values[last], **value}  # properties add up over the sources
+        values[last] = {**values[last], **value}  # properties of all sources are merged
     else:
         values[last] = value
 
 
 def _type_at(path: Sequence[str]) -> Any:
-    """Return the annotation of a setting; None where nothing is named so."""
+    """Return the annotation of a setting; None where there is no such setting."""
     kind: Any = Settings
     for step in path:
         if typing.get_origin(kind) is dict:
@@ -179,6 +177,8 @@ def _type_at(path: Sequence[str]) -> Any:
 
 
 def _unknown(name: str) -> str:
+    if renamed := explain_renamed(name, RENAMED):
+        return renamed
     known = list(Settings.model_fields)
     known += [
         f"{section}.{key}"
@@ -191,9 +191,10 @@ def _unknown(name: str) -> str:
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
-    for one in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(step) for step in one["loc"])
+    for problem in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(step) for step in problem["loc"])
         origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), None)
-        what = _unknown(name) if one["type"] == "extra_forbidden" else f"{name}: {one['msg']}"
+        unknown = problem["type"] == "extra_forbidden"
+        what = _unknown(name) if unknown else f"{name}: {problem['msg']}"
         lines.append(f"{what} ({origin})" if origin else what)
     return "; ".join(dict.fromkeys(lines))

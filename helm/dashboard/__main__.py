@@ -1,7 +1,7 @@
 """The Grafana dashboard, written as code: ``python -m helm.dashboard``, or ``make dashboard``.
 
-Standard library only. Queries that an alert uses too are the recording rules of ``rules.yaml``: the
-dashboard and the pager never disagree.
+Standard library only. Queries that an alert uses too are recording rules in ``rules.yaml``, so that
+the dashboard and the pager never disagree.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from helm.dashboard import cost, engine, loop, messages, well
+from helm.dashboard import cost, engine, loop, messages, overview
 from helm.dashboard.grafana import RED, SCHEMA_VERSION, SOURCE, WIDTH, Panel
 from helm.dashboard.queries import ALERTS
 from helm.dashboard.variables import DATASOURCE, PRICE, label_values
 
 ROWS = (
-    ("Is it well?", well.PANELS),
+    ("Overview", overview.PANELS),
     ("The messages", messages.PANELS),
     ("The loop", loop.PANELS),
     ("The engine", engine.PANELS),
@@ -24,7 +24,7 @@ ROWS = (
 
 
 def lay_out() -> list[Panel]:
-    """Give every panel a number and a place: left to right, and down where a line is full."""
+    """Give every panel an id and a position: left to right, and down where a line is full."""
     placed: list[Panel] = []
     top = 0
     for title, panels in ROWS:
@@ -79,13 +79,13 @@ def dashboard() -> dict[str, Any]:
                     "namespace",
                     "Namespace",
                     "Where the workers run; All where there are no namespaces.",
-                    "label_values(clerk_worker_info, namespace)",
+                    "label_values(clerk_build_info, namespace)",
                 ),
                 label_values(
                     "job",
                     "Job",
                     "One install of the workers.",
-                    'label_values(clerk_worker_info{namespace=~"$namespace"}, job)',
+                    'label_values(clerk_build_info{namespace=~"$namespace"}, job)',
                 ),
                 PRICE,
             ]
@@ -95,7 +95,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def as_json() -> str:
-    """Return it as the file that is shipped."""
+    """Return it as the content of the shipped file."""
     return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 

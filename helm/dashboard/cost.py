@@ -10,9 +10,9 @@ PANELS: list[Placed] = [
         4,
         8,
         stat(
-            "A thousand messages cost",
-            "In your currency, at the price of a worker's hour given above and the load of the time"
-            " shown. Idle hours are paid too: a busier worker is cheaper for each message.",
+            "Cost of a thousand messages",
+            "In your currency, at the price of a worker's hour given above and the load of the "
+            "time range. Idle hours are paid too: a busier worker is cheaper per message.",
             [
                 query(
                     f"1000 * $price * sum_over_time({WORKERS}[$__range:$__interval]) "
@@ -29,8 +29,8 @@ PANELS: list[Placed] = [
         4,
         8,
         stat(
-            "Messages in the time shown",
-            "Finished, whatever became of them.",
+            "Messages in the time range",
+            "Committed, whatever their outcome.",
             [query(in_range(RECORDS), "", True)],
             unit="short",
         ),
@@ -40,8 +40,8 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Seconds for a thousand messages",
-            "Paid: seconds of workers, idle or not. Busy: seconds with a message in the engine. The"
-            " gap between them is what fewer workers would save.",
+            "Paid: seconds of workers, idle or not. Busy: seconds with a message in the engine. "
+            "Fewer workers would save the difference.",
             [
                 query(f"1000 * {WORKERS} / {rate(RECORDS)}", "paid"),
                 query(

@@ -11,8 +11,8 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Requests in the engine",
-            "As vLLM counts them: computed now, waiting for a place (max_num_seqs), and thrown"
-            " out of the cache to be computed again (preemptions, per minute).",
+            "As vLLM counts them: running, waiting (max_num_seqs), and preempted, that is evicted "
+            "from the cache and computed again (per minute).",
             [
                 query(f"sum(vllm:num_requests_running{{{OF}}})", "running"),
                 query(f"sum(vllm:num_requests_waiting{{{OF}}})", "waiting"),
@@ -27,23 +27,23 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Time in the engine",
-            "From handing a message over to its answer. Grows with the number that are in the"
-            " engine at once.",
+            "From submitting a message to its answer. Grows with the number of messages in the "
+            "engine.",
             [
-                query(quantile(0.5, "clerk_engine_seconds"), "half"),
-                query(quantile(0.99, "clerk_engine_seconds"), "99 %"),
+                query(quantile(0.5, "clerk_engine_seconds"), "median"),
+                query(quantile(0.99, "clerk_engine_seconds"), "99th percentile"),
             ],
             unit="s",
-            colours={"half": GREEN, "99 %": RED},
+            colours={"median": GREEN, "99th percentile": RED},
         ),
     ),
     (
         8,
         8,
         graph(
-            "How busy the engines are",
-            "Share of the time with at least one message in the engine, over all workers. Near"
-            " 100 %: at full load, or one message at a time; see the requests beside.",
+            "Utilisation of the engines",
+            "Share of the time with at least one message in the engine, over all workers. Near "
+            "100 %: full load, or one message after another; see the requests in the engine.",
             [query(f"{rate('clerk_engine_busy_seconds_total')} / {WORKERS}", "busy")],
             unit="percentunit",
             highest=1,
@@ -67,7 +67,7 @@ PANELS: list[Placed] = [
         graph(
             "Tokens found in the prefix cache",
             "Share of prompt tokens that were computed before. The fixed part of the prompt should "
-            "always be found; far less than its share: the cache is off or too small.",
+            "always be found; far less than its share: the cache is disabled or too small.",
             [
                 query(
                     rate("vllm:prefix_cache_hits_total")
@@ -86,7 +86,7 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Cache memory in use",
-            "Share of the engine's key-value cache, of the fullest worker.",
+            "Share of the engine's key-value cache in use, of the worker with the most.",
             [query(f"max(vllm:kv_cache_usage_perc{{{OF}}})", "in use")],
             unit="percentunit",
             highest=1,

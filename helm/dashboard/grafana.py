@@ -1,7 +1,7 @@
-"""Grafana's JSON model, as far as this dashboard needs it: panels, queries and variables.
+"""Grafana's JSON model, as far as this dashboard needs it: panels, queries and thresholds.
 
-A panel is a dictionary of schema version 42 (Grafana 12). What all panels of a kind share is filled
-in here, so that the rows beside this file read as what is shown, of what, and what it means.
+A panel is a dictionary of schema version 42 (Grafana 12). What all panels of a kind have in common
+is filled in here, so that the modules of the rows say what is shown and what it means.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ALWAYS_BLUE = steps((None, BLUE))
 
 
 def _panel(kind: str, title: str, about: str, queries: Sequence[Panel]) -> Panel:
-    lettered = [{**one, "refId": chr(ord("A") + n)} for n, one in enumerate(queries)]
+    lettered = [{**target, "refId": chr(ord("A") + n)} for n, target in enumerate(queries)]
     return {
         "type": kind,
         "title": title,
@@ -67,7 +67,7 @@ def stat(
         "type": "special",
         "options": {"match": "nan", "result": {"text": "idle", "color": BLUE, "index": 0}},
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "unit": unit,
         "thresholds": thresholds,
         "color": {"mode": "thresholds"},
@@ -109,21 +109,7 @@ def graph(
 
     ``soft_highest`` is the least that the axis reaches: small figures then look small.
     """
-    custom: dict[str, Any] = {
-        "drawStyle": "line",
-        "lineInterpolation": "linear",
-        "lineWidth": 1,
-        "fillOpacity": 40 if stacked else 8,
-        "gradientMode": "none",
-        "showPoints": "never",
-        "spanNulls": False,
-        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
-        "axisPlacement": "auto",
-        "axisBorderShow": False,
-        "scaleDistribution": {"type": "linear"},
-        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-    }
+    custom = _line_style(stacked=stacked, dashed=limit is not None)
     defaults: dict[str, Any] = {
         "unit": unit,
         "color": {"mode": "palette-classic"},
@@ -155,6 +141,24 @@ def graph(
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
+    }
+
+
+def _line_style(*, stacked: bool, dashed: bool) -> dict[str, Any]:
+    return {
+        "drawStyle": "line",
+        "lineInterpolation": "linear",
+        "lineWidth": 1,
+        "fillOpacity": 40 if stacked else 8,
+        "gradientMode": "none",
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "dashed" if dashed else "off"},
+        "axisPlacement": "auto",
+        "axisBorderShow": False,
+        "scaleDistribution": {"type": "linear"},
+        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
     }
 
 

@@ -1,4 +1,4 @@
-"""The loop: what the worker holds, commits and gives back."""
+"""The loop: records in flight, transactions, rebalances."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Messages in the worker",
-            "Fetched and not yet committed, and of those in the engine. The first stays below "
-            "loop.max_in_flight for each worker.",
+            "Fetched and not yet committed (in flight); of those, in the engine, or completed and "
+            "waiting for an older one. In flight stays below loop.max_in_flight for each worker, "
+            "and in the engine below loop.max_in_engine.",
             [
-                query(f"sum(clerk_in_flight_records{{{OF}}})", "held"),
+                query(f"sum(clerk_in_flight_records{{{OF}}})", "in flight"),
                 query(f"sum(clerk_in_engine_records{{{OF}}})", "in the engine"),
                 query(
                     f"sum(clerk_watermark_gap_records{{{OF}}})",
-                    "finished, behind an unfinished one",
+                    "completed, behind an older one",
                 ),
             ],
             unit="short",
             colours={
-                "held": BLUE,
+                "in flight": BLUE,
                 "in the engine": GREEN,
-                "finished, behind an unfinished one": ORANGE,
+                "completed, behind an older one": ORANGE,
             },
         ),
     ),
@@ -33,9 +34,9 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Held back",
-            "Share of workers that have stopped fetching because they hold all they may. Normal "
-            "under load; all the time means that the engine is the limit.",
+            "Paused workers",
+            "Share of workers that have paused fetching because enough is in flight. Normal under "
+            "load; all the time means that the engine is the limit.",
             [query(f"avg(job:clerk_paused:ratio{{{OF}}})", "paused")],
             unit="percentunit",
             highest=1,
@@ -46,11 +47,11 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Bytes in the worker",
-            "Size of the messages that are held, of the fullest worker.",
-            [query(f"max(clerk_in_flight_bytes{{{OF}}})", "fullest worker")],
+            "Bytes in flight",
+            "Size of the messages in flight, of the worker with the most.",
+            [query(f"max(clerk_in_flight_bytes{{{OF}}})", "largest")],
             unit="bytes",
-            colours={"fullest worker": BLUE},
+            colours={"largest": BLUE},
         ),
     ),
     (
@@ -58,8 +59,8 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Transactions",
-            "Per second by result. Aborted ones are repeated; unknown is a commit whose answer did "
-            "not come, and is looked up before anything is repeated.",
+            "Per second by result. Aborted ones are retried; unknown is a commit without an "
+            "answer, which is resolved before anything is retried.",
             [query(rate("clerk_transactions_total", "result"), "{{result}}")],
             unit="short",
             stacked=True,
@@ -70,14 +71,14 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Time of a transaction",
-            "From its begin to its commit. Far above 0.1 s: the brokers are slow.",
+            "Duration of a transaction",
+            "From its beginning to its commit. Far above 0.1 s: the brokers are slow.",
             [
-                query(quantile(0.5, "clerk_transaction_seconds"), "half"),
-                query(quantile(0.99, "clerk_transaction_seconds"), "99 %"),
+                query(quantile(0.5, "clerk_transaction_seconds"), "median"),
+                query(quantile(0.99, "clerk_transaction_seconds"), "99th percentile"),
             ],
             unit="s",
-            colours={"half": GREEN, "99 %": RED},
+            colours={"median": GREEN, "99th percentile": RED},
         ),
     ),
     (
@@ -103,8 +104,8 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Rebalances",
-            "Per minute: partitions that came (assigned), went as asked (revoked) or were taken"
-            " away (lost), and messages dropped with them, which the next owner labels.",
+            "Per minute: partitions that were assigned, revoked in good order or lost, and "
+            "messages that were dropped with them, which their next owner labels.",
             [
                 query(f"60 * {rate('clerk_rebalances_total', 'kind')}", "{{kind}}"),
                 query(f"60 * {rate('clerk_dropped_records_total')}", "messages dropped"),
@@ -117,12 +118,12 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Since the loop last polled",
-            "Seconds, of the worker that was away longest. Above the dashed line the loop hangs.",
-            [query(f"max(clerk_poll_age_seconds{{{OF}}})", "longest away")],
+            "Time since the last poll",
+            "Of the worker with the longest. Above the dashed line, its loop hangs.",
+            [query(f"max(time() - clerk_last_poll_timestamp_seconds{{{OF}}})", "longest")],
             unit="s",
             limit=120,
-            colours={"longest away": BLUE},
+            colours={"longest": BLUE},
         ),
     ),
     (
@@ -130,7 +131,7 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Partitions of each worker",
-            "Even shares are well. Nought for long: a worker too many.",
+            "Equal shares are good. 0 for a long time: one worker too many.",
             [query(f"clerk_assigned_partitions{{{OF}}}", WORKER)],
             unit="short",
             stacked=True,

@@ -1,4 +1,4 @@
-"""The messages: what the model answers, and how sure it is."""
+"""The messages: the labels given, and the confidence in them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ADAPTER = {
 }
 
 
-def _of_level(metric: str, signal: str) -> str:
-    """A figure of drift as a part of its level, by worker."""
-    return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_level{{signal="{signal}", {OF}}}'
+def _of_threshold(metric: str, signal: str) -> str:
+    """A drift statistic as a ratio of its threshold, by worker."""
+    return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_threshold{{signal="{signal}", {OF}}}'
 
 
 PANELS: list[Placed] = [
@@ -24,7 +24,7 @@ PANELS: list[Placed] = [
         8,
         9,
         bars(
-            "Labels in the time shown",
+            "Labels in the time range",
             "How many messages got each label.",
             [query(f"sort_desc({in_range('clerk_labels_total', 'label')})", "{{label}}", True)],
             unit="short",
@@ -35,8 +35,8 @@ PANELS: list[Placed] = [
         9,
         graph(
             "Labels",
-            "Messages per minute by label. A label that vanishes or doubles overnight is news, or"
-            " a new adapter.",
+            "Messages per minute by label. A label that vanishes or doubles overnight: the "
+            "messages have changed, or the adapter has.",
             [query(f"60 * {rate('clerk_labels_total', 'label')}", "{{label}}")],
             unit="short",
             stacked=True,
@@ -47,25 +47,24 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Confidence",
-            "How sure the model is of its labels: the mean, and the value that a tenth of the "
-            "messages stay below. Calibrated: of labels given with 0.9, nine in ten are meant to"
-            " be right.",
+            "Calibrated probability of the labels given: of those with 0.9, nine in ten should be "
+            "correct.",
             [
                 query(mean("clerk_confidence"), "mean"),
-                query(quantile(0.1, "clerk_confidence"), "a tenth is below"),
+                query(quantile(0.1, "clerk_confidence"), "10th percentile"),
             ],
             unit="percentunit",
             highest=1,
-            colours={"mean": BLUE, "a tenth is below": ORANGE},
+            colours={"mean": BLUE, "10th percentile": ORANGE},
         ),
     ),
     (
         8,
         8,
         heat(
-            "Confidence, all of it",
-            "How many messages were given which confidence. A band at the top is well; a second"
-            " one further down is a kind of message the adapter does not know.",
+            "Distribution of confidence",
+            "Messages by confidence. A band at the top is normal; a second one further down is a "
+            "kind of message that the adapter does not know.",
             [query(rate("clerk_confidence_bucket", "le"), "{{le}}", form="heatmap")],
             unit="percentunit",
         ),
@@ -75,7 +74,7 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Share for review",
-            "Labels that a person should look at: low confidence, or much belief in none of them.",
+            "Share of labels that a person should look at: low confidence, or high off-label mass.",
             [
                 query(
                     rate(RECORDS, more='outcome="review"') + " / " + rate(RECORDS, more=LABELLED),
@@ -91,16 +90,16 @@ PANELS: list[Placed] = [
         8,
         8,
         graph(
-            "Fits no label",
-            "The probability the model would give to answers that are no label (off-label mass): "
-            "the mean, and what a tenth of the messages exceed. Rises when messages fit nowhere.",
+            "Off-label mass",
+            "Probability that the model assigns to answers that are no label. Rises when messages "
+            "fit none.",
             [
                 query(mean("clerk_off_label_mass"), "mean"),
-                query(quantile(0.9, "clerk_off_label_mass"), "a tenth is above"),
+                query(quantile(0.9, "clerk_off_label_mass"), "90th percentile"),
             ],
             unit="percentunit",
             soft_highest=0.2,
-            colours={"mean": BLUE, "a tenth is above": ORANGE},
+            colours={"mean": BLUE, "90th percentile": ORANGE},
         ),
     ),
     (
@@ -133,27 +132,27 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Drift",
-            "How far each worker's last whole window is from the adapter's training data, as a part"
-            " of the level above which it counts as drifted; the worst worker. One window above "
-            "100 % may be chance; the alert waits for more. See docs/drift.md.",
+            "How far the last full window is from the adapter's training data, relative to the "
+            "threshold from which it counts as drifted; of the worst worker. One window above 100 "
+            "% may be chance; the alert waits for more. See docs/drift.md.",
             [
-                query(f"max({_of_level('clerk_drift_label_psi', 'labels')})", "mix of labels"),
+                query(f"max({_of_threshold('clerk_drift_label_psi', 'labels')})", "labels"),
                 query(
-                    f"max({_of_level('clerk_drift_off_label_share', 'off_label')})", "fits no label"
+                    f"max({_of_threshold('clerk_drift_off_label_ratio', 'off_label')})", "off-label"
                 ),
             ],
             unit="percentunit",
             soft_highest=1,
-            colours={"mix of labels": BLUE, "fits no label": ORANGE},
+            colours={"labels": BLUE, "off-label": ORANGE},
         ),
     ),
     (
         12,
         8,
         graph(
-            "Labels, less their share in the training data",
-            "In the last whole windows, the mean over the workers: which labels come more often "
-            "than the adapter was made for, and which less.",
+            "Label shift against the training data",
+            "Each label's share of the last full windows minus its share of the training data; the "
+            "mean over the workers.",
             [query(f"avg by (label) (clerk_drift_label_shift{{{OF}}})", "{{label}}")],
             unit="percentunit",
         ),
@@ -162,9 +161,9 @@ PANELS: list[Placed] = [
         24,
         5,
         table(
-            "Who answers",
-            "The adapters that serve now and the number of their workers. Two rows for longer than "
-            "a rollout: a worker was not restarted.",
+            "Adapters in service",
+            "The main adapters that serve now, and the number of workers with each. Two rows for "
+            "long: a worker does not follow the store.",
             [
                 query(
                     f"count by ({', '.join(ADAPTER)}) (clerk_adapter_info{{{OF}}})",

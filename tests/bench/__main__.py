@@ -18,13 +18,14 @@ from contextlib import ExitStack
 import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
-from worker.app import kafka_config, loop_policy, make_loop
+from worker.app import make_loop
 from worker.contract import build_prompt
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine
 from worker.logs import configure_logging
+from worker.policies import kafka_config, loop_policy
 from worker.serving import make_adapter_router, make_labeller, open_model
 from worker.settings import Settings
 from worker.settings_load import load_settings
@@ -47,7 +48,7 @@ def main() -> int:
 
 
 def throughput(servers: str, stack: ExitStack) -> None:
-    """The worker through Kafka against the same engine fed directly, turn and turn about."""
+    """The worker through Kafka against the same engine fed directly, alternating."""
     arena = Arena(servers, stack)
     settings = _settings(arena)
     opened = open_model(settings)
@@ -82,10 +83,10 @@ def idle(servers: str, stack: ExitStack) -> None:
     time.sleep(10)
     root = psutil.Process(worker.child.pid)
     tree = [root, *root.children(recursive=True)]
-    before = sum(sum(one.cpu_times()[:2]) for one in tree)
+    before = sum(sum(process.cpu_times()[:2]) for process in tree)
     time.sleep(IDLE_S)
-    used = sum(sum(one.cpu_times()[:2]) for one in tree) - before
-    rss = sum(one.memory_info().rss for one in tree) / 2**30
+    used = sum(sum(process.cpu_times()[:2]) for process in tree) - before
+    rss = sum(process.memory_info().rss for process in tree) / 2**30
     print(
         f"idle: {used / IDLE_S:.1%} of one core over {IDLE_S:.0f} s "
         f"({len(tree)} processes, {rss:.1f} GiB resident)"
@@ -98,7 +99,7 @@ def _settings(arena: Arena) -> Settings:
         flags=[
             f"kafka.bootstrap_servers='{arena.servers}'",
             f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topic='{names['in']}'",
+            f"kafka.input_topics='{names['in']}'",
             f"kafka.output_topic='{names['out']}'",
             f"kafka.review_topic='{names['review']}'",
             f"kafka.dead_letter_topic='{names['dead']}'",
@@ -116,10 +117,10 @@ def _texts(mark: str) -> list[str]:
 
 def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     settings = Settings()
-    prompts = [build_prompt(opened.manifest.prompt, one, opened.encoders.plain) for one in texts]
+    prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
     started = time.monotonic()
-    room = threading.Semaphore(settings.loop.max_in_flight)
+    room = threading.Semaphore(settings.loop.max_in_engine)
     futures = []
     for prompt in prompts:
         assert prompt is not None
@@ -136,12 +137,12 @@ def _through_kafka(
 ) -> float:
     """Seconds from the first fetch to the last commit; the messages are in Kafka before."""
     before = len(arena.results)
-    arena.publish([json.dumps({"message": one}).encode() for one in texts])
+    arena.publish([json.dumps({"message": text}).encode() for text in texts])
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
-    roster, _ = make_adapter_router(settings, opened)
-    loop = make_loop(settings, stream, roster, config.topics, policy)
+    router, _ = make_adapter_router(settings, opened)
+    loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     while not loop.held_records:  # joining the group is not what is measured
         loop.run_once()

@@ -1,4 +1,4 @@
-"""How often the drift watch calls quiet traffic drifted, and how soon it sees a real change.
+"""How often the drift detector calls quiet traffic drifted, and how soon it sees a real change.
 
     python -m tests.bench.drift --run RUN --dataset DATASET [--window N] [--windows W] [--runs R]
 
@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dataset.folder import open_dataset
-from trainer.model.score import Scores
-from trainer.training.reference import make_reference
+from trainer.training.adapter import make_reference
 from worker.contract import Manifest, read_manifest
 from worker.observe.drift.baseline import (
     LEAST_MASS,
@@ -35,10 +34,15 @@ from worker.observe.drift.baseline import (
     DriftBaseline,
     DriftPolicy,
     expected_errors,
-    make_yardstick,
+    make_baseline,
 )
 from worker.observe.drift.detector import DriftDetector
-from worker.observe.drift.statistics import count_level, psi_by_label, psi_level, share_bound
+from worker.observe.drift.statistics import (
+    count_threshold,
+    psi_by_label,
+    psi_threshold,
+    share_bound,
+)
 
 SEED = 1
 SIZES = (200, 500, 1000, 5000)
@@ -87,16 +91,13 @@ def with_reference(run: Path, dataset: Path) -> Manifest:
         return manifest
     names = manifest.taxonomy.names
     rows = list(read_lines(run / "validation_predictions.jsonl"))
-    scores = Scores(
-        np.array([[row["logprobs"][name] for name in names] for row in rows]),
-        np.array([names.index(row["label"]) for row in rows]),
-    )
     reference = make_reference(
         open_dataset(dataset),
-        scores,
+        np.array([[row["logprobs"][name] for name in names] for row in rows]),
+        np.array([names.index(row["label"]) for row in rows]),
         manifest.calibration,
         manifest.thresholds,
-        canary_per_label=0,
+        probes_per_label=0,
         seed=SEED,
     )
     print("the manifest has no reference: made from the recorded validation scores")
@@ -137,34 +138,34 @@ def confusion(manifest: Manifest, known: Sequence[Answer]) -> None:
 def quiet(manifest: Manifest, known: Sequence[Answer], policy: DriftPolicy, windows: int) -> None:
     """False alarms on traffic that does not change: by window size, by signal, and in pairs."""
     print(f"\nQuiet traffic, {windows} windows each: share of windows called drifted")
-    print("  window  PSI level  labels  off-label level  off label  either  untolerant labels")
+    print("  window  PSI limit  labels  off-label limit  off label  either  untolerant labels")
     draw = np.random.default_rng(SEED)
     for size in sorted({*SIZES, policy.window}):
-        yardstick = sure(make_yardstick(manifest, replace(policy, window=size)))
-        strict = psi_level(size, len(yardstick.shares), 0.0, policy.false_alarm_share / 2)
-        psis, strange = draw_windows(yardstick, known, size, windows, draw)
-        moved, odd = psis > yardstick.psi_level, strange >= yardstick.off_label_level * size
+        baseline = sure(make_baseline(manifest, replace(policy, window=size)))
+        strict = psi_threshold(size, len(baseline.shares), 0.0, policy.false_alarm_rate / 2)
+        psis, strange = draw_windows(baseline, known, size, windows, draw)
+        moved, odd = psis > baseline.psi_threshold, strange >= baseline.off_label_threshold * size
         print(
-            f"  {size:6d}  {yardstick.psi_level:9.4f}  {moved.mean():6.4f}  "
-            f"{yardstick.off_label_level:15.4f}  {odd.mean():9.4f}  {(moved | odd).mean():6.4f}  "
-            f"{(psis > strict).mean():6.4f}"
+            f"  {size:6d}  {baseline.psi_threshold:9.4f}  {moved.mean():6.4f}  "
+            f"{baseline.off_label_threshold:15.4f}  {odd.mean():9.4f}  "
+            f"{(moved | odd).mean():6.4f}  {(psis > strict).mean():6.4f}"
         )
 
 
 def draw_windows(
-    yardstick: DriftBaseline,
+    baseline: DriftBaseline,
     answers: Sequence[Answer],
     size: int,
     windows: int,
     draw: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return each window's PSI and its number of messages above the mass."""
-    kinds = [(name, odd) for name in yardstick.shares for odd in (False, True)]
-    above = math.inf if yardstick.mass is None else yardstick.mass
+    kinds = [(name, odd) for name in baseline.shares for odd in (False, True)]
+    above = math.inf if baseline.mass is None else baseline.mass
     found = [(one.label, one.mass > above) for one in answers]
     shares = np.array([found.count(kind) for kind in kinds]) / len(found)
     counts = draw.multinomial(size, shares, size=windows).reshape(windows, -1, 2)
-    psis = [psi_of(row, yardstick.shares) for row in counts.sum(axis=2)]
+    psis = [psi_of(row, baseline.shares) for row in counts.sum(axis=2)]
     return np.array(psis), counts[:, :, 1].sum(axis=1)
 
 
@@ -188,21 +189,21 @@ def quantiles(
     for name in ("0.9", "0.95", "0.99"):
         mass = max(manifest.reference.off_label_mass[name], LEAST_MASS)
         bound = share_bound(1 - float(name), examples, 0.95)
-        level = count_level(policy.window, bound, policy.false_alarm_share / 2)
+        threshold = count_threshold(policy.window, bound, policy.false_alarm_rate / 2)
         above = [
             statistics.mean(one.mass > mass for one in part) for part in (known, wrong, strange)
         ]
         mixes = [(1 - few) * above[0] + few * above[2] for few in FEW]
-        found = [(draw.binomial(policy.window, one, windows) >= level).mean() for one in mixes]
+        found = [(draw.binomial(policy.window, one, windows) >= threshold).mean() for one in mixes]
         told = "  ".join(f"{one:4.2f}" for one in found)
         print(f"  {name:8s}  {above[0]:8.3f}  {above[1]:5.3f}  {above[2]:9.3f}  {told}")
 
 
 def taxonomies(windows: int) -> None:
-    """The level holds for other numbers of labels and other mixes: without a shift, and with the
-    largest one that is tolerated, in directions drawn by chance."""
+    """The threshold holds for other numbers of labels and other mixes: without a shift, and with
+    the largest one that is tolerated, in directions drawn by chance."""
     alarms = 0.005
-    print(f"\nOther taxonomies, {windows} windows each; {alarms:.1%} of them may be over the level")
+    print(f"\nOther taxonomies, {windows} windows each; {alarms:.1%} of them may be drifted")
     print("  labels  mix      window  no shift  tolerated shift (worst direction)")
     draw = np.random.default_rng(SEED)
     for labels in (3, 11, 30, 77):
@@ -212,11 +213,11 @@ def taxonomies(windows: int) -> None:
         ):
             prior = weights / weights.sum()
             for size in SIZES:
-                level = psi_level(size, labels, TOLERATED_PSI, alarms)
-                over = share_over(prior, prior, size, level, windows, draw)
+                threshold = psi_threshold(size, labels, TOLERATED_PSI, alarms)
+                over = share_over(prior, prior, size, threshold, windows, draw)
                 moved = [
                     share_over(
-                        shifted(prior, TOLERATED_PSI, draw), prior, size, level, windows, draw
+                        shifted(prior, TOLERATED_PSI, draw), prior, size, threshold, windows, draw
                     )
                     for _ in range(DIRECTIONS)
                 ]
@@ -230,15 +231,15 @@ def share_over(
     shares: NDArray[np.float64],
     prior: NDArray[np.float64],
     size: int,
-    level: float,
+    threshold: float,
     windows: int,
     draw: np.random.Generator,
 ) -> float:
-    """Share of windows over a level, in the vectorized form of ``psi_by_label``."""
+    """Share of windows over a threshold, in the vectorized form of ``psi_by_label``."""
     found = draw.multinomial(size, shares, size=windows) + 0.5
     expected = size * prior + 0.5
     psi = ((found - expected) * np.log(found / expected)).sum(axis=1) / (size + len(prior) / 2)
-    return float((psi > level).mean())
+    return float((psi > threshold).mean())
 
 
 def shifted(
@@ -249,7 +250,7 @@ def shifted(
     low, high = 0.0, 5.0
     for _ in range(50):
         middle = (low + high) / 2
-        tilted = prior * np.exp(middle * direction)
+        tilted = np.asarray(prior * np.exp(middle * direction))
         tilted /= tilted.sum()
         if float(((tilted - prior) * np.log(tilted / prior)).sum()) < psi:
             low = middle
@@ -273,17 +274,17 @@ def changed(
     print(
         "  change                                    seen in  first: median  95 %  second: median"
     )
-    yardstick = sure(make_yardstick(manifest, policy))
+    baseline = sure(make_baseline(manifest, policy))
     draw = random.Random(SEED)
     for share in SHARES_OUT_OF_SCOPE:
         report(
             f"{share:.0%} out of scope",
             [
-                detect(yardstick, policy.window, known, mixed(known, strange, share, draw), draw)
+                detect(baseline, policy.window, known, mixed(known, strange, share, draw), draw)
                 for _ in range(runs)
             ],
         )
-    counts = {name: sum(one.truth == name for one in known) for name in yardstick.shares}
+    counts = {name: sum(one.truth == name for one in known) for name in baseline.shares}
     for name, count in sorted(counts.items(), key=lambda one: one[1]):
         share = count / len(known)
         weight = FACTOR * (1 - share) / (1 - FACTOR * share)
@@ -291,7 +292,7 @@ def changed(
         report(
             f"{name} {share:.1%} to {FACTOR * share:.1%}",
             [
-                detect(yardstick, policy.window, known, weighted(known, weights, draw), draw)
+                detect(baseline, policy.window, known, weighted(known, weights, draw), draw)
                 for _ in range(runs)
             ],
         )
@@ -319,23 +320,23 @@ def weighted(
 
 
 def detect(
-    yardstick: DriftBaseline,
+    baseline: DriftBaseline,
     window: int,
     known: Sequence[Answer],
     traffic: Callable[[], Answer],
     draw: random.Random,
 ) -> tuple[float, float]:
     """Return after how many changed messages there was a drifted window, and two in a row."""
-    watch = DriftDetector(yardstick, window, 0, draw)
+    detector = DriftDetector(baseline, window, 0, draw)
     for one in draw.choices(known, k=draw.randrange(window)):
-        watch.add(one.label, one.mass, "")
+        detector.add(one.label, one.mass, "")
     first = math.inf
     for sent in range(1, MOST_WINDOWS * window + 1):
         one = traffic()
-        found = watch.add(one.label, one.mass, "")
-        if found is not None and any(found.in_a_row.values()):
+        found = detector.add(one.label, one.mass, "")
+        if found is not None and any(found.consecutive.values()):
             first = min(first, sent)
-            if max(found.in_a_row.values()) >= 2:
+            if max(found.consecutive.values()) >= 2:
                 return first, sent
     return first, math.inf
 
@@ -368,10 +369,10 @@ def psi_of(row: NDArray[np.int64], shares: Any) -> float:
     return sum(psi_by_label(dict(zip(shares, row.tolist(), strict=True)), shares).values())
 
 
-def sure(yardstick: DriftBaseline | None) -> DriftBaseline:
-    """The yardstick; there is a reference."""
-    assert yardstick is not None
-    return yardstick
+def sure(baseline: DriftBaseline | None) -> DriftBaseline:
+    """The baseline; there is a reference."""
+    assert baseline is not None
+    return baseline
 
 
 if __name__ == "__main__":

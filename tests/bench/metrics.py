@@ -14,13 +14,16 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import _direct, _texts
-from tests.support.helpers import RosterEvents, scores, toy_served
-from worker.core.batch import Router
+from tests.support.fakes import RouterEvents
+from tests.support.policies import make_loop_policy
+from tests.support.toy_adapter import scores, toy_serving_adapter
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
+from worker.core.batch import TopicRouter
+from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.events import Listener, Listeners
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
@@ -68,17 +71,18 @@ def seconds(listeners: list[Listener]) -> float:
     """CPU seconds of a loop for all the messages, by this thread alone."""
     stream = FakeStream()
     fake = FakeEngine(lambda prompt: scores("billing", p=0.9))
+    split = TrafficSplit.all_to(toy_serving_adapter(fake, layout="json"))
     loop = Loop(
         stream,
         pipeline=Pipeline(
-            AdapterRouter(TrafficSplit(toy_served(fake, layout="json")), RosterEvents()),
-            deadline_s=60,
+            AdapterRouter(split, RouterEvents()),
+            admission=AdmissionPolicy(max_in_engine=256, deadline_s=60),
             max_attempts=2,
             clock=time.monotonic,
         ),
-        router=Router("out", "review"),
+        topic_router=TopicRouter("out", "review"),
         listener=Listeners(LogListener(1e9, time.monotonic), *listeners),
-        policy=LoopPolicy(result_wait_s=0.0),
+        policy=make_loop_policy(result_wait_s=0.0),
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,

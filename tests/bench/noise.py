@@ -23,17 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from trainer.check.confident import METHODS, flag, self_confidence, suspect
-from trainer.check.model import (
-    deal,
+from trainer.check.out_of_fold import (
+    assign_folds,
+    cross_val_predict,
     embedding_features,
     fit_predict,
-    out_of_fold,
     sum_per_label,
     text_features,
-    unit,
+    unit_rows,
 )
-from trainer.evaluation.embeddings import find_embedding_model
+from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
+from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)
 PLANTED = (0.02, 0.05, 0.10)
@@ -55,7 +55,7 @@ class Data:
     labels: Ints
     sublabels: Ints
     label_of: Ints
-    opinion: NDArray[np.float64]
+    out_of_fold: NDArray[np.float64]
 
     @property
     def label_count(self) -> int:
@@ -71,7 +71,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.process_time()
     data = load(arguments.tickets, arguments.out)
-    results = {
+    results: dict[str, Any] = {
         "messages": len(data.labels),
         "labels": data.label_count,
         "sublabels": len(data.label_of),
@@ -88,24 +88,26 @@ def main() -> None:
 
 
 def load(tickets: Path, out: Path) -> Data:
-    """Read the file; compute features and the clean opinion once."""
+    """Read the file; compute features and the clean out-of-fold predictions once."""
     with tickets.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    messages = [one["message"] for one in rows]
-    _, labels = np.unique([one["category"] for one in rows], return_inverse=True)
-    _, sublabels = np.unique([one["subcategory"] for one in rows], return_inverse=True)
+    messages = [row["message"] for row in rows]
+    _, labels = np.unique([row["category"] for row in rows], return_inverse=True)
+    _, sublabels = np.unique([row["subcategory"] for row in rows], return_inverse=True)
     label_of = np.zeros(sublabels.max() + 1, dtype=np.int64)
     label_of[sublabels] = labels
     directory = find_embedding_model()
     assert directory is not None, "install filing-clerk[embeddings]"
     text = cached(out / "tfidf.npy", lambda: text_features(messages))
     vectors = cached(out / "embeddings.npy", lambda: embedding_features(messages, directory))
-    both = unit(np.concatenate((text, vectors), axis=1)) * np.float32(2**0.5)
-    opinion = cached(
-        out / "opinion.npy",
-        lambda: out_of_fold(both, sublabels, deal(sublabels, 0), len(label_of), fine=True),
+    both = unit_rows(np.concatenate((text, vectors), axis=1)) * np.float32(2**0.5)
+    out_of_fold = cached(
+        out / "out_of_fold.npy",
+        lambda: cross_val_predict(
+            both, sublabels, assign_folds(sublabels, 0), len(label_of), fine=True
+        ),
     )
-    return Data({"tfidf": text, "both": both}, labels, sublabels, label_of, opinion)
+    return Data({"tfidf": text, "both": both}, labels, sublabels, label_of, out_of_fold)
 
 
 def cached(path: Path, make: Any) -> Any:
@@ -137,7 +139,7 @@ def plant(data: Data, rows: Ints, share: float, kind: str, seed: int) -> tuple[I
     """
     random = np.random.default_rng(seed)
     labels, sublabels = data.labels[rows].copy(), data.sublabels[rows].copy()
-    per_label = sum_per_label(data.opinion, data.label_of, data.label_count)
+    per_label = sum_per_label(data.out_of_fold, data.label_of, data.label_count)
     confused = np.zeros((data.label_count, data.label_count))
     np.add.at(confused, (data.labels, per_label.argmax(axis=1)), 1)
     np.fill_diagonal(confused, -1)
@@ -146,14 +148,14 @@ def plant(data: Data, rows: Ints, share: float, kind: str, seed: int) -> tuple[I
         others = np.delete(np.arange(data.label_count), old)
         labels[at] = confused[old].argmax() if kind == "confused" else random.choice(others)
         inside = np.flatnonzero(data.label_of == labels[at])
-        likeliest = inside[data.opinion[rows[at]][inside].argmax()]
+        likeliest = inside[data.out_of_fold[rows[at]][inside].argmax()]
         sublabels[at] = likeliest if kind == "confused" else random.choice(inside)
     return labels, sublabels
 
 
 def split(data: Data, seed: int) -> tuple[Ints, Ints]:
     """Return the rows to learn from and the rows to judge by."""
-    folds = deal(data.labels, 1000 + seed, HOLDOUT_FOLDS)
+    folds = assign_folds(data.labels, 1000 + seed, HOLDOUT_FOLDS)
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 
@@ -170,14 +172,14 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
         rows, held = split(data, seed)
         labels, sublabels = plant(data, rows, share, kind, seed)
         planted = labels != data.labels[rows]
-        folds = deal(labels, seed)
+        folds = assign_folds(labels, seed)
         common = {"seed": seed, "share": share, "kind": kind, "planted": int(planted.sum())}
         common["clean"] = accuracy(data, rows, data.labels[rows], held)
         common["noisy"] = accuracy(data, rows, labels, held)
         for features, fine in product(FEATURES, (False, True)):
             x = data.features[features][rows]
             start = time.process_time()
-            found = opinion(data, x, labels, sublabels if fine else None, folds)
+            found = out_of_fold(data, x, labels, sublabels if fine else None, folds)
             seconds = time.process_time() - start
             doubt = 1 - self_confidence(labels, found)
             order = np.argsort(-doubt, kind="stable")[: planted.sum()]
@@ -196,17 +198,17 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
                 ),
                 "repaired": accuracy(data, rows, repaired, held),
                 "flagged": {name: hit(flag(labels, found, name), planted) for name in METHODS},
-                "queue": hit(suspect(labels, found), planted),
+                "queue": hit(doubtful(labels, found), planted),
             }
 
 
-def opinion(
+def out_of_fold(
     data: Data, x: NDArray[np.float32], labels: Ints, sublabels: Ints | None, folds: Ints
 ) -> NDArray[np.float64]:
     """The detector: out-of-fold probabilities of the labels, by way of sublabels if given."""
     if sublabels is None:
-        return out_of_fold(x, labels, folds, data.label_count)
-    inner = out_of_fold(x, sublabels, folds, len(data.label_of), fine=True)
+        return cross_val_predict(x, labels, folds, data.label_count)
+    inner = cross_val_predict(x, sublabels, folds, len(data.label_of), fine=True)
     return sum_per_label(inner, data.label_of, data.label_count)
 
 
@@ -215,7 +217,9 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
     for seed, features in product(SEEDS, FEATURES):
         rows, _ = split(data, seed)
         labels, sublabels = data.labels[rows], data.sublabels[rows]
-        found = opinion(data, data.features[features][rows], labels, sublabels, deal(labels, seed))
+        found = out_of_fold(
+            data, data.features[features][rows], labels, sublabels, assign_folds(labels, seed)
+        )
         none = np.zeros(len(rows), dtype=bool)
         yield {
             "seed": seed,
@@ -223,7 +227,7 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
             "kind": KINDS[0],
             "features": features,
             "sublabels": True,
-            "queue": hit(suspect(labels, found), none),
+            "queue": hit(doubtful(labels, found), none),
         }
 
 
@@ -248,7 +252,7 @@ def curve(data: Data) -> Iterator[dict[str, Any]]:
         for size in (*SIZES, 0):
             # So many that are filed under a label, rightly or wrongly: as an annotator sees it.
             chosen = [
-                order[labels[order] == one][: size or None] for one in range(data.label_count)
+                order[labels[order] == label][: size or None] for label in range(data.label_count)
             ]
             take = np.concatenate(chosen)
             score = accuracy(data, rows[take], labels[take], held)
@@ -263,13 +267,13 @@ def curve(data: Data) -> Iterator[dict[str, Any]]:
 
 
 def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    return float(np.mean([one[name] for one in rows]))
+    return float(np.mean([row[name] for row in rows]))
 
 
 def drill_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Means over the seeds, a line for each detector."""
     for share, kind in product(PLANTED, KINDS):
-        chosen = [one for one in rows if (one["share"], one["kind"]) == (share, kind)]
+        chosen = [row for row in rows if (row["share"], row["kind"]) == (share, kind)]
         yield f"**{share:.0%} {kind}** ({chosen[0]['planted']} of the training rows); hold-out "
         yield f"accuracy {mean(chosen, 'clean'):.2%} clean, {mean(chosen, 'noisy'):.2%} noisy"
         yield ""
@@ -278,12 +282,11 @@ def drill_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"| {first} | {heads} |"
         yield "|---|" + "---:|" * (5 + len(METHODS))
         for features, fine in product(FEATURES, (False, True)):
-            mine = [
-                one for one in chosen if (one["features"], one["sublabels"]) == (features, fine)
-            ]
+            detector = (features, fine)
+            mine = [row for row in chosen if (row["features"], row["sublabels"]) == detector]
             flags = []
             for name in METHODS:
-                inner = [one["flagged"][name] for one in mine]
+                inner = [row["flagged"][name] for row in mine]
                 flags.append(
                     f"{mean(inner, 'rows'):.0f}, {mean(inner, 'precision'):.1%}, "
                     f"{mean(inner, 'recall'):.1%}"
@@ -304,9 +307,9 @@ def queue_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for share, kind, features in product((0.0, *PLANTED), KINDS, FEATURES):
         key = (share, kind, features, True)
         mine = [
-            one["queue"]
-            for one in rows
-            if (one["share"], one["kind"], one["features"], one["sublabels"]) == key
+            row["queue"]
+            for row in rows
+            if (row["share"], row["kind"], row["features"], row["sublabels"]) == key
         ]
         if mine:
             yield (
@@ -321,16 +324,16 @@ def curve_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for kind in KINDS:
         yield f"**{kind}**"
         yield ""
-        yield "| wrong labels | " + " | ".join([*(str(one) for one in SIZES), "all"]) + " |"
+        yield "| wrong labels | " + " | ".join([*map(str, SIZES), "all"]) + " |"
         yield "|---|" + "---:|" * (len(SIZES) + 1)
         for rate in RATES:
             cells = []
             for size in (*SIZES, 0):
                 mine = [
-                    one
-                    for one in rows
-                    if (one["rate"], one["per_label"]) == (rate, size)
-                    and one["kind"] in {kind, KINDS[0] if rate == 0 else kind}
+                    row
+                    for row in rows
+                    if (row["rate"], row["per_label"]) == (rate, size)
+                    and row["kind"] in {kind, KINDS[0] if rate == 0 else kind}
                 ]
                 cells.append(f"{mean(mine, 'accuracy'):.1%}")
             yield f"| {rate:.0%} | " + " | ".join(cells) + " |"

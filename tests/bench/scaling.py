@@ -55,7 +55,7 @@ def measure(arena: Arena, count: int) -> float:
     """Seconds from the first message published to the last result seen."""
     workers = [arena.start_worker() for _ in range(count)]
     until = time.monotonic() + 120
-    while [assigned(one) for one in workers] != [PARTITIONS // count] * count:
+    while [assigned(worker) for worker in workers] != [PARTITIONS // count] * count:
         assert time.monotonic() < until, "the partitions are not shared evenly"
         time.sleep(0.2)
     started = time.monotonic()

@@ -27,36 +27,38 @@ WARM_UP = 4
 
 
 def main() -> int:
-    """Run one contender, or compare both."""
+    """Run one of the two, or compare both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=384)
-    parser.add_argument("--contender", choices=["clerk", "trl"])
+    parser.add_argument("--only", choices=["clerk", "trl"])
     options = parser.parse_args()
-    if options.contender:
-        measure = run_clerk if options.contender == "clerk" else run_trl
+    if options.only:
+        measure = run_clerk if options.only == "clerk" else run_trl
         print(json.dumps(measure(options.dataset, options.examples)))
         return 0
     found: dict[str, list[dict[str, Any]]] = {"clerk": [], "trl": []}
     for number in range(options.rounds):
         for name in ("clerk", "trl"):
-            one = _in_process(name, options)
-            found[name].append(one)
+            figures = _in_process(name, options)
+            found[name].append(figures)
             print(
-                f"round {number + 1}  {name:5}  {one['examples_per_s']:6.2f} examples/s  "
-                f"peak {one['peak_bytes'] / 1e9:.2f} GB",
+                f"round {number + 1}  {name:5}  {figures['examples_per_s']:6.2f} examples/s  "
+                f"peak {figures['peak_bytes'] / 1e9:.2f} GB",
                 flush=True,
             )
     ratios = [
-        ours["examples_per_s"] / theirs["examples_per_s"]
-        for ours, theirs in zip(found["clerk"], found["trl"], strict=True)
+        clerk["examples_per_s"] / trl["examples_per_s"]
+        for clerk, trl in zip(found["clerk"], found["trl"], strict=True)
     ]
-    memory = statistics.median(one["peak_bytes"] for one in found["clerk"]) / statistics.median(
-        one["peak_bytes"] for one in found["trl"]
+    ours, theirs = (
+        statistics.median(figures["peak_bytes"] for figures in found[name])
+        for name in ("clerk", "trl")
     )
+    memory = ours / theirs
     print(
-        f"speed ratio by round: {', '.join(f'{one:.2f}' for one in ratios)}; "
+        f"speed ratio by round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
         f"median {statistics.median(ratios):.2f}; peak memory ratio {memory:.2f}"
     )
     return 0
@@ -64,7 +66,7 @@ def main() -> int:
 
 def _in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [
-        *(sys.executable, "-m", "tests.bench.sft", "--contender", name),
+        *(sys.executable, "-m", "tests.bench.sft", "--only", name),
         *("--dataset", str(options.dataset), "--examples", str(options.examples)),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -79,7 +81,7 @@ def run_clerk(dataset: Path, examples: int) -> dict[str, Any]:
     from rich.console import Console
 
     from trainer.training.recipe import load_recipe
-    from trainer.training.run import train
+    from trainer.training.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -97,9 +99,9 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
-    from trainer.model.student import linear_layers
+    from trainer.model.lora_model import linear_layers
     from trainer.training.inputs import read_inputs
     from trainer.training.recipe import load_recipe
 
@@ -108,15 +110,15 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
     inputs = read_inputs(recipe)
     decode = inputs.tokenizer.decode
     rows = [
-        {"prompt": decode(row.ids[:-1]), "completion": decode(row.ids[-1:])} for row in inputs.train
+        {"prompt": decode(row.prompt), "completion": decode([row.answer])} for row in inputs.train
     ]
     model = AutoModelForCausalLM.from_pretrained(
-        recipe.base, dtype=torch.float32, attn_implementation=recipe.attention
+        recipe.base, dtype=torch.float32, attn_implementation=recipe.attn_implementation
     )
     lora = LoraConfig(
         task_type="CAUSAL_LM",
-        r=recipe.rank,
-        lora_alpha=int(recipe.alpha),
+        r=recipe.lora_rank,
+        lora_alpha=int(recipe.lora_alpha),
         target_modules=list(linear_layers(model)),
     )
     ends: list[float] = []
@@ -134,22 +136,7 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
             processing_class=AutoTokenizer.from_pretrained(recipe.base),
             train_dataset=Dataset.from_list(rows),
             peft_config=lora,
-            args=SFTConfig(
-                output_dir=folder,
-                per_device_train_batch_size=BATCH,
-                num_train_epochs=1,
-                learning_rate=recipe.learning_rate,
-                completion_only_loss=True,
-                gradient_checkpointing=False,
-                bf16=False,
-                use_cpu=True,
-                max_length=512,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                logging_steps=10_000,
-                seed=recipe.seed,
-            ),
+            args=_sft_config(folder, recipe.learning_rate, recipe.seed),
             callbacks=[Clock()],
         )
         trainer.train()
@@ -158,6 +145,27 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
         "examples_per_s": BATCH * steps / (ends[-1] - ends[WARM_UP - 1]),
         "peak_bytes": _peak(),
     }
+
+
+def _sft_config(folder: str, learning_rate: float, seed: int) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=1,
+        learning_rate=learning_rate,
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        max_length=512,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=10_000,
+        seed=seed,
+    )
 
 
 def _settings(dataset: Path, examples: int) -> dict[str, Any]:
@@ -171,8 +179,8 @@ def _settings(dataset: Path, examples: int) -> dict[str, Any]:
         "per_label": examples // labels,
         "epochs": 1,
         "batch_size": BATCH,
-        "precision": "fp32",
-        "attention": "sdpa",
+        "mixed_precision": "no",
+        "attn_implementation": "sdpa",
         "checkpoint_every_s": 1e9,
     }
 

@@ -4,7 +4,7 @@
     python -m tests.bench.swap --engine runtime      # vLLM, the demo's base and adapter
     python -m tests.bench.swap --engine merged
 
-Real loop and keeper on a stream in memory; a message comes every few milliseconds.
+Real loop and watcher on a stream in memory; a message comes every few milliseconds.
 """
 
 from __future__ import annotations
@@ -23,44 +23,54 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
-from tests.support.helpers import ENCODERS, Events, toy_served
-from tests.support.swapping import Counted, FakeLoader, StoreOf, make_manifest
+from tests.support.fake_loader import FakeLoader
+from tests.support.fakes import Events
+from tests.support.follower import AdapterCounts, AdapterStore
+from tests.support.policies import make_loop_policy
+from tests.support.swapping import make_manifest
+from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.batch import Router
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
+from worker.core.batch import TopicRouter
+from worker.core.engine_monitor import AdmissionPolicy
+from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.open import open_engine
+from worker.lifecycle.arm_controller import ArmController
+from worker.lifecycle.arm_source import current_adapter
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.watcher import AdapterFactory, AdapterWatcher, WatcherPolicy, close_all
+from worker.lifecycle.factory import AdapterFactory
+from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.logs import configure_logging
 from worker.serving import make_serving_adapter
 from worker.settings import RecordSettings, Settings
 from worker.stream.fake import FakeStream
 
 SWAPS = 20
+MAX_PROBE_ERROR_RATE = 0.1
+ANSWER_S = 300.0
 
 
 @dataclass(slots=True)
 class Bench:
     """A running loop, the store it follows, and what was seen."""
 
-    store: StoreOf
+    store: AdapterStore
     manifests: list[Manifest]
-    roster: AdapterRouter
-    service: AdapterEvents
-    keeper: AdapterWatcher
+    router: AdapterRouter
+    events: AdapterEvents
+    watcher: AdapterWatcher
     loop: Loop
     stream: FakeStream
     texts: list[str]
     came: list[float] = field(default_factory=list)
     latencies: list[tuple[float, float]] = field(default_factory=list)
-    turns: list[tuple[float, float]] = field(default_factory=list)
+    iterations: list[tuple[float, float]] = field(default_factory=list)
 
 
 def main() -> int:
@@ -81,22 +91,22 @@ def measure(bench: Bench, swaps: int, interval_s: float) -> None:
     worker = threading.Thread(target=_work, args=(bench, stopped, interval_s))
     process = psutil.Process()
     worker.start()
-    bench.keeper.start()
+    bench.watcher.start()
     time.sleep(20 * interval_s + 1)
     loads, spans, sizes = [], [], []
     for number in range(1, swaps + 1):
         wanted = bench.manifests[number % len(bench.manifests)]
         began = time.monotonic()
         bench.store.publish(wanted, "rollback")
-        while bench.roster.main.digest != wanted.digest:
+        while bench.router.main.digest != wanted.digest:
             time.sleep(0.001)
         loads.append(time.monotonic() - began)
-        while bench.roster.retired or not bench.service.idle_adapters.empty():
+        while bench.router.retired or not bench.events.idle_adapters.empty():
             time.sleep(0.001)
         spans.append((began, time.monotonic()))
         time.sleep(5 * interval_s)
         family = [process, *process.children(recursive=True)]
-        sizes.append((_rss(process), sum(_rss(one) for one in family)))
+        sizes.append((_rss(process), sum(_rss(member) for member in family)))
     stopped.set()
     worker.join()
     during = [s for at, s in bench.latencies if any(a <= at <= b + interval_s for a, b in spans)]
@@ -108,18 +118,19 @@ def measure(bench: Bench, swaps: int, interval_s: float) -> None:
             cuts = statistics.quantiles(found, n=100)
             p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
             print(f"fetched to committed {name}: p50 {p50:.1f} ms, p99 {p99:.1f}")
-    with_swap = [s for at, s in bench.turns if any(a <= at <= b for a, b in spans)]
-    without = [s for at, s in bench.turns if not any(a <= at <= b for a, b in spans)]
+    with_swap = [s for at, s in bench.iterations if any(a <= at <= b for a, b in spans)]
+    without = [s for at, s in bench.iterations if not any(a <= at <= b for a, b in spans)]
     longest, usual = max(with_swap, default=0.0), max(without, default=0.0)
     print(
-        f"longest turn of the loop: {longest * 1e3:.1f} ms with a swap, {usual * 1e3:.1f} without"
+        f"longest iteration of the loop: {longest * 1e3:.1f} ms with a swap, "
+        f"{usual * 1e3:.1f} without"
     )
     told = ", ".join(f"{own:.0f} ({whole:.0f})" for own, whole in sizes)
     print(f"MiB of this process (with the engine's) after each swap: {told}")
 
 
 def _work(bench: Bench, stopped: threading.Event, interval_s: float) -> None:
-    """A message every ``interval_s``, and the loop's turns. One thread: the stream wants one."""
+    """A message every ``interval_s``, and the loop. On one thread, as the stream wants it."""
     source, due, seen = bench.stream.sources[0], time.monotonic(), 0
     while not stopped.is_set() or seen < len(bench.came):
         began = time.monotonic()
@@ -130,7 +141,7 @@ def _work(bench: Bench, stopped: threading.Event, interval_s: float) -> None:
         bench.loop.run_once()
         now = time.monotonic()
         if now - began > 0.002:
-            bench.turns.append((now, now - began))
+            bench.iterations.append((now, now - began))
         if not bench.loop.held_records:
             time.sleep(0.001)  # the stream in memory never waits
         for number in range(seen, bench.stream.committed.get(source, 0)):
@@ -151,60 +162,65 @@ def _complete(bench: Bench) -> bool:
 
 @contextmanager
 def _bench(engine: str | None, folder: Path) -> Iterator[Bench]:
-    store = StoreOf(folder / "store")
+    store = AdapterStore(folder / "store")
     make = _fake if engine is None else _real(engine)
-    manifests, served, workshop, texts = make(store, folder)
+    manifests, adapter, factory, texts = make(store, folder)
     store.publish(manifests[0])
-    service = AdapterEvents(Counted(), lambda: datetime.now(UTC))
-    roster = AdapterRouter(TrafficSplit(served), service)
-    service.starts(roster.lineup)
+    events = AdapterEvents(AdapterCounts(), lambda: datetime.now(UTC))
+    router = AdapterRouter(TrafficSplit.all_to(adapter), events)
+    events.started(router.split)
     stream = FakeStream()
-    pipeline = Pipeline(roster, deadline_s=600, max_attempts=2, clock=time.monotonic)
+    pipeline = Pipeline(
+        router,
+        admission=AdmissionPolicy(max_in_engine=256, deadline_s=600),
+        max_attempts=2,
+        clock=time.monotonic,
+    )
     loop = Loop(
         stream,
         pipeline=pipeline,
-        router=Router("out", "review"),
+        topic_router=TopicRouter("out", "review"),
         listener=Events(),
-        policy=LoopPolicy(),
+        policy=make_loop_policy(),
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
     )
     stream.subscribe(loop)
     stream.assign(0)
-    keeper = AdapterWatcher(
-        store.folder, roster, service, workshop, WatcherPolicy(poll_interval_s=0.05, answer_s=300)
-    )
+    controller = ArmController(router, events, factory, patience_s=0.0, load_timeout_s=600.0)
+    watcher = AdapterWatcher([current_adapter(store.folder)], controller, events, 0.05)
     try:
-        yield Bench(store, manifests, roster, service, keeper, loop, stream, texts)
+        yield Bench(store, manifests, router, events, watcher, loop, stream, texts)
     finally:
-        keeper.close()
-        close_all(roster, service)
+        watcher.close()
+        close_all(router, events)
 
 
 Made = tuple[list[Manifest], Any, AdapterFactory, list[str]]
 
 
-def _fake(store: StoreOf, folder: Path) -> Made:
+def _fake(store: AdapterStore, folder: Path) -> Made:
     manifests = [make_manifest(f"adapter-{n}") for n in range(4)]
     loader = FakeLoader(service_s=0.005, concurrency=8)
     first = loader.load(folder, manifests[0])
-    for one in manifests:
-        store.add(one)
+    for manifest in manifests:
+        store.add(manifest)
 
     def serve(manifest: Manifest, engine: Any) -> Any:
-        return toy_served(engine, manifest)
+        return toy_serving_adapter(engine, manifest)
 
-    return manifests, serve(manifests[0], first), AdapterFactory(ENCODERS, loader, serve), ["hello"]
+    factory = AdapterFactory(ENCODERS, loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S)
+    return manifests, serve(manifests[0], first), factory, ["hello"]
 
 
-def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
-    def make(store: StoreOf, folder: Path) -> Made:
+def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
+    def make(store: AdapterStore, folder: Path) -> Made:
         original = read_manifest(adapter_dir())
         manifests = [replace(original, name=f"copy-{n}") for n in range(3)]
-        for one in manifests:
-            shutil.copytree(adapter_dir(), store.folder / one.digest)
-            write_manifest(store.folder / one.digest, one)
+        for manifest in manifests:
+            shutil.copytree(adapter_dir(), store.folder / manifest.digest)
+            write_manifest(store.folder / manifest.digest, manifest)
         opened = open_engine(
             base=ensure_base_model(),
             adapter=store.folder / manifests[0].digest,
@@ -213,16 +229,18 @@ def _real(serving: str) -> Callable[[StoreOf, Path], Made]:
             verify_weights=False,
             max_adapters=3,
         )
-        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
         settings = Settings(records=RecordSettings(format="text"))
 
         def serve(manifest: Manifest, engine: Any) -> Any:
             return make_serving_adapter(settings, opened.encoders, manifest, engine)
 
         assert opened.loader is not None
-        workshop = AdapterFactory(opened.encoders, opened.loader, serve)
-        texts = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)[:40]
-        return manifests, serve(manifests[0], opened.engine), workshop, texts
+        factory = AdapterFactory(
+            opened.encoders, opened.loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S
+        )
+        texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
+        return manifests, serve(manifests[0], opened.engine), factory, texts
 
     return make
 

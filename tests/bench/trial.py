@@ -5,7 +5,7 @@
 MESSAGES has a field `message`; MAIN and OTHER are adapters for the demo's base. For each OTHER a
 worker serves it first to a share of the keys, until it stops that or has labelled everything
 (ROUNDS times over, each message of a customer of its own; 0: not at all), and then a worker has it
-as a shadow of every message. The comparison before a trial, on the canaries of MAIN, is switched
+as a shadow of every message. The comparison before a trial, on the probes of MAIN, is switched
 off. Minutes: each worker loads two engines.
 """
 
@@ -20,7 +20,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.chaos.harness import REAL_WORKER, Arena
 from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
+from worker.contract.timestamps import rfc3339_now
 from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
@@ -80,24 +80,25 @@ def on_trial(broker: LocalBroker, texts: list[str], given: argparse.Namespace, o
 
 def as_shadow(broker: LocalBroker, texts: list[str], main_adapter: Path, other: Path) -> str:
     """Have it label everything too; say how often it agrees, and where least."""
-    shadow = {"adapters.shadow": f"'{other.resolve()}'", "adapters.shadow_share": "1.0"}
+    shadow = {"adapters.shadow": f"'{other.resolve()}'", "adapters.shadow_traffic_ratio": "1.0"}
     with running(broker, main_adapter, other, shadow) as (arena, worker, _, adapter):
         wait_for_role(worker, adapter, "shadow")
         arena.publish(as_records(texts))
         arena.wait_for(len(texts))
         pairs = {
             label: [
-                counted(worker, "clerk_shadow_total", label=label, agrees=one) for one in AGREES
+                counted(worker, "clerk_shadow_records_total", label=label, agrees=agrees)
+                for agrees in AGREES
             ]
             for label in adapter.taxonomy.names
         }
         yes, no = (sum(pair[at] for pair in pairs.values()) for at in (0, 1))
-        least = min((yes / (yes + no), one) for one, (yes, no) in pairs.items() if yes + no)
-        dropped = counted(worker, "clerk_shadow_dropped_total")
+        least = min((yes / (yes + no), label) for label, (yes, no) in pairs.items() if yes + no)
+        dropped = counted(worker, "clerk_shadow_dropped_records_total")
         topic = f"chaos.{arena.run}.shadow"
-        found = [json.loads(one or b"") for one in read_all(broker.bootstrap_servers, topic)]
-        confidence = statistics.mean(one["confidence"] for one in found)
-        review = statistics.mean(one["review"]["needed"] for one in found)
+        found = [json.loads(value or b"") for value in read_all(broker.bootstrap_servers, topic)]
+        confidence = statistics.mean(result["confidence"] for result in found)
+        review = statistics.mean(result["review"]["needed"] for result in found)
         return (
             f"as a shadow its confidence is {confidence:.3f}, for review {review:.1%} (of "
             f"{len(found)}); of {yes + no:.0f} records it disagrees on {no / (yes + no):.1%}, most "
@@ -114,9 +115,9 @@ def running(
         arena = Arena(broker.bootstrap_servers, stack, REAL_WORKER)
         store = arena.folder / "store"
         manifests = []
-        for one in (main_adapter, other):
-            manifests.append(read_manifest(one))
-            shutil.copytree(one, store / manifests[-1].digest)
+        for directory in (main_adapter, other):
+            manifests.append(read_manifest(directory))
+            shutil.copytree(directory, store / manifests[-1].digest)
         served, adapter = manifests
         write_pointer(store, Pointer(served.digest, served.name, now(), None, "bench", None))
         arena.settings = {
@@ -125,7 +126,7 @@ def running(
             "kafka.create_topics": "true",
             "kafka.topic_replication_factor": "1",
             "adapters.poll_interval_s": "1",
-            "adapters.canary_errors": "1.0",
+            "adapters.max_probe_error_rate": "1.0",
             "adapters.shadow_topic": f"'chaos.{arena.run}.shadow'",
             **settings,
         }
@@ -136,14 +137,14 @@ def running(
 
 def as_records(texts: list[str]) -> list[bytes | None]:
     """Input records."""
-    return [json.dumps({"id": str(n), "message": one}).encode() for n, one in enumerate(texts)]
+    return [json.dumps({"id": str(n), "message": text}).encode() for n, text in enumerate(texts)]
 
 
 def wait_for_role(worker: WorkerProcess, adapter: Manifest, role: str) -> None:
     """Wait until the worker says that this adapter serves so."""
     until = time.monotonic() + LOADED_S
     wanted = {"role": role, "digest": adapter.digest}
-    while not any(wanted.items() <= one.items() for one in info(worker)["adapters"]):
+    while not any(wanted.items() <= adapter.items() for adapter in info(worker)["adapters"]):
         worker.check()
         assert time.monotonic() < until, info(worker)["last_refusal"]
         time.sleep(1)
@@ -169,7 +170,7 @@ def counted(worker: WorkerProcess, name: str, **labels: str) -> float:
 
 def now() -> str:
     """This moment, as pointers have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339_now()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from tests.chaos.harness import (
@@ -26,10 +27,11 @@ HOSTILE = 10_000
 def main() -> int:
     """Run each scenario on a broker of its own; print one line each."""
     texts = [
-        one.message.replace("{", "(").replace("}", ")") for one in read_samples("holdout.jsonl")
+        sample.message.replace("{", "(").replace("}", ")")
+        for sample in read_samples("holdout.jsonl")
     ]
     model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
-    scenarios = {
+    scenarios: dict[str, Callable[[Arena, Sequence[bytes], LocalBroker], str]] = {
         "worker killed -9 and started again": lambda a, v, _: kill_and_restart(a, v),
         "two workers, one killed -9": lambda a, v, _: kill_one_of_two(a, v),
         "broker killed -9 and started again": kill_broker,

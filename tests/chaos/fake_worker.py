@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.support.helpers import ENCODERS, scores, small_manifest
-from tests.support.swapping import FakeLoader
+from tests.support.fake_loader import FakeLoader
+from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import run_worker
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter
@@ -51,7 +51,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
 
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; return the exit code."""
-    loaded = load_settings(flags=[one for one in arguments if one != "--set"])
+    loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)
     try:
         run_worker(loaded.settings, open_fake)

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.support.hostile import hostile_values
 from worker.demo.broker import LocalBroker
@@ -37,10 +38,10 @@ class Arena:
 
     def __post_init__(self) -> None:
         self.run = uuid.uuid4().hex[:8]
-        self.topics = {one: f"chaos.{self.run}.{one}" for one in ("in", "out", "review", "dead")}
+        self.topics = {name: f"chaos.{self.run}.{name}" for name in ("in", "out", "review", "dead")}
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(one, self.partitions, 1) for one in self.topics.values()]
+        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
         for future in admin.create_topics(new).values():
             future.result(timeout=30)
         self._workers = 0
@@ -54,7 +55,7 @@ class Arena:
         given = {
             "kafka.bootstrap_servers": f"'{self.servers}'",
             "kafka.group_id": f"'{self.run}'",
-            "kafka.input_topic": f"'{self.topics['in']}'",
+            "kafka.input_topics": f"'{self.topics['in']}'",
             "kafka.output_topic": f"'{self.topics['out']}'",
             "kafka.review_topic": f"'{self.topics['review']}'",
             "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
@@ -102,7 +103,7 @@ class Arena:
                 seen, moved = len(self.results), time.monotonic()
             assert time.monotonic() - moved < _STALL_S, f"stuck at {seen} of {count}"
 
-    def settle(self, seconds: float = 2.0) -> None:
+    def read_for(self, seconds: float = 2.0) -> None:
         """Read on for a while: anything twice would come now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -121,14 +122,14 @@ class Arena:
     @property
     def by_topic(self) -> Counter[str]:
         """How many results each topic has, by its short name."""
-        short = {full: one for one, full in self.topics.items()}
-        return Counter(short[one] for one in self._reader.topics)
+        short = {full: name for name, full in self.topics.items()}
+        return Counter(short[topic] for topic in self._reader.topics)
 
     def verdict(self, expected: int) -> str:
         """Say how the results compare with the inputs. Fails unless each has exactly one."""
-        self.settle()
+        self.read_for()
         counts = Counter(self.results)
-        twice = [one for one, count in counts.items() if count > 1]
+        twice = [result for result, count in counts.items() if count > 1]
         wanted = {f"{n % self.partitions}-{n // self.partitions}" for n in range(expected)}
         missing = wanted - set(counts)
         assert not twice, f"{len(twice)} results twice: {twice[:5]}"
@@ -156,7 +157,7 @@ class Reader:
             }
         )
         self._consumer.assign(
-            [TopicPartition(one, number, 0) for one in topics for number in range(partitions)]
+            [TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)]
         )
 
     def read(self, timeout_s: float) -> None:
@@ -165,9 +166,9 @@ class Reader:
         while message is not None:
             if message.error() is None:
                 self.topics.append(str(message.topic()))
-                headers = dict(message.headers() or [])
+                headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
                 self.ids.append(self._id(message.value(), headers))
-                if "clerk.reason" not in headers:
+                if "clerk.reason" not in headers and message.value() is not None:
                     result = json.loads(message.value() or b"{}")
                     self.stamps.append((result["label"], result["adapter"]["digest"]))
             message = self._consumer.poll(0)
@@ -181,7 +182,9 @@ class Reader:
         if "clerk.reason" in headers:
             partition = headers["clerk.source.partition"].decode()
             return f"{partition}-{headers['clerk.source.offset'].decode()}"
-        source = json.loads(value or b"{}")["source"]
+        if value is None:
+            return "a tombstone that was forwarded"  # which of them, nothing says
+        source = json.loads(value)["source"]
         return f"{source['partition']}-{source['offset']}"
 
 
@@ -209,8 +212,8 @@ def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
 def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
     """Two workers share the partitions; one is killed and the other takes its share over."""
     workers = [arena.start_worker(), arena.start_worker()]
-    for one in workers:
-        one.wait_until_ready()
+    for worker in workers:
+        worker.wait_until_ready()
     arena.publish(values)
     arena.wait_for(len(values) // 4)
     arena.kill(workers[0])
@@ -219,18 +222,23 @@ def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
     return arena.verdict(len(values))
 
 
-def kill_broker(arena: Arena, values: Sequence[bytes], broker: LocalBroker) -> str:
-    """The broker is killed under the worker and started again; the worker goes on."""
+def kill_broker(
+    arena: Arena, values: Sequence[bytes], broker: LocalBroker, away_s: float = 3.0
+) -> str:
+    """The broker is killed under the worker and started again; the same worker goes on."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
     arena.wait_for(len(values) // 4)
     broker.kill()
     assert len(arena.results) < len(values), "it was done before the broker was killed"
-    time.sleep(3)
+    time.sleep(away_s)
+    worker.check()
     broker.restart()
     arena.wait_for(len(values))
     said = arena.verdict(len(values))
+    events = Counter(worker.events())
+    assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
     return said
 

@@ -29,12 +29,12 @@ def find_helm() -> str | None:
 
     The chart works with helm 3 too; what these checks read of its messages is helm 4's.
     """
-    for one in (os.environ.get("HELM"), shutil.which("helm"), str(TARGET)):
-        if one and shutil.which(one):
-            command = [one, "version", "--short"]
+    for program in (os.environ.get("HELM"), shutil.which("helm"), str(TARGET)):
+        if program and shutil.which(program):
+            command = [program, "version", "--short"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.stdout.startswith("v4."):
-                return one
+                return program
     return None
 
 

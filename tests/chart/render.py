@@ -41,7 +41,7 @@ class Refused(Exception):
     """Helm would not render; the message is its own."""
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
     """As a cluster reads YAML: a key that is there twice is an error."""
 
 
@@ -80,12 +80,12 @@ def render(
         text = json.dumps(values or {}, ensure_ascii=False).replace("\x7f", "\\u007f")
         file.write(text)
         file.flush()
-        named = [one for path in (*files, Path(file.name)) for one in ("-f", str(path))]
+        named = [word for path in (*files, Path(file.name)) for word in ("-f", str(path))]
         done = helm("template", release, str(chart), "--namespace", namespace,
                     "--kube-version", kube_version, *named, *flags)  # fmt: skip
     if done.returncode:
         raise Refused(done.stderr)
-    return [one for one in yaml.load_all(done.stdout, _StrictLoader) if one]
+    return [document for document in yaml.load_all(done.stdout, _StrictLoader) if document]
 
 
 def render_minimal(values: Mapping[str, Any] | None = None, **options: Any) -> list[Document]:
@@ -124,22 +124,24 @@ class PodSpec:
 
 def pods(documents: Sequence[Document]) -> Iterator[PodSpec]:
     """Give every pod that the documents make, whatever makes it."""
-    for one in documents:
-        match one["kind"]:
+    for document in documents:
+        match document["kind"]:
             case "Pod":
-                yield PodSpec(one, one["metadata"]["labels"], one["spec"])
+                yield PodSpec(document, document["metadata"]["labels"], document["spec"])
             case "Deployment" | "Job":
-                template = one["spec"]["template"]
-                yield PodSpec(one, template["metadata"]["labels"], template["spec"])
+                template = document["spec"]["template"]
+                yield PodSpec(document, template["metadata"]["labels"], template["spec"])
             case "CronJob":
-                template = one["spec"]["jobTemplate"]["spec"]["template"]
-                yield PodSpec(one, template["metadata"]["labels"], template["spec"])
+                template = document["spec"]["jobTemplate"]["spec"]["template"]
+                yield PodSpec(document, template["metadata"]["labels"], template["spec"])
 
 
 def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document:
     """Return the one document of a kind whose name ends so."""
     (found,) = [
-        one for one in documents if one["kind"] == kind and one["metadata"]["name"].endswith(ending)
+        document
+        for document in documents
+        if document["kind"] == kind and document["metadata"]["name"].endswith(ending)
     ]
     return found
 
@@ -147,4 +149,4 @@ def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document
 def worker_container(documents: Sequence[Document]) -> Mapping[str, Any]:
     """Return the Deployment's one container."""
     (container,) = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return container
+    return dict(container)

@@ -28,7 +28,7 @@ def violations(spec: Mapping[str, Any]) -> Iterator[str]:
         if kinds := volume.keys() - {"name"} - VOLUMES:
             yield f"volume {volume['name']}: {', '.join(kinds)}"
     groups = ("initContainers", "containers", "ephemeralContainers")
-    for container in (one for group in groups for one in spec.get(group, ())):
+    for container in (container for group in groups for container in spec.get(group, ())):
         for what in _container(container, pod):
             yield f"container {container['name']}: {what}"
 
@@ -37,7 +37,7 @@ def _container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator
     own = container.get("securityContext", {})
     capabilities = own.get("capabilities", {})
     seccomp = own.get("seccompProfile", pod.get("seccompProfile", {}))
-    probes = [container.get(f"{one}Probe", {}) for one in ("startup", "liveness", "readiness")]
+    probes = [container.get(f"{kind}Probe", {}) for kind in ("startup", "liveness", "readiness")]
     checks = {
         "privileged": not own.get("privileged"),
         "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
@@ -48,6 +48,6 @@ def _container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator
         "seccompProfile": seccomp.get("type") in SECCOMP,
         "procMount": own.get("procMount", "Default") == "Default",
         "hostPort": not any(port.get("hostPort") for port in container.get("ports", ())),
-        "a probe names a host": not any("host" in one.get("httpGet", {}) for one in probes),
+        "a probe names a host": not any("host" in probe.get("httpGet", {}) for probe in probes),
     }
     yield from (what for what, kept in checks.items() if not kept)

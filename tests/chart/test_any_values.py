@@ -28,24 +28,30 @@ volume = st.sampled_from([
 ])  # fmt: skip
 
 
+variables = st.dictionaries(st.sampled_from(["OTEL_A", "Y", "HTTP_PROXY"]), odd, max_size=3)
+secrets = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
+
+
 @st.composite
 def any_values(draw: st.DrawFn) -> dict[str, Any]:
     """Values that make sense, however unusual."""
-    maximum = draw(st.integers(1, 12))
-    secret = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
-    variables = st.dictionaries(st.sampled_from(["OTEL_A", "Y", "HTTP_PROXY"]), odd, max_size=3)
-    values: dict[str, Any] = {
+    below = {key: value for key, value in MINIMAL.items() if key != "storage"}
+    storage = {}
+    for name in ("models", "adapters"):
+        source = draw(volume)
+        storage[name] = {"volume": source, "claim": {"create": not source}}
+    cache = {"cache": {"volume": draw(volume)}}
+    values = _workers(draw) | _cluster(draw) | _jobs(draw)
+    return merge(merge(below, values), {"storage": storage | cache})
+
+
+def _workers(draw: st.DrawFn) -> dict[str, Any]:
+    images: list[dict[str, str]] = [
+        {"tag": "1.10"}, {"tag": "1e3"}, {"digest": "sha256:" + "0" * 64}, {},
+    ]  # fmt: skip
+    return {
         "replicaCount": draw(st.integers(0, 12)),
-        "image": draw(
-            st.sampled_from(
-                [
-                    {"tag": "1.10"},
-                    {"tag": "1e3"},
-                    {"digest": "sha256:" + "0" * 64},
-                    {},
-                ]
-            )
-        ),
+        "image": draw(st.sampled_from(images)),
         "config": {
             "kafka": {
                 "bootstrap_servers": draw(st.sampled_from(["kafka:9092", "[fd00::1]:9092,k:9093"])),
@@ -56,7 +62,7 @@ def any_values(draw: st.DrawFn) -> dict[str, Any]:
         },
         "env": draw(variables),
         "secretEnv": draw(
-            st.dictionaries(st.sampled_from(["HF_TOKEN", "A_B"]), secret, max_size=2)
+            st.dictionaries(st.sampled_from(["HF_TOKEN", "A_B"]), secrets, max_size=2)
         ),
         "gpu": {"count": draw(st.integers(0, 1))},
         "podLabels": draw(st.dictionaries(st.sampled_from(["team", "a/b"]), label, max_size=2)),
@@ -64,6 +70,12 @@ def any_values(draw: st.DrawFn) -> dict[str, Any]:
         "nodeSelector": draw(st.dictionaries(st.sampled_from(["gpu", "a/b"]), label, max_size=2)),
         "terminationGracePeriodSeconds": draw(st.sampled_from([None, 60, 600])),
         "strategy": {"maxSurge": draw(st.sampled_from([0, 1, "25%"]))},
+    }
+
+
+def _cluster(draw: st.DrawFn) -> dict[str, Any]:
+    maximum = draw(st.integers(1, 12))
+    return {
         "podDisruptionBudget": {
             "enabled": draw(st.booleans()),
             "maxUnavailable": draw(st.sampled_from([1, "50%"])),
@@ -75,13 +87,18 @@ def any_values(draw: st.DrawFn) -> dict[str, Any]:
             "maxReplicas": maximum,
             "hpa": {"metrics": [{"type": "Resource"}]},
         },
-        "topics": {"create": draw(st.booleans())},
         "metrics": {
             "monitor": draw(st.sampled_from(["none", "pod", "service"])),
             "rules": {"enabled": draw(st.booleans())},
             "dashboard": {"enabled": draw(st.booleans())},
         },
         "networkPolicy": {"enabled": draw(st.booleans())},
+    }
+
+
+def _jobs(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "topics": {"create": draw(st.booleans())},
         "download": {
             "enabled": draw(st.booleans()),
             "image": "registry.example/s3:1",
@@ -97,13 +114,6 @@ def any_values(draw: st.DrawFn) -> dict[str, Any]:
         },
         "tests": {"targets": draw(st.lists(odd, max_size=2))},
     }
-    below = {key: one for key, one in MINIMAL.items() if key != "storage"}
-    storage = {}
-    for name in ("models", "adapters"):
-        source = draw(volume)
-        storage[name] = {"volume": source, "claim": {"create": not source}}
-    cache = {"cache": {"volume": draw(volume)}}
-    return merge(merge(below, values), {"storage": storage | cache})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -114,22 +124,24 @@ def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None
     assert list(broken(documents, BROUGHT)) == []
     for pod in pods(documents):
         assert list(violations(pod.spec)) == []
-    for one in documents:
-        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    for document in documents:
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == release
     deployment = find(documents, "Deployment")
     assert deployment["spec"]["selector"]["matchLabels"] == {
         "app.kubernetes.io/name": "filing-clerk", "app.kubernetes.io/instance": release,
         "app.kubernetes.io/component": "worker",
     }  # fmt: skip
-    variables = {one["name"]: one.get("value") for one in worker_container(documents)["env"]}
+    variables = {
+        variable["name"]: variable.get("value") for variable in worker_container(documents)["env"]
+    }
     assert values["env"].items() <= variables.items()
     metadata = deployment["spec"]["template"]["metadata"]
     assert values["podLabels"].items() <= metadata["labels"].items()
     assert values["podAnnotations"].items() <= metadata["annotations"].items()
-    (test,) = [one for one in documents if one["kind"] == "Pod"]
+    (test,) = [document for document in documents if document["kind"] == "Pod"]
     if values["tests"]["targets"]:
         assert test["spec"]["containers"][0]["args"][1:] == values["tests"]["targets"]
     if values["trainer"]["enabled"]:
         spec = find(documents, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         steps = [*spec.get("initContainers", ()), *spec["containers"]]
-        assert [one["args"] for one in steps] == values["trainer"]["steps"]
+        assert [step["args"] for step in steps] == values["trainer"]["steps"]

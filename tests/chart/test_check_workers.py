@@ -59,8 +59,8 @@ READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
 
 def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
     """Exit 0, one line a worker and its information."""
-    with worker(READY) as one, worker(READY) as two:
-        code, said = check(one, two)
+    with worker(READY) as first, worker(READY) as second:
+        code, said = check(first, second)
     assert code == 0
     assert '{"adapter": "support"}' in said
     assert "2 of 2 workers are ready" in said
@@ -69,8 +69,8 @@ def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
 def test_one_that_is_not_ready_fails_and_says_why() -> None:
     """Exit 1 with the worker's own reason."""
     warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
-    with worker(READY) as one, worker(warming) as two:
-        code, said = check(one, two)
+    with worker(READY) as first, worker(warming) as second:
+        code, said = check(first, second)
     assert code == 1
     assert "the model is not warm" in said
     assert "1 of 2 workers are ready" in said
@@ -78,8 +78,8 @@ def test_one_that_is_not_ready_fails_and_says_why() -> None:
 
 def test_something_else_on_the_port_is_no_worker() -> None:
     """An answer that is not JSON, a closed port, an unknown name, no worker at all: each exit 1."""
-    with worker({"/readyz": (200, b"<html>"), "/info": INFO}) as one:
-        assert check(one)[0] == 1
-    assert "no answer" in check(one)[1]  # it is closed now
+    with worker({"/readyz": (200, b"<html>"), "/info": INFO}) as stranger:
+        assert check(stranger)[0] == 1
+    assert "no answer" in check(stranger)[1]  # it is closed now
     assert check("workers.invalid:8080")[0] == 1
     assert check()[0] == 1

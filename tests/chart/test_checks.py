@@ -61,7 +61,7 @@ def test_a_broken_reference_is_seen(
     """Each kind of reference, broken by itself."""
     assert list(broken(sound, BROUGHT)) == []
     documents = copy.deepcopy(sound)
-    put(next(one for one in documents if one["kind"] == kind), path, value)
+    put(next(document for document in documents if document["kind"] == kind), path, value)
     assert said in "\n".join(broken(documents, BROUGHT))
 
 

@@ -12,6 +12,7 @@ from tests.chart.render import (
     CHART,
     EXAMPLE_FILES,
     ROOT,
+    Document,
     Refused,
     find,
     helm,
@@ -31,14 +32,14 @@ BROUGHT = frozenset({
 each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
 
 
-def rendered(example: Path, version: str = "1.36.0") -> list[dict]:
+def rendered(example: Path, version: str = "1.36.0") -> list[Document]:
     """Render an example, on a Kubernetes that has what it needs."""
     return render(None, example, kube_version=version)
 
 
 def test_the_examples_are_there() -> None:
     """A renamed folder does not make every check hold."""
-    assert {one.stem for one in EXAMPLE_FILES} == {"air-gapped", "cpu-demo", "keda", "one-gpu"}
+    assert {path.stem for path in EXAMPLE_FILES} == {"air-gapped", "cpu-demo", "keda", "one-gpu"}
 
 
 @each_example
@@ -110,9 +111,9 @@ def test_the_demo_wants_no_gpu() -> None:
     documents = rendered(CHART / "examples" / "cpu-demo.yaml")
     container = worker_container(documents)
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
-    (pod,) = [one for one in pods(documents) if one.owner["kind"] == "Deployment"]
+    (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
     assert "tolerations" not in pod.spec
-    assert not [one for one in pod.spec["volumes"] if "persistentVolumeClaim" in one]
+    assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
 
 
 def test_the_notes_say_what_to_do_next() -> None:

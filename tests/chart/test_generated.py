@@ -36,13 +36,13 @@ def generate() -> ModuleType:
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     """values.schema.json."""
-    return json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    return dict(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
     """The defaults."""
-    return yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    return dict(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
 
 
 def test_the_schema_and_the_table_are_up_to_date() -> None:
@@ -61,7 +61,7 @@ def test_an_outdated_file_is_named(tmp_path: Path) -> None:
                     ignore=lambda *_: ["demo", "engine", "stream", "core"])  # fmt: skip
     file = copy / "filing-clerk" / "values.yaml"
     file.write_text(file.read_text().replace("# How many workers.", "# How many.", 1))
-    command = [sys.executable, copy / "generate.py", "--check"]
+    command = [sys.executable, str(copy / "generate.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "values.schema.json is out of date: make chart" in done.stderr
@@ -96,18 +96,18 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
 ) -> None:
     """A key that nothing knows is an error everywhere; what is open is listed here."""
 
-    def is_open(one: dict[str, Any], path: str) -> Any:
-        kinds = one.get("type")
+    def is_open(part: dict[str, Any], path: str) -> Any:
+        kinds = part.get("type")
         if "object" in (kinds if isinstance(kinds, list) else [kinds]):
-            inner = one.get("additionalProperties", True)
+            inner = part.get("additionalProperties", True)
             if inner is True:
                 yield path
             elif isinstance(inner, dict):
                 yield from is_open(inner, f"{path}.*")
-        for key, child in one.get("properties", {}).items():
+        for key, child in part.get("properties", {}).items():
             yield from is_open(child, f"{path}.{key}".strip("."))
-        if isinstance(one.get("items"), dict):
-            yield from is_open(one["items"], f"{path}[]")
+        if isinstance(part.get("items"), dict):
+            yield from is_open(part["items"], f"{path}[]")
 
     found = {path for path in is_open(schema, "") if ".volume." not in path}
     volumes = {path for path in found if path.startswith(("trainer.data.", "trainer.work."))}
@@ -126,7 +126,8 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
         f"{section}.{key}"
         for section, keys in values["config"].items()
         for key, value in keys.items()
-        if getattr(getattr(Settings(), section), key) != value
+        if getattr(getattr(Settings(), section), key)
+        != (tuple(value) if isinstance(value, list) else value)
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required

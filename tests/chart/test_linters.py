@@ -30,9 +30,9 @@ def cases(version: str) -> list[dict[str, Any]]:
     target = {"type": "AverageValue", "averageValue": "5"}
     hpa = {"type": "Pods", "pods": {"metric": {"name": "x"}, "target": target}}
     sets = {
-        one.stem: render(None, one, kube_version=f"{version}.0")
-        for one in EXAMPLE_FILES
-        if one.stem != "air-gapped" or version != "1.30"
+        path.stem: render(None, path, kube_version=f"{version}.0")
+        for path in EXAMPLE_FILES
+        if path.stem != "air-gapped" or version != "1.30"
     }
     sets["hpa"] = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [hpa]}}})
     sets["mtls"] = render_minimal({
@@ -48,7 +48,7 @@ def cases(version: str) -> list[dict[str, Any]]:
 
 def test_every_document_keeps_to_its_schema(tools: Path) -> None:
     """No unknown field, no wrong type, in Kubernetes' own kinds and the operators'."""
-    found = [one for version in VERSIONS for one in cases(version)]
+    found = [case for version in VERSIONS for case in cases(version)]
     assert len(found) > 150
     assert validate(tools, found) == ""
 
@@ -59,7 +59,7 @@ def test_the_schemas_see_a_typing_error(tools: Path) -> None:
     wrong = {"Deployment": "replicsa", "ScaledObject": "maxReplicas", "PodMonitor": "ports"}
     cases = []
     for kind, field in wrong.items():
-        (document,) = [one for one in documents if one["kind"] == kind]
+        (document,) = [document for document in documents if document["kind"] == kind]
         document["spec"][field] = 1
         cases.append({"from": "x", "version": "1.36", "document": document})
     said = validate(tools, cases).splitlines()
@@ -77,22 +77,22 @@ def checkov(tools: Path, *arguments: str) -> set[str]:
     )  # fmt: skip
     reports = json.loads(done.stdout)
     reports = reports if isinstance(reports, list) else [reports]
-    assert sum(one["summary"]["passed"] for one in reports) > 20, done.stderr
-    return {one["check_id"] for part in reports for one in part["results"]["failed_checks"]}
+    assert sum(report["summary"]["passed"] for report in reports) > 20, done.stderr
+    return {check["check_id"] for report in reports for check in report["results"]["failed_checks"]}
 
 
 def exceptions(group: str) -> dict[str, str]:
     """Return the rules that are broken on purpose, with the reason of each."""
-    return yaml.safe_load((HERE / "checkov.yaml").read_text(encoding="utf-8"))[group]
+    return dict(yaml.safe_load((HERE / "checkov.yaml").read_text(encoding="utf-8"))[group])
 
 
 def test_checkov_finds_nothing_in_the_chart_but_the_listed_exceptions(
     tools: Path, tmp_path: Path
 ) -> None:
     """And every one of those still: a reason whose rule is kept goes."""
-    for one in EXAMPLE_FILES:
-        documents = render(None, one)
-        (tmp_path / one.name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    for path in EXAMPLE_FILES:
+        documents = render(None, path)
+        (tmp_path / path.name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")
     found = checkov(tools, "-d", str(tmp_path), "--framework", "kubernetes")
     assert found == exceptions("kubernetes").keys()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.render import MINIMAL, Refused, merge, render, render_minimal
+from worker.settings import RENAMED
 
 SASL = {
     "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
@@ -187,7 +188,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda one: str(one)[:60]
+    ("values", "words"), [*TYPOS, *TYPES, *SENSE], ids=lambda parameter: str(parameter)[:60]
 )
 def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ...]) -> None:
     """The message names the value, what is wrong and, where it can, what to write instead."""
@@ -200,11 +201,20 @@ def test_it_is_refused_and_said_why(values: dict[str, Any], words: tuple[str, ..
     assert "nil pointer" not in said
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
+    """Values of an older chart say what to write instead, and not that a key is unknown."""
+    section, key = old.split(".")
+    with pytest.raises(Refused) as caught:
+        render_minimal({"config": {section: {key: 0.1}}})
+    assert f"config.{old} has been renamed to config.{new}" in str(caught.value)
+
+
 def test_nothing_can_be_written_to_an_image() -> None:
     """Neither a download nor a trainer."""
     values = merge(merge(MINIMAL, TRAINER), {"download": {"enabled": True, "image": "x"}})
     values["storage"] = {
-        one: {"volume": {"image": {"reference": "x"}}} for one in values["storage"]
+        name: {"volume": {"image": {"reference": "x"}}} for name in values["storage"]
     }
     with pytest.raises(Refused) as caught:
         render(values)

@@ -16,7 +16,8 @@ from worker.settings_load import load_settings
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:
     """Return worker.toml for a ``config``."""
-    return find(render_minimal({"config": config, **values}), "ConfigMap")["data"]["worker.toml"]
+    documents = render_minimal({"config": config, **values})
+    return str(find(documents, "ConfigMap")["data"]["worker.toml"])
 
 
 def load(text: str, folder: Path) -> Any:
@@ -31,7 +32,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     found = load(
         toml_of({
             "kafka": {
-                "input_topic": 'a "quoted" \\ topic',
+                "input_topics": ['a "quoted" \\ topic', "^b{1,2}"],
                 "review_topic": "",
                 "consumer": {"session.timeout.ms": 45000, "check.crcs": True},
                 "producer": {"linger.ms": 0.5, "client.id": "1e5"},
@@ -48,7 +49,7 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
         }),
         tmp_path,
     )  # fmt: skip
-    assert found.kafka.input_topic == 'a "quoted" \\ topic'
+    assert found.kafka.input_topics == ('a "quoted" \\ topic', "^b{1,2}")
     assert found.kafka.review_topic == ""
     assert found.kafka.consumer == {"session.timeout.ms": 45000, "check.crcs": True}
     assert isinstance(found.kafka.consumer["session.timeout.ms"], int)
@@ -76,15 +77,17 @@ def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
     found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path).kafka
     deployment = find(documents, "Deployment")["spec"]["template"]["spec"]
     (container,) = deployment["containers"]
-    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
-    volumes = {one["name"]: one for one in deployment["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in deployment["volumes"]}
     assert found.ssl_ca_location == f"{mounts['kafka-ca']}/root.pem"
     assert volumes["kafka-ca"]["configMap"]["items"] == [{"key": "root.pem", "path": "root.pem"}]
-    paths = {f"{mounts['kafka-client']}/{one['path']}"
-             for one in volumes["kafka-client"]["secret"]["items"]}  # fmt: skip
+    paths = {f"{mounts['kafka-client']}/{key['path']}"
+             for key in volumes["kafka-client"]["secret"]["items"]}  # fmt: skip
     assert {found.ssl_certificate_location, found.ssl_key_location} == paths
     (password,) = [
-        one for one in container["env"] if one["name"] == "CLERK_KAFKA__SSL_KEY_PASSWORD"
+        variable
+        for variable in container["env"]
+        if variable["name"] == "CLERK_KAFKA__SSL_KEY_PASSWORD"
     ]
     assert password["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "pass"}
 
@@ -99,7 +102,9 @@ def test_variables_that_the_chart_sets_are_settings(
             "clientSecret": "mine", "privateKeyPasswordKey": "pass"}},
     })  # fmt: skip
     (container,) = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    names = {one["name"] for one in container["env"] if one["name"].startswith("CLERK_")}
+    names = {
+        variable["name"] for variable in container["env"] if variable["name"].startswith("CLERK_")
+    }
     assert names == {
         "CLERK_KAFKA__INSTANCE_ID", "CLERK_HTTP__HOST", "CLERK_KAFKA__SASL_USERNAME",
         "CLERK_KAFKA__SASL_PASSWORD", "CLERK_KAFKA__SSL_KEY_PASSWORD",
@@ -122,7 +127,7 @@ odd_text = st.one_of(
 # Helm's numbers are floats: those beyond are not exact there.
 numbers = st.booleans() | st.integers(-(10**15), 10**15) | st.floats(-1e15, 1e15)
 plain_key = st.text("abcdefghijklmnopqrstuvwxyz._-0123456789", min_size=1, max_size=12).filter(
-    lambda key: not any(one in key for one in ("password", "secret", "jaas", "token", "key.pem"))
+    lambda key: not any(word in key for word in ("password", "secret", "jaas", "token", "key.pem"))
 )
 engine_args = st.dictionaries(
     plain_key,

@@ -25,13 +25,15 @@ KEDA = CHART / "examples" / "keda.yaml"
 
 def kinds(documents: list[dict[str, Any]]) -> set[str]:
     """Which kinds there are."""
-    return {one["kind"] for one in documents}
+    return {document["kind"] for document in documents}
 
 
 def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
     """Start-up within fifteen minutes by default; an unready worker is not restarted for it."""
     container = worker_container(render_minimal())
-    start, live, ready = (container[f"{one}Probe"] for one in ("startup", "liveness", "readiness"))
+    start, live, ready = (
+        container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")
+    )
     assert start["httpGet"]["path"] == "/startupz"
     assert start["failureThreshold"] * start["periodSeconds"] == 900
     assert live["httpGet"]["path"] == "/livez"
@@ -67,15 +69,18 @@ def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
 
 
 def test_the_grace_covers_the_workers_own_bound() -> None:
-    """Three publishes are what the worker itself counts with (longest_turn_s)."""
-    from worker import app
+    """Three publishes are what the worker itself counts with (max_iteration_s)."""
+    from worker import policies
     from worker.settings import Settings
 
     settings = Settings()
-    turn = app.longest_turn_s(app.kafka_config(settings.kafka), app.loop_policy(settings.loop))
+    iteration_s = policies.max_iteration_s(
+        policies.kafka_config(settings.kafka), policies.loop_policy(settings.loop)
+    )
     spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
-    # A turn is two of: publish, backoff or revoke. The drain's last turn has one, and closing none.
-    assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + turn / 2
+    # An iteration is two of: publish, backoff or revoke. The drain's last one has one of them, and
+    # closing none.
+    assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + iteration_s / 2
 
 
 def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> None:
@@ -117,9 +122,9 @@ def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
 def test_the_pods_name_is_the_instance_id() -> None:
     """Stable over restarts of the container, never shared by two pods."""
     (variable,) = [
-        one
-        for one in worker_container(render_minimal())["env"]
-        if one["name"] == "CLERK_KAFKA__INSTANCE_ID"
+        entry
+        for entry in worker_container(render_minimal())["env"]
+        if entry["name"] == "CLERK_KAFKA__INSTANCE_ID"
     ]
     assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
 
@@ -127,13 +132,14 @@ def test_the_pods_name_is_the_instance_id() -> None:
 def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> None:
     """The only places a worker can write to are scratch."""
     documents = render(None, KEDA)
-    (pod,) = [one for one in pods(documents) if one.owner["kind"] == "Deployment"]
+    (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
     (download,) = pod.spec["initContainers"]
     worker = {
-        one["name"]: one.get("readOnly", False) for one in pod.spec["containers"][0]["volumeMounts"]
+        mount["name"]: mount.get("readOnly", False)
+        for mount in pod.spec["containers"][0]["volumeMounts"]
     }
     assert {name for name, read_only in worker.items() if not read_only} == {"cache", "shm", "tmp"}
-    written = {one["name"]: one.get("readOnly", False) for one in download["volumeMounts"]}
+    written = {mount["name"]: mount.get("readOnly", False) for mount in download["volumeMounts"]}
     assert written == {"models": False, "adapters": False, "tmp": False}
 
 
@@ -142,19 +148,19 @@ def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> Non
     values = merge(MINIMAL, {})
     values["storage"] = {"models": {"volume": {"hostPath": {"path": "/srv"}}},
                          "adapters": {"mountPath": ""}}  # fmt: skip
-    (pod,) = [one for one in pods(render(values)) if one.owner["kind"] == "Deployment"]
+    (pod,) = [pod for pod in pods(render(values)) if pod.owner["kind"] == "Deployment"]
     assert list(violations(pod.spec)) == ["volume models: hostPath"]
 
 
 def test_everything_is_in_the_releases_namespace() -> None:
     """Also for those who render here and apply elsewhere."""
-    assert {one["metadata"]["namespace"] for one in render(None, KEDA)} == {"support"}
+    assert {document["metadata"]["namespace"] for document in render(None, KEDA)} == {"support"}
 
 
 def test_claims_outlive_the_release() -> None:
     """Gigabytes of weights are not deleted by helm uninstall."""
-    claims = [one for one in render(None, KEDA) if one["kind"] == "PersistentVolumeClaim"]
-    assert [one["metadata"]["name"] for one in claims] == [
+    claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
+    assert [claim["metadata"]["name"] for claim in claims] == [
         "clerk-filing-clerk-models", "clerk-filing-clerk-adapters",
     ]  # fmt: skip
     for claim in claims:
@@ -182,7 +188,7 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
     }  # fmt: skip
     auth = find(documents, "TriggerAuthentication")
     assert trigger["authenticationRef"]["name"] == auth["metadata"]["name"]
-    given = {one["parameter"]: one["name"] for one in auth["spec"]["secretTargetRef"]}
+    given = {entry["parameter"]: entry["name"] for entry in auth["spec"]["secretTargetRef"]}
     assert given == {"username": "kafka-login", "password": "kafka-login"}
     assert auth["spec"]["configMapTargetRef"] == [
         {"parameter": "ca", "name": "kafka-ca", "key": "ca.crt"}
@@ -191,6 +197,15 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
     down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
     assert down["stabilizationWindowSeconds"] >= 300
     assert "HorizontalPodAutoscaler" not in kinds(documents)
+
+
+@pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
+def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: list[str]) -> None:
+    """KEDA adds the lag of all topics of the group where it is told none."""
+    changes = {"config": {"kafka": {"input_topics": inputs}}, "autoscaling": {"kind": "keda"}}
+    (trigger,) = find(render_minimal(changes), "ScaledObject")["spec"]["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == "filing-clerk"
+    assert "topic" not in trigger["metadata"]
 
 
 @pytest.mark.parametrize(
@@ -246,8 +261,8 @@ def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key:
     documents = render_minimal({"metrics": {"monitor": monitor, "labels": {"team": "x"}}})
     made = find(documents, kind)
     (endpoint,) = made["spec"][key]
-    names = {one["name"] for one in worker_container(documents)["ports"]}
-    names &= {one["name"] for one in find(documents, "Service")["spec"]["ports"]}
+    names = {port["name"] for port in worker_container(documents)["ports"]}
+    names &= {port["name"] for port in find(documents, "Service")["spec"]["ports"]}
     assert endpoint["port"] in names
     assert endpoint["path"] == "/metrics"
     assert made["metadata"]["labels"]["team"] == "x"
@@ -259,11 +274,11 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     documents = render(None, CHART / "examples" / "air-gapped.yaml")
     policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
     dns, kafka = policy["egress"]
-    assert {one["port"] for one in dns["ports"]} == {53}
+    assert {port["port"] for port in dns["ports"]} == {53}
     assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
     assert kafka["to"] == [{"ipBlock": {"cidr": "10.20.0.0/24"}}]
     (scrape,) = policy["ingress"]
-    assert [one["port"] for one in scrape["ports"]] == [8080]
+    assert [port["port"] for port in scrape["ports"]] == [8080]
     assert len(scrape["from"]) == 2  # helm test and the one that scrapes
     trainer = find(render(None, KEDA), "NetworkPolicy", "-trainer")["spec"]
     assert trainer["policyTypes"] == ["Ingress", "Egress"]
@@ -280,12 +295,12 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
         "topics", "-c", "/etc/filing-clerk/worker.toml",
     ]  # fmt: skip
     copy = find(documents, "ConfigMap", "-topics")
-    weights = [int(one["metadata"]["annotations"]["helm.sh/hook-weight"]) for one in (copy, job)]
+    weights = [int(hook["metadata"]["annotations"]["helm.sh/hook-weight"]) for hook in (copy, job)]
     assert weights == sorted(weights)
     assert weights[0] != weights[1]
     assert copy["data"] == find(documents, "ConfigMap", "filing-clerk")["data"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    names = {one["name"] for one in container["env"]}
+    names = {variable["name"] for variable in container["env"]}
     assert names == {"CLERK_KAFKA__SASL_USERNAME", "CLERK_KAFKA__SASL_PASSWORD"}
 
 
@@ -296,16 +311,18 @@ def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
     job = cron["jobTemplate"]["spec"]
     spec = job["template"]["spec"]
     steps = [*spec["initContainers"], *spec["containers"]]
-    assert [one["args"][0] for one in steps] == ["train", "evaluate", "publish"]
+    assert [step["args"][0] for step in steps] == ["train", "evaluate", "publish"]
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4]
     assert spec["restartPolicy"] == "Never"  # which that policy needs
     for step in steps:
-        variables = {one["name"] for one in step["env"]}
+        variables = {variable["name"] for variable in step["env"]}
         used = {
             word for arg in step["args"] for word in ("RUN", "BASE", "STORE") if f"$({word})" in arg
         }
         assert used <= variables
-        mounts = {one["mountPath"]: one.get("readOnly", False) for one in step["volumeMounts"]}
+        mounts = {
+            mount["mountPath"]: mount.get("readOnly", False) for mount in step["volumeMounts"]
+        }
         assert mounts["/models"] is True
         assert mounts["/adapters"] is False
     scheduled = find(render({"trainer": {"schedule": "0 2 * * 6"}}, KEDA), "CronJob")["spec"]
@@ -318,12 +335,12 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
 
     from trainer.cli.main import app
 
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     spec = find(render(None, KEDA), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     for step in [*spec["initContainers"], *spec["containers"]]:
         name, *rest = step["args"]
-        known = {option for one in group.commands[name].params for option in one.opts}
-        assert {one for one in rest if one.startswith("--")} <= known, name
+        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= known, name
 
 
 def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:

@@ -39,8 +39,8 @@ def problems(document: dict[str, Any], version: str) -> Iterator[str]:
     try:
         model.model_validate(document, extra="forbid")
     except ValidationError as error:
-        for one in error.errors(include_url=False, include_input=False):
-            yield f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+        for problem in error.errors(include_url=False, include_input=False):
+            yield f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
 
 
 def main() -> int:

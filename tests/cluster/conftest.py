@@ -52,8 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tell what was measured."""
-    for one in _NOTES:
-        terminalreporter.write_line(f"seen: {one}")
+    for sentence in _NOTES:
+        terminalreporter.write_line(f"seen: {sentence}")
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +76,7 @@ def cluster() -> Iterator[Cluster]:
         made.kubectl("create", "namespace", made.namespace, timeout_s=30)
     except Failed as error:
         missing(f"the cluster does not answer: {error}")
-    levels = [f"{_LEVEL}/{one}=restricted" for one in ("enforce", "warn")]
+    levels = [f"{_LEVEL}/{level}=restricted" for level in ("enforce", "warn")]
     made.kubectl("label", "namespace", made.namespace, *levels)
     yield made
     made.close()
@@ -98,7 +98,7 @@ def host(cluster: Cluster) -> str:
         status = cluster.get("pod", pod)["status"]
     except Failed as error:
         events = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
-        missing(f"{error}: " + " / ".join(str(one.get("message")) for one in events)[-1500:])
+        missing(f"{error}: " + " / ".join(str(event.get("message")) for event in events)[-1500:])
     finally:
         cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
     named = os.environ.get("CLERK_TEST_HOST")
@@ -117,9 +117,9 @@ def kafka(host: str) -> Iterator[str]:
 
 
 def _own_address(towards: str) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.connect((towards, 9))  # sends nothing: the kernel chooses the way
-        return str(one.getsockname()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((towards, 9))  # sends nothing: the kernel chooses the way
+        return str(probe.getsockname()[0])
 
 
 def _bare_pod(name: str, command: list[str]) -> dict[str, Any]:

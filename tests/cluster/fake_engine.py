@@ -51,20 +51,20 @@ class Hanging:
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
-    """Stand in for ``worker.app.open_model``: verify the adapter, and take no model."""
+    """Stand in for ``worker.serving.open_model``: verify the adapter, and take no model."""
     assert settings.model.base is not None
     assert settings.model.adapter is not None
     time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
     encoders = load_encoders(settings.model.base)
     manifest = verify_adapter(settings.model.adapter, settings.model.base, encoders, weights=False)
-    codes = [one.token_id for one in manifest.codes.values()]
+    codes = [code.token_id for code in manifest.codes.values()]
 
     def respond(prompt: Sequence[int]) -> Answer:
         """Choose by the prompt alone; of every tenth or so it cannot be sure."""
         chosen = sum(prompt) % len(codes)
         if sum(prompt) % 10 == 0:
             return CodeScores(dict.fromkeys(codes, -math.log(len(codes))))
-        return CodeScores({one: SURE if n == chosen else OTHERS for n, one in enumerate(codes)})
+        return CodeScores({code: SURE if n == chosen else OTHERS for n, code in enumerate(codes)})
 
     engine = FakeEngine(
         respond,

@@ -93,7 +93,7 @@ class Cluster:
     def everything(self) -> set[str]:
         """Names of all objects in the namespace, but for events and what each namespace has."""
         kinds = self.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
-        wanted = ",".join(one for one in kinds if not one.startswith(("events", "pods.metrics")))
+        wanted = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods.metrics")))
         found = self.kubectl("get", wanted, "-o", "name", "--ignore-not-found").split()
         return set(found) - {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
@@ -153,19 +153,19 @@ class Release:
     def pods(self) -> list[Document]:
         """Its workers' pods, oldest first; those that are ending too."""
         found: list[Document] = self.cluster.get("pods", "-l", self.workers)
-        return sorted(found, key=lambda one: str(one["metadata"]["creationTimestamp"]))
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def pod(self) -> str:
         """The name of its only pod that is not ending."""
-        (one,) = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
-        return str(one["metadata"]["name"])
+        (living,) = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
+        return str(living["metadata"]["name"])
 
     def ready(self) -> list[str]:
         """Names of the pods that are ready and not ending."""
         return [
-            one["metadata"]["name"]
-            for one in self.pods()
-            if "deletionTimestamp" not in one["metadata"] and condition(one, "Ready")
+            pod["metadata"]["name"]
+            for pod in self.pods()
+            if "deletionTimestamp" not in pod["metadata"] and condition(pod, "Ready")
         ]
 
     def wait_for_ready(self, count: int, timeout_s: float = 300) -> None:
@@ -192,14 +192,14 @@ class Release:
 
 def condition(pod: Document, kind: str) -> bool:
     """Whether a condition of a pod is true."""
-    found = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    found = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
     return found.get(kind) == "True"
 
 
 def container(pod: Document) -> Document:
     """The status of a pod's worker."""
-    (one,) = pod["status"]["containerStatuses"]
-    return dict(one)
+    (status,) = pod["status"]["containerStatuses"]
+    return dict(status)
 
 
 @contextmanager
@@ -219,8 +219,8 @@ def watching(cluster: Cluster, pod: str) -> Iterator[list[Document]]:
             follower.terminate()
             follower.wait(10)
             out.seek(0)
-            for one in _documents(out.read()):
-                ended = container(one)["state"].get("terminated")
+            for document in _documents(out.read()):
+                ended = container(document)["state"].get("terminated")
                 if ended and ended not in ends:
                     ends.append(ended)
 

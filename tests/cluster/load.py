@@ -40,7 +40,10 @@ class Names:
     def fresh(cls, run: str) -> Names:
         """Names that no other run has."""
         run = f"{run}-{uuid.uuid4().hex[:6]}"
-        return cls(*(f"{run}.{one}" for one in ("in", "out", "review", "dead")), group=run)
+        inputs, outputs, review, dead = (
+            f"{run}.{name}" for name in ("in", "out", "review", "dead")
+        )
+        return cls(inputs, outputs, review, dead, group=run)
 
     @property
     def sinks(self) -> tuple[str, str, str]:
@@ -68,7 +71,7 @@ class Traffic:
         self.results: list[Result] = []
         self.sent: dict[str, float] = {}  # by source; when it was acknowledged
         self._names = names
-        self._texts = [one.message for one in demo_samples(200)]
+        self._texts = [sample.message for sample in demo_samples(200)]
         self._partitions = partitions
         self._made = 0
         self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, **_QUIET})
@@ -85,18 +88,18 @@ class Traffic:
         self._ended = threading.Event()
         self._broken: list[Exception] = []
         self._threads = [
-            threading.Thread(target=self._guard, args=(one,), daemon=True)
-            for one in (self._publish, self._read)
+            threading.Thread(target=self._guard, args=(work,), daemon=True)
+            for work in (self._publish, self._read)
         ]
 
     def __enter__(self) -> Self:
         """Begin to read all that is in the result topics, and to publish at the rate."""
         sinks = self._names.sinks
         self._consumer.assign(
-            [TopicPartition(one, n, 0) for one in sinks for n in range(self._partitions)]
+            [TopicPartition(topic, n, 0) for topic in sinks for n in range(self._partitions)]
         )
-        for one in self._threads:
-            one.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -107,8 +110,8 @@ class Traffic:
     ) -> None:
         """End both threads and free the clients."""
         self._ended.set()
-        for one in self._threads:
-            one.join(30)
+        for thread in self._threads:
+            thread.join(30)
         self._consumer.close()
         self._producer.flush(10)
 
@@ -128,11 +131,11 @@ class Traffic:
     @property
     def waiting(self) -> int:
         """Messages sent that have no result yet."""
-        return self._made - len({one.source for one in self.results})
+        return self._made - len({result.source for result in self.results})
 
     def done_since(self, moment: float) -> int:
         """Results that came after a moment (Unix seconds)."""
-        return sum(one.at > moment for one in self.results)
+        return sum(result.at > moment for result in self.results)
 
     def finish(self, timeout_s: float = 120) -> int:
         """Stop publishing, wait for the last result and return how many there are.
@@ -148,9 +151,9 @@ class Traffic:
         time.sleep(_AFTER_S)
         assert not self._broken, self._broken
         assert len(self.sent) == self._made
-        counts = Counter(one.source for one in self.results)
+        counts = Counter(result.source for result in self.results)
         lost = sorted(self.sent.keys() - counts.keys())
-        twice = [one for one, count in counts.items() if count > 1]
+        twice = [source for source, count in counts.items() if count > 1]
         assert not lost, f"{len(lost)} of {self._made} have no result: {lost[:5]}"
         assert not twice, f"{len(twice)} of {self._made} have several results: {twice[:5]}"
         assert counts.keys() == self.sent.keys()
@@ -182,13 +185,14 @@ class Traffic:
         message = self._consumer.poll(0.2)
         if message is None or message.error() is not None:
             return
-        topic, headers = str(message.topic()), dict(message.headers() or [])
+        headers: dict[str, Any] = dict(message.headers() or [])
+        topic = str(message.topic())
         if topic == self._names.dead:
-            where = [headers[f"clerk.source.{one}"].decode() for one in ("partition", "offset")]
+            where = [headers[f"clerk.source.{part}"].decode() for part in ("partition", "offset")]
             adapter = headers["clerk.adapter.digest"].decode()
             self.results.append(Result("-".join(where), topic, None, time.time(), adapter))
             return
-        value = json.loads(message.value())
+        value = json.loads(message.value() or b"")
         source = f"{value['source']['partition']}-{value['source']['offset']}"
         adapter = value["adapter"]["digest"]
         self.results.append(Result(source, topic, value["label"], time.time(), adapter))
@@ -211,9 +215,9 @@ class Lag:
     def now(self) -> int:
         """Records between the committed offsets and the ends of the partitions."""
         behind = 0
-        for one in self._client.committed(self._parts, timeout=10):
-            first, end = self._client.get_watermark_offsets(one, timeout=10)
-            behind += end - max(one.offset, first)
+        for partition in self._client.committed(self._parts, timeout=10):
+            first, end = self._client.get_watermark_offsets(partition, timeout=10)
+            behind += end - max(partition.offset, first)
         return behind
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ int main(void) { signal(SIGTERM, leave); signal(SIGINT, leave); for (;;) pause()
 
 def build() -> None:
     """Make the programs that are missing from the cache."""
-    if all((BIN / one).exists() for one in (*_PARTS, "etcd")):
+    if all((BIN / name).exists() for name in (*_PARTS, "etcd")):
         return
     if GO is None:
         sys.exit("no Go to build Kubernetes with: install it, or name a cluster in KUBECONFIG")
@@ -93,9 +93,13 @@ def _build_kubernetes(folder: Path) -> None:
     _go(folder, "mod", "init", "local/kubernetes")
     told = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
     staged = json.loads(_go(folder, "mod", "edit", "-json", json.loads(told)["GoMod"]))["Replace"]
-    names = [one["Old"]["Path"] for one in staged if one["New"]["Path"].startswith("./staging")]
+    names = [
+        replacement["Old"]["Path"]
+        for replacement in staged
+        if replacement["New"]["Path"].startswith("./staging")
+    ]
     version = "v0." + KUBERNETES.partition(".")[2]
-    _go(folder, "mod", "edit", *(f"-replace={one}={one}@{version}" for one in names))
+    _go(folder, "mod", "edit", *(f"-replace={name}={name}@{version}" for name in names))
     _go(folder, "get", f"k8s.io/kubernetes@v{KUBERNETES}")
     # Built from a module it does not know its own version, which charts ask for.
     major, minor, _ = KUBERNETES.split(".")
@@ -382,7 +386,8 @@ def _run(
 def install() -> None:
     """Debian's part of it, where it is missing."""
     if Path("/usr/lib/cni/bridge").exists() and all(
-        shutil.which(one) for one in ("containerd", "runc", "iptables", "conntrack", "openssl")
+        shutil.which(program)
+        for program in ("containerd", "runc", "iptables", "conntrack", "openssl")
     ):
         return
     _run("apt-get", "update", "-qq")

@@ -47,7 +47,7 @@ def draw(title: str, rows: Sequence[Row], panels: Sequence[Panel], time: str = "
 
 
 def _panel(panel: Panel, rows: Sequence[Row], time: str, y: float) -> list[str]:
-    largest = max(row[one] for row in rows for one in panel.columns)
+    largest = max(row[column] for row in rows for column in panel.columns)
     step = _round_step(largest / 4)
     top = step * max(1, -(-largest // step))
     last = rows[-1][time]

@@ -155,8 +155,8 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
     note: Callable[[str], None],
 ) -> None:
     """Under load: a sound adapter serves without a restart; one with a damaged file and one that
-    misfiles the canaries are refused and the pod labels on. No message is lost or done twice, and
-    each result carries the adapter that the worker was at."""
+    misclassifies the probes are refused and the pod labels on. No message is lost or done twice,
+    and each result carries the adapter that the worker was at."""
     first = store.publish("first")
     clerk.install()
     clerk.wait_for_ready(1, READY_S)
@@ -184,13 +184,13 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
 
     assert clerk.pod() == pod
     assert container(clerk.cluster.get("pod", pod))["restartCount"] == 0
-    stamps = [one.adapter for one in sorted(traffic.results, key=lambda one: one.at)]
+    stamps = [result.adapter for result in sorted(traffic.results, key=lambda result: result.at)]
     assert set(stamps) == {first, second}
     by_first = stamps.count(first)
     # Results of two partitions may come in another order around the swap, by a batch at most.
     assert stamps[: by_first - 20] == [first] * (by_first - 20)
     assert stamps[by_first + 20 :] == [second] * (count - by_first - 20)
-    swapped = [one for one in clerk.events(pod) if one["event"] == "adapter.swapped"]
+    swapped = [event for event in clerk.events(pod) if event["event"] == "adapter.swapped"]
     assert len(swapped) == 1
     note(
         f"a new current in a mounted store served after {taken_s:.0f} s, no restart; a damaged and "

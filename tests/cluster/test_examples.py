@@ -54,10 +54,10 @@ def what_examples_name(cluster: Cluster) -> Iterator[None]:
                 missing(f"the cluster has no {kind}, and {error}")
             cluster.apply([document])
             made.append(("crd", kind))
-    for one in GIVEN:
-        kind, name = one["kind"], one["metadata"]["name"]
+    for document in GIVEN:
+        kind, name = document["kind"], document["metadata"]["name"]
         if not cluster.exists(kind, name):
-            cluster.apply([one])
+            cluster.apply([document])
             made.append((kind, name))
     for kind, name in made:
         if kind == "crd":
@@ -67,7 +67,7 @@ def what_examples_name(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("delete", kind, name, "--timeout=60s")
 
 
-each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda one: one.stem)
+each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
 
 
 @each_example
@@ -95,11 +95,11 @@ def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> 
 @pytest.mark.usefixtures("what_examples_name")
 def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
     """Without their security contexts the same pods are refused: the level is enforced here."""
-    for one in _bare_pods(cluster, example):
-        for each in (*one["spec"].get("initContainers", ()), *one["spec"]["containers"]):
-            each.pop("securityContext")
+    for pod in _bare_pods(cluster, example):
+        for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
+            container.pop("securityContext")
         with pytest.raises(AssertionError, match="violates PodSecurity"):
-            cluster.kubectl("create", "--dry-run=server", "-f", "-", given=yaml.safe_dump(one))
+            cluster.kubectl("create", "--dry-run=server", "-f", "-", given=yaml.safe_dump(pod))
 
 
 def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
@@ -108,8 +108,8 @@ def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": one.owner["metadata"]["name"], "labels": dict(one.labels)},
-            "spec": {**one.spec, "serviceAccountName": "default"},
+            "metadata": {"name": pod.owner["metadata"]["name"], "labels": dict(pod.labels)},
+            "spec": {**pod.spec, "serviceAccountName": "default"},
         }
-        for one in pods(render(None, example, namespace=cluster.namespace))
+        for pod in pods(render(None, example, namespace=cluster.namespace))
     ]

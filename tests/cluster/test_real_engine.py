@@ -78,20 +78,20 @@ def test_its_pods_are_admitted_as_restricted(start: Start) -> None:
 def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start) -> None:
     """While the model loads the worker is alive and says so on /readyz, and the pod is not ready;
     it becomes so after the engine is warm and the group is joined, without a restart."""
-    loading = [one[:3] for one in start.seen if "the model is loading" in one[3]]
+    loading = [sight[:3] for sight in start.seen if "the model is loading" in sight[3]]
     assert len(loading) >= 3
     assert set(loading) == {(False, 200, 503)}
     assert start.seen[-1][:3] == (True, 200, 200)
-    at = {one["event"]: moment(one["timestamp"]) for one in clerk.events(start.pod)}
+    at = {event["event"]: moment(event["timestamp"]) for event in clerk.events(start.pod)}
     pod = clerk.cluster.get("pod", start.pod)
-    (became,) = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    (became,) = [entry for entry in pod["status"]["conditions"] if entry["type"] == "Ready"]
     # The condition's time has whole seconds.
     assert moment(became["lastTransitionTime"]) >= at["engine.ready"] - 1
     assert moment(became["lastTransitionTime"]) >= at["partitions.assigned"] - 1
     assert container(pod)["restartCount"] == 0
     reasons = _kubelet_said(clerk, start.pod)
-    assert any("Startup probe failed" in one and "503" in one for one in reasons), reasons
-    assert not any("Liveness" in one for one in reasons), reasons
+    assert any("Startup probe failed" in reason and "503" in reason for reason in reasons), reasons
+    assert not any("Liveness" in reason for reason in reasons), reasons
 
 
 def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
@@ -99,12 +99,14 @@ def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
     traffic.publish(60)
     traffic.finish()
     manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
-    labels = {one["name"] for one in manifest["taxonomy"]["labels"]}
-    assert {one.label for one in traffic.results} <= labels
+    labels = {entry["name"] for entry in manifest["taxonomy"]["labels"]}
+    assert {result.label for result in traffic.results} <= labels
     samples = demo_samples(200)[:60]
-    by_source = {one.source: one.label for one in traffic.results}
+    by_source = {result.source: result.label for result in traffic.results}
     given = [by_source[f"{n % PARTITIONS}-{n // PARTITIONS}"] for n in range(60)]
-    known = [(one.label, label) for one, label in zip(samples, given, strict=True) if one.label]
+    known = [
+        (sample.label, label) for sample, label in zip(samples, given, strict=True) if sample.label
+    ]
     assert sum(a == b for a, b in known) / len(known) > 0.6  # guessed would be a tenth
 
 
@@ -133,7 +135,7 @@ def test_a_pod_that_is_deleted_drains(
         began = time.monotonic()
         clerk.cluster.kubectl("delete", "pod", pod, f"--timeout={grace_s + 30}s")
         took_s = time.monotonic() - began
-    assert [one["exitCode"] for one in ends] == [0]
+    assert [end["exitCode"] for end in ends] == [0]
     assert took_s < grace_s - 30, "it used the reserve of its grace"
     clerk.wait_for_ready(1, READY_S)
     assert clerk.pod() != pod
@@ -173,7 +175,7 @@ def test_a_dead_engine_ends_the_container_and_no_more(
     clerk.cluster.kubectl("exec", pod, "-c", "worker", "--", "python3", "-c", _KILL_ENGINE)
 
     def restarted() -> bool:
-        return container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1
+        return bool(container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1)
 
     wait_until("the container is started again", restarted, 120)
     state = container(clerk.cluster.get("pod", pod))["lastState"]["terminated"]
@@ -205,7 +207,7 @@ def moment(text: str) -> float:
 
 def _kubelet_said(release: Release, pod: str) -> list[str]:
     found = release.cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
-    return [str(one.get("message")) for one in found]
+    return [str(event.get("message")) for event in found]
 
 
 def _shares(release: Release) -> list[int]:
@@ -213,6 +215,8 @@ def _shares(release: Release) -> list[int]:
     shares = []
     for pod in release.ready():
         _, page = release.ask(pod, "/metrics")
-        lines = [one for one in page.splitlines() if one.startswith("clerk_assigned_partitions ")]
-        shares += [int(float(one.split()[1])) for one in lines]
+        lines = [
+            line for line in page.splitlines() if line.startswith("clerk_assigned_partitions ")
+        ]
+        shares += [int(float(line.split()[1])) for line in lines]
     return sorted(shares)

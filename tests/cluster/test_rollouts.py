@@ -132,8 +132,8 @@ def test_a_hung_loop_is_restarted(
     restarted_s = time.monotonic() - began
     assert container(cluster.get("pod", pod))["lastState"]["terminated"]["exitCode"] == 137
     found = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
-    reasons = [str(one.get("message")) for one in found]
-    assert any("Liveness probe failed" in one and "503" in one for one in reasons), reasons
+    reasons = [str(event.get("message")) for event in found]
+    assert any("Liveness probe failed" in reason and "503" in reason for reason in reasons), reasons
     workers.wait_for_ready(1, READY_S)
     note(
         f"a hung loop: /livez says so after {noticed_s:.0f} s (the bound is 13), the container is"
@@ -178,7 +178,7 @@ def test_uninstall_leaves_nothing(workers: Release) -> None:
     """After `helm uninstall` the namespace holds nothing of the release, hooks included."""
     workers.cluster.helm("uninstall", workers.name, "--wait", "--timeout", "3m")
     wait_until("no pod is left", lambda: not workers.pods(), 60)
-    left = {one for one in workers.cluster.everything() if "many" in one}
+    left = {name for name in workers.cluster.everything() if "many" in name}
     assert left == set()
 
 

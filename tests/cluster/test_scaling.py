@@ -130,7 +130,7 @@ def test_keda_follows_the_lag(
 
 def _active(release: Release) -> bool:
     found = release.cluster.get("scaledobject", f"{release.name}-filing-clerk")
-    conditions = {one["type"]: one["status"] for one in found["status"].get("conditions", [])}
+    conditions = {entry["type"]: entry["status"] for entry in found["status"].get("conditions", [])}
     return conditions.get("Ready") == "True"
 
 
@@ -140,7 +140,7 @@ def _sample(release: Release, traffic: Traffic, lag: Lag, began: float) -> Row:
     window_s = 5.0
     return {
         "seconds": round(time.monotonic() - began, 1),
-        "published_per_s": sum(one > now - window_s for one in traffic.sent.copy().values())
+        "published_per_s": sum(sent_at > now - window_s for sent_at in traffic.sent.copy().values())
         / window_s,
         "results_per_s": traffic.done_since(now - window_s) / window_s,
         "lag": lag.now(),

@@ -31,7 +31,7 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def processes_below(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+    return list(psutil.Process(process.pid).children(recursive=True))
 
 
 def assert_nothing_left(children: list[psutil.Process], tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) 
     said = "".join(lines)
     assert len(children) >= 3  # worker, engine, broker
     assert_nothing_left(children, tmp_path)
-    landed = [one for one in lines if re.match(r"\s+[✓✗?] \w+", one)]
+    landed = [line for line in lines if re.match(r"\s+[✓✗?] \w+", line)]
     assert len(landed) == COUNT
     assert f"{COUNT} for {COUNT} messages" in said
     assert re.search(r"outside the label set\s+0\n", said)
@@ -87,7 +87,7 @@ def test_classify_labels_a_file_with_the_demo_model(tmp_path: Path) -> None:
     """One command from a file of messages to labels, no Kafka."""
     file = tmp_path / "in.jsonl"
     texts = ["my refund has not arrived yet", "what time do you open on sunday"]
-    file.write_text("".join(json.dumps({"message": one}) + "\n" for one in texts))
+    file.write_text("".join(json.dumps({"message": text}) + "\n" for text in texts))
     done = subprocess.run(
         [sys.executable, "-m", "worker", "classify", "--demo", "-i", str(file)],
         capture_output=True,
@@ -97,4 +97,4 @@ def test_classify_labels_a_file_with_the_demo_model(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["label"] for one in found] == ["refund", "stores_and_business"]
+    assert [output["label"] for output in found] == ["refund", "stores_and_business"]

@@ -24,7 +24,7 @@ from tests.support.hostile import hostile_values
 from worker.contract import read_manifest
 from worker.demo.samples import Sample, read_samples
 from worker.demo.worker_process import WorkerProcess
-from worker.records.output import output_schema
+from worker.records.schemas import json_schema
 
 HOSTILE = 2000
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
@@ -51,7 +51,7 @@ def running(
         yield Running(arena, worker, read_manifest(demo_adapter_dir).taxonomy.names)
 
 
-def records(running: Running, short: str) -> list[tuple[dict[str, bytes], bytes | None, bytes]]:
+def records(running: Running, short: str) -> list[tuple[dict[str, Any], Any, Any]]:
     """Every committed record of a topic: headers, key, value."""
     topic = running.arena.topics[short]
     consumer = Consumer(
@@ -89,21 +89,21 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     samples = read_samples("holdout.jsonl")
     producer = Producer({"bootstrap.servers": running.arena.servers, **QUIET})
     before = len(running.arena.results)
-    for one in samples:
-        value = json.dumps({"id": one.id, "message": one.message})
-        headers = [("trace", b"\x00\xff")]
-        producer.produce(running.arena.topics["in"], value, f"key-{one.id}", headers=headers)
+    for sample in samples:
+        value = json.dumps({"id": sample.id, "message": sample.message})
+        headers: list[tuple[str, str | bytes | None]] = [("trace", b"\x00\xff")]
+        producer.produce(running.arena.topics["in"], value, f"key-{sample.id}", headers=headers)
     assert producer.flush(30) == 0
     running.arena.wait_for(before + len(samples))
-    by_id = {one["message_id"]: one for one in labelled(running)}
-    return [(one, by_id[one.id]) for one in samples]
+    by_id = {output["message_id"]: output for output in labelled(running)}
+    return [(sample, by_id[sample.id]) for sample in samples]
 
 
 def test_held_out_messages_are_filed_as_was_measured(
     holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
     """Served accuracy is what clerk-trainer evaluate found, give or take the engine's precision."""
-    promised = 0.824  # docs/demo-adapter.md
+    promised = 0.824  # docs/figures.md
     right = sum(result["label"] == sample.label for sample, result in holdout)
     assert right / len(holdout) == pytest.approx(promised, abs=0.03)
 
@@ -112,7 +112,7 @@ def test_every_result_meets_the_published_schema(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
     """Labels are of the set, scores cover it and add up, and the record validates."""
-    schema = jsonschema.Draft202012Validator(output_schema())
+    schema = jsonschema.Draft202012Validator(json_schema("output"))
     for _, result in holdout:
         schema.validate(result)
         assert result["label"] in running.labels
@@ -128,7 +128,7 @@ def test_key_and_headers_are_kept_and_the_text_is_not(
     """A router can correlate; the message itself goes no further, into no record and no log."""
     log = running.worker.log_path.read_text(encoding="utf-8")
     found = records(running, "out") + records(running, "review")
-    ours = [one for one in found if (one[1] or b"").startswith(b"key-holdout")]
+    ours = [record for record in found if (record[1] or b"").startswith(b"key-holdout")]
     assert len(ours) == len(holdout)
     everything = b"\n".join(value for _, _, value in ours).decode()
     for headers, _, _ in ours:
@@ -146,10 +146,10 @@ def test_the_engines_own_metrics_are_on_the_workers_page(
     assert running.worker.url is not None
     with urllib.request.urlopen(f"{running.worker.url}/metrics", timeout=20) as answer:
         page = answer.read().decode()
-    families = {one.name: one.samples for one in text_string_to_metric_families(page)}
+    families = {family.name: family.samples for family in text_string_to_metric_families(page)}
 
     def total(name: str, *suffixes: str) -> float:
-        return sum(one.value for one in families[name] if one.name.endswith(suffixes))
+        return sum(sample.value for sample in families[name] if sample.name.endswith(suffixes))
 
     labels = total("clerk_labels", "_total")
     assert labels >= len(holdout)
@@ -163,10 +163,10 @@ def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running:
     before = len(running.arena.results)
     running.arena.publish(hostile_values(HOSTILE))
     running.arena.wait_for(before + HOSTILE)
-    running.arena.settle()
+    running.arena.read_for()
     assert len(running.arena.results) == before + HOSTILE
     assert len(set(running.arena.results)) == before + HOSTILE
-    assert {one["label"] for one in labelled(running)} <= set(running.labels)
+    assert {output["label"] for output in labelled(running)} <= set(running.labels)
     reasons = {headers["clerk.reason"].decode() for headers, _, _ in records(running, "dead")}
     assert reasons == {
         "empty_message",
@@ -206,7 +206,7 @@ def test_kcat_publishes_and_reads(running: Running) -> None:
             timeout=60,
         )
         lines += done.stdout.splitlines()
-    [line] = [one for one in lines if '"from-kcat"' in one]
+    [line] = [line for line in lines if '"from-kcat"' in line]
     key, value = line.split(" ", 1)
     assert key == "kcat-key"
     assert json.loads(value)["label"] in running.labels

@@ -12,7 +12,7 @@ import hashlib
 import sys
 import tarfile
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import docker
 
@@ -47,14 +47,14 @@ def entries(engine: Any, image: str) -> dict[str, Entry]:
         stream: Any = _Chunks(container.export(chunk_size=4 << 20))
         found = {}
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for one in archive:
-                digest = one.linkname
-                if one.isreg():
-                    file: BinaryIO | None = archive.extractfile(one)  # type: ignore[assignment]
+            for member in archive:
+                digest = member.linkname
+                if member.isreg():
+                    file: Any = archive.extractfile(member)  # has readinto, whatever its type says
                     assert file is not None
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
-                what = (one.type, one.mode, one.uid, one.gid)
-                found[one.name] = Entry(what, digest, int(one.mtime))
+                what = (member.type, member.mode, member.uid, member.gid)
+                found[member.name] = Entry(what, digest, int(member.mtime))
         return found
     finally:
         container.remove()
@@ -63,15 +63,17 @@ def entries(engine: Any, image: str) -> dict[str, Entry]:
 def main() -> int:
     """Compare two images and print what differs."""
     engine = docker.from_env(timeout=3600)
-    one, two = (entries(engine, image) for image in sys.argv[1:3])
-    both = one.keys() & two.keys()
+    first, second = (entries(engine, image) for image in sys.argv[1:3])
+    both = first.keys() & second.keys()
     groups = {
-        "in one alone": sorted(one.keys() ^ two.keys()),
-        "type, mode or owner": sorted(name for name in both if one[name].what != two[name].what),
-        "content": sorted(name for name in both if one[name].digest != two[name].digest),
-        "time": sorted(name for name in both if one[name].changed_at != two[name].changed_at),
+        "in one alone": sorted(first.keys() ^ second.keys()),
+        "type, mode or owner": sorted(
+            name for name in both if first[name].what != second[name].what
+        ),
+        "content": sorted(name for name in both if first[name].digest != second[name].digest),
+        "time": sorted(name for name in both if first[name].changed_at != second[name].changed_at),
     }
-    print(f"{len(one)} and {len(two)} paths")
+    print(f"{len(first)} and {len(second)} paths")
     for title, names in groups.items():
         print(f"{title}: {len(names)}", *names[:40], sep="\n  ")
     return int(any(names for title, names in groups.items() if title != "time"))

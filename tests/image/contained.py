@@ -55,8 +55,8 @@ class Contained:
     def address(self) -> str:
         """Its address on its network."""
         self.container.reload()
-        (one,) = self.container.attrs["NetworkSettings"]["Networks"].values()
-        return str(one["IPAddress"])
+        (network,) = self.container.attrs["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
 
     def ask(self, path: str) -> tuple[int, str]:
         """GET a path of its HTTP server; status 0 when there is no answer."""

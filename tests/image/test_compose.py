@@ -64,12 +64,14 @@ def test_each_service_waits_for_one_that_can_say_it_is_well(name: str) -> None:
 def test_every_file_it_mounts_is_there() -> None:
     """A missing one would become an empty folder, and the service would fail oddly."""
     mounted = [
-        volume.split(":")[0] for one in SERVICES.values() for volume in one.get("volumes", [])
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
     ]
-    files = [one for one in mounted if one.startswith("./")]
+    files = [path for path in mounted if path.startswith("./")]
     assert len(files) >= 5
-    assert [one for one in files if not (ROOT / one).is_file()] == []
-    assert {one for one in mounted if not one.startswith("./")} == COMPOSE["volumes"].keys()
+    assert [path for path in files if not (ROOT / path).is_file()] == []
+    assert {path for path in mounted if not path.startswith("./")} == COMPOSE["volumes"].keys()
 
 
 def test_kafka_is_the_one_that_the_tests_run_on() -> None:
@@ -130,13 +132,15 @@ def test_grafana_finds_its_dashboard() -> None:
     """The provider's folder is where the dashboard is mounted, and the home page is that file."""
     grafana = SERVICES["grafana"]
     provider = yaml.safe_load((ROOT / "config/compose/grafana/dashboards.yaml").read_text())
-    (folder,) = {one["options"]["path"] for one in provider["providers"]}
-    (target,) = [one.split(":")[1] for one in grafana["volumes"] if "dashboard.json" in one]
+    (folder,) = {entry["options"]["path"] for entry in provider["providers"]}
+    (target,) = [mount.split(":")[1] for mount in grafana["volumes"] if "dashboard.json" in mount]
     assert str(Path(target).parent) == folder
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == target
     source = yaml.safe_load((ROOT / "config/compose/grafana/datasources.yaml").read_text())
     (only,) = source["datasources"]
     assert (only["type"], only["url"]) == ("prometheus", "http://prometheus:9090")
     dashboard = json.loads((ROOT / "helm/filing-clerk/files/dashboard.json").read_text())
-    (choice,) = [one for one in dashboard["templating"]["list"] if one["type"] == "datasource"]
+    (choice,) = [
+        variable for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"
+    ]
     assert choice["query"] == "prometheus"  # so the only one is chosen by itself

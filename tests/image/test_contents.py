@@ -27,7 +27,7 @@ _WALK = """
 import os, stat
 for folder, folders, files in os.walk('/'):
     if folder == '/':
-        folders[:] = [one for one in folders if one not in ('proc', 'sys', 'dev')]
+        folders[:] = [name for name in folders if name not in ('proc', 'sys', 'dev')]
     for name in files + folders:
         mode = os.lstat(path := os.path.join(folder, name)).st_mode
         if not name.endswith('.pyc'):
@@ -62,7 +62,7 @@ def paths(engine: Any, image: Any) -> list[Found]:
     lines = run(engine, image, "python", "-c", _WALK, user="0").splitlines()
     assert len(lines) > 10_000
     split = (line.split(" ", 3) for line in lines)
-    return [(path, *(one == "1" for one in flags)) for *flags, path in split]
+    return [(path, f == "1", s == "1", w == "1") for f, s, w, path in split]
 
 
 def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
@@ -91,27 +91,39 @@ def test_it_holds_nothing_that_builds_or_installs(
     )
     packages = re.compile(r"/(site|dist)-packages/(pip|uv|wheel|ninja|cyclonedx)(-|$|/)")
     left = re.compile(r"^/(build|root/\.cache|var/lib/apt/lists/.|var/cache/apt/archives/.*\.deb$)")
-    held = [path for path, *_ in paths if any(one.search(path) for one in (tools, packages, left))]
-    assert not [one for one in held if not one.endswith("/apt/lists/partial")]
+    held = [
+        path
+        for path, *_ in paths
+        if any(pattern.search(path) for pattern in (tools, packages, left))
+    ]
+    assert not [path for path in held if not path.endswith("/apt/lists/partial")]
 
 
 def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
     """No key, no credential file, no address of a package index, not even a build's certificate."""
     names = "*.key id_rsa* .netrc .pypirc pip.conf uv.toml .npmrc .git-credentials .env ca.pem"
     held = [
-        path for path, *_ in paths if any(fnmatch(Path(path).name, one) for one in names.split())
+        path
+        for path, *_ in paths
+        if any(fnmatch(Path(path).name, pattern) for pattern in names.split())
     ]
     assert held == []
     history = " ".join(str(layer["CreatedBy"]) for layer in image.history())
     for word in ("INDEX", "CERTIFICATE", "PASSWORD", "TOKEN"):
         assert word not in history
-    assert not [one for one in image.attrs["Config"]["Env"] if re.search("INDEX|CERT|PROXY", one)]
+    assert not [
+        variable
+        for variable in image.attrs["Config"]["Env"]
+        if re.search("INDEX|CERT|PROXY", variable)
+    ]
 
 
 def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
     """Nothing we add is set-user-id or writable by everyone."""
     ours = [
-        one for one in paths if one[0].startswith(("/opt/", "/models", "/adapters", "/etc/fil"))
+        entry
+        for entry in paths
+        if entry[0].startswith(("/opt/", "/models", "/adapters", "/etc/fil"))
     ]
     assert len(ours) > 5_000
     assert not [path for path, is_file, suid, writable in ours if is_file and (suid or writable)]
@@ -121,10 +133,10 @@ def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Give name and version of each package of the lock that is for this environment."""
     for line in (ROOT / "locks" / "image-cpu.txt").read_text(encoding="utf-8").splitlines():
         if re.match("[a-z0-9]", line):
-            one = Requirement(line.removesuffix("\\").strip())
-            if one.marker is None or one.marker.evaluate(environment):
-                (version,) = one.specifier
-                yield canonicalize_name(one.name), version.version
+            requirement = Requirement(line.removesuffix("\\").strip())
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                (version,) = requirement.specifier
+                yield canonicalize_name(requirement.name), version.version
 
 
 def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: Any) -> None:
@@ -135,13 +147,16 @@ def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: An
         "print(json.dumps([m.default_environment(), installed]))"
     )
     environment, installed = json.loads(run(engine, image, "python", "-c", script))
-    found = {canonicalize_name(name): version for name, version in installed.items()}
+    found = {str(canonicalize_name(name)): version for name, version in installed.items()}
     ours = found.pop("filing-clerk")
     wanted = dict(locked(environment))
     assert found == wanted
     bill = json.loads(run(engine, image, "cat", "/opt/app/sbom.cdx.json"))
     assert bill["bomFormat"] == "CycloneDX"
-    listed = {canonicalize_name(one["name"]): one["version"] for one in bill["components"]}
+    listed = {
+        canonicalize_name(component["name"]): component["version"]
+        for component in bill["components"]
+    }
     assert listed == wanted
     root = bill["metadata"]["component"]
     assert (root["name"], root["version"]) == ("filing-clerk", ours)
@@ -155,7 +170,7 @@ def test_large_layers_are_explained(engine: Any, image: Any) -> None:
         for path, size in re.findall(r"^\| `(/\S+)` \| ([\d,]+) MB \|", page, re.MULTILINE)
     }
     assert told
-    layers = [(str(one["CreatedBy"]), int(one["Size"])) for one in image.history()]
+    layers = [(str(layer["CreatedBy"]), int(layer["Size"])) for layer in image.history()]
     print(f"{image.attrs['Size'] / 1e6:,.0f} MB in all")
     for made_by, size in layers:
         if size < LARGE or not (copied := re.search(r"COPY .* in (\S+)|COPY .* (/\S+)", made_by)):

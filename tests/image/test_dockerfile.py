@@ -25,7 +25,7 @@ def test_the_linter_has_nothing_to_say() -> None:
     page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
     ignored = set(re.findall(r"hadolint ignore=(\w+)", TEXT))
     assert ignored
-    assert {one for one in ignored if f"`{one}`" not in page} == set()
+    assert {rule for rule in ignored if f"`{rule}`" not in page} == set()
 
 
 def test_it_needs_no_particular_builder() -> None:

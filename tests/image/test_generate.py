@@ -42,7 +42,7 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     watcher = Watcher(broker, {INPUT: "dead letter"})
     began, arrived = time.monotonic(), set[str]()
     while len(arrived) < 60 and time.monotonic() - began < 60:
-        arrived |= {one.message_id for one in watcher.poll(0.2)}
+        arrived |= {seen.message_id for seen in watcher.poll(0.2)}
     took = time.monotonic() - began
     watcher.close()
     process.send_signal(signal.SIGTERM)
@@ -51,7 +51,7 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     assert len(arrived) >= 60
     assert took > 2  # 60 at 20 a second: they were not published at once
     assert "messages published, 0 results seen" in said
-    assert not [one.message for one in demo_samples(330) if one.message in said]
+    assert not [sample.message for sample in demo_samples(330) if sample.message in said]
 
 
 def test_a_rate_of_nothing_is_refused() -> None:

@@ -66,7 +66,7 @@ def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
         "    print(one, os.access(one, os.W_OK) and not os.statvfs(one).f_flag & os.ST_RDONLY)"
     )
     can = dict(line.split() for line in worker.run("python", "-c", script).splitlines())
-    assert {one for one, writable in can.items() if writable == "True"} == {
+    assert {path for path, writable in can.items() if writable == "True"} == {
         "/tmp",
         "/var/cache/filing-clerk",
     }
@@ -85,20 +85,20 @@ def test_it_labels_messages(worker: Contained, kafka: str) -> None:
     watcher = Watcher(kafka, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
-    for one in samples:
-        publisher.publish(one.id, one.message)
+    for sample in samples:
+        publisher.publish(sample.id, sample.message)
     publisher.flush()
     seen: dict[str, Seen] = {}
     until = time.monotonic() + 180
     while len(seen) < COUNT and time.monotonic() < until:
-        seen |= {one.message_id: one for one in watcher.poll(0.5)}
+        seen |= {result.message_id: result for result in watcher.poll(0.5)}
     watcher.close()
-    assert seen.keys() == {one.id for one in samples}
+    assert seen.keys() == {sample.id for sample in samples}
     manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
-    labels = {one["name"] for one in manifest["taxonomy"]["labels"]}
-    assert {one.value["label"] for one in seen.values() if one.value} <= labels
-    known = [one for one in samples if one.label]
-    right = sum((seen[one.id].value or {}).get("label") == one.label for one in known)
+    labels = {entry["name"] for entry in manifest["taxonomy"]["labels"]}
+    assert {result.value["label"] for result in seen.values() if result.value} <= labels
+    known = [sample for sample in samples if sample.label]
+    right = sum((seen[sample.id].value or {}).get("label") == sample.label for sample in known)
     assert right / len(known) > 0.6  # it is the real model: eleven labels guessed would be a tenth
     _, page = worker.ask("/metrics")
     counts = re.findall(r'^clerk_records_total\{outcome="\w+"\} (\S+)$', page, re.MULTILINE)
@@ -109,14 +109,14 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
     """What was fetched is finished and committed; exit code 0, and no message's text in the log."""
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
-    for one in samples:
-        publisher.publish(f"late-{one.id}", one.message)
+    for sample in samples:
+        publisher.publish(f"late-{sample.id}", sample.message)
     publisher.flush()
     worker.container.kill("SIGTERM")
     assert worker.ended(120) == 0, worker.logs()
     assert worker.events()[-1] == "worker.drained"
     said = worker.logs()
-    assert not [one.message for one in samples if one.message in said]
+    assert not [sample.message for sample in samples if sample.message in said]
 
 
 def test_an_altered_adapter_is_refused_in_one_line(
@@ -137,7 +137,7 @@ def test_an_altered_adapter_is_refused_in_one_line(
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
         assert refused.ended(180) == 3, refused.logs()
-        (line,) = [one for one in refused.logs().splitlines() if not one.startswith("{")]
+        (line,) = [line for line in refused.logs().splitlines() if not line.startswith("{")]
         assert line.startswith("error: adapter refused: ")
         assert "/adapters/altered/adapter_model.safetensors" in line
     finally:

@@ -140,10 +140,10 @@ def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
 
 def test_two_brokers_run_side_by_side() -> None:
     """Each has its own ports and its own topics."""
-    with LocalBroker() as one, LocalBroker() as other:
-        assert one.bootstrap_servers != other.bootstrap_servers
-        create_topic(one, "only-here")
-        admin = AdminClient({"bootstrap.servers": other.bootstrap_servers, **QUIET})
+    with LocalBroker() as first, LocalBroker() as second:
+        assert first.bootstrap_servers != second.bootstrap_servers
+        create_topic(first, "only-here")
+        admin = AdminClient({"bootstrap.servers": second.bootstrap_servers, **QUIET})
         assert "only-here" not in admin.list_topics(timeout=10).topics
 
 

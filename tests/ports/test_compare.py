@@ -19,19 +19,20 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
-from worker.app import kafka_config
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.samples import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import StreamFailed
+from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.kafka_range import RecordRange, read_stretch
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 1000
@@ -82,7 +83,7 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
     config, topic = numbered
 
     def numbers(stretch: RecordRange, most: int = 1000) -> list[int]:
-        return [int(one.value or b"-1") for one in read_stretch(config, topic, stretch, most)]
+        return [int(record.value or b"-1") for record in read_range(config, topic, stretch, most)]
 
     return numbers
 
@@ -110,8 +111,10 @@ def test_a_time_begins_and_ends_it(read: Read) -> None:
 def test_offsets_begin_and_end_it(read: Read) -> None:
     """Both included; beyond either end there is nothing, and no wait for it."""
     found = read(RecordRange(offsets={1: (0, 1), 2: (0, None)}))
-    assert [one for one in found if one % PARTITIONS == 1] == [1, 4]
-    assert [one for one in found if one % PARTITIONS == 2] == list(range(2, COUNT, PARTITIONS))
+    assert [number for number in found if number % PARTITIONS == 1] == [1, 4]
+    assert [number for number in found if number % PARTITIONS == 2] == list(
+        range(2, COUNT, PARTITIONS)
+    )
     assert read(RecordRange(offsets={0: (10_000, 20_000)})) == []
 
 
@@ -125,9 +128,9 @@ def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) ->
     """And so is a partition."""
     config, topic = numbered
     with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
-        read_stretch(config, "compare.nowhere", RecordRange(), 10)
+        read_range(config, "compare.nowhere", RecordRange(), 10)
     with pytest.raises(StreamFailed, match="no partition 7"):
-        read_stretch(config, topic, RecordRange(offsets={7: (0, None)}), 10)
+        read_range(config, topic, RecordRange(offsets={7: (0, None)}), 10)
 
 
 def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
@@ -138,10 +141,10 @@ def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
         worker.wait_until_ready("partitions.assigned")
         arena.publish(messages(40))
         arena.wait_for(40)
-        arena.settle(1)
+        arena.read_for(1)
         before = committed(arena)
         config = config_of(bootstrap_servers, arena.run)
-        assert len(read_stretch(config, arena.topics["in"], RecordRange(last=100), 100)) == 40
+        assert len(read_range(config, arena.topics["in"], RecordRange(last=100), 100)) == 40
         arena.publish(messages(8))
         arena.wait_for(48)
         log = worker.log_path.read_text(encoding="utf-8")
@@ -156,7 +159,7 @@ def committed(arena: Arena) -> list[int]:
     """The group's offsets, by partition."""
     consumer = Consumer({"bootstrap.servers": arena.servers, "group.id": arena.run, "log_level": 0})
     places = [KafkaPartition(arena.topics["in"], n) for n in range(arena.partitions)]
-    found = [one.offset for one in consumer.committed(places, timeout=30)]
+    found = [place.offset for place in consumer.committed(places, timeout=30)]
     consumer.close()
     return found
 
@@ -169,7 +172,7 @@ def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
     weights = folder / "adapter_model.safetensors"
     tensors = load_file(weights)
     save_file(
-        {name: one * (0.8 if "lora_B" in name else 1) for name, one in tensors.items()},
+        {name: tensor * (0.8 if "lora_B" in name else 1) for name, tensor in tensors.items()},
         weights,
         {"format": "pt"},
     )
@@ -197,7 +200,10 @@ def test_two_real_adapters_on_a_topic(
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
         arena.publish(
-            [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]
+            [
+                json.dumps({"id": sample.id, "message": sample.message}).encode()
+                for sample in samples
+            ]
             + [b"{"]
         )
         out = tmp_path / "disagreements.csv"
@@ -206,7 +212,7 @@ def test_two_real_adapters_on_a_topic(
                 sys.executable, "-m", "worker", "compare", "current", str(weakened), "--json",
                 "--last", "200", "--out", str(out),
                 "-s", f"kafka.bootstrap_servers='{bootstrap_servers}'",
-                "-s", f"kafka.input_topic='{arena.topics['in']}'",
+                "-s", f"kafka.input_topics='{arena.topics['in']}'",
                 "-s", f"model.base='{base_model_dir}'",
                 "-s", f"model.adapter='{demo_adapter_dir}'",
             ],
@@ -222,6 +228,8 @@ def test_two_real_adapters_on_a_topic(
     assert len(found["disagreements"]) == found["messages"] - found["agreed"] > 0
     assert len(out.read_text().splitlines()) == len(found["disagreements"]) + 1
     topic = arena.topics["in"]
-    assert all(one["id"].startswith(f"{topic}-") for one in found["disagreements"])
+    assert all(
+        disagreement["id"].startswith(f"{topic}-") for disagreement in found["disagreements"]
+    )
     said = done.stdout + done.stderr + out.read_text()
-    assert not any(one.message in said for one in samples if len(one.message) > 20)
+    assert not any(sample.message in said for sample in samples if len(sample.message) > 20)

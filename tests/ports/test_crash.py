@@ -18,15 +18,9 @@ COUNT = 2000
 
 
 @pytest.fixture
-def broker() -> Iterator[LocalBroker]:
-    with LocalBroker() as local:
-        yield local
-
-
-@pytest.fixture
-def arena(broker: LocalBroker) -> Iterator[Arena]:
+def arena(bootstrap_servers: str) -> Iterator[Arena]:
     with ExitStack() as stack:
-        yield Arena(broker.bootstrap_servers, stack)
+        yield Arena(bootstrap_servers, stack)
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(arena: Arena) -> None:
@@ -39,9 +33,22 @@ def test_a_killed_worker_of_two_loses_and_doubles_nothing(arena: Arena) -> None:
     kill_one_of_two(arena, messages(COUNT))
 
 
-def test_a_killed_broker_loses_and_doubles_nothing(arena: Arena, broker: LocalBroker) -> None:
+def test_a_killed_broker_loses_and_doubles_nothing() -> None:
     """The worker outlives its broker, and drains with exit code 0 at the end."""
-    kill_broker(arena, messages(COUNT), broker)
+    with LocalBroker() as broker, ExitStack() as stack:
+        kill_broker(Arena(broker.bootstrap_servers, stack), messages(COUNT), broker)
+
+
+def test_a_broker_that_is_away_for_long_ends_no_worker() -> None:
+    """Longer than every attempt to publish takes: results wait, and the model stays loaded."""
+    settings = {
+        "loop.publish_attempts": "2",
+        "loop.publish_backoff_s": "0.05",
+        "kafka.publish_timeout_s": "1",
+    }
+    with LocalBroker() as broker, ExitStack() as stack:
+        arena = Arena(broker.bootstrap_servers, stack, settings=settings)
+        kill_broker(arena, messages(COUNT), broker, away_s=25)
 
 
 def test_sigterm_under_load_drains_and_exits_0(arena: Arena) -> None:

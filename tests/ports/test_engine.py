@@ -1,7 +1,8 @@
 """The engine port: one suite for the fake and for vLLM, and what only real processes can show.
 
 The real one needs vLLM, the demo's base model and its adapter. It is started as this project does
-on a CPU, its core a fork that computes by itself, and as vLLM does, which is the way on a GPU.
+on a CPU, its core a fork that computes by itself; and, in tests that take long, as vLLM does, which
+is the way on a GPU.
 """
 
 import json
@@ -49,6 +50,11 @@ with the shape of a batch."""
 AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
 """The core is spawned, and computes in another process."""
 
+WAYS_TO_START = [
+    pytest.param({}, id="fork"),
+    pytest.param(AS_VLLM_STARTS, id="spawn", marks=pytest.mark.long),
+]
+
 Prompts = list[Prompt]
 
 pytestmark = pytest.mark.timeout(900)
@@ -66,7 +72,7 @@ def encoders(base_model_dir: Path) -> Encoders:
 
 @pytest.fixture(scope="module")
 def prompts(manifest: Manifest, encoders: Encoders) -> Prompts:
-    built = [build_prompt(manifest.prompt, one, encoders.plain) for one in MESSAGES]
+    built = [build_prompt(manifest.prompt, message, encoders.plain) for message in MESSAGES]
     return [prompt.ids for prompt in built if prompt is not None]
 
 
@@ -83,14 +89,15 @@ def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Itera
         base=base_model_dir, adapter=demo_adapter_dir, cache_dir=cache_dir, serving="merged"
     )
     try:
-        opened.engine.warm_up([one.ids for one in opened.manifest.golden])
+        opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
         yield opened
     finally:
         opened.engine.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WAYS_TO_START)
 def choosing(
+    request: pytest.FixtureRequest,
     base_model_dir: Path,
     demo_adapter_dir: Path,
     cache_dir: Path,
@@ -106,7 +113,7 @@ def choosing(
         adapter=adapter,
         cache_dir=cache_dir,
         serving="merged",
-        engine_args=AS_VLLM_STARTS,
+        engine_args=request.param,
     )
     try:
         yield opened
@@ -125,9 +132,9 @@ def engine(request: pytest.FixtureRequest, manifest: Manifest) -> Iterator[Engin
         if not 0 < len(prompt) <= manifest.prompt.max_prompt_tokens:
             return MessageRejected("engine_rejected", f"{len(prompt)} tokens")
         ids = [code.token_id for code in manifest.codes.values()]
-        weights = [1 + (sum(prompt) * 7 + one) % 5 for one in ids]
+        weights = [1 + (sum(prompt) * 7 + token) % 5 for token in ids]
         return CodeScores(
-            {one: math.log(n / sum(weights)) for one, n in zip(ids, weights, strict=True)}
+            {token: math.log(n / sum(weights)) for token, n in zip(ids, weights, strict=True)}
         )
 
     fake = FakeEngine(respond, service_s=0.001, concurrency=8)
@@ -143,13 +150,13 @@ def need_vllm() -> None:
 
 def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
     """Submit all, then wait for all."""
-    answers = [future.result(TIMEOUT_S) for future in [engine.submit(one) for one in prompts]]
-    return [one for one in answers if isinstance(one, CodeScores)]
+    answers = [future.result(TIMEOUT_S) for future in [engine.submit(prompt) for prompt in prompts]]
+    return [answer for answer in answers if isinstance(answer, CodeScores)]
 
 
 def clear_winner(scores: CodeScores) -> int | None:
     """The best token, unless rounding could have made it so."""
-    (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda one: -one[1])[:2]
+    (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda scored: -scored[1])[:2]
     return best if first - second > BF16_NATS else None
 
 
@@ -175,7 +182,7 @@ def test_an_answer_depends_on_nothing_but_the_prompt(engine: Engine, prompts: Pr
 
 
 def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts) -> None:
-    futures = [engine.submit(one) for one in prompts * 8]
+    futures = [engine.submit(prompt) for prompt in prompts * 8]
     dropped = [future for future in futures[::2] if future.cancel()]
     for future in futures:
         if future in dropped:
@@ -236,7 +243,7 @@ def test_scores_are_what_transformers_computes(
     )
     for line, scores in zip(done.stdout.splitlines(), ask(real.engine, prompts), strict=True):
         truth = json.loads(line)
-        expected = {one: truth[one] for one in scores.logprobs}
+        expected = {token: truth[token] for token in scores.logprobs}
         assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
         if (winner := clear_winner(CodeScores(expected))) is not None:
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
@@ -268,41 +275,28 @@ def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts
 
 def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts: Prompts) -> None:
     labels = choosing.manifest.taxonomy.names
-    futures = [choosing.engine.submit(one) for one in prompts]
+    futures = [choosing.engine.submit(prompt) for prompt in prompts]
     for answer in (future.result(TIMEOUT_S) for future in futures):
         assert isinstance(answer, ChoiceAnswer)
         assert answer.text in labels
         assert -math.inf < answer.logprob <= 0
 
 
-@pytest.fixture(params=["fork", "spawn"])
-def victim(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
-    """An engine that nobody needs any more."""
-    if request.param == "spawn":
-        opened: OpenedEngine = request.getfixturevalue("choosing")
-        yield opened.engine
-        return
-    request.getfixturevalue("real")  # and with it the server that is forked
-    opened = open_engine(
-        base=request.getfixturevalue("base_model_dir"),
-        adapter=request.getfixturevalue("demo_adapter_dir"),
-        cache_dir=cache_dir,
-        serving="merged",
-    )
-    yield opened.engine
-    opened.engine.close()
+def test_a_killed_engine_is_told_at_once(
+    real: OpenedEngine, choosing: OpenedEngine, prompts: Prompts
+) -> None:
+    """In flight, asked or submitted later: EngineDied, and no message is to blame.
 
-
-def test_a_killed_engine_is_told_at_once(victim: Engine, prompts: Prompts) -> None:
-    """In flight, asked or submitted later: EngineDied, and no message is to blame."""
-    engine = victim
+    Nor is another engine of the same process.
+    """
+    engine = choosing.engine
     core = engine_processes(os.getpid(), named="EngineCore")[-1]  # of the latest engine
-    futures = [engine.submit(one) for one in prompts * 20]
+    futures = [engine.submit(prompt) for prompt in prompts * 20]
     os.kill(core, signal.SIGKILL)
     begin = time.monotonic()
     failures = [future.exception(TIMEOUT_S) for future in futures]
     assert time.monotonic() - begin < 10
-    assert {type(one) for one in failures} <= {EngineDied, type(None)}
+    assert {type(failure) for failure in failures} <= {EngineDied, type(None)}
     assert isinstance(failures[-1], EngineDied)
     with pytest.raises(EngineDied):
         engine.check_health()
@@ -310,45 +304,47 @@ def test_a_killed_engine_is_told_at_once(victim: Engine, prompts: Prompts) -> No
         engine.submit(prompts[0])
     engine.close()
     engine.close()
+    real.engine.check_health()
 
 
+@pytest.mark.parametrize("engine_args", WAYS_TO_START)
 def test_an_adapter_applied_while_serving_gives_the_same_labels(
     real: OpenedEngine,
     base_model_dir: Path,
     demo_adapter_dir: Path,
     prompts: Prompts,
     tmp_path: Path,
+    engine_args: dict[str, str],
 ) -> None:
-    """And kill -9 of the process that started the engines takes them with it, in either way.
+    """And kill -9 of the process that started the engine takes the engine with it.
 
     Also a process that hears nothing, as a worker of vLLM's that waits for a core that starts.
     """
     begin = time.monotonic()
-    arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path), json.dumps(prompts)]
+    arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path)]
+    arguments += [json.dumps(engine_args), json.dumps(prompts)]
     with subprocess.Popen(
         [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout is not None
         answers = [
             {int(token): score for token, score in json.loads(child.stdout.readline()).items()}
-            for _ in prompts * 2
+            for _ in prompts
         ]
-        processes = engine_processes(child.pid)
-        deaf = [
-            engine_processes(child.pid, named="VLLM::EngineCore")[0],  # the fork
-            *engine_processes(child.pid, named="VLLM::Worker"),
-        ]
+        workers = engine_processes(child.pid, named="VLLM::Worker")
+        processes = engine_processes(child.pid) + engine_processes(child.pid, named="fork server")
+        deaf = workers or processes
         for pid in deaf:
             os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own is heard now
         child.kill()
-    assert len(processes) == 3
-    assert len(deaf) == 2
+    assert len(processes) == 2  # the core, and the worker or the server that it is a fork of
+    assert bool(workers) == bool(engine_args)
     try:
         eventually(lambda: not any(map(alive, processes)), 10)
     finally:
         for pid in filter(alive, deaf):
             os.kill(pid, signal.SIGKILL)
-    for scores, reference in zip(answers, ask(real.engine, prompts) * 2, strict=True):
+    for scores, reference in zip(answers, ask(real.engine, prompts), strict=True):
         if (winner := clear_winner(reference)) is not None:
             assert max(scores, key=scores.__getitem__) == winner
     assert time.monotonic() - begin < 600
@@ -357,12 +353,12 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
 def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None:
     """What is in flight fails with EngineDied, and a second close is nothing."""
     processes = engine_processes(os.getpid())
-    futures = [real.engine.submit(one) for one in prompts * 20]
+    futures = [real.engine.submit(prompt) for prompt in prompts * 20]
     real.engine.close()
     real.engine.close()
     assert processes
     assert not any(map(alive, processes))
-    assert {type(one.exception(0)) for one in futures} <= {EngineDied, type(None)}
+    assert {type(future.exception(0)) for future in futures} <= {EngineDied, type(None)}
     with pytest.raises(EngineDied):
         real.engine.submit(prompts[0])
 
@@ -373,7 +369,7 @@ def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None
 def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
     """vLLM's processes below ``parent``, oldest first. (multiprocessing's own helper stays until
     the end.)"""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     found: list[tuple[float, int]] = []
     for process in psutil.Process(parent).children(recursive=True):
@@ -397,18 +393,17 @@ def eventually(claim: Callable[[], bool], within_s: float) -> None:
         time.sleep(0.1)
 
 
-def serve_until_killed(base: str, adapter: str, cache: str, prompts: str) -> None:
-    """The other process of a test: answer by two engines, print, wait to be killed."""
-    for engine_args in ({}, AS_VLLM_STARTS):
-        opened = open_engine(
-            base=Path(base),
-            adapter=Path(adapter),
-            cache_dir=Path(cache),
-            serving="runtime",
-            engine_args=engine_args,
-        )
-        for scores in ask(opened.engine, [tuple(ids) for ids in json.loads(prompts)]):
-            print(json.dumps(scores.logprobs), flush=True)
+def serve_until_killed(base: str, adapter: str, cache: str, engine_args: str, prompts: str) -> None:
+    """The other process of a test: answer, print, wait to be killed."""
+    opened = open_engine(
+        base=Path(base),
+        adapter=Path(adapter),
+        cache_dir=Path(cache),
+        serving="runtime",
+        engine_args=json.loads(engine_args),
+    )
+    for scores in ask(opened.engine, [tuple(ids) for ids in json.loads(prompts)]):
+        print(json.dumps(scores.logprobs), flush=True)
     time.sleep(600)
 
 

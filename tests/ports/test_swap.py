@@ -19,16 +19,17 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.support.swapping import Counted, StoreOf
-from worker.app import loop_policy, make_loop
+from tests.support.follower import AdapterCounts, AdapterStore
+from worker.app import make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
 from worker.demo.samples import read_samples
 from worker.engine.open import open_engine
 from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
+from worker.policies import loop_policy
 from worker.serving import make_serving_adapter, make_watcher
 from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
@@ -48,11 +49,11 @@ class Bench:
 
     stream: FakeStream
     loop: Any
-    roster: AdapterRouter
-    service: AdapterEvents
-    counted: Counted
-    keeper: AdapterWatcher
-    store: StoreOf
+    router: AdapterRouter
+    events: AdapterEvents
+    counted: AdapterCounts
+    watcher: AdapterWatcher
+    store: AdapterStore
     manifests: list[Manifest]
     order: tuple[int, ...]
     added: int = 0
@@ -98,12 +99,12 @@ def bench(
         pytest.skip("vLLM is not installed")
     serving: Serving = request.param
     original = read_manifest(demo_adapter_dir)
-    store = StoreOf(tmp_path / "store")
+    store = AdapterStore(tmp_path / "store")
     manifests = [dealt(original, number) for number in range(len(ORDERS[serving]))]
-    for one in manifests:
-        folder = store.folder / one.digest
+    for manifest in manifests:
+        folder = store.folder / manifest.digest
         shutil.copytree(demo_adapter_dir, folder)
-        write_manifest(folder, one)
+        write_manifest(folder, manifest)
     store.publish(manifests[0])
     settings = Settings(
         model=ModelSettings(base=base_model_dir, adapter=store.folder),
@@ -119,36 +120,32 @@ def bench(
         verify_weights=False,
         max_adapters=3,
     )
-    counted = Counted()
-    service = AdapterEvents(counted, lambda: datetime.now(UTC))
-    roster = AdapterRouter(
-        TrafficSplit(
-            make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-        ),
-        service,
-    )
-    service.starts(roster.lineup)
-    keeper = make_watcher(settings, opened, roster, service)
-    assert keeper is not None
+    counted = AdapterCounts()
+    events = AdapterEvents(counted, lambda: datetime.now(UTC))
+    adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+    router = AdapterRouter(TrafficSplit.all_to(adapter), events)
+    events.started(router.split)
+    watcher = make_watcher(settings, opened, router, events)
+    assert watcher is not None
     stream = FakeStream()
-    topics = Topics("in", "out", "review", "dead")
-    loop = make_loop(settings, stream, roster, topics, loop_policy(settings.loop))
+    topics = Topics(("in",), "out", "review", "dead")
+    loop = make_loop(settings, stream, router, topics, loop_policy(settings.loop))
     stream.subscribe(loop)
     stream.assign(0)
-    keeper.start()
+    watcher.start()
     try:
         yield Bench(
-            stream, loop, roster, service, counted, keeper, store, manifests, ORDERS[serving]
+            stream, loop, router, events, counted, watcher, store, manifests, ORDERS[serving]
         )
     finally:
-        keeper.close()
-        close_all(roster, service)
+        watcher.close()
+        close_all(router, events)
 
 
 def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     """Every record is once there, with the label that its own adapter's codes give it."""
     # Short ones, that come again and again: each is answered by several adapters.
-    samples = sorted((one.message for one in read_samples("holdout.jsonl")), key=len)
+    samples = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)
     texts = samples[: max(5, MESSAGES // 12)]
     share = MESSAGES // (len(bench.order) + 1)
     bench.work(share, texts)
@@ -157,8 +154,8 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
         wanted = bench.manifests[number].digest
         bench.store.publish(bench.manifests[number], "rollback")
         began = time.monotonic()
-        while bench.roster.main.digest != wanted:
-            assert time.monotonic() - began < 1200, bench.service.last_refusal
+        while bench.router.main.digest != wanted:
+            assert time.monotonic() - began < 1200, bench.events.last_refusal
             bench.work(1, texts)
             time.sleep(0.1)
         waits.append(time.monotonic() - began)
@@ -166,23 +163,23 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
     bench.finish()
     assert bench.counted.log.count("swapped") == len(bench.order)
     found = {}
-    for one in bench.stream.outputs:
-        assert one.topic in {"out", "review"}, dict(one.headers)
-        assert one.value is not None
-        value = json.loads(one.value)
+    for output in bench.stream.outputs:
+        assert output.topic in {"out", "review"}, dict(output.headers)
+        assert output.value is not None
+        value = json.loads(output.value)
         assert value["id"] not in found, "twice"
         found[value["id"]] = value
     assert len(found) == bench.added
-    assert {one["adapter"]["digest"] for one in found.values()} == {
-        one.digest for one in bench.manifests
+    assert {value["adapter"]["digest"] for value in found.values()} == {
+        manifest.digest for manifest in bench.manifests
     }
     check_answers(bench, found, texts)
     until = time.monotonic() + 120
-    while bench.roster.retired or not bench.service.idle_adapters.empty():
+    while bench.router.retired or not bench.events.idle_adapters.empty():
         assert time.monotonic() < until
         bench.loop.run_once()
         time.sleep(0.05)
-    print(f"\n{len(found)} messages, swaps after {[round(one, 1) for one in waits]} s")
+    print(f"\n{len(found)} messages, swaps after {[round(wait, 1) for wait in waits]} s")
 
 
 def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None:
@@ -194,11 +191,15 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
     winners: dict[int, list[int]] = {}
     for number in range(bench.added):
         value = found[f"in-0-{number}"]
-        manifest = next(one for one in bench.manifests if one.digest == value["adapter"]["digest"])
+        manifest = next(
+            candidate
+            for candidate in bench.manifests
+            if candidate.digest == value["adapter"]["digest"]
+        )
         if value["confidence"] > 0.9:
             token = manifest.codes[value["label"]].token_id
             winners.setdefault(number % len(texts), []).append(token)
-    several = [one for one in winners.values() if len(one) > 1]
-    agreeing = sum(len(set(one)) == 1 for one in several)
+    several = [tokens for tokens in winners.values() if len(tokens) > 1]
+    agreeing = sum(len(set(tokens)) == 1 for tokens in several)
     assert len(several) > MESSAGES // 60
     assert agreeing / len(several) > 0.9, (agreeing, len(several))

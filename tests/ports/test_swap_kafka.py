@@ -11,37 +11,38 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.harness import Arena, messages
-from tests.support.swapping import StoreOf, make_manifest
+from tests.support.follower import AdapterStore
+from tests.support.swapping import make_manifest
 
 COUNT = 3000
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
-LABELS = {one.digest: set(one.taxonomy.names) for one in MANIFESTS}
+LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFESTS}
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> StoreOf:
-    found = StoreOf(tmp_path / "store")
-    for one in MANIFESTS:
-        found.add(one)
+def store(tmp_path: Path) -> AdapterStore:
+    found = AdapterStore(tmp_path / "store")
+    for manifest in MANIFESTS:
+        found.add(manifest)
     found.publish(MANIFESTS[0])
     return found
 
 
 @pytest.fixture
-def arena(bootstrap_servers: str, store: StoreOf) -> Iterator[Arena]:
+def arena(bootstrap_servers: str, store: AdapterStore) -> Iterator[Arena]:
     with ExitStack() as stack:
         made = Arena(bootstrap_servers, stack)
         made.settings = {
             "model.adapter": f"'{store.folder}'",
             "adapters.poll_interval_s": "0.1",
-            "adapters.canary_false_stops": "0",
+            "adapters.canary_false_positive_rate": "0",
         }
         yield made
 
 
-def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: StoreOf) -> None:
+def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: AdapterStore) -> None:
     """Each input has exactly one committed result, whose label its own adapter alone can give."""
     stopped = threading.Event()
 

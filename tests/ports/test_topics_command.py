@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 def make_topics(*sets: str) -> subprocess.CompletedProcess[str]:
     """Run the command with these settings."""
-    clean = {name: one for name, one in os.environ.items() if not name.startswith("CLERK_")}
-    flags = [part for one in sets for part in ("-s", one)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    flags = [part for setting in sets for part in ("-s", setting)]
     return subprocess.run(
         [sys.executable, "-m", "worker", "topics", *flags],
         cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False,
@@ -27,10 +27,10 @@ def test_it_makes_what_is_missing_and_leaves_the_rest(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
     """Partitions as asked; run again with another number it changes nothing and still succeeds."""
-    names = {one: topic(one) for one in ("in", "out", "review", "dead")}
+    names = {short: topic(short) for short in ("in", "out", "review", "dead")}
     given = (
         f"kafka.bootstrap_servers={bootstrap_servers}",
-        f"kafka.input_topic={names['in']}", f"kafka.output_topic={names['out']}",
+        f"kafka.input_topics={names['in']}", f"kafka.output_topic={names['out']}",
         f"kafka.review_topic={names['review']}", f"kafka.dead_letter_topic={names['dead']}",
     )  # fmt: skip
     done = make_topics(*given, "kafka.topic_partitions=3")
@@ -39,7 +39,7 @@ def test_it_makes_what_is_missing_and_leaves_the_rest(
     again = make_topics(*given, "kafka.topic_partitions=5")
     assert again.returncode == 0, again.stderr
     found = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=10).topics
-    assert [len(found[one].partitions) for one in names.values()] == [3, 3, 3, 3]
+    assert [len(found[name].partitions) for name in names.values()] == [3, 3, 3, 3]
 
 
 def test_no_broker_is_one_line_and_exit_code_4() -> None:

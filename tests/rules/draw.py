@@ -116,10 +116,10 @@ def _over_time(panel: Mapping[str, Any], prometheus: Prometheus, moment: Moment)
     found = []
     for target in panel["targets"]:
         expr = moment.fill_in(target["expr"])
-        for one in prometheus.range(expr, moment.start, moment.end, moment.step_s):
-            points = [(float(t), float(v)) for t, v in one["values"] if v != "NaN"]
+        for series in prometheus.range(expr, moment.start, moment.end, moment.step_s):
+            points = [(float(t), float(v)) for t, v in series["values"] if v != "NaN"]
             if points:
-                found.append((_legend(target, one["metric"]), points))
+                found.append((_legend(target, series["metric"]), points))
     return found
 
 
@@ -127,9 +127,9 @@ def _now(
     panel: Mapping[str, Any], prometheus: Prometheus, moment: Moment
 ) -> list[tuple[str, float, Mapping[str, str]]]:
     return [
-        (_legend(target, one["metric"]), float(one["value"][1]), one["metric"])
+        (_legend(target, series["metric"]), float(series["value"][1]), series["metric"])
         for target in panel["targets"]
-        for one in prometheus.query(moment.fill_in(target["expr"]))
+        for series in prometheus.query(moment.fill_in(target["expr"]))
     ]
 
 
@@ -144,7 +144,9 @@ def _stat(
     steps = defaults["thresholds"]["steps"]
     parts = []
     for place, (text, value) in enumerate(texts):
-        passed = [one["color"] for one in steps if one["value"] is None or value >= one["value"]]
+        passed = [
+            step["color"] for step in steps if step["value"] is None or value >= step["value"]
+        ]
         colour = NAMED[passed[-1]] if passed else NAMED["blue"]
         left, each = place * w / len(texts), w / len(texts)
         parts.append(
@@ -170,17 +172,17 @@ def _graph(
     for name, points in found:
         if stacked:
             held = dict(points)
-            under = dict(base)
+            below = dict(base)
             for t in times:
                 base[t] += held.get(t, 0.0)
-            lines.append((name, [(t, base[t]) for t in times], [(t, under[t]) for t in times]))
+            lines.append((name, [(t, base[t]) for t in times], [(t, below[t]) for t in times]))
         else:
             lines.append((name, points, []))
     largest = 1.1 * max(v for _, points, _ in lines for _, v in points)
     top = defaults.get("max") or max(largest, defaults["custom"].get("axisSoftMax", 0.0)) or 1.0
     fixed = {
-        one["matcher"]["options"]: one["properties"][0]["value"]["fixedColor"]
-        for one in panel["fieldConfig"]["overrides"]
+        override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+        for override in panel["fieldConfig"]["overrides"]
     }
     left, right, upper, lower = 58.0, w - 10, 36.0, h - 30 - 15 * ((len(found) - 1) // 4)
 
@@ -195,9 +197,9 @@ def _graph(
         parts.append(_text(left - 5, y + 4, show(share * top, defaults["unit"]), FAINT, 10, "end"))
     for place, (name, points, under) in enumerate(lines):
         colour = NAMED.get(fixed.get(name, ""), CLASSIC[place % len(CLASSIC)])
-        path = " ".join(at(*one) for one in points)
+        path = " ".join(at(*point) for point in points)
         if under:
-            closed = path + " " + " ".join(at(*one) for one in reversed(under))
+            closed = path + " " + " ".join(at(*point) for point in reversed(under))
             parts.append(f'<polygon points="{closed}" fill="{colour}" fill-opacity="0.4"/>')
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
@@ -212,7 +214,7 @@ def _graph(
 def _bars(
     panel: Mapping[str, Any], prometheus: Prometheus, moment: Moment, w: float, h: float
 ) -> str:
-    values = [one for one in _now(panel, prometheus, moment) if not math.isnan(one[1])]
+    values = [entry for entry in _now(panel, prometheus, moment) if not math.isnan(entry[1])]
     if not values:
         return ""
     most = max(value for _, value, _ in values) or 1.0

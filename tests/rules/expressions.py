@@ -58,7 +58,7 @@ def dashboard() -> dict[str, Any]:
 
 def panels() -> list[dict[str, Any]]:
     """Return every panel but the rows' headings."""
-    return [one for one in dashboard()["panels"] if one["type"] != "row"]
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def dashboard_queries(variables: Mapping[str, str] = VARIABLES) -> Iterator[Query]:

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     assert prometheus is not None, (
         "Prometheus is not installed (Debian: apt-get install prometheus)"
     )
-    command, model = FAKE_WORKER, dict[str, str]()
+    command: tuple[str, ...] = FAKE_WORKER
+    model: dict[str, str] = {}
     if "--fake" not in arguments:
         command = REAL_WORKER
         model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
             workers.append(arena.start_worker())
             workers[-1].wait_until_ready("partitions.assigned")
         targets = {
-            f"clerk-{n}": (one.url or "").removeprefix("http://") for n, one in enumerate(workers)
+            f"clerk-{n}": (worker.url or "").removeprefix("http://")
+            for n, worker in enumerate(workers)
         }
         watching = stack.enter_context(scraping(prometheus, arena.folder, targets))
         start = time.time()

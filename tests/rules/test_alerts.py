@@ -31,7 +31,7 @@ def test_the_rules_are_valid(promtool: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda one: one.stem)
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(promtool: str, path: Path) -> None:
     """promtool plays the scenarios of this file."""
     assert "SUCCESS" in _run(promtool, "test", "rules", path)

@@ -46,8 +46,8 @@ def _lost(before: Any, after: Any, path: str = "") -> list[str]:
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         return [
             line
-            for place, (one, other) in enumerate(zip(before, after, strict=True))
-            for line in _lost(one, other, f"{path}/{place}")
+            for place, (left, right) in enumerate(zip(before, after, strict=True))
+            for line in _lost(left, right, f"{path}/{place}")
         ]
     return [] if before == after else [path]
 
@@ -64,7 +64,7 @@ def test_a_key_that_grafana_does_not_know_is_noticed() -> None:
     """The check before this one can fail."""
     register_default_plugins()
     found = dashboard()
-    panel = next(one for one in found["panels"] if one["type"] == "timeseries")
+    panel = next(panel for panel in found["panels"] if panel["type"] == "timeseries")
     panel["fieldConfig"]["defaults"]["custom"]["showPointz"] = "never"
     again = json.loads(json.dumps(Dashboard.from_json(found), cls=JSONEncoder))
     place = found["panels"].index(panel)
@@ -74,8 +74,8 @@ def test_a_key_that_grafana_does_not_know_is_noticed() -> None:
 def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
     """promtool takes each one as the expression of a rule."""
     asked = [
-        {"record": f"panel:{number}", "expr": one.expr}
-        for number, one in enumerate(dashboard_queries())
+        {"record": f"panel:{number}", "expr": query.expr}
+        for number, query in enumerate(dashboard_queries())
     ]
     path = tmp_path / "queries.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": asked}]}))
@@ -87,8 +87,8 @@ def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
 
 def test_every_panel_tells_a_stranger_what_it_shows() -> None:
     """A title of its own, two lines of explanation, a unit, a colour for the bad."""
-    titles = [one["title"] for one in panels()]
-    assert len({(one["title"], one["type"]) for one in panels()}) == len(titles)
+    titles = [panel["title"] for panel in panels()]
+    assert len({(panel["title"], panel["type"]) for panel in panels()}) == len(titles)
     for panel in panels():
         assert panel["type"] in KINDS, panel["title"]
         assert 20 < len(panel["description"]) < 260, panel["title"]
@@ -101,11 +101,11 @@ def test_every_panel_tells_a_stranger_what_it_shows() -> None:
 def test_every_series_is_of_the_chosen_install() -> None:
     """Each metric that is read is limited to the viewer's namespace and job."""
     chosen = 'namespace=~".*", job=~".*"'
-    for one in dashboard_queries():
-        read = list(selectors(one.expr))
-        assert read or "ALERTS" in one.expr
+    for query in dashboard_queries():
+        read = list(selectors(query.expr))
+        assert read or "ALERTS" in query.expr
         for name, matchers in read:
-            assert chosen in matchers, f"{one.place}: {name} is read of every install"
+            assert chosen in matchers, f"{query.place}: {name} is read of every install"
 
 
 def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
@@ -114,7 +114,7 @@ def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
     assert spec is not None
     assert spec.origin is not None
     source = (Path(spec.origin).parent / "v1/metrics/loggers.py").read_text(encoding="utf-8")
-    read = {name for one in dashboard_queries() for name, _ in selectors(one.expr)}
+    read = {name for query in dashboard_queries() for name, _ in selectors(query.expr)}
     asked = {name.removesuffix("_total") for name in read if name.startswith("vllm:")}
     assert asked
     assert {name for name in asked if f'"{name}"' not in source} == set()
@@ -123,22 +123,22 @@ def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
 def test_panels_lie_side_by_side() -> None:
     """None covers another, none leaves the 24 columns, and their numbers differ."""
     found = dashboard()["panels"]
-    assert len({one["id"] for one in found}) == len(found)
+    assert len({panel["id"] for panel in found}) == len(found)
     squares = []
-    for one in found:
-        grid = one["gridPos"]
+    for panel in found:
+        grid = panel["gridPos"]
         assert grid["x"] + grid["w"] <= 24
         squares.append(
             {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         )
-    for one, other in combinations(squares, 2):
-        assert not one & other
+    for first, second in combinations(squares, 2):
+        assert not first & second
 
 
 @pytest.mark.parametrize("variable", ["datasource", "namespace", "job"])
 def test_the_viewer_chooses(variable: str) -> None:
     """Where the data comes from, and which install is looked at."""
-    names = [one["name"] for one in dashboard()["templating"]["list"]]
+    names = [variable["name"] for variable in dashboard()["templating"]["list"]]
     assert variable in names
     text = DASHBOARD.read_text(encoding="utf-8")
     assert re.search(rf"\${{?{variable}\b", text)

@@ -52,9 +52,9 @@ def scene(
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack, settings={"drift.window": "100"})
         workers = [arena.start_worker() for _ in range(2)]
-        for one in workers:
-            one.wait_until_ready("partitions.assigned")
-        urls = [one.url or "" for one in workers]
+        for worker in workers:
+            worker.wait_until_ready("partitions.assigned")
+        urls = [worker.url or "" for worker in workers]
         targets = {f"clerk-{n}": url.removeprefix("http://") for n, url in enumerate(urls)}
         folder = tmp_path_factory.mktemp("prometheus")
         watching = stack.enter_context(scraping(prometheus, folder, targets))
@@ -78,10 +78,10 @@ def value(number: int) -> bytes | None:
 def test_every_panel_shows_something(scene: Scene) -> None:
     """Each query of the dashboard gives at least one series that is a number."""
     empty = {
-        one.place
-        for one in dashboard_queries(SHORT)
-        if not any(series["value"][1] != "NaN" for series in scene.prometheus.query(one.expr))
-        and not any(name.startswith(ABSENT) for name, _ in selectors(one.expr))
+        query.place
+        for query in dashboard_queries(SHORT)
+        if not any(series["value"][1] != "NaN" for series in scene.prometheus.query(query.expr))
+        and not any(name.startswith(ABSENT) for name, _ in selectors(query.expr))
     }
     assert empty == set()
 
@@ -124,8 +124,8 @@ def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
     down = scene.prometheus.ask("rules", type="alert")["groups"]
     unwell = {
         rule["name"]: rule["lastError"]
-        for one in down
-        for rule in one["rules"]
+        for group in down
+        for rule in group["rules"]
         if rule.get("lastError")
     }
     assert unwell == {}

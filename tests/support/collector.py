@@ -53,7 +53,7 @@ class Collector:
 
     def named(self, name: str) -> list[Span]:
         """Every span received under this name."""
-        return [one for one in self.spans if one.name == name]
+        return [span for span in self.spans if span.name == name]
 
     def close(self) -> None:
         """Stop listening."""
@@ -63,4 +63,7 @@ class Collector:
 
 def attributes(span: Any) -> dict[str, Any]:
     """The attributes of a span, a link or a resource."""
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
+    return {
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value"))
+        for attribute in span.attributes
+    }

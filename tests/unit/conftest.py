@@ -1,7 +1,53 @@
-"""Hypothesis for all unit tests: a busy machine is no failure, so examples have no deadline."""
+"""Hypothesis, threads and time for all unit tests."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
-# On top of what Hypothesis chose by itself: its "ci" profile where CI is set.
+# On top of what Hypothesis chose by itself: its "ci" profile where CI is set. A busy machine is
+# no failure, so examples have no deadline.
 settings.register_profile("unit", parent=settings(), deadline=None)
 settings.load_profile("unit")
+
+MOST_CPU_S = 10
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, here and in processes that a test starts.
+
+    Matrices are tiny here: threads that wait for each other at every one of them cost up to ten
+    times the computation, and the other cores have tests of their own to run.
+    """
+    with threadpool_limits(1), pytest.MonkeyPatch.context() as patched:
+        for name in THREADS:
+            patched.setenv(name, "1")
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a unit test that takes long and is not marked so: everybody waits for it, each time.
+
+    Time of the processor, of processes that the test has waited for too: a machine may be busy.
+    """
+    before = cpu_seconds()
+    yield
+    spent = cpu_seconds() - before
+    if spent > MOST_CPU_S and item.get_closest_marker("long") is None:
+        pytest.fail(
+            f"{spent:.1f} s of CPU time, and a unit test may take {MOST_CPU_S}: make it cheaper, "
+            "or mark it with pytest.mark.long"
+        )
+
+
+def cpu_seconds() -> float:
+    """Return what this process and the children it has waited for have computed so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

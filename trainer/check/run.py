@@ -7,27 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.check.conflicts import check_conflicts, find_conflicts
-from trainer.check.counts import FLOOR, check_balance, check_counts, check_holdout_size
-from trainer.check.detect import LEAST_EXAMPLES, judge
-from trainer.check.finding import Finding, worst
-from trainer.check.leakage import check_leakage, holdout_fingerprints
-from trainer.check.likeness import fingerprint
-from trainer.check.misplaced import check_sublabels
-from trainer.check.names import check_names
-from trainer.check.suspects import NAME as SUSPECTS
-from trainer.check.suspects import Suspect, check_suspects, find_suspects
-from trainer.check.tokens import check_base
+from trainer.check.duplicates import (
+    check_conflicts,
+    check_leakage,
+    find_conflicts,
+    fingerprint,
+    holdout_fingerprints,
+)
+from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
+from trainer.check.labels import (
+    FLOOR,
+    check_balance,
+    check_counts,
+    check_holdout_size,
+    check_names,
+)
+from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
+from trainer.check.sublabels import check_sublabels
+from trainer.check.suspects import SUSPECTS, Suspect, check_suspects, find_suspects
+from trainer.check.tokenization import check_base
 from trainer.dataset.folder import Dataset
 from trainer.dataset.settings import SIMILARITY
 
-SCHEMA = "check/1"
 SIZE_OF_WORK = 100
-"""``tick``'s parts add up to about so many."""
+"""What ``tick`` is told adds up to about this."""
 
-_WEIGHTS = {"near-duplicates": 10, "tokens": 5, "word pieces": 15, "embeddings": 35, "folds": 4}
+_WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, "folds": 4}
 
-Tick = Callable[[str, int], None]
+OnProgress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +60,33 @@ class Checked:
     suspects: tuple[Suspect, ...]
     settings: CheckSettings
 
-    def describe(self) -> dict[str, Any]:
-        """Return ``check.json``: figures and ids, no message texts."""
-        return {
-            "schema": SCHEMA,
-            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
-            "verdict": worst(list(self.findings)),
-            "verdicts": {one.name: one.verdict for one in self.findings},
-            "suspects": len(self.suspects),
-            "findings": [one.describe() for one in self.findings],
-            "settings": {
-                "base": self.settings.base.name if self.settings.base else None,
-                "embeddings": self.settings.embeddings is not None,
-                "floor": self.settings.floor,
-                "max_message_tokens": self.settings.max_message_tokens,
-                "similarity": self.settings.similarity,
-                "most_suspects": self.settings.most_suspects,
-                "seed": self.settings.seed,
+    def record(self, queue: str, decisions_kept: int) -> CheckRecord:
+        """Return ``check.json``; ``queue`` is the review queue's name."""
+        settings = self.settings
+        return CheckRecord(
+            dataset=CheckedDataset(name=self.dataset.name, digest=self.dataset.digest),
+            verdict=worst(self.findings),
+            verdicts={finding.name: finding.verdict for finding in self.findings},
+            suspects=len(self.suspects),
+            findings=self.findings,
+            settings={
+                "base": settings.base.name if settings.base else None,
+                "embeddings": settings.embeddings is not None,
+                "floor": settings.floor,
+                "max_message_tokens": settings.max_message_tokens,
+                "similarity": settings.similarity,
+                "most_suspects": settings.most_suspects,
+                "seed": settings.seed,
             },
-        }
+            queue=queue,
+            decisions_kept=decisions_kept,
+        )
 
 
 def check_dataset(
-    dataset: Dataset, settings: CheckSettings, tick: Tick = lambda _what, _done: None
+    dataset: Dataset, settings: CheckSettings, tick: OnProgress = lambda _what, _done: None
 ) -> Checked:
-    """Run every check on the training and validation parts. The hold-out stays sealed: only the
+    """Run every check on training and validation. The hold-out stays sealed: only the
     fingerprints of its messages are compared, and the manifest's counts are read.
 
     Deterministic for a seed. Raises BadInput when the base or the embedding model is none.
@@ -92,10 +101,10 @@ def check_dataset(
         dataset.taxonomy,
         settings.base,
         max_message_tokens=settings.max_message_tokens,
-        masking=dataset.masking,
+        redaction=dataset.redaction,
     )
     done("tokens", 1)
-    prints = [fingerprint(one.key) for one in examples]
+    prints = [fingerprint(example.key) for example in examples]
     conflicts = find_conflicts(examples, prints, settings.similarity)
     cut = len(dataset.train)
     leakage = check_leakage(
@@ -119,13 +128,13 @@ def check_dataset(
 
 
 def _judge_labels(
-    dataset: Dataset, settings: CheckSettings, done: Tick
+    dataset: Dataset, settings: CheckSettings, done: OnProgress
 ) -> tuple[tuple[Suspect, ...], list[Finding]]:
     examples = (*dataset.train, *dataset.validation)
-    if len(examples) < LEAST_EXAMPLES or len({one.label for one in examples}) < 2:
+    if len(examples) < LEAST_EXAMPLES or len({example.label for example in examples}) < 2:
         found = f"{len(examples)} examples are too few to judge labels by ({LEAST_EXAMPLES})"
         return (), [Finding(SUSPECTS, "skipped", found)]
-    opinion = judge(
+    out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
         embeddings=settings.embeddings,
@@ -133,17 +142,17 @@ def _judge_labels(
         tick=done,
     )
     vouched = vouched_ids(dataset.record)
-    suspects = find_suspects(examples, opinion, vouched)
+    suspects = find_suspects(examples, out_of_fold, vouched)
     finding = check_suspects(
         suspects,
-        opinion,
-        vouched=sum(one.id in vouched for one in examples),
+        out_of_fold,
+        vouched=sum(example.id in vouched for example in examples),
         most=settings.most_suspects,
     )
-    return suspects, [finding, check_sublabels(examples, opinion, lambda n: done("folds", n))]
+    return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
 
 
 def vouched_ids(record: Mapping[str, Any]) -> frozenset[str]:
     """Return the ids whose label a person decided on, as ``prepare`` wrote them down."""
     made = (record.get("decisions") or {}).get("made", ())
-    return frozenset(one["id"] for one in made if one["decision"] != "drop")
+    return frozenset(decision["id"] for decision in made if decision["decision"] != "drop")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trainer.cli.shared import AsJson, make_console, outcomes, show
+from trainer.cli.shared import BASE_OPTION, AsJson, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
     from trainer.check.run import Checked
@@ -30,14 +31,11 @@ def register(app: typer.Typer) -> None:
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
     *,
-    base: Annotated[
-        Path | None,
-        typer.Option(help="Base model's directory: checks lengths and codes by its tokenizer."),
-    ] = None,
+    base: Annotated[Path | None, BASE_OPTION] = None,
     max_message_tokens: Annotated[
         int, typer.Option(min=16, help="The recipe's token budget of a message.")
     ] = 512,
-    floor: Annotated[int, typer.Option(min=20, help="Examples a label that are enough.")] = 200,
+    floor: Annotated[int, typer.Option(min=20, help="Examples a label needs.")] = 200,
     embeddings: Annotated[
         Path | None,
         typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
@@ -47,36 +45,39 @@ def check(
         typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
     ] = True,
     most_suspects: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of doubted labels above which it fails.")
+        float,
+        typer.Option(min=0, max=1, help="Share of doubted labels above which it fails."),
     ] = 0.2,
     queue: Annotated[
         Path | None,
         typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Keep what people wrote into an existing queue.")
+        bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
     ] = False,
     result: Annotated[
-        Path | None, typer.Option(help="Where the figures go [default: DATASET/check.json].")
+        Path | None, typer.Option(help="File for the figures [default: DATASET/check.json].")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Deals the examples into folds.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
 
-    Every check says ok, warn or fail, why, and what to do. Labels are judged by cheap models that
-    did not learn the message they judge (confident learning); the doubted ones go into a review
-    queue, the surest first, with a suggestion and the three most similar undoubted messages:
+    Every check says ok, warn or fail, why, and what to do; lengths and label codes are checked
+    with the tokenizer of --base. Labels are judged by cheap models that did not learn the message
+    they judge (confident learning); the doubted ones go into a review queue, the surest first,
+    with a suggestion and the three most similar undoubted messages:
 
       clerk-trainer check data/support --base models/base
 
-    Open data/support-review.csv in a spreadsheet and write accept, relabel or drop into the
-    column decision (and a new_label for relabel), then: clerk-trainer prepare --decisions FILE.
-    What somebody wrote is never overwritten. The hold-out stays sealed. The queue holds message
-    texts, check.json none. Exit code 3: a check failed, and everything was written.
+    Open data/support-review.csv in a spreadsheet and write accept, relabel or drop in the column
+    decision (and a new_label for relabel), then: clerk-trainer prepare --decisions FILE. What
+    somebody wrote is never overwritten. The hold-out stays sealed. The queue holds message texts,
+    check.json none. Exit code 3: a check failed, and everything was written.
     """
     with outcomes():
-        from trainer.check.queue import write_queue
+        from trainer.artifacts.files import write_json
+        from trainer.check.review_queue import write_queue
         from trainer.check.run import CheckSettings, check_dataset
         from trainer.dataset.folder import open_dataset
         from trainer.errors import NotGoodEnough
@@ -97,18 +98,18 @@ def check(
         )
         with _progress(console) as tick:
             checked = check_dataset(opened, settings, tick)
-        carried = write_queue(queue, checked.suspects, update=update)
-        record = checked.describe() | {"queue": queue.name, "decisions_carried_on": carried}
-        _write_result(result, record)
+        kept = write_queue(queue, checked.suspects, update=update)
+        record = checked.record(queue.name, kept).to_json()
+        write_json(result, record)
         show(record, console, lambda to: _print(to, checked, queue, result), as_json=as_json)
-        failed = [one.name for one in checked.findings if one.verdict == "fail"]
+        failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
 
 
 def _refuse_queue(queue: Path, *, update: bool) -> None:
     """Say before the work what would be refused after it."""
-    from trainer.check.queue import refuse_overwriting
+    from trainer.check.review_queue import refuse_overwriting
 
     if not queue.parent.is_dir():
         from trainer.errors import BadInput
@@ -120,18 +121,9 @@ def _refuse_queue(queue: Path, *, update: bool) -> None:
 def _embedding_model(directory: Path | None) -> Path | None:
     if directory is not None:
         return directory
-    from trainer.evaluation.embeddings import find_embedding_model
+    from trainer.model.embeddings import find_embedding_model
 
     return find_embedding_model()
-
-
-def _write_result(path: Path, record: dict[str, object]) -> None:
-    import json
-
-    from worker.contract.digest import write_atomically
-
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
 
 
 @contextmanager
@@ -153,31 +145,25 @@ def _print(console: Console, checked: Checked, queue: Path, result: Path) -> Non
     table.add_column("check", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("what was found, and what to do", ratio=1)
-    for one in checked.findings:
-        colour = _COLOURS[one.verdict]
-        text = f"{one.found}\n→ {one.advice}" if one.advice else one.found
-        table.add_row(one.name, f"[{colour}]{one.verdict}[/{colour}]", _plain(text))
+    for finding in checked.findings:
+        colour = _COLOURS[finding.verdict]
+        text = f"{finding.found}\n→ {finding.advice}" if finding.advice else finding.found
+        table.add_row(finding.name, f"[{colour}]{finding.verdict}[/{colour}]", escape(text))
     console.print(table)
     _print_moves(console, checked)
-    console.print(f"Review queue: {queue} ({len(checked.suspects):,} to decide)", soft_wrap=True)
-    console.print(f"Figures: {result}", soft_wrap=True)
+    print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
+    print_text(console, f"Figures: {result}")
 
 
 def _print_moves(console: Console, checked: Checked) -> None:
-    moves = next((one.figures["moves"] for one in checked.findings if "moves" in one.figures), ())
+    figures = (finding.figures for finding in checked.findings)
+    moves = next((found["moves"] for found in figures if "moves" in found), ())
     if not moves:
         return
     table = Table(title="Where doubted labels would go", title_justify="left")
-    table.add_column("filed under")
+    table.add_column("label")
     table.add_column("looks like")
     table.add_column("messages", justify="right")
     for label, suggested, count in moves[:_MOVES]:
-        table.add_row(_plain(label), _plain(suggested), f"{count:,}")
+        table.add_row(escape(label), escape(suggested), f"{count:,}")
     console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Keep square brackets in names from being read as colours."""
-    from rich.markup import escape
-
-    return escape(text)

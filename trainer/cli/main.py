@@ -1,25 +1,52 @@
-"""``clerk-trainer``: the offline trainer, from an export of messages to a published adapter.
+"""The offline trainer: from an export of messages to a published adapter.
 
 The usual order: prepare, check, train, evaluate, duel, report, publish. Exit codes: 0 done,
-1 something unexpected, 2 bad usage or bad input (one line on standard error), 3 the judgement is
-no (a check or a gate that did not pass), 4 a proof of the trainer's own work failed, 130 stopped.
+1 an unexpected error, 2 bad usage or bad input (one line on standard error), 3 not good enough (a
+check or a gate that did not pass), 4 a proof of the trainer's own work failed, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from trainer.cli import (
     check_command,
-    data_commands,
-    judge_commands,
-    money_commands,
-    report_commands,
+    cost_command,
+    evaluate_commands,
+    prepare_command,
+    publish_command,
+    report_command,
     store_commands,
-    training_commands,
+    train_commands,
 )
+from trainer.cli.shared import outcomes
+from trainer.errors import BadInput
+from worker.contract.renamed import explain_renamed
+from worker.contract.tracebacks import print_private, show_private
+
+RENAMED_FLAGS = {"--mask": "--redact", "--no-mask": "--no-redact", "--contender": "--candidate"}
+"""Flags of earlier versions."""
+
+
+class Commands(TyperGroup):
+    """The commands. A flag under an old name is refused with the new one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        with outcomes():
+            for argument in args:
+                flag, _, _ = argument.partition("=")
+                if explained := explain_renamed(flag, RENAMED_FLAGS):
+                    raise BadInput(explained)
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,17 +61,24 @@ def root() -> None:
 
 
 for group in (
-    data_commands,
+    prepare_command,
     check_command,
-    training_commands,
-    judge_commands,
-    report_commands,
-    money_commands,
+    train_commands,
+    evaluate_commands,
+    report_command,
+    cost_command,
+    publish_command,
     store_commands,
 ):
     group.register(app)
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. The traceback of what is not expected shows no values: they may be a
+    message's text."""
+    show_private()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        print_private(error)
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""What every command shares: one-line errors with exit codes, and a result for machines."""
+"""What the commands share: options, one-line errors with exit codes, a result for machines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from trainer.errors import BadInput, NotGoodEnough, ProofFailed
 from worker.contract import ContractError
+from worker.contract.store import CanaryPointer, Pointer
 
 EXIT_BAD_INPUT = 2
 EXIT_NOT_GOOD_ENOUGH = 3
@@ -25,6 +28,16 @@ AsJson = Annotated[
     typer.Option("--json", help="Print the result as one JSON object; the rest goes to stderr."),
 ]
 """The option that every command takes."""
+
+DATASET_OPTION = typer.Option(
+    "--dataset", metavar="DIR", help="A dataset folder that prepare made."
+)
+BASE_OPTION = typer.Option("--base", metavar="DIR", help="The base model's directory.")
+
+Store = Annotated[
+    Path,
+    typer.Option("--store", metavar="DIR", help="The adapter store: a folder that workers read."),
+]
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (BadInput, EXIT_BAD_INPUT),
@@ -64,6 +77,16 @@ def show(
         print(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str))
     else:
         text(console)
+
+
+def print_text(console: Console, text: str) -> None:
+    """Print a sentence as it is: not cut into lines, brackets in it not read as colours."""
+    console.print(escape(text), soft_wrap=True)
+
+
+def named(adapter: Pointer | CanaryPointer) -> str:
+    """Return an adapter's name with the first digits of its digest."""
+    return f"{adapter.name} ({adapter.digest[:12]})"
 
 
 def _leave(message: str, code: int) -> None:

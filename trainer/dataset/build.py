@@ -1,4 +1,4 @@
-"""From exports to the parts of a dataset: the recipe, top to bottom, writing nothing."""
+"""From exports to the splits of a dataset: the recipe, top to bottom, writing nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.clean import Mask, clean
-from trainer.dataset.conflicts import Conflict, make_unique
-from trainer.dataset.counts import count_same, name_examples
+from trainer.dataset.clean import Redact, clean, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
-from trainer.dataset.examples import Example
-from trainer.dataset.labels import map_labels, read_label_map, refuse_unknown
-from trainer.dataset.near import bands, near_clusters, sign
-from trainer.dataset.placing import NEAR, find_near_conflicts, place, thin
-from trainer.dataset.read import Source, complete_ids, read_source
-from trainer.dataset.refuse import refuse_bad, refuse_empty_parts, refuse_small
-from trainer.dataset.row import Row
+from trainer.dataset.duplicates import (
+    Conflict,
+    Deduped,
+    count_duplicates,
+    dedupe_exact,
+    dedupe_near,
+    find_near_conflicts,
+    name_examples,
+)
+from trainer.dataset.examples import HOLDOUT, TRAIN, VALIDATION, Example, Row, complete_ids
+from trainer.dataset.labels import (
+    map_labels,
+    read_label_map,
+    refuse_absent,
+    refuse_small,
+    refuse_unknown,
+)
+from trainer.dataset.near_duplicates import near_clusters
+from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, cap_per_label, check_shares
+from trainer.dataset.split import NEAR_HOLDOUT, cap_per_label, check_shares, split_rows
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
@@ -33,18 +43,18 @@ Watch = Callable[[str, int], Callable[[int], None]]
 class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
-    ``sides`` tells a key's side."""
+    ``split_of`` tells a key's split."""
 
     taxonomy: Taxonomy
-    parts: dict[str, tuple[Example, ...]]
+    splits: dict[str, tuple[Example, ...]]
     surplus: tuple[Example, ...]
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
-    sides: dict[str, str]
+    split_of: dict[str, str]
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
-    masking: str | None
+    redaction: str | None
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -55,114 +65,62 @@ def _unwatched(_stage: str, _size: int) -> Callable[[int], None]:
 
 
 def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
-    """Make the parts. Raises BadInput in one line for whatever cannot be used; the quick checks
+    """Make the splits. Raises BadInput in one line for whatever cannot be used; the quick checks
     of the whole input come before the slow search."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
-    known = taxonomy.names
     check_shares(settings.validation_share, settings.holdout_share)
+    rows, sources = _read(settings, taxonomy, watch)
+    redaction, redact = _redaction(settings)
+    usable, cleaning = _clean(rows, settings, redact, watch)
+    applied, deciding = _decide(rows, usable, settings, taxonomy)
 
-    rows, sources, holdout_source = _read(settings, watch)
-    rows = complete_ids(rows)
-    originals = {row.id: normalize(row.message) for row in rows}
-    files: dict[str, Any] = {}
-    if settings.label_map:
-        rows = map_labels(rows, read_label_map(settings.label_map, known))
-        files["label_map"] = _describe_file(settings.label_map)
-    counts: dict[str, Any] = {"rows_read": len(rows)}
-
-    masking, mask = _masking(settings)
-    cleaned = clean(
-        rows,
-        quotes=settings.strip_quotes,
-        signatures=settings.strip_signatures,
-        mask=mask,
-        tick=watch("clean", len(rows)),
-    )
-    usable, refused = refuse_bad(cleaned.rows, rows, settings)
-    counts |= refused
-    counts["cleaned"] = {
-        "rules": NORMALIZATION,
-        **cleaned.changed,
-        "left_whole": cleaned.left_whole,
-    }
-    counts["masked"] = cleaned.masked
-
-    decisions = []
-    undecided = 0
-    for path in settings.decisions:
-        some, open_ = read_decisions(path, known)
-        decisions += some
-        undecided += open_
-    applied = apply_decisions(usable, originals, decisions)
-    counts["decisions"] = {
-        **Counter(one.decision for one in applied.made),
-        "undecided": undecided,
-        "rows_dropped": len(usable) - len(applied.rows),
-    }
-    refuse_unknown(applied.rows, known)
-
-    given = [row for row in applied.rows if row.given]
-    own = [row for row in applied.rows if not row.given]
-    held = make_unique(given, settings.conflicts, applied.decided)
     given_keys = {row.key for row in usable if row.given}
+    own = [row for row in applied.rows if not row.given]
     fresh = [row for row in own if row.key not in given_keys]
-    unique = make_unique(fresh, settings.conflicts, applied.decided)
-    refuse_small(unique.rows, taxonomy, settings.minimum_per_label)
-
-    keys = sorted({row.key for row in usable})
-    groups = near_clusters(
-        keys,
-        sign(keys, watch("sign", len(keys))),
-        similarity=settings.similarity,
-        tick=watch("compare", bands(settings.similarity)),
+    held = dedupe_exact(
+        [row for row in applied.rows if row.given], settings.conflicts, applied.decided
     )
-    clusters = [[keys[place] for place in group] for group in groups]
-    sides = place(usable, clusters, given_keys, settings)
+    deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
+    refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    placed: dict[str, list[Row]] = {TRAIN: [], VALIDATION: [], HOLDOUT: list(held.rows), NEAR: []}
-    for row in unique.rows:
-        placed[sides[row.key]].append(row)
-    train, near_dropped = thin(placed[TRAIN], clusters, settings.near_duplicates)
-    train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
-    parts = {
-        TRAIN: _examples(train),
-        VALIDATION: _examples(placed[VALIDATION]),
-        HOLDOUT: _examples(placed[HOLDOUT]),
-    }
-    refuse_empty_parts(parts, taxonomy, own_holdout=settings.holdout is not None)
-    near_conflicts = find_near_conflicts([*unique.rows, *held.rows], clusters)
-    counts |= count_same(unique, held, clusters, near_conflicts)
-    held_label = {row.key: row.label for row in held.rows}
-    counts["holdout_copies_removed"] = {
-        "exact": len(own) - len(fresh),
-        "exact_with_another_label": sum(
-            held_label.get(row.key, row.label) != row.label for row in own
-        ),
-        "near": len(placed[NEAR]),
-    }
-    counts["near_duplicates_dropped"] = near_dropped
-    counts["surplus"] = dict(Counter(row.label for row in surplus))
-    counts["parts"] = {part: len(some) for part, some in parts.items()}
+    clusters = _cluster(usable, settings, watch)
+    split_of = split_rows(usable, clusters, given_keys, settings)
+    filled = _fill_splits(deduped.rows, held.rows, split_of, clusters, settings)
+    refuse_absent(filled.splits, taxonomy, own_holdout=settings.holdout is not None)
+    near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
+    conflicts = deduped.conflicts + held.conflicts
     return Prepared(
         taxonomy=taxonomy,
-        parts=parts,
-        surplus=_examples(surplus),
-        conflicts=unique.conflicts + held.conflicts,
+        splits=filled.splits,
+        surplus=filled.surplus,
+        conflicts=conflicts,
         near_conflicts=near_conflicts,
-        sides=sides,
-        sources=sources,
-        holdout_source=holdout_source,
+        split_of=split_of,
+        sources=tuple(sources[: len(settings.inputs)]),
+        holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
-        masking=masking,
-        counts=counts,
-        examples=name_examples(unique.conflicts + held.conflicts, near_conflicts, clusters, usable),
-        files=files | {"decisions": [_describe_file(path) for path in settings.decisions]},
+        redaction=redaction,
+        counts={
+            "rows_read": len(rows),
+            **cleaning,
+            **deciding,
+            **count_duplicates(deduped, held, clusters, near_conflicts),
+            "holdout_copies_removed": {
+                **_count_copies(own, fresh, held),
+                "near": filled.near_holdout,
+            },
+            **filled.counts,
+        },
+        examples=name_examples(conflicts, near_conflicts, clusters, usable),
+        files=_describe_files(settings),
     )
 
 
 def _read(
-    settings: PrepareSettings, watch: Watch
-) -> tuple[list[Row], tuple[Source, ...], Source | None]:
+    settings: PrepareSettings, taxonomy: Taxonomy, watch: Watch
+) -> tuple[list[Row], list[Source]]:
+    """Return all rows, each with an id and a mapped label, and the files they are from, a
+    hold-out of the user's own last."""
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
     tick = watch("read", len(paths))
     rows: list[Row] = []
@@ -174,21 +132,130 @@ def _read(
         rows += [replace(row, given=True) for row in some] if path is settings.holdout else some
         sources.append(source)
         tick(1)
-    own = len(settings.inputs)
-    return rows, tuple(sources[:own]), sources[own] if settings.holdout else None
+    rows = complete_ids(rows)
+    if settings.label_map:
+        rows = map_labels(rows, read_label_map(settings.label_map, taxonomy.names))
+    return rows, sources
+
+
+def _clean(
+    rows: Sequence[Row], settings: PrepareSettings, redact: Redact | None, watch: Watch
+) -> tuple[list[Row], dict[str, Any]]:
+    cleaned = clean(
+        rows,
+        quotes=settings.strip_quotes,
+        signatures=settings.strip_signatures,
+        redact=redact,
+        tick=watch("clean", len(rows)),
+    )
+    usable, refused = refuse_bad(cleaned.rows, rows, settings)
+    return usable, {
+        **refused,
+        "cleaned": {
+            "rules": NORMALIZATION,
+            **cleaned.changed,
+            "left_whole": cleaned.left_whole,
+        },
+        "redacted": cleaned.redacted,
+    }
+
+
+def _decide(
+    rows: Sequence[Row], usable: Sequence[Row], settings: PrepareSettings, taxonomy: Taxonomy
+) -> tuple[Applied, dict[str, Any]]:
+    decisions = []
+    undecided = 0
+    for path in settings.decisions:
+        some, still_open = read_decisions(path, taxonomy.names)
+        decisions += some
+        undecided += still_open
+    originals = {row.id: normalize(row.message) for row in rows}
+    applied = apply_decisions(usable, originals, decisions)
+    refuse_unknown(applied.rows, taxonomy.names)
+    return applied, {
+        "decisions": {
+            **Counter(made.decision for made in applied.made),
+            "undecided": undecided,
+            "rows_dropped": len(usable) - len(applied.rows),
+        }
+    }
+
+
+def _cluster(rows: Sequence[Row], settings: PrepareSettings, watch: Watch) -> list[list[str]]:
+    keys = sorted({row.key for row in rows})
+    tick = watch("compare", len(keys))
+    groups = near_clusters(keys, similarity=settings.similarity, tick=tick)
+    return [[keys[place] for place in group] for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    splits: dict[str, tuple[Example, ...]]
+    surplus: tuple[Example, ...]
+    near_holdout: int
+    counts: dict[str, Any]
+
+
+def _fill_splits(
+    rows: Sequence[Row],
+    held: Sequence[Row],
+    split_of: dict[str, str],
+    clusters: Sequence[Sequence[str]],
+    settings: PrepareSettings,
+) -> _Filled:
+    """Put each row into its split; ``held`` are those of the user's own hold-out."""
+    placed: dict[str, list[Row]] = {
+        TRAIN: [],
+        VALIDATION: [],
+        HOLDOUT: list(held),
+        NEAR_HOLDOUT: [],
+    }
+    for row in rows:
+        placed[split_of[row.key]].append(row)
+    train, near_dropped = dedupe_near(placed[TRAIN], clusters, settings.near_duplicates)
+    train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
+    splits = {
+        TRAIN: _examples(train),
+        VALIDATION: _examples(placed[VALIDATION]),
+        HOLDOUT: _examples(placed[HOLDOUT]),
+    }
+    counts = {
+        "near_duplicates_dropped": near_dropped,
+        "surplus": dict(Counter(row.label for row in surplus)),
+        "splits": {split: len(examples) for split, examples in splits.items()},
+    }
+    return _Filled(splits, _examples(surplus), len(placed[NEAR_HOLDOUT]), counts)
+
+
+def _count_copies(own: Sequence[Row], fresh: Sequence[Row], held: Deduped) -> dict[str, int]:
+    """Count the user's rows that are copies of their own hold-out's messages."""
+    held_label = {row.key: row.label for row in held.rows}
+    return {
+        "exact": len(own) - len(fresh),
+        "exact_with_another_label": sum(
+            held_label.get(row.key, row.label) != row.label for row in own
+        ),
+    }
 
 
 def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
-    """Return a part in the order of its ids: the order of lines in the export is no input."""
-    return tuple(sorted((row.example for row in rows), key=lambda one: one.id))
+    """Return a split in the order of its ids: the order of lines in the export is no input."""
+    return tuple(sorted((row.example for row in rows), key=lambda example: example.id))
 
 
-def _masking(settings: PrepareSettings) -> tuple[str | None, Mask | None]:
-    if not settings.mask:
+def _redaction(settings: PrepareSettings) -> tuple[str | None, Redact | None]:
+    if not settings.redact:
         return None, None
-    from worker.contract.mask import MASKING, mask_personal_data
+    from worker.contract.redact import REDACTION, redact_personal_data
 
-    return MASKING, mask_personal_data
+    return REDACTION, redact_personal_data
+
+
+def _describe_files(settings: PrepareSettings) -> dict[str, Any]:
+    files: dict[str, Any] = {"decisions": [_describe_file(path) for path in settings.decisions]}
+    if settings.label_map:
+        files["label_map"] = _describe_file(settings.label_map)
+    return files
 
 
 def _describe_file(path: Path) -> dict[str, str]:

@@ -1,21 +1,35 @@
-"""A person's decisions about labels, read from the review queue and applied to the source rows."""
+"""A person's decisions about labels: the CSV files they are made in, read and applied to the rows.
+
+Two commands write such files: ``check`` the review queue, ``prepare`` the conflicts it found. Both
+have the columns named here beside their own, and ``prepare --decisions`` reads either.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.dataset.csv_file import parse_csv
-from trainer.dataset.labels import nearest
-from trainer.dataset.row import Row, message_sha256
-from trainer.dataset.text_file import read_text
+from trainer.dataset.examples import Row
+from trainer.dataset.labels import suggest_label
+from trainer.dataset.text_files import parse_csv, read_text
 from trainer.errors import BadInput
+from worker.contract.text import message_sha256
 
-NEEDED = ("id", "message_sha256", "decision")
-COLUMNS = (*NEEDED, "new_label", "note", "decided_by")
+IDENTITY = ("id", "message_sha256")
+"""What names a row: a decision holds for this text alone."""
+
+BY_HAND = ("decision", "new_label", "note", "decided_by")
+"""What a person fills in."""
+
 WORDS = ("accept", "relabel", "drop")
+_NEEDED = (*IDENTITY, "decision")
+_COLUMNS = (*IDENTITY, *BY_HAND)
+# What a spreadsheet takes for a formula at the start of a cell (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class AppliedDecision:
     """A decision as the manifest records it. ``to`` is None for a row that was dropped."""
 
     id: str
@@ -62,7 +76,22 @@ class Applied:
 
     rows: tuple[Row, ...]
     decided: frozenset[str]
-    made: tuple[Made, ...]
+    made: tuple[AppliedDecision, ...]
+
+
+def write_review_csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    """Return a file for people to decide in: ``columns``, of which ``BY_HAND`` are empty where a
+    row does not have them."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def guard(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
@@ -72,10 +101,10 @@ def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], in
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.
     """
-    _, header, records = parse_csv(read_text(path), path.name, columns=COLUMNS)
-    missing = [name for name in NEEDED if name not in header]
+    _, header, records = parse_csv(read_text(path), path.name, columns=_COLUMNS)
+    missing = [name for name in _NEEDED if name not in header]
     if missing:
-        raise BadInput(f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(COLUMNS)}")
+        raise BadInput(f"{path.name}: no column {missing[0]!r}: a queue has {', '.join(_COLUMNS)}")
     decisions = []
     undecided = 0
     for line, record in records:
@@ -99,40 +128,39 @@ def apply_decisions(
     """
     by_id = {row.id: row for row in rows}
     chosen: dict[str, Decision] = {}
-    for one in decisions:
-        _check(one, by_id, originals)
-        first = chosen.setdefault(one.id, one)
-        if (first.word, first.new_label) != (one.word, one.new_label):
+    for decision in decisions:
+        _check(decision, by_id, originals)
+        first = chosen.setdefault(decision.id, decision)
+        if (first.word, first.new_label) != (decision.word, decision.new_label):
             raise BadInput(
-                f"{one.where}: {one.id!r} is decided otherwise in {first.where}: keep one"
+                f"{decision.where}: {decision.id!r} is decided otherwise in {first.where}: keep one"
             )
-    of_text = {(by_id[id_].key, by_id[id_].label): one for id_, one in chosen.items()}
+    of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
     after: list[Row] = []
     decided: set[str] = set()
     copies: Counter[str] = Counter()
     for row in rows:
-        decision = chosen.get(row.id) or of_text.get((row.key, row.label))
-        if decision is None:
+        made = chosen.get(row.id) or of_text.get((row.key, row.label))
+        if made is None:
             after.append(row)
             continue
-        copies[decision.id] += row.id != decision.id
-        if decision.word != "drop":
+        copies[made.id] += row.id != made.id
+        if (label := _outcome(made, row)) is not None:
             decided.add(row.id)
-            to = decision.new_label if decision.word == "relabel" else row.label
-            after.append(replace(row, label=to))
-    made = tuple(
-        Made(
-            id_,
-            one.word,
-            by_id[id_].label,
-            _outcome(one, by_id[id_]),
-            one.by,
-            one.note,
-            copies[id_],
+            after.append(replace(row, label=label))
+    recorded = tuple(
+        AppliedDecision(
+            id=id_,
+            decision=decision.word,
+            label=by_id[id_].label,
+            to=_outcome(decision, by_id[id_]),
+            by=decision.by,
+            note=decision.note,
+            copies=copies[id_],
         )
-        for id_, one in chosen.items()
+        for id_, decision in chosen.items()
     )
-    return Applied(tuple(after), frozenset(decided), made)
+    return Applied(tuple(after), frozenset(decided), recorded)
 
 
 def _outcome(decision: Decision, row: Row) -> str | None:
@@ -151,7 +179,7 @@ def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> D
     if word == "relabel" and not new_label:
         raise BadInput(f"{where}: relabel needs a 'new_label'")
     if word == "relabel" and new_label not in known:
-        raise BadInput(f"{where}: unknown label {new_label!r}{nearest(new_label, known)}")
+        raise BadInput(f"{where}: unknown label {new_label!r}{suggest_label(new_label, known)}")
     return Decision(
         id=cells["id"].strip(),
         message_sha256=cells["message_sha256"].strip().casefold(),
@@ -163,12 +191,12 @@ def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> D
     )
 
 
-def _check(one: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:
-    row = rows.get(one.id)
+def _check(decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:
+    where, id_ = decision.where, decision.id
+    row = rows.get(id_)
     if row is None:
-        raise BadInput(f"{one.where}: no row has the id {one.id!r}: is it another export's queue?")
-    texts = (row.message, originals[one.id])
-    if one.message_sha256 not in {message_sha256(text) for text in texts}:
+        raise BadInput(f"{where}: no row has the id {id_!r}: is it another export's queue?")
+    if decision.message_sha256 not in map(message_sha256, (row.message, originals[id_])):
         raise BadInput(
-            f"{one.where}: the text of {one.id!r} has changed since it was decided on: decide again"
+            f"{where}: the text of {id_!r} has changed since it was decided on: decide again"
         )

@@ -13,21 +13,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.examples import Example, describe
+from trainer.dataset.examples import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
+from worker.contract.timestamps import rfc3339_now
 
 MANIFEST = "dataset.json"
-PARTS = ("train", "validation", "holdout")
-SCHEMA_VERSION = 1
+DATASET_SCHEMA = 2
+_READABLE = (1, 2)
+"""Version 1 calls ``redaction`` ``masking``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ class Dataset:
     record: Mapping[str, Any]
 
     @property
-    def masking(self) -> str | None:
-        """Name of the rules by which personal data was masked, None where it was not."""
-        masking: str | None = self.record.get("masking")
-        return masking
+    def redaction(self) -> str | None:
+        """Name of the rules by which personal data was redacted, None where it was not."""
+        key = "masking" if self.record["schema_version"] == 1 else "redaction"
+        redaction: str | None = self.record.get(key)
+        return redaction
 
 
 def write_dataset(
@@ -58,31 +61,33 @@ def write_dataset(
     *,
     name: str,
     taxonomy: Taxonomy,
-    parts: Mapping[str, Sequence[Example]],
-    masking: str | None = None,
+    splits: Mapping[str, Sequence[Example]],
+    redaction: str | None = None,
     **facts: Any,
 ) -> Dataset:
     """Write the three files, then the manifest, into a directory that exists or is made here.
 
-    ``parts`` maps each of ``PARTS`` to its examples; ``facts`` (JSON) go into the manifest as
+    ``splits`` maps each of ``SPLITS`` to its examples; ``facts`` (JSON) go into the manifest as
     they are: source, settings, decisions. Return the dataset as read back.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
-    for part in PARTS:
-        data = to_lines(parts[part])
-        write_atomically(directory / _file(part), data)
-        files[_file(part)] = {
+    for split in SPLITS:
+        data = to_lines(splits[split])
+        write_atomically(directory / _file(split), data)
+        counts = Counter(example.label for example in splits[split])
+        files[_file(split)] = {
             "sha256": sha256_bytes(data),
             "bytes": len(data),
-            **{k: v for k, v in describe(parts[part], taxonomy.names).items() if k != "sha256"},
+            "examples": len(splits[split]),
+            "per_label": {label: counts[label] for label in taxonomy.names},
         }
     record: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": DATASET_SCHEMA,
         "name": name,
-        "created_at": _now(),
+        "created_at": rfc3339_now(),
         "taxonomy": taxonomy.to_dict(),
-        "masking": masking,
+        "redaction": redaction,
         "files": files,
         **facts,
     }
@@ -95,8 +100,8 @@ def open_dataset(directory: Path) -> Dataset:
     """Read a dataset and verify every digest, the sealed hold-out's file too (without reading
     its lines). Raises BadInput with the file at fault."""
     record = _read_manifest(directory)
-    for part in PARTS:
-        path = directory / _file(part)
+    for split in SPLITS:
+        path = directory / _file(split)
         try:
             found = sha256_file(path)
         except OSError as error:
@@ -108,31 +113,31 @@ def open_dataset(directory: Path) -> Dataset:
         record["name"],
         record["digest"],
         Taxonomy.from_dict(record["taxonomy"]),
-        _read_part(directory, "train"),
-        _read_part(directory, "validation"),
+        _read_split(directory, TRAIN),
+        _read_split(directory, VALIDATION),
         record,
     )
 
 
 def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
     """Open the sealed hold-out, after writing down when, for what purpose and for which subject
-    (an adapter's digest, a contender's name): a hold-out that was looked at often has been tuned
+    (an adapter's digest, a candidate's name): a hold-out that was looked at often has been tuned
     to.
 
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = {"at": _now(), "purpose": purpose, "subject": subject}
+    opening = {"at": rfc3339_now(), "purpose": purpose, "subject": subject}
     with _alone(dataset.directory):
         record = _read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
             raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
         record["holdout_openings"] = [*record["holdout_openings"], opening]
         _write_manifest(dataset.directory, record)
-    path = dataset.directory / _file("holdout")
+    path = dataset.directory / _file(HOLDOUT)
     if sha256_file(path) != record["files"][path.name]["sha256"]:
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
-    return _read_part(dataset.directory, "holdout")
+    return _read_split(dataset.directory, HOLDOUT)
 
 
 def count_openings(dataset: Dataset) -> int:
@@ -143,7 +148,7 @@ def count_openings(dataset: Dataset) -> int:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the folder's lock: reading and rewriting the list of openings is one step. The lock
-    goes with the process, so that one that is killed holds nobody up."""
+    goes with the process, so that a process that is killed holds nobody up."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -153,28 +158,24 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def to_lines(examples: Iterable[Example]) -> bytes:
-    """Return examples as a part's file holds them: UTF-8, one JSON object a line."""
-    return "".join(_line(one) for one in examples).encode("utf-8")
+    """Return examples as a split's file holds them: UTF-8, one JSON object a line."""
+    return "".join(_line(example) for example in examples).encode("utf-8")
 
 
-def _file(part: str) -> str:
-    return f"{part}.jsonl"
+def _file(split: str) -> str:
+    return f"{split}.jsonl"
 
 
-def _line(one: Example) -> str:
-    record = {"id": one.id, "instruction": one.message, "response": one.label}
-    if one.sublabel is not None:
-        record["sublabel"] = one.sublabel
+def _line(example: Example) -> str:
+    record = {"id": example.id, "instruction": example.message, "response": example.label}
+    if example.sublabel is not None:
+        record["sublabel"] = example.sublabel
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _read_part(directory: Path, part: str) -> tuple[Example, ...]:
-    text = (directory / _file(part)).read_text(encoding="utf-8")
-    return tuple(_example(json.loads(line)) for line in _lines(text))
-
-
-def _lines(text: str) -> Iterable[str]:
-    return (line for line in text.split("\n") if line)
+def _read_split(directory: Path, split: str) -> tuple[Example, ...]:
+    text = (directory / _file(split)).read_text(encoding="utf-8")
+    return tuple(_example(json.loads(line)) for line in text.split("\n") if line)
 
 
 def _example(record: Mapping[str, Any]) -> Example:
@@ -189,8 +190,8 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise BadInput(
             f"{path}: not a finished dataset (clerk-trainer prepare makes one): {error}"
         ) from error
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
-        raise BadInput(f"{path}: not a dataset of version {SCHEMA_VERSION}: prepare it again")
+    if not isinstance(record, dict) or record.get("schema_version") not in _READABLE:
+        raise BadInput(f"{path}: not a dataset of version {DATASET_SCHEMA}: prepare it again")
     if record.get("digest") != _digest(record):
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
     return record
@@ -205,7 +206,3 @@ def _digest(record: Mapping[str, Any]) -> str:
     """Identity of a dataset: what it holds, not when it was made or who looked."""
     without = {"digest", "holdout_openings", "created_at"}
     return sha256_json({key: value for key, value in record.items() if key not in without})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

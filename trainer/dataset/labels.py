@@ -1,4 +1,4 @@
-"""Raw labels of an export and the taxonomy's names."""
+"""Raw labels of an export, the taxonomy's names, and whether every label has enough examples."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.row import Row
-from trainer.dataset.text_file import read_text
+from trainer.dataset.examples import HOLDOUT, Example, Row
+from trainer.dataset.text_files import read_text
 from trainer.errors import BadInput
+from worker.contract import Taxonomy
 
 
 def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
@@ -30,12 +31,13 @@ def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
         raise BadInput(f"{path}: a label map is a .toml, .json or .csv file") from error
     except (ValueError, csv.Error) as error:
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
-    if not isinstance(table, dict) or not all(isinstance(one, str) for one in table.values()):
+    if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     for raw, target in table.items():
         if target not in known:
             raise BadInput(
-                f"{path.name}: {raw!r} maps to the unknown label {target!r}{nearest(target, known)}"
+                f"{path.name}: {raw!r} maps to the unknown label {target!r}"
+                f"{suggest_label(target, known)}"
             )
     return table
 
@@ -52,7 +54,9 @@ def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
     if not unknown:
         return
     listed = [
-        f"{label!r} ({count} rows{nearest(label, known)})" if label else f"no label ({count} rows)"
+        f"{label!r} ({count} rows{suggest_label(label, known)})"
+        if label
+        else f"no label ({count} rows)"
         for label, count in unknown.most_common(10)
     ]
     more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -62,9 +66,45 @@ def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
     )
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def refuse_small(rows: Sequence[Row], taxonomy: Taxonomy, minimum: int) -> None:
+    """Raise BadInput when there is one label only, or one with too few different messages."""
+    counts = Counter(row.label for row in rows)
+    if len(counts) < 2:
+        held = f"only the label {next(iter(counts))!r}" if counts else "no usable rows"
+        raise BadInput(f"the input holds {held}: a clerk needs two labels or more to choose from")
+    small = [
+        f"{label!r} has {counts[label]}" for label in taxonomy.names if counts[label] < minimum
+    ]
+    if small:
+        raise BadInput(
+            f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
+            "examples, merge the label into another, or lower --minimum-per-label"
+        )
+
+
+def refuse_absent(
+    splits: Mapping[str, Sequence[Example]], taxonomy: Taxonomy, *, own_holdout: bool
+) -> None:
+    """Raise BadInput when a split lacks a label: nothing could be learned, chosen or judged about
+    it."""
+    for split, examples in splits.items():
+        there = {example.label for example in examples}
+        missing = [label for label in taxonomy.names if label not in there]
+        if missing and split == HOLDOUT and own_holdout:
+            raise BadInput(
+                f"the hold-out file has no usable example of {', '.join(map(repr, missing))}: a "
+                "label that is never judged should not be published: add some"
+            )
+        if missing:
+            raise BadInput(
+                f"label {missing[0]!r} has no {split} example: its messages are near-duplicates of "
+                "each other, or decisions took them away: add different ones, or try another --seed"
+            )
+
+
+def suggest_label(name: str, known: Collection[str]) -> str:
     """Return "; did you mean X?" for the nearest known name, or nothing."""
-    folded = {one.casefold().replace("_", " "): one for one in known}
+    folded = {label.casefold().replace("_", " "): label for label in known}
     near = difflib.get_close_matches(
         name.casefold().replace("_", " "), list(folded), n=1, cutoff=0.5
     )
@@ -72,7 +112,6 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _csv_table(text: str) -> dict[str, str]:
-
     table: dict[str, str] = {}
     for record in csv.reader(io.StringIO(text, newline=""), strict=True):
         if record and len(record) != 2:

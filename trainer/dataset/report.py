@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION
-
-_PARTS = (TRAIN, VALIDATION, HOLDOUT)
+from trainer.dataset.examples import SPLITS
 
 
-def render(record: Mapping[str, Any], digest: str) -> str:
+def render_report(record: Mapping[str, Any], digest: str) -> str:
     """Return ``report.md`` for a manifest."""
     return "\n".join(_lines(record, digest)) + "\n"
 
@@ -20,7 +18,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[s
     yield "| " + " | ".join(header) + " |"
     yield "|" + "|".join("---" if place == 0 else "---:" for place in range(len(header))) + "|"
     for row in rows:
-        yield "| " + " | ".join(_cell(one) for one in row) + " |"
+        yield "| " + " | ".join(_cell(value) for value in row) + " |"
 
 
 def _cell(value: object) -> str:
@@ -38,17 +36,17 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield ""
     yield "## Where the rows came from"
     yield ""
-    sources = [one for one in (*record["sources"], record["holdout_source"]) if one]
     yield from table(
         ("file", "rows", "columns", "sha256"),
         [
             (
-                one["name"],
-                one["rows"],
-                ", ".join(f"{field} = {name}" for field, name in one["columns"].items() if name),
-                one["sha256"][:16],
+                source["name"],
+                source["rows"],
+                ", ".join(f"{field} = {name}" for field, name in source["columns"].items() if name),
+                source["sha256"][:16],
             )
-            for one in sources
+            for source in (*record["sources"], record["holdout_source"])
+            if source
         ],
     )
     yield ""
@@ -62,10 +60,10 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield "## How it was split"
     yield ""
     yield (
-        "Whole clusters of near-duplicates are on one side: a hold-out message whose rewording "
-        "was learned measures memory, not skill. The sides depend on the seed "
+        "Each cluster of near-duplicates is in one split whole: a hold-out message whose rewording "
+        "was learned measures memory, not skill. The splits depend on the seed "
         f"({record['settings']['seed']}), the messages and the labels as they came in, never on "
-        "the order of lines. Decisions move no message to another side, so figures before and "
+        "the order of lines. Decisions move no message to another split, so figures before and "
         "after a correction can be compared."
     )
     yield ""
@@ -81,14 +79,14 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
 
 
 def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
-    per_label = [record["files"][f"{part}.jsonl"]["per_label"] for part in _PARTS]
+    per_label = [record["files"][f"{split}.jsonl"]["per_label"] for split in SPLITS]
     surplus = record["counts"]["surplus"]
-    names = [one["name"] for one in record["taxonomy"]["labels"]]
+    names = [label["name"] for label in record["taxonomy"]["labels"]]
     rows: list[tuple[object, ...]] = [
         (name, *(counts[name] for counts in per_label), surplus.get(name, 0)) for name in names
     ]
     rows.append(("all", *(sum(counts.values()) for counts in per_label), sum(surplus.values())))
-    yield from table(("label", *_PARTS, "surplus"), rows)
+    yield from table(("label", *SPLITS, "surplus"), rows)
     if surplus:
         yield ""
         yield (
@@ -108,8 +106,8 @@ def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     yield "near-copies of hold-out messages, removed", counts["holdout_copies_removed"]["near"]
     yield "near-duplicates in training, removed", counts["near_duplicates_dropped"]
     yield "over the cap, surplus", sum(counts["surplus"].values())
-    for part, size in counts["parts"].items():
-        yield f"**{part}**", size
+    for split, size in counts["splits"].items():
+        yield f"**{split}**", size
 
 
 def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
@@ -131,11 +129,11 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
             "with them. Strip them before the topic too, or leave them in here. "
             f"{cleaned['left_whole']:,} messages were nothing else and stay whole."
         )
-    if record["masking"]:
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["masked"].items()) or "none found"
-        yield f"- Personal data masked by `{record['masking']}`, as serving will do: {kinds}."
+    if record["redaction"]:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["redacted"].items()) or "none found"
+        yield f"- Personal data redacted by `{record['redaction']}`, as serving will do: {kinds}."
     else:
-        yield "- Personal data was not masked (`--mask`)."
+        yield "- Personal data was not redacted (`--redact`)."
     yield ""
 
 
@@ -150,9 +148,9 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
         f"largest holds {max(map(int, near['sizes']), default=0):,}."
     )
     yield from _named(examples["largest_clusters"])
-    settled = "; ".join(f"{count:,} {why}" for why, count in conflicts["settled"].items())
-    yield f"- {conflicts['messages']:,} messages stood there under several labels" + (
-        f", and nobody can learn both: {settled}." if settled else "."
+    resolved = "; ".join(f"{count:,} {why}" for why, count in conflicts["resolved"].items())
+    yield f"- {conflicts['messages']:,} messages occurred under several labels" + (
+        f", and nobody can learn both: {resolved}." if resolved else "."
     )
     yield from _named(examples["conflicts"])
     yield (

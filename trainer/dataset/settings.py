@@ -7,14 +7,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.columns import Columns
-from trainer.dataset.conflicts import Policy
+from trainer.dataset.readers import ColumnNames
 
 SIMILARITY = 0.7
 """Default threshold. Measured on ten thousand bank support messages: the pairs above it are
 rewordings ("what do I do if my card is stolen", "... was stolen"), about one in a hundred of them
 with different labels, and no cluster is larger than ten messages. At 0.6 chains of up to 47 form,
 at 0.5 of a thousand."""
+
+
+class ConflictPolicy(StrEnum):
+    """What becomes of a message that occurs under several labels."""
+
+    DROP = "drop"
+    KEEP_MAJORITY = "keep-majority"
+    ERROR = "error"
 
 
 class OnBad(StrEnum):
@@ -39,7 +46,7 @@ class PrepareSettings:
     taxonomy: Path
     out: Path
     name: str | None = None
-    columns: Columns = field(default_factory=Columns)
+    columns: ColumnNames = field(default_factory=ColumnNames)
     encoding: str = "utf-8"
     delimiter: str | None = None
     label_map: Path | None = None
@@ -47,11 +54,11 @@ class PrepareSettings:
     holdout: Path | None = None
     strip_quotes: bool = False
     strip_signatures: bool = False
-    mask: bool = False
+    redact: bool = False
     empty: OnBad = OnBad.ERROR
     too_long: OnBad = OnBad.ERROR
     max_message_bytes: int = 1 << 20
-    conflicts: Policy = Policy.DROP
+    conflicts: ConflictPolicy = ConflictPolicy.DROP
     near_duplicates: NearDuplicates = NearDuplicates.KEEP
     similarity: float = SIMILARITY
     validation_share: float = 0.08
@@ -65,7 +72,7 @@ class PrepareSettings:
         return {
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,
-            "mask": self.mask,
+            "redact": self.redact,
             "empty": self.empty.value,
             "too_long": self.too_long.value,
             "max_message_bytes": self.max_message_bytes,

@@ -1,9 +1,9 @@
 """Which messages are learned from, which choices are made on, and which are held out.
 
-What is guaranteed. The sides depend on the seed, the messages and the labels as they came in,
-never on the order of lines, and a cluster of near-duplicates stays on one side whole. A person's
+What is guaranteed. The splits depend on the seed, the messages and the labels as they came in,
+never on the order of lines, and a cluster of near-duplicates is in one split whole. A person's
 decisions come after the split and are no input to it: with the same seed and rows they move no
-row from one side to another; a row they relabel takes its new label along to the side where it
+row from one split to another; a row they relabel takes its new label along to the split where it
 is. Rows added to the export move only the few clusters at the edge of a label's quota.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from trainer.dataset.per_label import first_of_each
-from trainer.dataset.row import Row
+from trainer.dataset.examples import HOLDOUT, TRAIN, VALIDATION, Row
+from trainer.dataset.settings import PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
-TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
+NEAR_HOLDOUT = "left out, near to the hold-out"
+"""Where a message goes that is near to one of the user's own hold-out: into no split."""
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:
@@ -28,7 +29,36 @@ def check_shares(validation_share: float, holdout_share: float) -> None:
         raise BadInput("--validation-share and --holdout-share leave nothing to train on")
 
 
-def assign_sides(
+def split_rows(
+    rows: Sequence[Row],
+    clusters: Sequence[Sequence[str]],
+    given: set[str],
+    settings: PrepareSettings,
+) -> dict[str, str]:
+    """Return key -> split, from the rows as they came in: decisions have no part in it.
+
+    ``clusters`` are of keys, ``given`` the keys of the user's own hold-out, if there is one: what
+    is clustered with one of them is ``NEAR_HOLDOUT``.
+    """
+    came_as: dict[str, list[str]] = {}
+    for row in rows:
+        came_as.setdefault(row.key, []).append(row.label)
+    bound = {
+        key: HOLDOUT if key in given else NEAR_HOLDOUT
+        for cluster in clusters
+        if not given.isdisjoint(cluster)
+        for key in cluster
+    }
+    return bound | assign_splits(
+        [cluster for cluster in clusters if cluster[0] not in bound],
+        {key: commonest(labels) for key, labels in came_as.items()},
+        validation_share=settings.validation_share,
+        holdout_share=0.0 if settings.holdout else settings.holdout_share,
+        seed=settings.seed,
+    )
+
+
+def assign_splits(
     clusters: Sequence[Sequence[str]],
     labels: Mapping[str, str],
     *,
@@ -36,7 +66,7 @@ def assign_sides(
     holdout_share: float,
     seed: int,
 ) -> dict[str, str]:
-    """Return key -> side. ``clusters`` are of keys; ``labels`` gives each key's label.
+    """Return key -> split. ``clusters`` are of keys; ``labels`` gives each key's label.
 
     Within a label its clusters are put in the order of a digest of seed and smallest key, and
     fill the hold-out's quota, then validation's, then training; a cluster that no longer fits
@@ -46,19 +76,19 @@ def assign_sides(
     strata: dict[str, list[Sequence[str]]] = defaultdict(list)
     for cluster in clusters:
         strata[commonest(labels[key] for key in cluster)].append(cluster)
-    sides: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for members in strata.values():
         total = sum(len(cluster) for cluster in members)
         room = {
             HOLDOUT: max(1, round(total * holdout_share)) if holdout_share else 0,
             VALIDATION: max(1, round(total * validation_share)),
         }
-        for cluster in sorted(members, key=lambda one: rank(seed, min(one))):
-            side = next((one for one, left in room.items() if len(cluster) <= left), TRAIN)
-            if side in room:
-                room[side] -= len(cluster)
-            sides.update(dict.fromkeys(cluster, side))
-    return sides
+        for cluster in sorted(members, key=lambda keys: shuffle_key(seed, min(keys))):
+            split = next((name for name, left in room.items() if len(cluster) <= left), TRAIN)
+            if split in room:
+                room[split] -= len(cluster)
+            splits.update(dict.fromkeys(cluster, split))
+    return splits
 
 
 def cap_per_label(
@@ -68,19 +98,33 @@ def cap_per_label(
     the order of ``rows``."""
     if per_label is None:
         return list(rows), []
-    places = [rank(seed, row.key) for row in rows]
-    kept = set(first_of_each([row.label for row in rows], places, per_label))
+    order = [shuffle_key(seed, row.key) for row in rows]
+    kept = set(first_of_each([row.label for row in rows], order, per_label))
     return (
         [row for at, row in enumerate(rows) if at in kept],
         [row for at, row in enumerate(rows) if at not in kept],
     )
 
 
+def first_of_each(labels: Sequence[str], order: Sequence[str | int], most: int) -> list[int]:
+    """Return the indexes, ascending, of at most ``most`` examples of each label: those that come
+    first in ``order``, a sort key for each. Of the same order a smaller ``most`` takes a part of
+    what a larger one takes: the one rule behind capped datasets and learning curves."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for at in sorted(range(len(labels)), key=lambda at: order[at]):
+        if taken[labels[at]] < most:
+            taken[labels[at]] += 1
+            chosen.append(at)
+    return sorted(chosen)
+
+
 def commonest(labels: Iterable[str]) -> str:
     """Return the most frequent label, the first by name of several."""
-    return min(Counter(labels).items(), key=lambda one: (-one[1], one[0]))[0]
+    return min(Counter(labels).items(), key=lambda counted: (-counted[1], counted[0]))[0]
 
 
-def rank(seed: int, key: str) -> str:
-    """Return the place of a key in an order that looks random and depends on the two alone."""
+def shuffle_key(seed: int, key: str) -> str:
+    """Return a sort key that puts keys in an order that looks random and depends on the seed and
+    the keys alone."""
     return sha256_bytes(f"{seed}\n{key}".encode("utf-8", "surrogatepass"))

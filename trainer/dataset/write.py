@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainer.dataset.build import Prepared
+from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
+from trainer.dataset.examples import HOLDOUT, Row
 from trainer.dataset.folder import Dataset, to_lines, write_dataset
-from trainer.dataset.placing import NEAR
-from trainer.dataset.read import Source
-from trainer.dataset.report import render
-from trainer.dataset.row import Row, message_sha256
+from trainer.dataset.readers import Source
+from trainer.dataset.report import render_report
 from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import HOLDOUT
+from trainer.dataset.split import NEAR_HOLDOUT
 from trainer.errors import BadInput
-from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.digest import sha256_bytes, sync_directory, write_atomically
+from worker.contract.text import message_sha256
 
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
 
@@ -52,9 +51,9 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             directory,
             name=settings.name or prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
-            parts=prepared.parts,
-            masking=prepared.masking,
-            sources=[_describe(one) for one in prepared.sources],
+            splits=prepared.splits,
+            redaction=prepared.redaction,
+            sources=[_describe(source) for source in prepared.sources],
             holdout_source=(
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
             ),
@@ -62,23 +61,15 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
-                "made": [one.describe() for one in prepared.applied.made],
+                "made": [decision.describe() for decision in prepared.applied.made],
             },
             counts=prepared.counts,
             examples=prepared.examples,
             extra_files=extra,
         )
-        text = render(dataset.record, dataset.digest)
+        text = render_report(dataset.record, dataset.digest)
         write_atomically(directory / REPORT, text.encode("utf-8"))
-    return Dataset(
-        settings.out,
-        dataset.name,
-        dataset.digest,
-        dataset.taxonomy,
-        dataset.train,
-        dataset.validation,
-        dataset.record,
-    )
+    return replace(dataset, directory=settings.out)
 
 
 @contextmanager
@@ -92,7 +83,7 @@ def _building(out: Path) -> Iterator[Path]:
         yield directory
         directory.chmod(0o755)
         directory.rename(out)
-        _sync(out.parent)
+        sync_directory(out.parent)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise _not_written(out, error) from error
@@ -109,35 +100,18 @@ def _not_written(out: Path, error: OSError) -> BadInput:
     )
 
 
-def _sync(directory: Path) -> None:
-    """Let the new name reach the disk, as the files in the folder did."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     if prepared.surplus:
         yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
     rows = list(_conflict_rows(prepared))
     if rows:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
-        yield CONFLICTS, text.getvalue().encode("utf-8"), len(rows)
+        yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
 
 
-# The columns of a review queue and more, so that the file, filled in, goes back in by --decisions.
-_COLUMNS = (
-    "id", "message_sha256", "kind", "group", "label", "other_labels", "outcome", "message",
-    "decision", "new_label", "note", "decided_by",
-)  # fmt: skip
+_COLUMNS = (*IDENTITY, "kind", "group", "label", "other_labels", "outcome", "message", *BY_HAND)
 
 
-def _conflict_rows(prepared: Prepared) -> Iterator[list[str]]:
+def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
     number = 0
     for conflict in prepared.conflicts:
         number += 1
@@ -147,23 +121,26 @@ def _conflict_rows(prepared: Prepared) -> Iterator[list[str]]:
     for rows in prepared.near_conflicts:
         number += 1
         for row in rows:
-            side = prepared.sides[row.key]
+            split = prepared.split_of[row.key]
             # The hold-out is sealed: a look at its texts here would be a look nobody counted.
-            text = "(in the sealed hold-out)" if side == HOLDOUT else row.message
-            outcome = side if side == NEAR else f"kept in {side}"
+            text = "(in the sealed hold-out)" if split == HOLDOUT else row.message
+            outcome = split if split == NEAR_HOLDOUT else f"kept in {split}"
             yield _conflict_row(row, rows, "near", number, outcome, text)
 
 
 def _conflict_row(
     row: Row, rows: tuple[Row, ...], kind: str, number: int, outcome: str, text: str
-) -> list[str]:
-    others = " | ".join(sorted({one.label for one in rows} - {row.label}))
-    # A spreadsheet would take these first characters for a formula.
-    shown = f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-    return [
-        row.id, message_sha256(row.message), kind, str(number), row.label, others, outcome, shown,
-        "", "", "", "",
-    ]  # fmt: skip
+) -> dict[str, str]:
+    return {
+        "id": row.id,
+        "message_sha256": message_sha256(row.message),
+        "kind": kind,
+        "group": str(number),
+        "label": row.label,
+        "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
+        "outcome": outcome,
+        "message": guard(text),
+    }
 
 
 def _describe(source: Source) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Measuring a labelling: figures, calibration, contenders, verdicts."""
+"""Measuring an adapter on the sealed hold-out, through the worker's own contract."""

@@ -3,62 +3,33 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
 from trainer.dataset.examples import Example
-from trainer.evaluation.adapter import code_ids, load_adapter_student, prompts_of
-from trainer.evaluation.progress import make_bar
-from trainer.evaluation.scoring import RawScores, make_scorer
+from trainer.evaluation.messages import MessageSets, sample
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
-from trainer.model.tokens import BaseTokenizer
+from trainer.model.adapter import encode_prompts, label_token_ids, load_adapter_model
+from trainer.model.prompt import BaseTokenizer
+from trainer.model.scoring import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
+from trainer.terminal import make_bar
 from worker.contract import Manifest
 
-BATCH_SIZES = (1, 8, 64)
+BATCH_SIZES = (1, 8, BATCH_SIZE)
 ROUNDED_TO_ZERO = 5e-7
 """A worker prints scores to six decimals; one that it prints as 0 counts as this."""
 
-Scored = dict[str, tuple[NDArray[np.float64], bool | None]]
-"""By message key: raw log-probabilities (labels), and whether the best token of all was a code."""
+ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
+"""By message key: raw log-probabilities (labels), and whether the likeliest token of all was a
+code."""
 
-_BATCH_SIZE = 64
 _SENSITIVITY_MESSAGES = 64
 _ALONE = 20
-_SEED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Sets:
-    """The three sets of examples to answer; out-of-scope messages have no label."""
-
-    holdout: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    outside: Mapping[str, str]
-
-    @property
-    def messages(self) -> dict[str, str]:
-        """Every message by a key that tells the sets apart."""
-        known = {f"h:{one.id}": one.message for one in self.holdout}
-        known |= {f"v:{one.id}": one.message for one in self.validation}
-        return known | {f"o:{name}": message for name, message in self.outside.items()}
-
-
-def sample(items: Sequence[Any], limit: int | None) -> tuple[Any, ...]:
-    """Return all, or ``limit`` drawn at random (always the same ones), in their order."""
-    if limit is None or limit >= len(items):
-        return tuple(items)
-    chosen = sorted(random.Random(_SEED).sample(range(len(items)), limit))  # noqa: S311
-    return tuple(items[at] for at in chosen)
 
 
 def run_transformers(
@@ -66,116 +37,117 @@ def run_transformers(
     base: Path,
     manifest: Manifest,
     tokenizer: BaseTokenizer,
-    sets: Sets,
+    sets: MessageSets,
     *,
     device: str,
     console: Console,
-) -> tuple[Scored, list[dict[str, Any]], float]:
+) -> tuple[ScoresByKey, list[BatchScore], float]:
     """Score every message; then some again in batches of other sizes. Return scores by key, the
-    batch records, and messages a second over the hold-out."""
-    student = load_adapter_student(adapter, base, manifest, device=device)
-    prompts = prompts_of(sets.messages, manifest.prompt, tokenizer)
-    keys = list(prompts)
-    ids = code_ids(manifest.codes, manifest.taxonomy.names)
-    scorer = make_scorer(student, manifest.prompt.prefix_ids, ids, [prompts[one] for one in keys])
-    holdout = [one for one in keys if one.startswith("h:")]
-    rest = [one for one in keys if not one.startswith("h:")]
-    probe = sample(holdout, _SENSITIVITY_MESSAGES)
-    total = len(keys) + len(BATCH_SIZES) * len(probe)
-    found: Scored = {}
-    batches = []
+    scores by batch size, and messages a second over the hold-out."""
+    model = load_adapter_model(adapter, base, manifest, device=device)
+    prompts = encode_prompts(sets.messages, manifest.prompt, tokenizer)
+    label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
+    prefix_ids = manifest.prompt.prefix_ids
+    scorer = make_verified_scorer(model, prefix_ids, label_ids, list(prompts.values()))
+    holdout = [key for key in prompts if key.startswith("h:")]
+    rest = [key for key in prompts if not key.startswith("h:")]
+    probes = sample(holdout, _SENSITIVITY_MESSAGES)
+    scores: ScoresByKey = {}
+    total = len(prompts) + len(BATCH_SIZES) * len(probes)
     with make_bar(console, "scoring", total) as advance:
-
-        def score(chosen: Sequence[str], size: int) -> RawScores:
-            return scorer.score([prompts[one] for one in chosen], batch_size=size, done=advance)
-
-        scored = score(holdout, _BATCH_SIZE)
+        scored = score_keys(scorer, prompts, holdout, BATCH_SIZE, advance)
         speed = len(holdout) / scored.seconds
-        for key, row, inside in zip(holdout, scored.logprobs, scored.in_set, strict=True):
-            found[key] = (row, bool(inside))
-        others = score(rest, _BATCH_SIZE)
-        for key, row, inside in zip(rest, others.logprobs, others.in_set, strict=True):
-            found[key] = (row, bool(inside))
+        others = score_keys(scorer, prompts, rest, BATCH_SIZE, advance)
+        for keys, found in ((holdout, scored), (rest, others)):
+            for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):
+                scores[key] = (row, bool(inside))
+        batches = []
         for size in BATCH_SIZES:
-            again = score(probe, size)
-            batches += [
-                {
-                    "id": key.removeprefix("h:"),
-                    "batch_size": size,
-                    "seconds": float(seconds),
-                    "logprobs": dict(zip(manifest.taxonomy.names, map(float, row), strict=True)),
-                }
-                for key, row, seconds in zip(
-                    probe, again.logprobs, again.batch_seconds, strict=True
-                )
-            ]
-    return found, batches, speed
+            found = score_keys(scorer, prompts, probes, size, advance)
+            batches += _batch_scores(probes, size, found, manifest.taxonomy.names)
+    return scores, batches, speed
+
+
+def score_keys(
+    scorer: Scorer,
+    prompts: Mapping[str, PromptIds],
+    keys: Sequence[str],
+    batch_size: int,
+    on_progress: Callable[[int], None],
+) -> Scores:
+    """Score the prompts of some keys, in their order."""
+    chosen = [prompts[key] for key in keys]
+    return scorer.score(chosen, batch_size=batch_size, on_progress=on_progress)
 
 
 def run_vllm(
     adapter: Path,
     base: Path,
-    sets: Sets,
+    sets: MessageSets,
     console: Console,
     *,
     holdout_alone: bool,
     settings: Sequence[str],
 ) -> WorkerAnswers:
     """Have the worker label every message, or with ``holdout_alone`` those of the hold-out."""
-    wanted = sets.messages
+    messages = sets.messages
     if holdout_alone:
-        wanted = {key: one for key, one in wanted.items() if key.startswith("h:")}
+        messages = {key: text for key, text in messages.items() if key.startswith("h:")}
     console.print("starting the worker's engine (half a minute, or minutes)", style="dim")
-    with make_bar(console, "labelling", len(wanted)) as advance:
+    with make_bar(console, "labelling", len(messages)) as advance:
         return ask_worker(
-            wanted,
+            messages,
             adapter=adapter,
             base=base,
             settings=settings,
             alone=min(_ALONE, len(sets.holdout)),
-            done=advance,
+            on_progress=advance,
         )
 
 
-def scores_of(answers: WorkerAnswers, manifest: Manifest) -> Scored:
+def scores_of(answers: WorkerAnswers, manifest: Manifest) -> ScoresByKey:
     """Turn a worker's calibrated scores back into raw log-probabilities, as far as six decimals
     carry: T * ln(score) up to a constant, which the off-label mass tells."""
-    found: Scored = {}
+    scores: ScoresByKey = {}
     for key, answer in answers.answers.items():
-        scores = [max(ROUNDED_TO_ZERO, answer["scores"][one]) for one in manifest.taxonomy.names]
-        logits = manifest.calibration.temperature * np.log(np.array(scores))
+        printed = [answer["scores"][label] for label in manifest.taxonomy.names]
+        known = np.maximum(ROUNDED_TO_ZERO, np.array(printed))
+        logits = manifest.calibration.temperature * np.log(known)
         mass = max(ROUNDED_TO_ZERO, 1.0 - answer["off_label_mass"])
-        found[key] = (logits - math.log(np.exp(logits).sum()) + math.log(mass), None)
-    return found
+        scores[key] = (logits - math.log(np.exp(logits).sum()) + math.log(mass), None)
+    return scores
 
 
-def worker_records(holdout: Sequence[Example], answers: WorkerAnswers) -> list[dict[str, Any]]:
+def worker_answers(holdout: Sequence[Example], answers: WorkerAnswers) -> list[WorkerAnswer]:
     """Return the worker's answers to the hold-out as records for a file."""
+    records = []
+    for example in holdout:
+        key = f"h:{example.id}"
+        answer = answers.answers[key]
+        records.append(
+            WorkerAnswer(
+                id=example.id,
+                label=example.label,
+                predicted=answer["label"],
+                confidence=answer["confidence"],
+                off_label_mass=answer["off_label_mass"],
+                scores=answer["scores"],
+                seconds_alone=answers.seconds_alone.get(key),
+            )
+        )
+    return records
+
+
+def _batch_scores(
+    keys: Sequence[str], size: int, scores: Scores, labels: Sequence[str]
+) -> list[BatchScore]:
+    rows = zip(keys, scores.logprobs, scores.batch_seconds, strict=True)
     return [
-        {
-            "id": one.id,
-            "label": one.label,
-            "predicted": answer["label"],
-            "confidence": answer["confidence"],
-            "off_label_mass": answer["off_label_mass"],
-            "scores": answer["scores"],
-            "seconds_alone": answers.seconds_alone.get(f"h:{one.id}"),
-        }
-        for one in holdout
-        for answer in (answers.answers[f"h:{one.id}"],)
+        BatchScore(
+            id=key.removeprefix("h:"),
+            batch_size=size,
+            seconds=float(seconds),
+            logprobs=dict(zip(labels, map(float, row), strict=True)),
+        )
+        for key, row, seconds in rows
     ]
-
-
-def describe_machine(device: str = "auto") -> str:
-    """Name what was computed on: the GPU, or the processor and how many of it."""
-    if torch.cuda.is_available() and device != "cpu":
-        return str(torch.cuda.get_device_name())
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{model}, {len(os.sched_getaffinity(0))} CPUs"

@@ -1,14 +1,46 @@
-"""Files of messages that come with no dataset: out of scope ones, and other models' answers."""
+"""The messages of an evaluation, and files of them that come with no dataset: out of scope ones,
+and other models' answers."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from trainer.dataset.examples import Example
 from trainer.errors import BadInput
+
+Element = TypeVar("Element")
+
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSets:
+    """The three sets of messages to answer; out-of-scope messages, by id, have no label."""
+
+    holdout: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    out_of_scope: Mapping[str, str]
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """Every message by a key that tells the sets apart."""
+        known = {f"h:{example.id}": example.message for example in self.holdout}
+        known |= {f"v:{example.id}": example.message for example in self.validation}
+        return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
+
+
+def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
+    """Return all, or ``limit`` drawn at random (always the same ones), in their order."""
+    if limit is None or limit >= len(elements):
+        return tuple(elements)
+    chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311
+    return tuple(elements[at] for at in chosen)
 
 
 def read_messages(path: Path) -> dict[str, str]:
@@ -47,5 +79,5 @@ def read_table(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
 
 def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("a line is no JSON object")
+        raise ValueError("a line is not a JSON object")
     return value

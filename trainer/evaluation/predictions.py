@@ -1,45 +1,31 @@
-"""Prediction files: what was answered for each message, by its id and without any text."""
+"""From raw scores to predictions, by the worker's own rules, and whether two engines agree."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainer.errors import BadInput
-from worker.contract import Code, Decision, Thresholds, decide_from_codes
-
-Floats = NDArray[np.float64]
-
-PREDICTIONS = "predictions.jsonl"
-VALIDATION = "validation_predictions.jsonl"
-OUT_OF_SCOPE = "out_of_scope_predictions.jsonl"
-BATCHES = "batch_predictions.jsonl"
-VLLM = "vllm_predictions.jsonl"
+from trainer.artifacts.evaluation import Prediction, WorkerAnswer
+from trainer.errors import ProofFailed
+from trainer.statistics.calibration import Floats
+from worker.contract import Code, Decision, Thresholds, decide_from_codes, review_reasons
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """One message's answer.
+class Agreement:
+    """How one engine's answers differ from the other's.
 
-    ``label`` is the true one (None: out of scope), ``logprobs`` the raw natural log-probability
-    of each label's code over the whole vocabulary, ``unconstrained_in_set`` whether the most
-    likely token of all was a code (None where an engine does not tell).
+    ``labels_differ`` counts messages with another label; ``widest_tie`` is the largest gap, among
+    those, between the two labels' probabilities in the first engine: within the tolerance it is a
+    tie, which rounding may decide either way.
     """
 
-    id: str
-    label: str | None
-    predicted: str
-    confidence: float
-    off_label_mass: float
-    review: bool
-    unconstrained_in_set: bool | None
-    logprobs: dict[str, float]
+    messages: int
+    labels_differ: int
+    widest_tie: float
+    max_confidence_difference: float
 
 
 def decide(logprobs: Floats, labels: Sequence[str], temperature: float) -> list[Decision]:
@@ -48,13 +34,6 @@ def decide(logprobs: Floats, labels: Sequence[str], temperature: float) -> list[
     return [
         decide_from_codes(dict(enumerate(map(float, row))), codes, temperature) for row in logprobs
     ]
-
-
-def needs_review(confidence: float, mass: float | None, limits: Thresholds) -> bool:
-    """Whether a human would be asked, by the worker's rule."""
-    least, most = limits.review_confidence, limits.review_off_label_mass
-    doubtful = least is not None and confidence < least
-    return doubtful or (most is not None and mass is not None and mass > most)
 
 
 def predict(
@@ -68,59 +47,65 @@ def predict(
     limits: Thresholds,
 ) -> list[Prediction]:
     """Turn scores into prediction records, in the given order."""
-    found = []
-    rows = zip(ids, truth, logprobs, in_set, decide(logprobs, labels, temperature), strict=True)
-    for name, label, row, inside, one in rows:
-        mass = one.off_label_mass
+    predictions = []
+    decisions = decide(logprobs, labels, temperature)
+    rows = zip(ids, truth, logprobs, in_set, decisions, strict=True)
+    for message_id, label, row, inside, decision in rows:
+        mass = decision.off_label_mass
         assert mass is not None
-        found.append(
+        predictions.append(
             Prediction(
-                id=name,
+                id=message_id,
                 label=label,
-                predicted=one.label,
-                confidence=one.confidence,
+                predicted=decision.label,
+                confidence=decision.confidence,
                 off_label_mass=mass,
-                review=needs_review(one.confidence, mass, limits),
+                review=bool(review_reasons(decision, limits)),
                 unconstrained_in_set=None if inside is None else bool(inside),
                 logprobs=dict(zip(labels, map(float, row), strict=True)),
             )
         )
-    return found
+    return predictions
 
 
 def logprobs_of(predictions: Sequence[Prediction], labels: Sequence[str]) -> Floats:
     """Return the raw scores as an array (messages, labels)."""
-    return np.array([[one.logprobs[label] for label in labels] for one in predictions]).reshape(
-        len(predictions), len(labels)
-    )
+    scores = [[prediction.logprobs[label] for label in labels] for prediction in predictions]
+    return np.array(scores).reshape(len(predictions), len(labels))
 
 
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write one JSON line a prediction."""
-    write_lines(path, [asdict(one) for one in predictions])
+def compare_answers(
+    predictions: Sequence[Prediction],
+    answers: Sequence[WorkerAnswer],
+    labels: Sequence[str],
+    temperature: float,
+) -> Agreement:
+    """Compare predictions with a worker's answers, message by message. Confidences are compared
+    for the first engine's label."""
+    by_id = {prediction.id: prediction for prediction in predictions}
+    decisions = decide(logprobs_of(predictions, labels), labels, temperature)
+    scores = dict(zip(by_id, (decision.scores for decision in decisions), strict=True))
+    differ, tie, largest = 0, 0.0, 0.0
+    for answer in answers:
+        prediction = by_id[answer.id]
+        theirs = answer.scores.get(prediction.predicted, 0.0)
+        largest = max(largest, abs(prediction.confidence - theirs))
+        if answer.predicted != prediction.predicted:
+            differ += 1
+            tie = max(tie, prediction.confidence - scores[answer.id][answer.predicted])
+    return Agreement(len(answers), differ, tie, largest)
 
 
-def read_predictions(path: Path) -> list[Prediction]:
-    """Read them back. Raises BadInput with the file and line at fault."""
-    found = []
-    for number, record in enumerate(read_lines(path), 1):
-        try:
-            found.append(Prediction(**record))
-        except TypeError as error:
-            raise BadInput(f"{path}: line {number} is no prediction: evaluate again") from error
-    return found
-
-
-def write_lines(path: Path, records: Sequence[Any]) -> None:
-    """Write JSON Lines; the folder they are in becomes visible only when it is complete."""
-    lines = [json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in records]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def read_lines(path: Path) -> list[Any]:
-    """Read JSON Lines. Raises BadInput."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON Lines: {error}") from error
+def verify_agreement(found: Agreement, tolerance: float) -> None:
+    """Raise ProofFailed unless every difference is within ``tolerance`` (of a probability)."""
+    if found.widest_tie > tolerance:
+        raise ProofFailed(
+            f"the engines give {found.labels_differ} of {found.messages} messages another label, "
+            f"and not only near ties: by up to {found.widest_tie:.3f} of probability, with "
+            f"{tolerance} allowed"
+        )
+    if found.max_confidence_difference > tolerance:
+        raise ProofFailed(
+            f"the engines' confidences differ by up to {found.max_confidence_difference:.3f}, "
+            f"with {tolerance} allowed: a finer head helps (float32 logits)"
+        )

@@ -43,7 +43,7 @@ def ask_worker(
     base: Path,
     settings: Sequence[str],
     alone: int,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     program: Sequence[str] = (sys.executable, "-m", "worker"),
 ) -> WorkerAnswers:
     """Label ``messages`` (id: text) with a worker process.
@@ -58,18 +58,20 @@ def ask_worker(
         ids = list(messages)
         session.ask([messages[ids[0]]], wait_s=_START_S)  # returns when the engine is warm
         seconds_alone = {}
-        for name in ids[:alone]:
+        for key in ids[:alone]:
             began = time.perf_counter()
-            session.ask([messages[name]], wait_s=_ANSWER_S)
-            seconds_alone[name] = time.perf_counter() - began
+            session.ask([messages[key]], wait_s=_ANSWER_S)
+            seconds_alone[key] = time.perf_counter() - began
         began = time.perf_counter()
-        found = session.ask([messages[name] for name in ids], wait_s=_ANSWER_S, done=done)
+        found = session.ask(
+            [messages[key] for key in ids], wait_s=_ANSWER_S, on_progress=on_progress
+        )
         seconds = time.perf_counter() - began
     finally:
         session.close()
-    for name, answer in zip(ids, found, strict=True):
+    for key, answer in zip(ids, found, strict=True):
         if answer.get("label") is None:
-            raise ProofFailed(f"message {name}: the worker gave no label: {answer.get('error')}")
+            raise ProofFailed(f"message {key}: the worker gave no label: {answer.get('error')}")
     return WorkerAnswers(dict(zip(ids, found, strict=True)), seconds_alone, len(ids) / seconds)
 
 
@@ -79,8 +81,8 @@ class _Session:
     def __init__(
         self, program: Sequence[str], adapter: Path, base: Path, settings: Sequence[str]
     ) -> None:
-        wanted = (f"model.base={base.resolve()}", f"model.adapter={adapter.resolve()}", *settings)
-        flags = [part for one in wanted for part in ("--set", one)]
+        given = (f"model.base={base.resolve()}", f"model.adapter={adapter.resolve()}", *settings)
+        flags = [part for setting in given for part in ("--set", setting)]
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             [*program, "classify", "-i", "-", "-f", "jsonl", *flags],
             stdin=subprocess.PIPE,
@@ -94,7 +96,8 @@ class _Session:
         self._lines: Queue[dict[str, Any] | None] = Queue()
         self._errors: list[str] = []
         self._readers = [
-            threading.Thread(target=one, daemon=True) for one in (self._read, self._read_errors)
+            threading.Thread(target=target, daemon=True)
+            for target in (self._read, self._read_errors)
         ]
         for reader in self._readers:
             reader.start()
@@ -104,18 +107,18 @@ class _Session:
         messages: Sequence[str],
         *,
         wait_s: float,
-        done: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[dict[str, Any]]:
         """Send messages and return their answers in order. ``wait_s`` bounds each answer's wait."""
-        lines = [json.dumps({"message": one}, ensure_ascii=False) + "\n" for one in messages]
+        lines = [json.dumps({"message": text}, ensure_ascii=False) + "\n" for text in messages]
         # On a thread of its own: the worker reads no further while its answers are not read.
         writer = threading.Thread(target=self._write, args=(lines,), daemon=True)
         writer.start()
         answers = []
         for _ in lines:
             answers.append(self._answer(wait_s))
-            if done:
-                done(1)
+            if on_progress:
+                on_progress(1)
         writer.join()
         return answers
 
@@ -172,7 +175,7 @@ class _Session:
 
 def _environment() -> dict[str, str]:
     """This process's environment without the worker's own settings: the adapter decides."""
-    kept = {key: one for key, one in os.environ.items() if not key.startswith("CLERK_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
     if cache := os.environ.get("CLERK_CACHE"):
         kept["CLERK_CACHE"] = cache
     return kept

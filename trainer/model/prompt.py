@@ -1,11 +1,25 @@
-"""The prompt's fixed parts, made from the base's own chat template."""
+"""The prompt: the base's tokenizer as the contract wants it, and the fixed parts, made from the
+base's own chat template. The only file that imports ``tokenizers``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from trainer.errors import BadInput
-from worker.contract import Code, Encoders, PromptSpec, Taxonomy, choose_codes
+from worker.contract import (
+    Code,
+    Encoders,
+    PromptSpec,
+    Taxonomy,
+    added_token_ids,
+    all_added_tokens_special,
+    choose_codes,
+)
+from worker.contract.text import NORMALIZATION
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
@@ -19,6 +33,46 @@ _GAPS = ("\n", "\n\n")
 """Two widths of the gap above the dots, for tokenizers in which a dot with its blank is two."""
 
 
+@dataclass(frozen=True, slots=True)
+class BaseTokenizer:
+    """Two encodings of one tokenizer, and ids back to text with nothing skipped or tidied."""
+
+    encoders: Encoders
+    decode: Callable[[Sequence[int]], str]
+
+
+def load_tokenizer(base: Path) -> BaseTokenizer:
+    """Load ``tokenizer.json`` of a base model's directory. Raises BadInput.
+
+    ``control`` recognizes control tokens; ``plain`` is a second tokenizer in which every added
+    token counts as special and special tokens are read as ordinary text.
+    """
+    path = base / "tokenizer.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read the base's tokenizer: {error.strerror}") from error
+    try:
+        control = _bare(Tokenizer.from_str(text))
+        plain = _bare(Tokenizer.from_str(all_added_tokens_special(text)))
+    except Exception as error:  # the library raises nothing narrower
+        raise BadInput(f"{path}: not a tokenizer this version can read: {error}") from error
+    plain.encode_special_tokens = True
+
+    def encode_control(part: str) -> Sequence[int]:
+        ids: list[int] = control.encode(part, add_special_tokens=False).ids
+        return ids
+
+    def encode_plain(message: str) -> Sequence[int]:
+        ids: list[int] = plain.encode(message, add_special_tokens=False).ids
+        return ids
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(control.decode(list(ids), skip_special_tokens=False))
+
+    return BaseTokenizer(Encoders(encode_control, encode_plain, added_token_ids(text)), decode)
+
+
 def make_prompt(
     taxonomy: Taxonomy,
     encoders: Encoders,
@@ -29,14 +83,14 @@ def make_prompt(
     descriptions: bool,
     max_message_tokens: int,
     prefix_block: int | None,
-    masking: str | None = None,
+    redaction: str | None = None,
 ) -> tuple[PromptSpec, Mapping[str, Code]]:
     """Return the prompt and each label's code.
 
     The system text is the instruction and, with ``list_labels``, one line per label: its code,
     its name and, with ``descriptions``, its description. With ``prefix_block`` the system text is
     padded so that the prefix fills whole blocks of so many tokens: an engine's prefix cache
-    holds whole blocks only. ``masking`` names the rules that mask personal data in a message.
+    holds whole blocks only. ``redaction`` names the rules that redact personal data in a message.
     Raises BadInput, or ContractError from the choice of codes.
     """
     _, suffix = _split(render, instruction)
@@ -58,7 +112,8 @@ def make_prompt(
         suffix_ids=tuple(encoders.control(suffix)),
         marker_ids=tuple(encoders.plain(MARKER)),
         max_message_tokens=max_message_tokens,
-        masking=masking,
+        normalization=NORMALIZATION,
+        redaction=redaction,
     )
     return spec, codes
 
@@ -89,3 +144,10 @@ def _fill_block(system: str, render: Render, encoders: Encoders, block: int) -> 
             if len(encoders.control(_split(render, padded)[0])) % block == 0:
                 return padded
     raise BadInput(f"prefix_block={block}: no padding fits this tokenizer; set prefix_block=0")
+
+
+def _bare(tokenizer: Tokenizer) -> Tokenizer:
+    """Switch off what a tokenizer file may carry along: the contract shortens, nobody pads."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

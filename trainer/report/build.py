@@ -8,41 +8,40 @@ from pathlib import Path
 
 from trainer.dataset.folder import count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.evaluation.recompute import verify_evaluation
+from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
-from trainer.report.page import render
-from trainer.report.read import CHECK, DUEL, EVALUATION, Run, read_record, read_run
-from trainer.report.section import Section
+from trainer.report.page import Section, render_page
+from trainer.report.records import Input, Run, read_check, read_run
 from trainer.report.sections import (
     confidence,
+    cost,
     data,
     duel,
     making,
     mistakes,
-    money,
     training,
     verdict,
 )
 from worker.contract.digest import write_atomically
 
 _SECTIONS = (
-    verdict.verdict,
-    mistakes.confusion,
-    mistakes.labels,
-    mistakes.errors,
-    confidence.calibration,
-    confidence.coverage,
-    confidence.out_of_scope,
-    duel.duel,
-    training.data_size,
-    training.curves,
-    training.sweep,
-    data.data,
-    data.check,
-    money.cost,
-    making.engines,
-    making.making,
-    making.recompute,
+    verdict.verdict_section,
+    mistakes.confusion_section,
+    mistakes.labels_section,
+    mistakes.errors_section,
+    confidence.calibration_section,
+    confidence.coverage_section,
+    confidence.out_of_scope_section,
+    duel.duel_section,
+    training.data_size_section,
+    training.curves_section,
+    training.sweep_section,
+    data.data_section,
+    data.check_section,
+    cost.cost_section,
+    making.engines_section,
+    making.making_section,
+    making.recompute_section,
 )
 
 
@@ -72,35 +71,39 @@ def write_report(
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:
-        verify_evaluation((directory / EVALUATION.path).parent)
+        verify_evaluation((directory / Input.EVALUATION.path).parent)
     run = _with_dataset(run, dataset, texts=texts)
     sections = [make(run) for make in _SECTIONS]
     page = _render(run, sections).encode("utf-8", "replace")
     write_atomically(out, page)
-    shown = {one.key: one.present for one in sections}
+    shown = {section.key: section.present for section in sections}
     return Report(out, len(page), shown, run.texts is not None)
 
 
 def _render(run: Run, sections: list[Section]) -> str:
-    return render(
+    record = run.training
+    return render_page(
         sections,
-        name=run.training["name"],
-        created_at=numbers.moment(run.training.get("created_at")),
-        evaluated_at=numbers.moment((run.evaluation or {}).get("created_at")),
-        digest=numbers.short(run.training["adapter"].get("digest")),
-        dataset_name=run.training["dataset"].get("name"),
-        dataset_digest=numbers.short(run.training["dataset"].get("digest")),
+        name=record.name,
+        created_at=numbers.moment(record.created_at),
+        evaluated_at=numbers.moment(run.evaluation.created_at if run.evaluation else None),
+        digest=numbers.short(record.adapter.digest),
+        dataset_name=record.dataset.name,
+        dataset_digest=numbers.short(record.dataset.digest),
         with_texts=run.texts is not None,
     )
 
 
 def _check_same(run: Run, directory: Path) -> None:
     """Figures of another adapter or dataset must not stand on this run's page."""
-    for record, source in ((run.evaluation, EVALUATION), (run.duel, DUEL)):
-        for what in ("adapter", "dataset"):
-            mine = run.training[what].get("digest")
-            other = (record or {}).get(what, {}).get("digest")
-            if mine and other and mine != other:
+    for record, source in ((run.evaluation, Input.EVALUATION), (run.duel, Input.DUEL)):
+        if record is None:
+            continue
+        for what, mine, other in (
+            ("adapter", run.training.adapter.digest, record.adapter.digest),
+            ("dataset", run.training.dataset.digest, record.dataset.digest),
+        ):
+            if mine != other:
                 raise BadInput(
                     f"{directory / source.path}: of another {what} ({numbers.short(other)}, the "
                     f"training's is {numbers.short(mine)}): run {source.command} on this run"
@@ -109,27 +112,27 @@ def _check_same(run: Run, directory: Path) -> None:
 
 def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
     directory = given
-    if directory is None and (named := run.training["dataset"].get("directory")):
-        directory = Path(named) if (Path(named) / "dataset.json").is_file() else None
     if directory is None:
-        return run
+        named = Path(run.training.dataset.directory)
+        if not (named / Input.DATASET.path).is_file():
+            return run
+        directory = named
     dataset = open_dataset(directory)
-    wanted = run.training["dataset"].get("digest")
-    if wanted and dataset.digest != wanted:
+    wanted = run.training.dataset.digest
+    if dataset.digest != wanted:
         raise BadInput(
             f"{directory}: dataset {numbers.short(dataset.digest)}, the run was trained on "
             f"{numbers.short(wanted)}: give that one's folder with --dataset"
         )
     found: dict[str, str] | None = None
     if texts and run.predictions:
-        subject = str(run.training["adapter"].get("digest") or run.training["name"])
-        holdout = open_holdout(dataset, purpose="report", subject=subject)
-        found = {one.id: one.message for one in holdout}
+        holdout = open_holdout(dataset, purpose="report", subject=run.training.adapter.digest)
+        found = {example.id: example.message for example in holdout}
         dataset = open_dataset(directory)
     return replace(
         run,
         dataset=dataset.record,
-        check=read_record(directory, CHECK),
+        check=read_check(directory),
         openings=count_openings(dataset),
         texts=found,
     )

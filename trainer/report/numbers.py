@@ -1,11 +1,13 @@
-"""One way to write each kind of number, the same all over the page."""
+"""One way to write each kind of number, the same all over the page, and any JSON as rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 NONE = "—"
 _MINUS = "\N{MINUS SIGN}"
+_MOST_VALUES = 12
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -48,9 +50,9 @@ def count(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Write a number with its noun: ``1 message``, ``2,000 messages``."""
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+    return f"{count(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def times(number: int) -> str:
@@ -64,7 +66,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Write a figure of any size with so many significant digits."""
+    """Write a figure of any size with ``digits`` significant digits."""
     if value is None:
         return NONE
     if value and (abs(value) >= 1e6 or abs(value) < 1e-4):
@@ -122,3 +124,40 @@ def moment(at: str | None) -> str:
 def short(digest: str | None) -> str:
     """Write a digest's first twelve characters, which is what people compare."""
     return NONE if not digest else digest.removeprefix("sha256:")[:12]
+
+
+def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, written value) of every leaf. A list of plain values is one leaf, of
+    objects only counted: such a list is data, and the file that holds it is named on the page."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        yield name, _listed(value)
+    else:
+        yield name, written(value)
+
+
+def written(value: Any) -> str:
+    """Return a plain JSON value as people write it."""
+    if value is None or isinstance(value, bool):
+        return {None: NONE, True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10_000 else count(value)
+    if isinstance(value, list | tuple):
+        return _listed(value)
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return count(value)
+        return significant(value, 4)
+    return str(value)
+
+
+def _listed(values: list[Any] | tuple[Any, ...]) -> str:
+    if not values:
+        return "none"
+    if any(isinstance(value, Mapping | list | tuple) for value in values):
+        return counted(len(values), "entry", "entries")
+    shown = ", ".join(map(written, values[:_MOST_VALUES]))
+    rest = len(values) - _MOST_VALUES
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,18 +1,46 @@
-"""The page as text: templates filled in, escaped. The only file that imports ``jinja2``."""
+"""The page: what its sections are, and their templates filled in, escaped. Imports ``jinja2``."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.report.section import Section
+from trainer.report.records import Input
 
 
-def render(sections: Sequence[Section], **facts: Any) -> str:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: ``key`` names its anchor and its template, ``content`` is what that shows.
+
+    ``missing`` says in a sentence why there is nothing to show, and is empty otherwise.
+    """
+
+    key: str
+    title: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
+
+    @property
+    def present(self) -> bool:
+        """Whether the section has something to show."""
+        return not self.missing
+
+
+def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
+    """Return the section of a record that is not there yet."""
+    return Section(
+        key,
+        title,
+        missing=f"There is no {source.path} in {folder} yet; {source.command} makes it.",
+    )
+
+
+def render_page(sections: Sequence[Section], **facts: Any) -> str:
     """Return the HTML page.
 
     Every value is escaped; the charts alone are inserted as they are, and those escape their own

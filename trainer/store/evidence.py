@@ -1,215 +1,99 @@
-"""What an evaluation says of an adapter, read strictly: the gate's evidence."""
+"""What an evaluation says of an adapter, and two of them compared message by message."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from trainer.errors import BadInput
-from worker.contract.digest import sha256_bytes
+import numpy as np
 
-EVALUATION_NAME = "evaluation.json"
-PREDICTIONS_NAME = "predictions.jsonl"
-SCHEMA = "evaluation/1"
-
-# What a store keeps: figures and ids. Whatever else a file holds may be a customer's words.
-_KEPT = (
-    "schema",
-    "created_at",
-    "limited",
-    "adapter",
-    "dataset",
-    "labels",
-    "examples",
-    "accuracy",
-    "accuracy_interval_95",
-    "macro_f1",
-    "per_label",
-    "confusion",
-    "outside_labels",
-    "calibration",
-    "coverage",
-    "review",
-    "engines",
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    EVALUATION,
+    Answer,
+    EvaluationRecord,
+    check_unique,
 )
-_KEPT_OF_A_PREDICTION = (
-    "id",
-    "label",
-    "predicted",
-    "confidence",
-    "off_label_mass",
-    "review",
-    "unconstrained_in_set",
-)
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One hold-out message: its id, its true label and the adapter's."""
-
-    id: str
-    label: str
-    predicted: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Which share of a label's ``support`` messages was found, 0 to 1."""
-
-    label: str
-    recall: float
-    support: int
+from trainer.artifacts.files import LinesFile, Record, encode_lines
+from trainer.statistics.paired import count_discordant, mcnemar_exact
+from worker.contract.digest import sha256_file
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """An evaluation's figures (shares are 0 to 1) and its predictions.
+    """An evaluation's figures and its answers; ``sha256`` is that of its file at ``path``.
 
-    ``record`` and ``kept_predictions`` (JSON Lines) are what a store keeps: nothing in them may
-    hold a message's text.
-    ``unconstrained_share`` is the share of free answers outside the label set, None where the
-    evaluation did not look.
+    Both are what a store keeps: figures, labels and ids, since their models name nothing else.
     """
 
     path: Path
     sha256: str
-    adapter_digest: str
-    limited: bool
+    evaluation: EvaluationRecord
+    answers: tuple[Answer, ...]
+
+    @property
+    def kept_answers(self) -> bytes:
+        """The answers as a store keeps them, JSON Lines."""
+        return encode_lines(self.answers)
+
+
+class Comparison(Record):
+    """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test)."""
+
+    current_digest: str
     holdout_sha256: str
-    openings: int
-    labels: tuple[str, ...]
-    examples: int
-    accuracy: float
-    accuracy_low: float
-    macro_f1: float
-    recalls: tuple[Recall, ...]
-    outside: int
-    unconstrained_share: float | None
-    ece: float
-    predictions: tuple[Prediction, ...]
-    kept_predictions: bytes
-    record: Mapping[str, Any]
+    messages: int
+    only_new_right: int
+    only_current_right: int
+    p_value: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether fewer messages are right than with the current adapter."""
+        return self.only_new_right < self.only_current_right
 
 
 def read_evidence(directory: Path) -> Evidence:
     """Read an evaluation's folder. Raises BadInput: which file, which key, and what to do."""
-    path = directory / EVALUATION_NAME
-    data = _read(path)
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}): evaluate the adapter again") from error
-    return make_evidence(path, record, sha256_bytes(data), directory / PREDICTIONS_NAME)
+    path = directory / EVALUATION.name
+    evaluation = EVALUATION.read(directory)
+    return Evidence(path, sha256_file(path), evaluation, read_answers(directory, ANSWERS))
 
 
-def make_evidence(path: Path, record: Any, sha256: str, predictions: Path) -> Evidence:
-    """Check an evaluation's record and read its predictions; ``path`` is for the messages.
+def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]:
+    """Read an evaluation's answers. Raises BadInput with the line at fault, also where an id
+    occurs twice."""
+    answers = file.read(directory)
+    check_unique(answers, directory / file.name)
+    return answers
 
-    Raises BadInput.
-    """
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise BadInput(f"{path}: not an {SCHEMA}: evaluate the adapter again")
-    look = _Look(path, record)
-    interval = look.at("accuracy_interval_95", list)
-    if len(interval) != 2 or not all(isinstance(one, int | float) for one in interval):
-        raise BadInput(f"{path}: 'accuracy_interval_95' must be two numbers")
-    lines = _prediction_lines(predictions)
-    return Evidence(
-        path=path,
-        sha256=sha256,
-        adapter_digest=look.at("adapter.digest", str),
-        limited=look.at("limited", bool),
-        holdout_sha256=look.at("dataset.holdout_sha256", str),
-        openings=look.at("dataset.openings", int),
-        labels=tuple(str(one) for one in look.at("labels", list)),
-        examples=look.at("examples", int),
-        accuracy=look.number("accuracy"),
-        accuracy_low=float(interval[0]),
-        macro_f1=look.number("macro_f1"),
-        recalls=_recalls(path, look.at("per_label", list)),
-        outside=look.at("outside_labels.constrained", int),
-        unconstrained_share=look.maybe_number("outside_labels.unconstrained_share"),
-        ece=look.number("calibration.ece"),
-        predictions=tuple(Prediction(one["id"], one["label"], one["predicted"]) for one in lines),
-        kept_predictions=_without_texts(lines),
-        record={key: record[key] for key in _KEPT if key in record},
+
+def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
+    """Compare two evaluations, or return why they cannot be compared."""
+    holdout, other = new.evaluation.dataset, current.evaluation.dataset
+    if holdout.holdout_sha256 != other.holdout_sha256:
+        return (
+            f"it was judged on another hold-out ({other.holdout_sha256[:12]}… and here "
+            f"{holdout.holdout_sha256[:12]}…)"
+        )
+    if current.evaluation.limited:
+        return "its evaluation covers only a part of the hold-out"
+    mine, theirs = _right(new.answers), _right(current.answers)
+    if mine.keys() != theirs.keys():
+        return "the two predictions files do not hold the same messages"
+    found = count_discordant(
+        np.array([mine[key] for key in mine], dtype=np.bool_),
+        np.array([theirs[key] for key in mine], dtype=np.bool_),
+    )
+    return Comparison(
+        current_digest=current.evaluation.adapter.digest,
+        holdout_sha256=holdout.holdout_sha256,
+        messages=found.total,
+        only_new_right=found.a_only,
+        only_current_right=found.b_only,
+        p_value=mcnemar_exact(found),
     )
 
 
-def _without_texts(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    kept = ({key: one[key] for key in _KEPT_OF_A_PREDICTION if key in one} for one in lines)
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in kept).encode("utf-8")
-
-
-def _prediction_lines(path: Path) -> list[dict[str, Any]]:
-    lines, seen = [], set()
-    text = _read(path).decode("utf-8", errors="replace")
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line:
-            continue
-        try:
-            one = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}:{number}: not JSON: evaluate the adapter again") from error
-        if not isinstance(one, dict) or not all(
-            isinstance(one.get(key), str) for key in ("id", "label", "predicted")
-        ):
-            raise BadInput(f"{path}:{number}: needs 'id', 'label' and 'predicted' as text")
-        if one["id"] in seen:
-            raise BadInput(f"{path}:{number}: the id {one['id']!r} occurs twice")
-        seen.add(one["id"])
-        lines.append(one)
-    return lines
-
-
-def _recalls(path: Path, entries: list[Any]) -> tuple[Recall, ...]:
-    found = []
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise BadInput(f"{path}: 'per_label[{index}]' must be an object")
-        look = _Look(path, entry, f"per_label[{index}].")
-        found.append(Recall(look.at("label", str), look.number("recall"), look.at("support", int)))
-    return tuple(found)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}: clerk-trainer evaluate writes it") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Looks values up by dotted paths, and says which file and key is at fault."""
-
-    path: Path
-    record: Mapping[str, Any]
-    prefix: str = ""
-
-    def at(self, key: str, kind: type[_T]) -> _T:
-        value: Any = self.record
-        for step in key.split("."):
-            value = value.get(step) if isinstance(value, dict) else None
-        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-            return value
-        raise BadInput(f"{self.path}: lacks {self.prefix + key!r} ({kind.__name__})")
-
-    def number(self, key: str) -> float:
-        value = self.maybe_number(key)
-        if value is None:
-            raise BadInput(f"{self.path}: lacks {self.prefix + key!r} (a number)")
-        return value
-
-    def maybe_number(self, key: str) -> float | None:
-        value: Any = self.record
-        for step in key.split("."):
-            value = value.get(step) if isinstance(value, dict) else None
-        if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return float(value)
+def _right(answers: tuple[Answer, ...]) -> dict[tuple[str, str | None], bool]:
+    return {(answer.id, answer.label): answer.predicted == answer.label for answer in answers}

@@ -1,22 +1,61 @@
-"""Putting an adapter into a store: copied beside, verified, synced, then renamed into place."""
+"""Changing a store's folder safely: one writer at a time, and an adapter whole or not at all.
+
+The lock is advisory and ends with its holder, also with one that was killed. An adapter is copied
+beside its place, verified, synced, and renamed into it.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
 import shutil
 import socket
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.errors import ProofFailed
+from trainer.errors import BadInput, ProofFailed
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
+from worker.contract.digest import sync_directory
 from worker.contract.store import CANARY_NAME, CURRENT_NAME, is_digest, load_stored
+
+LOCK_NAME = ".lock"
 
 STALE_S = 3600.0
 """A leftover of a process that cannot be asked (another machine's) is swept after so long."""
 
 _INCOMING, _DAMAGED = ".incoming", ".damaged"
+
+
+@contextmanager
+def locked(store: Path, holder: str, now: str) -> Iterator[None]:
+    """Hold a store's lock (flock(2)); ``holder`` and ``now`` are told to whoever comes second.
+
+    Raises BadInput when another process holds it, naming that one, and where the file system
+    knows no locks.
+    """
+    path = store / LOCK_NAME
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise BadInput(_taken(store, path)) from error
+            raise BadInput(
+                f"{path}: this file system cannot lock ({error.strerror}): publish on one that can"
+            ) from error
+        _sign(handle, holder, now)
+        yield
+    except OSError as error:  # a failed write does not know its file: say at least which store
+        error.filename = error.filename or str(store)
+        raise
+    finally:
+        os.close(handle)  # the lock goes with it; the file stays, or two could lock two files
 
 
 def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
@@ -27,7 +66,7 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
     AdapterRefused, ProofFailed or OSError, and then leaves nothing of its own behind.
     """
     target = store / manifest.digest
-    if _is_sound(store, manifest.digest):
+    if is_sound(store, manifest.digest):
         return target
     incoming = store / _own_name(_INCOMING)
     damaged = store / _own_name(_DAMAGED)
@@ -50,7 +89,18 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
     return target
 
 
-def sweep(store: Path, now_s: float | None = None) -> list[Path]:
+def is_sound(store: Path, digest: str) -> bool:
+    """Tell whether a store holds an adapter, whole and as its manifest says."""
+    if not (store / digest).exists():
+        return False
+    try:
+        load_stored(store, digest)
+    except AdapterRefused:
+        return False
+    return True
+
+
+def remove_leftovers(store: Path, now_s: float | None = None) -> list[Path]:
     """Remove what dead processes left behind and return it. Call it with the lock held.
 
     Swept is what a process of this machine that is gone has left, and what is an hour old.
@@ -67,23 +117,24 @@ def sweep(store: Path, now_s: float | None = None) -> list[Path]:
     return swept
 
 
-def sync_directory(directory: Path) -> None:
-    """Bring a directory's names to the disk."""
-    handle = os.open(directory, os.O_RDONLY)
+def _sign(handle: int, holder: str, now: str) -> None:
+    """Write down who holds the lock. It is a courtesy: a full disk is no reason to stop here."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        os.ftruncate(handle, 0)
+        text = json.dumps({"by": holder, "pid": os.getpid(), "since": now})
+        os.pwrite(handle, text.encode("utf-8"), 0)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
 
 
-def _is_sound(store: Path, digest: str) -> bool:
-    if not (store / digest).exists():
-        return False
+def _taken(store: Path, path: Path) -> str:
     try:
-        load_stored(store, digest)
-    except AdapterRefused:
-        return False
-    return True
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f"{holder['by']} (process {holder['pid']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process"  # it has not signed yet
+    return f"{store}: {who} is publishing or rolling back: try again when that has ended"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluation.metrics import measure
-from trainer.store.evidence import Evidence
-from trainer.store.regression import Comparison
+from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.files import Record
+from trainer.statistics.metrics import measure
+from trainer.store.evidence import Comparison, Evidence
 from trainer.store.rules import GateRules
 from worker.contract import Manifest
 from worker.contract.store import is_digest
@@ -17,8 +18,7 @@ from worker.contract.store import is_digest
 _SLACK = 1e-6  # the figures are read from text, and sums differ in their last digits
 
 
-@dataclass(frozen=True, slots=True)
-class Criterion:
+class Criterion(Record):
     """One row of the gate, in words."""
 
     name: str
@@ -28,7 +28,7 @@ class Criterion:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """Every criterion's row; ``comparison`` is None where there was none to make, and
     ``incomparable`` says why when an adapter is current and cannot be compared with."""
 
@@ -39,12 +39,12 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every criterion is met."""
-        return all(one.passed for one in self.criteria)
+        return all(criterion.passed for criterion in self.criteria)
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the criteria that are not met."""
-        return tuple(one.name for one in self.criteria if not one.passed)
+        return tuple(criterion.name for criterion in self.criteria if not criterion.passed)
 
 
 def judge(
@@ -54,107 +54,111 @@ def judge(
     against: Comparison | str | None,
     *,
     allow_unpaired: bool = False,
-) -> Verdict:
+) -> GateVerdict:
     """Judge an adapter by its evaluation; None: there is no evaluation, which fails.
 
     ``against`` is the comparison with the current adapter, or why it is impossible, or None when
     no adapter is current. ``allow_unpaired`` lets an impossible comparison pass.
     """
     if evidence is None:
-        rows = [Criterion("evaluation", "of this adapter", "none", passed=False)]
+        rows = [_criterion("evaluation", "of this adapter", "none", passed=False)]
     else:
-        rows = [*_provenance(manifest, evidence), *_floors(evidence, rules)]
-        rows += _labels(manifest, evidence, rules)
+        figures = evidence.evaluation
+        rows = [*_provenance(manifest, evidence), *_floors(figures, rules)]
+        rows += _labels(manifest, figures, rules)
         rows += _ceilings(evidence, rules)
     rows.append(_regression(against, rules, allow_unpaired=allow_unpaired))
-    return Verdict(
+    return GateVerdict(
         tuple(rows),
         comparison=against if isinstance(against, Comparison) else None,
         incomparable=against if isinstance(against, str) else None,
     )
 
 
+def _criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
+    return Criterion(name=name, wanted=wanted, found=found, passed=passed)
+
+
 def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
-    found = evidence.adapter_digest
-    yield Criterion(
+    figures = evidence.evaluation
+    found, dataset = figures.adapter.digest, figures.dataset
+    yield _criterion(
         "adapter evaluated",
         f"{manifest.digest[:12]}…",
         f"{found[:12]}…",
         found == manifest.digest,
     )
-    yield Criterion(
+    yield _criterion(
         "hold-out",
         "all of it, its digest recorded",
-        f"{'a part' if evidence.limited else 'all'}: {evidence.examples} messages, "
-        f"{evidence.holdout_sha256[:12] or 'no digest'}…, openings: {evidence.openings}",
-        not evidence.limited and is_digest(evidence.holdout_sha256),
+        f"{'a part' if figures.limited else 'all'}: {figures.examples} messages, "
+        f"{dataset.holdout_sha256[:12] or 'no digest'}…, openings: {dataset.openings}",
+        not figures.limited and is_digest(dataset.holdout_sha256),
     )
     problem = _disagreement(evidence)
-    yield Criterion(
+    yield _criterion(
         "predictions",
         "agree with the evaluation",
-        problem or f"{len(evidence.predictions)} that do",
+        problem or f"{len(evidence.answers)} that do",
         problem is None,
     )
 
 
-def _floors(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
+def _floors(figures: EvaluationRecord, rules: GateRules) -> Iterator[Criterion]:
     by_lower = rules.accuracy_by == "lower"
-    accuracy = evidence.accuracy_low if by_lower else evidence.accuracy
-    yield Criterion(
+    accuracy = figures.accuracy_interval_95[0] if by_lower else figures.accuracy
+    yield _criterion(
         "accuracy, lower end of the 95 % interval" if by_lower else "accuracy",
         f"at least {rules.accuracy:.4f}",
-        f"{accuracy:.4f} (point {evidence.accuracy:.4f})" if by_lower else f"{accuracy:.4f}",
+        f"{accuracy:.4f} (point {figures.accuracy:.4f})" if by_lower else f"{accuracy:.4f}",
         accuracy >= rules.accuracy,
     )
-    yield Criterion(
+    yield _criterion(
         "macro-F1",
         f"at least {rules.macro_f1:.4f}",
-        f"{evidence.macro_f1:.4f}",
-        evidence.macro_f1 >= rules.macro_f1,
+        f"{figures.macro_f1:.4f}",
+        figures.macro_f1 >= rules.macro_f1,
     )
 
 
-def _labels(manifest: Manifest, evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
-    found = {one.label: one for one in evidence.recalls}
+def _labels(manifest: Manifest, figures: EvaluationRecord, rules: GateRules) -> Iterator[Criterion]:
+    per_label = {found.label: found for found in figures.per_label}
+    wanted = f"at least {rules.label_recall:.4f}"
     for label in manifest.taxonomy.names:
-        one = found.get(label)
-        wanted = f"at least {rules.label_recall:.4f}"
-        if one is None or one.support < rules.label_support:
-            support = one.support if one else 0
-            yield Criterion(
+        found = per_label.get(label)
+        if found is None or found.support < rules.label_support:
+            yield _criterion(
                 f"recall of {label}",
                 f"{wanted} of {rules.label_support} messages or more",
-                f"{support} messages in the hold-out",
+                f"{found.support if found else 0} messages in the hold-out",
                 passed=False,
             )
         else:
-            yield Criterion(
+            yield _criterion(
                 f"recall of {label}",
                 wanted,
-                f"{one.recall:.4f} of {one.support}",
-                one.recall >= rules.label_recall,
+                f"{found.recall:.4f} of {found.support}",
+                found.recall >= rules.label_recall,
             )
 
 
 def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
-    outside = evidence.outside + sum(
-        one.predicted not in evidence.labels for one in evidence.predictions
+    figures = evidence.evaluation
+    outside = figures.outside_labels.constrained + sum(
+        answer.predicted not in figures.labels for answer in evidence.answers
     )
-    yield Criterion("answers outside the set", "0", str(outside), outside == 0)
+    yield _criterion("answers outside the set", "0", str(outside), outside == 0)
     if rules.unconstrained_share is not None:
-        share = evidence.unconstrained_share
-        yield Criterion(
+        share = figures.outside_labels.unconstrained_share
+        yield _criterion(
             "free answers outside the set",
             f"at most {rules.unconstrained_share:.4f}",
             "not measured" if share is None else f"{share:.4f}",
             share is not None and share <= rules.unconstrained_share,
         )
-    yield Criterion(
-        "calibration error (ECE)",
-        f"at most {rules.ece:.4f}",
-        f"{evidence.ece:.4f}",
-        evidence.ece <= rules.ece,
+    ece = figures.calibration.ece
+    yield _criterion(
+        "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{ece:.4f}", ece <= rules.ece
     )
 
 
@@ -164,46 +168,44 @@ def _regression(
     name = "against the current adapter"
     wanted = f"not worse with p < {rules.regression_p:g} (McNemar, paired)"
     if against is None:
-        return Criterion(name, wanted, "no adapter is current", passed=True)
+        return _criterion(name, wanted, "no adapter is current", passed=True)
     if isinstance(against, str):
         allowed = "; allowed by --allow-unpaired" if allow_unpaired else ""
-        return Criterion(name, wanted, f"impossible: {against}{allowed}", allow_unpaired)
+        return _criterion(name, wanted, f"impossible: {against}{allowed}", allow_unpaired)
     passed = not (against.is_worse and against.p_value < rules.regression_p)
     found = (
         f"right where the other is wrong: {against.only_new_right} new, "
         f"{against.only_current_right} current, of {against.messages}; p = {against.p_value:.2g}"
     )
-    return Criterion(name, wanted, found, passed)
+    return _criterion(name, wanted, found, passed)
 
 
 def _disagreement(evidence: Evidence) -> str | None:
-    """Return where the figures are not those of the predictions, or None."""
-    predictions, labels = evidence.predictions, evidence.labels
-    if len(predictions) != evidence.examples:
-        return f"{len(predictions)} for {evidence.examples} messages"
-    index = {label: at for at, label in enumerate(labels)}
-    if any(one.label not in index or one.predicted not in index for one in predictions):
+    """Return where the figures are not those of the answers, or None."""
+    stated, answers = evidence.evaluation, evidence.answers
+    if len(answers) != stated.examples:
+        return f"{len(answers)} for {stated.examples} messages"
+    index = {label: at for at, label in enumerate(stated.labels)}
+    truth = [index.get(answer.label or "") for answer in answers]
+    predicted = [index.get(answer.predicted) for answer in answers]
+    if None in truth or None in predicted:
         return "they hold labels that the evaluation does not name"
-    figures = measure(
-        np.array([index[one.label] for one in predictions], dtype=np.int64),
-        np.array([index[one.predicted] for one in predictions], dtype=np.int64),
-        labels,
+    theirs = measure(
+        np.array(truth, dtype=np.int64), np.array(predicted, dtype=np.int64), stated.labels
     )
-    found = {one.label: (one.support, one.recall) for one in figures.per_label}
-    pairs = [
-        ("accuracy", figures.accuracy, evidence.accuracy),
-        ("interval's lower end", figures.interval[0], evidence.accuracy_low),
-        ("macro-F1", figures.macro_f1, evidence.macro_f1),
-        *(
-            (f"recall of {one.label}", found.get(one.label, (0, 0.0))[1], one.recall)
-            for one in evidence.recalls
-        ),
-        *(
-            (f"count of {one.label}", found.get(one.label, (0, 0.0))[0], one.support)
-            for one in evidence.recalls
-        ),
+    found = {figures.label: figures for figures in theirs.per_label}
+    pairs: list[tuple[str, float, float]] = [
+        ("accuracy", theirs.accuracy, stated.accuracy),
+        ("interval's lower end", theirs.interval[0], stated.accuracy_interval_95[0]),
+        ("macro-F1", theirs.macro_f1, stated.macro_f1),
     ]
-    for what, theirs, stated in pairs:
-        if abs(theirs - stated) > _SLACK:
-            return f"their {what} is {theirs:.6g} and the evaluation's {stated:.6g}"
+    for figures in stated.per_label:
+        own = found.get(figures.label)
+        pairs += [
+            (f"recall of {figures.label}", own.recall if own else 0.0, figures.recall),
+            (f"count of {figures.label}", own.support if own else 0, figures.support),
+        ]
+    for what, value, wanted in pairs:
+        if abs(value - wanted) > _SLACK:
+            return f"their {what} is {value:.6g} and the evaluation's {wanted:.6g}"
     return None

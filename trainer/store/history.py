@@ -14,7 +14,8 @@ from worker.contract.codec import LEAVE_OUT_NONE, decode, encode
 from worker.contract.store import HISTORY_NAME, Move, Pointer
 
 Event = Literal[Move, "canary", "end_canary"]
-"""How an adapter became current, or came on trial for a ``share`` of the keys, or off it."""
+"""How an adapter became current, or became the canary for a ``share`` of the keys, or ceased to
+be it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,9 @@ def pointer_for(entry: Entry, back: str | None) -> Pointer:
     )
 
 
-def _same(one: Entry, other: Entry) -> bool:
+def _same(first: Entry, second: Entry) -> bool:
     return all(
-        getattr(one, name) == getattr(other, name)
+        getattr(first, name) == getattr(second, name)
         for name in ("event", "by", "digest", "previous", "reason", "share")
     )
 

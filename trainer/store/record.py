@@ -1,115 +1,145 @@
-"""What a store keeps of an adapter beside it: how it was judged, by whom it came and why."""
+"""What a store keeps of its adapters beside them: how each was judged, by whom it came and why."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord
+from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
-from trainer.store.evidence import Evidence, make_evidence
-from trainer.store.gate import Verdict
+from trainer.store.evidence import Comparison, Evidence, read_answers
+from trainer.store.gate import Criterion, GateVerdict
 from trainer.store.rules import GateRules
-from worker.contract import Manifest
-from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.store import is_digest
-
-SCHEMA = "adapter-record/1"
-
-Record = Mapping[str, Any]
-
-_EVALUATION_OF_NONE: Record = {
-    "evaluation_sha256": None,
-    "predictions_sha256": None,
-    "evaluation": None,
-}
+from worker.contract import AdapterRefused, Manifest, read_manifest
+from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
+from worker.contract.store import Pointer, is_digest, read_pointer
 
 
-def record_path(store: Path, digest: str) -> Path:
-    """Where an adapter's record is."""
-    return store / f"{digest}.json"
+class GateRecord(Record):
+    """The gate's verdict: its rules by name, each criterion, and the comparison if there was one.
+    ``forced``: the adapter was published although the gate refused it."""
+
+    passed: bool
+    forced: bool
+    rules: Mapping[str, Any]
+    criteria: tuple[Criterion, ...]
+    comparison: Comparison | None
 
 
-def predictions_path(store: Path, digest: str) -> Path:
-    """Where the copy of its predictions is, if it has any."""
-    return store / f"{digest}.predictions.jsonl"
+class AdapterRecord(Record):
+    """``STORE/<digest>.json``. The last three are None where the adapter was published, by force,
+    without an evaluation of its own; ``evaluation`` is the content of ``evaluation.json``."""
+
+    schema_id: Literal["adapter-record/1"] = Field("adapter-record/1", alias="schema")
+    digest: str
+    name: str
+    published_at: str
+    published_by: str
+    reason: str | None
+    source: str
+    gate: GateRecord
+    evaluation_sha256: str | None = None
+    predictions_sha256: str | None = None
+    evaluation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An adapter of a store, for people and machines. Figures are None where it was published
+    without an evaluation.
+
+    ``limited`` says that only a part of the hold-out was judged; ``gate`` is "passed", "forced"
+    or, where a kill came before the record, "unfinished".
+    """
+
+    digest: str
+    name: str
+    published_at: str | None
+    published_by: str | None
+    reason: str | None
+    accuracy: float | None
+    accuracy_interval_95: tuple[float, float] | None
+    macro_f1: float | None
+    examples: int | None
+    limited: bool | None
+    holdout_sha256: str | None
+    gate: str
+    current_since: str | None
+
+
+def record_file(digest: str) -> RecordFile[AdapterRecord]:
+    """Return the file of an adapter's record."""
+    return RecordFile(f"{digest}.json", AdapterRecord, "clerk-trainer publish")
+
+
+def answers_file(digest: str) -> LinesFile[Answer]:
+    """Return the file of an adapter's answers; it is there if the record has an evaluation."""
+    return replace(ANSWERS, name=f"{digest}.predictions.jsonl", command="clerk-trainer publish")
 
 
 def make_record(
     manifest: Manifest,
     evidence: Evidence | None,
-    verdict: Verdict,
-    rules: GateRules,
+    gate: GateRecord,
     *,
-    forced: bool,
     at: str,
     by: str,
     reason: str | None,
     source: str,
-) -> dict[str, Any]:
+) -> AdapterRecord:
     """Return an adapter's record. The adapter itself stays as it was evaluated.
 
     An evaluation of another adapter (published by force) is not taken down as this one's.
     """
-    record: dict[str, Any] = {
-        "schema": SCHEMA,
-        "digest": manifest.digest,
-        "name": manifest.name,
-        "published_at": at,
-        "published_by": by,
-        "reason": reason,
-        "source": source,
-        "gate": gate_record(verdict, rules, forced=forced),
-        **_EVALUATION_OF_NONE,
-    }
-    if evidence and evidence.adapter_digest == manifest.digest:
-        record |= {
+    record = AdapterRecord(
+        digest=manifest.digest,
+        name=manifest.name,
+        published_at=at,
+        published_by=by,
+        reason=reason,
+        source=source,
+        gate=gate,
+    )
+    if evidence is None or evidence.evaluation.adapter.digest != manifest.digest:
+        return record
+    return record.model_copy(
+        update={
             "evaluation_sha256": evidence.sha256,
-            "predictions_sha256": sha256_bytes(evidence.kept_predictions),
-            "evaluation": dict(evidence.record),
+            "predictions_sha256": sha256_bytes(evidence.kept_answers),
+            "evaluation": evidence.evaluation.to_json(),
         }
-    return record
+    )
 
 
-def gate_record(verdict: Verdict, rules: GateRules, *, forced: bool) -> dict[str, Any]:
-    """Return the gate's rows and rules as JSON."""
-    return {
-        "passed": verdict.passed,
-        "forced": forced,
-        "rules": asdict(rules),
-        "criteria": [asdict(one) for one in verdict.criteria],
-        "comparison": asdict(verdict.comparison) if verdict.comparison else None,
-    }
+def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) -> GateRecord:
+    """Return the gate's rows and rules as they are written down."""
+    return GateRecord(
+        passed=verdict.passed,
+        forced=forced,
+        rules=asdict(rules),
+        criteria=verdict.criteria,
+        comparison=verdict.comparison,
+    )
 
 
-def write_record(store: Path, record: Record, evidence: Evidence | None) -> None:
-    """Write an adapter's predictions, then its record. Raises OSError and BadInput.
+def write_record(store: Path, record: AdapterRecord, evidence: Evidence | None) -> None:
+    """Write an adapter's answers, then its record. Raises OSError and BadInput.
 
     Without an evaluation (published by force) an earlier one of the same adapter is kept.
     """
-    digest = record["digest"]
-    if record["evaluation"] is not None:
+    file = record_file(record.digest)
+    if record.evaluation is not None:
         assert evidence is not None
-        write_atomically(predictions_path(store, digest), evidence.kept_predictions)
-    elif record_path(store, digest).exists():
-        earlier = read_record(store, digest)
-        record = {**record, **{key: earlier.get(key) for key in _EVALUATION_OF_NONE}}
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(record_path(store, digest), text.encode("utf-8") + b"\n")
-
-
-def read_record(store: Path, digest: str) -> Record:
-    """Read an adapter's record. Raises BadInput."""
-    path = record_path(store, digest)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: no adapter's record: {error}: publish the adapter again") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise BadInput(f"{path}: not an {SCHEMA}: publish the adapter again")
-    return record
+        write_atomically(store / answers_file(record.digest).name, evidence.kept_answers)
+    elif earlier := file.read_if_present(store):
+        kept = ("evaluation_sha256", "predictions_sha256", "evaluation")
+        record = record.model_copy(update={name: getattr(earlier, name) for name in kept})
+    file.write(store, record)
 
 
 def stored_evidence(store: Path, digest: str) -> Evidence | None:
@@ -117,20 +147,74 @@ def stored_evidence(store: Path, digest: str) -> Evidence | None:
 
     Raises BadInput.
     """
-    path = record_path(store, digest)
-    if not path.exists():
+    record = record_file(digest).read_if_present(store)
+    if record is None or record.evaluation is None:
         return None
-    record = read_record(store, digest)
-    if record.get("evaluation") is None:
-        return None
-    sha256 = str(record.get("evaluation_sha256"))
-    predictions = predictions_path(store, digest)
-    found = make_evidence(path, record["evaluation"], sha256, predictions)
-    if sha256_bytes(found.kept_predictions) != record.get("predictions_sha256"):
-        raise BadInput(f"{predictions}: not the file that {path.name} names: publish it again")
-    return found
+    path = store / record_file(digest).name
+    evaluation = EVALUATION.validate(record.evaluation, path)
+    file = answers_file(digest)
+    answers = read_answers(store, file)
+    if sha256_file(store / file.name) != record.predictions_sha256:
+        raise BadInput(
+            f"{store / file.name}: not the file that {path.name} names: publish it again"
+        )
+    return Evidence(path, str(record.evaluation_sha256), evaluation, answers)
 
 
 def stored_digests(store: Path) -> list[str]:
     """Return the digests of all adapters in a store, those without a record too."""
-    return sorted(one.name for one in store.iterdir() if is_digest(one.name) and one.is_dir())
+    return sorted(path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir())
+
+
+def list_store(store: Path) -> tuple[Pointer | None, list[Stored]]:
+    """Return the pointer and every adapter, the latest published first. Raises BadInput and
+    AdapterRefused."""
+    if not store.is_dir():
+        raise BadInput(f"{store}: there is no such store: clerk-trainer publish makes one")
+    pointer = read_pointer(store)
+    found = [_stored(store, digest, pointer) for digest in stored_digests(store)]
+    return pointer, sorted(found, key=lambda stored: stored.published_at or "", reverse=True)
+
+
+def _stored(store: Path, digest: str, pointer: Pointer | None) -> Stored:
+    record = record_file(digest).read_if_present(store)
+    evaluation = _evaluation_of(record, store)
+    is_current = pointer is not None and pointer.digest == digest
+    return Stored(
+        digest=digest,
+        name=record.name if record else _name(store / digest),
+        published_at=record.published_at if record else None,
+        published_by=record.published_by if record else None,
+        reason=record.reason if record else None,
+        accuracy=evaluation.accuracy if evaluation else None,
+        accuracy_interval_95=evaluation.accuracy_interval_95 if evaluation else None,
+        macro_f1=evaluation.macro_f1 if evaluation else None,
+        examples=evaluation.examples if evaluation else None,
+        limited=evaluation.limited if evaluation else None,
+        holdout_sha256=evaluation.dataset.holdout_sha256 if evaluation else None,
+        gate=_gate(record),
+        current_since=pointer.since if pointer and is_current else None,
+    )
+
+
+def _evaluation_of(record: AdapterRecord | None, store: Path) -> EvaluationRecord | None:
+    """Return the figures of a record; one that this version cannot read has none to show."""
+    if record is None or record.evaluation is None:
+        return None
+    try:
+        return EVALUATION.validate(record.evaluation, store / record_file(record.digest).name)
+    except BadInput:
+        return None
+
+
+def _gate(record: AdapterRecord | None) -> str:
+    if record is None:
+        return "unfinished"
+    return "forced" if record.gate.forced else "passed"
+
+
+def _name(directory: Path) -> str:
+    try:
+        return read_manifest(directory).name
+    except AdapterRefused:
+        return "(not readable)"

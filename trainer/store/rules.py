@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment, toml_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,15 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for flag in sets:
-        key, equals, text = flag.partition("=")
-        if not equals:
-            raise BadInput(f"--set {flag}: write it as key=value")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        values[key] = toml_value(text)
     return values
 
 
 def _checked(key: str, value: Any, origin: str) -> Any:
     kinds = typing.get_type_hints(GateRules)
     if key not in kinds:
-        known = ", ".join(one.name for one in fields(GateRules))
+        known = ", ".join(rule.name for rule in fields(GateRules))
         raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")
     kind = kinds[key]
     if typing.get_origin(kind) is Literal:

@@ -1,30 +1,35 @@
-"""Where a training stands, on disk: enough to go on as if it had never been killed."""
+"""Where a training is, what follows from it, and a checkpoint of it on disk: enough to continue as
+if it had never been killed."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from trainer.artifacts.training import Epoch
 from trainer.errors import BadInput
-from trainer.training.schedule import Epoch
 from worker.contract.digest import sha256_bytes, write_atomically
+
+Metric = Literal["loss", "macro_f1"]
 
 DIRECTORY = "checkpoint"
 _RECORD = "checkpoint.json"
 
 
 @dataclass(slots=True)
-class Standing:
+class TrainState:
     """Where a training is. Sums are over the current epoch: losses in nats, ``seconds`` of
-    training alone, ``tokens`` as served. ``best`` and ``average`` are adapter weights."""
+    training alone, ``tokens`` as served. ``best`` holds the adapter weights of the best epoch,
+    ``ema`` their exponential moving average."""
 
     epoch: int = 1
     batches: int = 0
@@ -36,31 +41,53 @@ class Standing:
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    average: list[Tensor] = field(default_factory=list)
+    ema: list[Tensor] = field(default_factory=list)
     resumed: int = 0
 
     def begin_epoch(self) -> None:
-        """Go on to the next epoch."""
+        """Move on to the next epoch."""
         self.epoch += 1
         self.batches = self.rows = self.tokens = 0
         self.loss_sum = self.sublabel_sum = self.seconds = 0.0
 
 
-def save(run: Path, identity: Mapping[str, Any], standing: Standing, parts: Any) -> None:
+def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
+    """Return the number of the epoch to keep: lowest validation loss, or highest macro-F1 (of
+    equals the one with the lower loss, then the earlier)."""
+
+    def rank(epoch: Epoch) -> tuple[float, float, int]:
+        macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
+        return -macro_f1, epoch.validation_loss, epoch.number
+
+    return min(epochs, key=rank).number
+
+
+def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
+    """Whether ``patience`` epochs in a row improved neither the lowest validation loss nor the
+    highest macro-F1: the loss often turns while the labels still get better."""
+    loss, f1, stale = math.inf, -math.inf, 0
+    for epoch in epochs:
+        better = epoch.validation_loss < loss or epoch.validation_macro_f1 > f1
+        loss, f1 = min(loss, epoch.validation_loss), max(f1, epoch.validation_macro_f1)
+        stale = 0 if better else stale + 1
+    return stale >= patience
+
+
+def save(run: Path, identity: Mapping[str, Any], state: TrainState, state_dicts: Any) -> None:
     """Write a checkpoint: the state's file, then the record that names it with its digest.
 
-    ``parts`` is anything ``torch.save`` takes that holds tensors and plain values only. An
+    ``state_dicts`` is anything ``torch.save`` takes that holds tensors and plain values only. An
     earlier checkpoint goes when the new one is whole. Raises OSError when the disk is full: the
     earlier one is still there then.
     """
     directory = run / DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    fields = {name: getattr(standing, name) for name in Standing.__slots__}
-    fields["epochs"] = [asdict(one) for one in standing.epochs]
-    torch.save({"standing": fields, "parts": parts}, buffer)
+    fields = {name: getattr(state, name) for name in TrainState.__slots__}
+    fields["epochs"] = [epoch.to_json() for epoch in state.epochs]
+    torch.save({"state": fields, "state_dicts": state_dicts}, buffer)
     data = buffer.getvalue()
-    name = f"step-{standing.step:07d}.pt"
+    name = f"step-{state.step:07d}.pt"
     write_atomically(directory / name, data)
     record = {"file": name, "sha256": sha256_bytes(data), "identity": dict(identity)}
     write_atomically(
@@ -76,7 +103,7 @@ def exists(run: Path) -> bool:
     return (run / DIRECTORY / _RECORD).exists()
 
 
-def load(run: Path, identity: Mapping[str, Any]) -> tuple[Standing, Any]:
+def load(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState, Any]:
     """Read a run's checkpoint. Raises BadInput when it is corrupt, or when what is to be trained
     (``identity``: settings, dataset, base) is not what was being trained."""
     directory = run / DIRECTORY
@@ -90,18 +117,20 @@ def load(run: Path, identity: Mapping[str, Any]) -> tuple[Standing, Any]:
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
     require_same(before, identity, f"{directory}: belongs to another training", remedy)
-    state = torch.load(io.BytesIO(data), weights_only=True)
-    fields = state["standing"]
-    fields["epochs"] = [Epoch(**one) for one in fields["epochs"]]
-    return Standing(**fields), state["parts"]
+    saved = torch.load(io.BytesIO(data), weights_only=True)
+    fields = saved["state"]
+    fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
+    return TrainState(**fields), saved["state_dicts"]
 
 
-def require_same(before: Mapping[str, Any], now: Mapping[str, Any], told: str, remedy: str) -> None:
+def require_same(
+    before: Mapping[str, Any], now: Mapping[str, Any], problem: str, remedy: str
+) -> None:
     """Raise BadInput that lists the settings in which two trainings differ, if they do."""
     changed = sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
     if changed:
         what = ", ".join(f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in changed)
-        raise BadInput(f"{told}: {what}: set it back, or {remedy}")
+        raise BadInput(f"{problem}: {what}: set it back, or {remedy}")
 
 
 def remove(run: Path) -> None:

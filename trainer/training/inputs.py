@@ -6,17 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
+
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, open_dataset
-from trainer.dataset.per_label import first_of_each
+from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
-from trainer.model.prompt import make_prompt
-from trainer.model.rows import Row, make_rows
-from trainer.model.student import load_renderer
-from trainer.model.tokens import BaseTokenizer, load_tokenizer
+from trainer.model.adapter import label_token_ids
+from trainer.model.lora_model import load_renderer
+from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
+from trainer.model.rows import TrainingRow, make_rows, verify_loss_mask
+from trainer.training.console import choose_rows, draw_row
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
+
+_NO_EFFECT_ON_WEIGHTS = {"name", "checkpoint_every_s", "memory_check", "threads"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,8 @@ class Inputs:
     tokenizer: BaseTokenizer
     spec: PromptSpec
     codes: Mapping[str, Code]
-    train: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    train: tuple[TrainingRow, ...]
+    validation: tuple[TrainingRow, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -36,14 +41,24 @@ class Inputs:
         return self.dataset.taxonomy.names
 
     @property
-    def label_ids(self) -> list[int]:
+    def label_ids(self) -> tuple[int, ...]:
         """The codes' token ids, in the taxonomy's order."""
-        return [self.codes[label].token_id for label in self.labels]
+        return label_token_ids(self.codes, self.labels)
 
     @property
     def sublabels(self) -> tuple[str, ...]:
         """The finer labels among the training rows, sorted; empty where the data has none."""
         return tuple(sorted({row.sublabel for row in self.train if row.sublabel is not None}))
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt of all rows."""
+        return max(len(row.prompt) for row in (*self.train, *self.validation))
+
+    @property
+    def mean_prompt(self) -> float:
+        """Mean tokens of a training prompt."""
+        return round(sum(len(row.prompt) for row in self.train) / len(self.train), 1)
 
     def to_record(self) -> dict[str, Any]:
         """Return what a manifest says about the data: which, its sizes, counts per label.
@@ -69,7 +84,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
     dataset = open_dataset(recipe.dataset)
     for part in ("train", "validation"):
-        empty = [n for n, count in _counts(dataset, part).items() if not count]
+        empty = [name for name, count in _counts(dataset, part).items() if not count]
         if empty:
             raise BadInput(
                 f"{recipe.dataset}: no {part} example of {', '.join(empty)}: prepare the dataset "
@@ -85,30 +100,48 @@ def read_inputs(recipe: Recipe) -> Inputs:
         descriptions=recipe.descriptions,
         max_message_tokens=recipe.max_message_tokens,
         prefix_block=recipe.prefix_block,
-        masking=dataset.masking,
+        redaction=dataset.redaction,
     )
     train, validation = (
-        make_rows(part, spec, codes, tokenizer.encoders.plain)
-        for part in (take(dataset.train, recipe.per_label, recipe.seed), dataset.validation)
+        make_rows(examples, spec, codes, tokenizer.encoders.plain)
+        for examples in (
+            take_per_label(dataset.train, recipe.per_label, recipe.seed),
+            dataset.validation,
+        )
     )
     return Inputs(dataset, tokenizer, spec, codes, train, validation)
 
 
-def take(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
+def verify_rows(inputs: Inputs, console: Console) -> None:
+    """Check that every row learns its label's code alone, and show a few. Raises ProofFailed."""
+    rows = (*inputs.train, *inputs.validation)
+    decode = inputs.tokenizer.decode
+    verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
+    for row in choose_rows(inputs.train, 3):
+        console.print(draw_row(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
+    console.print(
+        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
+        f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
+        soft_wrap=True,
+    )
+
+
+def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
     """Return at most so many examples a label (0: all), in their order. A smaller number takes
     a part of what a larger one takes, so that a learning curve adds and never exchanges."""
     if not per_label:
         return tuple(examples)
-    places = [sha256_json([seed, one.id]) for one in examples]
-    chosen = first_of_each([one.label for one in examples], places, per_label)
+    places = [sha256_json([seed, example.id]) for example in examples]
+    chosen = first_of_each([example.label for example in examples], places, per_label)
     return tuple(examples[at] for at in chosen)
 
 
-def what_is_learnt(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
+def weights_identity(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
     """Return what decides about the weights that a training makes: the recipe's settings, the
     dataset and the base. Plain JSON."""
-    free = {"name", "checkpoint_every_s", "memory_check", "threads"}
-    settings = {key: one for key, one in recipe.to_record().items() if key not in free}
+    settings = {
+        key: value for key, value in recipe.to_record().items() if key not in _NO_EFFECT_ON_WEIGHTS
+    }
     return settings | {"dataset": dataset.digest, "base": sha256_json(asdict(base))}
 
 

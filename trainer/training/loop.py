@@ -5,81 +5,73 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
-from trainer.model.rows import Row, batches
-from trainer.model.student import LoraModel
-from trainer.training.checkpoint import Standing
-from trainer.training.crew import ProcessGroup
+from trainer.model.lora_model import LoraModel
+from trainer.model.rows import TrainingRow, length_grouped_batches
+from trainer.training.checkpoint import TrainState, best_epoch, should_stop
+from trainer.training.console import Progress, describe_epoch
 from trainer.training.objective import Objective
-from trainer.training.progress import Progress
-from trainer.training.schedule import (
-    Epoch,
-    Schedule,
-    Validation,
-    best_epoch,
-    describe,
-    lr_factor,
-    should_stop,
-)
+from trainer.training.process_group import ProcessGroup
+from trainer.training.recipe import Recipe
+from trainer.training.validation import Validation
 
-Save = Callable[[Standing, Any], None]
-Step = Callable[[Mapping[str, Any]], None]
+Save = Callable[[TrainState, Any], None]
 
 
-class Loop:
+class TrainLoop:
     """A training in progress.
 
     AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up, then cosine decay to
     zero. The order of rows comes from the seed and the epoch's number, so that a training that
-    goes on from a checkpoint sees what it would have seen. With ``ema_decay`` an exponential
+    continues from a checkpoint sees what it would have seen. With ``ema_decay`` an exponential
     average of the weights is what is validated and kept (Izmailov et al. 2018, arXiv 1803.05407,
     average plainly; the exponential form is Polyak's).
     """
 
     def __init__(
         self,
-        student: LoraModel,
-        rows: Sequence[Row],
+        model: LoraModel,
+        rows: Sequence[TrainingRow],
         objective: Objective,
-        schedule: Schedule,
-        crew: ProcessGroup,
+        recipe: Recipe,
+        group: ProcessGroup,
     ) -> None:
-        self._student = student
+        self._model = model
         self._rows = rows
         self._objective = objective
-        self._schedule = schedule
-        self._crew = crew
-        self._parameters = student.parameters()
+        self._recipe = recipe
+        self._group = group
+        self._parameters = model.trainable_parameters()
         self._head = [] if objective.head is None else list(objective.head.parameters())
-        groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": schedule.learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": recipe.learning_rate}]
         if self._head:
-            groups.append({"params": self._head, "lr": schedule.sublabel_learning_rate})
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
-        steps = schedule.steps(len(rows))
+            groups.append({"params": self._head, "lr": recipe.sublabel_learning_rate})
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: lr_factor(step, steps, schedule.warmup_share)
+            self._optimizer, lambda step: lr_factor(step, steps, recipe.warmup_ratio)
         )
-        self.standing = Standing()
+        self.state = TrainState()
 
-    def restore(self, standing: Standing, parts: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's state."""
-        self._student.load(parts["adapter"])
+    def restore(self, state: TrainState, state_dicts: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self._model.load_state_dict(state_dicts["adapter"])
         if self._objective.head is not None:
-            self._objective.head.load_state_dict(parts["head"])
-        self._optimizer.load_state_dict(parts["optimizer"])
-        self._scheduler.load_state_dict(parts["scheduler"])
-        torch.set_rng_state(parts["rng"][self._crew.rank])
-        if self._student.device.type == "cuda":
-            torch.cuda.set_rng_state(parts["cuda_rng"][self._crew.rank], self._student.device)
-        self.standing = standing
-        self.standing.resumed += 1
+            self._objective.head.load_state_dict(state_dicts["head"])
+        self._optimizer.load_state_dict(state_dicts["optimizer"])
+        self._scheduler.load_state_dict(state_dicts["scheduler"])
+        torch.set_rng_state(state_dicts["rng"][self._group.rank])
+        if self._model.device.type == "cuda":
+            torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
+        self.state = state
+        self.state.resumed += 1
 
     def run(
         self,
@@ -88,144 +80,161 @@ class Loop:
         *,
         save: Save,
         save_every_s: float,
-        on_step: Step,
+        on_step: Callable[[Step], None],
     ) -> None:
         """Train to the end. ``save`` is called every so many seconds and after each epoch,
         ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
-        when the loss is no number."""
-        self._student.peft.train()
-        if not self.standing.average and self._schedule.ema_decay:
-            self.standing.average = [one.detach().clone() for one in self._parameters]
-        while not self._done():
+        when the loss is not a number."""
+        self._model.peft_model.train()
+        if not self.state.ema and self._recipe.ema_decay:
+            self.state.ema = [weights.detach().clone() for weights in self._parameters]
+        while not self._is_done():
             self._run_epoch(progress, save, save_every_s, on_step)
             self._finish_epoch(validate, progress)
-            if not self._done():
-                self.standing.begin_epoch()
-            save(self.standing, self._parts())
+            if not self._is_done():
+                self.state.begin_epoch()
+            save(self.state, self._state_dicts())
 
     @property
     def best(self) -> int:
         """Number of the epoch that is kept."""
-        return best_epoch(self.standing.epochs, self._schedule.keep_by)
+        return best_epoch(self.state.epochs, self._recipe.metric_for_best_model)
 
     @property
     def stopped_early(self) -> bool:
         """Whether patience ran out before the epochs did."""
-        return len(self.standing.epochs) < self._schedule.epochs
+        return len(self.state.epochs) < self._recipe.epochs
 
-    def _done(self) -> bool:
-        epochs = self.standing.epochs
-        return len(epochs) >= self._schedule.epochs or should_stop(epochs, self._schedule.patience)
+    def _is_done(self) -> bool:
+        epochs = self.state.epochs
+        patience = self._recipe.early_stopping_patience
+        return len(epochs) >= self._recipe.epochs or should_stop(epochs, patience)
 
     def _run_epoch(
-        self, progress: Progress, save: Save, save_every_s: float, on_step: Step
+        self,
+        progress: Progress,
+        save: Save,
+        save_every_s: float,
+        on_step: Callable[[Step], None],
     ) -> None:
-        now, schedule = self.standing, self._schedule
-        rng = random.Random(f"{schedule.seed}:{now.epoch}")  # noqa: S311 - an order of rows
-        order = list(batches(self._rows, schedule.batch_size, rng))
-        progress.start(now.epoch, schedule.epochs, len(self._rows))
+        state, recipe = self.state, self._recipe
+        rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
+        batches = list(length_grouped_batches(self._rows, recipe.batch_size, rng))
+        progress.start(state.epoch, recipe.epochs, len(self._rows))
         saved = time.monotonic()
-        for some in order[now.batches :]:
-            figures = self._step(some)
-            now.batches += 1
-            now.step += 1
+        for batch in batches[state.batches :]:
+            figures = self._step(batch)
+            state.batches += 1
+            state.step += 1
             on_step(figures)
-            progress.advance(now.rows, figures["loss"], now.rows / now.seconds)
+            progress.advance(state.rows, figures.loss, state.rows / state.seconds)
             # Saving gathers from all processes, so all must agree that it is time.
-            due = self._crew.add([float(time.monotonic() - saved >= save_every_s)])[0] > 0
-            if due and now.batches < len(order):
-                save(now, self._parts())
+            due = float(time.monotonic() - saved >= save_every_s)
+            if self._group.all_reduce([due])[0] > 0 and state.batches < len(batches):
+                save(state, self._state_dicts())
                 saved = time.monotonic()
 
-    def _step(self, some: Sequence[Row]) -> dict[str, Any]:
+    def _step(self, batch: Sequence[TrainingRow]) -> Step:
         started = time.perf_counter()
-        now, mine = self.standing, self._crew.mine(some)
-        micro = self._schedule.micro_batch_size or max(1, len(mine))
+        state, shard = self.state, self._group.shard(batch)
+        micro = self._recipe.micro_batch_size or max(1, len(shard))
         label = sublabel = 0.0
         tokens = 0
-        for at in range(0, len(mine), micro):
-            with self._crew.autocast():
-                loss = self._objective(mine[at : at + micro], len(some))
+        for at in range(0, len(shard), micro):
+            with self._group.autocast():
+                loss = self._objective(shard[at : at + micro], len(batch))
             loss.total.backward()  # type: ignore[no-untyped-call]
             label, sublabel = label + loss.label, sublabel + loss.sublabel
             tokens += loss.tokens
-        self._crew.add_gradients([*self._parameters, *self._head])
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._schedule.max_grad_norm)
-        rate = self._scheduler.get_last_lr()[0]
+        self._group.all_reduce_gradients([*self._parameters, *self._head])
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)
+        learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._average()
-        label, sublabel, all_tokens = self._crew.add([label, sublabel, tokens])
+        self._update_ema()
+        label, sublabel, all_tokens = self._group.all_reduce([label, sublabel, tokens])
         seconds = time.perf_counter() - started
-        now.rows, now.tokens = now.rows + len(some), now.tokens + round(all_tokens)
-        now.loss_sum, now.sublabel_sum = now.loss_sum + label, now.sublabel_sum + sublabel
-        now.seconds += seconds
-        return {
-            "step": now.step + 1,
-            "epoch": now.epoch,
-            "examples": (now.epoch - 1) * len(self._rows) + now.rows,
-            "loss": label / len(some),
-            "sublabel_loss": sublabel / len(some) if self._head else None,
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-            "examples_per_s": len(some) / seconds,
-        }
+        state.rows, state.tokens = state.rows + len(batch), state.tokens + round(all_tokens)
+        state.loss_sum, state.sublabel_sum = state.loss_sum + label, state.sublabel_sum + sublabel
+        state.seconds += seconds
+        return Step(
+            step=state.step + 1,
+            epoch=state.epoch,
+            examples=(state.epoch - 1) * len(self._rows) + state.rows,
+            loss=label / len(batch),
+            sublabel_loss=sublabel / len(batch) if self._head else None,
+            learning_rate=learning_rate,
+            gradient_norm=float(norm),
+            examples_per_s=len(batch) / seconds,
+        )
 
-    def _average(self) -> None:
-        decay = self._schedule.ema_decay
+    def _update_ema(self) -> None:
+        decay = self._recipe.ema_decay
         if decay:  # a short average at first, so that the start is soon forgotten
-            decay = min(decay, (1 + self.standing.step) / (10 + self.standing.step))
+            decay = min(decay, (1 + self.state.step) / (10 + self.state.step))
             with torch.no_grad():
-                for mean, one in zip(self.standing.average, self._parameters, strict=True):
-                    mean.lerp_(one, 1 - decay)
+                for mean, weights in zip(self.state.ema, self._parameters, strict=True):
+                    mean.lerp_(weights, 1 - decay)
 
     def _finish_epoch(self, validate: Callable[[], Validation], progress: Progress) -> None:
-        now = self.standing
+        state = self.state
         started = time.perf_counter()
-        plain = self._swap_in_average()
-        found = validate()
-        epoch = Epoch(
-            now.epoch,
-            now.loss_sum / now.rows,
-            now.sublabel_sum / now.rows if self._head else None,
-            found.loss,
-            found.accuracy,
-            found.macro_f1,
-            now.seconds + time.perf_counter() - started,
-            now.rows / now.seconds,
-            now.tokens / now.seconds,
-        )
-        progress.finish(describe(epoch))
-        if not math.isfinite(found.loss):
-            raise BadInput(f"the loss is {found.loss} after epoch {now.epoch}: lower learning_rate")
-        now.epochs.append(epoch)
-        if self.best == epoch.number:
-            now.best = self._student.state()
-        for one, value in zip(self._parameters, plain, strict=False):
-            one.data.copy_(value)
+        with self._averaged_weights():
+            validation = validate()
+            epoch = Epoch(
+                number=state.epoch,
+                train_loss=state.loss_sum / state.rows,
+                sublabel_loss=state.sublabel_sum / state.rows if self._head else None,
+                validation_loss=validation.loss,
+                validation_accuracy=validation.accuracy,
+                validation_macro_f1=validation.macro_f1,
+                seconds=state.seconds + time.perf_counter() - started,
+                examples_per_s=state.rows / state.seconds,
+                tokens_per_s=state.tokens / state.seconds,
+            )
+            progress.finish(describe_epoch(epoch))
+            if not math.isfinite(validation.loss):
+                raise BadInput(
+                    f"the loss is {validation.loss} after epoch {state.epoch}: lower learning_rate"
+                )
+            state.epochs.append(epoch)
+            if self.best == epoch.number:
+                state.best = self._model.state_dict()
 
-    def _swap_in_average(self) -> list[Tensor]:
-        plain = [one.detach().clone() for one in self._parameters] if self.standing.average else []
-        for one, mean in zip(self._parameters, self.standing.average, strict=False):
-            one.data.copy_(mean)
-        return plain
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Put the average in the weights' place for a while, if one is kept."""
+        if not self.state.ema:
+            yield
+            return
+        plain = [weights.detach().clone() for weights in self._parameters]
+        self._copy_into_weights(self.state.ema)
+        yield
+        self._copy_into_weights(plain)
 
-    def _parts(self) -> dict[str, Any]:
+    def _copy_into_weights(self, values: Sequence[torch.Tensor]) -> None:
+        for weights, value in zip(self._parameters, values, strict=True):
+            weights.data.copy_(value)
+
+    def _state_dicts(self) -> dict[str, Any]:
         head = self._objective.head
-        cuda = self._student.device.type == "cuda"
+        rng, cuda_rng = [torch.get_rng_state()], []
+        if self._model.device.type == "cuda":
+            cuda_rng = [torch.cuda.get_rng_state(self._model.device)]
         return {
-            "adapter": self._student.state(),
+            "adapter": self._model.state_dict(),
             "head": None if head is None else head.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "rng": self._crew.gather([torch.get_rng_state()]),
-            "cuda_rng": self._crew.gather(
-                [torch.cuda.get_rng_state(self._student.device)] if cuda else []
-            ),
+            "rng": self._group.all_gather(rng),
+            "cuda_rng": self._group.all_gather(cuda_rng),
         }
 
 
-def to_records(epochs: Sequence[Epoch]) -> list[dict[str, Any]]:
-    """Return the epochs as plain JSON."""
-    return [asdict(one) for one in epochs]
+def lr_factor(step: int, steps: int, warmup_ratio: float) -> float:
+    """Return the share of the full learning rate at a step: linear up, then cosine to zero."""
+    warmup = max(1, round(steps * warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
 
+from trainer.artifacts.training import MemoryEstimate
 from trainer.errors import BadInput
+from trainer.model.device import free_memory
 from trainer.training.recipe import Recipe
 
 _OVERHEAD = 700 << 20
@@ -40,7 +40,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MemoryParts:
     """Bytes of a training at its peak, by what they are for."""
 
     base: int
@@ -54,14 +54,27 @@ class Estimate:
         """All of them, in bytes."""
         return self.base + self.adapter + self.activations + self.logits + self.overhead
 
-    def to_record(self) -> dict[str, int]:
-        """Return plain JSON."""
-        return {**asdict(self), "total": self.total}
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The estimate beside the free bytes, and whether gradients are to be checkpointed."""
+
+    estimate: MemoryParts
+    free: int
+    gradient_checkpointing: bool
+
+    def __str__(self) -> str:
+        found = self.estimate
+        return f"memory: about {_gb(found.total)} of {_gb(self.free)} free ({_parts(found)})"
+
+    def to_record(self) -> MemoryEstimate:
+        """Return the figures for ``training.json``."""
+        return MemoryEstimate(**asdict(self.estimate), total=self.estimate.total, free=self.free)
 
 
-def read_shape(base: Path, layers: Sequence[str] = ()) -> Shape:
+def read_shape(base: Path, target_modules: Sequence[str] = ()) -> Shape:
     """Read a base's shape from its config and the headers of its weight files, without loading
-    a weight. ``layers`` limits LoRA to some. Raises BadInput."""
+    a weight. ``target_modules`` limits LoRA to some layers. Raises BadInput."""
     weights = linear = per_rank = 0
     try:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
@@ -72,7 +85,7 @@ def read_shape(base: Path, layers: Sequence[str] = ()) -> Shape:
                 part = name.removesuffix(".weight").rpartition(".")[2]
                 if len(shape) == 2 and "embed" not in name and part != "lm_head":
                     linear += math.prod(shape)
-                    if not layers or part in layers:
+                    if not target_modules or part in target_modules:
                         per_rank += sum(shape)
         return Shape(
             weights,
@@ -95,9 +108,9 @@ def estimate(
     prefix_tokens: int,
     longest_tokens: int,
     bf16: bool,
-    checkpointing: bool,
+    gradient_checkpointing: bool,
     on_cpu: bool = False,
-) -> Estimate:
+) -> MemoryParts:
     """Estimate the peak of a training step, in bytes.
 
     ``longest_tokens`` is the longest prompt, prefix included. A layer keeps for the way back
@@ -112,87 +125,82 @@ def estimate(
     tail = longest_tokens - prefix_tokens
     tokens = rows * tail + prefix_tokens if recipe.share_prefix else rows * longest_tokens
     layer = element * (9 * shape.hidden + 4 * shape.intermediate) + 8 * shape.hidden
-    if recipe.attention == "eager":
+    if recipe.attn_implementation == "eager":
         layer += 2 * element * shape.heads * longest_tokens
     kept = shape.layers * layer
-    if checkpointing:
+    if gradient_checkpointing:
         kept = shape.layers * shape.hidden * element + layer
-    if recipe.base_bits == 4:
+    if recipe.load_in_4bit:
         base = _FOUR_BIT * shape.linear_weights + 2 * (shape.weights - shape.linear_weights)
     else:
         base = (2 if recipe.base_dtype == "bfloat16" else 4) * shape.weights
         if bf16 and recipe.base_dtype == "float32":
             base += 2 * shape.weights  # autocast keeps rounded copies for the step
-    return Estimate(
+    return MemoryParts(
         base=round(base),
-        adapter=16 * recipe.rank * shape.adapter_weights_per_rank,  # value, gradient, two moments
+        adapter=16
+        * recipe.lora_rank
+        * shape.adapter_weights_per_rank,  # value, gradient, two moments
         activations=round(tokens * kept * (_CPU_HEAP if on_cpu else 1)),
         logits=rows * shape.vocabulary * (8 + element),
         overhead=_OVERHEAD,
     )
 
 
-def preflight(
-    shape: Shape, recipe: Recipe, device: torch.device, **sizes: Any
-) -> tuple[Estimate, int, bool]:
-    """Return (estimate, free bytes, whether to checkpoint gradients), before a weight is loaded.
-
-    "auto" checkpoints when it would not fit without, which ``share_prefix`` rules out. Raises
-    BadInput with what would help when it does not fit at all.
+def plan_memory(
+    shape: Shape,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    prefix_tokens: int,
+    longest_tokens: int,
+    bf16: bool,
+) -> MemoryPlan:
+    """Decide before a weight is loaded whether to checkpoint gradients: "auto" does when it would
+    not fit without, which ``share_prefix`` rules out. Raises BadInput with what would help when
+    it does not fit at all.
     """
-    free = free_memory(device)
-    sizes["on_cpu"] = device.type == "cpu"
-    asked = recipe.gradient_checkpointing
-    found = estimate(shape, recipe, checkpointing=asked is True, **sizes)
-    checkpointing = asked is True
-    if asked == "auto" and not recipe.share_prefix and found.total * _SAFETY > free:
-        checkpointing = True
-        found = estimate(shape, recipe, checkpointing=True, **sizes)
-    if recipe.memory_check and found.total * _SAFETY > free:
-        raise BadInput(
-            f"this training needs about {_gb(found.total)} and {_gb(free)} of "
-            f"{device.type.upper()} memory are free ({_parts(found)}): {_advice(recipe)}; "
-            "memory_check=false tries anyway"
+
+    def plan(*, gradient_checkpointing: bool) -> MemoryPlan:
+        found = estimate(
+            shape,
+            recipe,
+            prefix_tokens=prefix_tokens,
+            longest_tokens=longest_tokens,
+            bf16=bf16,
+            gradient_checkpointing=gradient_checkpointing,
+            on_cpu=device.type == "cpu",
         )
-    return found, free, checkpointing
+        return MemoryPlan(found, free, gradient_checkpointing)
 
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that are free on the device (for a CPU: available to new programs)."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Return this process's highest use so far, in bytes: on a GPU what torch held there, else
-    the resident set."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    import resource  # not on every platform
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def explain(found: Estimate, free: int) -> str:
-    """Return one line for people."""
-    return f"memory: about {_gb(found.total)} of {_gb(free)} free ({_parts(found)})"
+    free = free_memory(device)
+    asked = recipe.gradient_checkpointing
+    chosen = plan(gradient_checkpointing=asked is True)
+    if asked == "auto" and not recipe.share_prefix and chosen.estimate.total * _SAFETY > free:
+        chosen = plan(gradient_checkpointing=True)
+    if recipe.memory_check and chosen.estimate.total * _SAFETY > free:
+        raise BadInput(
+            f"this training needs about {_gb(chosen.estimate.total)} and {_gb(free)} of "
+            f"{device.type.upper()} memory are free ({_parts(chosen.estimate)}): "
+            f"{_advice(recipe)}; memory_check=false tries anyway"
+        )
+    return chosen
 
 
 def _advice(recipe: Recipe) -> str:
     ideas = []
-    if recipe.base_bits == 16 and recipe.base_dtype == "float32":
+    if not recipe.load_in_4bit and recipe.base_dtype == "float32":
         ideas.append("base_dtype=bfloat16")
     if (recipe.micro_batch_size or recipe.batch_size) > 1:
         ideas.append("a smaller micro_batch_size")
     if recipe.share_prefix or recipe.gradient_checkpointing is False:
         ideas.append("share_prefix=false with gradient_checkpointing=true")
-    if recipe.base_bits == 16:
-        ideas.append("base_bits=4")
+    if not recipe.load_in_4bit:
+        ideas.append("load_in_4bit=true")
     return f"try {', '.join(ideas)}" if ideas else "use a smaller base or a shorter prompt"
 
 
-def _parts(found: Estimate) -> str:
+def _parts(found: MemoryParts) -> str:
     names = ("base", "adapter", "activations", "logits")
     return ", ".join(f"{name} {_gb(getattr(found, name))}" for name in names)
 
@@ -204,4 +212,4 @@ def _gb(count: int) -> str:
 def _shapes(path: Path) -> list[tuple[str, list[int]]]:
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return [(name, one["shape"]) for name, one in header.items() if name != "__metadata__"]
+    return [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]

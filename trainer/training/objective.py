@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
-from trainer.model.forward import answer_states, collate
-from trainer.model.rows import Row
-from trainer.model.student import LoraModel
+from trainer.model.lora_model import LoraModel
+from trainer.model.rows import TrainingRow
+from trainer.model.scoring import answer_states, collate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Objective:
 
     def __init__(
         self,
-        student: LoraModel,
+        model: LoraModel,
         prefix: Tensor,
         label_ids: Sequence[int],
         sublabels: Sequence[str],
@@ -51,28 +51,29 @@ class Objective:
                 "sublabel_weight is set and the dataset has no finer labels: prepare it with "
                 "--sublabel-column, or set sublabel_weight=0"
             )
-        self._student = student
+        self._model = model
         self._prefix = prefix
-        self._codes = torch.tensor(list(label_ids), device=student.device)
+        self._codes = torch.tensor(list(label_ids), device=model.device)
         self._share_prefix = share_prefix
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
         self._index = {name: at for at, name in enumerate(sublabels)}
         self.head: torch.nn.Linear | None = None
         if sublabel_weight:
-            width = int(student.causal.get_output_embeddings().weight.shape[1])
-            self.head = torch.nn.Linear(width, len(sublabels), device=student.device)
+            width = int(model.causal_lm.get_output_embeddings().weight.shape[1])
+            self.head = torch.nn.Linear(width, len(sublabels), device=model.device)
             torch.nn.init.zeros_(self.head.weight)
             torch.nn.init.zeros_(self.head.bias)
 
-    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[TrainingRow], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
-        losses add up to the batch's mean. Call it under the crew's autocast."""
-        batch = collate(rows, len(self._prefix), 0, self._student.device)
-        causal = self._student.causal
-        states = answer_states(causal, self._prefix, batch, share_prefix=self._share_prefix)
-        logits = causal.get_output_embeddings()(states).float()
-        label = cross_entropy(logits, batch.answers, reduction="sum")
+        losses add up to the batch's mean. Call it under the process group's autocast."""
+        device, causal_lm = self._model.device, self._model.causal_lm
+        batch = collate([row.prompt for row in rows], len(self._prefix), device)
+        answers = torch.tensor([row.answer for row in rows], device=device)
+        states = answer_states(causal_lm, self._prefix, batch, share_prefix=self._share_prefix)
+        logits = causal_lm.get_output_embeddings()(states).float()
+        label = cross_entropy(logits, answers, reduction="sum")
         total = label
         if self._smoothing:
             spread = -log_softmax(logits, dim=-1)[:, self._codes].mean(dim=1).sum()
@@ -87,16 +88,16 @@ class Objective:
             batch.tokens,
         )
 
-    def _sublabel_loss(self, states: Tensor, rows: Sequence[Row]) -> Tensor | None:
+    def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
         """The summed loss of the rows that have a finer label; None where none has."""
         if self.head is None:
             return None
         known = [at for at, row in enumerate(rows) if row.sublabel is not None]
         if not known:
             return None
-        wanted = [self._index[str(rows[at].sublabel)] for at in known]
+        targets = [self._index[str(rows[at].sublabel)] for at in known]
         with torch.autocast(states.device.type, enabled=False):
             logits = self.head(states[known].float())
             return cross_entropy(
-                logits, torch.tensor(wanted, device=states.device), reduction="sum"
+                logits, torch.tensor(targets, device=states.device), reduction="sum"
             )

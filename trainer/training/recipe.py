@@ -18,12 +18,29 @@ from pydantic_settings import (
 )
 
 from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment
+from worker.contract.renamed import explain_renamed
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1)]
+
+RENAMED: Mapping[str, str] = {
+    "alpha": "lora_alpha",
+    "attention": "attn_implementation",
+    "base_bits": "load_in_4bit",
+    "canary_per_label": "probes_per_label",
+    "dropout": "lora_dropout",
+    "keep_by": "metric_for_best_model",
+    "lora_layers": "lora_target_modules",
+    "patience": "early_stopping_patience",
+    "precision": "mixed_precision",
+    "rank": "lora_rank",
+    "warmup_share": "warmup_ratio",
+}
+"""Settings that had another name before, old to new."""
 
 _LOCAL = {"base", "dataset", "run"}
 _ENVIRONMENT = "CLERK_TRAINER_"
@@ -43,8 +60,8 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer.toml`` says what each setting means. Relative paths start at the working
-    directory.
+    ``config/trainer-cpu.toml`` says what each setting means. Where transformers, PEFT or accelerate
+    have a name for one, it is theirs. Relative paths start at the working directory.
     """
 
     model_config = SettingsConfigDict(
@@ -64,17 +81,17 @@ class Recipe(BaseSettings):
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
 
-    rank: Count = 16
-    alpha: Positive = 32
-    dropout: Fraction = 0.05
-    lora_layers: Names = ()
+    lora_rank: Count = 16
+    lora_alpha: Positive = 32
+    lora_dropout: Fraction = 0.05
+    lora_target_modules: Names = ()
     adapter_dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
     device: str = "auto"
     base_dtype: Literal["bfloat16", "float32"] = "float32"
-    base_bits: Literal[4, 16] = 16
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    load_in_4bit: bool = False
+    mixed_precision: Literal["auto", "bf16", "no"] = "auto"
+    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
     threads: Annotated[int, Field(ge=0)] = 0
     share_prefix: bool = True
     gradient_checkpointing: bool | Literal["auto"] = "auto"
@@ -83,13 +100,13 @@ class Recipe(BaseSettings):
     seed: int = 1
     per_label: Annotated[int, Field(ge=0)] = 0
     epochs: Count = 4
-    patience: Count = 2
-    keep_by: Literal["loss", "macro_f1"] = "loss"
+    early_stopping_patience: Count = 2
+    metric_for_best_model: Literal["loss", "macro_f1"] = "loss"
     batch_size: Count = 16
     micro_batch_size: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup_share: Fraction = 0.06
+    warmup_ratio: Fraction = 0.06
     max_grad_norm: Positive = 1.0
     label_smoothing: Fraction = 0.0
     ema_decay: Fraction = 0.0
@@ -100,7 +117,7 @@ class Recipe(BaseSettings):
     review_precision: Share = 0.95
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
-    canary_per_label: Annotated[int, Field(ge=0)] = 5
+    probes_per_label: Annotated[int, Field(ge=0)] = 5
 
     def to_record(self) -> dict[str, Any]:
         """Return the settings for a manifest: plain JSON without this machine's folders."""
@@ -110,9 +127,10 @@ class Recipe(BaseSettings):
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file; ``flags`` win over it. Raises BadInput in one line."""
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        in_file = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: cannot read the recipe: {error}") from error
+    _refuse_renamed(path, in_file, flags)
 
     class FromFile(Recipe):
         """The same settings, with this file as their last source."""
@@ -132,9 +150,18 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
         return FromFile(**flags)
     except ValidationError as error:
         problems = "; ".join(
-            ": ".join([_place(path, flags, one["loc"]), one["msg"]]) for one in error.errors()
+            ": ".join([_place(path, flags, problem["loc"]), problem["msg"]])
+            for problem in error.errors()
         )
         raise BadInput(problems) from error
+
+
+def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    """Raise BadInput for a setting under an old name, wherever it was given: a variable of that
+    name would go unread."""
+    for old in RENAMED:
+        if old in flags or old in in_file or _variable_of(old):
+            raise BadInput(f"{_place(path, flags, (old,))}: {explain_renamed(old, RENAMED)}")
 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
@@ -143,17 +170,20 @@ def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]
     setting = str(location[0]) if location else ""
     if setting in flags:
         return f"given as a flag: {name}"
-    wanted = _ENVIRONMENT + setting.upper()
-    variable = next((one for one in os.environ if one.upper() == wanted), None)
+    variable = _variable_of(setting)
     return f"{variable} in the environment" if variable else f"{path}: {name}"
 
 
+def _variable_of(setting: str) -> str | None:
+    """Return the environment variable that sets a setting, if there is one."""
+    name = f"{_ENVIRONMENT}{setting}".upper()
+    return next((variable for variable in os.environ if variable.upper() == name), None)
+
+
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
-    """Turn ``["rank=8", ...]`` into a mapping. Raises BadInput."""
+    """Turn ``["lora_rank=8", ...]`` into a mapping. Raises BadInput."""
     pairs: dict[str, str] = {}
-    for one in assignments:
-        key, sign, value = one.partition("=")
-        if not sign or not key.strip():
-            raise BadInput(f"--set {one}: write it as key=value")
-        pairs[key.strip()] = value.strip()
+    for assignment in assignments:
+        key, value = split_assignment(assignment, "--set", error=BadInput)
+        pairs[key] = value.strip()
     return pairs

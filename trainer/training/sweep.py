@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from trainer.artifacts.training import SWEEP, SweepRecord, TrainingRecord, Trial
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
 from trainer.training.checkpoint import require_same
-from trainer.training.inputs import what_is_learnt
+from trainer.training.inputs import weights_identity
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.run import OutOfTime, train
+from trainer.training.train import OutOfTime, train
 from worker.contract import describe_base
-from worker.contract.digest import write_atomically
+from worker.contract.assignments import split_assignment
 
-RECORD = "sweep.json"
+_GRID_FORM = "key=value,value"
 
 
 def parse_grid(axes: Sequence[str]) -> dict[str, list[str]]:
-    """Turn ``["rank=8,16", ...]`` into a mapping. Raises BadInput."""
+    """Turn ``["lora_rank=8,16", ...]`` into a mapping. Raises BadInput."""
     grid: dict[str, list[str]] = {}
     for axis in axes:
-        key, sign, values = axis.partition("=")
-        chosen = [one.strip() for one in values.split(",") if one.strip()]
-        if not sign or not key.strip() or not chosen:
-            raise BadInput(f"--grid {axis}: write it as key=value,value")
-        grid[key.strip()] = chosen
+        key, values = split_assignment(axis, "--grid", form=_GRID_FORM, error=BadInput)
+        chosen = [value.strip() for value in values.split(",") if value.strip()]
+        if not chosen:
+            raise BadInput(f"--grid {axis}: write it as {_GRID_FORM}")
+        grid[key] = chosen
     if not grid:
-        raise BadInput("--grid: name at least one setting, as --grid rank=8,16")
+        raise BadInput("--grid: name at least one setting, as --grid lora_rank=8,16")
     return grid
 
 
@@ -46,7 +45,7 @@ def sweep(
     console: Console,
     *,
     budget_s: float,
-) -> dict[str, Any]:
+) -> SweepRecord:
     """Train every combination of the grid's settings into ``out/trial-N`` and rank them.
 
     The better validation macro-F1 wins, of equals the lower loss; the hold-out is never opened.
@@ -60,123 +59,93 @@ def sweep(
         dict(zip(names, values, strict=True)) for values in itertools.product(*grid.values())
     ]
     recipes = [
-        load_recipe(recipe_file, {**flags, **one, "run": out / f"trial-{at}"})
-        for at, one in enumerate(combinations, start=1)
+        load_recipe(recipe_file, {**flags, **settings, "run": out / f"trial-{number}"})
+        for number, settings in enumerate(combinations, start=1)
     ]
-    made_of = _made_of(recipes[0], grid)
+    fixed = _fixed_settings(recipes[0], grid)
     out.mkdir(parents=True, exist_ok=True)
-    trials = _earlier(out, made_of, combinations)
+    trials = _earlier_trials(out, fixed, combinations)
     end = time.monotonic() + budget_s
     skipped = 0
     for recipe, settings in zip(recipes, combinations, strict=True):
-        if any(one["settings"] == settings for one in trials):
+        if any(trial.settings == settings for trial in trials):
             continue
         if time.monotonic() + _expected_s(trials, recipe) > end:
             skipped += 1
             continue
-        console.rule(" ".join(f"{key}={one}" for key, one in settings.items()))
+        console.rule(" ".join(f"{key}={value}" for key, value in settings.items()))
         try:
             record = train(recipe, console, replace=True, until=end)
         except OutOfTime:
             skipped += 1
             continue
-        trials.append(_trial(settings, recipe, record))
-        _write(out, made_of, trials, budget_s, skipped)
+        trials.append(_make_trial(settings, recipe, record))
+        _write(out, fixed, trials, budget_s, skipped)
     if not trials:
         raise BadInput(f"no trial ended within {budget_s:.0f} s: raise --budget-s")
-    return _write(out, made_of, trials, budget_s, skipped)
+    return _write(out, fixed, trials, budget_s, skipped)
 
 
-def print_sweep(console: Console, record: Mapping[str, Any]) -> None:
-    """Print the trials, best first."""
-    table = Table(title="sweep, ranked by validation")
-    for name in ("", "settings", "macro-F1", "accuracy", "loss", "seconds"):
-        table.add_column(name, justify="left" if name in {"", "settings"} else "right")
-    for place, at in enumerate(record["ranking"], start=1):
-        one = record["trials"][at]
-        table.add_row(
-            str(place),
-            " ".join(f"{key}={value}" for key, value in one["settings"].items()),
-            f"{one['validation_macro_f1']:.3f}",
-            f"{one['validation_accuracy']:.1%}",
-            f"{one['validation_loss']:.3f}",
-            f"{one['seconds']:.0f}",
-        )
-    console.print(table)
-    if record["skipped"]:
-        console.print(f"{record['skipped']} trials did not fit into {record['budget_s']:.0f} s")
+def _make_trial(settings: Mapping[str, str], recipe: Recipe, record: TrainingRecord) -> Trial:
+    best = record.epochs[record.best_epoch - 1]
+    return Trial(
+        settings=dict(settings),
+        run=recipe.run.name,
+        adapter=record.adapter.digest,
+        validation_loss=best.validation_loss,
+        validation_macro_f1=best.validation_macro_f1,
+        validation_accuracy=best.validation_accuracy,
+        best_epoch=record.best_epoch,
+        per_label=recipe.per_label or None,
+        seconds=record.seconds,
+        epochs=recipe.epochs,
+    )
 
 
-def _trial(
-    settings: Mapping[str, str], recipe: Recipe, record: Mapping[str, Any]
-) -> dict[str, Any]:
-    best = record["epochs"][record["best_epoch"] - 1]
-    return {
-        "settings": dict(settings),
-        "run": recipe.run.name,
-        "adapter": record["adapter"]["digest"],
-        "validation_loss": best["validation_loss"],
-        "validation_macro_f1": best["validation_macro_f1"],
-        "validation_accuracy": best["validation_accuracy"],
-        "best_epoch": record["best_epoch"],
-        "per_label": recipe.per_label or None,
-        "seconds": record["seconds"],
-        "epochs": recipe.epochs,
-    }
-
-
-def _expected_s(trials: Sequence[Mapping[str, Any]], recipe: Recipe) -> float:
+def _expected_s(trials: Sequence[Trial], recipe: Recipe) -> float:
     """Seconds a trial is likely to take, from those before, by its epochs; 0 before the first."""
-    paces = [one["seconds"] / one["epochs"] for one in trials if not one["per_label"]]
+    paces = [trial.seconds / trial.epochs for trial in trials if not trial.per_label]
     return max(paces, default=0.0) * recipe.epochs
 
 
-def _made_of(recipe: Recipe, grid: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed_settings(recipe: Recipe, grid: Mapping[str, Any]) -> dict[str, Any]:
     """What all trials share: comparing those of two recipes, datasets or bases says nothing."""
     base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-    shared = what_is_learnt(recipe, open_dataset(recipe.dataset), base)
-    return {key: one for key, one in shared.items() if key not in grid}
+    identity = weights_identity(recipe, open_dataset(recipe.dataset), base)
+    return {key: value for key, value in identity.items() if key not in grid}
 
 
 def _write(
-    out: Path,
-    made_of: Mapping[str, Any],
-    trials: list[dict[str, Any]],
-    budget_s: float,
-    skipped: int,
-) -> dict[str, Any]:
-    ranking = sorted(
-        range(len(trials)),
-        key=lambda at: (-trials[at]["validation_macro_f1"], trials[at]["validation_loss"]),
+    out: Path, fixed: Mapping[str, Any], trials: Sequence[Trial], budget_s: float, skipped: int
+) -> SweepRecord:
+    def rank(at: int) -> tuple[float, float]:
+        return -trials[at].validation_macro_f1, trials[at].validation_loss
+
+    ranking = tuple(sorted(range(len(trials)), key=rank))
+    record = SweepRecord(
+        fixed=dict(fixed),
+        trials=tuple(trials),
+        ranking=ranking,
+        best=ranking[0],
+        budget_s=budget_s,
+        skipped=skipped,
     )
-    record = {
-        "schema": "sweep/1",
-        "made_of": dict(made_of),
-        "trials": trials,
-        "ranking": ranking,
-        "best": ranking[0],
-        "budget_s": budget_s,
-        "skipped": skipped,
-    }
-    write_atomically(out / RECORD, (json.dumps(record, indent=1) + "\n").encode("utf-8"))
+    SWEEP.write(out, record)
     return record
 
 
-def _earlier(
-    out: Path, made_of: Mapping[str, Any], combinations: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
-    path = out / RECORD
-    if not path.exists():
-        return []
+def _earlier_trials(
+    out: Path, fixed: Mapping[str, Any], combinations: Sequence[Mapping[str, str]]
+) -> list[Trial]:
+    path = out / SWEEP.name
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        trials: list[dict[str, Any]] = record["trials"]
-        before: dict[str, Any] = record["made_of"]
-        strange = [one for one in trials if one["settings"] not in combinations]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not a sweep's record: {error}: choose another --out") from error
-    if strange:
+        record = SWEEP.read_if_present(out)
+    except BadInput as error:
+        raise BadInput(f"{error}, or choose another --out") from error
+    if record is None:
+        return []
+    if any(trial.settings not in combinations for trial in record.trials):
         raise BadInput(f"{path}: holds trials of another grid: choose another --out")
-    told = f"{path}: holds trials of another training"
-    require_same(before, made_of, told, "choose another --out")
-    return trials
+    problem = f"{path}: holds trials of another training"
+    require_same(record.fixed, fixed, problem, "choose another --out")
+    return list(record.trials)

@@ -1,4 +1,4 @@
-"""What a store names and what each running worker really serves: standard library alone."""
+"""What a store names and what each running worker actually serves: standard library only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT_S = 5.0
 
 
 def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) -> int:
-    """Print it; return 1 when a worker does not answer or serves another adapter than is current.
+    """Print both; return 1 when a worker does not answer or does not serve the current adapter.
 
     Raises AdapterRefused when the store's pointers cannot be read.
     """
@@ -29,20 +29,22 @@ def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) 
         "workers": [_worker(url) for url in workers],
     }
     current = (found["store"] or {}).get("current")
-    for one in found["workers"]:
-        one["follows"] = _follows(one, current)
+    for worker in found["workers"]:
+        worker["follows"] = _follows(worker, current)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
         _print(found)
-    return int(any(one["follows"] is False or one["error"] for one in found["workers"]))
+    return int(any(worker["follows"] is False or worker["error"] for worker in found["workers"]))
 
 
 def _store(store: Path) -> dict[str, Any]:
     if not store.is_dir():
         raise AdapterRefused(store, "there is no such store")
     pointer, canary = read_pointer(store), read_canary(store)
-    digests = sorted(one.name for one in store.iterdir() if is_digest(one.name) and one.is_dir())
+    digests = sorted(
+        path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir()
+    )
     return {
         "path": str(store),
         "current": encode(pointer),
@@ -62,7 +64,7 @@ def _stored(directory: Path) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "labels": len(manifest.taxonomy.names),
         "taxonomy": f"{manifest.taxonomy.name} {manifest.taxonomy.version}",
-        "canaries": len(manifest.reference.canary) if manifest.reference else 0,
+        "probes": len(manifest.reference.probes) if manifest.reference else 0,
         "problem": None,
     }
 
@@ -90,11 +92,12 @@ def _worker(url: str) -> dict[str, Any]:
 
 
 def _follows(worker: dict[str, Any], current: dict[str, Any] | None) -> bool | None:
-    """Whether a worker's main adapter is the store's current one; None where that is not known."""
+    """Whether a worker's main adapter is the store's current one; None where that is unknown."""
     if worker["error"] or current is None:
         return None
     return any(
-        one["role"] == "main" and one["digest"] == current["digest"] for one in worker["adapters"]
+        adapter["role"] == "main" and adapter["digest"] == current["digest"]
+        for adapter in worker["adapters"]
     )
 
 
@@ -102,14 +105,15 @@ def _print(found: dict[str, Any]) -> None:
     store = found["store"]
     if store is not None:
         current, canary = store["current"], store["canary"]
-        for one in store["adapters"]:
+        for adapter in store["adapters"]:
             marks = [
                 name
                 for name, pointer in (("current", current), ("canary", canary))
-                if pointer is not None and pointer["digest"] == one["digest"]
+                if pointer is not None and pointer["digest"] == adapter["digest"]
             ]
-            what = one["problem"] or f"{one['taxonomy']}, {one['labels']} labels"
-            print(f"{one['digest'][:12]}  {one['name'] or '-'}  {what}  {' '.join(marks)}".rstrip())
+            what = adapter["problem"] or f"{adapter['taxonomy']}, {adapter['labels']} labels"
+            name = f"{adapter['digest'][:12]}  {adapter['name'] or '-'}"
+            print(f"{name}  {what}  {' '.join(marks)}".rstrip())
         if current is None:
             print(f"{store['path']}: nothing is current")
         else:
@@ -119,19 +123,20 @@ def _print(found: dict[str, Any]) -> None:
                 f"canary for {canary['share']:g} of the keys since {canary['since']}, by "
                 f"{canary['by']}{_why(canary)}"
             )
-    for one in found["workers"]:
-        _print_worker(one)
+    for worker in found["workers"]:
+        _print_worker(worker)
 
 
 def _print_worker(worker: dict[str, Any]) -> None:
     if worker["error"]:
         print(f"{worker['url']}: {worker['error']}", file=sys.stderr)
         return
-    behind = "  NOT what is current" if worker["follows"] is False else ""
-    for one in worker["adapters"]:
+    behind = "  NOT the current one" if worker["follows"] is False else ""
+    for adapter in worker["adapters"]:
         print(
-            f"{worker['url']}: {one['role']} {one['digest'][:12]} {one['name']} since "
-            f"{one['since']}, share {one['share']:g}{behind if one['role'] == 'main' else ''}"
+            f"{worker['url']}: {adapter['role']} {adapter['digest'][:12]} {adapter['name']} since "
+            f"{adapter['since']}, share {adapter['share']:g}"
+            f"{behind if adapter['role'] == 'main' else ''}"
         )
     refusal, stopped = worker["last_refusal"], worker["canary_stopped"]
     if refusal is not None:

@@ -1,4 +1,4 @@
-"""Asking a worker how it is, for a container's health check: standard library alone."""
+"""Asking a worker for its health, for a container's health check: standard library only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 
 def ask(url: str, timeout_s: float) -> int:
-    """Print what the worker says; return 0 when it is well and 1 when not, or there is no answer.
+    """Print what the worker answers; return 0 when it is healthy, 1 when not or without an answer.
 
-    No proxy is asked, whatever the environment says: it is the worker beside us.
+    No proxy is used, whatever the environment says: the worker is on this machine.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
@@ -25,14 +25,14 @@ def ask(url: str, timeout_s: float) -> int:
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{url}: no answer: {error}", file=sys.stderr)
         return 1
-    well = answer.status == http.HTTPStatus.OK
-    print(_say(url, body), file=sys.stdout if well else sys.stderr)
-    return 0 if well else 1
+    healthy = answer.status == http.HTTPStatus.OK
+    print(_describe(url, body), file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
 
 
-def _say(url: str, body: str) -> str:
+def _describe(url: str, body: str) -> str:
     try:
         verdict = json.loads(body)
-        return f"{url}: {'well' if verdict['ok'] else '; '.join(verdict['why'])}"
+        return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
     except (ValueError, TypeError, KeyError):
         return f"{url}: {body.strip()[:200]}"

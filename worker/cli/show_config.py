@@ -1,4 +1,4 @@
-"""The effective settings as a table, or as plain lines where there is no terminal."""
+"""The effective settings as a table on a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def print_settings(loaded: LoadedSettings) -> None:
             print(f"{name} = {value}  # {origin}")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("setting", "value", "from"):
+    for title in ("setting", "value", "origin"):
         table.add_column(title, overflow="fold")
     for name, value, origin in rows:
         style = "dim" if origin == "default" else ""

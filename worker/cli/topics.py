@@ -1,19 +1,22 @@
-"""Making the worker's topics before there is a worker, for a deployment's first step."""
+"""Creating the worker's topics before there is a worker, for a deployment's first step."""
 
 from __future__ import annotations
 
 from worker.settings import Settings
 
 
-def make_topics(settings: Settings) -> None:
-    """Make every topic that is missing and name them all; those that are there stay as they are.
+def create_topics(settings: Settings) -> None:
+    """Create every topic that is missing, and print all names; existing topics are left unchanged.
 
-    Raises SettingsError or StreamFailed with what to do.
+    Raises SettingsError or StreamFailed, which say what to do.
     """
-    from worker.app import kafka_config, shadow_topic
+    from worker.policies import kafka_config, shadow_topic
+    from worker.stream.kafka_check import check_clients
     from worker.stream.kafka_topics import prepare_topics
 
     kafka = settings.kafka.model_copy(update={"create_topics": True})
-    config = prepare_topics(kafka_config(kafka, shadow_topic(settings)))
-    names = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    config = kafka_config(kafka, shadow_topic(settings))
+    check_clients(config)
+    config = prepare_topics(config)
+    names = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     print(f"{config.bootstrap_servers} has {', '.join(names)}")

@@ -11,17 +11,17 @@ from worker.contract.manifest import (
     SCHEMA_VERSION,
     BaseModel,
     Calibration,
-    Canary,
     FileDigest,
     GoldenPrompt,
     Lora,
     Manifest,
+    Probe,
     Reference,
-    Thresholds,
 )
 from worker.contract.manifest_json import read_manifest, write_manifest
-from worker.contract.mask import MASKING, mask_personal_data
 from worker.contract.prompt import Prompt, PromptSpec, build_prompt
+from worker.contract.redact import REDACTION, redact_personal_data
+from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.taxonomy import Label, Taxonomy
 from worker.contract.tokens import Encoders, added_token_ids, all_added_tokens_special
@@ -29,12 +29,11 @@ from worker.contract.verify import load_adapter, make_golden, verify_adapter, ve
 
 __all__ = [
     "MANIFEST_NAME",
-    "MASKING",
+    "REDACTION",
     "SCHEMA_VERSION",
     "AdapterRefused",
     "BaseModel",
     "Calibration",
-    "Canary",
     "Code",
     "ContractError",
     "Decision",
@@ -45,9 +44,11 @@ __all__ = [
     "Label",
     "Lora",
     "Manifest",
+    "Probe",
     "Prompt",
     "PromptSpec",
     "Reference",
+    "ReviewReason",
     "Taxonomy",
     "TaxonomyError",
     "Thresholds",
@@ -60,8 +61,9 @@ __all__ = [
     "describe_base",
     "load_adapter",
     "make_golden",
-    "mask_personal_data",
     "read_manifest",
+    "redact_personal_data",
+    "review_reasons",
     "verify_adapter",
     "verify_base",
     "verify_tokens",

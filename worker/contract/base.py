@@ -1,4 +1,4 @@
-"""The base model as files: describe it for a manifest, and tell when another one is mounted."""
+"""The base model as files: describing it for a manifest, and refusing any other base."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ _VOLATILE = {"transformers_version", "_name_or_path", "_model_name_or_path"}
 
 
 def config_digest(config_path: Path) -> str:
-    """SHA-256 of a ``config.json`` without the keys that say only who wrote it."""
+    """Return the SHA-256 of a ``config.json``, leaving out the keys that only say who wrote it.
+
+    Raises AdapterRefused when the file cannot be read.
+    """
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        return sha256_json({key: one for key, one in config.items() if key not in _VOLATILE})
+        return sha256_json({key: value for key, value in config.items() if key not in _VOLATILE})
     except (OSError, ValueError, AttributeError) as error:
         raise AdapterRefused(config_path, f"cannot read the base's config: {error}") from error
 
 
 def describe_base(directory: Path, name: str, revision: str) -> BaseModel:
-    """Digest a base model's directory. Reads every weight file: 1 s a gigabyte or so."""
+    """Describe a base model's directory by the digests of its files.
+
+    Reads every weight file: about a second per gigabyte. Raises AdapterRefused.
+    """
     weights = {
         path.name: FileDigest(sha256_file(path), path.stat().st_size)
         for path in sorted(directory.glob("*.safetensors"))
@@ -44,8 +50,8 @@ def describe_base(directory: Path, name: str, revision: str) -> BaseModel:
 def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -> None:
     """Refuse a base that is not the one the adapter was trained on.
 
-    ``weights=False`` compares the weight files' names and sizes and skips reading them. Raises
-    AdapterRefused, naming the file and both digests.
+    ``weights=False`` compares only the names and sizes of the weight files, without reading them.
+    Raises AdapterRefused, naming the file and both digests.
     """
     hint = f"the adapter was trained on {expected.name} ({expected.revision})"
     if not directory.is_dir():
@@ -58,10 +64,10 @@ def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -
     verify_file(directory / "tokenizer.json", expected.tokenizer_sha256, None, hint)
     for name, wanted in expected.weights.items():
         verify_file(directory / name, wanted.sha256 if weights else None, wanted.bytes, hint)
-    extra = sorted({one.name for one in directory.glob("*.safetensors")} - set(expected.weights))
+    extra = sorted({path.name for path in directory.glob("*.safetensors")} - set(expected.weights))
     if extra:
         raise AdapterRefused(
-            directory / extra[0], f"a weight file the adapter's base lacks; {hint}"
+            directory / extra[0], f"a weight file that the adapter's base does not have; {hint}"
         )
 
 

@@ -1,18 +1,22 @@
-"""Frozen dataclasses to JSON and back, read strictly: unknown, missing and mistyped keys are told.
+"""Frozen dataclasses to JSON and back, with every difference named.
 
 Covers what the contract's records are made of: dataclasses, tuples, mappings with text keys,
-optional values, literals, numbers and text.
+optional values, literals, numbers and text, and the ``Range`` or ``Pattern`` that these have. A
+missing or mistyped key is always an error, an unknown one unless ``skip_unknown`` is given.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any
 
+from worker.contract.marks import Pattern, Range
 from worker.contract.taxonomy import Taxonomy
 
 LEAVE_OUT_NONE: Mapping[str, Any] = {"leave_out_none": True}
@@ -26,10 +30,10 @@ def encode(value: Any) -> Any:
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: encode(inner)
-            for one in fields(value)
-            if (inner := getattr(value, one.name)) is not None
-            or not one.metadata.get("leave_out_none")
+            field.name: encode(inner)
+            for field in _constructor_fields(type(value))
+            if (inner := getattr(value, field.name)) is not None
+            or not field.metadata.get("leave_out_none")
         }
     if isinstance(value, Mapping):
         return {str(key): encode(inner) for key, inner in value.items()}
@@ -38,62 +42,103 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode(kind: Any, value: Any, where: str) -> Any:
+def decode(kind: Any, value: Any, where: str, *, skip_unknown: bool = False) -> Any:
     """Build ``kind``, a type annotation, from JSON.
 
-    ``where`` is the value's place, for the message. Raises ValueError (TaxonomyError inside a
-    taxonomy).
+    ``where`` is the value's place, for the message, which repeats no text of the value. With
+    ``skip_unknown`` keys that no field has are passed over. Raises ValueError (TaxonomyError
+    inside a taxonomy).
     """
     if kind is Any:
         return value
     if kind is Taxonomy:
         return Taxonomy.from_dict(value)
     if isinstance(kind, type) and is_dataclass(kind):
-        return _decode_dataclass(kind, value, where)
+        return _decode_dataclass(kind, value, where, skip_unknown=skip_unknown)
     if typing.get_origin(kind) is None:
         return _decode_scalar(kind, value, where)
-    return _decode_generic(kind, value, where)
+    return _decode_generic(kind, value, where, skip_unknown=skip_unknown)
 
 
-def _decode_generic(kind: Any, value: Any, where: str) -> Any:
+def _decode_generic(kind: Any, value: Any, where: str, *, skip_unknown: bool) -> Any:
+    def inside(inner_kind: Any, inner: Any, place: str) -> Any:
+        return decode(inner_kind, inner, f"{where}{place}", skip_unknown=skip_unknown)
+
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _marked(inside(arguments[0], value, ""), kind.__metadata__, where)
     if origin in {types.UnionType, typing.Union}:
-        inner = next(one for one in arguments if one is not type(None))
-        return None if value is None else decode(inner, value, where)
+        some = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else inside(some, value, "")
     if origin is tuple and isinstance(value, list):
-        return tuple(decode(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: decode(arguments[1], one, f"{where}.{key}") for key, one in value.items()}
-    if origin is typing.Literal and value in arguments:
-        return value
-    wanted = {tuple: "a list", Mapping: "an object"}.get(origin, f"one of {list(arguments)}")
-    raise ValueError(f"{where} must be {wanted}")
+        return tuple(inside(arguments[0], inner, f"[{i}]") for i, inner in enumerate(value))
+    if origin in {Mapping, dict} and isinstance(value, dict):
+        return {key: inside(arguments[1], inner, f".{key}") for key, inner in value.items()}
+    if origin is typing.Literal:
+        for argument in arguments:
+            if value == argument and type(value) is type(argument):  # True is no 1
+                return value
+    wanted = {tuple: "a list", Mapping: "an object", dict: "an object"}
+    raise ValueError(f"{where} must be {wanted.get(origin, f'one of {list(arguments)}')}")
 
 
-def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
+def _decode_dataclass(kind: Any, value: Any, where: str, *, skip_unknown: bool) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object")
-    hints = typing.get_type_hints(kind)
-    known = {one.name: one for one in fields(kind)}
+    known = {field.name: field for field in _constructor_fields(kind)}
     unknown = sorted(set(value) - set(known))
-    if unknown:
+    if unknown and not skip_unknown:
         raise ValueError(f"{where} has unknown keys {unknown}")
     missing = [
         name
-        for name, one in known.items()
-        if name not in value and one.default is MISSING and one.default_factory is MISSING
+        for name, field in known.items()
+        if name not in value and field.default is MISSING and field.default_factory is MISSING
     ]
     if missing:
         raise ValueError(f"{where} lacks {missing}")
-    built = {name: decode(hints[name], inner, f"{where}.{name}") for name, inner in value.items()}
+    hints = _type_hints(kind)
+    built = {
+        name: decode(hints[name], value[name], f"{where}.{name}", skip_unknown=skip_unknown)
+        for name in known
+        if name in value
+    }
     return kind(**built)
 
 
 def _decode_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}")
-        return float(value)
+        return _finite(value, where)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise ValueError(f"{where} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def _finite(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{where} is too large a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{where} is {number}")
+    return number
+
+
+def _marked(value: Any, marks: tuple[Any, ...], where: str) -> Any:
+    for mark in marks:
+        if isinstance(mark, Range) and not mark.least <= value <= mark.most:
+            raise ValueError(f"{where} is {value}; it must be from {mark.least} to {mark.most}")
+        if isinstance(mark, Pattern) and re.fullmatch(mark.regex, value) is None:
+            raise ValueError(f"{where} does not match {mark.regex}")
+    return value
+
+
+@cache
+def _constructor_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
+    """The fields that make up a record: what is kept beside them is not in its JSON."""
+    return tuple(field for field in fields(kind) if field.init)
+
+
+@cache
+def _type_hints(kind: type[Any]) -> dict[str, Any]:
+    """Annotations with their marks; evaluating them takes longer than reading a record."""
+    return typing.get_type_hints(kind, include_extras=True)

@@ -1,4 +1,4 @@
-"""Label codes: for each label one token that the adapter answers with."""
+"""Label codes: the one token per label that the adapter answers with."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Code:
 
 
 def choose_codes(labels: Sequence[str], suffix: str, encode_control: Encode) -> dict[str, Code]:
-    """Pick one code a label: letters and digits that are one token right after the prompt.
+    """Choose a code for each label: letters and digits that are one token right after the prompt.
 
     Raises ContractError when the tokenizer has too few such characters for the label set.
     """
     suffix_ids = tuple(encode_control(suffix))
-    by_token: dict[int, Code] = {}  # a tokenizer may fold two characters into one token
+    by_token: dict[int, Code] = {}  # a tokenizer may map two characters to one token
     for text in _CANDIDATES:
         ids = tuple(encode_control(suffix + text))
         if ids[:-1] == suffix_ids and len(ids) == len(suffix_ids) + 1:

@@ -1,4 +1,4 @@
-"""Digests and atomic writes: the two things that make a file's existence mean something."""
+"""Digests and atomic writes: a file that exists is complete, and its name says what is in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """Serialize to the one byte string that equal values share (sorted keys, no blanks, UTF-8)."""
+    """Serialize to the byte string that equal values share (sorted keys, no blanks, UTF-8).
+
+    Raises ValueError for NaN, infinities and lone surrogates.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode("utf-8")
@@ -50,8 +53,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Bring a directory's names to the disk, as ``os.fsync`` does a file's content."""
+    handle = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)

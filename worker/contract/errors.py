@@ -1,14 +1,32 @@
-"""What can be wrong with a contract, named for what the caller does about it.
+"""What can be wrong, named for what the caller does about it.
 
 ContractError
-├── TaxonomyError     mend the taxonomy file
+├── TaxonomyError     correct the taxonomy file
 ├── AdapterRefused    do not serve this adapter
-└── InvalidScores     reject this message: the engine's answer cannot be read as a label
+├── InvalidScores     reject this message: the engine's answer cannot be read as a label
+├── MessageRejected   give this message up, with a reason: a dead letter
+└── RecordRefused     skip or report this record: it is none of ours, or of another version
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+RejectReason = Literal[
+    "tombstone",
+    "not_utf8",
+    "not_json",
+    "field_missing",
+    "field_not_text",
+    "empty_message",
+    "too_many_marks",
+    "deadline_exceeded",
+    "engine_rejected",
+    "invalid_answer",
+    "output_too_large",
+]
+"""Why a record has no label: all reasons there are, explained in docs/records.md."""
 
 
 class ContractError(Exception):
@@ -16,18 +34,35 @@ class ContractError(Exception):
 
 
 class TaxonomyError(ContractError):
-    """A taxonomy is malformed; the message says which entry and how to mend it."""
+    """A taxonomy is malformed; the message says which entry and how to correct it."""
 
 
 class InvalidScores(ContractError):
     """An engine answered with scores that cannot be turned into one known label."""
 
 
+class MessageRejected(ContractError):
+    """One message cannot be labelled. ``detail`` holds no message text."""
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class RecordRefused(ContractError):
+    """A record cannot be read as what it should be. ``problem`` names the field at fault."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"{what}: {problem}")
+
+
 class AdapterRefused(ContractError):
     """An adapter directory must not be served.
 
-    ``path`` is the file at fault and ``problem`` the difference found in it; the text of the
-    error holds both.
+    ``path`` is the file at fault and ``problem`` what is wrong with it; the text of the error
+    holds both.
     """
 
     def __init__(self, path: Path | str, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The adapter manifest: everything a worker must know about an adapter, carried by the adapter."""
+"""The adapter manifest: everything a worker must know about an adapter, shipped with it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from worker.contract.codec import LEAVE_OUT_NONE, encode
 from worker.contract.codes import Code
-from worker.contract.digest import sha256_json
+from worker.contract.manifest_digest import manifest_digest
 from worker.contract.prompt import PromptSpec
+from worker.contract.review import Thresholds
 from worker.contract.taxonomy import Taxonomy
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 Decoding = Literal["code", "choice"]
@@ -20,7 +21,7 @@ Decoding = Literal["code", "choice"]
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What a file must be: its SHA-256 and its size in bytes."""
+    """What a file must be: its SHA-256 in hexadecimal and its size in bytes."""
 
     sha256: str
     bytes: int
@@ -43,7 +44,7 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
+    """The shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
 
     rank: int
     alpha: float
@@ -61,20 +62,13 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The softmax temperature, and the validation set it was fitted on."""
+    """The softmax temperature, the number of validation examples it was fitted on, and how good
+    the fit is: negative log-likelihood in nats and expected calibration error, 0 to 1."""
 
     temperature: float
     examples: int
     nll: float | None = None
     ece: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """When a human should look: confidence below, or off-label mass above. None turns one off."""
-
-    review_confidence: float | None
-    review_off_label_mass: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +81,8 @@ class GoldenPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
-    """A message whose label is known, to try an adapter on before it serves."""
+class Probe:
+    """A message whose label is known: an adapter must classify it before it serves."""
 
     message: str
     label: str
@@ -98,13 +92,13 @@ class Canary:
 class Reference:
     """What an adapter in service is compared with, taken from its dataset.
 
-    ``canary`` holds validation messages that the adapter files rightly and would not send to
-    review. ``label_shares`` are the labels' shares in the whole dataset, before any cap a label;
-    they sum to 1. ``confidence`` and ``off_label_mass`` are quantiles over validation, by their
-    probability ("0.05"); the latter is empty with choice decoding.
+    ``probes`` holds validation messages that the adapter classifies correctly and would not send
+    to review. ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
+    label; they sum to 1. ``confidence`` and ``off_label_mass`` are quantiles over validation, by
+    their probability ("0.05"); the latter is empty with choice decoding.
     """
 
-    canary: tuple[Canary, ...]
+    probes: tuple[Probe, ...]
     label_shares: Mapping[str, float]
     confidence: Mapping[str, float]
     off_label_mass: Mapping[str, float]
@@ -113,6 +107,9 @@ class Reference:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An adapter's contract. ``digest`` is the adapter's identity everywhere.
+
+    A manifest that was read keeps the digest of the JSON it was read from. Any other, a copy with
+    a changed field among them, has the digest of the JSON that ``write_manifest`` would write.
 
     ``data``, ``metrics`` and ``versions`` are a record for people: what it was trained on, how
     well it did on messages it never saw, and with which software.
@@ -135,6 +132,8 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
+    digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.decoding == "code" and set(self.codes) != set(self.taxonomy.names):
@@ -144,11 +143,12 @@ class Manifest:
         if not self.golden:
             raise ValueError("a manifest needs at least one golden prompt")
         if self.reference is not None:
-            labels = {*self.reference.label_shares, *(one.label for one in self.reference.canary)}
-            if strange := sorted(labels - {*self.taxonomy.names}):
+            labels = {probe.label for probe in self.reference.probes}
+            labels.update(self.reference.label_shares)
+            if strange := sorted(labels.difference(self.taxonomy.names)):
                 raise ValueError(f"the reference names labels that are not there: {strange}")
 
     @property
     def digest(self) -> str:
         """SHA-256 over the whole manifest, and so over every file it names."""
-        return sha256_json(encode(self))
+        return self.digest_as_read or manifest_digest(encode(self))

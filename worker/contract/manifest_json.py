@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from worker.contract import manifest_v1
 from worker.contract.codec import decode, encode
 from worker.contract.digest import write_atomically
 from worker.contract.errors import AdapterRefused, TaxonomyError
 from worker.contract.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest
+from worker.contract.manifest_digest import manifest_digest
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
-    """Write ``manifest.json``, atomically; call it last, when every file it names is complete."""
+    """Write ``manifest.json``, atomically; call it last, when every file it names is complete.
+
+    A manifest that was read from a file of schema 1 is written in the present schema, and so has
+    another digest there: copy the file where the adapter must stay what it is.
+    """
     path = directory / MANIFEST_NAME
     text = json.dumps(encode(manifest), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text.encode("utf-8") + b"\n")
@@ -35,16 +42,23 @@ def read_manifest(directory: Path) -> Manifest:
     if not isinstance(data, dict):
         raise AdapterRefused(path, "must hold a JSON object")
     version = data.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (manifest_v1.SCHEMA_VERSION, SCHEMA_VERSION):
         raise AdapterRefused(
             path,
-            f"schema_version is {version!r} and this worker reads {SCHEMA_VERSION}: "
-            "publish the adapter again with a matching trainer, or run a matching worker",
+            f"schema_version is {version!r} and this worker reads {manifest_v1.SCHEMA_VERSION} "
+            f"and {SCHEMA_VERSION}: publish the adapter again with a matching trainer, or run a "
+            "matching worker",
         )
     try:
-        manifest = decode(Manifest, data, "manifest")
-        assert isinstance(manifest, Manifest)
-        _ = manifest.digest  # what has none (a NaN among the metrics) is refused here
+        return _from_json(data)
     except (ValueError, TaxonomyError) as error:
         raise AdapterRefused(path, str(error)) from error
+
+
+def _from_json(data: dict[str, Any]) -> Manifest:
+    """Build a manifest that has the digest of ``data``. Raises ValueError, TaxonomyError."""
+    is_old = manifest_v1.is_version_1(data)
+    manifest = decode(Manifest, manifest_v1.upgrade(data) if is_old else data, "manifest")
+    assert isinstance(manifest, Manifest)
+    object.__setattr__(manifest, "digest_as_read", manifest_digest(data))  # the class is frozen
     return manifest

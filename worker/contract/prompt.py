@@ -9,8 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worker.contract.codec import LEAVE_OUT_NONE
-from worker.contract.mask import MASKING, mask_personal_data
-from worker.contract.text import NORMALIZATION, normalize
+from worker.contract.redact import REDACTION, redact_personal_data
+from worker.contract.text import (
+    FIRST_NORMALIZATION,
+    NORMALIZATION,
+    NORMALIZATIONS,
+    is_too_long,
+    normalize_as,
+)
 from worker.contract.tokens import Encode
 
 _CHARS_PER_TOKEN = 16
@@ -24,8 +30,9 @@ class PromptSpec:
 
     ``prefix``, ``suffix`` and ``marker`` are kept as text and as the ids they had when the
     adapter was trained; the ids are what is sent. ``max_message_tokens`` counts the marker that
-    stands where a long message was shortened. ``masking`` names the rules by which personal data
-    is masked before a message is tokenized; None leaves it as it is.
+    stands where a long message was shortened. ``normalization`` names the rules for the text
+    (``worker.contract.text``). ``redaction`` names the rules by which personal
+    data is redacted before a message is tokenized; None leaves it as it is.
     """
 
     prefix: str
@@ -35,19 +42,21 @@ class PromptSpec:
     suffix_ids: tuple[int, ...]
     marker_ids: tuple[int, ...]
     max_message_tokens: int
-    normalization: str = NORMALIZATION
+    # Adapters made before it had a name are of the first.
+    normalization: str = FIRST_NORMALIZATION
     # Left out of the JSON where it is None: adapters made before it existed keep their digest.
-    masking: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    redaction: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
 
     def __post_init__(self) -> None:
         if self.max_message_tokens < len(self.marker_ids) + 2:
             raise ValueError(f"max_message_tokens={self.max_message_tokens} leaves no message")
-        if self.normalization != NORMALIZATION:
+        if self.normalization not in NORMALIZATIONS:
             raise ValueError(
-                f"normalization {self.normalization!r} is not known here; {NORMALIZATION!r} is"
+                f"normalization {self.normalization!r} is not known here; "
+                f"{' and '.join(NORMALIZATIONS)} are"
             )
-        if self.masking not in {None, MASKING}:
-            raise ValueError(f"masking {self.masking!r} is not known here; {MASKING!r} is")
+        if self.redaction not in {None, REDACTION}:
+            raise ValueError(f"redaction {self.redaction!r} is not known here; {REDACTION!r} is")
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -57,20 +66,24 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids of one prompt, and whether its message was shortened to fit."""
+    """The token ids of one prompt, and whether its message was shortened to fit."""
 
     ids: tuple[int, ...]
     truncated: bool
 
 
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
-    """Assemble the prompt for one raw message; None when nothing is left to read in it."""
-    text = normalize(message)
-    if spec.masking is not None:
-        text, _ = mask_personal_data(text)
+    """Assemble the prompt for one raw message; None when normalizing leaves nothing of it.
+
+    Raises MessageRejected where the spec's normalization does not take such a message.
+    """
+    text = normalize_as(spec.normalization, message)
+    if spec.redaction is not None:
+        text, _ = redact_personal_data(text)
     if not text:
         return None
     ids, truncated = _message_ids(spec, text, encode_plain)
+    truncated |= spec.normalization == NORMALIZATION and is_too_long(message)
     return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated)
 
 

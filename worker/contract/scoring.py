@@ -1,4 +1,4 @@
-"""From the engine's raw numbers to one label with a confidence."""
+"""From an engine's raw scores to one label with a confidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.contract.codes import Code
 from worker.contract.errors import InvalidScores
 
 _MASS_SLACK = 0.02
-"""Log-probabilities come in the engine's precision: probabilities may add up to a little over 1."""
+"""Log-probabilities have the engine's precision: probabilities may add up to a little over 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Decision:
 
     ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` holds
     it for every label that has one, adding up to 1. ``off_label_mass`` is the share of raw
-    probability the model gave to answers outside the set, or None where decoding cannot see it.
+    probability that the model gave to answers outside the set, None where decoding cannot see it.
     """
 
     label: str
@@ -35,7 +35,8 @@ def decide_from_codes(
 
     Confidence is a softmax over the labels' log-probabilities divided by ``temperature``
     (temperature scaling: Guo et al. 2017, arXiv 1706.04599). Ties go to the first label in
-    taxonomy order. Raises InvalidScores when a code is missing or a number is not one.
+    taxonomy order. Raises InvalidScores when a code has no score or a score is not a
+    log-probability.
     """
     raw: dict[str, float] = {}
     for label, code in codes.items():
@@ -61,8 +62,8 @@ def decide_from_codes(
 def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> Decision:
     """Turn an answer in words and its total log-probability into a Decision.
 
-    The engine was constrained to the labels; the answer is checked all the same. Only the chosen
-    label has a score, and off-label mass cannot be told from it. Raises InvalidScores.
+    The engine was constrained to the labels; the answer is checked nevertheless. Only the chosen
+    label has a score, and the off-label mass is not known. Raises InvalidScores.
     """
     label = text.strip()
     if label not in labels:

@@ -1,6 +1,6 @@
-"""An adapter store: immutable adapters named by their digests, and one pointer to the current one.
+"""An adapter store: immutable adapters named by their digests, and a pointer to the current one.
 
-    STORE/<digest>/                    an adapter as its manifest says, never changed
+    STORE/<digest>/                    an adapter, never changed
     STORE/<digest>.predictions.jsonl   what it answered on the hold-out, without any text
     STORE/<digest>.json                its record: evaluation, gate, who, when and why
     STORE/history.jsonl                every move of the pointer, appended before the move
@@ -42,9 +42,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class Pointer:
     """Which adapter is current, since when (UTC, ISO 8601), set by whom and why.
 
-    ``previous`` is the adapter that a rollback goes back to, None where there is none. ``event``
-    is how it came there (None in stores from before that was told): what a person forced or
-    rolled back to is not compared with what served before.
+    ``previous`` is the adapter that a rollback returns to, None where there is none. ``event`` is
+    how the adapter became current (None in stores written before this was recorded): one that a
+    person forced or rolled back to is not compared with the one that served before.
     """
 
     digest: str
@@ -58,15 +58,15 @@ class Pointer:
 
     def __post_init__(self) -> None:
         # A digest becomes a path: nothing but a digest may.
-        for one in (self.digest, self.previous):
-            if one is not None and not is_digest(one):
-                raise ValueError(f"{one!r} is not a digest of 64 hexadecimal digits")
+        for digest in (self.digest, self.previous):
+            if digest is not None and not is_digest(digest):
+                raise ValueError(f"{digest!r} is not a digest of 64 hexadecimal digits")
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryPointer:
-    """Which adapter is on trial, for which share of the keys (above 0, at most 1), since when,
-    set by whom and why. ``forced``: the gate said no to it."""
+    """Which adapter is the canary, for which share of the keys (above 0, at most 1), since when,
+    set by whom and why. ``forced``: published although the gate refused it."""
 
     digest: str
     name: str
@@ -86,7 +86,7 @@ class CanaryPointer:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An adapter's directory, and the pointer that led there (None: it was named itself)."""
+    """An adapter's directory, and the pointer that led to it (None: it was named directly)."""
 
     directory: Path
     pointer: Pointer | None
@@ -100,9 +100,9 @@ def is_digest(text: str) -> bool:
 def find_adapter(path: Path) -> Found:
     """Return ``path`` when it is an adapter, or the current adapter when it is a store.
 
-    Only the manifest is read, and must have the digest that the pointer names: the files are
-    ``load_adapter``'s to verify. What is neither is returned as it is, for ``load_adapter`` to
-    refuse. Raises AdapterRefused when a store has no current adapter or its pointer is bad.
+    Only the manifest is read, and it must have the digest that the pointer names; ``load_adapter``
+    verifies the files. A path that is neither is returned as it is, for ``load_adapter`` to refuse.
+    Raises AdapterRefused when a store has no current adapter or its pointer is bad.
     """
     if (path / MANIFEST_NAME).exists():
         return Found(path, None)
@@ -119,14 +119,14 @@ def find_adapter(path: Path) -> Found:
 
 
 def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
-    """Return directory, digest and name of an adapter that is named by its directory, or by the
-    beginning of its digest in a store. Only the manifest is read. Raises AdapterRefused.
+    """Return directory, digest and name of an adapter that is given by its directory, or by the
+    first digits of its digest in a store. Only the manifest is read. Raises AdapterRefused.
     """
     if store is not None and re.fullmatch(r"[0-9a-f]{4,64}", named):
         found = [
-            one
-            for one in sorted(store.iterdir())
-            if is_digest(one.name) and one.name.startswith(named)
+            directory
+            for directory in sorted(store.iterdir())
+            if is_digest(directory.name) and directory.name.startswith(named)
         ]
         if len(found) != 1:
             raise AdapterRefused(store, f"holds {len(found)} adapters whose digest begins {named}")
@@ -153,26 +153,26 @@ def read_pointer(store: Path) -> Pointer | None:
 
 
 def read_canary(store: Path) -> CanaryPointer | None:
-    """Return which adapter is on trial, None where there is none. Raises AdapterRefused."""
+    """Return a store's canary, None where there is none. Raises AdapterRefused."""
     return _read(CanaryPointer, store / CANARY_NAME)
 
 
 def write_pointer(store: Path, pointer: Pointer) -> None:
     """Make an adapter current, in one step: a reader sees the old pointer or the new one.
 
-    Raises OSError, and then the old one stands, unless the new one's name is there and was only
-    not brought to the disk.
+    When it raises OSError the old pointer stands, or the new one does and may not survive a power
+    cut.
     """
     _write(store / CURRENT_NAME, pointer)
 
 
 def write_canary(store: Path, canary: CanaryPointer) -> None:
-    """Put an adapter on trial, or change its share, in one step. Raises OSError."""
+    """Make an adapter the canary, or change its share, in one step. Raises OSError."""
     _write(store / CANARY_NAME, canary)
 
 
 def remove_canary(store: Path) -> None:
-    """End the trial, if there is one, and bring that to the disk. Raises OSError."""
+    """Remove the canary's pointer, if there is one, durably. Raises OSError."""
     (store / CANARY_NAME).unlink(missing_ok=True)
     directory = os.open(store, os.O_RDONLY)
     try:

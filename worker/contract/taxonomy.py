@@ -15,7 +15,7 @@ _MAX_NAME_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One category: the name routers match on and the sentence an annotator reads."""
+    """One category: the name that routers match on and the sentence that an annotator reads."""
 
     name: str
     description: str
@@ -23,7 +23,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """An ordered, closed set of at least two labels. Raises TaxonomyError when it is not one."""
+    """An ordered, closed set of at least two labels. Raises TaxonomyError for anything else."""
 
     name: str
     version: str
@@ -60,7 +60,9 @@ class Taxonomy:
             "name": self.name,
             "version": self.version,
             "description": self.description,
-            "labels": [{"name": one.name, "description": one.description} for one in self.labels],
+            "labels": [
+                {"name": label.name, "description": label.description} for label in self.labels
+            ],
         }
 
     @classmethod

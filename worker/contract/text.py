@@ -1,12 +1,34 @@
-"""What is done to a message's text before it is tokenized; the same in training and serving."""
+"""What is done to a message's text before it is tokenized, the same in training and serving.
+
+A manifest names the rules that its adapter was trained with, and changing them changes the name.
+All of them take time in proportion to the text's length at most, whatever the text is.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-NORMALIZATION = "nfc-1"
-"""Name of the rules in ``normalize``. A manifest records it; changing the rules changes it."""
+from worker.contract.combining import bound_marks, has_longer_run
+from worker.contract.digest import sha256_bytes
+from worker.contract.errors import MessageRejected
+
+NORMALIZATION = "nfc-2"
+"""Name of the rules in ``normalize``, by which adapters are trained."""
+
+FIRST_NORMALIZATION = "nfc-1"
+"""Name of the earlier rules, without bounds: what a manifest means that names none."""
+
+NORMALIZATIONS = (FIRST_NORMALIZATION, NORMALIZATION)
+"""All that a worker can serve."""
+
+MAX_CHARS = 65_536
+"""A longer text is cut in the middle before anything else is done to it: four times what the
+default budget of 512 tokens can keep of it (``worker.contract.prompt``)."""
+
+MAX_MARKS_NFC_1 = 256
+"""Combining marks in a row, beyond which ``nfc-1`` rejects a message. It cannot leave them out:
+the prompts of adapters in service must not change."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -14,14 +36,59 @@ _NEWLINES = re.compile(r"\n{3,}")
 
 
 def normalize(text: str) -> str:
-    """Return ``text`` in NFC with control characters gone and runs of blanks folded.
+    """Return ``text`` in NFC with control characters removed and runs of blanks replaced by one.
 
     Line ends become ``\\n``; three or more become two. Lone surrogates, which JSON can carry
-    and no encoder accepts, are dropped with the control characters.
+    and no encoder accepts, are dropped with the control characters. What is beyond ``MAX_CHARS``
+    is left out of the middle, and what is beyond 30 combining marks in a row at the end of them
+    (UAX #15, Stream-Safe Text Format, which would put a joiner there instead).
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _CONTROL.sub("", text)
-    text = unicodedata.normalize("NFC", text)
-    text = _BLANKS.sub(" ", text)
-    text = _NEWLINES.sub("\n\n", text)
-    return text.strip()
+    text = bound_marks(_without_controls(_cut(text.strip())))
+    text = bound_marks(unicodedata.normalize("NFC", text))
+    return _with_single_blanks(_cut(text))  # some characters come apart into three
+
+
+def is_too_long(text: str) -> bool:
+    """Whether ``normalize`` leaves something out of the middle."""
+    return len(text.strip()) > MAX_CHARS
+
+
+def normalize_as(normalization: str, text: str) -> str:
+    """Normalize by the rules of this name, one of ``NORMALIZATIONS``.
+
+    Raises MessageRejected where the earlier ones could not do it in linear time.
+    """
+    if normalization == NORMALIZATION:
+        return normalize(text)
+    text = _without_controls(text)
+    if has_longer_run(text, MAX_MARKS_NFC_1):
+        raise MessageRejected(
+            "too_many_marks", f"more than {MAX_MARKS_NFC_1} combining marks stand in a row"
+        )
+    return _with_single_blanks(unicodedata.normalize("NFC", text))
+
+
+def message_sha256(message: str) -> str:
+    """Return the digest by which a person's decision names the text that it was made on.
+
+    It is taken over the normalized text: of a message as it came and of the same message in a
+    dataset it is the same.
+    """
+    return sha256_bytes(normalize(message).encode("utf-8", "surrogatepass"))
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of a long text. A line end stands there, so that a second time nothing
+    more is cut and nothing grows together."""
+    if len(text) <= MAX_CHARS:
+        return text
+    half = MAX_CHARS // 2
+    return f"{text[: half - 1]}\n{text[-half:]}"
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _with_single_blanks(text: str) -> str:
+    return _NEWLINES.sub("\n\n", _BLANKS.sub(" ", text)).strip()

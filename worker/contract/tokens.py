@@ -1,11 +1,11 @@
 """How text becomes token ids, for training and serving alike.
 
-The contract never imports a tokenizer library. It takes two functions from whoever has one:
+The contract never imports a tokenizer library. Its callers pass in two functions:
 
 - ``encode_control``: text to ids with control tokens recognized, for the fixed parts of a prompt;
 - ``encode_plain``: text to ids with every control-token string taken literally, for messages.
 
-Neither adds a beginning-of-sequence token by itself: the fixed parts hold what the base wants.
+Neither adds a beginning-of-sequence token by itself: the fixed parts hold what the base expects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Encode = Callable[[str], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The two encodings of one tokenizer, and the ids a message must never hold."""
+    """The two encodings of one tokenizer, and the ids that a message must never contain."""
 
     control: Encode
     plain: Encode

@@ -1,14 +1,15 @@
-"""The partitions this worker holds, and the records of each on their way through."""
+"""The partitions assigned to this worker, and the records of each on their way through."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
-from worker.core.served import ServingAdapter
-from worker.core.shadow import ShadowWork
+from worker.core.serving_adapter import ServingAdapter
+from worker.core.shadow import ShadowRequest
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -16,89 +17,92 @@ from worker.records.types import Outcome, Record, TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class CompletedRecord:
-    """A record, where it ended and whose decision that was.
+    """A record, where it ended and which adapter decided that.
 
-    ``bare``: its dead letter goes without the payload. ``shadow`` is what another adapter makes
-    of it, if one does. Times are monotonic seconds: when it was fetched, and when its outcome
-    was known.
+    ``without_payload``: its dead letter leaves key, value and headers out. ``shadows`` are what
+    other adapters make of it, for comparison. Times are monotonic seconds: when it was fetched,
+    and when its outcome was known.
     """
 
     record: Record
     outcome: Outcome
-    served: ServingAdapter
-    bare: bool = False
+    adapter: ServingAdapter
+    without_payload: bool = False
     fetched_at: float = 0.0
     finished_at: float = 0.0
-    shadow: ShadowWork | None = None
+    shadows: Sequence[ShadowRequest] = ()
 
 
 @dataclass(slots=True, eq=False)
 class PartitionState:
-    """One assignment of one partition. Once ``gone``, whatever comes back for it is dropped."""
+    """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
+
+    ``waiting`` are the records that are not in the engine yet, each with when it was fetched.
+    """
 
     source: TopicPartition
     watermark: Watermark[CompletedRecord] = field(default_factory=Watermark)
+    waiting: deque[tuple[Record, float]] = field(default_factory=deque)
     size_bytes: int = 0
-    gone: bool = False
+    ended: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class InFlightRecord:
     """One record on its way through the engine. Times are monotonic seconds.
 
-    ``served`` is the adapter that it was accepted with. It has another one only when that one's
+    ``adapter`` is the one that it was admitted with. It has another one only when that one's
     engine has died, and then all of it is done again.
     """
 
     record: Record
-    held: PartitionState
-    served: ServingAdapter
+    partition: PartitionState
+    adapter: ServingAdapter
     fetched_at: float
-    deadline: float
     prepared: Prepared | None = None
     future: Future[Answer] | None = None
-    shadow: ShadowWork | None = None
+    shadows: Sequence[ShadowRequest] = ()
     submitted_at: float = 0.0
     attempts: int = 0
     finished: bool = False
 
 
 class Assignment:
-    """Partitions held now. An assignment that ends and begins again is another ``PartitionState``."""
+    """The partitions assigned now. A partition that goes and comes back is a new state."""
 
     def __init__(self) -> None:
-        self._held: dict[TopicPartition, PartitionState] = {}
+        self._states: dict[TopicPartition, PartitionState] = {}
 
     def __contains__(self, source: TopicPartition) -> bool:
-        """Tell whether a partition is held."""
-        return source in self._held
+        """Tell whether a partition is assigned."""
+        return source in self._states
 
     def __iter__(self) -> Iterator[PartitionState]:
-        """Go through what is held, in order of assignment."""
-        return iter(tuple(self._held.values()))
+        """Go through the partitions, in order of assignment."""
+        return iter(tuple(self._states.values()))
 
     @property
-    def partitions(self) -> Sequence[TopicPartition]:
-        """The partitions held now."""
-        return tuple(self._held)
+    def sources(self) -> Sequence[TopicPartition]:
+        """The partitions assigned now."""
+        return tuple(self._states)
 
     @property
     def ready(self) -> int:
         """Records that are finished and may be published, over all partitions."""
-        return sum(held.watermark.ready for held in self._held.values())
+        return sum(partition.watermark.ready for partition in self._states.values())
 
     def get(self, source: TopicPartition) -> PartitionState | None:
-        """Return what is held of a partition."""
-        return self._held.get(source)
+        """Return a partition's state, None when it is not assigned."""
+        return self._states.get(source)
 
-    def begin(self, partitions: Iterable[TopicPartition]) -> None:
-        """Hold these partitions, each from a clean start."""
-        for source in partitions:
-            self._held[source] = PartitionState(source)
+    def begin(self, sources: Iterable[TopicPartition]) -> None:
+        """Take these partitions on, each from a clean start."""
+        for source in sources:
+            self._states[source] = PartitionState(source)
 
-    def end(self, partitions: Iterable[TopicPartition]) -> list[PartitionState]:
-        """Hold these partitions no more; return what was held of them, marked as gone."""
-        ended = [self._held.pop(source) for source in partitions if source in self._held]
-        for held in ended:
-            held.gone = True
+    def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
+        """Let these partitions go; return their states, marked as ended."""
+        ended = [self._states.pop(source) for source in sources if source in self._states]
+        for partition in ended:
+            partition.ended = True
         return ended

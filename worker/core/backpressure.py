@@ -1,37 +1,57 @@
-"""When to stop fetching, and when to start again."""
+"""When to stop fetching, and from which partitions, and when to start again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+
+from worker.core.assignment import PartitionState
+from worker.records.types import TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may be held at once: records and bytes fetched and not yet published.
+    """How much may be in flight at once: records and bytes fetched and not yet published.
 
-    Fetching pauses at a high mark and resumes below ``resume_ratio`` of both: each pause throws the
-    client's prefetch away, so the two are kept far apart.
+    A partition's fetching resumes below ``resume_ratio`` of what would pause it: each pause throws
+    the client's prefetch away, so the two are kept far apart.
     """
 
-    max_records: int = 256
-    max_bytes: int = 64 * 1024 * 1024
-    resume_ratio: float = 0.5
+    max_records: int
+    max_bytes: int
+    resume_ratio: float
 
 
 class Backpressure:
-    """Counts what is held and says when to pause and resume."""
+    """Counts what is in flight and says which partitions to pause and to resume.
+
+    A partition may hold as much as is still free (Choudhury and Hahne 1998, Dynamic queue length
+    thresholds for shared-memory packet switches, with alpha = 1): one alone takes up to half of the
+    bounds, and however many wait behind a message that is not answered, as much again as each of
+    them holds is left for the others.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.records = 0
         self.bytes = 0
-        self.paused = False
+        self.paused: set[TopicPartition] = set()
 
     @property
-    def room(self) -> int:
-        """How many more records may be fetched now."""
-        return max(0, self.bounds.max_records - self.records)
+    def room(self) -> tuple[int, int]:
+        """How many more records and bytes may be fetched now, from whichever partition.
+
+        Half of what is free, since one partition may give all of it; a last record is never cut.
+        """
+        records, size_bytes = self._free
+        return -(-records // 2), -(-size_bytes // 2)
+
+    @property
+    def _free(self) -> tuple[int, int]:
+        return (
+            max(0, self.bounds.max_records - self.records),
+            max(0, self.bounds.max_bytes - self.bytes),
+        )
 
     def take(self, size_bytes: int) -> None:
         """Count one record in."""
@@ -43,17 +63,32 @@ class Backpressure:
         self.records -= records
         self.bytes -= size_bytes
 
-    def decide(self) -> Literal["pause", "resume"] | None:
-        """Say what to do now, and take it as done."""
-        full = self.records >= self.bounds.max_records or self.bytes >= self.bounds.max_bytes
-        low = (
-            self.records <= self.bounds.max_records * self.bounds.resume_ratio
-            and self.bytes <= self.bounds.max_bytes * self.bounds.resume_ratio
-        )
-        if full and not self.paused:
-            self.paused = True
-            return "pause"
-        if low and self.paused and not full:
-            self.paused = False
-            return "resume"
-        return None
+    def end(self, sources: Iterable[TopicPartition]) -> None:
+        """Forget these partitions: their next assignment begins unpaused."""
+        self.paused.difference_update(sources)
+
+    def pause(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """Take these for paused; return those that were not."""
+        new = [source for source in sources if source not in self.paused]
+        self.paused.update(new)
+        return new
+
+    def decide(
+        self, partitions: Iterable[PartitionState]
+    ) -> tuple[list[TopicPartition], list[TopicPartition]]:
+        """Say which to pause now and which to resume, and take it as done."""
+        free_records, free_bytes = self._free
+        ratio = self.bounds.resume_ratio
+        pause, resume = [], []
+        for partition in partitions:
+            records, size_bytes = len(partition.watermark), partition.size_bytes
+            full = records >= free_records or size_bytes >= free_bytes
+            if full and partition.source not in self.paused:
+                pause.append(partition.source)
+            elif partition.source in self.paused and not full:
+                low = records <= ratio * free_records and size_bytes <= ratio * free_bytes
+                if low:
+                    resume.append(partition.source)
+        self.paused.update(pause)
+        self.paused.difference_update(resume)
+        return pause, resume

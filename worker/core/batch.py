@@ -1,127 +1,201 @@
-"""From finished records to one batch, published in one step."""
+"""From completed records to one batch, published in one step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from worker.contract.records import Headers, shadow_headers
 from worker.core.assignment import CompletedRecord, PartitionState
+from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
-from worker.records.types import Batch, Classified, Headers, NextOffset, Outgoing, Rejected
+from worker.records.header_policy import HeaderPolicy
+from worker.records.types import (
+    Batch,
+    Classified,
+    NextOffset,
+    Outgoing,
+    Record,
+    Rejected,
+    Tombstone,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Router:
-    """Decides which topic each finished record goes to; its adapter says in which form.
+class TopicRouter:
+    """Decides which topic each completed record goes to; its adapter says in which form.
 
-    ``carry`` gives the headers of an output record where they are not the input's own. Dead
-    letters always keep theirs.
+    ``header_policy`` chooses the input's headers that go along with a label, and
+    ``propagate_headers`` may change those. Dead letters always keep theirs. ``input_timestamps``:
+    what is written has the time of its input, not that of writing.
     """
 
     output_topic: str
     review_topic: str | None
     shadow_topic: str | None = None
-    carry: Callable[[CompletedRecord], Headers] | None = None
+    propagate_headers: Callable[[CompletedRecord], Headers] | None = None
+    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
+    input_timestamps: bool = False
 
-    def route(self, finished: CompletedRecord, now: datetime) -> Outgoing:
-        """Every record ends in one place: output, review or dead letters."""
-        outcome = finished.outcome
+    def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
+        """Every record ends in one place: output, review or dead letters, unless it is skipped."""
+        outcome = completed.outcome
         if isinstance(outcome, Rejected):
-            if finished.bare:
-                return finished.served.dead_letters.without_payload(finished.record, outcome)
-            return finished.served.dead_letters.encode(finished.record, outcome)
+            return self._timed(self._dead_letter(completed, outcome), completed, now)
+        record = self._with_headers(completed)
+        if isinstance(outcome, Tombstone):
+            if not outcome.forwarded:
+                return None
+            tombstone = Outgoing(self.output_topic, record.key, None, record.headers)
+            return self._timed(tombstone, completed, now)
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
-        record = finished.record
-        if self.carry is not None:
-            record = replace(record, headers=self.carry(finished))
-        return finished.served.outputs.encode(record, outcome, topic, now)
+        outgoing = completed.adapter.outputs.encode(record, outcome, topic, now)
+        return self._timed(outgoing, completed, now)
 
-    def shadow(self, finished: CompletedRecord, now: datetime) -> Outgoing | None:
+    def _dead_letter(self, completed: CompletedRecord, rejected: Rejected) -> Outgoing:
+        dead_letters = completed.adapter.dead_letters
+        if completed.without_payload:
+            return dead_letters.without_payload(completed.record, rejected)
+        return dead_letters.encode(completed.record, rejected)
+
+    def _with_headers(self, completed: CompletedRecord) -> Record:
+        """Return the record with the headers that go along."""
+        record = completed.record
+        kept = self.header_policy.keep(record.headers)
+        if kept != record.headers:
+            record = replace(record, headers=kept)
+        if self.propagate_headers is not None:
+            traced = self.propagate_headers(replace(completed, record=record))
+            record = replace(record, headers=traced)
+        return record
+
+    def _timed(self, outgoing: Outgoing, completed: CompletedRecord, now: datetime) -> Outgoing:
+        """Give it the input's time where that is wanted; never one to come, which topics refuse."""
+        at_ms = completed.record.timestamp_ms
+        if not self.input_timestamps or at_ms is None:
+            return outgoing
+        return replace(outgoing, timestamp_ms=min(at_ms, int(now.timestamp() * 1000)))
+
+    def route_shadow(
+        self, completed: CompletedRecord, shadow: ShadowRequest, now: datetime
+    ) -> Outgoing | None:
         """What a shadow made of the record, with the real label and its adapter in headers."""
-        work, outcome = finished.shadow, finished.outcome
-        if work is None or self.shadow_topic is None:
+        if self.shadow_topic is None:
             return None
-        work.close()
-        if isinstance(outcome, Rejected):
-            work.drop("no_label")
+        shadow.close()
+        outcome = completed.outcome
+        if not isinstance(outcome, Classified):
+            shadow.drop("no_label")
             return None
-        if work.result is None:
+        if shadow.result is None:
             return None
-        real: Headers = (
-            ("clerk.main.label", outcome.decision.label.encode()),
-            ("clerk.main.adapter.digest", finished.served.digest.encode()),
-        )
-        record = replace(finished.record, headers=finished.record.headers + real)
-        return work.served.outputs.encode(record, work.result, self.shadow_topic, now)
+        real = shadow_headers(outcome.decision.label, completed.adapter.digest)
+        kept = self.header_policy.keep(completed.record.headers)
+        record = replace(completed.record, headers=kept + real)
+        outgoing = shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+        return self._timed(outgoing, completed, now)
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionBatch:
-    """The part of a batch that one partition gives: its oldest finished records."""
+    """The part of a batch that one partition gives: its oldest completed records."""
 
-    held: PartitionState
-    finished: tuple[CompletedRecord, ...]
+    partition: PartitionState
+    completed: tuple[CompletedRecord, ...]
 
 
-def take(partitions: Sequence[PartitionState], limit: int) -> list[PartitionBatch]:
-    """Choose up to ``limit`` records, fairly: each partition gives its share of the finished."""
-    taken: list[PartitionBatch] = []
+def take_oldest(partition: PartitionState, count: int) -> PartitionBatch:
+    """Return up to ``count`` records of a partition's completed prefix."""
+    completed = tuple(completed for _, completed in partition.watermark.peek(count))
+    return PartitionBatch(partition, completed)
+
+
+def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[PartitionBatch]:
+    """Choose up to ``limit`` records, fairly: each partition gives its share of what is ready."""
+    batches: list[PartitionBatch] = []
     left = limit
-    waiting = [held for held in partitions if held.watermark.ready]
-    waiting.sort(key=lambda held: held.watermark.ready)
-    for index, held in enumerate(waiting):
-        share = -(-left // (len(waiting) - index))
-        chosen = tuple(one for _, one in held.watermark.peek(share))
-        if chosen:
-            taken.append(PartitionBatch(held, chosen))
-            left -= len(chosen)
-    return taken
+    ready = [partition for partition in partitions if partition.watermark.ready]
+    ready.sort(key=lambda partition: partition.watermark.ready)
+    for index, partition in enumerate(ready):
+        share = -(-left // (len(ready) - index))
+        batch = take_oldest(partition, share)
+        if batch.completed:
+            batches.append(batch)
+            left -= len(batch.completed)
+    return batches
 
 
-def build_batch(taken: Sequence[PartitionBatch], router: Router, now: datetime) -> Batch:
-    """Encode what was taken, with the offset after each partition's last record.
+def records_of(batches: Sequence[PartitionBatch]) -> list[CompletedRecord]:
+    """All completed records of these batches, in the order in which they are published."""
+    return [completed for batch in batches for completed in batch.completed]
 
-    What shadows made of it comes after all of it.
+
+def build_batch(
+    batches: Sequence[PartitionBatch], topic_router: TopicRouter, now: datetime
+) -> Batch:
+    """Encode these records, with the offset after each partition's last record.
+
+    What shadows made of them comes after all of it.
     """
-    outputs = [router.route(one, now) for part in taken for one in part.finished]
-    shadows = (router.shadow(one, now) for part in taken for one in part.finished)
-    outputs += [one for one in shadows if one is not None]
-    offsets = [NextOffset(part.held.source, part.finished[-1].record.offset + 1) for part in taken]
+    completed_records = records_of(batches)
+    routed = [topic_router.route(completed, now) for completed in completed_records]
+    outputs = [outgoing for outgoing in routed if outgoing is not None]
+    for completed in completed_records:
+        for shadow in completed.shadows:
+            outgoing = topic_router.route_shadow(completed, shadow, now)
+            if outgoing is not None:
+                outputs.append(outgoing)
+    offsets = [
+        NextOffset(batch.partition.source, batch.completed[-1].record.offset + 1)
+        for batch in batches
+    ]
     return Batch(outputs, offsets)
 
 
-def drop_shadows(taken: Sequence[PartitionBatch]) -> bool:
+def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
     """Leave what shadows made of these records out of the next try; tell if there was any."""
     found = False
-    for part in taken:
-        for one in part.finished:
-            if one.shadow is not None and one.shadow.result is not None:
-                one.shadow.drop("not_published")
-                found = True
+    for shadow in _shadows(batches):
+        if shadow.result is not None:
+            shadow.drop("not_published")
+            found = True
     return found
 
 
-def replace_oversized(taken: Sequence[PartitionBatch], indexes: Sequence[int], detail: str) -> None:
+def replace_oversized(
+    batches: Sequence[PartitionBatch], indexes: Sequence[int], detail: str
+) -> None:
     """Make the records at ``indexes`` of the batch end as something that fits their topic.
 
     A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed
     when that is too large as well.
     """
-    flat = [(part.held, one) for part in taken for one in part.finished]
+    placed = [
+        (batch.partition, completed)
+        for batch in batches
+        for completed in batch.completed
+        if completed.outcome.kind != "skipped"  # it has no place in the batch's outputs
+    ]
     for index in indexes:
-        held, finished = flat[index]
-        record, outcome = finished.record, finished.outcome
-        if isinstance(outcome, Classified):
+        partition, completed = placed[index]
+        record, outcome = completed.record, completed.outcome
+        if not isinstance(outcome, Rejected):
             rejected = Rejected("output_too_large", "encode", detail)
-            smaller = replace(finished, outcome=rejected)
-        elif not finished.bare:
-            smaller = replace(finished, bare=True)
+            smaller = replace(completed, outcome=rejected)
+        elif not completed.without_payload:
+            smaller = replace(completed, without_payload=True)
         else:
             raise StreamFailed(
                 f"the dead letter of {record.id} cannot be written even without its payload: "
                 "raise max.message.bytes of the dead-letter topic"
             )
-        held.watermark.replace(record.offset, smaller)
+        partition.watermark.replace(record.offset, smaller)
+
+
+def _shadows(batches: Sequence[PartitionBatch]) -> Iterator[ShadowRequest]:
+    for batch in batches:
+        for completed in batch.completed:
+            yield from completed.shadows

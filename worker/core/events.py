@@ -1,4 +1,4 @@
-"""What the loop tells whoever listens: logs, metrics, traces."""
+"""What the loop tells its listeners: logs, metrics, traces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Listener(Protocol):
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """These records and their offsets are committed; it took so long.
 
-        Told once a record, also where that was found out only after an unanswered commit.
+        Told once a record, also when that became known only after an unanswered commit.
         """
         ...
 
@@ -38,19 +38,26 @@ class Listener(Protocol):
         """A batch was not committed and will be tried again."""
         ...
 
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Kafka cannot be reached to publish, because of ``error``; with None: it can again.
+
+        It lasted so many seconds.
+        """
+        ...
+
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
-        """Partitions came or went; ``dropped`` records will be done by others."""
+        """Partitions came or went; ``dropped`` records are left to their next owner."""
         ...
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Fetching stopped or went on, at so many records and bytes held."""
+        """Fetching of a partition stopped or resumed, at so many records and bytes in flight."""
         ...
 
 
 class NullListener:
-    """A Listener that does nothing, for those to build on who want to hear of little."""
+    """A Listener that does nothing: the base of those that hear of a few things only."""
 
     def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Do nothing."""
@@ -62,6 +69,9 @@ class NullListener:
         """Do nothing."""
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Do nothing."""
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
         """Do nothing."""
 
     def rebalanced(
@@ -74,39 +84,44 @@ class NullListener:
 
 
 class Listeners:
-    """A Listener that tells several, in order; with none it is silence."""
+    """A Listener that tells several others, in order; with none it does nothing."""
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
     def publishing(self, batch: Sequence[CompletedRecord]) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.publishing(batch)
+        for listener in self._listeners:
+            listener.publishing(batch)
 
     def transaction(self, result: TransactionResult, seconds: float) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.transaction(result, seconds)
+        for listener in self._listeners:
+            listener.transaction(result, seconds)
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.published(batch, seconds)
+        for listener in self._listeners:
+            listener.published(batch, seconds)
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.publish_failed(records, attempt, error)
+        for listener in self._listeners:
+            listener.publish_failed(records, attempt, error)
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.outage(seconds, error)
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.rebalanced(kind, partitions, dropped)
+        for listener in self._listeners:
+            listener.rebalanced(kind, partitions, dropped)
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
         """Tell each."""
-        for one in self._listeners:
-            one.backpressure(kind, records, size_bytes)
+        for listener in self._listeners:
+            listener.backpressure(kind, records, size_bytes)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from worker.contract.errors import InvalidScores
-from worker.contract.manifest import Manifest, Thresholds
+from worker.contract.manifest import Manifest
 from worker.contract.prompt import build_prompt
+from worker.contract.records import InputFormat, SupportMessage, decode_value
+from worker.contract.review import ReviewReason, Thresholds, review_reasons
 from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
 from worker.contract.tokens import Encode
 from worker.engine.port import Answer, ChoiceAnswer
 from worker.errors import MessageRejected
-from worker.records.decode import InputFormat, decode_record
-from worker.records.types import Record, ReviewReason, SupportMessage
+from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
+
+TombstonePolicy = Literal["dead", "skip", "forward"]
+"""What becomes of a record without a value: a dead letter, nothing, or a tombstone in its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +37,21 @@ class Labeller:
     encode_plain: Encode
     thresholds: Thresholds
     layout: InputFormat
+    tombstones: TombstonePolicy = "dead"
+
+    def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
+        """Return how a record ends that ``prepare`` rejects."""
+        if error.reason == "tombstone":
+            if self.tombstones == "skip":
+                return Tombstone(forwarded=False)
+            # Without a key it would delete nothing, and a compacted topic refuses it.
+            if self.tombstones == "forward" and record.key is not None:
+                return Tombstone(forwarded=True)
+        return Rejected(error.reason, "decode", error.detail)
 
     def prepare(self, record: Record) -> Prepared:
         """Decode a record and build its prompt. Raises MessageRejected."""
-        return self.prepare_message(decode_record(record, self.layout))
+        return self.prepare_message(decode_value(record.value, self.layout))
 
     def prepare_message(self, message: SupportMessage) -> Prepared:
         """Build the prompt of a message. Raises MessageRejected."""
@@ -55,14 +71,17 @@ class Labeller:
         except InvalidScores as error:
             raise MessageRejected("invalid_answer", str(error)) from error
 
+    def classify(self, prepared: Prepared, answer: Answer, timing: Timing) -> Classified:
+        """Turn the answer to a prepared message into its outcome. Raises MessageRejected."""
+        decision = self.decide(answer)
+        return Classified(
+            decision,
+            prepared.message_id,
+            prepared.truncated,
+            self.review_reasons(decision),
+            timing,
+        )
+
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
-        """Say why a human should look at this decision; empty when none need."""
-        reasons: list[ReviewReason] = []
-        least = self.thresholds.review_confidence
-        if least is not None and decision.confidence < least:
-            reasons.append("low_confidence")
-        most = self.thresholds.review_off_label_mass
-        mass = decision.off_label_mass
-        if most is not None and mass is not None and mass > most:
-            reasons.append("off_label_mass")
-        return tuple(reasons)
+        """Say why a person should look at this decision, by the thresholds in force."""
+        return review_reasons(decision, self.thresholds)

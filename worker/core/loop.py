@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
-from worker.core.assignment import Assignment, CompletedRecord, PartitionState
+from worker.core.assignment import Assignment, PartitionState
 from worker.core.backpressure import Backpressure, Bounds
 from worker.core.batch import (
     PartitionBatch,
-    Router,
+    TopicRouter,
     build_batch,
     drop_shadows,
+    records_of,
     replace_oversized,
-    take,
+    take_oldest,
+    take_ready,
 )
 from worker.core.events import Listener, TransactionResult
+from worker.core.outage import Outage
 from worker.core.pipeline import Pipeline
 from worker.core.state import LoopState
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
@@ -28,21 +31,25 @@ MAX_BACKOFF_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LoopPolicy:
-    """Times in seconds, sizes in records. See ``config/worker.toml`` for what each is for."""
+    """Times in seconds, sizes in records: what ``[loop]`` of the settings says, and where each
+    has its default. ``idle_poll_s`` and ``result_wait_s`` are nobody's to set: the longest waits
+    for a record when nothing is in flight, and for an answer when something is.
+    """
 
-    bounds: Bounds = field(default_factory=Bounds)
-    publish_interval_s: float = 0.05
-    publish_max_records: int = 500
-    publish_attempts: int = 5
-    publish_backoff_s: float = 0.2
+    bounds: Bounds
+    publish_interval_s: float
+    publish_max_records: int
+    publish_attempts: int
+    publish_backoff_s: float
+    revoke_drain_s: float
+    drain_s: float
+    max_outage_s: float | None = None
     idle_poll_s: float = 0.5
     result_wait_s: float = 0.01
-    revoke_drain_s: float = 2.0
-    drain_s: float = 30.0
 
     def backoff_s(self, failures: int) -> float:
         """Wait after so many failed publishes in a row: doubling, up to a bound."""
-        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** (failures - 1))
+        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** min(failures - 1, 32))
 
 
 class Loop:
@@ -57,7 +64,7 @@ class Loop:
         stream: Stream,
         *,
         pipeline: Pipeline,
-        router: Router,
+        topic_router: TopicRouter,
         listener: Listener,
         policy: LoopPolicy,
         clock: Callable[[], float],
@@ -66,7 +73,7 @@ class Loop:
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
-        self._router = router
+        self._topic_router = topic_router
         self._listener = listener
         self._policy = policy
         self._clock = clock
@@ -76,9 +83,9 @@ class Loop:
         self._pressure = Backpressure(policy.bounds)
         self._last_publish = clock()
         self._failed_publishes = 0
-        self._unsettled = False
+        self._outage = Outage(policy.max_outage_s)
+        self._commit_unknown = False
         self._stopping = False
-        self._unpaused: list[TopicPartition] = []
         self._joined = False
         self._polled_at: float | None = None
 
@@ -90,23 +97,25 @@ class Loop:
     @property
     def partitions(self) -> Sequence[TopicPartition]:
         """Partitions assigned to this worker now."""
-        return self._assignment.partitions
+        return self._assignment.sources
 
     @property
     def state(self) -> LoopState:
-        """How things stand, each figure read whole, not all at one time. Safe from any thread."""
-        held = tuple(self._assignment)
+        """A snapshot: each figure is read whole, but not all at one time. Safe from any thread."""
+        partitions = tuple(self._assignment)
         return LoopState(
             polled_at=self._polled_at,
             joined=self._joined,
             stopping=self._stopping,
             in_flight_records=self._pressure.records,
             in_flight_bytes=self._pressure.bytes,
-            in_engine_records=len(self._pipeline.engine_work),
-            paused_partitions=len(held) if self._pressure.paused else 0,
-            waiting={one.source: one.watermark.waiting for one in held},
+            in_engine_records=len(self._pipeline.busy_timer),
+            paused_partitions=len(self._pressure.paused),
+            engine_window=self._pipeline.window,
+            waiting={state.source: state.watermark.waiting for state in partitions},
             prompt_tokens=self._pipeline.prompt_tokens,
-            engine_busy_s=self._pipeline.engine_work.busy_s,
+            engine_busy_s=self._pipeline.busy_timer.busy_s,
+            outage_since=self._outage.since,
         )
 
     def stop(self) -> None:
@@ -122,57 +131,58 @@ class Loop:
         self.drain()
 
     def run_once(self) -> None:
-        """One turn: fetch what there is room for, take answers, publish what is due."""
+        """One iteration: fetch what there is room for, take answers, publish what is due."""
         self._pipeline.apply_pending()
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
-        self._pipeline.collect(self._busy_wait() if busy else 0.0)
+        self._pipeline.poll(self._result_wait() if busy else 0.0)
         self._pipeline.check_health()
         self._pipeline.expire()
         if self._publish_is_due():
             self._try_publish(tuple(self._assignment))
-        self._press()
+        self._apply_backpressure()
 
     def drain(self) -> None:
-        """Finish and publish what is held, within the bound; what is left will be done again."""
+        """Finish and publish what is in flight, within the bound; the next owner does the rest."""
         until = self._clock() + self._policy.drain_s
-        self._stream.pause(self._assignment.partitions)
-        self._pressure.paused = True
         while self._pressure.records and self._clock() < until:
-            self._poll(0, 0.0)
-            self._pipeline.collect(self._policy.result_wait_s)
+            # Those that come meanwhile are not fetched from either.
+            self._stream.pause(self._pressure.pause(self._assignment.sources))
+            self._stream.poll(0, 0.0)
+            self._polled_at = self._clock()
+            self._pipeline.poll(self._policy.result_wait_s)
             self._pipeline.check_health()
             self._pipeline.expire()
             if self._assignment.ready:
                 self._try_publish(tuple(self._assignment))
-        self._drop(self._assignment.partitions)
+        self._drop(self._assignment.sources)
 
     # Partitions come and go: called from within stream.poll, on this thread.
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Hold partitions from a clean start."""
+        """Take these partitions on, from a clean start."""
         self._joined = True
-        self._drop([one for one in partitions if one in self._assignment])
+        self._drop([source for source in partitions if source in self._assignment])
         self._assignment.begin(partitions)
-        self._unpaused.extend(partitions)
         self._listener.rebalanced("assigned", partitions, 0)
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Publish what is or gets finished within the bound, and drop the rest."""
-        going = [held for source in partitions if (held := self._assignment.get(source))]
+        going = [state for source in partitions if (state := self._assignment.get(source))]
         until = self._clock() + self._policy.revoke_drain_s
         try:
-            while any(len(held.watermark) for held in going):
-                if any(held.watermark.ready for held in going):
+            while any(len(partition.watermark) for partition in going):
+                if any(partition.watermark.ready for partition in going):
                     self._publish(going)
                 elif self._clock() >= until:
                     break
                 else:
-                    self._pipeline.collect(self._policy.result_wait_s)
+                    self._pipeline.poll(self._policy.result_wait_s)
                     self._pipeline.expire()
         except PublishAborted as error:
             # The next owner does these records again; nothing of them was published.
-            self._listener.publish_failed(sum(len(held.watermark) for held in going), 1, error)
+            dropped = sum(len(partition.watermark) for partition in going)
+            self._listener.publish_failed(dropped, 1, error)
         self._listener.rebalanced("revoked", partitions, self._drop(partitions))
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -180,30 +190,25 @@ class Loop:
         self._joined = False
         self._listener.rebalanced("lost", partitions, self._drop(partitions))
 
-    # The steps of a turn.
+    # The steps of an iteration.
 
     def _fetch(self, timeout_s: float) -> None:
-        room = 0 if self._pressure.paused else self._pressure.room
-        for record in self._poll(room, timeout_s):
-            self._accept(record)
-        if self._unpaused and self._pressure.paused:
-            self._stream.pause([one for one in self._unpaused if one in self._assignment])
-        self._unpaused = []
-
-    def _poll(self, room: int, timeout_s: float) -> Sequence[Record]:
-        records = self._stream.poll(room, timeout_s)
+        max_records, max_bytes = self._pressure.room
+        records = self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
         self._polled_at = self._clock()
-        return records
+        for record in records:
+            self._accept(record)
+        self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:
-        held = self._assignment.get(record.source)
-        if held is None:
+        partition = self._assignment.get(record.source)
+        if partition is None:
             return  # fetched before its partition went away; its new owner reads it again
-        held.size_bytes += record.size_bytes
+        partition.size_bytes += record.size_bytes
         self._pressure.take(record.size_bytes)
-        self._pipeline.accept(record, held)
+        self._pipeline.submit(record, partition)
 
-    def _busy_wait(self) -> float:
+    def _result_wait(self) -> float:
         if self._assignment.ready:
             due = self._last_publish + self._policy.publish_interval_s - self._clock()
             return min(self._policy.result_wait_s, max(0.0, due))
@@ -224,6 +229,9 @@ class Loop:
         try:
             self._publish(partitions)
         except PublishAborted as error:
+            if error.unreachable:
+                self._wait_for_kafka(error)
+                return
             self._failed_publishes += 1
             self._listener.publish_failed(self._assignment.ready, self._failed_publishes, error)
             if self._failed_publishes >= self._policy.publish_attempts:
@@ -232,85 +240,93 @@ class Loop:
                 ) from error
             self._wait(self._policy.backoff_s(self._failed_publishes))
 
+    def _wait_for_kafka(self, error: PublishAborted) -> None:
+        """Wait before the next try, however many there were; the loop polls in between."""
+        begins = self._outage.since is None
+        failures = self._outage.fail(error, self._clock())
+        if begins:
+            self._listener.outage(0.0, error)
+        self._wait(self._policy.backoff_s(failures))
+
     def _publish(self, partitions: Sequence[PartitionState]) -> None:
-        if self._unsettled:
-            self._settle()
+        if self._commit_unknown:
+            self._resolve_unknown_commit()
         started = self._clock()
         while True:
-            taken = take(partitions, self._policy.publish_max_records)
-            if not taken:
+            batches = take_ready(partitions, self._policy.publish_max_records)
+            if not batches:
                 return
             try:
-                self._attempt(taken)
+                self._attempt(batches)
                 break
             except RecordTooLarge as error:
-                if not drop_shadows(taken):  # one of those may have been it
-                    replace_oversized(taken, error.indexes, "larger than its topic takes")
+                if not drop_shadows(batches):  # a shadow's may have been the one
+                    replace_oversized(batches, error.indexes, "larger than its topic takes")
             except PublishAborted as error:
-                drop_shadows(taken)
-                self._unsettled = isinstance(error, OutcomeUnknown)
+                drop_shadows(batches)
+                self._commit_unknown = isinstance(error, OutcomeUnknown)
                 raise
-        self._confirm(taken, started)
+        self._confirm(batches, started)
 
-    def _attempt(self, taken: Sequence[PartitionBatch]) -> None:
+    def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
         started = self._clock()
-        self._listener.publishing([one for part in taken for one in part.finished])
+        self._listener.publishing(records_of(batches))
         try:
-            self._stream.publish(build_batch(taken, self._router, self._now()))
+            self._stream.publish(build_batch(batches, self._topic_router, self._now()))
         except (PublishAborted, StreamFailed) as error:
-            result: TransactionResult = (
-                "unknown" if isinstance(error, OutcomeUnknown) else "aborted"
-            )
+            unknown = isinstance(error, OutcomeUnknown)
+            result: TransactionResult = "unknown" if unknown else "aborted"
             self._listener.transaction(result, self._clock() - started)
             raise
         self._listener.transaction("committed", self._clock() - started)
 
-    def _settle(self) -> None:
-        """Find out which finished records an unanswered commit published after all."""
+    def _resolve_unknown_commit(self) -> None:
+        """Find out which completed records an unanswered commit published after all."""
         started = self._clock()
-        taken = []
-        for committed in self._stream.settle(self._assignment.partitions):
-            held = self._assignment.get(committed.source)
-            if held is not None:
-                count = held.watermark.ready_below(committed.offset)
-                taken.append(
-                    PartitionBatch(held, tuple(one for _, one in held.watermark.peek(count)))
-                )
-        self._unsettled = False
+        published = []
+        for committed in self._stream.resolve_unknown_commit(self._assignment.sources):
+            partition = self._assignment.get(committed.source)
+            if partition is not None:
+                count = partition.watermark.ready_below(committed.offset)
+                published.append(take_oldest(partition, count))
+        self._commit_unknown = False
         # Nothing published is no success: the count of failures in a row goes on.
-        if published := [part for part in taken if part.finished]:
+        if published := [batch for batch in published if batch.completed]:
             self._confirm(published, started)
 
-    def _confirm(self, taken: Sequence[PartitionBatch], started: float) -> None:
-        for part in taken:
-            part.held.watermark.confirm(len(part.finished))
-            self._release(part.held, part.finished)
+    def _confirm(self, batches: Sequence[PartitionBatch], started: float) -> None:
+        for batch in batches:
+            batch.partition.watermark.confirm(len(batch.completed))
+            self._release(batch)
         self._failed_publishes = 0
         self._last_publish = self._clock()
-        done = [one for part in taken for one in part.finished]
-        self._listener.published(done, self._last_publish - started)
+        lasted_s = self._outage.end(self._last_publish)
+        if lasted_s is not None:
+            self._listener.outage(lasted_s, None)
+        self._listener.published(records_of(batches), self._last_publish - started)
 
-    def _press(self) -> None:
-        what = self._pressure.decide()
-        if what is None:
-            return
-        held = (self._pressure.records, self._pressure.bytes)
-        if what == "pause":
-            self._stream.pause(self._assignment.partitions)
-            self._listener.backpressure("paused", *held)
-        else:
-            self._stream.resume(self._assignment.partitions)
-            self._listener.backpressure("resumed", *held)
+    def _apply_backpressure(self) -> None:
+        pause, resume = self._pressure.decide(self._assignment)
+        in_flight = (self._pressure.records, self._pressure.bytes)
+        if pause:
+            self._stream.pause(pause)
+        for _ in pause:  # each by itself, so that those paused now are told by the difference
+            self._listener.backpressure("paused", *in_flight)
+        if resume:
+            self._stream.resume(resume)
+        for _ in resume:
+            self._listener.backpressure("resumed", *in_flight)
 
-    def _drop(self, partitions: Sequence[TopicPartition]) -> int:
-        gone = self._assignment.end(partitions)
-        dropped = sum(len(held.watermark) for held in gone)
-        for held in gone:
-            self._pressure.release(len(held.watermark), held.size_bytes)
-        self._pipeline.abandon(gone)
+    def _drop(self, sources: Sequence[TopicPartition]) -> int:
+        ended = self._assignment.end(sources)
+        dropped = sum(len(partition.watermark) for partition in ended)
+        for partition in ended:
+            self._pressure.release(len(partition.watermark), partition.size_bytes)
+        self._pressure.end(sources)
+        self._pipeline.terminate(ended)
         return dropped
 
-    def _release(self, held: PartitionState, finished: Sequence[CompletedRecord]) -> None:
-        size_bytes = sum(one.record.size_bytes for one in finished)
-        held.size_bytes -= size_bytes
-        self._pressure.release(len(finished), size_bytes)
+    def _release(self, batch: PartitionBatch) -> None:
+        size_bytes = sum(completed.record.size_bytes for completed in batch.completed)
+        batch.partition.size_bytes -= size_bytes
+        self._pressure.release(len(batch.completed), size_bytes)

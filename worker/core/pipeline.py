@@ -3,103 +3,133 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
-from worker.core.shadow import Shadowing
+from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor
+from worker.core.serving_adapter import ServingAdapter
+from worker.core.shadow import ShadowTraffic
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
-from worker.records.types import Classified, Outcome, Record, Rejected, Timing
-
-HUNG_RECORDS = 8
-"""With so many records in the engine and no answer to any, it is the engine that is at fault."""
+from worker.records.types import Outcome, Record, Rejected, Timing
 
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A prompt that came back: whose it is, who was asked, and when it was (monotonic seconds)."""
+    """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""
 
-    work: InFlightRecord
-    served: ServingAdapter
+    in_flight: InFlightRecord
+    adapter: ServingAdapter
     future: Future[Answer]
+    submitted_at: float
     at: float
 
 
 class Pipeline:
-    """Takes records in and puts each one's outcome into its partition's watermark.
+    """Holds records until the engine has room, and puts each one's outcome into its partition.
 
-    Everything but a future's completion runs on the caller's thread; a completion only notes the
-    time and puts the work on a queue, from any thread.
+    Records wait in their partitions, in order; the partitions take turns. An adapter is chosen, and
+    the deadline begins, when a record is admitted to the engine. Everything but a future's
+    completion runs on the caller's thread; a completion only notes the time and puts the record on
+    a queue, from any thread.
     """
 
     def __init__(
         self,
-        roster: AdapterRouter,
+        router: AdapterRouter,
         *,
-        deadline_s: float,
+        admission: AdmissionPolicy,
         max_attempts: int,
         clock: Callable[[], float],
         max_shadows: int = 0,
     ) -> None:
-        self._roster = roster
-        self._shadowing = Shadowing(roster, max_shadows, clock)
-        self._deadline_s = deadline_s
+        self._router = router
+        self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
+        self._admission = admission
         self._max_attempts = max_attempts
         self._clock = clock
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
-        # Unfinished work, oldest first: a finished record must not stay in memory until the
-        # oldest one's deadline has passed.
-        self._by_deadline: dict[InFlightRecord, None] = {}
+        self._monitors: dict[ServingAdapter, EngineMonitor] = {}
+        self._line: deque[PartitionState] = deque()
+        """Partitions with records that wait for the engine, the next one first."""
         self.in_engine = 0
-        """Records whose answer has not been taken in yet."""
-        self.engine_work = BusyTimer(clock)
+        """Records whose answer has not been processed yet."""
+        self.busy_timer = BusyTimer(clock)
         """Messages that the engine has and has not answered; safe from any thread."""
         self.prompt_tokens = 0
         """Tokens submitted so far, those of repeated attempts included."""
 
+    @property
+    def window(self) -> int:
+        """How many records the main adapter's engine may be given now. Safe from any thread."""
+        monitor = self._monitors.get(self._router.main)
+        return self._admission.max_in_engine if monitor is None else monitor.window.limit
+
     def apply_pending(self) -> None:
-        """Let another line-up of adapters serve, if one is waiting. Never between two steps of
-        one record: what was accepted before keeps the adapter it has."""
-        self._shadowing.take_back()
-        self._roster.turn()
+        """Let another split of the traffic serve, if one is pending.
+
+        Never between two steps of one record: what was admitted before keeps its adapter.
+        """
+        self._shadow_traffic.poll()
+        self._router.apply_pending()
+        serving = self._router.split.adapters
+        if len(self._monitors) > len(serving):
+            for adapter in [adapter for adapter in self._monitors if adapter.idle]:
+                if adapter not in serving:
+                    del self._monitors[adapter]
 
     def check_health(self) -> None:
         """Raise EngineDied when the main adapter's engine is gone.
 
-        When another's is, its records are done again by the main adapter.
+        When another's is, its records are done again by the adapter that it falls back on.
         """
-        for served in (*self._roster.lineup.members, *self._roster.retired):
+        for adapter in (*self._router.split.adapters, *self._router.retired):
             try:
-                served.engine.check_health()
+                adapter.engine.check_health()
             except EngineDied as error:
-                self._fail_over(served, error)
+                self._fail_over(adapter, error)
 
-    def accept(self, record: Record, held: PartitionState) -> None:
-        """Start work on a record just fetched. Raises EngineDied or StreamFailed."""
+    def submit(self, record: Record, partition: PartitionState) -> None:
+        """Hold a record just fetched until ``admit`` finds room for it. Raises StreamFailed."""
         try:
-            held.watermark.add(record.offset)
+            partition.watermark.add(record.offset)
         except ValueError as error:
             raise StreamFailed(
                 f"{record.source.topic}-{record.source.partition} went back to an offset that was "
                 f"read before ({error}): its log was cut; start again from the committed offset"
             ) from error
-        now = self._clock()
-        served = self._roster.choose(record)
-        served.unfinished += 1
-        work = InFlightRecord(record, held, served, fetched_at=now, deadline=now + self._deadline_s)
-        self._begin(work)
-        if not work.finished:
-            work.shadow = self._shadowing.begin(record)
+        if not partition.waiting:
+            self._line.append(partition)
+        partition.waiting.append((record, self._clock()))
 
-    def collect(self, timeout_s: float) -> int:
-        """Take in answers, waiting up to ``timeout_s`` for a first one. Raises EngineDied.
+    def admit(self) -> None:
+        """Give the engine what it has room for, from each partition in turn. Raises EngineDied."""
+        refused = 0
+        while refused < len(self._line):
+            partition = self._line.popleft()
+            if partition.ended or not partition.waiting:
+                continue
+            record, fetched_at = partition.waiting[0]
+            monitor = self._monitor(self._router.choose(record))
+            if monitor.has_room:
+                partition.waiting.popleft()
+                self._admit(record, partition, fetched_at, monitor.adapter)
+                refused = 0
+            else:
+                monitor.window.refuse()
+                refused += 1
+            if partition.waiting:
+                self._line.append(partition)
 
-        Returns how many records were finished by it.
+    def poll(self, timeout_s: float) -> int:
+        """Take in answers, waiting up to ``timeout_s`` for a first one, and admit what waits.
+
+        Returns how many records were finished by it. Raises EngineDied.
         """
         finished = 0
         try:
@@ -108,151 +138,178 @@ class Pipeline:
                 finished += self._take_answer(answered)
                 answered = self._next()
         except queue.Empty:
+            self.admit()
             return finished
 
     def expire(self) -> int:
-        """Reject what has passed its deadline. Returns how many records that finished.
+        """Reject what is past its deadline by its own fault.
 
-        Raises EngineDied when nothing at all was answered meanwhile: the engine hangs, and the
-        messages are not to blame.
+        Returns how many records that finished. Raises EngineDied when the engine answers nothing at
+        all: no message is to blame then.
         """
         finished = 0
         now = self._clock()
-        while self._by_deadline:
-            work = next(iter(self._by_deadline))
-            if work.deadline > now:
-                break
-            served = work.served
-            if served.in_engine >= HUNG_RECORDS and served.answered_at < work.submitted_at:
-                hung = EngineDied(
-                    f"the engine has answered none of {served.in_engine} messages within "
-                    f"{self._deadline_s:g} s"
-                )
-                self._fail_over(served, hung)
+        for monitor in tuple(self._monitors.values()):
+            death = monitor.find_death(now)
+            if death is not None:
+                self._fail_over(monitor.adapter, death)
                 continue
-            detail = f"no answer within {self._deadline_s:g} s"
-            rejected = Rejected("deadline_exceeded", "engine", detail, work.attempts)
-            self._finish(work, rejected, now)
-            self._give_up(work)
-            finished += 1
+            for in_flight in monitor.overdue(now):
+                detail = (
+                    f"no answer within {self._admission.deadline_s:g} s, but later ones had theirs"
+                )
+                rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
+                self._finish(in_flight, rejected, now)
+                self._give_up(in_flight)
+                finished += 1
         return finished
 
-    def abandon(self, gone: list[PartitionState]) -> None:
-        """Give up all work of partitions that are held no more."""
-        for work in [work for work in self._by_deadline if work.held in gone]:
-            self._give_up(work)
+    def terminate(self, partitions: list[PartitionState]) -> None:
+        """Give up everything that is in flight of partitions that are no longer assigned."""
+        for monitor in self._monitors.values():
+            for in_flight in tuple(monitor.records):
+                if in_flight.partition in partitions:
+                    self._give_up(in_flight)
+        for partition in partitions:
+            partition.waiting.clear()
+
+    def _monitor(self, adapter: ServingAdapter) -> EngineMonitor:
+        monitor = self._monitors.get(adapter)
+        if monitor is None:
+            monitor = EngineMonitor(adapter, self._admission, self._clock())
+            self._monitors[adapter] = monitor
+        return monitor
+
+    def _admit(
+        self, record: Record, partition: PartitionState, fetched_at: float, adapter: ServingAdapter
+    ) -> None:
+        adapter.unfinished += 1
+        in_flight = InFlightRecord(record, partition, adapter, fetched_at)
+        self._begin(in_flight)
+        if not in_flight.finished:
+            in_flight.shadows = self._shadow_traffic.submit(record)
 
     def _next(self) -> _Answered:
         return self._answered.get_nowait()
 
-    def _begin(self, work: InFlightRecord) -> None:
+    def _begin(self, in_flight: InFlightRecord) -> None:
         try:
-            work.prepared = work.served.labeller.prepare(work.record)
+            in_flight.prepared = in_flight.adapter.labeller.prepare(in_flight.record)
         except MessageRejected as error:
-            self._finish(work, Rejected(error.reason, "decode", error.detail), self._clock())
+            ended = in_flight.adapter.labeller.give_up(in_flight.record, error)
+            self._finish(in_flight, ended, self._clock())
             return
-        self._by_deadline[work] = None
-        self._submit(work)
+        self._send(in_flight)
 
-    def _submit(self, work: InFlightRecord) -> None:
-        assert work.prepared is not None
-        served = work.served
-        work.attempts += 1
-        work.submitted_at = self._clock()
+    def _send(self, in_flight: InFlightRecord) -> None:
+        assert in_flight.prepared is not None
+        adapter = in_flight.adapter
+        in_flight.attempts += 1
+        in_flight.submitted_at = submitted_at = self._clock()
+        # In again at the end, if this is not the first attempt: its deadline is the latest now.
+        records = self._monitor(adapter).records
+        records.pop(in_flight, None)
+        records[in_flight] = None
         try:
-            future = served.engine.submit(work.prepared.prompt_ids)
+            future = adapter.engine.submit(in_flight.prepared.prompt_ids)
         except EngineDied as error:
-            self._fail_over(served, error)
+            self._fail_over(adapter, error)
             return
-        work.future = future
+        in_flight.future = future
         self.in_engine += 1
-        served.in_engine += 1
-        self.prompt_tokens += len(work.prepared.prompt_ids)
-        self.engine_work.enter()
-        future.add_done_callback(lambda done: self._take_note(work, served, done))
+        adapter.in_engine += 1
+        self.prompt_tokens += len(in_flight.prepared.prompt_ids)
+        self.busy_timer.enter()
+        future.add_done_callback(
+            lambda done: self._note_answer(in_flight, adapter, done, submitted_at)
+        )
 
-    def _take_note(
-        self, work: InFlightRecord, served: ServingAdapter, future: Future[Answer]
+    def _note_answer(
+        self,
+        in_flight: InFlightRecord,
+        adapter: ServingAdapter,
+        future: Future[Answer],
+        submitted_at: float,
     ) -> None:
         at = self._clock()
-        self.engine_work.leave()
-        self._answered.put(_Answered(work, served, future, at))
+        self.busy_timer.leave()
+        self._answered.put(_Answered(in_flight, adapter, future, submitted_at, at))
 
     def _take_answer(self, answered: _Answered) -> int:
-        """Finish a record by its answer; 0 when it is tried again or nobody wants it."""
-        work, served = answered.work, answered.served
+        """Finish a record by its answer; 0 when it is tried again or no longer wanted."""
+        in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
-        served.in_engine -= 1
-        served.answered_at = self._clock()
-        if work.finished or work.held.gone or answered.future is not work.future:
+        adapter.in_engine -= 1
+        if is_real(answered.future):
+            self._monitor(adapter).answered(answered.submitted_at, answered.at, self._clock())
+        late = answered.future is not in_flight.future
+        if in_flight.finished or in_flight.partition.ended or late:
             return 0
+        assert in_flight.prepared is not None
+        timing = Timing(
+            queue_s=in_flight.submitted_at - in_flight.fetched_at,
+            engine_s=answered.at - in_flight.submitted_at,
+        )
+        outcome: Outcome
         try:
-            decision = served.labeller.decide(answered.future.result(timeout=0))
+            answer = answered.future.result(timeout=0)
+            outcome = adapter.labeller.classify(in_flight.prepared, answer, timing)
         except MessageRejected as error:
-            if work.attempts < self._max_attempts:
-                self._submit(work)
+            if in_flight.attempts < self._max_attempts:
+                self._send(in_flight)
                 return 0
-            rejected = Rejected(error.reason, "engine", error.detail, work.attempts)
-            self._finish(work, rejected, answered.at)
-            return 1
+            outcome = Rejected(error.reason, "engine", error.detail, in_flight.attempts)
         except EngineDied as error:
-            self._fail_over(served, error)
+            self._fail_over(adapter, error)
             return 0
         except CancelledError:
             return 0  # the engine gave it up by itself: the deadline ends it
-        assert work.prepared is not None
-        timing = Timing(
-            queue_s=work.submitted_at - work.fetched_at, engine_s=answered.at - work.submitted_at
-        )
-        self._finish(
-            work,
-            Classified(
-                decision,
-                work.prepared.message_id,
-                work.prepared.truncated,
-                served.labeller.review_reasons(decision),
-                timing,
-            ),
-            answered.at,
-        )
+        self._finish(in_flight, outcome, answered.at)
         return 1
 
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
-        """Have the main adapter do what a dead one beside it has begun; raise if it is that one."""
-        self._roster.fail(dead, error)
-        main, now = self._roster.main, self._clock()
-        for work in [one for one in self._by_deadline if one.served is dead]:
-            del self._by_deadline[work]  # in again at the end, with a deadline of its own
-            if work.future is not None:
-                work.future.cancel()
+        """Have a dead adapter's records done again by its fallback; raise if it has none."""
+        fallback = self._router.fail(dead, error)
+        for in_flight in tuple(self._monitor(dead).records):
+            del self._monitor(dead).records[in_flight]
+            if in_flight.future is not None:
+                in_flight.future.cancel()
             dead.unfinished -= 1
-            main.unfinished += 1
-            work.served, work.future, work.attempts = main, None, 0
-            work.deadline = now + self._deadline_s
-            self._begin(work)
+            fallback.unfinished += 1
+            in_flight.adapter, in_flight.future, in_flight.attempts = fallback, None, 0
+            self._begin(in_flight)
 
-    def _finish(self, work: InFlightRecord, outcome: Outcome, at: float) -> None:
-        self._end(work)
-        work.prepared = None if isinstance(outcome, Rejected) else work.prepared
-        finished = CompletedRecord(
-            work.record,
+    def _finish(self, in_flight: InFlightRecord, outcome: Outcome, at: float) -> None:
+        self._end(in_flight)
+        in_flight.prepared = None if isinstance(outcome, Rejected) else in_flight.prepared
+        completed = CompletedRecord(
+            in_flight.record,
             outcome,
-            work.served,
-            fetched_at=work.fetched_at,
+            in_flight.adapter,
+            fetched_at=in_flight.fetched_at,
             finished_at=at,
-            shadow=work.shadow,
+            shadows=in_flight.shadows,
         )
-        work.held.watermark.finish(work.record.offset, finished)
+        in_flight.partition.watermark.finish(in_flight.record.offset, completed)
 
-    def _give_up(self, work: InFlightRecord) -> None:
-        self._end(work)
-        if work.future is not None:
-            work.future.cancel()
-        if work.shadow is not None and work.held.gone:
-            work.shadow.drop("not_published")
+    def _give_up(self, in_flight: InFlightRecord) -> None:
+        self._end(in_flight)
+        if in_flight.future is not None:
+            in_flight.future.cancel()
+        if in_flight.partition.ended:
+            for shadow in in_flight.shadows:
+                shadow.drop("not_published")
 
-    def _end(self, work: InFlightRecord) -> None:
-        if not work.finished:
-            work.finished = True
-            work.served.unfinished -= 1
-        self._by_deadline.pop(work, None)
+    def _end(self, in_flight: InFlightRecord) -> None:
+        if not in_flight.finished:
+            in_flight.finished = True
+            in_flight.adapter.unfinished -= 1
+        self._monitor(in_flight.adapter).records.pop(in_flight, None)
+
+
+def is_real(future: Future[Answer]) -> bool:
+    """Tell whether the engine itself has answered: not with its death, and not called off by us."""
+    if future.cancelled():
+        return False
+    error = future.exception(timeout=0)
+    return error is None or isinstance(error, MessageRejected)

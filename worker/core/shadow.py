@@ -1,19 +1,20 @@
-"""A second adapter that labels a share of the records too, for show: nobody acts on it.
+"""Shadow traffic: other adapters label a share of the records as well, for comparison.
 
-Its work never delays or fails a record's own result: it is taken along when it is ready by the
-time that one is published, and left out otherwise, and counted either way.
+Nobody acts on their labels, and their work never delays or fails a record's own result: a shadow's
+label is published with the record's own if it is ready by then, and left out otherwise. Either is
+counted.
 """
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Literal
 
+from worker.core.adapter_router import AdapterRouter
 from worker.core.labeller import Prepared
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
+from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected
 from worker.records.types import Classified, Record, Timing
@@ -23,14 +24,14 @@ ShadowDrop = Literal["busy", "late", "failed", "no_label", "not_published"]
 that is a label; the record itself got no label; the batch was published at another try."""
 
 
-class ShadowWork:
-    """One record that a shadow labels. All but ``note`` is for the loop's thread.
+class ShadowRequest:
+    """One record that a shadow labels. All but ``note_answer`` is for the loop's thread.
 
     ``result`` is there once ``close`` has found the answer; ``dropped`` says why there is none.
     """
 
-    def __init__(self, served: ServingAdapter, fetched_at: float) -> None:
-        self.served = served
+    def __init__(self, adapter: ServingAdapter, fetched_at: float) -> None:
+        self.adapter = adapter
         self.result: Classified | None = None
         self.dropped: ShadowDrop | None = None
         self._fetched_at = fetched_at
@@ -39,23 +40,25 @@ class ShadowWork:
         self._prepared: Prepared | None = None
         self._future: Future[Answer] | None = None
 
-    def start(self, record: Record, at: float, note: Callable[[Future[Answer]], None]) -> None:
-        """Submit it. What goes wrong is kept as ``dropped``."""
+    def submit(
+        self, record: Record, at: float, on_answer: Callable[[Future[Answer]], None]
+    ) -> None:
+        """Begin to label the record. What goes wrong is kept as ``dropped``."""
         try:
-            self._prepared = self.served.labeller.prepare(record)
+            self._prepared = self.adapter.labeller.prepare(record)
             self._submitted_at = at
-            self._future = self.served.engine.submit(self._prepared.prompt_ids)
+            self._future = self.adapter.engine.submit(self._prepared.prompt_ids)
         except (MessageRejected, EngineDied):
             self.dropped = "failed"
             return
-        self._future.add_done_callback(note)
+        self._future.add_done_callback(on_answer)
 
-    def answered(self, at: float) -> None:
+    def note_answer(self, at: float) -> None:
         """Note when the engine was done. From any thread."""
         self._answered_at = at
 
     def close(self) -> None:
-        """Take the answer if it is there; give it up if not. Does not wait. Once is enough."""
+        """Take the answer if it is there; give it up if not. Does not wait. Safe to call twice."""
         future, self._future = self._future, None
         if future is None:
             return
@@ -63,20 +66,15 @@ class ShadowWork:
             future.cancel()
             self.dropped = "late"
             return
+        assert self._prepared is not None
+        timing = Timing(
+            self._submitted_at - self._fetched_at, self._answered_at - self._submitted_at
+        )
         try:
-            labeller = self.served.labeller
-            decision = labeller.decide(future.result(timeout=0))
+            answer = future.result(timeout=0)
+            self.result = self.adapter.labeller.classify(self._prepared, answer, timing)
         except (MessageRejected, EngineDied, CancelledError):
             self.dropped = "failed"
-            return
-        assert self._prepared is not None
-        self.result = Classified(
-            decision,
-            self._prepared.message_id,
-            self._prepared.truncated,
-            labeller.review_reasons(decision),
-            Timing(self._submitted_at - self._fetched_at, self._answered_at - self._submitted_at),
-        )
 
     def drop(self, why: ShadowDrop) -> None:
         """Leave it out of whatever is published next."""
@@ -85,43 +83,44 @@ class ShadowWork:
             self.result, self.dropped = None, why
 
 
-class Shadowing:
-    """Begins shadow work, at most ``max_in_flight`` at a time."""
+class ShadowTraffic:
+    """Submits shadow requests, at most ``max_in_flight`` at a time."""
 
     def __init__(
-        self, roster: AdapterRouter, max_in_flight: int, clock: Callable[[], float]
+        self, router: AdapterRouter, max_in_flight: int, clock: Callable[[], float]
     ) -> None:
-        self._roster = roster
+        self._router = router
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._returned: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self._in_flight = 0
 
-    def begin(self, record: Record) -> ShadowWork | None:
-        """Have the shadow label this record too, if it is in its share."""
-        served = self._roster.shadow_of(record)
-        if served is None:
-            return None
-        self.take_back()
+    def submit(self, record: Record) -> Sequence[ShadowRequest]:
+        """Have the record labelled by each shadow that it is in the share of."""
+        adapters = self._router.choose_shadows(record)
+        return [self._submit(record, adapter) for adapter in adapters] if adapters else ()
+
+    def poll(self) -> None:
+        """Count what the engines have answered or given up."""
+        while not self._answered.empty():
+            self._answered.get().in_engine -= 1
+            self._in_flight -= 1
+
+    def _submit(self, record: Record, adapter: ServingAdapter) -> ShadowRequest:
+        self.poll()
         now = self._clock()
-        work = ShadowWork(served, now)
+        request = ShadowRequest(adapter, now)
         if self._in_flight >= self._max_in_flight:
-            work.dropped = "busy"
-            return work
+            request.dropped = "busy"
+            return request
         self._in_flight += 1
-        served.in_engine += 1
-        work.start(record, now, lambda _: self._note(work))
-        if work.dropped is not None:
+        adapter.in_engine += 1
+        request.submit(record, now, lambda _: self._note_answer(request))
+        if request.dropped is not None:
             self._in_flight -= 1
-            served.in_engine -= 1
-        return work
+            adapter.in_engine -= 1
+        return request
 
-    def take_back(self) -> None:
-        """Count what the engine has answered or given up."""
-        while not self._returned.empty():
-            self._returned.get().in_engine -= 1
-            self._in_flight -= 1
-
-    def _note(self, work: ShadowWork) -> None:
-        work.answered(self._clock())
-        self._returned.put(work.served)
+    def _note_answer(self, request: ShadowRequest) -> None:
+        request.note_answer(self._clock())
+        self._answered.put(request.adapter)

@@ -1,4 +1,4 @@
-"""A stable share of traffic, by hash: whoever is in a share stays in when it grows."""
+"""A stable share of traffic, by hash: a key in a share stays in it when the share grows."""
 
 from __future__ import annotations
 

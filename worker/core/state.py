@@ -1,4 +1,4 @@
-"""How things stand in the loop, for whoever looks at it from outside."""
+"""A snapshot of the loop, for health checks and metrics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from worker.records.types import TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """One look at a running loop. Times are seconds of the loop's clock.
+    """One snapshot of a running loop. Times are seconds of the loop's clock.
 
     ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
     worker is a member of its group, with partitions or without; ``waiting`` the records of each
-    partition that are finished and wait behind an unfinished one. ``prompt_tokens`` and
-    ``engine_busy_s`` only grow.
+    partition that are finished and wait behind an unfinished one. ``engine_window`` is how
+    many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
+    only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
+    is.
     """
 
     polled_at: float | None
@@ -24,7 +26,9 @@ class LoopState:
     in_flight_records: int
     in_flight_bytes: int
     in_engine_records: int
+    engine_window: int
     paused_partitions: int
     waiting: Mapping[TopicPartition, int]
     prompt_tokens: int
     engine_busy_s: float
+    outage_since: float | None = None

@@ -66,7 +66,7 @@ class Watermark(Generic[T]):
 
     def ready_below(self, offset: int) -> int:
         """Count the finished records, from the oldest on, that lie before ``offset``."""
-        return sum(1 for one in islice(self._order, self._ready) if one < offset)
+        return sum(1 for ready in islice(self._order, self._ready) if ready < offset)
 
     def confirm(self, count: int) -> None:
         """Forget the first ``count`` records: they are published. Raises ValueError."""

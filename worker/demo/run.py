@@ -103,7 +103,7 @@ def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
     return {
         "kafka.bootstrap_servers": f"'{bootstrap_servers}'",
         "kafka.group_id": "'demo'",
-        "kafka.input_topic": f"'{INPUT}'",
+        "kafka.input_topics": f"'{INPUT}'",
         "kafka.output_topic": f"'{OUTPUT}'",
         "kafka.review_topic": f"'{REVIEW}'",
         "kafka.dead_letter_topic": f"'{DEAD}'",

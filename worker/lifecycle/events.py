@@ -10,14 +10,16 @@ from typing import Literal, Protocol
 
 import structlog
 
-from worker.core.served import ServingAdapter, TrafficSplit
+from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter
 from worker.errors import EngineDied
-from worker.lifecycle.refusal import RefusalReason, Role
+from worker.lifecycle.refusal import RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
 
-StopReason = Literal["review", "confidence", "engine"]
-"""Why a canary got no more messages: too many for review, too little confidence, its engine."""
+StopReason = Literal["review", "confidence", "rejected", "engine"]
+"""Why an arm got no more messages: too many for review, too little confidence, too many answers
+that are no label or none in time, its engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A canary that was stopped, when and why."""
+    """An adapter whose arm was stopped, when and why."""
 
     digest: str
     name: str
@@ -43,10 +45,10 @@ class Stopped:
 
 
 class Counters(Protocol):
-    """Counts what happens to adapters. Called from the loop's thread and the keeper's."""
+    """Counts what happens to adapters. Called from the loop's thread and the watcher's."""
 
-    def serves(self, lineup: TrafficSplit) -> None:
-        """From now on these serve."""
+    def serves(self, split: TrafficSplit) -> None:
+        """From now on these arms serve."""
         ...
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
@@ -61,15 +63,15 @@ class Counters(Protocol):
         """An adapter was verified, loaded and tried in so long."""
         ...
 
-    def canary_stopped(self, reason: StopReason) -> None:
-        """A canary was stopped by this worker."""
+    def stopped(self, reason: StopReason) -> None:
+        """An arm was stopped by this worker."""
         ...
 
 
 class NullCounters:
     """Counters that count nothing, where nobody asks."""
 
-    def serves(self, lineup: TrafficSplit) -> None:
+    def serves(self, split: TrafficSplit) -> None:
         """Count nothing."""
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
@@ -81,108 +83,115 @@ class NullCounters:
     def loaded(self, seconds: float) -> None:
         """Count nothing."""
 
-    def canary_stopped(self, reason: StopReason) -> None:
+    def stopped(self, reason: StopReason) -> None:
         """Count nothing."""
 
 
 class AdapterEvents:
-    """See ``RosterListener``; keeps what ``/info`` tells. Safe from any thread.
+    """See ``AdapterRouterListener``; keeps what ``/info`` tells. Safe from any thread.
 
-    ``refused`` and ``stopped`` stand until what the store names has changed. ``idle_adapters``
-    wait to be closed by whoever may block.
+    ``refused`` and ``stopped``, by role, stand until another adapter is named for the arm.
+    ``idle_adapters`` wait to be closed by a thread that may block.
     """
 
     def __init__(self, counters: Counters | None, now: Callable[[], datetime]) -> None:
         self._counters = counters or NullCounters()
         self._now = now
-        self._woken: Callable[[], None] = lambda: None
-        self._canary: ServingAdapter | None = None
+        self._wake: Callable[[], None] = lambda: None
         self.idle_adapters: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self.refused: dict[Role, Refused] = {}
         self.last_refusal: Refused | None = None
-        self.stopped: Stopped | None = None
+        self.stopped: dict[Role, Stopped] = {}
 
-    def when_idle(self, wake: Callable[[], None]) -> None:
+    def call_when_idle(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called when there is an adapter to close."""
-        self._woken = wake
+        self._wake = wake
 
-    def starts(self, lineup: TrafficSplit) -> None:
-        """The worker begins with these."""
-        self._counters.serves(lineup)
-        for one in lineup.members:
-            one.since = self._now()
+    def started(self, split: TrafficSplit) -> None:
+        """The worker begins with these arms."""
+        self._counters.serves(split)
+        for adapter in split.adapters:
+            adapter.since = self._now()
 
     def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
-        """Stamp who is new, and say so."""
+        """Note since when each new adapter serves, and log it."""
         at = self._now()
-        self._canary = now.canary
         self._counters.serves(now)
-        for one in now.members:
-            if one not in before.members:
-                one.since = at
-        if now.main is not before.main:
-            self._counters.swapped("swapped")
-            now.main.since = at
-            _log.info("adapter.swapped", **_named(now.main), before=before.main.digest[:12])
-        if now.canary is not None and (
-            now.canary is not before.canary or now.canary_share != before.canary_share
-        ):
-            _log.info("adapter.canary", **_named(now.canary), share=now.canary_share)
-        if now.shadow is not None and now.shadow is not before.shadow:
-            _log.info("adapter.shadow", **_named(now.shadow), share=now.shadow_share)
+        for arm in now.arms:
+            earlier = before.get(arm.role)
+            if arm == earlier:
+                continue
+            if earlier is None or arm.adapter is not earlier.adapter:
+                arm.adapter.since = at
+            if arm.role.fallback is None and earlier is not None:
+                self._counters.swapped("swapped")
+                replaced = earlier.adapter.digest[:12]
+                _log.info("adapter.swapped", **_named(arm.adapter), before=replaced)
+            else:
+                _log.info(f"adapter.{arm.role.name}", **_named(arm.adapter), share=arm.share)
 
-    def idle(self, served: ServingAdapter) -> None:
+    def idle(self, adapter: ServingAdapter) -> None:
         """Have it closed."""
-        self.idle_adapters.put(served)
-        self._woken()
+        self.idle_adapters.put(adapter)
+        self._wake()
 
-    def failed(self, served: ServingAdapter, error: EngineDied) -> None:
-        """Say so: the main adapter has taken its records over."""
-        _log.error("adapter.engine_died", **_named(served), error=str(error))
-        if served is self._canary:
-            self.stops(served, "engine", str(error))
+    def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
+        """Log it: another adapter has taken its records over."""
+        _log.error("adapter.engine_died", **_named(adapter), error=str(error))
+        if arm is not None and arm.role.judged:
+            self.stop(arm, "engine", str(error))
 
-    def loads(self, role: Role, name: str, digest: str) -> None:
+    def loading(self, role: ArmRole, name: str, digest: str) -> None:
         """An adapter is being brought up."""
-        _log.info("adapter.loading", role=role, adapter=name, adapter_digest=digest[:12])
+        _log.info("adapter.loading", role=role.name, adapter=name, adapter_digest=digest[:12])
 
-    def loaded(self, role: Role, served: ServingAdapter, seconds: float) -> None:
+    def loaded(self, role: ArmRole, adapter: ServingAdapter, seconds: float) -> None:
         """An adapter has passed everything."""
         self._counters.loaded(seconds)
-        _log.info("adapter.loaded", role=role, **_named(served), seconds=round(seconds, 2))
+        _log.info("adapter.loaded", role=role.name, **_named(adapter), seconds=round(seconds, 2))
 
-    def refuses(
-        self, role: Role, digest: str | None, name: str | None, reason: RefusalReason, problem: str
+    def refuse(
+        self,
+        role: ArmRole,
+        digest: str | None,
+        name: str | None,
+        reason: RefusalReason,
+        problem: str,
     ) -> None:
-        """An adapter is not taken up; what serves goes on."""
-        found = Refused(role, digest, name, reason, problem, self._now())
-        self.refused[role] = self.last_refusal = found
+        """An adapter is refused; what serves goes on."""
+        refused = Refused(role.name, digest, name, reason, problem, self._now())
+        self.refused[role.name] = self.last_refusal = refused
         self._counters.refused(reason)
-        if role == "main":
+        if role.fallback is None:
             self._counters.swapped("refused")
         _log.error(
             "adapter.refused",
-            role=role,
+            role=role.name,
             adapter=name,
             adapter_digest=digest and digest[:12],
             reason=reason,
             problem=problem,
         )
 
-    def accepts(self, role: Role) -> None:
-        """What the store names for this role is no longer what was refused."""
-        self.refused.pop(role, None)
+    def stop(self, arm: Arm, reason: StopReason, detail: str) -> None:
+        """An arm gets no more messages from this worker."""
+        adapter = arm.adapter
+        self.stopped[arm.role.name] = Stopped(
+            adapter.digest, adapter.manifest.name, reason, self._now()
+        )
+        self._counters.stopped(reason)
+        name = f"adapter.{arm.role.name}_stopped"
+        _log.error(name, **_named(adapter), reason=reason, detail=detail)
 
-    def stops(self, canary: ServingAdapter, reason: StopReason, detail: str) -> None:
-        """A canary gets no more messages from this worker."""
-        self.stopped = Stopped(canary.digest, canary.manifest.name, reason, self._now())
-        self._counters.canary_stopped(reason)
-        _log.error("adapter.canary_stopped", **_named(canary), reason=reason, detail=detail)
+    def clear_refusal(self, role: ArmRole) -> None:
+        """What names this role's adapter can be read, or names another: forget the refusal."""
+        self.refused.pop(role.name, None)
 
-    def canary_changed(self) -> None:
-        """The store names another canary, or another share: what was stopped is history."""
-        self.stopped = None
+    def clear(self, role: ArmRole) -> None:
+        """Another target is named for this role: forget what was refused and stopped."""
+        self.clear_refusal(role)
+        self.stopped.pop(role.name, None)
 
 
-def _named(served: ServingAdapter) -> dict[str, str]:
-    return {"adapter": served.manifest.name, "adapter_digest": served.digest[:12]}
+def _named(adapter: ServingAdapter) -> dict[str, str]:
+    return {"adapter": adapter.manifest.name, "adapter_digest": adapter.digest[:12]}

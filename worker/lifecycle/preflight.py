@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from worker.contract import AdapterRefused, BaseModel, Canary, Encoders, Manifest, load_adapter
+from worker.contract import AdapterRefused, BaseModel, Encoders, Manifest, Probe, load_adapter
+from worker.contract.records import SupportMessage
 from worker.contract.verify import verify_tokens
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.refusal import Refusal
-from worker.records.types import SupportMessage
 
 _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""
@@ -50,69 +50,70 @@ def verify(directory: Path, digest: str, like: Manifest, encoders: Encoders) -> 
     return manifest
 
 
-def try_own_canaries(labeller: Labeller, engine: Engine, timeout_s: float) -> int:
-    """Have an adapter file the canaries of its own manifest; return how many there are.
+def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> int:
+    """Have an adapter classify the probes of its own manifest; return how many there are.
 
     They were chosen far from review, so each must get its label. Raises Refusal.
     """
     manifest = labeller.manifest
-    canaries = manifest.reference.canary if manifest.reference else ()
-    wrong = _filed_wrongly(labeller, engine, canaries, timeout_s)
+    probes = manifest.reference.probes if manifest.reference else ()
+    wrong = _misclassified(labeller, engine, probes, timeout_s)
     if wrong:
         raise Refusal(
-            "canary",
-            f"{manifest.name} files {len(wrong)} of its own {len(canaries)} canaries otherwise "
-            f"than recorded (of {_counted(wrong)}): not what was trained, or not on this engine",
+            "probes",
+            f"{manifest.name} misclassifies {len(wrong)} of its own {len(probes)} "
+            f"probes (of {_counted(wrong)}): it is not what was trained, or not on this engine",
         )
-    return len(canaries)
+    return len(probes)
 
 
-def compare_on_canaries(
-    labeller: Labeller, engine: Engine, serving: Manifest, max_share: float, timeout_s: float
+def compare_on_probes(
+    labeller: Labeller, engine: Engine, serving: Manifest, max_error_rate: float, timeout_s: float
 ) -> float | None:
-    """Have a new adapter file the canaries of the one that serves; return the share it misses.
+    """Have a new adapter classify the probes of the one that serves; return its error rate.
 
-    None where there is nothing to compare: no canaries, or another set of labels. Raises Refusal
-    above ``max_share``.
+    None where there is nothing to compare: no probes, or another set of labels. Raises Refusal
+    above ``max_error_rate``.
     """
-    canaries = serving.reference.canary if serving.reference else ()
+    probes = serving.reference.probes if serving.reference else ()
     names = {*serving.taxonomy.names}
-    if not canaries or names != {*labeller.manifest.taxonomy.names}:
+    if not probes or names != {*labeller.manifest.taxonomy.names}:
         return None
-    wrong = _filed_wrongly(labeller, engine, canaries, timeout_s)
-    share = len(wrong) / len(canaries)
-    if share > max_share:
+    wrong = _misclassified(labeller, engine, probes, timeout_s)
+    error_rate = len(wrong) / len(probes)
+    if error_rate > max_error_rate:
         raise Refusal(
             "worse",
-            f"{labeller.manifest.name} misfiles {len(wrong)} of the {len(canaries)} canaries of "
-            f"{serving.name}, which serves (of {_counted(wrong)}); adapters.canary_errors allows "
-            f"{max_share:g} of them. If that is meant, publish it with --force",
+            f"{labeller.manifest.name} misclassifies {len(wrong)} of the {len(probes)} "
+            f"probes of {serving.name}, the adapter before it (of {_counted(wrong)}); "
+            f"adapters.max_probe_error_rate allows {max_error_rate:g} of them. If that is meant, "
+            "publish it with --force",
         )
-    return share
+    return error_rate
 
 
-def _filed_wrongly(
-    labeller: Labeller, engine: Engine, canaries: Sequence[Canary], timeout_s: float
+def _misclassified(
+    labeller: Labeller, engine: Engine, probes: Sequence[Probe], timeout_s: float
 ) -> list[str]:
-    """Return the right label of each canary that got none or another. Raises Refusal."""
+    """Return the right label of each probe that got none or another. Raises Refusal."""
     wrong = []
-    for start in range(0, len(canaries), _AT_A_TIME):
-        batch = canaries[start : start + _AT_A_TIME]
+    for start in range(0, len(probes), _AT_A_TIME):
+        batch = probes[start : start + _AT_A_TIME]
         try:
-            asked = [(one, _ask(labeller, engine, one)) for one in batch]
+            asked = [(probe, _ask(labeller, engine, probe)) for probe in batch]
             wrong += [
-                one.label
-                for one, future in asked
-                if _label(labeller, future, timeout_s) != one.label
+                probe.label
+                for probe, future in asked
+                if _label(labeller, future, timeout_s) != probe.label
             ]
         except (EngineDied, TimeoutError) as error:
-            raise Refusal("engine", f"the canaries were not answered: {error}") from error
+            raise Refusal("engine", f"the probes were not answered: {error}") from error
     return wrong
 
 
-def _ask(labeller: Labeller, engine: Engine, canary: Canary) -> Future[Answer] | None:
+def _ask(labeller: Labeller, engine: Engine, probe: Probe) -> Future[Answer] | None:
     try:
-        prepared = labeller.prepare_message(SupportMessage(canary.message, None))
+        prepared = labeller.prepare_message(SupportMessage(probe.message, None))
     except MessageRejected:
         return None
     return engine.submit(prepared.prompt_ids)
@@ -135,9 +136,9 @@ def _counted(labels: Sequence[str]) -> str:
     return ", ".join(f"{label} {count}" for label, count in counts)
 
 
-def _same_base(one: BaseModel, other: BaseModel) -> bool:
+def _same_base(base: BaseModel, other: BaseModel) -> bool:
     """Whether the files are the same; what they are called is for people."""
-    return (one.config_sha256, one.tokenizer_sha256, dict(one.weights)) == (
+    return (base.config_sha256, base.tokenizer_sha256, dict(base.weights)) == (
         other.config_sha256,
         other.tokenizer_sha256,
         dict(other.weights),

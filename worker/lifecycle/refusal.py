@@ -1,16 +1,17 @@
-"""Why an adapter is not taken up. The worker goes on with the one it has."""
+"""Why an adapter is refused. The worker goes on with the adapters it has."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-RefusalReason = Literal["pointer", "files", "base", "tokenizer", "engine", "canary", "worse"]
+RefusalReason = Literal[
+    "pointer", "files", "base", "tokenizer", "engine", "hung", "unexpected", "probes", "worse"
+]
 """All there are: the store's pointer cannot be read; a file is not what the manifest says; the
 adapter is of another base; the base tokenizes its prompts otherwise; the engine cannot load it or
-does not answer; it files its own canaries otherwise than recorded; it files those of the adapter
-in service worse than ``adapters.canary_errors`` allows."""
-
-Role = Literal["main", "canary", "shadow"]
+does not answer; loading and trying it took longer than ``adapters.load_timeout_s``; something that
+nobody expected; it misclassifies probes of its own manifest; it misclassifies more probes of the
+adapter in service than ``adapters.max_probe_error_rate`` allows."""
 
 
 class Refusal(Exception):

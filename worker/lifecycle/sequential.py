@@ -31,7 +31,7 @@ class Evidence:
     def value(self) -> float:
         """The evidence: 1 at the beginning, and at most 1 on average while nothing differs."""
         highest = max(self._logs)
-        mean = sum(math.exp(one - highest) for one in self._logs) / len(self._logs)
+        mean = sum(math.exp(log - highest) for log in self._logs) / len(self._logs)
         return math.exp(min(700.0, highest + math.log(mean)))
 
     def add(self, first: int, first_marked: int, second: int, second_marked: int) -> None:
@@ -39,14 +39,14 @@ class Evidence:
         marked = first_marked + second_marked
         least, most = max(0, marked - second), min(first, marked)
         ways = [
-            math.comb(first, one) * math.comb(second, marked - one)
-            for one in range(least, most + 1)
+            math.comb(first, in_first) * math.comb(second, marked - in_first)
+            for in_first in range(least, most + 1)
         ]
         total = sum(ways)
         for index, odds in enumerate(_ODDS):
             expected = sum(
-                count / total * odds ** (one - first_marked)
-                for one, count in enumerate(ways, least)
+                count / total * odds ** (in_first - first_marked)
+                for in_first, count in enumerate(ways, least)
             )
             self._logs[index] -= math.log(expected)
 

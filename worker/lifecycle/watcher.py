@@ -1,317 +1,170 @@
-"""Watches a store and brings up what it names, on a thread of its own.
+"""Watches what names the adapters, and brings up what it names, on a thread of its own.
 
-The loop never waits for it: an adapter is handed over when it is verified, loaded and tried, and
-until then the one in service goes on.
+The loop never waits for it: an adapter serves once it is verified, loaded and tried, and until
+then the one in service goes on. Nor does it wait for an adapter: see ``BringUp``.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
 
 import structlog
 
-from worker.contract import AdapterRefused, Encoders, Manifest
-from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter, TrafficSplit
-from worker.engine.port import AdapterLoader, Engine
-from worker.errors import EngineDied, SettingsError
+from worker.contract import AdapterRefused
+from worker.contract.tracebacks import describe_private
+from worker.core.adapter_router import AdapterRouter
+from worker.lifecycle.arm_controller import ArmController
+from worker.lifecycle.arm_source import ArmSource, ArmTarget
 from worker.lifecycle.events import AdapterEvents
-from worker.lifecycle.preflight import compare_on_canaries, try_own_canaries, verify
-from worker.lifecycle.refusal import Refusal, Role
+from worker.lifecycle.refusal import RefusalReason
 
 _log = structlog.get_logger("worker.adapters")
 
 _JOIN_S = 5.0
+_WAIT_S = 0.05
 
 
-class _NotYet(Exception):
-    """An adapter's files are not all there: on a network file system they may come later than
-    the pointer that names them."""
+class PointerWatcher:
+    """Follows one source: whenever it names another adapter, the arm is served by that."""
 
+    def __init__(self, source: ArmSource, controller: ArmController, events: AdapterEvents) -> None:
+        self._source = source
+        self._controller = controller
+        self._events = events
+        self._target: ArmTarget | None = None
+        self._problem: str | None = None
+        self._done = False
 
-@dataclass(frozen=True, slots=True)
-class WatcherPolicy:
-    """Times in seconds; ``canary_errors`` is the share of the canaries of the adapter in service
-    that a new one may misfile; files that are missing or wrong are looked at again for
-    ``patience_s`` before that is a refusal; ``shadow`` names an adapter's directory, or a stored
-    one by the beginning of its digest."""
+    @property
+    def fixed(self) -> bool:
+        """Whether the source names one adapter for good."""
+        return self._source.fixed
 
-    poll_interval_s: float = 5.0
-    canary_errors: float = 0.1
-    answer_s: float = 60.0
-    patience_s: float = 0.0
-    shadow: str | None = None
-    shadow_share: float = 0.0
+    def poll_once(self) -> bool:
+        """Read the source and follow it; tell whether it could be read.
 
+        What was refused for good is tried again only when the source names another target.
+        """
+        if self._done:
+            return True
+        self._done = self._source.fixed
+        role = self._source.role
+        try:
+            target = self._source.read()
+        except AdapterRefused as error:
+            self._tell_problem(str(error))
+            return False
+        if self._problem is not None:
+            self._problem = None
+            self._events.clear_refusal(role)
+        if target is None and role.fallback is None:
+            return False  # an arm that nothing can replace is never ended
+        if target != self._target:
+            self._target = target
+            self._controller.apply(role, target)
+        return True
 
-@dataclass(frozen=True, slots=True)
-class AdapterFactory:
-    """What an adapter is made ready with: the base's tokenizer, the engine, the record formats."""
+    def fail(self, error: Exception) -> None:
+        """Tell of what nobody expected; the source is followed again at the next poll."""
+        self._target, self._done = None, False
+        self._tell_problem(describe_private(error), "unexpected")
 
-    encoders: Encoders
-    loader: AdapterLoader
-    serve: Callable[[Manifest, Engine], ServingAdapter]
+    def _tell_problem(self, problem: str, reason: RefusalReason | None = None) -> None:
+        """Tell of a source that cannot be read once, not at every poll."""
+        if self._problem != problem:
+            self._problem = problem
+            reason = reason or ("files" if self._source.fixed else "pointer")
+            self._events.refuse(self._source.role, None, None, reason, problem)
 
 
 class AdapterWatcher:
-    """One look at a time; ``start`` has a thread look every ``poll_interval_s``.
+    """Polls the sources of all arms; ``start`` has a thread do so every ``poll_interval_s``.
 
-    ``store`` is None where one adapter was named and is served to the end. What was refused is
-    tried again only when the store's pointer is another.
+    The sources that can change are pointers of one store, the main adapter's first.
     """
 
     def __init__(
         self,
-        store: Path | None,
-        roster: AdapterRouter,
-        service: AdapterEvents,
-        workshop: AdapterFactory,
-        policy: WatcherPolicy,
+        sources: Sequence[ArmSource],
+        controller: ArmController,
+        events: AdapterEvents,
+        poll_interval_s: float,
     ) -> None:
-        self._store = store
-        self._roster = roster
-        self._service = service
-        self._workshop = workshop
-        self._policy = policy
+        self._pointers = [PointerWatcher(source, controller, events) for source in sources]
+        self._controller = controller
+        self._events = events
+        self._poll_interval_s = poll_interval_s
         self._wake = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
-        self._current: Pointer | None = None
-        self._canary: CanaryPointer | None = None
-        self._shadow_tried = policy.shadow is None
-        self._unreadable: dict[Role, str] = {}
-        self._incomplete: dict[Role, tuple[str, float]] = {}
 
     def start(self) -> None:
-        """Begin to look."""
-        self._service.when_idle(self._wake.set)
+        """Begin to poll."""
+        self._events.call_when_idle(self._wake.set)
+        self._controller.call_when_done = self._wake.set
         self._thread = threading.Thread(target=self._run, name="adapters", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking. An engine that is just being started is left to end with the process."""
-        self._ending = True
+        """Stop polling. An engine that is just being started is left to end with the process."""
+        self._ending = self._controller.closing = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_JOIN_S)
 
-    def look(self) -> None:
-        """Close who is idle, read the store and bring up what is new. Blocks while it loads."""
-        close_idle(self._service)
-        # A store that is away for a moment names nothing new, and ends no trial.
-        if self._store is not None and self._look_at_current(self._store):
-            self._look_at_canary(self._store)
-        if not self._shadow_tried:
-            self._shadow_tried = True
-            self._bring_shadow()
+    def poll_once(self) -> None:
+        """As ``step``, and block until what it has begun is ready, refused or overdue."""
+        self.step()
+        while self._controller.loading:
+            self._controller.wait(_WAIT_S)
+            self._controller.collect()
+
+    def step(self) -> None:
+        """Close idle adapters, take in what is ready, read the sources, begin with what is new."""
+        close_idle(self._events)
+        self._controller.collect()
+        self._controller.try_again()
+        store_is_there = True
+        for pointer in self._pointers:
+            if pointer.fixed:
+                _poll(pointer)
+            elif store_is_there:  # one that is away for a moment names nothing new, and ends no arm
+                store_is_there = _poll(pointer)
 
     def _run(self) -> None:
         while not self._ending:
             self._wake.clear()
             try:
-                self.look()
+                self.step()
             except Exception:  # noqa: BLE001 - the worker labels on; the log says what is wrong here
-                _log.exception("adapter.look_failed")
-            self._wake.wait(self._policy.poll_interval_s)
-
-    def _look_at_current(self, store: Path) -> bool:
-        """Follow the pointer; tell whether there was one to be read."""
-        try:
-            pointer = read_pointer(store)
-        except AdapterRefused as error:
-            self._cannot_read("main", error)
-            return False
-        if self._unreadable.pop("main", None):
-            self._service.accepts("main")
-        if pointer is None:
-            return False
-        if pointer != self._current:
-            before, self._current = self._current, pointer
-            try:
-                self._follow_current(store, pointer)
-            except _NotYet:
-                self._current = before
-        return True
-
-    def _follow_current(self, store: Path, pointer: Pointer) -> None:
-        self._service.accepts("main")
-        latest = self._roster.latest
-        if pointer.digest == latest.main.digest:
-            return
-        if latest.canary is not None and _is_good(latest.canary, pointer.digest):
-            self._roster.schedule(_promote(latest.canary))
-            if self._roster.latest.main.digest == pointer.digest:
-                return
-        meant = pointer.event in {"force", "rollback"}
-        served = self._bring_up(
-            "main", store / pointer.digest, pointer.digest, pointer.name, compare=not meant
-        )
-        if served is not None:
-            self._roster.schedule(lambda lineup: replace(lineup, main=served))
-
-    def _look_at_canary(self, store: Path) -> None:
-        try:
-            canary = read_canary(store)
-        except AdapterRefused as error:
-            self._cannot_read("canary", error)
-            return
-        if self._unreadable.pop("canary", None):
-            self._service.accepts("canary")
-        if canary == self._canary:
-            return
-        before, self._canary = self._canary, canary
-        try:
-            self._follow_canary(store, canary, before)
-        except _NotYet:
-            self._canary = before
-
-    def _follow_canary(
-        self, store: Path, canary: CanaryPointer | None, before: CanaryPointer | None
-    ) -> None:
-        self._service.accepts("canary")
-        self._service.canary_changed()
-        latest = self._roster.latest
-        if canary is None or canary.digest == latest.main.digest:
-            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
-            return
-        share = canary.share
-        serving = latest.canary
-        if serving is not None and serving.digest == canary.digest:
-            self._roster.schedule(_set_share(serving, share))
-            if self._roster.latest.canary is serving:
-                return
-        if before is not None:  # another one is on trial, until this one is ready or refused
-            self._roster.schedule(lambda lineup: replace(lineup, canary=None, canary_share=0.0))
-        served = self._bring_up(
-            "canary",
-            store / canary.digest,
-            canary.digest,
-            canary.name,
-            compare=not canary.forced,
-        )
-        if served is not None:
-            self._roster.schedule(lambda lineup: replace(lineup, canary=served, canary_share=share))
-
-    def _bring_shadow(self) -> None:
-        assert self._policy.shadow is not None
-        try:
-            directory, digest, name = find_stored(self._store, self._policy.shadow)
-        except AdapterRefused as error:
-            self._service.refuses("shadow", None, None, "files", str(error))
-            return
-        try:
-            served = self._bring_up("shadow", directory, digest, name, compare=False)
-        except _NotYet:
-            self._shadow_tried = False
-            return
-        if served is not None:
-            share = self._policy.shadow_share
-            self._roster.schedule(lambda lineup: replace(lineup, shadow=served, shadow_share=share))
-
-    def _bring_up(
-        self, role: Role, directory: Path, digest: str, name: str, *, compare: bool
-    ) -> ServingAdapter | None:
-        """Verify, load and try an adapter; None when it is refused. Blocks. Raises _NotYet."""
-        started = time.monotonic()
-        self._service.loads(role, name, digest)
-        main = self._roster.latest.main
-        try:
-            manifest = verify(directory, digest, main.manifest, self._workshop.encoders)
-            served = self._load(role, directory, manifest, main if compare else None)
-        except Refusal as error:
-            if error.reason == "files" and self._may_come(role, digest):
-                _log.info("adapter.incomplete", role=role, problem=error.problem)
-                raise _NotYet from error
-            if not self._ending:  # then the engine was closed under it
-                self._service.refuses(role, digest, name, error.reason, error.problem)
-            return None
-        self._incomplete.pop(role, None)
-        self._service.loaded(role, served, time.monotonic() - started)
-        return served
-
-    def _load(
-        self, role: Role, directory: Path, manifest: Manifest, compared_with: ServingAdapter | None
-    ) -> ServingAdapter:
-        try:
-            engine = self._workshop.loader.load(directory, manifest, background=role == "shadow")
-        except (AdapterRefused, SettingsError, EngineDied, TimeoutError) as error:
-            raise Refusal("engine", str(error) or type(error).__name__) from error
-        try:
-            served = self._workshop.serve(manifest, engine)
-            answer_s = self._policy.answer_s
-            try:
-                engine.warm_up([golden.ids for golden in manifest.golden])
-            except EngineDied as error:
-                raise Refusal("engine", str(error)) from error
-            try_own_canaries(served.labeller, engine, answer_s)
-            if compared_with is not None:
-                compare_on_canaries(
-                    served.labeller,
-                    engine,
-                    compared_with.manifest,
-                    self._policy.canary_errors,
-                    answer_s,
-                )
-        except BaseException:
-            engine.close()
-            raise
-        return served
-
-    def _may_come(self, role: Role, digest: str) -> bool:
-        """Whether missing files of this adapter are waited for: a while from the first look on."""
-        known, since = self._incomplete.get(role, (None, 0.0))
-        if known != digest:
-            since = time.monotonic()
-            self._incomplete[role] = (digest, since)
-        return time.monotonic() - since < self._policy.patience_s
-
-    def _cannot_read(self, role: Role, error: AdapterRefused) -> None:
-        """Tell of a pointer that cannot be read once, not at every look."""
-        if self._unreadable.get(role) != str(error):
-            self._unreadable[role] = str(error)
-            self._service.refuses(role, None, None, "pointer", str(error))
+                _log.exception("adapter.poll_failed")
+            self._wake.wait(self._poll_interval_s)
 
 
-def close_idle(service: AdapterEvents) -> None:
+def _poll(pointer: PointerWatcher) -> bool:
+    try:
+        return pointer.poll_once()
+    except Exception as error:  # noqa: BLE001 - told as a refusal, and the other arms are followed
+        _log.exception("adapter.poll_failed")
+        pointer.fail(error)
+        return False
+
+
+def close_idle(events: AdapterEvents) -> None:
     """Unload every adapter that has nothing left to do. Blocks."""
-    while not service.idle_adapters.empty():
-        idle = service.idle_adapters.get()
-        idle.engine.close()
+    while not events.idle_adapters.empty():
+        idle = events.idle_adapters.get()
+        try:
+            idle.engine.close()
+        except Exception:  # noqa: BLE001 - it takes its place in the engine, and nothing else
+            _log.exception("adapter.not_unloaded", adapter=idle.manifest.name)
+            continue
         _log.info("adapter.unloaded", adapter=idle.manifest.name, adapter_digest=idle.digest[:12])
 
 
-def close_all(roster: AdapterRouter, service: AdapterEvents) -> None:
+def close_all(router: AdapterRouter, events: AdapterEvents) -> None:
     """Unload every adapter, and so end every engine. No record is in flight any more."""
-    close_idle(service)
-    for one in {*roster.latest.members, *roster.lineup.members, *roster.retired}:
-        one.engine.close()
-
-
-def _is_good(served: ServingAdapter, digest: str) -> bool:
-    """Whether this is the adapter, and its engine alive: the loop may not have noticed yet."""
-    try:
-        served.engine.check_health()
-    except EngineDied:
-        return False
-    return served.digest == digest
-
-
-def _promote(canary: ServingAdapter) -> Callable[[TrafficSplit], TrafficSplit]:
-    def change(lineup: TrafficSplit) -> TrafficSplit:
-        if lineup.canary is not canary:  # it was stopped meanwhile
-            return lineup
-        return replace(lineup, main=canary, canary=None, canary_share=0.0)
-
-    return change
-
-
-def _set_share(canary: ServingAdapter, share: float) -> Callable[[TrafficSplit], TrafficSplit]:
-    def change(lineup: TrafficSplit) -> TrafficSplit:
-        return replace(lineup, canary_share=share) if lineup.canary is canary else lineup
-
-    return change
+    close_idle(events)
+    for adapter in {*router.latest.adapters, *router.split.adapters, *router.retired}:
+        adapter.engine.close()

@@ -1,4 +1,4 @@
-"""Metrics of each adapter, and of adapters that come and go."""
+"""Metrics by adapter, and of swaps, refusals, canaries and shadows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
-from worker.core.roster import AdapterRouter
-from worker.core.served import TrafficSplit
-from worker.core.shadow import ShadowWork
+from worker.core.shadow import ShadowRequest
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import metrics as named
@@ -17,10 +17,10 @@ from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome
 
 DIGEST_CHARS = 12
-"""So much of an adapter's digest is its name in metrics and logs."""
+"""Length of the part of a digest that names its adapter in metrics and logs."""
 
 KEPT = 8
-"""So many adapters have series; of more, those that served longest ago have none any more."""
+"""Number of adapters that keep their series; those that served longest ago lose theirs."""
 
 
 class AdapterMetrics:
@@ -40,13 +40,13 @@ class AdapterMetrics:
         self._shadow_dropped = registry.counter(named.SHADOW_DROPPED, *_each(named.SHADOW_DROPS))
         self._load_s = registry.histogram(named.LOAD_SECONDS)
 
-    def serves(self, lineup: TrafficSplit) -> None:
-        """Begin the series of who is new at 0, and drop those of who served long ago."""
-        for one in lineup.members:
-            adapter = one.digest[:DIGEST_CHARS]
+    def serves(self, split: TrafficSplit) -> None:
+        """Begin the series of new adapters at 0; drop those of adapters that served long ago."""
+        for serving in split.adapters:
+            adapter = serving.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)
             self._known[adapter] = None
-            for label in one.manifest.taxonomy.names:
+            for label in serving.manifest.taxonomy.names:
                 for agrees in named.AGREES:
                     self._registry.begin(named.SHADOW, label, agrees)
                 self._registry.begin(named.LABELS, label, adapter)
@@ -63,14 +63,13 @@ class AdapterMetrics:
         """Count each record for the adapter that it was accepted with."""
         labels: Counter[tuple[str, str]] = Counter()
         records: Counter[tuple[str, str]] = Counter()
-        for one in batch:
-            adapter, outcome = one.served.digest[:DIGEST_CHARS], one.outcome
-            if one.shadow is not None:
-                self._compare(one.shadow, outcome)
+        for completed in batch:
+            adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
+            for shadow in completed.shadows:
+                self._compare(shadow, outcome)
+            records[adapter, outcome.kind] += 1
             if not isinstance(outcome, Classified):
-                records[adapter, "dead_letter"] += 1
                 continue
-            records[adapter, "review" if outcome.review else "output"] += 1
             labels[outcome.decision.label, adapter] += 1
             self._confidence(outcome.decision.confidence, adapter)
             if outcome.decision.off_label_mass is not None:
@@ -80,7 +79,7 @@ class AdapterMetrics:
         for values, count in records.items():
             self._records(count, *values)
 
-    def _compare(self, shadow: ShadowWork, outcome: Outcome) -> None:
+    def _compare(self, shadow: ShadowRequest, outcome: Outcome) -> None:
         if shadow.dropped is not None:
             self._shadow_dropped(1, shadow.dropped)
         elif shadow.result is not None and isinstance(outcome, Classified):
@@ -88,43 +87,41 @@ class AdapterMetrics:
             self._shadow(1, label, "yes" if shadow.result.decision.label == label else "no")
 
     def swapped(self, result: Literal["swapped", "refused"]) -> None:
-        """Count it."""
+        """Count a swap of the main adapter, or its refusal."""
         self._swaps(1, result)
 
     def refused(self, reason: RefusalReason) -> None:
-        """Count it."""
+        """Count a refusal in any role."""
         self._refusals(1, reason)
 
     def loaded(self, seconds: float) -> None:
-        """Take the time down."""
+        """Observe how long it took to verify, load and test an adapter."""
         self._load_s(seconds)
 
-    def canary_stopped(self, reason: StopReason) -> None:
-        """Count it."""
+    def stopped(self, reason: StopReason) -> None:
+        """Count a canary that was stopped."""
         self._stops(1, reason)
 
 
-def adapter_readings(roster: AdapterRouter, service: AdapterEvents) -> Iterator[MetricSample]:
-    """Give who serves at this moment, and what is refused or stopped."""
-    lineup = roster.lineup
-    manifest = lineup.main.manifest
+def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
+    """Yield which adapters serve at this moment, and what is refused or stopped."""
+    split = router.split
+    manifest = split.main.manifest
     yield (
         named.ADAPTER_INFO,
         [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
     )
-    shares = [(lineup.main, "main", 1 - lineup.canary_share)]
-    if lineup.canary is not None:
-        shares.append((lineup.canary, "canary", lineup.canary_share))
-    if lineup.shadow is not None:
-        shares.append((lineup.shadow, "shadow", lineup.shadow_share))
     yield (
-        named.ADAPTER_SHARE,
-        [((one.digest[:DIGEST_CHARS], role), share) for one, role, share in shares],
+        named.ADAPTER_TRAFFIC,
+        [
+            ((arm.adapter.digest[:DIGEST_CHARS], arm.role.name), ratio)
+            for arm, ratio in zip(split.arms, split.ratios, strict=True)
+        ],
     )
-    refused = [((role,), float(role in service.refused)) for role in named.ROLES]
+    refused = [((role,), float(role in events.refused)) for role in named.ROLES]
     yield named.ADAPTER_REFUSED, refused
-    yield named.CANARY_STOPPED, [((), float(service.stopped is not None))]
+    yield named.CANARY_STOPPED, [((), float(bool(events.stopped)))]
 
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
-    return [(one,) for one in values]
+    return [(value,) for value in values]

@@ -1,4 +1,4 @@
-"""Whether the worker has started, is alive and is ready, and if not, why."""
+"""Whether the worker has started, is alive and is ready, and the reasons if not."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from worker.errors import EngineDied, WorkerError
 
 LOADING = "the model is loading"
 JOINING = "the consumer group is not joined yet"
-STOPPING = "stopping: in-flight work is being finished"
+STOPPING = "stopping: work in flight is being finished"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Well, or the reasons why not."""
+    """Healthy, or the reasons why not."""
 
     why: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no reason against it."""
         return not self.why
 
 
 class Answers(Protocol):
-    """What answers prompts, whichever adapter serves."""
+    """Whatever answers prompts, whichever adapters serve."""
 
     def check_health(self) -> None:
         """Raise EngineDied when it cannot. From any thread."""
@@ -35,17 +35,17 @@ class Answers(Protocol):
 
 
 class Health:
-    """Answers the three probes, from any thread, while the worker's own tells it what happens.
+    """Answers the three health checks, from any thread; the worker's own thread reports to it.
 
-    While the worker starts it counts as alive, however long that takes: how long it may is the
-    start-up probe's to say. From then on it is alive while the loop polls Kafka at least every
-    ``longest_turn_s`` and the engine can answer. Neither the lag nor a broker that is away makes a
-    worker sick: a restart would mend nothing.
+    While the worker starts it counts as alive, however long that takes: the limit is up to the
+    start-up probe. From then on it is alive while the loop polls Kafka at least every
+    ``max_iteration_s`` and the engine can answer. Neither lag nor an unreachable broker makes a
+    worker unhealthy: a restart would not help.
     """
 
-    def __init__(self, clock: Callable[[], float], longest_turn_s: float) -> None:
+    def __init__(self, clock: Callable[[], float], max_iteration_s: float) -> None:
         self._clock = clock
-        self._longest_turn_s = longest_turn_s
+        self._max_iteration_s = max_iteration_s
         self._engine: Answers | None = None
         self._state: Callable[[], LoopState] | None = None
         self._closing = False
@@ -60,19 +60,19 @@ class Health:
         self._state = state
 
     def closing(self, error: BaseException | None = None) -> None:
-        """The loop has ended, by itself or by an error, and the parts are being closed."""
+        """The loop has ended, normally or with an error, and everything is being closed."""
         if error is not None and self._failed is None:
-            # The text of an error that nobody planned might quote a message.
-            told = f": {error}" if isinstance(error, WorkerError) else ""
-            self._failed = f"the worker ends with {type(error).__name__}{told}"
+            # The text of an unexpected error might quote a message.
+            detail = f": {error}" if isinstance(error, WorkerError) else ""
+            self._failed = f"the worker ends with {type(error).__name__}{detail}"
         self._closing = True
 
     def started(self) -> Verdict:
-        """Start-up is over: the model is warm."""
+        """Whether start-up is over: the model is warm."""
         return Verdict(() if self._engine is not None else (self._failed or LOADING,))
 
     def alive(self) -> Verdict:
-        """A restart would not help."""
+        """Whether the worker can work; if not, a restart may help."""
         if self._failed is not None:
             return Verdict((self._failed,))
         if self._closing or self._engine is None:
@@ -85,15 +85,15 @@ class Health:
         polled_at = self._state().polled_at if self._state is not None else None
         if polled_at is not None:
             age = self._clock() - polled_at
-            if age > self._longest_turn_s:
+            if age > self._max_iteration_s:
                 why.append(
                     f"the loop has not polled Kafka for {age:.0f} s; "
-                    f"{self._longest_turn_s:.0f} s is the longest it may take"
+                    f"{self._max_iteration_s:.0f} s is the longest it may take"
                 )
         return Verdict(tuple(why))
 
     def ready(self) -> Verdict:
-        """Work is being done, or would be if there were a partition left for this worker."""
+        """Whether it labels messages, or would if there were a partition left for it."""
         why = list(self.alive().why)
         state = self._state() if self._state is not None else None
         if self._engine is None:
@@ -102,4 +102,7 @@ class Health:
             why.append(STOPPING)
         elif state is None or not state.joined:
             why.append(JOINING)
+        elif state.outage_since is not None:
+            away_s = self._clock() - state.outage_since
+            why.append(f"Kafka has not been reachable for {away_s:.0f} s; results wait")
         return Verdict(tuple(why))

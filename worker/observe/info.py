@@ -1,4 +1,4 @@
-"""What this worker is, for ``/info``: version, model, settings; nothing secret."""
+"""The content of ``/info``: version, model, adapters, settings; no secrets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from worker import __version__
-from worker.core.roster import AdapterRouter
-from worker.core.served import ServingAdapter
+from worker.contract.timestamps import rfc3339
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import Arm
+from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
-from worker.lifecycle.refusal import Role
-from worker.records.output import rfc3339
 from worker.settings import Settings
 from worker.settings_load import REDACTED, LoadedSettings, effective
 
@@ -24,7 +24,7 @@ def describe(
     opened: OpenedEngine | None,
     serving: tuple[AdapterRouter, AdapterEvents] | None,
 ) -> Any:
-    """Return what JSON can carry. What comes with the model is null until it is loaded.
+    """Return plain JSON. What depends on the model is null until it is loaded.
 
     ``adapter``, ``taxonomy`` and ``decoding`` are of the main adapter that serves now.
     """
@@ -45,23 +45,21 @@ def describe(
         },
     }
     if opened is not None and serving is not None:
-        roster, service = serving
-        lineup = roster.lineup
-        manifest = lineup.main.manifest
+        router, events = serving
+        split = router.split
+        manifest = split.main.manifest
         found |= {
             "adapter": {
                 "name": manifest.name,
                 "digest": manifest.digest,
                 "created_at": manifest.created_at,
-                "since": _since(lineup.main),
+                "since": _since(split.main),
             },
             "adapters": [
-                _serves("main", lineup.main, 1 - lineup.canary_share),
-                *([_serves("canary", lineup.canary, lineup.canary_share)] if lineup.canary else []),
-                *([_serves("shadow", lineup.shadow, lineup.shadow_share)] if lineup.shadow else []),
+                _serving(arm, ratio) for arm, ratio in zip(split.arms, split.ratios, strict=True)
             ],
-            "last_refusal": _told(service.last_refusal),
-            "canary_stopped": _told(service.stopped),
+            "last_refusal": _told(events.last_refusal),
+            "canary_stopped": _told(events.stopped.get("canary")),
             "base": {"name": manifest.base.name, "revision": manifest.base.revision},
             "taxonomy": {
                 "name": manifest.taxonomy.name,
@@ -75,18 +73,18 @@ def describe(
     return found
 
 
-def _serves(role: Role, served: ServingAdapter, share: float) -> dict[str, Any]:
+def _serving(arm: Arm, ratio: float) -> dict[str, Any]:
     return {
-        "role": role,
-        "name": served.manifest.name,
-        "digest": served.digest,
-        "share": round(share, 6),
-        "since": _since(served),
+        "role": arm.role.name,
+        "name": arm.adapter.manifest.name,
+        "digest": arm.adapter.digest,
+        "share": round(ratio, 6),
+        "since": _since(arm.adapter),
     }
 
 
-def _since(served: ServingAdapter) -> str | None:
-    return None if served.since is None else rfc3339(served.since)
+def _since(adapter: ServingAdapter) -> str | None:
+    return None if adapter.since is None else rfc3339(adapter.since)
 
 
 def _told(event: Refused | Stopped | None) -> dict[str, Any] | None:

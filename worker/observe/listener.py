@@ -1,4 +1,4 @@
-"""The loop's events as metrics, and its state as read when the page is asked for."""
+"""The loop's events as metrics, and its state, read when the metrics page is requested."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Classified, Rejected, TopicPartition
 
 
 class MetricsListener(NullListener):
-    """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` Unix seconds."""
+    """See ``worker.core.events.Listener``. ``clock`` is the loop's, ``wall`` gives Unix seconds."""
 
     def __init__(
         self,
@@ -48,23 +48,22 @@ class MetricsListener(NullListener):
         self._transaction_s(seconds)
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:  # noqa: ARG002
-        """Count each record where it ended, and where its time went."""
+        """Count each record by its outcome, and observe where its time went."""
         now, wall = self._clock(), self._wall()
         self._adapters.published(batch)
         outcomes: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         truncated = 0
-        for one in batch:
-            outcome = one.outcome
-            self._commit_wait(max(0.0, now - one.finished_at))
-            if one.record.timestamp_ms is not None:
-                self._end_to_end(max(0.0, wall - one.record.timestamp_ms / 1000))
+        for completed in batch:
+            outcome = completed.outcome
+            self._commit_wait(max(0.0, now - completed.finished_at))
+            if completed.record.timestamp_ms is not None:
+                self._end_to_end(max(0.0, wall - completed.record.timestamp_ms / 1000))
+            outcomes[outcome.kind] += 1
             if isinstance(outcome, Classified):
-                outcomes["review" if outcome.review else "output"] += 1
                 truncated += outcome.truncated
                 self._observe(outcome)
-            else:
-                outcomes["dead_letter"] += 1
+            elif isinstance(outcome, Rejected):
                 reasons[outcome.reason] += 1
         for kind, count in outcomes.items():
             self._records(count, kind)
@@ -75,13 +74,13 @@ class MetricsListener(NullListener):
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
-        """Count it, and what was dropped by it."""
+        """Count the rebalance, and the records that it dropped."""
         del partitions
         self._rebalances(1, kind)
         self._dropped(dropped)
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Count it."""
+        """Count a pause or a resume."""
         del records, size_bytes
         self._backpressure(1, kind)
 
@@ -93,26 +92,29 @@ class MetricsListener(NullListener):
         self._engine(outcome.timing.engine_s)
 
 
-def loop_readings(
-    state: LoopState, lag: Mapping[TopicPartition, int], now: float
+def loop_samples(
+    state: LoopState, lag: Mapping[TopicPartition, int], now: float, wall: float
 ) -> Iterator[MetricSample]:
-    """Give what is held in the loop at this moment; ``now`` is of the loop's clock."""
+    """Yield the loop's state at this moment: ``now`` by its own clock, ``wall`` in Unix seconds."""
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
+    yield named.ENGINE_WINDOW, [((), state.engine_window)]
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]
+    away_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
+    yield named.OUTAGE, [((), away_s)]
     if state.polled_at is not None:
-        yield named.POLL_AGE, [((), max(0.0, now - state.polled_at))]
+        yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     yield named.LAG, _by_partition(lag)
     yield named.PROMPT_TOKENS, [((), state.prompt_tokens)]
     yield named.ENGINE_BUSY, [((), state.engine_busy_s)]
 
 
 def _by_partition(counts: Mapping[TopicPartition, int]) -> list[tuple[tuple[str, ...], float]]:
-    return [((one.topic, str(one.partition)), count) for one, count in counts.items()]
+    return [((source.topic, str(source.partition)), count) for source, count in counts.items()]
 
 
 def _each(values: Sequence[str]) -> list[tuple[str]]:
-    return [(one,) for one in values]
+    return [(value,) for value in values]

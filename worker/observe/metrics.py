@@ -1,27 +1,30 @@
 """Every metric of the worker's own, by name, and what it tells.
 
-Generated from this file: ``docs/metrics.md``, by ``make metrics``. Dashboards and alerts go by
-these names: none is renamed, and none changes its labels, without a line in the changelog.
-Label values are bounded: partitions held, the labels of the taxonomy, and sets that are fixed here.
+Generated from this file: ``docs/metrics.md``, by ``make metrics``. Dashboards and alerts rely on
+these names: none is renamed, and none changes its labels, without a line in the changelog. They
+follow Prometheus' practice (https://prometheus.io/docs/practices/naming/): base units, ``_total``
+for a counter, ``_ratio`` for a part of a whole, ``_info`` for a constant 1 that tells by its
+labels, ``_timestamp_seconds`` for a moment. A probability and an index have no unit and no suffix.
+Label values are bounded: the partitions assigned, the labels of the taxonomy, and sets fixed here.
 """
 
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
-from typing import Literal
 
+from worker.contract.errors import RejectReason
+from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
-from worker.errors import Reason
 from worker.lifecycle.events import StopReason
-from worker.lifecycle.refusal import RefusalReason, Role
+from worker.lifecycle.refusal import RefusalReason
+from worker.observe import buckets
 from worker.observe.drift.detector import Signal
+from worker.observe.metric import Label, Metric
+from worker.records.types import OutcomeKind
 
-Kind = Literal["counter", "gauge", "histogram"]
-
-OUTCOMES = ("output", "review", "dead_letter")
-REASONS = typing.get_args(Reason)
+OUTCOMES = typing.get_args(OutcomeKind)
+REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)
@@ -34,83 +37,74 @@ AGREES = ("yes", "no")
 SHADOW_DROPS = typing.get_args(ShadowDrop)
 STOPS = typing.get_args(StopReason)
 
-_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-_MASSES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-# Milliseconds to minutes: the engine, and what waits for it.
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_SHORT = (0.0001, 0.0005, 0.001, 0.0025, *_SECONDS)
-# A backlog makes records hours old.
-_AGES = (*_SECONDS[1:], 120.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0, 86400.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric: its full name, what it tells, its labels, and a histogram's upper bounds."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
+_ADAPTER, _LABEL = Label("adapter"), Label("label")
+_TOPIC, _PARTITION = Label("topic"), Label("partition")
+_OUTCOME, _ROLE, _SIGNAL = (
+    Label("outcome", OUTCOMES),
+    Label("role", ROLES),
+    Label("signal", SIGNALS),
+)
 
 # Records, counted when they are committed.
 
 RECORDS = Metric(
     "clerk_records_total",
     "counter",
-    "Records committed, by where they went: output, review or dead_letter.",
-    ("outcome",),
+    "Records committed, by outcome: the topic they were written to, or skipped (a tombstone that "
+    "was left out).",
+    (_OUTCOME,),
 )
 LABELS = Metric(
     "clerk_labels_total",
     "counter",
-    "Labels committed (output and review), by label and the first 12 characters of the "
-    "adapter's digest.",
-    ("label", "adapter"),
+    "Labels committed (output and review), by label and by adapter (the first 12 characters of "
+    "its digest).",
+    (_LABEL, _ADAPTER),
 )
 DEAD_LETTERS = Metric(
     "clerk_dead_letters_total",
     "counter",
     "Dead letters committed, by reason (docs/records.md).",
-    ("reason",),
+    (Label("reason", REASONS),),
 )
 TRUNCATED = Metric(
     "clerk_truncated_messages_total",
     "counter",
-    "Labelled messages that were shortened to be read.",
+    "Labelled messages that were longer than the adapter's budget and therefore shortened.",
 )
 CONFIDENCE = Metric(
-    "clerk_confidence", "histogram", "Calibrated probability of the chosen label.", (), _SHARES
+    "clerk_confidence",
+    "histogram",
+    "Calibrated probability of the chosen label.",
+    buckets=buckets.SHARES,
 )
 OFF_LABEL_MASS = Metric(
     "clerk_off_label_mass",
     "histogram",
-    "Raw probability that the model gave to anything but a label; high where none fits.",
-    (),
-    _MASSES,
+    "Raw probability that the model assigned to anything but a label; high where no label fits.",
+    buckets=buckets.MASSES,
 )
 
 ADAPTER_RECORDS = Metric(
     "clerk_adapter_records_total",
     "counter",
     "Records committed, by the adapter that they were accepted with (the first 12 characters of "
-    "its digest) and where they went.",
-    ("adapter", "outcome"),
+    "its digest) and by outcome.",
+    (_ADAPTER, _OUTCOME),
 )
 ADAPTER_CONFIDENCE = Metric(
     "clerk_adapter_confidence",
     "histogram",
-    "clerk_confidence by adapter, to compare a canary with the adapter it is to replace.",
-    ("adapter",),
-    _SHARES,
+    "clerk_confidence by adapter, to compare a canary with the adapter that it may replace.",
+    (_ADAPTER,),
+    buckets.SHARES,
 )
 ADAPTER_OFF_LABEL_MASS = Metric(
     "clerk_adapter_off_label_mass",
     "histogram",
     "clerk_off_label_mass by adapter.",
-    ("adapter",),
-    _MASSES,
+    (_ADAPTER,),
+    buckets.MASSES,
 )
 
 # Where the time went.
@@ -118,66 +112,79 @@ ADAPTER_OFF_LABEL_MASS = Metric(
 END_TO_END = Metric(
     "clerk_end_to_end_seconds",
     "histogram",
-    "From the record's timestamp to its result's commit; the clocks of producer and worker differ.",
-    (),
-    _AGES,
+    "Time from the record's timestamp to the commit of its result; the clocks of producer and "
+    "worker may differ.",
+    buckets=buckets.AGES,
 )
 QUEUE = Metric(
     "clerk_queue_seconds",
     "histogram",
-    "From fetched to submitted to the engine, for records with a label.",
-    (),
-    _SHORT,
+    "Time from fetching a record to submitting it to the engine, for records with a label.",
+    buckets=buckets.SHORT_DURATIONS,
 )
 ENGINE = Metric(
     "clerk_engine_seconds",
     "histogram",
-    "From submitted to answered, the engine's own queue included, for records with a label.",
-    (),
-    _SECONDS,
+    "Time from submitting a record to the engine to its answer, including the engine's own queue, "
+    "for records with a label.",
+    buckets=buckets.DURATIONS,
 )
 COMMIT_WAIT = Metric(
     "clerk_commit_wait_seconds",
     "histogram",
-    "From answered (or rejected) to committed: the wait for older records, the interval, the "
-    "transaction.",
-    (),
-    _SECONDS,
+    "Time from the answer (or rejection) to the commit: waiting for older records, for the "
+    "publish interval and for the transaction.",
+    buckets=buckets.DURATIONS,
 )
 
-# What is held now, read when the page is.
+# The loop's state, read when the page is.
 
 IN_FLIGHT = Metric(
     "clerk_in_flight_records",
     "gauge",
-    "Records fetched and not yet committed; see loop.max_in_flight.",
+    "Records fetched and not yet committed; bounded by loop.max_in_flight.",
 )
-IN_FLIGHT_BYTES = Metric("clerk_in_flight_bytes", "gauge", "Bytes of those records.")
+IN_FLIGHT_BYTES = Metric("clerk_in_flight_bytes", "gauge", "Total size of the records in flight.")
 IN_ENGINE = Metric(
     "clerk_in_engine_records", "gauge", "Records that the engine has not answered yet."
+)
+ENGINE_WINDOW = Metric(
+    "clerk_engine_window_records",
+    "gauge",
+    "Records that the engine may be given at a time: at most loop.max_in_engine, and fewer where "
+    "they would take it longer than a quarter of loop.deadline_s.",
 )
 WATERMARK_GAP = Metric(
     "clerk_watermark_gap_records",
     "gauge",
-    "Records that are finished and wait behind an unfinished one.",
-    ("topic", "partition"),
+    "Completed records that wait for an older one of their partition to complete.",
+    (_TOPIC, _PARTITION),
 )
-ASSIGNED = Metric("clerk_assigned_partitions", "gauge", "Partitions held; 0 for a spare worker.")
+ASSIGNED = Metric(
+    "clerk_assigned_partitions", "gauge", "Partitions assigned to this worker; 0 for a spare one."
+)
 PAUSED = Metric(
-    "clerk_paused_partitions", "gauge", "Partitions not fetched because enough is in flight."
-)
-POLL_AGE = Metric(
-    "clerk_poll_age_seconds",
+    "clerk_paused_partitions",
     "gauge",
-    "Since the loop last polled Kafka; absent until it first has.",
+    "Partitions that are not fetched because enough records are in flight.",
+)
+OUTAGE = Metric(
+    "clerk_kafka_outage_seconds",
+    "gauge",
+    "For how long results have waited for a Kafka that cannot be reached; 0 while it can.",
+)
+LAST_POLL = Metric(
+    "clerk_last_poll_timestamp_seconds",
+    "gauge",
+    "Unix time at which the loop last polled Kafka; absent until the first poll.",
 )
 LAG = Metric(
     "clerk_consumer_lag_records",
     "gauge",
-    "Offsets from the next to be committed to the last stable one, as of the last fetch, renewed "
-    "every 5 s. Transaction markers in the input count as records until a partition is done to its "
-    "end, which is 0.",
-    ("topic", "partition"),
+    "Offsets from the next one to be committed to the last stable one, as of the last fetch, "
+    "updated every 5 s. Transaction markers in the input count as records, except in a partition "
+    "that has been processed to its end, whose lag is 0.",
+    (_TOPIC, _PARTITION),
 )
 
 # The group, Kafka, the engine.
@@ -185,206 +192,169 @@ LAG = Metric(
 REBALANCES_TOTAL = Metric(
     "clerk_rebalances_total",
     "counter",
-    "Rebalances, by what happened to this worker's partitions: assigned, revoked or lost.",
-    ("kind",),
+    "Rebalances, by what happened to this worker's partitions.",
+    (Label("kind", REBALANCES),),
 )
 DROPPED = Metric(
     "clerk_dropped_records_total",
     "counter",
-    "Records given up when their partition went: their next owner does them again.",
+    "Records dropped because their partition was revoked or lost; its next owner processes them "
+    "again.",
 )
 TRANSACTIONS_TOTAL = Metric(
     "clerk_transactions_total",
     "counter",
-    "Attempts to publish a batch: committed, aborted (it will be tried again) or unknown (the "
-    "commit was not answered). With at_least_once, attempts without a transaction.",
-    ("result",),
+    "Attempts to publish a batch, by result: committed, aborted (it will be retried) or unknown "
+    "(the commit was not answered). With at_least_once, attempts without a transaction.",
+    (Label("result", TRANSACTIONS),),
 )
 TRANSACTION_SECONDS = Metric(
-    "clerk_transaction_seconds", "histogram", "Time of an attempt, however it ended.", (), _SECONDS
+    "clerk_transaction_seconds",
+    "histogram",
+    "Duration of an attempt to publish a batch, whatever its result.",
+    buckets=buckets.DURATIONS,
 )
 BACKPRESSURE = Metric(
-    "clerk_backpressure_total",
+    "clerk_backpressure_events_total",
     "counter",
-    "Times that fetching was paused because enough was in flight, and resumed.",
-    ("kind",),
+    "Times that a partition was paused because enough of its records were in flight, and resumed.",
+    (Label("kind", PRESSURES),),
 )
 PROMPT_TOKENS = Metric(
     "clerk_prompt_tokens_total",
     "counter",
-    "Prompt tokens submitted to the engine, cached ones and repeated attempts included.",
+    "Prompt tokens submitted to the engine, including cached ones and repeated attempts.",
 )
 ENGINE_BUSY = Metric(
     "clerk_engine_busy_seconds_total",
     "counter",
-    "Wall time with at least one message in the engine: its rate is the share of busy time.",
+    "Wall time with at least one message in the engine; its rate is the engine's utilisation.",
 )
 
-# Drift: the last whole window of labels against the adapter's reference (docs/drift.md). Absent
-# where the adapter has none, and all but the levels until the first window is full.
+# Drift: the last full window of labels against the adapter's reference (docs/drift.md). Absent
+# where the adapter has none, and all but the thresholds until the first window is full.
 
 DRIFT_PSI = Metric(
     "clerk_drift_label_psi",
     "gauge",
-    "Population stability index of the labels in the last whole window, against their shares in "
+    "Population stability index of the labels in the last full window, against their shares of "
     "the training data.",
 )
 DRIFT_SHIFT = Metric(
     "clerk_drift_label_shift",
     "gauge",
-    "The label's share of the last whole window, less its share in the training data.",
-    ("label",),
+    "The label's share of the last full window minus its share of the training data.",
+    (_LABEL,),
 )
 DRIFT_OFF_LABEL = Metric(
-    "clerk_drift_off_label_share",
+    "clerk_drift_off_label_ratio",
     "gauge",
-    "Share of the last whole window with more off-label mass than 95 % of validation had.",
+    "Share of the messages in the last full window whose off-label mass exceeds the 95 % quantile "
+    "of validation.",
 )
-DRIFT_LEVEL = Metric(
-    "clerk_drift_level",
+DRIFT_THRESHOLD = Metric(
+    "clerk_drift_threshold",
     "gauge",
-    "What a window must exceed to count as drifted: a PSI (labels), a share (off_label).",
-    ("signal",),
+    "Value from which a window counts as drifted: a PSI (labels) or a ratio (off_label).",
+    (_SIGNAL,),
 )
-DRIFT_IN_A_ROW = Metric(
-    "clerk_drift_windows_in_a_row",
+DRIFT_CONSECUTIVE = Metric(
+    "clerk_drift_consecutive_windows",
     "gauge",
-    "Drifted windows in a row up to the last whole one; 0 when that was stable.",
-    ("signal",),
+    "Consecutive drifted windows up to the last full one; 0 when that one was stable.",
+    (_SIGNAL,),
 )
 DRIFT_WINDOWS = Metric(
     "clerk_drift_windows_total",
     "counter",
-    "Whole windows, by signal and result (stable, drifted).",
-    ("signal", "result"),
+    "Full windows, by signal and result.",
+    (_SIGNAL, Label("result", WINDOW_RESULTS)),
 )
 
-# What this worker is.
+# The adapters that serve.
 
-WORKER_INFO = Metric(
-    "clerk_worker_info",
+ADAPTER_TRAFFIC = Metric(
+    "clerk_adapter_traffic_ratio",
     "gauge",
-    "1, with the worker's version, delivery, way of serving and base model.",
-    ("version", "delivery", "serving", "base"),
-)
-ADAPTER_INFO = Metric(
-    "clerk_adapter_info",
-    "gauge",
-    "1, with the adapter's name, the first 12 characters of its digest, and the version of its "
-    "taxonomy.",
-    ("name", "digest", "taxonomy_version"),
-)
-ADAPTER_SHARE = Metric(
-    "clerk_adapter_share",
-    "gauge",
-    "Share of the traffic that an adapter serves now, by its role: main and canary share the "
-    "labelling, a shadow labels its share too, for show.",
-    ("adapter", "role"),
+    "Share of the traffic that an adapter serves now, by role: main and canary divide the records "
+    "between them; a shadow labels its share in addition, and its labels are not acted on.",
+    (_ADAPTER, _ROLE),
 )
 ADAPTER_REFUSED = Metric(
     "clerk_adapter_refused",
     "gauge",
-    "1 while what the store (or adapters.shadow) names for a role is refused by this worker.",
-    ("role",),
+    "1 while this worker refuses the adapter that the store (or adapters.shadow) names for a role.",
+    (_ROLE,),
 )
 CANARY_STOPPED = Metric(
     "clerk_adapter_canary_stopped",
     "gauge",
-    "1 while this worker gives the store's canary no messages because it did worse.",
+    "1 while this worker sends the store's canary no messages because it did worse.",
 )
 SWAPS_TOTAL = Metric(
     "clerk_adapter_swaps_total",
     "counter",
     "Times that another adapter became current while the worker ran: swapped (between two "
-    "records) or refused (the old one goes on).",
-    ("result",),
+    "records) or refused (the previous one continues).",
+    (Label("result", SWAPS),),
 )
 REFUSALS_TOTAL = Metric(
     "clerk_adapter_refusals_total",
     "counter",
     "Adapters refused while the worker ran, in any role, by reason (docs/adapters.md).",
-    ("reason",),
+    (Label("reason", REFUSALS),),
 )
 CANARY_STOPS = Metric(
     "clerk_adapter_canary_stops_total",
     "counter",
-    "Canaries that this worker stopped, by reason: review, confidence or engine.",
-    ("reason",),
+    "Canaries that this worker stopped, by reason.",
+    (Label("reason", STOPS),),
 )
 SHADOW = Metric(
-    "clerk_shadow_total",
+    "clerk_shadow_records_total",
     "counter",
-    "Records that the shadow adapter labelled too, by the real label and whether it agrees.",
-    ("label", "agrees"),
+    "Records that the shadow adapter labelled too, by the label that was committed and whether "
+    "the shadow agrees.",
+    (_LABEL, Label("agrees", AGREES)),
 )
 SHADOW_DROPPED = Metric(
-    "clerk_shadow_dropped_total",
+    "clerk_shadow_dropped_records_total",
     "counter",
-    "Records of the shadow's share without its label, by reason: busy (too many in flight), late "
-    "(not answered when the result was published), failed, no_label (the record is a dead letter), "
-    "not_published (the batch was tried again without it).",
-    ("reason",),
+    "Records of the shadow's share that have no label from it, by reason: busy (too many in "
+    "flight), late (not answered when the result was published), failed, no_label (the record is a "
+    "dead letter), not_published (the batch was retried without it).",
+    (Label("reason", SHADOW_DROPS),),
 )
 LOAD_SECONDS = Metric(
     "clerk_adapter_load_seconds",
     "histogram",
-    "Time to verify, load and try an adapter beside the one in service.",
-    (),
-    (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    "Time to verify, load and test an adapter while another one serves.",
+    buckets=buckets.LOAD_DURATIONS,
 )
-READY = Metric("clerk_ready", "gauge", "1 when /readyz says so, else 0.")
 
-GROUPS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
-    (
-        "Records, counted when they are committed",
-        (RECORDS, LABELS, DEAD_LETTERS, TRUNCATED, CONFIDENCE, OFF_LABEL_MASS),
-    ),
-    (
-        "The same by adapter",
-        (ADAPTER_RECORDS, ADAPTER_CONFIDENCE, ADAPTER_OFF_LABEL_MASS),
-    ),
-    ("Where the time went, in seconds", (END_TO_END, QUEUE, ENGINE, COMMIT_WAIT)),
-    (
-        "What is held now",
-        (IN_FLIGHT, IN_FLIGHT_BYTES, IN_ENGINE, WATERMARK_GAP, ASSIGNED, PAUSED, POLL_AGE, LAG),
-    ),
-    (
-        "The group, Kafka, the engine",
-        (
-            REBALANCES_TOTAL,
-            DROPPED,
-            TRANSACTIONS_TOTAL,
-            TRANSACTION_SECONDS,
-            BACKPRESSURE,
-            PROMPT_TOKENS,
-            ENGINE_BUSY,
-        ),
-    ),
-    (
-        "Drift, window by window",
-        (
-            DRIFT_PSI,
-            DRIFT_SHIFT,
-            DRIFT_OFF_LABEL,
-            DRIFT_LEVEL,
-            DRIFT_IN_A_ROW,
-            DRIFT_WINDOWS,
-        ),
-    ),
-    (
-        "Adapters that come and go",
-        (
-            ADAPTER_SHARE,
-            SWAPS_TOTAL,
-            LOAD_SECONDS,
-            ADAPTER_REFUSED,
-            REFUSALS_TOTAL,
-            CANARY_STOPPED,
-            CANARY_STOPS,
-            SHADOW,
-            SHADOW_DROPPED,
-        ),
-    ),
-    ("What this worker is", (WORKER_INFO, ADAPTER_INFO, READY)),
+# What this worker is.
+
+BUILD_INFO = Metric(
+    "clerk_build_info",
+    "gauge",
+    "1, with the version of the worker and of the Python that runs it.",
+    (Label("version"), Label("python_version")),
 )
-METRICS: tuple[Metric, ...] = tuple(one for _, group in GROUPS for one in group)
+CONFIG_INFO = Metric(
+    "clerk_config_info",
+    "gauge",
+    "1, with the worker's delivery guarantee, serving mode and base model.",
+    (Label("delivery"), Label("serving"), Label("base")),
+)
+ADAPTER_INFO = Metric(
+    "clerk_adapter_info",
+    "gauge",
+    "1, with the main adapter's name, the first 12 characters of its digest, and the version of "
+    "its taxonomy.",
+    (Label("name"), Label("digest"), Label("taxonomy_version")),
+)
+READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
+
+METRICS: tuple[Metric, ...] = tuple(
+    named for named in tuple(globals().values()) if isinstance(named, Metric)
+)

@@ -1,8 +1,9 @@
-"""Everything that a worker shows, put together: told by ``worker.app`` how far it has come."""
+"""All that a worker exposes, put together; ``worker.app`` reports to it how far start-up is."""
 
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,29 +12,29 @@ from datetime import UTC, datetime
 import structlog
 
 from worker import __version__
+from worker.contract.records import Headers
+from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord
 from worker.core.events import Listener
 from worker.core.loop import Loop
-from worker.core.roster import AdapterRouter
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents
 from worker.observe import metrics as named
-from worker.observe.adapters import AdapterMetrics, adapter_readings
+from worker.observe.adapters import AdapterMetrics, adapter_samples
 from worker.observe.drift.baseline import DriftPolicy
 from worker.observe.drift.listener import DriftListener
 from worker.observe.health import Health, Verdict
 from worker.observe.info import describe
-from worker.observe.listener import MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
-from worker.records.types import Headers
 from worker.settings import Settings
 from worker.stream.port import Stream
 
 _log = structlog.get_logger("worker.http")
 
 _SLACK_S = 10.0
-"""On top of the longest turn that the settings allow: a machine may be slow."""
+"""Added to the longest iteration that the settings allow: a machine may be slow."""
 
 
 class Observer:
@@ -42,18 +43,18 @@ class Observer:
     Raises SettingsError when it cannot listen or trace as the settings say.
     """
 
-    def __init__(self, settings: Settings, longest_turn_s: float) -> None:
+    def __init__(self, settings: Settings, max_iteration_s: float) -> None:
         self._settings = settings
         self._started_at = datetime.now(UTC)
         self._opened: OpenedEngine | None = None
         self._serving: tuple[AdapterRouter, AdapterEvents] | None = None
-        self._health = Health(time.monotonic, longest_turn_s + _SLACK_S)
+        self._health = Health(time.monotonic, max_iteration_s + _SLACK_S)
         self._registry = Registry()
         self._registry.at_scrape(self._ready)
         self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
         self.drift: DriftListener | None = None
-        self.carry: Callable[[CompletedRecord], Headers] | None = None
+        self.propagate_headers: Callable[[CompletedRecord], Headers] | None = None
         self._close: list[Callable[[], None]] = []
         self.url: str | None = None
         if settings.tracing.enabled:
@@ -62,30 +63,29 @@ class Observer:
             self._serve()
 
     def model_ready(
-        self, opened: OpenedEngine, roster: AdapterRouter, service: AdapterEvents
+        self, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
     ) -> None:
-        """The engine is warm; from here on there are metrics of its work."""
+        """The engine is warm; from now on there are metrics of its work."""
         self._opened = opened
-        self._serving = (roster, service)
+        self._serving = (router, adapter_events)
         manifest = opened.manifest
+        self._registry.constant(named.BUILD_INFO, __version__, platform.python_version())
         self._registry.constant(
-            named.WORKER_INFO,
-            __version__,
-            self._settings.kafka.delivery,
-            opened.serving,
-            manifest.base.name,
+            named.CONFIG_INFO, self._settings.kafka.delivery, opened.serving, manifest.base.name
         )
-        self._registry.at_scrape(lambda: adapter_readings(roster, service))
+        self._registry.at_scrape(lambda: adapter_samples(router, adapter_events))
         if self._settings.http.enabled:
             metrics = MetricsListener(self._registry, self.adapters, time.monotonic, time.time)
             self.listeners.append(metrics)
         if self._settings.drift.enabled:
-            self._watch_drift(roster)
-        self._health.model_ready(roster)
+            self._watch_drift(router)
+        self._health.model_ready(router)
 
     def runs(self, loop: Loop, stream: Stream) -> None:
         """The loop is about to run."""
-        self._registry.at_scrape(lambda: loop_readings(loop.state, stream.lag(), time.monotonic()))
+        self._registry.at_scrape(
+            lambda: loop_samples(loop.state, stream.lag(), time.monotonic(), time.time())
+        )
         self._health.runs(lambda: loop.state)
 
     def closing(self, error: BaseException | None = None) -> None:
@@ -97,36 +97,36 @@ class Observer:
         return self._registry.page()
 
     def close(self) -> None:
-        """Hand over what has not been sent, and stop answering."""
+        """Export the remaining traces, and stop answering."""
         while self._close:
             self._close.pop()()
 
-    def _watch_drift(self, roster: AdapterRouter) -> None:
+    def _watch_drift(self, router: AdapterRouter) -> None:
         drift = self._settings.drift
         self.drift = DriftListener(
             DriftPolicy(
                 window=drift.window,
-                false_alarm_share=drift.false_alarm_share,
+                false_alarm_rate=drift.false_alarm_rate,
                 label_psi=drift.label_psi,
-                off_label_share=drift.off_label_share,
+                off_label_ratio=drift.off_label_ratio,
                 sample_ids=drift.sample_ids,
             ),
-            lambda: roster.main.manifest,
+            lambda: router.main.manifest,
         )
         self.listeners.append(self.drift)
-        self._registry.at_scrape(self.drift.readings)
+        self._registry.at_scrape(self.drift.metric_samples)
 
     def _trace(self) -> None:
         from worker.observe.tracing import start_tracing  # heavy, and not always installed
 
         kafka = self._settings.kafka
         tracing = start_tracing(
-            topic=kafka.input_topic,
+            topic=", ".join(kafka.input_topics),
             group=kafka.group_id,
             max_links=self._settings.loop.publish_max_records,
         )
         self.listeners.append(tracing)
-        self.carry = tracing.carry
+        self.propagate_headers = tracing.propagate_headers
         self._close.append(tracing.close)
 
     def _serve(self) -> None:
@@ -156,9 +156,9 @@ class Observer:
 
 
 @contextmanager
-def observing(settings: Settings, longest_turn_s: float) -> Iterator[Observer]:
-    """Observe a worker from its start, before the model is loaded, to its very end."""
-    observer = Observer(settings, longest_turn_s)
+def observing(settings: Settings, max_iteration_s: float) -> Iterator[Observer]:
+    """Observe a worker from its start, before the model is loaded, until its end."""
+    observer = Observer(settings, max_iteration_s)
     try:
         yield observer
     finally:

@@ -2,71 +2,118 @@
 
 from __future__ import annotations
 
-from worker.observe.metrics import (
-    AGREES,
-    GROUPS,
-    OUTCOMES,
-    PRESSURES,
-    REASONS,
-    REBALANCES,
-    REFUSALS,
-    ROLES,
-    SHADOW_DROPS,
-    SIGNALS,
-    STOPS,
-    SWAPS,
-    TRANSACTIONS,
-    WINDOW_RESULTS,
-    Metric,
-)
+from worker.observe import metrics as named
+from worker.observe.metric import Metric
 
 _HEAD = """# Metrics
 
-What `http://HOST:8080/metrics` shows, in the Prometheus text format. This page is made from
-`worker/observe/metrics.py` by `make metrics`.
+For whoever builds a dashboard or an alert: what `http://HOST:8080/metrics` shows, in the Prometheus
+text format. This page is made from `worker/observe/metrics.py` by `make metrics`.
 
 The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.
 `model.engine_args.disable_log_stats = true` leaves them out.
 
-Counters begin at 0 for every label value that can be known beforehand. Series of a partition go
-when the partition does.
+Counters begin at 0 for every label value that is known beforehand. Series of a partition disappear
+when the partition is revoked.
 """
 
-_VALUES = {
-    ("clerk_records_total", "outcome"): OUTCOMES,
-    ("clerk_dead_letters_total", "reason"): REASONS,
-    ("clerk_transactions_total", "result"): TRANSACTIONS,
-    ("clerk_rebalances_total", "kind"): REBALANCES,
-    ("clerk_backpressure_total", "kind"): PRESSURES,
-    ("clerk_drift_windows_total", "result"): WINDOW_RESULTS,
-    ("clerk_drift_windows_total", "signal"): SIGNALS,
-    ("clerk_drift_windows_in_a_row", "signal"): SIGNALS,
-    ("clerk_drift_level", "signal"): SIGNALS,
-    ("clerk_adapter_records_total", "outcome"): OUTCOMES,
-    ("clerk_adapter_swaps_total", "result"): SWAPS,
-    ("clerk_adapter_refusals_total", "reason"): REFUSALS,
-    ("clerk_adapter_canary_stops_total", "reason"): STOPS,
-    ("clerk_shadow_dropped_total", "reason"): SHADOW_DROPS,
-}
-_ANYWHERE = {"role": ROLES, "agrees": AGREES}
+SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
+    (
+        "Records, counted when they are committed",
+        (
+            named.RECORDS,
+            named.LABELS,
+            named.DEAD_LETTERS,
+            named.TRUNCATED,
+            named.CONFIDENCE,
+            named.OFF_LABEL_MASS,
+        ),
+    ),
+    (
+        "The same by adapter",
+        (named.ADAPTER_RECORDS, named.ADAPTER_CONFIDENCE, named.ADAPTER_OFF_LABEL_MASS),
+    ),
+    (
+        "Where the time went, in seconds",
+        (named.END_TO_END, named.QUEUE, named.ENGINE, named.COMMIT_WAIT),
+    ),
+    (
+        "State of the loop",
+        (
+            named.IN_FLIGHT,
+            named.IN_FLIGHT_BYTES,
+            named.IN_ENGINE,
+            named.ENGINE_WINDOW,
+            named.WATERMARK_GAP,
+            named.ASSIGNED,
+            named.PAUSED,
+            named.OUTAGE,
+            named.LAST_POLL,
+            named.LAG,
+        ),
+    ),
+    (
+        "Consumer group, transactions, engine",
+        (
+            named.REBALANCES_TOTAL,
+            named.DROPPED,
+            named.TRANSACTIONS_TOTAL,
+            named.TRANSACTION_SECONDS,
+            named.BACKPRESSURE,
+            named.PROMPT_TOKENS,
+            named.ENGINE_BUSY,
+        ),
+    ),
+    (
+        "Drift, window by window",
+        (
+            named.DRIFT_PSI,
+            named.DRIFT_SHIFT,
+            named.DRIFT_OFF_LABEL,
+            named.DRIFT_THRESHOLD,
+            named.DRIFT_CONSECUTIVE,
+            named.DRIFT_WINDOWS,
+        ),
+    ),
+    (
+        "Adapters: swap, canary, shadow",
+        (
+            named.ADAPTER_TRAFFIC,
+            named.SWAPS_TOTAL,
+            named.LOAD_SECONDS,
+            named.ADAPTER_REFUSED,
+            named.REFUSALS_TOTAL,
+            named.CANARY_STOPPED,
+            named.CANARY_STOPS,
+            named.SHADOW,
+            named.SHADOW_DROPPED,
+        ),
+    ),
+    (
+        "What this worker is",
+        (named.BUILD_INFO, named.CONFIG_INFO, named.ADAPTER_INFO, named.READY),
+    ),
+)
 
 
 def metrics_page() -> str:
     """Return the page as it stands in the repository."""
     parts = [_HEAD]
-    for title, group in GROUPS:
-        rows = [f"| `{one.name}` | {one.kind} | {_labels(one)} | {one.help} |" for one in group]
+    for title, metrics in SECTIONS:
+        rows = [
+            f"| `{metric.name}` | {metric.kind} | {_labels(metric)} | {metric.help} |"
+            for metric in metrics
+        ]
         head = ["| name | kind | labels | what it tells |", "|---|---|---|---|"]
         parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
     return "\n".join(parts)
 
 
 def _labels(metric: Metric) -> str:
-    shown = []
-    for label in metric.labels:
-        values = _VALUES.get((metric.name, label)) or _ANYWHERE.get(label)
-        shown.append(f"`{label}`" + (f" ({', '.join(values)})" if values else ""))
-    return ", ".join(shown)
+    return ", ".join(
+        f"`{label.name}`" + (f" ({', '.join(label.values)})" if label.values else "")
+        for label in metric.labels
+    )
 
 
 if __name__ == "__main__":

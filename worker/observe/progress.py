@@ -1,4 +1,4 @@
-"""The loop's events as log lines: one a rebalance, one a pause, and a summary at intervals."""
+"""The loop's events as log lines: each rebalance, each pause, and a summary at intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, PressureKind, RebalanceKind
-from worker.records.types import Classified, TopicPartition
+from worker.records.types import Rejected, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
@@ -25,16 +25,14 @@ class LogListener(NullListener):
         self.totals: Counter[str] = Counter()
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count; write a line when the interval has passed."""
-        for one in batch:
-            outcome = one.outcome
-            if isinstance(outcome, Classified):
-                self.totals["review" if outcome.review else "output"] += 1
-            else:
-                self.totals["dead_letter"] += 1
+        """Count; log a summary when the interval has passed."""
+        for completed in batch:
+            outcome = completed.outcome
+            self.totals[outcome.kind] += 1
+            if isinstance(outcome, Rejected):
                 _log.info(
                     "record.rejected",
-                    id=one.record.id,
+                    id=completed.record.id,
                     reason=outcome.reason,
                     stage=outcome.stage,
                     detail=outcome.detail,
@@ -44,21 +42,28 @@ class LogListener(NullListener):
         elapsed = self._clock() - self._last_line
         if elapsed >= self._interval_s:
             rate = self._since_line / elapsed
-            _log.info("worker.observe.progress", records_per_s=round(rate, 1), **self.totals)
+            _log.info("worker.progress", records_per_s=round(rate, 1), **self.totals)
             self._last_line = self._clock()
             self._since_line = 0
 
     def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
-        """Warn: the same results will be published again."""
+        """Warn that the same results will be published again."""
         _log.warning("batch.not_published", records=records, attempt=attempt, error=str(error))
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Warn once that Kafka is away while results wait, and say when it is back."""
+        if error is not None:
+            _log.warning("kafka.unreachable", error=str(error))
+        else:
+            _log.info("kafka.reachable", seconds=round(seconds, 1))
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
     ) -> None:
-        """Tell which partitions came or went."""
-        names = [f"{one.topic}-{one.partition}" for one in partitions]
+        """Log which partitions were assigned, revoked or lost."""
+        names = [f"{source.topic}-{source.partition}" for source in partitions]
         _log.info(f"partitions.{kind}", partitions=names, dropped=dropped)
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
-        """Tell that fetching stopped or went on; normal under load."""
+        """Log that fetching was paused or resumed; normal under load."""
         _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)

@@ -1,4 +1,4 @@
-"""A small HTTP server for probes and scrapes, on threads of its own."""
+"""A small HTTP server for health checks and scrapes, on threads of its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from worker.errors import SettingsError
 _log = structlog.get_logger("worker.http")
 
 MAX_REQUESTS = 16
-"""Requests served at a time."""
+"""Requests served at the same time."""
 
-_REQUEST_S = 5.0  # the longest wait for a client to send or take something
+_REQUEST_S = 5.0  # timeout for a client to send or receive something
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer."""
+    """A response."""
 
     body: bytes
     content_type: str
@@ -35,14 +35,14 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""What makes the answer to each path; called from any thread."""
+"""What makes the response to each path; called from any thread."""
 
 
 class HttpServer:
     """Serves pages from construction to ``close``. GET and HEAD, nothing else.
 
-    A client that dawdles holds nobody up: when all places are taken, the longest-served request is
-    cut off to make room. Raises SettingsError when it cannot listen.
+    A slow client blocks nobody: when MAX_REQUESTS are being served, the oldest one is cut off to
+    make room. Raises SettingsError when it cannot listen.
     """
 
     def __init__(self, host: str, port: int, pages: Pages) -> None:
@@ -68,7 +68,7 @@ class HttpServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and cut off what is being served."""
+        """Stop listening and cut off the requests that are being served."""
         self._server.shutdown()
         self._server.server_close()
         self._server.cut_off_all()
@@ -103,15 +103,15 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what is not the client's doing; one that went away or was cut off is no news."""
+        """Log what is not the client's fault: a closed connection is no news."""
         del request, client_address
         if not isinstance(sys.exception(), OSError):
             _log.exception("http.request_failed")
 
     def cut_off_all(self) -> None:
         with self._lock:
-            for one in self._served:
-                _cut_off(one)
+            for request in self._served:
+                _cut_off(request)
 
 
 def _cut_off(request: socket.socket) -> None:
@@ -136,11 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
         make = self.server.pages.get(path)
         if make is None:
             known = ", ".join(self.server.pages)
-            page = Page(f"not here; here are {known}\n".encode(), "text/plain; charset=utf-8", 404)
+            page = Page(
+                f"not found; there are {known}\n".encode(), "text/plain; charset=utf-8", 404
+            )
         else:
             try:
                 page = make()
-            except Exception:  # noqa: BLE001 - told to the client and the log; the worker works on
+            except Exception:  # noqa: BLE001 - reported to client and log; the worker continues
                 _log.exception("http.page_failed", path=path)
                 page = Page(b"the page could not be made; the log says why\n", "text/plain", 500)
         self.send_response(page.status)
@@ -152,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(page.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is not understood in one plain line."""
+        """Answer a malformed request in one plain line."""
         del explain
         body = f"{message or HTTPStatus(code).phrase}\n".encode()
         # No other methods are known: http.server says 501, and 405 is what it is.
@@ -171,4 +173,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "clerk-worker"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing: probes come every few seconds."""
+        """Log nothing: health checks come every few seconds."""

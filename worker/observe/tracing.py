@@ -1,17 +1,17 @@
-"""Traces by OpenTelemetry. The only file that imports it, imported only when tracing is on.
+"""OpenTelemetry traces. The only file that imports it; it is imported only when tracing is on.
 
-Spans follow the semantic conventions for messaging, version 1.44.0 (in development as of then):
-https://opentelemetry.io/docs/specs/semconv/messaging/kafka/. Their names stand here and are not
-taken from the package, where each release may rename them.
+Spans follow the semantic conventions for messaging, version 1.44.0 (in development at that time):
+https://opentelemetry.io/docs/specs/semconv/messaging/kafka/. Their attribute names are written out
+here, because each release of the package may rename them.
 
-- ``process <topic>``: one for each attempt to publish a batch, a trace of its own, from the fetch
-  of its oldest record to the commit, linked to the context of every message that has one.
-- ``label <topic>``: one for each message that carries a context, as a child of it, so that whoever
-  looks at one ticket's trace finds the clerk's part of it there. Messages without one have none:
-  they would be thousands of traces of one span.
+- ``process <topic>``: one span for each attempt to publish a batch, in a trace of its own, from the
+  fetch of its oldest record to the commit, linked to the context of every message that has one.
+- ``label <topic>``: one span for each message that has a trace context, as a child of it, so that a
+  ticket's trace shows the worker's part. Messages without a context have no span: that would be
+  thousands of traces of one span each.
 
-An output record carries the context of its message's span, or else of its batch's. No span has
-anything of a message but where it stands, its size and its label.
+An output record carries the context of its message's span, or else of its batch's. A span holds
+nothing of a message but its position, its size and its label.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from worker import __version__
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, TransactionResult
 from worker.errors import SettingsError
-from worker.records.types import Classified, Headers
+from worker.records.types import Classified, Rejected
 
 try:
     from opentelemetry import trace
@@ -42,13 +43,13 @@ except ImportError as error:
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
-_CARRIED = frozenset({"traceparent", "tracestate"})
+_CONTEXT = frozenset({"traceparent", "tracestate"})
 _CLOSE_S = 5.0
 _ROOT = Context()
 
 
 class Tracing(NullListener):
-    """See ``worker.core.events.Listener``; ``carry`` gives an output record its headers."""
+    """See ``worker.core.events.Listener``; ``propagate_headers`` gives an output's headers."""
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class Tracing(NullListener):
         self._zero_ns = 0
 
     def publishing(self, batch: Sequence[CompletedRecord]) -> None:
-        """Begin the batch's span, and one for each message that has a context."""
+        """Begin the batch's span, and a span for each message that has a context."""
         self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
-        contexts = [self._context(one.record.headers) for one in batch]
+        contexts = [self._context(completed.record.headers) for completed in batch]
         self._batch = self._tracer.start_span(
             f"process {self._topic}",
             _ROOT,
@@ -89,29 +90,29 @@ class Tracing(NullListener):
                 "messaging.batch.message_count": len(batch),
             },
             [
-                trace.Link(context, _place(one))
-                for one, context in zip(batch, contexts, strict=True)
+                trace.Link(context, _position(completed))
+                for completed, context in zip(batch, contexts, strict=True)
                 if context is not None
             ],
-            self._ns(min(one.fetched_at for one in batch)),
+            self._ns(min(completed.fetched_at for completed in batch)),
         )
         self._batch.add_event("publish")
         self._spans = {
-            one.record.id: (self._begin(one, context), one)
-            for one, context in zip(batch, contexts, strict=True)
+            completed.record.id: (self._begin(completed, context), completed)
+            for completed, context in zip(batch, contexts, strict=True)
             if context is not None
         }
 
-    def carry(self, finished: CompletedRecord) -> Headers:
+    def propagate_headers(self, finished: CompletedRecord) -> Headers:
         """Return the record's headers, with the context of its span in place of the sender's."""
         span, _ = self._spans.get(finished.record.id, (self._batch, finished))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, trace.set_span_in_context(span, _ROOT))
-        kept = tuple(one for one in finished.record.headers if one[0] not in _CARRIED)
+        kept = tuple(header for header in finished.record.headers if header[0] not in _CONTEXT)
         return kept + tuple((name, value.encode()) for name, value in carrier.items())
 
     def transaction(self, result: TransactionResult, seconds: float) -> None:
-        """End the spans; those of messages that nobody can have seen are dropped."""
+        """End the spans; an aborted attempt has none for its messages, which are retried."""
         del seconds
         failed = None if result == "committed" else result
         if result != "aborted":
@@ -122,7 +123,7 @@ class Tracing(NullListener):
         self._batch, self._spans = trace.INVALID_SPAN, {}
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most: a collector may be away."""
+        """Export the remaining spans, for a few seconds at most: the collector may be down."""
         sender = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         sender.start()
         sender.join(_CLOSE_S)
@@ -131,14 +132,15 @@ class Tracing(NullListener):
         record = finished.record
         attributes: dict[str, str | int | bool] = {
             **self._common,
-            **_place(finished),
+            **_position(finished),
             "messaging.operation.name": "label",
+            "messaging.destination.name": record.source.topic,
             "messaging.message.body.size": len(record.value or b""),
         }
         if record.value is None:
             attributes["messaging.kafka.message.tombstone"] = True
         return self._tracer.start_span(
-            f"label {self._topic}",
+            f"label {finished.record.source.topic}",
             trace.set_span_in_context(trace.NonRecordingSpan(context), _ROOT),
             trace.SpanKind.CONSUMER,
             attributes,
@@ -148,13 +150,12 @@ class Tracing(NullListener):
 
     def _end(self, span: trace.Span, finished: CompletedRecord, failed: str | None) -> None:
         outcome = finished.outcome
+        span.set_attribute("clerk.outcome", outcome.kind)
         if isinstance(outcome, Classified):
             submitted_at = finished.finished_at - outcome.timing.engine_s
             span.add_event("submitted", timestamp=self._ns(submitted_at))
             span.set_attribute("clerk.label", outcome.decision.label)
-            span.set_attribute("clerk.outcome", "review" if outcome.review else "output")
-        else:
-            span.set_attribute("clerk.outcome", "dead_letter")
+        elif isinstance(outcome, Rejected):
             _fail(span, outcome.reason)
         span.add_event("answered", timestamp=self._ns(finished.finished_at))
         _fail(span, failed)
@@ -162,7 +163,7 @@ class Tracing(NullListener):
 
     def _context(self, headers: Headers) -> trace.SpanContext | None:
         carrier = {
-            name: (value or b"").decode("latin-1") for name, value in headers if name in _CARRIED
+            name: (value or b"").decode("latin-1") for name, value in headers if name in _CONTEXT
         }
         if not carrier:
             return None
@@ -170,15 +171,15 @@ class Tracing(NullListener):
         return found if found.is_valid else None
 
     def _ns(self, seconds: float) -> int:
-        """Unix nanoseconds of a time by the loop's clock."""
+        """Convert a time of the loop's clock to Unix nanoseconds."""
         return self._zero_ns + int(seconds * 1e9)
 
 
 def start_tracing(*, topic: str, group: str, max_links: int) -> Tracing:
-    """Trace as the OTEL_* variables say. Raises SettingsError where one cannot be followed.
+    """Trace as the OTEL_* variables say. Raises SettingsError where one of them is unusable.
 
-    ``max_links`` is how many messages a batch may have: each gets its link, unless
-    OTEL_SPAN_LINK_COUNT_LIMIT says fewer.
+    ``max_links`` is the largest number of messages in a batch: each is linked, unless
+    OTEL_SPAN_LINK_COUNT_LIMIT sets a lower limit.
     """
     named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
@@ -204,7 +205,7 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
     if kind == "none":
         return None
     if kind != "otlp":
-        raise ValueError(f"OTEL_TRACES_EXPORTER={kind}: otlp and none are known")
+        raise ValueError(f"OTEL_TRACES_EXPORTER={kind}: supported are otlp and none")
     protocol = (
         environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -222,10 +223,12 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:
         )
 
         return GrpcExporter()
-    raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: http/protobuf and grpc are known")
+    raise ValueError(
+        f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: supported are http/protobuf and grpc"
+    )
 
 
-def _place(finished: CompletedRecord) -> dict[str, str | int]:
+def _position(finished: CompletedRecord) -> dict[str, str | int]:
     record = finished.record
     return {
         "messaging.destination.partition.id": str(record.source.partition),

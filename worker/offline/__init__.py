@@ -1,1 +1,1 @@
-"""Work without Kafka: files of messages, and two adapters on the same messages."""
+"""What runs outside of the stream: classify files of messages, and compare two adapters."""

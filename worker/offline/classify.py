@@ -1,6 +1,6 @@
-"""Labelling without Kafka: a text, a file or standard input, to standard output.
+"""Classifying without Kafka: a text, a file or standard input, to standard output.
 
-The same contract, engine and review rules as in the stream; only source and sink differ.
+Contract, engine and review rules are those of the stream; only source and sink differ.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worker.contract.records import SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected
 from worker.offline.message_file import FileFormat, MessageFile, Row, file_format, read_rows
-from worker.records.types import SupportMessage
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 
 _IN_FLIGHT = 128
-# Prefixed: a file to be labelled often has a column of labels already.
+# Prefixed, because a file to be labelled often has a column "label" already.
 _CSV_PREFIX = "clerk_"
 _CSV_COLUMNS = ("label", "confidence", "off_label_mass", "review", "error")
 
@@ -35,8 +35,8 @@ Result = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for on the command line: one ``text``, or a ``source`` of many."""
+class ClassifyRequest:
+    """What to classify: one ``text``, or a ``source`` (a path, or - for standard input) of many."""
 
     text: str | None
     source: str | None
@@ -44,8 +44,8 @@ class Request:
     field: str | None
 
 
-def run_classify(settings: Settings, request: Request) -> None:
-    """Label what was asked for and print it. Raises WorkerStopped or AdapterRefused."""
+def run_classify(settings: Settings, request: ClassifyRequest) -> None:
+    """Classify what was requested and print it. Raises WorkerStopped or AdapterRefused."""
     if request.text is not None:
         rows: Iterable[Row] = [Row({}, SupportMessage(request.text, None))]
         kind: FileFormat = "text"
@@ -54,13 +54,13 @@ def run_classify(settings: Settings, request: Request) -> None:
         kind = file_format(file)
         rows = read_rows(file, record_layout(settings.records))
         if request.source != "-":
-            rows = list(rows)  # a bad file is told before the engine is started
+            rows = list(rows)  # a bad file is reported before the engine starts
     opened = open_model(settings)
     try:
         labeller = make_labeller(settings, opened)
         results = label_in_order(labeller, opened.engine, rows)
         if request.text is not None and sys.stdout.isatty():
-            _print_one(next(results)[1])
+            _print_result(next(results)[1])
         else:
             _write(with_progress(results, len(rows) if isinstance(rows, list) else None), kind)
     finally:
@@ -70,9 +70,11 @@ def run_classify(settings: Settings, request: Request) -> None:
 def label_in_order(
     labeller: Labeller, engine: Engine, rows: Iterable[Row]
 ) -> Iterator[tuple[Row, Result]]:
-    """Label messages, many at a time, and give the results in the order of the input, each as
-    soon as it is there: rows are read on a thread of their own, which may wait for the next one
-    as long as it likes."""
+    """Classify messages concurrently and yield the results in the order of the input.
+
+    Each result is yielded as soon as it is there: rows are read on a thread of their own, which may
+    block on the next one. An error of ``rows`` is raised after the results before it.
+    """
     waiting: Queue[tuple[Row, Future[Answer] | None, Result] | BaseException | None] = Queue(
         _IN_FLIGHT
     )
@@ -82,15 +84,15 @@ def label_in_order(
             for row in rows:
                 waiting.put((row, *_start(labeller, engine, row.message)))
             waiting.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for results
+        except BaseException as error:  # noqa: BLE001 - raised again where results are consumed
             waiting.put(error)
 
-    # A daemon: Ctrl-C must not wait for the next line of a terminal.
+    # A daemon thread: Ctrl-C must not wait for the next line of a terminal.
     Thread(target=read, name="rows", daemon=True).start()
-    while (one := waiting.get()) is not None:
-        if isinstance(one, BaseException):
-            raise one
-        row, future, known = one
+    while (started := waiting.get()) is not None:
+        if isinstance(started, BaseException):
+            raise started
+        row, future, known = started
         yield row, _finish(labeller, future, known)
 
 
@@ -127,7 +129,7 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
 def with_progress(
     results: Iterator[tuple[Row, Result]], total: int | None, what: str = "labelling"
 ) -> Iterator[tuple[Row, Result]]:
-    """Give the results on; tell on standard error how far they are, where that is a terminal."""
+    """Yield the results; show progress on standard error, where that is a terminal."""
     columns = (
         TextColumn(what, markup=False),
         BarColumn(),
@@ -160,16 +162,16 @@ def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
         writer.writerow({**row.fields, **added})
 
 
-def _print_one(result: Result) -> None:
+def _print_result(result: Result) -> None:
     console = Console(highlight=False)
     if result.get("error"):
         console.print(f"[red]no label[/red]  {result['error']}")
         return
     console.print(f"[bold green]{result['label']}[/bold green]  {result['confidence']:.1%}")
-    ranked = sorted(result["scores"].items(), key=lambda one: -one[1])
+    ranked = sorted(result["scores"].items(), key=lambda scored: -scored[1])
     for label, score in ranked[1:4]:
         console.print(f"[dim]{label}  {score:.1%}[/dim]")
     if result["off_label_mass"] is not None:
-        console.print(f"[dim]outside every label  {result['off_label_mass']:.1%}[/dim]")
+        console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
     if result["review"]:
-        console.print(f"[yellow]a human should look: {', '.join(result['review'])}[/yellow]")
+        console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")

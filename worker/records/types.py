@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract.errors import RejectReason
+from worker.contract.records import Headers, Stage, record_id
+from worker.contract.review import ReviewReason
 from worker.contract.scoring import Decision
-from worker.errors import Reason
-
-Headers = tuple[tuple[str, bytes | None], ...]
-
-ReviewReason = Literal["low_confidence", "off_label_mass"]
-Stage = Literal["decode", "engine", "encode"]
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Add up what a record carries, without the framing around it."""
+    """Return the size of what a record carries, in bytes, without the framing around it."""
     carried = sum(len(name) + len(content or b"") for name, content in headers)
     return len(key or b"") + len(value or b"") + carried
 
@@ -42,21 +39,17 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of key, value and headers, as far as memory bounds care."""
+        """Bytes of key, value and headers, as the bounds on memory count them."""
         return content_bytes(self.key, self.value, self.headers)
 
     @property
     def id(self) -> str:
-        """The record's identity, by which consumers may deduplicate: topic-partition-offset."""
-        return f"{self.source.topic}-{self.source.partition}-{self.offset}"
+        """The id of whatever is made of this record. See ``record_id``."""
+        return record_id(self.source.topic, self.source.partition, self.offset)
 
 
-@dataclass(frozen=True, slots=True)
-class SupportMessage:
-    """What was found in a record: the text to label and the sender's own id for it."""
-
-    text: str
-    message_id: str | None
+OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]
+"""Every way in which a record can end. All but the last are the record of a topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record with its label; ``review`` is empty when no human needs to look."""
+    """A record with its label; ``review`` is empty when nobody needs to look at it."""
 
     decision: Decision
     message_id: str | None
@@ -77,18 +70,43 @@ class Classified:
     review: tuple[ReviewReason, ...]
     timing: Timing
 
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "review" if self.review else "output"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that gets no label. ``detail`` holds no message text."""
 
-    reason: Reason
+    reason: RejectReason
     stage: Stage
     detail: str
     attempts: int = 1
 
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "dead_letter"
 
-Outcome = Classified | Rejected
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A record without a value that is no mistake: it deletes what its key stood for.
+
+    ``forwarded``: the results' topic gets one as well, under the same key.
+    """
+
+    forwarded: bool
+
+    @property
+    def kind(self) -> OutcomeKind:
+        """Where it goes."""
+        return "forwarded" if self.forwarded else "skipped"
+
+
+Outcome = Classified | Rejected | Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,8 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    timestamp_ms: int | None = None
+    """Unix time; None: when it is produced."""
 
     @property
     def size_bytes(self) -> int:
@@ -108,7 +128,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class NextOffset:
-    """The offset from which a partition is to be read on, once a batch is published."""
+    """The offset from which a partition is read after a batch is published."""
 
     source: TopicPartition
     offset: int

@@ -21,8 +21,8 @@ class DuplicateFilter:
 
     def begin(self, partitions: Sequence[TopicPartition]) -> None:
         """Forget these: they were assigned, or are assigned no more."""
-        for one in partitions:
-            self._last.pop(one, None)
+        for source in partitions:
+            self._last.pop(source, None)
 
     def has(self, source: TopicPartition, offset: int, leader_epoch: int | None) -> bool:
         """Tell whether this record was delivered before, and if not take it for delivered now.

@@ -1,7 +1,7 @@
 """A Kafka in memory, for tests: partitions, a committed offset each, transactions, rebalances.
 
-Public and small, so that whoever builds on the loop can test without a broker. It keeps the one
-promise that matters here: outputs and offsets of a batch become visible together or not at all.
+Public and small, so that code which builds on the loop can be tested without a broker. It keeps the
+one promise that matters here: outputs and offsets of a batch become visible together or not at all.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class FakeStream:
 
     def __init__(self, topic: str = "in", partitions: int = 1) -> None:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
-        self.log: dict[TopicPartition, list[Record]] = {one: [] for one in self.sources}
+        self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
-        """Raised by the next publishes in turn; None lets one through."""
+        """Raised by the next publishes, one after the other; None lets a publish through."""
         self.commits_before_failure = False
         """Let a publish that fails have published all the same, as a lost answer would."""
         self.assigned: set[TopicPartition] = set()
@@ -43,7 +43,7 @@ class FakeStream:
 
     def assign(self, *partitions: int) -> None:
         """Give partitions to the worker, from their committed offsets on."""
-        ours = [self.sources[one] for one in partitions]
+        ours = [self.sources[number] for number in partitions]
         for source in ours:
             self._position[source] = self.committed.get(source, 0)
         self.assigned.update(ours)
@@ -52,14 +52,14 @@ class FakeStream:
 
     def revoke(self, *partitions: int) -> None:
         """Take partitions away, letting the worker publish what it has finished."""
-        ours = [self.sources[one] for one in partitions]
+        ours = [self.sources[number] for number in partitions]
         assert self._listener is not None
         self._listener.on_revoked(ours)
         self._take_away(ours)
 
     def lose(self, *partitions: int) -> None:
         """Take partitions away without asking."""
-        ours = [self.sources[one] for one in partitions]
+        ours = [self.sources[number] for number in partitions]
         self._take_away(ours)
         assert self._listener is not None
         self._listener.on_lost(ours)
@@ -68,16 +68,26 @@ class FakeStream:
         """Take note of the listener; partitions come by ``assign``."""
         self._listener = listener
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:  # noqa: ARG002
+    def poll(
+        self,
+        max_records: int,
+        timeout_s: float,  # noqa: ARG002
+        *,
+        max_bytes: int | None = None,
+    ) -> Sequence[Record]:
         """Run one step of the script, then return what is there. Never waits."""
         if self.script:
             self.script.popleft()()
         records: list[Record] = []
-        for source in sorted(self.assigned - self.paused, key=lambda one: one.partition):
+        size_bytes = 0
+        for source in sorted(self.assigned - self.paused, key=lambda source: source.partition):
             start = self._position[source]
-            found = self.log[source][start : start + max_records - len(records)]
-            self._position[source] += len(found)
-            records.extend(found)
+            for record in self.log[source][start : start + max_records - len(records)]:
+                if max_bytes is not None and size_bytes >= max_bytes:
+                    return records
+                records.append(record)
+                size_bytes += record.size_bytes
+                self._position[source] += 1
         return records
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
@@ -96,21 +106,26 @@ class FakeStream:
         if failure is None or self.commits_before_failure:
             self.publishes.append(batch)
             self.outputs.extend(batch.outputs)
-            for one in batch.next_offsets:
-                assert one.source in self.assigned, "published for a partition that was lost"
-                assert one.offset > self.committed.get(one.source, 0), "an offset went backwards"
-                self.committed[one.source] = one.offset
+            for following in batch.next_offsets:
+                source, offset = following.source, following.offset
+                assert source in self.assigned, "published for a partition that was lost"
+                assert offset > self.committed.get(source, 0), "an offset went backwards"
+                self.committed[source] = offset
         if failure is not None:
             raise failure
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Return the committed offsets."""
-        self.calls.append("settle")
-        return [NextOffset(one, self.committed[one]) for one in partitions if one in self.committed]
+        self.calls.append("resolve_unknown_commit")
+        known = [source for source in partitions if source in self.committed]
+        return [NextOffset(source, self.committed[source]) for source in known]
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Count what is not committed of each partition that is assigned."""
-        return {one: len(self.log[one]) - self.committed.get(one, 0) for one in self.assigned}
+        committed = self.committed
+        return {
+            source: len(self.log[source]) - committed.get(source, 0) for source in self.assigned
+        }
 
     def close(self) -> None:
         """Take note of it."""

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from worker.errors import SettingsError
-
-Property = str | int | float | bool
-Properties = Mapping[str, Property]
-Delivery = Literal["exactly_once", "at_least_once"]
+from worker.stream.kafka_promises import Delivery, Properties, Property, check_promises
 
 _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
-
-# What the worker's promises rest on. Offered as settings of their own, or not at all.
-_RESERVED = {
-    "enable.auto.commit": "offsets are committed with the results",
-    "enable.auto.offset.store": "offsets are committed with the results",
-    "enable.partition.eof": "the worker does not end with the log",
-    "transactional.id": "set kafka.transactional_id or kafka.instance_id",
-    "enable.idempotence": "set kafka.delivery",
-    "bootstrap.servers": "set kafka.bootstrap_servers",
-    "group.id": "set kafka.group_id",
-    "on_delivery": "it is the worker's own",
-    "error_cb": "it is the worker's own",
-    "logger": "it is the worker's own",
-    "stats_cb": "it is the worker's own",
-}
 
 # With the broker-side protocol these are the broker's to set; the client refuses them.
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
@@ -36,9 +18,13 @@ _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assig
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one worker. Without a review topic, doubtful labels go to the output; without
-    a shadow topic there is no shadow."""
+    a shadow topic there is no shadow.
 
-    input: str
+    Of the ``inputs``, those that begin with ^ are patterns: regular expressions that the client or
+    the broker compares with the topics there are, now and later.
+    """
+
+    inputs: tuple[str, ...]
     output: str
     review: str | None
     dead_letter: str
@@ -50,6 +36,36 @@ class Topics:
         named = (self.output, self.review, self.dead_letter, self.shadow)
         return tuple(dict.fromkeys(topic for topic in named if topic is not None))
 
+    @property
+    def named_inputs(self) -> tuple[str, ...]:
+        """The inputs that are names of topics."""
+        return tuple(topic for topic in self.inputs if not topic.startswith("^"))
+
+    def is_input(self, topic: str) -> bool:
+        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
+        return topic in self.inputs or any(
+            _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
+        )
+
+    def one_input(self, chosen: str | None) -> str:
+        """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
+        if chosen is not None:
+            return chosen
+        if len(self.inputs) > 1 or not self.named_inputs:
+            raise SettingsError(
+                f"kafka.input_topics are {', '.join(self.inputs)}: choose a topic by --topic"
+            )
+        return self.inputs[0]
+
+    def check(self) -> None:
+        """Refuse a worker that would feed itself. Raises SettingsError."""
+        for topic in self.sinks:
+            if self.is_input(topic):
+                raise SettingsError(
+                    f"{topic!r} is read (kafka.input_topics) and written: the worker would feed "
+                    "itself"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
@@ -60,12 +76,14 @@ class KafkaConfig:
     common: Properties
     consumer: Properties
     producer: Properties
-    create_topics: bool = False
-    topic_partitions: int = 1
-    topic_replication_factor: int = -1
+    create_topics: bool
+    topic_partitions: int
+    topic_replication_factor: int
+    publish_timeout_s: float
+    start_timeout_s: float
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """For each property that was set, the setting it came from."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
-    publish_timeout_s: float = 10.0
-    start_timeout_s: float = 30.0
 
     @property
     def bootstrap_servers(self) -> str:
@@ -89,7 +107,11 @@ def build_config(
     client: Properties,
     consumer: Properties,
     producer: Properties,
-    **plain: float | bool,
+    create_topics: bool,
+    topic_partitions: int,
+    topic_replication_factor: int,
+    publish_timeout_s: float,
+    start_timeout_s: float,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
 
@@ -97,9 +119,7 @@ def build_config(
     promises rest on cannot be set there.
     """
     for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
-        for name in given:
-            if name in _RESERVED:
-                raise SettingsError(f"kafka.{place}: {name!r} cannot be set: {_RESERVED[name]}")
+        check_promises(f"kafka.{place}", given, delivery)
     common: dict[str, Property] = {
         "bootstrap.servers": bootstrap_servers,
         "client.id": "filing-clerk",
@@ -112,8 +132,48 @@ def build_config(
         common=common,
         consumer=_consumer(common, group_id, {**client, **consumer}, consumer),
         producer=_producer(common, transactional_id, delivery, producer),
-        **plain,  # type: ignore[arg-type]
+        create_topics=create_topics,
+        topic_partitions=topic_partitions,
+        topic_replication_factor=topic_replication_factor,
+        publish_timeout_s=publish_timeout_s,
+        start_timeout_s=start_timeout_s,
+        origins=_origins(security, client=client, consumer=consumer, producer=producer),
     )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compile a pattern of topics. The client and the broker have dialects of their own: what is
+    written in all of them alike is taken."""
+    if "[[:" in text or "[[." in text or "[[=" in text:
+        raise SettingsError(
+            f"kafka.input_topics: {text!r}: write a class of characters out, as in [a-z]"
+        )
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise SettingsError(
+            f"kafka.input_topics: {text!r} is no regular expression: {error}"
+        ) from None
+
+
+def uses_brokers_protocol(consumer: Properties) -> bool:
+    """Tell whether the broker assigns the partitions (KIP-848); the client ignores the case."""
+    return str(consumer.get("group.protocol", "")).lower() == "consumer"
+
+
+def compresses(producer: Properties) -> bool:
+    """Tell whether the producer compresses; of the property's two names the last one given wins."""
+    given = [
+        producer[name] for name in producer if name in ("compression.type", "compression.codec")
+    ]
+    return bool(given) and str(given[-1]).lower() != "none"
+
+
+def _origins(security: Properties, **places: Properties) -> dict[str, str]:
+    origins = {name: f"kafka.{name.replace('.', '_')}" for name in security}
+    for place, given in places.items():
+        origins |= {name: f"kafka.{place}.{name}" for name in given}
+    return origins
 
 
 def _consumer(
@@ -131,12 +191,17 @@ def _consumer(
         # Prefetch is thrown away by each pause and kept in memory: a few seconds of work is enough.
         "queued.max.messages.kbytes": 16384,
     }
-    if given.get("group.protocol") == "consumer":
+    if uses_brokers_protocol(given):
         clash = [name for name in _CLASSIC_ONLY if name in given]
         if clash:
             raise SettingsError(
                 f"kafka.consumer: {clash} cannot be set with group.protocol=consumer: "
                 "the broker's group configuration decides them"
+            )
+        if str(given.get("statistics.interval.ms", "1")) == "0":
+            raise SettingsError(
+                "kafka.consumer: 'statistics.interval.ms' must be above 0 with "
+                "group.protocol=consumer: it tells a worker without a partition that it has joined"
             )
         del defaults["partition.assignment.strategy"]
     return {**defaults, **common, **own}
@@ -149,6 +214,9 @@ def _producer(
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
+        # Java's, so that a key's results lie in the partition that Java clients look in; the
+        # client's own default is another hash, and joins by key would quietly find nothing.
+        "partitioner": "murmur2_random",
         "linger.ms": 2,
         # The first request of a transaction is refused while the last one is being closed, and
         # tried again after this time: the client's default of 100 ms would be every transaction's.
@@ -170,14 +238,14 @@ def _number(properties: Properties, name: str, default: float) -> float:
         raise SettingsError(f"{name} must be a number, not {value!r}") from None
 
 
-def check_bounds(config: KafkaConfig, longest_turn_s: float) -> None:
-    """Refuse settings under which a slow turn of the loop would cost the worker its partitions.
+def check_bounds(config: KafkaConfig, max_iteration_s: float) -> None:
+    """Refuse settings under which a slow iteration would cost the worker its partitions.
 
-    ``longest_turn_s`` is the longest the loop can stay away from polling. Raises SettingsError.
+    ``max_iteration_s`` is the longest the loop can stay away from polling. Raises SettingsError.
     """
-    if longest_turn_s >= config.max_poll_interval_s:
+    if max_iteration_s >= config.max_poll_interval_s:
         raise SettingsError(
-            f"the loop may stay away from Kafka for {longest_turn_s:.0f} s (publishing, backoff "
+            f"the loop may stay away from Kafka for {max_iteration_s:.0f} s (publishing, backoff "
             f"and loop.revoke_drain_s) but max.poll.interval.ms gives it "
             f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
             "max.poll.interval.ms in [kafka.consumer]"

@@ -1,65 +1,42 @@
-"""Reading a stretch of a topic outside of any group: nothing is joined, nothing is committed."""
+"""Reading a range of a topic outside of any group: nothing is joined, nothing is committed."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import StreamFailed
 from worker.records.types import Record
-from worker.stream.kafka import to_record
 from worker.stream.kafka_config import KafkaConfig
-
-_client_log = logging.getLogger("librdkafka")
+from worker.stream.kafka_promises import Property
+from worker.stream.kafka_types import client_log, to_record
+from worker.stream.record_range import RecordRange
 
 # What has no use, or a use in a group alone; the client warns of some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
 _LATER = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRange:
-    """Which records of a topic: by one of these.
-
-    ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
-    latter not included) those with timestamps in between; ``offsets`` by partition the first and
-    the last offset, both included, None for as far as it goes.
-    """
-
-    last: int | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-    offsets: Mapping[int, tuple[int, int | None]] | None = None
-
-
-def read_stretch(config: KafkaConfig, topic: str, stretch: RecordRange, most: int) -> list[Record]:
-    """Return the committed records of a stretch, oldest first, and at most so many of its oldest
-    (with ``last``: of the newest).
+def read_range(
+    config: KafkaConfig, topic: str, record_range: RecordRange, limit: int
+) -> list[Record]:
+    """Return the committed records of a range, oldest first, and at most ``limit`` of them: its
+    oldest (with ``last``: its newest).
 
     What comes in while it is read is left out. Raises StreamFailed.
     """
-    properties = {key: one for key, one in config.consumer.items() if key not in _NOT_TAKEN}
     reasons: list[str] = []
     consumer = Consumer(
-        {
-            **properties,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            # The client wants a group.id and may ask for its coordinator: the workers' own, for
-            # which there are rights. Partitions are assigned here, so it is never joined.
-            "group.protocol": "classic",
-            "enable.auto.commit": False,
-        },
+        reading_properties(config),
         error_cb=lambda error: reasons.append(str(error.str())),
-        logger=_client_log,
+        logger=client_log,
     )
     try:
-        return _read(consumer, topic, stretch, most, config.start_timeout_s)
+        return _read(consumer, topic, record_range, limit, config.start_timeout_s)
     except KafkaException as error:
         said = reasons[-1] if reasons else error.args[0].str()
         raise StreamFailed(
@@ -70,18 +47,32 @@ def read_stretch(config: KafkaConfig, topic: str, stretch: RecordRange, most: in
         consumer.close()
 
 
+def reading_properties(config: KafkaConfig) -> dict[str, Property]:
+    """Return the properties of a client that reads what is committed, and joins no group."""
+    properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
+    return {
+        **properties,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        # The client wants a group.id and may ask for its coordinator: the workers' own, for
+        # which there are rights. Partitions are assigned here, so it is never joined.
+        "group.protocol": "classic",
+        "enable.auto.commit": False,
+    }
+
+
 def _read(
-    consumer: Consumer, topic: str, stretch: RecordRange, most: int, timeout_s: float
+    consumer: Consumer, topic: str, record_range: RecordRange, limit: int, timeout_s: float
 ) -> list[Record]:
-    if stretch.last is None:
-        ranges, _ = _ranges(consumer, topic, stretch, timeout_s)
-        since, until = stretch.since_ms or 0, stretch.until_ms or _LATER
-        return _fetch(consumer, topic, ranges, most, timeout_s, between=(since, until))[:most]
-    wanted = min(stretch.last, most)
+    if record_range.last is None:
+        ranges, _ = _ranges(consumer, topic, record_range, timeout_s)
+        since, until = record_range.since_ms or 0, record_range.until_ms or _LATER
+        return _fetch(consumer, topic, ranges, limit, timeout_s, between=(since, until))[:limit]
+    wanted = min(record_range.last, limit)
     reach = wanted
     while True:
         # Transaction markers and what was aborted are offsets without a record: reach further back.
-        ranges, whole = _ranges(consumer, topic, replace(stretch, last=reach), timeout_s)
+        ranges, whole = _ranges(consumer, topic, replace(record_range, last=reach), timeout_s)
         found = _fetch(consumer, topic, ranges, reach, timeout_s)
         if whole or len(found) >= wanted:
             return found[-wanted:]
@@ -92,7 +83,7 @@ def _fetch(
     consumer: Consumer,
     topic: str,
     ranges: Mapping[int, tuple[int, int]],
-    most: int,
+    limit: int,
     timeout_s: float,
     *,
     between: tuple[int, int] = (0, _LATER),
@@ -100,11 +91,12 @@ def _fetch(
     """Return what is in these ranges, oldest first, with timestamps ``between`` these two; a
     partition ends with its first record of the latter time or later.
 
-    Of each partition at most its first ``most``: no more of it can be among the oldest so many.
+    Of each partition at most its first ``limit``: no more of it can be among the oldest so many.
     """
-    consumer.assign([KafkaPartition(topic, one, start) for one, (start, _) in ranges.items()])
+    consumer.assign([KafkaPartition(topic, number, start) for number, (start, _) in ranges.items()])
     found: list[Record] = []
-    open_ends, taken = {one: stop for one, (_, stop) in ranges.items()}, Counter[int]()
+    open_ends = {number: stop for number, (_, stop) in ranges.items()}
+    taken = Counter[int]()
     while open_ends:
         message = consumer.poll(timeout_s)
         if message is None:
@@ -125,14 +117,18 @@ def _fetch(
         if not over and at_ms >= between[0]:
             found.append(record)
             taken[partition] += 1
-        if over or record.offset == stop - 1 or taken[partition] >= most:
+        if over or record.offset == stop - 1 or taken[partition] >= limit:
             del open_ends[partition]
             consumer.incremental_unassign([KafkaPartition(topic, partition)])
-    return sorted(found, key=lambda one: (one.timestamp_ms or 0, one.source.partition, one.offset))
+    return sorted(found, key=_age)
+
+
+def _age(record: Record) -> tuple[int, int, int]:
+    return record.timestamp_ms or 0, record.source.partition, record.offset
 
 
 def _ranges(
-    consumer: Consumer, topic: str, stretch: RecordRange, timeout_s: float
+    consumer: Consumer, topic: str, record_range: RecordRange, timeout_s: float
 ) -> tuple[dict[int, tuple[int, int]], bool]:
     """Return by partition the offset to begin at and the one to stop before, and whether that is
     all there is."""
@@ -140,32 +136,32 @@ def _ranges(
     if about.error is not None:
         raise KafkaException(about.error)
     partitions = sorted(about.partitions)
-    if stretch.offsets is not None:
-        if strange := sorted(set(stretch.offsets) - set(partitions)):
+    if record_range.offsets is not None:
+        if strange := sorted(set(record_range.offsets) - set(partitions)):
             raise StreamFailed(
                 f"{topic} has no partition {strange[0]}: it has {len(partitions)}, from 0"
             )
-        partitions = sorted(stretch.offsets)
+        partitions = sorted(record_range.offsets)
     ends = {
-        one: consumer.get_watermark_offsets(KafkaPartition(topic, one), timeout=timeout_s)
-        for one in partitions
+        number: consumer.get_watermark_offsets(KafkaPartition(topic, number), timeout=timeout_s)
+        for number in partitions
     }
     # No record before it is of that time; what comes next may be a transaction marker, whose time
     # is the broker's, so records are looked at too.
-    since = _at_time(consumer, topic, partitions, stretch.since_ms, timeout_s)
+    since = _at_time(consumer, topic, partitions, record_range.since_ms, timeout_s)
     ranges, whole = {}, True
-    for one, (low, high) in ends.items():
+    for number, (low, high) in ends.items():
         start, stop = low, high
-        if stretch.offsets is not None:
-            first, final = stretch.offsets[one]
+        if record_range.offsets is not None:
+            first, final = record_range.offsets[number]
             start, stop = max(low, first), min(high, _LATER if final is None else final + 1)
-        elif stretch.last is not None:
-            start = max(low, high - stretch.last)
+        elif record_range.last is not None:
+            start = max(low, high - record_range.last)
         else:
-            start = max(low, since.get(one, low))
+            start = max(low, since.get(number, low))
         whole = whole and start == low
         if start < stop:
-            ranges[one] = (start, stop)
+            ranges[number] = (start, stop)
     return ranges, whole
 
 
@@ -175,10 +171,11 @@ def _at_time(
     """Return by partition the first offset whose record is of that time or later."""
     if at_ms is None:
         return {}
-    asked = [KafkaPartition(topic, one, at_ms) for one in partitions]
+    asked = [KafkaPartition(topic, number, at_ms) for number in partitions]
     found = {}
-    for one in consumer.offsets_for_times(asked, timeout=timeout_s):
-        if one.error is not None:
-            raise KafkaException(one.error)
-        found[one.partition] = _LATER if one.offset == OFFSET_END else one.offset
+    for partition in consumer.offsets_for_times(asked, timeout=timeout_s):
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+        offset = partition.offset
+        found[partition.partition] = _LATER if offset == OFFSET_END else offset
     return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -16,25 +15,31 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from worker.errors import StreamFailed
-from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_config import KafkaConfig, compresses
+from worker.stream.kafka_types import client_log
+
+_COMPRESSION = 32
+# A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
+# default, without naming the record: what does not shrink must stay below.
+_LARGEST_TRY_BYTES = 64 * 1024 * 1024
+
+_LOGGED = 20
 
 _log = structlog.get_logger("worker.stream")
-_client_log = logging.getLogger("librdkafka")
 
 
 def prepare_topics(config: KafkaConfig) -> KafkaConfig:
     """Check, and if the settings say so create, every topic; learn their record size limit.
 
-    Returns the config with each topic's limit, and with ``message.max.bytes`` raised to the
-    largest, so that the client does not refuse what the broker would accept. Raises StreamFailed
-    with what to do.
+    Returns the config with each topic's limit, and with ``message.max.bytes`` raised, so that the
+    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
     """
     reasons: list[str] = []
     admin = AdminClient(
         # Its log would repeat, a line for each attempt, what the error below says once.
         {"log_level": 2, **config.common},
         error_cb=lambda error: reasons.append(f"{error.name()}: {error.str()}"),
-        logger=_client_log,
+        logger=client_log,
     )
     try:
         found = admin.list_topics(timeout=config.start_timeout_s).topics
@@ -46,7 +51,7 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
             f"{config.start_timeout_s:g} s ({said}): check kafka.bootstrap_servers, "
             "kafka.security_protocol and that the broker is up"
         ) from error
-    wanted = dict.fromkeys((config.topics.input, *config.topics.sinks))
+    wanted = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     missing = [topic for topic in wanted if topic not in found]
     if missing and not config.create_topics:
         raise StreamFailed(
@@ -54,6 +59,7 @@ def prepare_topics(config: KafkaConfig) -> KafkaConfig:
             "Create them, or set kafka.create_topics = true"
         )
     _create(admin, missing, config)
+    _log_matches(config, found)
     return _with_size_limit(config, _size_limits(admin, config))
 
 
@@ -73,6 +79,15 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
                     f"cannot create the topic {topic}: {error.args[0].str()}"
                 ) from error
         _log.info("stream.topic_created", topic=topic)
+
+
+def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
+    """Say what the patterns match now; later topics are found as the client's metadata age."""
+    if len(config.topics.named_inputs) == len(config.topics.inputs):
+        return
+    matches = sorted(topic for topic in found if config.topics.is_input(topic))
+    log = _log.info if matches else _log.warning
+    log("stream.topics_matched", topics=matches[:_LOGGED], count=len(matches))
 
 
 def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
@@ -96,9 +111,29 @@ def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:
     if not limits:
         return config
+    largest = max(limits.values())
     sizes = {
-        "message.max.bytes": max(limits.values()),
+        # The client compares before it compresses, the broker what it gets. Support messages shrink
+        # to a tenth, seldom to less than a thirtieth: beyond that nothing is tried.
+        "message.max.bytes": max(largest, min(_COMPRESSION * largest, _LARGEST_TRY_BYTES))
+        if compresses(config.producer)
+        else largest,
         # A batch is refused whole: it must fit the topic that takes least.
         "batch.size": min(1_000_000, *limits.values()),
     }
     return replace(config, producer={**sizes, **config.producer}, max_record_bytes=dict(limits))
+
+
+def is_compacted(config: KafkaConfig, topic: str) -> bool:
+    """Tell whether records of a topic that were superseded by key are dropped from its log.
+
+    Where its configuration may not be read it is taken for one that keeps all.
+    """
+    admin = AdminClient({"log_level": 2, **config.common}, logger=client_log)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        answer = admin.describe_configs([resource])[resource].result(config.start_timeout_s)
+    except KafkaException as error:
+        _log.info("stream.cleanup_policy_unknown", topic=topic, error=error.args[0].name())
+        return False
+    return "compact" in str(answer["cleanup.policy"].value)

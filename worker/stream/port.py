@@ -34,11 +34,14 @@ class Stream(Protocol):
         """Join the consumer group."""
         ...
 
-    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         """Serve the client and return up to ``max_records``, in order by partition.
 
-        Waits up to ``timeout_s`` for a first record and for no further one. ``max_records=0``
-        only serves the client. Raises StreamFailed.
+        The last of them may be the one with which they are larger than ``max_bytes``. Waits up to
+        ``timeout_s`` for a first record and for no further one. ``max_records=0`` only serves the
+        client. Raises StreamFailed.
         """
         ...
 
@@ -58,7 +61,7 @@ class Stream(Protocol):
         """
         ...
 
-    def settle(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """After OutcomeUnknown: return the committed offsets of ``partitions``.
 
         Whatever was in the air is resolved when this returns. Partitions with no committed
@@ -67,9 +70,9 @@ class Stream(Protocol):
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """How many records of each partition held are not done, as last heard.
+        """How many records of each assigned partition are not done, as last reported.
 
-        Safe from any thread, asks nobody. Partitions of which nothing is known are left out.
+        Safe from any thread; asks no broker. Partitions of which nothing is known are left out.
         """
         ...
 

@@ -4,14 +4,17 @@ Arguments are host:port; a host that resolves to several addresses is several wo
 library only: it runs in any image with Python 3 (`helm test`).
 """
 
+from __future__ import annotations
+
 import json
 import socket
 import sys
 import urllib.error
 import urllib.request
+from typing import Any
 
 
-def addresses(target):
+def addresses(target: str) -> list[tuple[str, int]]:
     """Return the (host, port) pairs that a target stands for; none if its name is unknown."""
     host, _, port = target.rpartition(":")
     try:
@@ -19,10 +22,10 @@ def addresses(target):
     except socket.gaierror as error:
         print(f"{target}: no such worker: {error.strerror}")
         return []
-    return sorted({one[4][:2] for one in found})
+    return sorted({(str(entry[4][0]), int(entry[4][1])) for entry in found})
 
 
-def ask(host, port, path):
+def ask(host: str, port: int, path: str) -> tuple[int, Any]:
     """Return the status and the JSON that a worker answers with."""
     place = f"[{host}]" if ":" in host else host
     try:
@@ -32,7 +35,7 @@ def ask(host, port, path):
         return error.code, json.load(error)
 
 
-def check(host, port):
+def check(host: str, port: int) -> bool:
     """Print what a worker says of itself; return whether it is ready."""
     try:
         status, ready = ask(host, port, "/readyz")
@@ -46,10 +49,10 @@ def check(host, port):
     return good
 
 
-def main(targets):
+def main(targets: list[str]) -> int:
     """Check them all; exit code 0 when there is a worker and every one is ready."""
-    workers = [one for target in targets for one in addresses(target)]
-    answers = [check(*one) for one in workers]
+    workers = [address for target in targets for address in addresses(target)]
+    answers = [check(*address) for address in workers]
     print(f"{sum(answers)} of {len(answers)} workers are ready")
     return 0 if answers and all(answers) else 1
 

@@ -50,3 +50,13 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- printf "%s:%s" $image.repository ($image.tag | default (index . 0).Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The input topic, where it is one and named; else nothing. */}}
+{{- define "filing-clerk.onlyInput" -}}
+{{- $inputs := .Values.config.kafka.input_topics | default list -}}
+{{- if eq (len $inputs) 1 -}}
+{{- if not (hasPrefix "^" (first $inputs)) -}}
+{{- first $inputs -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,6 +1,6 @@
-{{/* What a schema cannot say. Every problem is told at once, each with how to mend it. */}}
+{{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
 
-{{/* Places in config that hold a secret: (list path value), one a line. Names as the worker masks them. */}}
+{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. */}}
 {{- define "filing-clerk.secretsIn" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
@@ -33,7 +33,7 @@
 {{- if not $kafka.bootstrap_servers }}
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
-{{- range list "group_id" "input_topic" "output_topic" "dead_letter_topic" }}
+{{- range list "group_id" "input_topics" "output_topic" "dead_letter_topic" }}
 {{- if not (get $kafka .) }}
 - config.kafka.{{ . }} is empty
 {{- end }}
@@ -47,6 +47,12 @@
 - config.model.adapter is empty: name an adapter's directory or a store in the pod (/adapters)
 {{- else if not (hasPrefix "/" $model.adapter) }}
 - config.model.adapter is {{ $model.adapter | quote }}: an absolute path in the pod is wanted
+{{- end }}
+{{- range $old, $new := .Files.Get "files/renamed_settings.json" | fromJson }}
+{{- $path := splitList "." $old }}
+{{- if hasKey (get $config (first $path) | default dict) (last $path) }}
+- config.{{ $old }} has been renamed to config.{{ $new }}
+{{- end }}
 {{- end }}
 {{- range list "instance_id" "transactional_id" }}
 {{- if get $kafka . }}
@@ -69,7 +75,7 @@
 {{- end }}
 {{- range $name, $_ := .Values.env }}
 {{- if hasPrefix "CLERK_" $name }}
-- env.{{ $name }} is a setting: it belongs into config, or into secretEnv when it is a secret
+- env.{{ $name }} is a setting: it belongs in config, or in secretEnv when it is a secret
 {{- end }}
 {{- if hasKey $.Values.secretEnv $name }}
 - env.{{ $name }} is in secretEnv too
@@ -134,7 +140,7 @@
 {{- end }}
 
 {{- $partitions := $kafka.topic_partitions | default 0 | int }}
-{{- if $partitions }}
+{{- if and $partitions (include "filing-clerk.onlyInput" .) }}
 {{- if and (eq $scaling.kind "none") (gt (int .Values.replicaCount) $partitions) }}
 - replicaCount is {{ int .Values.replicaCount }} and the input topic has {{ $partitions }} partitions (config.kafka.topic_partitions): {{ sub (int .Values.replicaCount) $partitions }} would idle
 {{- end }}

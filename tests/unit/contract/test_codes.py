@@ -4,7 +4,7 @@ import string
 
 import pytest
 
-from tests.support.helpers import encode_control, toy_manifest
+from tests.support.toy_adapter import encode_control, toy_manifest
 from worker.contract import Code, ContractError, choose_codes
 from worker.contract.codes import check_codes
 

@@ -56,9 +56,16 @@ def test_the_data_reaches_the_disk_before_the_name_does(
     """A manifest that exists is complete, also after a power cut."""
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(
-        Path, "replace", lambda self, to: (order.append("replace"), replace(self, to))[1]
-    )
+
+    def noted_fsync(handle: int) -> None:
+        order.append("fsync")
+        fsync(handle)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        order.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
     write_atomically(tmp_path / "manifest.json", b"x")
     assert order == ["fsync", "replace", "fsync"]

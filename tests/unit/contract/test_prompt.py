@@ -1,17 +1,17 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
-import unicodedata
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import any_text, decode, encode_control, encode_plain, toy_spec
-from worker.contract import MASKING, PromptSpec, all_added_tokens_special, build_prompt
+from tests.support.records import any_text
+from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
+from worker.contract import REDACTION, PromptSpec, build_prompt
+from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Prompt
-from worker.contract.text import normalize
-from worker.contract.tokens import added_token_ids
+from worker.contract.text import MAX_CHARS, normalize
 
 
 def message_of(spec: PromptSpec, prompt: Prompt) -> str:
@@ -105,35 +105,34 @@ def test_any_text_gives_ids_within_the_budget_or_nothing(
     assert prompt.truncated == (len(normalize(text * repeat)) > budget)
 
 
-@given(any_text)
-def test_normalization_is_settled_and_clean(text: str) -> None:
-    """Normal text is normal: training rows and serving requests cannot differ by a second pass."""
-    once = normalize(text)
-    assert normalize(once) == once
-    assert unicodedata.is_normalized("NFC", once)
-    assert once == once.strip()
-    assert not any(unicodedata.category(one) in ("Cc", "Cs") and one != "\n" for one in once)
-    assert "  " not in once
-    assert "\n\n\n" not in once
+@given(any_text, st.integers(3, 40), st.integers(1, 5_000), st.sampled_from(["", " ", "\u0344"]))
+def test_a_dataset_s_message_makes_the_prompt_of_the_message_as_it_came(
+    text: str, budget: int, repeat: int, filling: str
+) -> None:
+    """Training reads normal text, serving what was published: the ids are the same, also where
+    the text was cut before anything else was done to it."""
+    spec, message = toy_spec(budget), text + filling * 20 * repeat + text
+    served, trained = (build_prompt(spec, m, encode_plain) for m in (message, normalize(message)))
+    assert (served and served.ids) == (trained and trained.ids)
 
 
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("cafe\u0301", "café"),
-        ("a\x00b\x1bc\x7f", "abc"),
-        ("a\ud800b\udfff", "ab"),
-        ("a\r\nb\rc", "a\nb\nc"),
-        ("a\n\n\n\n\nb", "a\n\nb"),
-        ("  a \t\u00a0 b  ", "a b"),
-        ("\ufeffa\u200bb\u2060", "ab"),
-        ("😀 日本語 العربية", "😀 日本語 العربية"),
-        ("\x00\u200b\n ", ""),
-    ],
-)
-def test_normalization_by_example(raw: str, clean: str) -> None:
-    """What stays and what goes."""
-    assert normalize(raw) == clean
+def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -> None:
+    """Also where what is left of it fits: something of it was not read."""
+    message = "a" + " " * MAX_CHARS + "b"
+    prompt = build_prompt(toy_spec(), message, encode_plain)
+    assert prompt is not None
+    assert prompt.truncated
+    assert message_of(toy_spec(), prompt) == "a \n b"
+
+
+def test_old_rules_reject_what_they_cannot_do_in_time() -> None:
+    """Their prompts must stay what they were, so nothing can be left out."""
+    spec = replace(toy_spec(), normalization="nfc-1")
+    message = "z" + "\u0301" * 256
+    assert build_prompt(spec, message, encode_plain) is not None
+    with pytest.raises(MessageRejected, match="too_many_marks") as caught:
+        build_prompt(spec, message + "\u200b\u0301", encode_plain)
+    assert "\u0301" not in str(caught.value)
 
 
 def test_nothing_printable_makes_no_prompt() -> None:
@@ -150,34 +149,22 @@ def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
 
 def test_rules_this_version_does_not_know_are_refused() -> None:
     """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-1' is"):
+    with pytest.raises(ValueError, match="'nfkc-9' is not known here; nfc-1 and nfc-2 are"):
         PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
 
 
-def test_personal_data_is_masked_where_the_spec_says_so() -> None:
-    """The worker masks by the manifest, as the training rows were masked, after normalizing."""
-    plain, masking = toy_spec(), replace(toy_spec(), masking=MASKING)
+def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
+    """The worker redacts by the manifest, as the training rows were redacted, after normalizing."""
+    plain, redaction = toy_spec(), replace(toy_spec(), redaction=REDACTION)
     message = "call \u200b+44 20 7946 0958  or a@b.io"
-    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, masking)}
-    assert [message_of(spec, one) for spec, one in built.items() if one] == [
+    built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, redaction)}
+    assert [message_of(spec, prompt) for spec, prompt in built.items() if prompt] == [
         "call +44 20 7946 0958 or a@b.io",
         "call [phone] or [mail]",
     ]
 
 
-def test_masking_rules_this_version_does_not_know_are_refused() -> None:
-    """A worker that cannot mask as the training did does not serve."""
-    with pytest.raises(ValueError, match="masking 'pii-9' is not known here; 'pii-1' is"):
-        replace(toy_spec(), masking="pii-9")
-
-
-def test_every_added_token_is_made_special_and_told() -> None:
-    """Marks that a base forgot to call special are control vocabulary all the same."""
-    text = (
-        '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
-    )
-    assert added_token_ids(text) == {7, 8}
-    changed = all_added_tokens_special(text)
-    assert changed.count('"special": true') == 2
-    assert "ü" in changed
-    assert added_token_ids("{}") == frozenset()
+def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
+    """A worker that cannot redact as the training did does not serve."""
+    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-1' is"):
+        replace(toy_spec(), redaction="pii-9")

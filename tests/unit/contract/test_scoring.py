@@ -89,14 +89,14 @@ def test_any_log_probabilities_give_a_distribution_or_a_refusal(
 ) -> None:
     """Scores add up to 1, the label has the highest, and everything lies between 0 and 1."""
     given_logs = dict(enumerate(values, start=1))
-    if sum(math.exp(one) for one in values) > 1.02:
+    if sum(math.exp(value) for value in values) > 1.02:
         with pytest.raises(InvalidScores):
             decide_from_codes(given_logs, CODES, temperature)
         return
     decision = decide_from_codes(given_logs, CODES, temperature)
     assert sum(decision.scores.values()) == pytest.approx(1.0)
     assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.label]
-    assert all(0 <= one <= 1 for one in decision.scores.values())
+    assert all(0 <= score <= 1 for score in decision.scores.values())
     assert 0 <= (decision.off_label_mass or 0.0) <= 1
 
 

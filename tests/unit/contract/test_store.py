@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import AdapterRefused, FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import (

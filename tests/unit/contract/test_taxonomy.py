@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import toy_taxonomy
+from tests.support.toy_adapter import toy_taxonomy
 from worker.contract import Label, Taxonomy, TaxonomyError
 
 GOOD = {"name": "t", "version": "1", "labels": [{"name": "a"}, {"name": "b"}]}
@@ -62,15 +62,20 @@ def test_the_shipped_taxonomy_is_one() -> None:
 
 def test_the_digest_is_stable_and_moves_with_every_part() -> None:
     """Two workers agree on a taxonomy's identity, and no change goes unnoticed."""
-    one = toy_taxonomy()
-    assert one.digest == "c744e49882add9b1ef64372591c9cb81ea4c52ae274dc6afc6b5f0c83e2fa625"
-    assert one.digest == toy_taxonomy().digest
-    labels = one.labels
+    taxonomy = toy_taxonomy()
+    assert taxonomy.digest == "c744e49882add9b1ef64372591c9cb81ea4c52ae274dc6afc6b5f0c83e2fa625"
+    assert taxonomy.digest == toy_taxonomy().digest
+    labels = taxonomy.labels
     others = [
-        Taxonomy("other", one.version, one.description, labels),
-        Taxonomy(one.name, "2", one.description, labels),
-        Taxonomy(one.name, one.version, "words", labels),
-        Taxonomy(one.name, one.version, one.description, labels[::-1]),
-        Taxonomy(one.name, one.version, one.description, (*labels[:-1], Label("other", "x"))),
+        Taxonomy("other", taxonomy.version, taxonomy.description, labels),
+        Taxonomy(taxonomy.name, "2", taxonomy.description, labels),
+        Taxonomy(taxonomy.name, taxonomy.version, "words", labels),
+        Taxonomy(taxonomy.name, taxonomy.version, taxonomy.description, labels[::-1]),
+        Taxonomy(
+            taxonomy.name,
+            taxonomy.version,
+            taxonomy.description,
+            (*labels[:-1], Label("other", "x")),
+        ),
     ]
-    assert len({one.digest, *(other.digest for other in others)}) == 6
+    assert len({taxonomy.digest, *(other.digest for other in others)}) == 6

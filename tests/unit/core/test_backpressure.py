@@ -1,54 +1,131 @@
-"""When fetching stops and when it goes on."""
+"""When fetching stops and when it goes on, partition by partition."""
+
+from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.core.assignment import PartitionState
 from worker.core.backpressure import Backpressure, Bounds
+from worker.records.types import TopicPartition
+
+
+class Held:
+    """Partitions that hold as much as a test says, under one Backpressure."""
+
+    def __init__(self, bounds: Bounds, partitions: int = 1) -> None:
+        self.pressure = Backpressure(bounds)
+        self.states = [PartitionState(TopicPartition("in", n)) for n in range(partitions)]
+        self._next = 0
+
+    def take(self, count: int = 1, size_bytes: int = 1, partition: int = 0) -> None:
+        for _ in range(count):
+            self.states[partition].watermark.add(self._next)
+            self.states[partition].size_bytes += size_bytes
+            self.pressure.take(size_bytes)
+            self._next += 1
+
+    def release(self, count: int = 1, size_bytes: int = 1, partition: int = 0) -> None:
+        watermark = self.states[partition].watermark
+        for offset in list(watermark._order)[:count]:
+            watermark.finish(offset, None)  # type: ignore[arg-type]
+        watermark.confirm(count)
+        self.states[partition].size_bytes -= count * size_bytes
+        self.pressure.release(count, count * size_bytes)
+
+    def decide(self) -> tuple[list[int], list[int]]:
+        """The numbers of the partitions to pause and to resume."""
+        pause, resume = self.pressure.decide(self.states)
+        return [source.partition for source in pause], [source.partition for source in resume]
 
 
 def test_fetching_pauses_once_at_the_high_mark_and_resumes_once_at_the_low_one() -> None:
     """Between the marks nothing changes: each pause throws a prefetch away."""
-    pressure = Backpressure(Bounds(max_records=4, max_bytes=1000, resume_ratio=0.5))
+    held = Held(Bounds(max_records=8, max_bytes=1000, resume_ratio=0.5))
     for _ in range(3):
-        pressure.take(1)
-        assert pressure.decide() is None
-    pressure.take(1)
-    assert (pressure.decide(), pressure.decide()) == ("pause", None)
-    pressure.release(1, 1)
-    assert pressure.decide() is None
-    pressure.release(1, 1)
-    assert (pressure.decide(), pressure.decide()) == ("resume", None)
+        held.take()
+        assert held.decide() == ([], [])
+    held.take()
+    assert (held.decide(), held.decide()) == (([0], []), ([], []))
+    held.release()
+    assert held.decide() == ([], [])
+    held.release()
+    assert (held.decide(), held.decide()) == (([], [0]), ([], []))
 
 
 def test_bytes_alone_can_pause() -> None:
     """A few large messages fill the memory bound long before the record bound."""
-    pressure = Backpressure(Bounds(max_records=100, max_bytes=1000, resume_ratio=0.5))
-    pressure.take(999)
-    assert pressure.decide() is None
-    pressure.take(1)
-    assert pressure.decide() == "pause"
-    pressure.release(1, 1)
-    assert pressure.decide() is None
-    pressure.release(1, 999)
-    assert pressure.decide() == "resume"
+    held = Held(Bounds(max_records=100, max_bytes=2000, resume_ratio=0.5))
+    held.take(size_bytes=999)
+    assert held.decide() == ([], [])
+    held.take(size_bytes=1)
+    assert held.decide() == ([0], [])
+    held.release(1, 999)
+    assert held.decide() == ([], [0])
+
+
+@pytest.mark.parametrize("blocked", range(1, 6))
+def test_however_many_partitions_are_blocked_the_others_have_room(blocked: int) -> None:
+    """As much again as each of the blocked ones holds (alpha = 1)."""
+    bound = 600
+    held = Held(Bounds(bound, 1 << 30, 0.5), blocked + 1)
+    for _ in range(bound):
+        held.decide()
+        for partition in range(blocked):
+            if held.states[partition].source not in held.pressure.paused:
+                held.take(partition=partition)
+    held.decide()
+    each = [len(held.states[partition].watermark) for partition in range(blocked)]
+    assert held.states[blocked].source not in held.pressure.paused
+    assert bound - held.pressure.records >= bound // (blocked + 1) - blocked
+    assert max(each) - min(each) <= 1
 
 
 @pytest.mark.parametrize("resume_ratio", [0.0, 0.5, 1.0])
-@given(steps=st.lists(st.integers(-3, 3), max_size=50), max_records=st.integers(1, 5))
+@given(
+    steps=st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 2)), max_size=50),
+    max_records=st.integers(1, 9),
+)
 def test_no_mark_makes_fetching_hang_or_run_while_full(
-    steps: list[int], max_records: int, resume_ratio: float
+    steps: list[tuple[int, int]], max_records: int, resume_ratio: float
 ) -> None:
     """Whatever the marks: full means paused, and empty means fetching."""
-    pressure = Backpressure(Bounds(max_records, 100, resume_ratio))
-    for step in steps:
-        for _ in range(max(0, step)):
-            pressure.take(10)
-        count = min(pressure.records, max(0, -step))
-        pressure.release(count, 10 * count)
-        pressure.decide()
-        assert pressure.room == max(0, max_records - pressure.records)
-        if pressure.records >= max_records:
-            assert pressure.paused
-        if pressure.records == 0:
-            assert not pressure.paused
+    held = Held(Bounds(max_records, 1000, resume_ratio), 3)
+    for step, partition in steps:
+        if step > 0 and held.states[partition].source not in held.pressure.paused:
+            held.take(min(step, held.pressure.room[0]), 10, partition)
+        elif step < 0:
+            held.release(min(len(held.states[partition].watermark), -step), 10, partition)
+        held.decide()
+        assert held.pressure.records <= max_records
+        if held.pressure.records == max_records:
+            assert len(held.pressure.paused) == 3
+        if held.pressure.records == 0:
+            assert not held.pressure.paused
+
+
+def test_marks_hold_over_many_random_steps() -> None:
+    """A partition alternates between paused and fetched; it is told each change once."""
+    draw = random.Random(5)
+    held = Held(Bounds(40, 10_000, 0.5), 4)
+    paused: set[int] = set()
+    for _ in range(5000):
+        partition = draw.randrange(4)
+        if partition not in paused and held.pressure.room[0]:
+            held.take(draw.randint(0, held.pressure.room[0]), draw.randint(1, 300), partition)
+        elif len(held.states[partition].watermark):
+            state = held.states[partition]
+            size = state.size_bytes
+            count = len(state.watermark)
+            for offset in list(state.watermark._order):
+                state.watermark.finish(offset, None)  # type: ignore[arg-type]
+            state.watermark.confirm(count)
+            state.size_bytes = 0
+            held.pressure.release(count, size)
+        pause, resume = held.decide()
+        assert not paused & set(pause)
+        assert set(resume) <= paused
+        paused = (paused | set(pause)) - set(resume)

@@ -4,12 +4,13 @@ import math
 
 import pytest
 
-from tests.support.helpers import encode_plain, scores, small_manifest, toy_record
+from tests.support.records import toy_record
+from tests.support.toy_adapter import encode_plain, scores, small_manifest
 from worker.contract import Thresholds
+from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.engine.port import ChoiceAnswer, CodeScores
 from worker.errors import MessageRejected
-from worker.records.decode import InputFormat
 
 
 def labeller(thresholds: Thresholds | None = None) -> Labeller:
@@ -78,11 +79,11 @@ def test_review_reasons_follow_the_thresholds(
     thresholds: Thresholds, reasons: tuple[str, ...]
 ) -> None:
     """Each threshold gives its own reason, and one that is off gives none."""
-    one = labeller(thresholds)
-    assert one.review_reasons(one.decide(scores("billing", p=0.9))) == reasons
+    made = labeller(thresholds)
+    assert made.review_reasons(made.decide(scores("billing", p=0.9))) == reasons
 
 
 def test_choice_answers_have_no_off_label_mass_to_review() -> None:
     """What decoding cannot see is no reason for review."""
-    one = labeller(Thresholds(None, 0.0))
-    assert one.review_reasons(one.decide(ChoiceAnswer("billing", -0.5))) == ()
+    made = labeller(Thresholds(None, 0.0))
+    assert made.review_reasons(made.decide(ChoiceAnswer("billing", -0.5))) == ()

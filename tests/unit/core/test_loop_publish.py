@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 
-from tests.support.helpers import Published, Rig, started
-from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
+from tests.support.policies import make_loop_policy
+from tests.support.records import Published
+from tests.support.rig import Rig, started
+from worker.core.loop import MAX_BACKOFF_S
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 
 
@@ -15,7 +17,7 @@ def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
     rig.stream.failures.extend([PublishAborted("not now"), PublishAborted("nor now")])
     rig.answer("m0", "m1")
     assert rig.ids == []
-    rig.turn(3)
+    rig.iterate(3)
     assert rig.ids == ["in-0-0", "in-0-1"]
     assert len(rig.engine.submitted) == 2
     assert rig.events.kinds("publish_failed") == [
@@ -26,11 +28,11 @@ def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
 
 def test_the_waits_between_tries_grow_up_to_a_bound() -> None:
     """A broker in trouble is not hammered, and a long outage does not make the wait absurd."""
-    policy = LoopPolicy(publish_attempts=1000, publish_backoff_s=0.2)
+    policy = make_loop_policy(publish_attempts=1000, publish_backoff_s=0.2)
     rig = started("m0", policy=policy)
     rig.stream.failures.extend(PublishAborted("away") for _ in range(8))
     rig.answer("m0")
-    rig.turn(8)
+    rig.iterate(8)
     assert rig.waits[:5] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
     assert rig.waits[5:] == [MAX_BACKOFF_S] * 3
     assert rig.committed() == 1
@@ -40,21 +42,21 @@ def test_the_waits_between_tries_grow_up_to_a_bound() -> None:
 @pytest.mark.parametrize("error", [PublishAborted, OutcomeUnknown])
 def test_publishing_gives_up_after_a_bound(error: type[PublishAborted]) -> None:
     """A broker that never takes a batch ends the worker, so that somebody notices."""
-    rig = started("m0", policy=LoopPolicy(publish_attempts=3))
+    rig = started("m0", policy=make_loop_policy(publish_attempts=3))
     rig.stream.failures.extend(error("away") for _ in range(50))
     rig.engine.answer("m0")
     with pytest.raises(StreamFailed, match="3 attempts to publish failed in a row: away"):
-        rig.turn(10)
+        rig.iterate(10)
     assert (rig.ids, rig.committed()) == ([], 0)
 
 
 def test_a_success_starts_the_count_of_failures_anew() -> None:
     """Trouble now and then is not trouble in a row."""
-    rig = started(*(f"m{n}" for n in range(6)), policy=LoopPolicy(publish_attempts=2))
+    rig = started(*(f"m{n}" for n in range(6)), policy=make_loop_policy(publish_attempts=2))
     for number in range(6):
         rig.stream.failures.append(PublishAborted("now and then"))
         rig.answer(f"m{number}")
-        rig.turn()
+        rig.iterate()
     assert rig.committed() == 6
 
 
@@ -67,37 +69,37 @@ def test_an_unanswered_commit_neither_repeats_nor_loses(published: bool) -> None
     rig.answer("m0", "m1")
     assert rig.ids == (["in-0-0", "in-0-1"] if published else [])
     rig.answer("m2")
-    rig.turn()
+    rig.iterate()
     assert rig.ids == ["in-0-0", "in-0-1", "in-0-2"]
-    assert rig.stream.calls == ["settle"]
-    told = [one[1] for one in rig.events.kinds("published")]
+    assert rig.stream.calls == ["resolve_unknown_commit"]
+    told = [event[1] for event in rig.events.kinds("published")]
     assert list(itertools.chain(*told)) == rig.ids
     assert rig.loop.held_records == 0
     rig.add("m3")
-    rig.turn()
+    rig.iterate()
     rig.answer("m3")
-    assert rig.stream.calls == ["settle"], "asked again though nothing was in doubt"
+    assert rig.stream.calls == ["resolve_unknown_commit"], "asked again though nothing was in doubt"
 
 
-def test_an_unanswered_commit_settles_partition_by_partition() -> None:
+def test_an_unanswered_commit_is_resolved_partition_by_partition() -> None:
     """Only what lies below the committed offset counts as published."""
     rig = Rig(partitions=2)
     rig.add("m0", "m1")
     rig.add("n0", partition=1)
     rig.stream.assign(0, 1)
-    rig.turn()
+    rig.iterate()
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.stream.commits_before_failure = True
     rig.answer("m0")
     rig.engine.answer("m1")
     rig.engine.answer("n0")
-    rig.turn(2)
+    rig.iterate(2)
     assert sorted(rig.ids) == ["in-0-0", "in-0-1", "in-1-0"]
 
 
 def test_while_kafka_cannot_tell_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """The question stays open until it is answered, and asking is bounded too."""
-    rig = started("m0", policy=LoopPolicy(publish_attempts=4))
+    rig = started("m0", policy=make_loop_policy(publish_attempts=4))
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.stream.commits_before_failure = True
     rig.answer("m0")
@@ -105,22 +107,22 @@ def test_while_kafka_cannot_tell_nothing_is_published(monkeypatch: pytest.Monkey
     def cannot_tell(_: object) -> None:
         raise PublishAborted("cannot tell yet")
 
-    settle = rig.stream.settle
-    monkeypatch.setattr(rig.stream, "settle", cannot_tell)
-    rig.turn(2)
+    resolve = rig.stream.resolve_unknown_commit
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", cannot_tell)
+    rig.iterate(2)
     assert rig.ids == ["in-0-0"]
-    monkeypatch.setattr(rig.stream, "settle", settle)
-    rig.turn(2)
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", resolve)
+    rig.iterate(2)
     assert rig.ids == ["in-0-0"]
     assert rig.loop.held_records == 0
 
-    monkeypatch.setattr(rig.stream, "settle", cannot_tell)
+    monkeypatch.setattr(rig.stream, "resolve_unknown_commit", cannot_tell)
     rig.add("m1")
-    rig.turn()
+    rig.iterate()
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.engine.answer("m1")
     with pytest.raises(StreamFailed, match="cannot tell yet"):
-        rig.turn(10)
+        rig.iterate(10)
 
 
 def test_a_partition_lost_while_a_commit_is_unanswered_is_left_out() -> None:
@@ -129,16 +131,16 @@ def test_a_partition_lost_while_a_commit_is_unanswered_is_left_out() -> None:
     rig.add("m0")
     rig.add("n0", "n1", partition=1)
     rig.stream.assign(0, 1)
-    rig.turn()
+    rig.iterate()
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.stream.commits_before_failure = True
     rig.answer("m0", "n0")
     rig.stream.lose(0)
     rig.answer("n1")
-    rig.turn()
+    rig.iterate()
     assert sorted(rig.ids) == ["in-0-0", "in-1-0", "in-1-1"]
     rig.stream.assign(0)
-    rig.turn(2)
+    rig.iterate(2)
     assert len(rig.ids) == 3
 
 
@@ -163,7 +165,7 @@ def test_a_dead_letter_keeps_the_payload_where_it_fits() -> None:
     rig = started("large")
     rig.stream.failures.append(RecordTooLarge([0]))
     rig.answer("large")
-    assert [one.value for one in rig.stream.outputs] == [b"large"]
+    assert [outgoing.value for outgoing in rig.stream.outputs] == [b"large"]
 
 
 def test_a_dead_letter_that_cannot_be_written_stops_the_worker() -> None:
@@ -172,7 +174,7 @@ def test_a_dead_letter_that_cannot_be_written_stops_the_worker() -> None:
     rig.stream.failures.extend(RecordTooLarge([0]) for _ in range(3))
     rig.engine.answer("large")
     with pytest.raises(StreamFailed, match="even without its payload"):
-        rig.turn()
+        rig.iterate()
     assert (rig.ids, rig.committed()) == ([], 0)
 
 
@@ -183,5 +185,5 @@ def test_a_fenced_worker_publishes_nothing_more() -> None:
     rig.stream.failures.append(StreamFailed("fenced"))
     rig.engine.answer("m1")
     with pytest.raises(StreamFailed, match="fenced"):
-        rig.turn()
+        rig.iterate()
     assert (rig.ids, rig.committed()) == (["in-0-0"], 1)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.helpers import Published, Rig, started
-from worker.core.loop import LoopPolicy
+from tests.support.policies import make_loop_policy
+from tests.support.records import Published
+from tests.support.rig import Rig, started
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Record
 
-AT_ONCE = LoopPolicy(revoke_drain_s=0.0, publish_interval_s=600.0)
+AT_ONCE = make_loop_policy(revoke_drain_s=0.0, publish_interval_s=600.0)
 
 
 def test_a_revoke_publishes_the_finished_prefix_and_drops_the_rest() -> None:
@@ -31,7 +32,7 @@ def test_answers_of_an_ended_assignment_are_ignored() -> None:
     rig.stream.revoke(0)
     assert called_off.cancelled()
     rig.answer("m0")
-    rig.turn(2)
+    rig.iterate(2)
     assert (rig.ids, rig.committed(), rig.loop.held_records) == ([], 0, 0)
 
 
@@ -41,7 +42,7 @@ def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_ba
     rig.engine.begin("m0")
     rig.stream.revoke(0)
     rig.stream.assign(0)
-    rig.turn()
+    rig.iterate()
     assert rig.engine.pending == ["m0", "m0", "m1"]
     rig.answer("m0")
     assert rig.ids == []
@@ -51,7 +52,7 @@ def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_ba
 
 def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
     """What takes a moment is finished here; what takes longer is the next owner's."""
-    rig = started("m0", "m1", "m2", tick=0.01, policy=LoopPolicy(revoke_drain_s=2.0))
+    rig = started("m0", "m1", "m2", tick=0.01, policy=make_loop_policy(revoke_drain_s=2.0))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
     rig.clock.after(1.9, lambda: rig.engine.answer("m1"))
     began = rig.clock.now
@@ -63,7 +64,7 @@ def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
 
 def test_a_revoke_returns_as_soon_as_nothing_is_in_flight() -> None:
     """A rebalance is not held up for the whole bound."""
-    rig = started("m0", tick=0.01, policy=LoopPolicy(revoke_drain_s=100.0))
+    rig = started("m0", tick=0.01, policy=make_loop_policy(revoke_drain_s=100.0))
     rig.clock.after(0.5, lambda: rig.engine.answer("m0"))
     began = rig.clock.now
     rig.stream.revoke(0)
@@ -77,7 +78,7 @@ def test_a_revoke_of_one_partition_leaves_the_others_alone() -> None:
     rig.add("m0", "m1")
     rig.add("n0", partition=1)
     rig.stream.assign(0, 1)
-    rig.turn()
+    rig.iterate()
     rig.answer("m0")
     rig.stream.revoke(0)
     rig.answer("n0")
@@ -87,14 +88,14 @@ def test_a_revoke_of_one_partition_leaves_the_others_alone() -> None:
 
 def test_a_revoke_publishes_everything_finished_however_much_it_is() -> None:
     """One transaction's size is no limit to what is handed over."""
-    policy = LoopPolicy(revoke_drain_s=0.0, publish_max_records=3, publish_interval_s=600.0)
+    policy = make_loop_policy(revoke_drain_s=0.0, publish_max_records=3, publish_interval_s=600.0)
     rig = started("slow", *(f"m{n}" for n in range(10)), policy=policy)
     rig.answer(*(f"m{n}" for n in range(10)))
     rig.engine.answer("slow")
-    rig.loop._pipeline.collect(0.0)
+    rig.loop._pipeline.poll(0.0)
     rig.stream.revoke(0)
     assert rig.committed() == 11
-    assert [len(one.outputs) for one in rig.stream.publishes] == [3, 3, 3, 2]
+    assert [len(batch.outputs) for batch in rig.stream.publishes] == [3, 3, 3, 2]
 
 
 def test_a_lost_partition_publishes_nothing() -> None:
@@ -102,7 +103,7 @@ def test_a_lost_partition_publishes_nothing() -> None:
     rig = started("m0", "m1", policy=AT_ONCE)
     rig.answer("m0")
     rig.stream.lose(0)
-    rig.turn(3)
+    rig.iterate(3)
     assert (rig.ids, rig.committed()) == ([], 0)
     assert rig.events.kinds("lost") == [("lost", [0], 2)]
 
@@ -118,13 +119,15 @@ def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_ow
     rig.stream.assign(0, 1)
     poll = rig.stream.poll
 
-    def rebalance_after(max_records: int, timeout_s: float) -> Sequence[Record]:
-        records = poll(max_records, timeout_s)
+    def rebalance_after(
+        max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
+        records = poll(max_records, timeout_s, max_bytes=max_bytes)
         getattr(rig.stream, how)(0)
         return records
 
     monkeypatch.setattr(rig.stream, "poll", rebalance_after)
-    rig.turn()
+    rig.iterate()
     monkeypatch.setattr(rig.stream, "poll", poll)
     rig.answer("n0")
     assert [text for text, _ in rig.engine.submitted] == ["n0"]
@@ -138,7 +141,7 @@ def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work()
     rig.stream.lose(0)
     rig.stream.committed[rig.stream.sources[0]] = 2
     rig.stream.assign(0)
-    rig.turn()
+    rig.iterate()
     assert rig.engine.pending == ["m2"]
     rig.answer("m2")
     assert (rig.ids, rig.committed()) == (["in-0-2"], 3)
@@ -149,7 +152,7 @@ def test_an_assignment_of_what_is_held_already_starts_it_anew() -> None:
     rig = started("m0", "m1", policy=AT_ONCE)
     rig.answer("m0")
     rig.stream.assign(0)
-    rig.turn()
+    rig.iterate()
     assert rig.loop.held_records == 2
     rig.answer("m0", "m1")
     assert rig.ids == ["in-0-0", "in-0-1"]
@@ -166,29 +169,29 @@ def test_a_revoke_whose_publish_is_not_answered_neither_repeats_nor_skips(
     rig.stream.commits_before_failure = published
     rig.stream.revoke(0)
     rig.stream.assign(0)
-    rig.turn()
+    rig.iterate()
     rig.answer(*rig.engine.pending)
     assert rig.ids == ["in-0-0", "in-0-1"]
 
 
-def test_a_revoke_settles_an_unanswered_commit_before_it_publishes() -> None:
+def test_a_revoke_resolves_an_unanswered_commit_before_it_publishes() -> None:
     """Publishing on top of an open question would publish the same records twice."""
     rig = started("m0", "m1", "m2", tick=0.01)
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.stream.commits_before_failure = True
     rig.answer("m0")
     rig.engine.answer("m1")
-    rig.loop._pipeline.collect(0.0)
+    rig.loop._pipeline.poll(0.0)
     rig.stream.revoke(0)
     assert rig.ids == ["in-0-0", "in-0-1"]
-    assert rig.stream.calls == ["settle"]
+    assert rig.stream.calls == ["resolve_unknown_commit"]
 
 
 def test_a_revoke_that_cannot_publish_lets_go_all_the_same() -> None:
     """The group is not held up by a broker's trouble; the records are done again elsewhere."""
     rig = started("m0", policy=AT_ONCE)
     rig.engine.answer("m0")
-    rig.loop._pipeline.collect(0.0)
+    rig.loop._pipeline.poll(0.0)
     rig.stream.failures.append(PublishAborted("broker away"))
     rig.stream.revoke(0)
     assert (rig.ids, rig.loop.partitions) == ([], ())
@@ -209,7 +212,7 @@ def test_an_engine_that_dies_during_a_revoke_stops_the_worker() -> None:
 
 def test_stop_drains_publishes_and_returns() -> None:
     """After SIGTERM what is in flight is finished, and nothing new is begun."""
-    rig = Rig(tick=0.01, policy=LoopPolicy(drain_s=10.0))
+    rig = Rig(tick=0.01, policy=make_loop_policy(drain_s=10.0))
     rig.add("m0", "m1")
     rig.stream.script.append(lambda: rig.stream.assign(0))
 
@@ -228,7 +231,7 @@ def test_stop_drains_publishes_and_returns() -> None:
 
 def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
     """A pod has its grace period: what is not done by then is done by another."""
-    rig = started("m0", "m1", "m2", tick=0.01, policy=LoopPolicy(drain_s=5.0))
+    rig = started("m0", "m1", "m2", tick=0.01, policy=make_loop_policy(drain_s=5.0))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
     rig.clock.after(1.0, lambda: rig.engine.answer("m2"))
     future = rig.engine.future("m1")
@@ -242,7 +245,7 @@ def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
 
 def test_drain_keeps_polling() -> None:
     """A worker that drains is still a member of its group, and can be asked to let go."""
-    rig = started("m0", "m1", tick=0.01, policy=LoopPolicy(drain_s=5.0, revoke_drain_s=0.0))
+    rig = started("m0", "m1", tick=0.01, policy=make_loop_policy(drain_s=5.0, revoke_drain_s=0.0))
     rig.clock.after(3.0, lambda: rig.stream.script.append(lambda: rig.stream.revoke(0)))
     rig.clock.after(2.0, lambda: rig.engine.answer("m0"))
     began = rig.clock.now
@@ -254,11 +257,11 @@ def test_drain_keeps_polling() -> None:
 
 def test_drain_takes_no_records_of_a_partition_that_comes_meanwhile() -> None:
     """They are left to whoever comes after: begun and not finished would help nobody."""
-    rig = Rig(partitions=2, tick=0.01, policy=LoopPolicy(drain_s=2.0))
+    rig = Rig(partitions=2, tick=0.01, policy=make_loop_policy(drain_s=2.0))
     rig.add("m0")
     rig.add("n0", partition=1)
     rig.stream.assign(0)
-    rig.turn()
+    rig.iterate()
     rig.stream.script.append(lambda: rig.stream.assign(1))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
     rig.loop.drain()

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.helpers import Published, Rig
-from worker.core.backpressure import Bounds
-from worker.core.loop import LoopPolicy
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.records import Published
+from tests.support.rig import Rig
 from worker.errors import (
     MessageRejected,
     OutcomeUnknown,
@@ -18,8 +18,8 @@ from worker.errors import (
 
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)
-POLICY = LoopPolicy(
-    bounds=Bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
+POLICY = make_loop_policy(
+    bounds=make_bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
     publish_max_records=4,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
@@ -40,7 +40,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @property
     def committed(self) -> int:
-        return sum(self.rig.committed(one) for one in range(PARTITIONS))
+        return sum(self.rig.committed(partition) for partition in range(PARTITIONS))
 
     @rule(partition=partitions, count=st.integers(1, 4), empty=st.booleans())
     def messages_come(self, partition: int, count: int, empty: bool) -> None:
@@ -49,8 +49,8 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.added += 1
 
     @rule(times=st.integers(1, 3))
-    def turns_pass(self, times: int) -> None:
-        self.rig.turn(times)
+    def iterations_pass(self, times: int) -> None:
+        self.rig.iterate(times)
 
     @precondition(lambda self: self.rig.engine.pending)
     @rule(data=st.data())
@@ -67,7 +67,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     @rule(data=st.data())
     def the_engine_refuses(self, data: st.DataObject) -> None:
         text = data.draw(st.sampled_from(self.rig.engine.pending))
-        self.rig.engine.fail(text, MessageRejected("engine_refused", ""))
+        self.rig.engine.fail(text, MessageRejected("engine_rejected", ""))
 
     @rule(seconds=st.sampled_from([1.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
@@ -119,7 +119,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "rig"))
     @invariant()
     def committed_offsets_account_for_the_outputs(self) -> None:
-        ids = [one.id for one in [*self.rig.outputs, *self.by_the_other]]
+        ids = [published.id for published in [*self.rig.outputs, *self.by_the_other]]
         assert len(ids) == len(set(ids)), "published twice"
         expected = {
             f"in-{partition}-{offset}"
@@ -141,15 +141,15 @@ class ExactlyOnce(RuleBasedStateMachine):
                 break
             for text in rig.engine.pending:
                 rig.engine.answer(text)
-            rig.turn()
+            rig.iterate()
         self.committed_offsets_account_for_the_outputs()
         assert self.committed == self.added, "a record is stuck"
         assert (rig.loop.held_records, rig.loop._pressure.bytes) == (0, 0)
-        rig.turn(2)
+        rig.iterate(2)
         assert rig.loop._pipeline.in_engine == len(rig.engine.pending)
 
 
-class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,name-defined]
+class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]
     """Whatever happens in whatever order, no record is lost and none is published twice."""
 
     settings = settings(max_examples=60, stateful_step_count=30)

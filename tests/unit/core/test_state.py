@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import Clock, Events, Rig, started, toy_finished, toy_record
+from tests.support.fakes import Clock, Events
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.records import toy_completed, toy_record
+from tests.support.rig import Rig, started
 from worker.core.assignment import CompletedRecord
-from worker.core.backpressure import Bounds
 from worker.core.busy_timer import BusyTimer
 from worker.core.events import Listeners
-from worker.core.loop import LoopPolicy
 from worker.core.watermark import Watermark
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Rejected, TopicPartition
@@ -41,14 +42,14 @@ def test_the_state_shows_what_is_held_and_where() -> None:
 
 
 def test_each_poll_is_a_heartbeat() -> None:
-    """The time of the last poll moves with each turn, and stays where the loop does."""
+    """The time of the last poll moves with each iteration, and stays where the loop does."""
     rig = started()
-    rig.turn()
+    rig.iterate()
     polled_at = rig.loop.state.polled_at
     assert polled_at == rig.clock.now
     rig.clock.advance(30.0)
     assert rig.loop.state.polled_at == polled_at
-    rig.turn()
+    rig.iterate()
     assert rig.loop.state.polled_at == rig.clock.now
 
 
@@ -67,10 +68,15 @@ def test_draining_polls_on() -> None:
 
 
 def test_paused_partitions_are_counted() -> None:
-    """None, or all that are held."""
-    rig = started("m0", "m1", partitions=2, policy=LoopPolicy(bounds=Bounds(max_records=2)))
+    """Those that hold their share, and all of them where nothing is free."""
+    rig = started(
+        "m0", "m1", partitions=2, policy=make_loop_policy(bounds=make_bounds(max_records=2))
+    )
+    assert rig.loop.state.paused_partitions == 1
+    rig.add("n0", partition=1)
+    rig.iterate()
     assert rig.loop.state.paused_partitions == 2
-    rig.answer("m0", "m1")
+    rig.answer("m0", "n0")
     assert rig.loop.state.paused_partitions == 0
 
 
@@ -99,7 +105,7 @@ def test_prompt_tokens_count_every_attempt() -> None:
     once = rig.loop.state.prompt_tokens
     assert once == len(rig.engine.fake.pending[0])
     rig.engine.answer("m0", label=None)  # no answer: the second attempt
-    rig.turn()
+    rig.iterate()
     assert rig.loop.state.prompt_tokens == 2 * once
 
 
@@ -132,10 +138,10 @@ def test_messages_may_enter_and_leave_on_any_thread() -> None:
             engine.leave()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(engine) == 0
 
 
@@ -181,11 +187,11 @@ def test_each_attempt_ends_in_one_result(error: Exception, result: str) -> None:
     rig.engine.answer("m0")
     if isinstance(error, StreamFailed):
         with pytest.raises(StreamFailed):
-            rig.turn()
+            rig.iterate()
     else:
-        rig.turn(2)
+        rig.iterate(2)
         assert rig.committed() == 1
-    found = [one[1] for one in rig.events.kinds("transaction")]
+    found = [event[1] for event in rig.events.kinds("transaction")]
     assert found[0] == result
     assert found[1:] == ([] if isinstance(error, StreamFailed) else ["committed"])
     assert len(rig.events.kinds("publishing")) == len(found)
@@ -197,7 +203,7 @@ def test_what_an_unanswered_commit_did_publish_is_told_once_and_is_no_second_tra
     rig.stream.failures.append(OutcomeUnknown("no answer"))
     rig.stream.commits_before_failure = True
     rig.answer("m0")
-    rig.turn(2)
+    rig.iterate(2)
     assert rig.events.kinds("transaction") == [("transaction", "unknown")]
     assert rig.events.kinds("published") == [("published", ["in-0-0"])]
 
@@ -206,12 +212,12 @@ def test_a_record_knows_when_it_was_fetched_and_finished() -> None:
     """From which follow its waits, for a label and for a rejection."""
     rig = started("m0")
     seen: list[CompletedRecord] = []
-    rig.events.published = lambda batch, _: seen.extend(batch)  # type: ignore[method-assign]
+    rig.on_published(seen.extend)
     fetched_at = rig.clock.now
     rig.clock.advance(3.0)
     rig.add("  ")
     rig.engine.answer("m0")
-    rig.turn(2)
+    rig.iterate(2)
     first, second = seen
     assert (first.fetched_at, first.finished_at) == (fetched_at, fetched_at + 3.0)
     assert isinstance(second.outcome, Rejected)
@@ -233,7 +239,7 @@ def test_several_listeners_are_told_the_same_in_order() -> None:
 
     first, second = Named("first"), Named("second")
     both = Listeners(first, second)
-    batch = [toy_finished(toy_record(), Rejected("not_json", "decode", ""))]
+    batch = [toy_completed(toy_record(), Rejected("not_json", "decode", ""))]
     both.publishing(batch)
     both.transaction("aborted", 0.1)
     both.published(batch, 0.1)
@@ -242,7 +248,7 @@ def test_several_listeners_are_told_the_same_in_order() -> None:
     both.backpressure("paused", 4, 5)
     assert order == ["first", "second"]
     assert first.log == second.log
-    assert [one[0] for one in first.log] == [
+    assert [event[0] for event in first.log] == [
         "publishing",
         "transaction",
         "published",

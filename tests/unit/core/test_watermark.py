@@ -11,8 +11,8 @@ offsets = st.lists(st.integers(0, 1000), unique=True, max_size=30).map(sorted)
 
 def filled(*numbers: int) -> Watermark[str]:
     mark: Watermark[str] = Watermark()
-    for one in numbers:
-        mark.add(one)
+    for number in numbers:
+        mark.add(number)
     return mark
 
 
@@ -28,11 +28,11 @@ def test_any_order_of_finishing_gives_the_finished_prefix_in_order(
         mark.finish(offset, f"r{offset}")
         finished.add(offset)
         left = added[confirmed:]
-        unbroken = next((i for i, one in enumerate(left) if one not in finished), len(left))
+        unbroken = next((i for i, offset in enumerate(left) if offset not in finished), len(left))
         assert mark.ready == unbroken
-        assert mark.peek(1000) == [(one, f"r{one}") for one in left[:unbroken]]
+        assert mark.peek(1000) == [(offset, f"r{offset}") for offset in left[:unbroken]]
         bound = data.draw(st.integers(0, 1001))
-        assert mark.ready_below(bound) == sum(one < bound for one in left[:unbroken])
+        assert mark.ready_below(bound) == sum(offset < bound for offset in left[:unbroken])
         count = data.draw(st.integers(0, unbroken))
         mark.confirm(count)
         confirmed += count
@@ -52,14 +52,14 @@ def test_records_may_come_while_others_finish(data: st.DataObject, added: list[i
             mark.add(coming[0])
             open_now.append(coming.pop(0))
         else:
-            one = open_now.pop(data.draw(st.integers(0, len(open_now) - 1)))
-            mark.finish(one, one)
+            offset = open_now.pop(data.draw(st.integers(0, len(open_now) - 1)))
+            mark.finish(offset, offset)
         got = mark.peek(3)
         assert all(offset not in open_now for offset, _ in got)
         mark.confirm(len(got))
         published += [result for _, result in got]
     mark_rest = mark.peek(1000)
-    assert published + [one for _, one in mark_rest] == added
+    assert published + [offset for _, offset in mark_rest] == added
 
 
 def test_an_offset_that_was_read_before_is_refused() -> None:

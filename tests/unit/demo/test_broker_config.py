@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.cache import cache_folder
 from worker.demo import broker_config, kafka_dist
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_dist import BrokerError, ensure_kafka
@@ -154,10 +155,10 @@ def test_every_shipped_pin_is_a_sha256() -> None:
 def test_the_cache_folder_is_configurable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """CLERK_CACHE moves what is fetched; without it, it goes below the home folder."""
     monkeypatch.setenv("CLERK_CACHE", str(tmp_path))
-    assert kafka_dist.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
     monkeypatch.delenv("CLERK_CACHE")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert kafka_dist.cache_folder() == Path("/home/someone/.cache/filing-clerk")
+    assert cache_folder() == Path("/home/someone/.cache/filing-clerk")
 
 
 def test_one_node_needs_no_replicas_and_waits_for_nobody() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora, Manifest
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "modules_to_save": None}

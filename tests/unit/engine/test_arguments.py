@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
 from worker.engine.arguments import EngineSettings, engine_arguments, is_started_as_we_like
 from worker.errors import SettingsError

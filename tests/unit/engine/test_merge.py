@@ -27,7 +27,8 @@ def expected(base: Path, adapter: Path, scale: float = 2.0) -> torch.Tensor:
     weight = load_file(base / "model.safetensors")[f"{Q}.weight"]
     lora = load_file(adapter / "adapter_model.safetensors")
     down, up = (lora[f"base_model.model.{Q}.lora_{half}.weight"] for half in "AB")
-    return (weight.float() + scale * up @ down).to(weight.dtype)
+    merged: torch.Tensor = weight.float() + scale * up @ down
+    return merged.to(weight.dtype)
 
 
 def test_only_the_adapted_weight_changes(

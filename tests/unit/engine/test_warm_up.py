@@ -1,6 +1,6 @@
 """Warm-up covers what will come."""
 
-from tests.support.helpers import toy_manifest
+from tests.support.toy_adapter import toy_manifest
 from worker.engine.warm_up import warm_up_rounds
 
 

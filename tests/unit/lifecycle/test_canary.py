@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +12,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.helpers import Rig, toy_manifest
-from tests.support.swapping import (
-    FakeLoader,
-    Follower,
-    StoreOf,
-    answer_with,
-    labels_of,
-    make_manifest,
-    stamps,
-)
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.policies import make_judge_policy
+from tests.support.rig import Rig
+from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, stamps
+from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
-from worker.contract.store import remove_canary, write_canary
-from worker.core.backpressure import Bounds
-from worker.core.loop import LoopPolicy
+from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.share import place_of
-from worker.lifecycle.canary_watch import BLOCK, CanaryWatch, Comparison, WatchPolicy
-
-POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
-ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
-
-
-@pytest.fixture
-def follower(tmp_path: Path) -> Follower:
-    found = Follower(StoreOf(tmp_path), ONE, rig=Rig(policy=POLICY))
-    found.rig.stream.assign(0)
-    return found
+from worker.errors import MessageRejected
+from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison
 
 
 def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
@@ -46,10 +32,10 @@ def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None
     for key in keys:
         follower.rig.stream.add(b"hello", key=key)
     while follower.rig.committed() < len(log):
-        follower.rig.turn()
+        follower.rig.iterate()
     found = stamps(follower.rig.stream.outputs)
     assert len(found) == len(log)
-    return {one.key: found[one.id][1] for one in log[first:]}
+    return {record.key: found[record.id][1] for record in log[first:]}
 
 
 KEYS = [b"customer-%d" % n for n in range(400)]
@@ -78,7 +64,7 @@ def test_each_arm_labels_by_its_own_contract(follower: Follower) -> None:
     label(follower, KEYS)
     found = stamps(follower.rig.stream.outputs)
     for name, manifest in (("one", ONE), ("two", TWO)):
-        labels = {one for one, digest in found.values() if digest == manifest.digest}
+        labels = {name for name, digest in found.values() if digest == manifest.digest}
         assert labels
         assert labels <= set(labels_of(name))
 
@@ -87,15 +73,15 @@ def test_promoted_it_serves_all_without_being_loaded_again(follower: Follower) -
     """As ``promote`` moves the pointers: current first, then the canary goes."""
     follower.store.canary(TWO, 0.2)
     follower.follow()
-    canary = follower.roster.lineup.canary
+    canary = follower.canary
     follower.store.publish(TWO, "promote")
     follower.follow()
     assert follower.main is canary
-    assert follower.roster.lineup.canary is None
+    assert follower.canary is None
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {TWO.digest}
-    follower.keeper.look()
+    follower.watcher.poll_once()
     assert follower.loader.loaded.count(TWO.digest) == 1
     assert len(follower.loader.open) == 1
 
@@ -106,23 +92,23 @@ def test_stopped_while_its_promotion_waits_it_serves_all_and_stays_loaded(
     """A person's word comes after the worker's own."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary = follower.roster.lineup.canary
+    canary = follower.canary
     assert canary is not None
     follower.store.publish(TWO, "promote")
-    follower.keeper.look()
-    follower.roster.stop_canary(canary)
-    follower.rig.turn(2)
-    follower.keeper.look()
+    follower.watcher.poll_once()
+    follower.router.stop(canary)
+    follower.rig.iterate(2)
+    follower.watcher.poll_once()
     assert follower.main is canary
     assert set(label(follower, KEYS).values()) == {TWO.digest}
-    assert follower.roster.retired == ()
+    assert follower.router.retired == ()
 
 
 def test_a_dead_canary_is_not_promoted_but_loaded_anew(follower: Follower) -> None:
     """Its engine died before the loop could notice, and then it became current."""
     follower.store.canary(TWO, 0.5)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.canary
     canary.engine.die()
     follower.store.publish(TWO, "promote")
     follower.follow()
@@ -138,7 +124,7 @@ def test_removed_it_is_unloaded_and_the_main_one_serves_all(follower: Follower) 
     remove_canary(follower.store.folder)
     follower.follow()
     assert set(label(follower, KEYS).values()) == {ONE.digest}
-    follower.keeper.look()
+    follower.watcher.poll_once()
     assert len(follower.loader.open) == 1
 
 
@@ -147,14 +133,13 @@ def test_a_refused_canary_leaves_all_to_the_main_one(follower: Follower) -> None
     directory = follower.store.add(TWO)
     (directory / "manifest.json").write_text("{}")
     follower.store.canary(THREE, 0.5)
-    pointer = {"digest": TWO.digest, "name": "two", "share": 0.5, "since": "now", "by": "ann"}
-    from worker.contract.store import CanaryPointer
-
-    write_canary(follower.store.folder, CanaryPointer(**pointer, reason=None))
+    write_canary(
+        follower.store.folder, CanaryPointer(TWO.digest, "two", 0.5, "now", "ann", reason=None)
+    )
     for _ in range(3):
         follower.follow()
     assert follower.counted.log == [("refused", "files")]
-    assert follower.service.refused["canary"].digest == TWO.digest
+    assert follower.events.refused["canary"].digest == TWO.digest
     assert set(label(follower, KEYS).values()) == {ONE.digest}
 
 
@@ -162,33 +147,32 @@ def test_its_engine_dies_and_the_main_one_does_its_records(follower: Follower) -
     """A canary on trial does not take the worker down."""
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.canary
     canary.engine.held = True
     follower.rig.add("m0", "m1", "m2")
-    follower.rig.turn()
+    follower.rig.iterate()
     canary.engine.die()
     with capture_logs() as logs:
-        follower.rig.turn(3)
+        follower.rig.iterate(3)
     found = stamps(follower.rig.stream.outputs)
     assert [digest for _, digest in found.values()] == [ONE.digest] * 3
-    assert follower.service.stopped is not None
-    assert follower.service.stopped.reason == "engine"
-    assert [one["event"] for one in logs].count("adapter.canary_stopped") == 1
+    assert follower.events.stopped["canary"].reason == "engine"
+    assert [event["event"] for event in logs].count("adapter.canary_stopped") == 1
     follower.follow()
-    assert follower.roster.lineup.canary is None, "it is not tried again by itself"
+    assert follower.canary is None, "it is not tried again by itself"
 
 
 def test_a_canary_that_hangs_is_stopped_and_its_records_are_done(tmp_path: Path) -> None:
     """Nothing it was given becomes a dead letter for it."""
-    rig = Rig(policy=POLICY, deadline_s=30.0)
-    follower = Follower(StoreOf(tmp_path), ONE, rig=rig)
+    rig = Rig(policy=WIDE, deadline_s=30.0)
+    follower = Follower(AdapterStore(tmp_path), ONE, rig=rig)
     rig.stream.assign(0)
     follower.store.canary(TWO, 1.0)
     follower.follow()
-    canary: Any = follower.roster.lineup.canary
+    canary: Any = follower.canary
     canary.engine.held = True
     rig.add(*(f"m{n}" for n in range(12)))
-    rig.turn(60)
+    rig.iterate(60)
     assert {digest for _, digest in stamps(rig.stream.outputs).values()} == {ONE.digest}
     assert rig.committed() == 12
     assert follower.counted.log[-1] == ("stopped", "engine")
@@ -207,9 +191,9 @@ def watched(tmp_path: Path, p_canary: float, **policy: Any) -> Follower:
     loader = FakeLoader()
     loader.respond[main.digest] = lambda _: answer_with(main, "billing", 0.9)
     loader.respond[canary.digest] = lambda _: answer_with(canary, "billing", p_canary)
-    follower = Follower(StoreOf(tmp_path), main, rig=Rig(policy=POLICY), loader=loader)
-    watch = CanaryWatch(follower.roster, follower.service, WatchPolicy(**policy))
-    follower.rig.events.published = watch.published  # type: ignore[method-assign]
+    follower = Follower(AdapterStore(tmp_path), main, rig=Rig(policy=WIDE), loader=loader)
+    judge = CanaryJudge(follower.router, follower.events, make_judge_policy(**policy))
+    follower.rig.on_published(lambda batch: judge.published(batch, 0.0))
     follower.rig.stream.assign(0)
     follower.store.canary(canary, 0.5)
     follower.follow()
@@ -221,20 +205,65 @@ def test_a_canary_that_sends_more_to_review_is_stopped(tmp_path: Path) -> None:
     follower = watched(tmp_path, 0.5, min_messages=50)
     with capture_logs() as logs:
         label(follower, KEYS)
-    assert follower.roster.lineup.canary is None
+    assert follower.canary is None
     assert follower.counted.log[-1][0] == "stopped"
-    stopped = follower.service.stopped
-    assert stopped is not None
+    stopped = follower.events.stopped["canary"]
     assert stopped.reason in {"review", "confidence"}
-    [event] = [one for one in logs if one["event"] == "adapter.canary_stopped"]
+    [event] = [logged for logged in logs if logged["event"] == "adapter.canary_stopped"]
     assert "evidence" in event["detail"]
     digests = stamps(follower.rig.stream.outputs).values()
     served = [digest for _, digest in digests if digest != follower.main.digest]
     assert 50 <= len(served) < 200
     follower.follow()
-    follower.keeper.look()
-    assert follower.roster.lineup.canary is None
+    follower.watcher.poll_once()
+    assert follower.canary is None
     assert len(follower.loader.open) == 1
+
+
+def test_a_canary_whose_answers_are_all_rejected_is_stopped(tmp_path: Path) -> None:
+    """It fills the dead-letter topic and labels nothing: of all canaries the worst."""
+    follower = watched(tmp_path, 0.9, min_messages=50)
+    canary: Any = follower.canary
+    canary.engine.fake._respond = lambda _: MessageRejected("engine_rejected", "no")
+    for key in KEYS:
+        follower.rig.stream.add(b"hello", key=key)
+    while follower.rig.committed() < len(KEYS):
+        follower.rig.iterate()
+    assert follower.canary is None
+    assert follower.events.stopped["canary"].reason == "rejected"
+    dead = [sent for sent in follower.rig.stream.outputs if sent.topic == "dead"]
+    assert 50 <= len(dead) < 120
+
+
+def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> Comparison:
+    """A trial of 1,600 messages, until it is stopped, in which some answers are rejected."""
+    rng, comparison = random.Random(seed), Comparison(make_judge_policy())
+    for number in range(1_600):
+        canary = rng.random() < share
+        rejected = rng.random() < (rate if canary else main_rate)
+        comparison.add(
+            number.to_bytes(4, "big"),
+            canary=canary,
+            review=False,
+            confidence=None if rejected else 1 - 0.4 * rng.random() ** 3,
+        )
+        if comparison.worse:
+            break
+    return comparison
+
+
+@pytest.mark.parametrize(("rate", "most"), [(1.0, 220), (0.2, 300)])
+def test_a_canary_that_rejects_is_stopped_soon(rate: float, most: int) -> None:
+    """All its answers, or one in five: about as soon as it may be judged at all (200)."""
+    trials = [rejecting(rate, share, seed) for share in (0.25, 0.5) for seed in range(8)]
+    assert {trial.worse for trial in trials} == {"rejected"}
+    assert sorted(trial.messages for trial in trials)[len(trials) // 2] <= most
+
+
+def test_a_canary_that_rejects_no_more_than_the_main_one_goes_on() -> None:
+    """At most one in a hundred is stopped, as of those that label everything."""
+    trials = [rejecting(0.2, 0.5, seed, main_rate=0.2) for seed in range(60)]
+    assert sum(trial.worse is not None for trial in trials) <= 2
 
 
 def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
@@ -243,28 +272,28 @@ def test_put_on_trial_again_it_begins_anew(tmp_path: Path) -> None:
     label(follower, KEYS)
     follower.store.canary(toy("canary"), 0.25)
     follower.follow()
-    assert follower.roster.lineup.canary is not None
-    assert follower.service.stopped is None
+    assert follower.canary is not None
+    assert follower.events.stopped == {}
 
 
-@pytest.mark.parametrize("policy", [{"false_stops": 0.0}, {"min_messages": 100_000}])
+@pytest.mark.parametrize("policy", [{"false_positive_rate": 0.0}, {"min_messages": 100_000}])
 def test_where_it_is_not_to_be_stopped_it_is_not(tmp_path: Path, policy: Any) -> None:
     """Switched off, or too early."""
     follower = watched(tmp_path, 0.5, **policy)
     label(follower, KEYS)
-    assert follower.roster.lineup.canary is not None
+    assert follower.canary is not None
 
 
 def test_a_canary_as_good_goes_on(tmp_path: Path) -> None:
     """Nothing to tell apart."""
     follower = watched(tmp_path, 0.9, min_messages=20)
     label(follower, KEYS)
-    assert follower.roster.lineup.canary is not None
+    assert follower.canary is not None
 
 
 def test_one_key_counts_once() -> None:
     """A thousand doubtful messages of one customer are one doubtful customer."""
-    comparison = Comparison(WatchPolicy(min_messages=1))
+    comparison = Comparison(make_judge_policy(min_messages=1))
     for number in range(40):
         comparison.add(b"k%d" % number, canary=bool(number % 2), review=False, confidence=0.9)
     value = comparison.value
@@ -290,5 +319,16 @@ def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
     follower = watched(tmp_path, 0.9, min_messages=1)
     for number in range(100):
         follower.rig.stream.add(None, key=b"%d" % number)
-    follower.rig.turn(10)
+    follower.rig.iterate(10)
     assert json.dumps(follower.counted.log) == json.dumps(["loaded"])
+
+
+def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
+    """A key may be a megabyte, and 65,536 of them are remembered."""
+    comparison = Comparison(make_judge_policy(min_messages=1))
+    for number in range(50):
+        key = number.to_bytes(1000, "big")
+        for _ in range(2):
+            comparison.add(key, canary=False, review=False, confidence=0.5)
+    assert len(comparison._seen) == 50
+    assert max(map(len, comparison._seen)) <= 16

@@ -15,8 +15,8 @@ from worker.lifecycle.sequential import Evidence, marked_lowest
 def hypergeometric(first: int, second: int, marked: int) -> dict[int, float]:
     total = math.comb(first + second, marked)
     return {
-        one: math.comb(first, one) * math.comb(second, marked - one) / total
-        for one in range(max(0, marked - second), min(first, marked) + 1)
+        in_first: math.comb(first, in_first) * math.comb(second, marked - in_first) / total
+        for in_first in range(max(0, marked - second), min(first, marked) + 1)
     }
 
 
@@ -25,9 +25,9 @@ def test_a_bet_is_fair_whatever_is_marked(first: int, second: int, data: st.Data
     """While the arms do not differ the evidence is 1 on average after a block: exactly."""
     marked = data.draw(st.integers(0, first + second))
     mean = 0.0
-    for one, chance in hypergeometric(first, second, marked).items():
+    for in_first, chance in hypergeometric(first, second, marked).items():
         evidence = Evidence()
-        evidence.add(first, one, second, marked - one)
+        evidence.add(first, in_first, second, marked - in_first)
         mean += chance * evidence.value
     assert mean == pytest.approx(1.0)
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.helpers import Rig, toy_manifest
-from tests.support.swapping import FakeLoader, Follower, StoreOf, answer_with
-from worker.app import kafka_config
-from worker.core.backpressure import Bounds
-from worker.core.batch import Router
-from worker.core.loop import LoopPolicy
-from worker.core.shadow import Shadowing
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.rig import Rig
+from tests.support.swapping import answer_with
+from tests.support.toy_adapter import toy_manifest
+from worker.core.batch import TopicRouter
+from worker.core.shadow import ShadowTraffic
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
+from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 
-POLICY = LoopPolicy(bounds=Bounds(max_records=64), publish_max_records=64)
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")
 
@@ -30,25 +30,25 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
     loader = FakeLoader()
     loader.respond[MAIN.digest] = lambda _: answer_with(MAIN, "billing")
     loader.respond[SHADOW.digest] = lambda _: answer_with(SHADOW, label)
-    store = StoreOf(tmp_path)
+    store = AdapterStore(tmp_path)
     store.add(SHADOW)
     follower = Follower(
         store,
         MAIN,
-        rig=Rig(policy=POLICY),
+        rig=Rig(policy=WIDE),
         loader=loader,
         shadow=SHADOW.digest[:12],
         shadow_share=share,
     )
     loop = follower.rig.loop
-    loop._router = Router("out", "review", "shadow")
-    loop._pipeline._shadowing = Shadowing(follower.roster, at_a_time, follower.rig.clock)
+    loop._topic_router = TopicRouter("out", "review", "shadow")
+    loop._pipeline._shadow_traffic = ShadowTraffic(follower.router, at_a_time, follower.rig.clock)
     registry = Registry()
     metrics = AdapterMetrics(registry)
-    metrics.serves(follower.roster.latest)
-    follower.rig.events.published = lambda batch, _: metrics.published(batch)  # type: ignore[method-assign]
+    metrics.serves(follower.router.latest)
+    follower.rig.on_published(metrics.published)
     follower.rig.stream.assign(0)
-    follower.rig.turn()
+    follower.rig.iterate()
     return follower, lambda: registry.page().decode()
 
 
@@ -57,38 +57,38 @@ def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
     for number in range(count):
         follower.rig.stream.add(b"hello %d" % number, key=b"customer-%d" % number)
     while follower.rig.committed() < count:
-        follower.rig.turn()
+        follower.rig.iterate()
     outputs = follower.rig.stream.outputs
-    real = [one for one in outputs if one.topic in {"out", "review"}]
-    shadow = [one for one in outputs if one.topic == "shadow"]
+    real = [outgoing for outgoing in outputs if outgoing.topic in {"out", "review"}]
+    shadow = [outgoing for outgoing in outputs if outgoing.topic == "shadow"]
     assert len(real) + len(shadow) == len(outputs)
-    return [json.loads(one.value) for one in real], shadow
+    return [json.loads(outgoing.value) for outgoing in real], shadow
 
 
 def shadow_engine(follower: Any) -> Any:
-    return follower.roster.lineup.shadow.engine
+    return follower.shadow.engine
 
 
 def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
     """The shadow's record is an output record of its own, with the real label beside it."""
     follower, page = shadowed(tmp_path, share=0.25)
     real, shadow = work(follower, 400)
-    assert {one["adapter"]["digest"] for one in real} == {MAIN.digest}
+    assert {value["adapter"]["digest"] for value in real} == {MAIN.digest}
     assert len(real) == 400
     assert 60 < len(shadow) < 140
     value, headers = json.loads(shadow[0].value), dict(shadow[0].headers)
     assert (value["label"], value["adapter"]["digest"]) == ("other", SHADOW.digest)
     assert headers["clerk.main.label"] == b"billing"
     assert headers["clerk.main.adapter.digest"] == MAIN.digest.encode()
-    assert f'clerk_shadow_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
-    assert "\n".join(page().splitlines()).count("clerk_shadow_total{") == 6
+    assert f'clerk_shadow_records_total{{agrees="no",label="billing"}} {len(shadow)}.0' in page()
+    assert "\n".join(page().splitlines()).count("clerk_shadow_records_total{") == 6
 
 
 def test_one_that_agrees_is_counted_so(tmp_path: Path) -> None:
     """The disagreement is a share of both."""
     follower, page = shadowed(tmp_path, label="billing")
     work(follower, 50)
-    assert 'clerk_shadow_total{agrees="yes",label="billing"} 50.0' in page()
+    assert 'clerk_shadow_records_total{agrees="yes",label="billing"} 50.0' in page()
 
 
 def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
     dropped = {
         line.split('"')[1]: float(line.split()[-1])
         for line in page().splitlines()
-        if line.startswith("clerk_shadow_dropped_total{")
+        if line.startswith("clerk_shadow_dropped_records_total{")
     }
     assert dropped["late"] + dropped["busy"] == 100
     assert dropped["late"] > 0
@@ -114,9 +114,9 @@ def test_one_whose_engine_dies_takes_nothing_with_it(tmp_path: Path) -> None:
     shadow_engine(follower).die()
     real, shadow = work(follower, 50)
     assert (len(real), len(shadow)) == (50, 0)
-    assert follower.roster.lineup.shadow is None
-    follower.rig.turn()
-    follower.keeper.look()
+    assert follower.shadow is None
+    follower.rig.iterate()
+    follower.watcher.poll_once()
     assert len(follower.loader.open) == 1
 
 
@@ -129,25 +129,25 @@ def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exce
     follower.rig.stream.failures.append(error)
     real, shadow = work(follower, 40)
     assert len(real) == 40
-    assert {one["label"] for one in real} == {"billing"}
+    assert {value["label"] for value in real} == {"billing"}
     assert shadow == []
-    assert 'clerk_shadow_dropped_total{reason="not_published"} 40.0' in page()
+    assert 'clerk_shadow_dropped_records_total{reason="not_published"} 40.0' in page()
 
 
 def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     """A tombstone is not asked about; a dead letter of the engine's is left out."""
     follower, page = shadowed(tmp_path)
     follower.rig.stream.add(None)
-    follower.rig.turn(3)
-    assert [one.topic for one in follower.rig.stream.outputs] == ["dead"]
-    assert 'clerk_shadow_dropped_total{reason="no_label"} 0.0' in page()
+    follower.rig.iterate(3)
+    assert [outgoing.topic for outgoing in follower.rig.stream.outputs] == ["dead"]
+    assert 'clerk_shadow_dropped_records_total{reason="no_label"} 0.0' in page()
 
 
 def test_a_shadow_that_is_not_there_is_refused_and_the_worker_works(tmp_path: Path) -> None:
     """A misspelt digest is told once."""
-    follower = Follower(StoreOf(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
-    follower.keeper.look()
-    assert follower.service.refused["shadow"].reason == "files"
+    follower = Follower(AdapterStore(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
+    follower.watcher.poll_once()
+    assert follower.events.refused["shadow"].reason == "files"
     assert follower.counted.log == [("refused", "files")]
 
 

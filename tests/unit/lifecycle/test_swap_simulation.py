@@ -12,20 +12,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.helpers import Rig
-from tests.support.swapping import Follower, StoreOf, make_manifest
+from tests.support.follower import AdapterStore, Follower
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.rig import Rig
+from tests.support.swapping import make_manifest
 from worker.contract.store import remove_canary
-from worker.core.backpressure import Bounds
-from worker.core.loop import LoopPolicy
+from worker.core.arms import CANARY
 from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAborted
 
 PARTITIONS = 2
 MANIFESTS = [make_manifest(name) for name in ("ant", "bee", "cow")]
-LABELS = {one.digest: set(one.taxonomy.names) for one in MANIFESTS}
+LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFESTS}
 partitions = st.integers(0, PARTITIONS - 1)
 adapters = st.sampled_from(MANIFESTS)
-POLICY = LoopPolicy(
-    bounds=Bounds(max_records=8, max_bytes=400, resume_ratio=0.5),
+POLICY = make_loop_policy(
+    bounds=make_bounds(max_records=8, max_bytes=400, resume_ratio=0.5),
     publish_max_records=5,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
@@ -39,7 +40,7 @@ class Swapping(RuleBasedStateMachine):
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         rig = Rig(partitions=PARTITIONS, policy=POLICY, deadline_s=1e6, tick=0.01)
-        self.follower = Follower(StoreOf(self.folder), MANIFESTS[0], rig=rig)
+        self.follower = Follower(AdapterStore(self.folder), MANIFESTS[0], rig=rig)
         self.rig = rig
         self.added = 0
         self.by_the_other: list[str] = []
@@ -56,7 +57,7 @@ class Swapping(RuleBasedStateMachine):
 
     @property
     def waiting(self) -> list[Any]:
-        return [one for one in self.engines if one.fake.pending]
+        return [engine for engine in self.engines if engine.fake.pending]
 
     def held(self, partition: int) -> bool:
         return self.rig.stream.sources[partition] in self.rig.stream.assigned
@@ -69,8 +70,8 @@ class Swapping(RuleBasedStateMachine):
             self.added += 1
 
     @rule(times=st.integers(1, 3))
-    def turns_pass(self, times: int) -> None:
-        self.rig.turn(times)
+    def iterations_pass(self, times: int) -> None:
+        self.rig.iterate(times)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -97,23 +98,25 @@ class Swapping(RuleBasedStateMachine):
         remove_canary(self.follower.store.folder)
 
     @rule(fails=st.booleans())
-    def the_keeper_looks(self, fails: bool) -> None:
+    def the_watcher_polls(self, fails: bool) -> None:
         self.follower.loader.failures = [EngineDied("no memory")] if fails else []
-        self.follower.keeper.look()
+        self.follower.watcher.poll_once()
         self.hold()
 
     @rule()
     def the_canary_is_stopped(self) -> None:
-        canary = self.follower.roster.lineup.canary
-        if canary is not None:
-            self.follower.service.stops(canary, "review", "")
-            self.follower.roster.stop_canary(canary)
+        arm = self.follower.router.split.get(CANARY)
+        if arm is not None:
+            self.follower.events.stop(arm, "review", "")
+            self.follower.router.stop(arm.adapter)
 
     @rule(data=st.data())
     def an_engine_beside_the_main_one_dies(self, data: st.DataObject) -> None:
-        roster = self.follower.roster
-        safe = {roster.main, roster.latest.main}
-        others = [one for one in (*roster.lineup.members, *roster.retired) if one not in safe]
+        router = self.follower.router
+        safe = {router.main, router.latest.main}
+        others = [
+            adapter for adapter in (*router.split.adapters, *router.retired) if adapter not in safe
+        ]
         if others:
             data.draw(st.sampled_from(others)).engine.die()  # type: ignore[attr-defined]
 
@@ -150,15 +153,15 @@ class Swapping(RuleBasedStateMachine):
     @invariant()
     def each_record_is_published_once_by_one_adapter(self) -> None:
         ids = list(self.by_the_other)
-        for one in self.rig.stream.outputs:
-            if one.topic == "dead":
-                headers = dict(one.headers)
+        for outgoing in self.rig.stream.outputs:
+            if outgoing.topic == "dead":
+                headers = dict(outgoing.headers)
                 where = ("topic", "partition", "offset")
                 ids.append("-".join(headers[f"clerk.source.{w}"].decode() for w in where))  # type: ignore[union-attr]
                 assert headers["clerk.adapter.digest"].decode() in LABELS  # type: ignore[union-attr]
                 continue
-            assert one.value is not None
-            value = json.loads(one.value)
+            assert outgoing.value is not None
+            value = json.loads(outgoing.value)
             ids.append(value["id"])
             assert value["label"] in LABELS[value["adapter"]["digest"]], "a record mixes two"
         assert len(ids) == len(set(ids)), "published twice"
@@ -186,29 +189,29 @@ class Swapping(RuleBasedStateMachine):
                 break
             for engine in self.engines:
                 engine.release()
-            self.rig.turn()
+            self.rig.iterate()
         self.each_record_is_published_once_by_one_adapter()
         assert self.committed == self.added, "a record is stuck"
         for _ in range(4):
             for engine in self.engines:
                 engine.release()
-            self.rig.turn()
+            self.rig.iterate()
         self.follower.loader.failures = []
-        self.follower.keeper.look()
-        self.rig.turn(2)
-        self.follower.keeper.look()
-        roster = self.follower.roster
-        assert roster.retired == ()
-        assert all(one.unfinished == 0 for one in roster.lineup.members)
-        serving = {id(one.engine) for one in roster.lineup.members}
-        assert {id(one) for one in self.engines} == serving, "an adapter was not unloaded"
+        self.follower.watcher.poll_once()
+        self.rig.iterate(2)
+        self.follower.watcher.poll_once()
+        router = self.follower.router
+        assert router.retired == ()
+        assert all(adapter.unfinished == 0 for adapter in router.split.adapters)
+        serving = {id(adapter.engine) for adapter in router.split.adapters}
+        assert {id(engine) for engine in self.engines} == serving, "an adapter was not unloaded"
 
     @property
     def committed(self) -> int:
-        return sum(self.rig.committed(one) for one in range(PARTITIONS))
+        return sum(self.rig.committed(partition) for partition in range(PARTITIONS))
 
 
-class TestSwapping(Swapping.TestCase):  # type: ignore[misc,name-defined]
+class TestSwapping(Swapping.TestCase):  # type: ignore[misc,valid-type]
     """Whatever happens in whatever order, and nothing is left loaded or undone at the end."""
 
     settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

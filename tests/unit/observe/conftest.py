@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.helpers import small_manifest, toy_finished, toy_record
+from tests.support.records import toy_completed, toy_record
+from tests.support.toy_adapter import small_manifest
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord
 from worker.observe.registry import Registry
@@ -20,7 +21,9 @@ class Scrape:
     """One page, parsed: a series' value by its name and labels."""
 
     def __init__(self, page: bytes) -> None:
-        self.families = {one.name: one for one in text_string_to_metric_families(page.decode())}
+        self.families = {
+            family.name: family for family in text_string_to_metric_families(page.decode())
+        }
         self.series = {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
             for family in self.families.values()
@@ -42,8 +45,10 @@ def rejected(reason: Any = "not_json") -> Outcome:
 
 def finished(*outcomes: Outcome, at: float = 1000.0, **changes: Any) -> list[CompletedRecord]:
     return [
-        toy_finished(toy_record(offset=n, **changes), one, fetched_at=at - 0.75, finished_at=at)
-        for n, one in enumerate(outcomes)
+        toy_completed(
+            toy_record(offset=n, **changes), outcome, fetched_at=at - 0.75, finished_at=at
+        )
+        for n, outcome in enumerate(outcomes)
     ]
 
 
@@ -66,5 +71,5 @@ def serve() -> Iterator[Callable[..., HttpServer]]:
         return servers[-1]
 
     yield start
-    for one in servers:
-        one.close()
+    for server in servers:
+        server.close()

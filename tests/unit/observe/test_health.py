@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.helpers import Clock, Rig, scores
+from tests.support.fakes import Clock
+from tests.support.rig import Rig
+from tests.support.toy_adapter import scores
 from worker.core.state import LoopState
 from worker.engine.fake import FakeEngine
 from worker.errors import EngineDied, StreamFailed
 from worker.observe.health import JOINING, LOADING, STOPPING, Health
 from worker.records.types import Record
 
-IDLE = LoopState(1000.0, True, False, 0, 0, 0, 0, {}, 0, 0.0)
+IDLE = LoopState(1000.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
 TURN_S = 60.0
 
 
@@ -48,6 +50,15 @@ def test_while_the_model_loads_it_is_alive_and_nothing_else() -> None:
     assert worker.health.started().why == worker.health.ready().why == (LOADING,)
 
 
+def test_results_that_wait_for_kafka_are_told_and_are_no_reason_for_a_restart() -> None:
+    """A new process would not reach it either, and would load the model again."""
+    worker = Worker().run()
+    worker.state = replace(IDLE, polled_at=1120.0, outage_since=1000.0)
+    worker.clock.advance(120)
+    assert worker.verdicts() == (True, True, False)
+    assert worker.health.ready().why == ("Kafka has not been reachable for 120 s; results wait",)
+
+
 def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:
     """Waiting for Kafka is no reason to be restarted."""
     worker = Worker()
@@ -67,7 +78,7 @@ def test_in_the_group_it_is_ready_with_partitions_or_without() -> None:
     assert worker.verdicts() == (True, True, True)
 
 
-def test_a_loop_that_does_not_poll_is_dead_after_its_longest_turn() -> None:
+def test_a_loop_that_does_not_poll_is_dead_after_its_longest_iteration() -> None:
     """And says for how long it has not."""
     worker = Worker().run()
     worker.clock.advance(TURN_S)
@@ -138,7 +149,9 @@ def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
     go.set()
     original = rig.stream.poll
 
-    def poll(max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(
+        max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
         go.wait(30)
         time.sleep(0.001)
         return original(max_records, timeout_s)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tests.support.helpers import ENCODERS, small_manifest
+from tests.support.toy_adapter import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe
@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
     serving = None if opened is None else make_adapter_router(SETTINGS, opened)
-    return json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving)))
+    return dict(json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving))))
 
 
 def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
@@ -40,7 +40,7 @@ def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
     assert found["version"]
     assert found["settings"]["kafka.group_id"] == "clerks"
     assert found["adapters"] == []
-    assert {one for one, value in found.items() if value is None} == {
+    assert {key for key, value in found.items() if value is None} == {
         "canary_stopped",
         "last_refusal",
         "adapter",

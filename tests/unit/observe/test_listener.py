@@ -5,18 +5,21 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY, Counter
 
-from tests.support.helpers import Clock, served_by, small_manifest, started
+from tests.support.fakes import Clock
+from tests.support.policies import make_loop_policy
+from tests.support.records import default_adapter
+from tests.support.rig import started
+from tests.support.toy_adapter import small_manifest
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
-from worker.core.loop import LoopPolicy
-from worker.core.served import TrafficSplit
+from worker.core.arms import TrafficSplit
 from worker.core.state import LoopState
 from worker.errors import PublishAborted
 from worker.observe.adapters import AdapterMetrics
-from worker.observe.listener import MetricsListener, loop_readings
+from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.metrics import METRICS, OUTCOMES, REASONS
 from worker.observe.registry import Registry
-from worker.records.types import Classified, Timing, TopicPartition
+from worker.records.types import Classified, Timing, Tombstone, TopicPartition
 
 WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 
@@ -24,7 +27,7 @@ WALL = 1_700_000_010.123  # ten seconds after the toy record's timestamp
 @pytest.fixture
 def listener(registry: Registry) -> MetricsListener:
     adapters = AdapterMetrics(registry)
-    adapters.serves(TrafficSplit(served_by()))
+    adapters.serves(TrafficSplit.all_to(default_adapter()))
     return MetricsListener(registry, adapters, Clock(1002.0), lambda: WALL)
 
 
@@ -47,13 +50,13 @@ def test_counters_begin_at_zero_for_all_that_can_be_known(registry: Registry, ad
     for kind in ("assigned", "revoked", "lost"):
         assert page("clerk_rebalances_total", kind=kind) == 0
     for kind in ("paused", "resumed"):
-        assert page("clerk_backpressure_total", kind=kind) == 0
+        assert page("clerk_backpressure_events_total", kind=kind) == 0
 
 
 def test_every_record_is_counted_where_it_ended(
     registry: Registry, listener: MetricsListener, adapter: str
 ) -> None:
-    """By outcome, by label or reason, and the three add up to what was committed."""
+    """By outcome, by label or reason, and these add up to what was committed."""
     batch = finished(
         label("billing"),
         label("billing", "low_confidence", truncated=True),
@@ -63,10 +66,11 @@ def test_every_record_is_counted_where_it_ended(
         rejected("not_json"),
     )
     listener.published(batch, 0.1)
-    listener.published(finished(label("other")), 0.1)
+    passed, skipped = Tombstone(forwarded=True), Tombstone(forwarded=False)
+    listener.published(finished(label("other"), skipped, passed, skipped), 0.1)
     page = scrape(registry)
-    found = {one: page("clerk_records_total", outcome=one) for one in OUTCOMES}
-    assert found == {"output": 3, "review": 1, "dead_letter": 3}
+    found = {outcome: page("clerk_records_total", outcome=outcome) for outcome in OUTCOMES}
+    assert found == {"output": 3, "review": 1, "dead_letter": 3, "skipped": 2, "forwarded": 1}
     assert page("clerk_labels_total", label="billing", adapter=adapter) == 2
     assert page("clerk_labels_total", label="other", adapter=adapter) == 2
     assert page("clerk_dead_letters_total", reason="not_json") == 2
@@ -128,14 +132,14 @@ def test_transactions_rebalances_and_pauses_are_counted(
     assert page("clerk_transaction_seconds_sum") == 3.0
     assert page("clerk_rebalances_total", kind="revoked") == 1
     assert page("clerk_dropped_records_total") == 7
-    assert page("clerk_backpressure_total", kind="paused") == 1
-    assert page("clerk_backpressure_total", kind="resumed") == 0
+    assert page("clerk_backpressure_events_total", kind="paused") == 1
+    assert page("clerk_backpressure_events_total", kind="resumed") == 0
 
 
 def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> None:
     """Gauges are never stale, and a partition that went has no series any more."""
-    rig = started("m0", "m1", partitions=2, policy=LoopPolicy(revoke_drain_s=0))
-    registry.at_scrape(lambda: loop_readings(rig.loop.state, rig.stream.lag(), rig.clock.now))
+    rig = started("m0", "m1", partitions=2, policy=make_loop_policy(revoke_drain_s=0))
+    registry.at_scrape(lambda: loop_samples(rig.loop.state, rig.stream.lag(), rig.clock.now, WALL))
     rig.answer("m1")
     rig.clock.advance(4.0)
     page = scrape(registry)
@@ -144,7 +148,7 @@ def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> N
     assert page("clerk_in_engine_records") == 1
     assert page("clerk_assigned_partitions") == 2
     assert page("clerk_paused_partitions") == 0
-    assert page("clerk_poll_age_seconds") == 4.0
+    assert page("clerk_last_poll_timestamp_seconds") == WALL - 4.0
     assert page("clerk_watermark_gap_records", topic="in", partition="0") == 1
     assert page("clerk_consumer_lag_records", topic="in", partition="0") == 2
     assert page("clerk_consumer_lag_records", topic="in", partition="1") == 0
@@ -158,11 +162,11 @@ def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> N
     assert page("clerk_assigned_partitions") == 1
 
 
-def test_a_loop_that_has_not_polled_has_no_age(registry: Registry) -> None:
+def test_a_loop_that_has_not_polled_has_no_last_poll(registry: Registry) -> None:
     """While the model loads there is no heartbeat to be old."""
-    state = LoopState(None, False, False, 0, 0, 0, 0, {}, 0, 0.0)
-    registry.at_scrape(lambda: loop_readings(state, {}, 5.0))
-    assert scrape(registry)("clerk_poll_age_seconds") is None
+    state = LoopState(None, False, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
+    registry.at_scrape(lambda: loop_samples(state, {}, 5.0, WALL))
+    assert scrape(registry)("clerk_last_poll_timestamp_seconds") is None
 
 
 def test_the_engines_own_metrics_are_on_the_page_and_nobody_elses(registry: Registry) -> None:
@@ -207,7 +211,7 @@ def test_no_metric_has_a_label_that_is_not_bounded(
     assert len(scrape(registry).series) == before
     allowed = {
         "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",
-        "version", "delivery", "serving", "base", "name", "digest", "taxonomy_version",
-        "role", "agrees",
+        "version", "python_version", "delivery", "serving", "base", "name", "digest",
+        "taxonomy_version", "role", "agrees",
     }  # fmt: skip
-    assert {label for one in METRICS for label in one.labels} == allowed
+    assert {label for metric in METRICS for label in metric.label_names} == allowed

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import ENCODERS, small_manifest, started
+from tests.support.rig import started
+from tests.support.toy_adapter import ENCODERS, small_manifest
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.observe.metrics import GROUPS, METRICS, REASONS
+from worker.observe.metrics import METRICS, REASONS
 from worker.observe.observer import Observer
-from worker.observe.page import metrics_page
+from worker.observe.page import SECTIONS, metrics_page
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 
@@ -41,20 +42,44 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
     found = {}
     for family in page.families.values():
         name = family.name + ("_total" if family.type == "counter" else "")
-        labels = {key for one in family.samples for key in one.labels} - {"le"}
+        labels = {key for sample in family.samples for key in sample.labels} - {"le"}
         found[name] = (family.type, labels)
-    assert found == {one.name: (one.kind, set(one.labels)) for one in METRICS}
+    assert found == {metric.name: (metric.kind, set(metric.label_names)) for metric in METRICS}
 
 
 def test_names_say_what_they_count_and_in_which_unit() -> None:
     """Counters end in _total, times in _seconds; every one is the worker's own."""
-    assert len({one.name for one in METRICS}) == len(METRICS)
-    for one in METRICS:
-        assert re.fullmatch(r"clerk_[a-z_]+", one.name), one
-        assert one.name.endswith("_total") == (one.kind == "counter"), one
-        assert bool(one.buckets) == (one.kind == "histogram"), one
-        assert list(one.buckets) == sorted(set(one.buckets)), one
-        assert one.help.endswith("."), one
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert re.fullmatch(r"clerk_[a-z_]+", metric.name), metric
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric
+        assert list(metric.buckets) == sorted(set(metric.buckets)), metric
+        assert metric.help.endswith("."), metric
+
+
+def test_names_follow_prometheus_practice() -> None:
+    """No share, age, level or percentage in a name: a ratio, a timestamp, a threshold are meant.
+
+    https://prometheus.io/docs/practices/naming/
+    """
+    wrong = re.compile(r"share|percent|_age(_|$)|millis|_ms(_|$)|minutes|level|worker_info")
+    units = ("_records", "_bytes", "_seconds", "_partitions", "_tokens", "_ratio", "_windows")
+    # Either the unit is in the name, or there is none: counts of events, 0 or 1, a probability,
+    # an index, or what tells by its labels.
+    without = {
+        "clerk_labels_total", "clerk_dead_letters_total", "clerk_truncated_messages_total",
+        "clerk_confidence", "clerk_off_label_mass", "clerk_adapter_confidence",
+        "clerk_adapter_off_label_mass", "clerk_rebalances_total", "clerk_transactions_total",
+        "clerk_backpressure_events_total", "clerk_drift_label_psi", "clerk_drift_label_shift",
+        "clerk_drift_threshold", "clerk_adapter_refused", "clerk_adapter_canary_stopped",
+        "clerk_adapter_swaps_total", "clerk_adapter_refusals_total",
+        "clerk_adapter_canary_stops_total", "clerk_ready",
+    }  # fmt: skip
+    for metric in METRICS:
+        assert not wrong.search(metric.name), metric.name
+        if metric.name not in without and not metric.name.endswith("_info"):
+            assert metric.name.removesuffix("_total").endswith(units), metric.name
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -63,7 +88,7 @@ def test_every_reason_is_explained_to_router_authors(reason: str) -> None:
     assert f"`{reason}`" in (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
 
 
-def test_every_group_of_the_page_has_its_metrics() -> None:
+def test_every_metric_stands_in_one_section_of_the_page() -> None:
     """None is in two, none is left out."""
-    grouped = [one.name for _, group in GROUPS for one in group]
-    assert sorted(grouped) == sorted({one.name for one in METRICS})
+    shown = [metric.name for _, section in SECTIONS for metric in section]
+    assert sorted(shown) == sorted({metric.name for metric in METRICS})

@@ -6,7 +6,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from tests.support.helpers import Clock, toy_finished, toy_record
+from tests.support.fakes import Clock
+from tests.support.records import toy_completed, toy_record
 from worker.contract import Decision
 from worker.core.assignment import CompletedRecord
 from worker.errors import PublishAborted
@@ -29,7 +30,9 @@ def label(*review: Any) -> Outcome:
 
 
 def finished(*outcomes: Outcome) -> list[CompletedRecord]:
-    return [toy_finished(toy_record(SECRET, offset=i), one) for i, one in enumerate(outcomes)]
+    return [
+        toy_completed(toy_record(SECRET, offset=i), outcome) for i, outcome in enumerate(outcomes)
+    ]
 
 
 def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:
@@ -40,8 +43,8 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
         for _ in range(20):
             clock.advance(1.0)
             listener.published(finished(label(), label("low_confidence")), 0.001)
-    lines = [one for one in logs if one["event"] == "worker.observe.progress"]
-    assert [(one["output"], one["review"], one["records_per_s"]) for one in lines] == [
+    lines = [line for line in logs if line["event"] == "worker.progress"]
+    assert [(line["output"], line["review"], line["records_per_s"]) for line in lines] == [
         (10, 10, 2.0),
         (20, 20, 2.0),
     ]

@@ -90,7 +90,7 @@ def test_a_page_that_fails_is_an_error_and_the_next_is_answered(serve: Serve) ->
         status, _, body = ask(server, "/metrics")
     assert status == 500
     assert b"4111" not in body
-    assert [one["event"] for one in logs] == ["http.page_failed"]
+    assert [line["event"] for line in logs] == ["http.page_failed"]
     assert ask(server, "/livez")[0] == 200
 
 
@@ -103,7 +103,7 @@ def test_clients_that_say_nothing_keep_nobody_out(serve: Serve) -> None:
         started = time.monotonic()
         assert ask(server, "/livez")[0] == 200
         assert time.monotonic() - started < 1.0
-        serving = [one for one in threading.enumerate() if "process_request" in one.name]
+        serving = [thread for thread in threading.enumerate() if "process_request" in thread.name]
         assert len(serving) <= 2 * MAX_REQUESTS
 
 

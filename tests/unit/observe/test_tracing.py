@@ -12,13 +12,14 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.collector import Collector, attributes
-from tests.support.helpers import toy_finished, toy_record
+from tests.support.records import toy_completed, toy_record
 from tests.unit.observe.conftest import label, rejected
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
-from worker.core.batch import Router
+from worker.core.batch import TopicRouter
 from worker.errors import SettingsError
 from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
-from worker.records.types import Headers, Outcome
+from worker.records.types import Outcome
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CONTEXT = f"00-{TRACE}-{PARENT}-01".encode()
@@ -42,7 +43,7 @@ def finished(*given: tuple[Outcome, Headers]) -> list[CompletedRecord]:
     """Records fetched two seconds ago and answered one second ago."""
     now = time.monotonic()
     return [
-        toy_finished(
+        toy_completed(
             toy_record(SECRET, offset=n, headers=headers), outcome, False, now - 2, now - 1
         )
         for n, (outcome, headers) in enumerate(given)
@@ -76,8 +77,10 @@ def test_a_published_batch_is_a_span_linked_to_its_messages(
         "messaging.consumer.group.name": "clerks",
         "messaging.batch.message_count": 3,
     }
-    assert [(one.trace_id.hex(), one.span_id.hex()) for one in span.links] == [(TRACE, PARENT)] * 2
-    assert [attributes(one)["messaging.kafka.offset"] for one in span.links] == [0, 2]
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in span.links] == [
+        (TRACE, PARENT)
+    ] * 2
+    assert [attributes(link)["messaging.kafka.offset"] for link in span.links] == [0, 2]
     assert attributes(span.links[0])["messaging.destination.partition.id"] == "3"
     assert (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 == pytest.approx(2, abs=0.5)
     assert span.end_time_unix_nano / 1e9 == pytest.approx(time.time(), abs=10)
@@ -93,7 +96,7 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
     [batch] = sent(tracing, collector).named("process in")
     [span] = collector.named("label in")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
-    assert [one.span_id for one in span.links] == [bytes.fromhex(PARENT), batch.span_id]
+    assert [link.span_id for link in span.links] == [bytes.fromhex(PARENT), batch.span_id]
     assert attributes(span) == {
         "messaging.system": "kafka",
         "messaging.operation.type": "process",
@@ -106,7 +109,7 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
         "clerk.label": "billing",
         "clerk.outcome": "review",
     }
-    times = [(one.name, one.time_unix_nano) for one in span.events]
+    times = [(event.name, event.time_unix_nano) for event in span.events]
     assert [name for name, _ in times] == ["submitted", "answered"]
     assert (times[1][1] - times[0][1]) / 1e9 == pytest.approx(0.5, abs=0.01)
     assert (times[1][1] - span.start_time_unix_nano) / 1e9 == pytest.approx(1.0, abs=0.01)
@@ -116,9 +119,9 @@ def test_an_output_carries_the_context_of_its_messages_span(
     tracing: Tracing, collector: Collector
 ) -> None:
     """Whoever reads the label goes on in the sender's trace; other headers stay as they were."""
-    [one] = finished((label(), headers()))
-    tracing.publishing([one])
-    carried = tracing.carry(one)
+    [completed] = finished((label(), headers()))
+    tracing.publishing([completed])
+    carried = tracing.propagate_headers(completed)
     tracing.transaction("committed", 0.1)
     [span] = sent(tracing, collector).named("label in")
     assert carried == (
@@ -142,9 +145,9 @@ def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
     tracing: Tracing, collector: Collector, given: Headers
 ) -> None:
     """One that cannot be read is none; the message is labelled all the same."""
-    [one] = finished((label(), given))
-    tracing.publishing([one])
-    carried = tracing.carry(one)
+    [completed] = finished((label(), given))
+    tracing.publishing([completed])
+    carried = tracing.propagate_headers(completed)
     tracing.transaction("committed", 0.1)
     [span] = sent(tracing, collector).spans
     assert span.name == "process in"
@@ -160,9 +163,9 @@ def test_what_the_sender_does_not_sample_has_no_span(
     tracing: Tracing, collector: Collector
 ) -> None:
     """And its output says so, in the same trace."""
-    [one] = finished((label(), headers(CONTEXT[:-2] + b"00")))
-    tracing.publishing([one])
-    carried = dict(tracing.carry(one))
+    [completed] = finished((label(), headers(CONTEXT[:-2] + b"00")))
+    tracing.publishing([completed])
+    carried = dict(tracing.propagate_headers(completed))
     tracing.transaction("committed", 0.1)
     assert sent(tracing, collector).named("label in") == []
     assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-00", (carried["traceparent"] or b"").decode())
@@ -189,7 +192,7 @@ def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
     tracing.publishing(batch)
     tracing.transaction("aborted", 0.1)
     tracing.publishing(batch)
-    carried = dict(tracing.carry(batch[0]))
+    carried = dict(tracing.propagate_headers(batch[0]))
     tracing.transaction("committed", 0.1)
     first, second = sent(tracing, collector).named("process in")
     assert attributes(first)["error.type"] == "aborted"
@@ -213,7 +216,7 @@ def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Co
     batch = finished((label(), headers()), (rejected(), headers()))
     tracing.publishing(batch)
     tracing.transaction("committed", 0.1)
-    everything = b"".join(one.SerializeToString() for one in sent(tracing, collector).requests)
+    everything = b"".join(call.SerializeToString() for call in sent(tracing, collector).requests)
     assert b"label in" in everything
     for secret in (b"4111", b"customer-7"):
         assert secret not in everything
@@ -294,7 +297,7 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The extra has a name."""
-    for name in [one for one in sys.modules if one.partition(".")[0] == "opentelemetry"]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "worker.observe.tracing")
@@ -304,12 +307,15 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
 
 def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
     """A dead letter is the record as it came."""
-    router = Router(
+    topic_router = TopicRouter(
         "out",
         "review",
-        carry=lambda one: (("traceparent", one.record.id.encode()),),
+        propagate_headers=lambda completed: (("traceparent", completed.record.id.encode()),),
     )
     good, bad = finished((label(), headers()), (rejected(), headers()))
     when = datetime.now(UTC)
-    assert router.route(good, when).headers == (("traceparent", b"in-3-0"),)
-    assert router.route(bad, when).headers[:3] == headers()
+    output, dead_letter = topic_router.route(good, when), topic_router.route(bad, when)
+    assert output is not None
+    assert output.headers == (("traceparent", b"in-3-0"),)
+    assert dead_letter is not None
+    assert dead_letter.headers[:3] == headers()

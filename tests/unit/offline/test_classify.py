@@ -11,15 +11,15 @@ from threading import Event
 
 import pytest
 
-from tests.support.helpers import ENCODERS, scores, small_manifest
+from tests.support.toy_adapter import ENCODERS, scores, small_manifest
+from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline import classify
-from worker.offline.classify import Request, Row, label_in_order, run_classify
-from worker.records.decode import InputFormat
-from worker.records.types import SupportMessage
+from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
+from worker.offline.message_file import Row
 from worker.settings import Settings
 
 
@@ -97,10 +97,10 @@ def test_csv_in_gives_csv_out_with_the_columns_kept(
     """The file's own columns stay, also one that is named label; ours are added."""
     file = tmp_path / "in.csv"
     file.write_text('id,body,label\n1,"where, is it?",old\n2,,old\n', encoding="utf-8")
-    run_classify(Settings(), Request(None, str(file), None, "body"))
+    run_classify(Settings(), ClassifyRequest(None, str(file), None, "body"))
     found = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [one["label"] for one in found] == ["old", "old"]
-    assert [one["clerk_label"] for one in found] == ["delivery", ""]
+    assert [row["label"] for row in found] == ["old", "old"]
+    assert [row["clerk_label"] for row in found] == ["delivery", ""]
     assert found[1]["clerk_error"].startswith("empty_message")
 
 
@@ -122,6 +122,6 @@ def test_lines_in_give_json_lines_out(
     """One JSON object a message; what cannot be read says why and loses its place to none."""
     file = tmp_path / name
     file.write_text(content, encoding="utf-8")
-    run_classify(Settings(), Request(None, str(file), None, None))
+    run_classify(Settings(), ClassifyRequest(None, str(file), None, None))
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["label"] for one in found] == labels
+    assert [row["label"] for row in found] == labels

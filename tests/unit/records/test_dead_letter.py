@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.support.helpers import toy_record
-from worker.records.dead_letter import DeadLetterEncoder, HeaderStyle
+from tests.support.records import toy_record
+from worker.contract.records import Headers, HeaderStyle, read_dead_letter
+from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.types import Rejected
 
 REJECTED = Rejected("not_json", "decode", "the value is not JSON", attempts=3)
@@ -72,14 +73,41 @@ def test_a_record_without_a_timestamp_says_so() -> None:
     assert dict(letter.headers)["clerk.source.timestamp"] == b""
 
 
-def test_a_record_that_was_a_dead_letter_before_keeps_both_stories() -> None:
-    """The newest reason is the last header of its name."""
-    once = encoder("clerk").encode(toy_record(headers=()), REJECTED)
-    again = encoder("clerk").encode(
-        toy_record(headers=once.headers), Rejected("deadline_exceeded", "engine", "")
+@pytest.mark.parametrize("first", STYLES)
+@pytest.mark.parametrize("second", STYLES)
+def test_a_record_that_was_a_dead_letter_before_tells_the_latest_story_alone(
+    first: HeaderStyle, second: HeaderStyle
+) -> None:
+    """Sent again from the dead letters, whole or bare: one set of headers, and the sender's own."""
+    record = toy_record()
+    for once in (
+        encoder(first).encode(record, REJECTED),
+        encoder(first).without_payload(record, REJECTED),
+    ):
+        sent_again = toy_record(headers=(*once.headers, ("mine", b"1")), offset=77)
+        later = Rejected("deadline_exceeded", "engine", "no answer")
+        again = encoder(second).encode(sent_again, later)
+        names = [name for name, _ in again.headers]
+        assert len(names) == len(set(names))
+        expected = encoder(second).encode(toy_record(headers=(), offset=77), later)
+        assert set(names) == {name for name, _ in expected.headers} | {"mine"} | (
+            {"trace", "none"} if once.value else set()
+        )
+        assert (read_dead_letter(again.headers).offset, read_dead_letter(again.headers).reason) == (
+            77,
+            "deadline_exceeded",
+        )
+
+
+def test_what_another_tool_says_of_its_own_errors_is_kept() -> None:
+    """Headers of Kafka Connect's own are the sender's, as is anything that only looks like ours."""
+    headers: Headers = (
+        ("__connect.errors.connector.name", b"jdbc-source"),
+        ("__connect.errors.topic", b"theirs"),
+        ("clerk.of.court", b"x"),
     )
-    reasons = [value for name, value in again.headers if name == "clerk.reason"]
-    assert reasons == [b"not_json", b"deadline_exceeded"]
+    letter = encoder("clerk").encode(toy_record(headers=headers), REJECTED)
+    assert letter.headers[:3] == headers
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import jsonschema
@@ -10,17 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.helpers import NOW, scores, small_manifest, toy_record
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import scores, small_manifest
+from worker.contract.records import InputFormat, Replay
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
-from worker.records.decode import InputFormat
-from worker.records.output import OutputEncoder, output_schema, output_schema_text, rfc3339
+from worker.records.output import OutputEncoder
+from worker.records.schemas import json_schema
 from worker.records.types import Classified, Outgoing, Timing
 
 ENCODER = OutputEncoder(small_manifest(), "9.9")
 DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
 RESULT = Classified(DECISION, "msg-1", False, (), Timing(0.25, 0.5))
-VALIDATOR = jsonschema.Draft202012Validator(output_schema())
+VALIDATOR = jsonschema.Draft202012Validator(json_schema("output"))
 
 
 def encode(result: Classified = RESULT, **record: Any) -> Outgoing:
@@ -129,12 +131,6 @@ def test_no_timestamp_whatever_costs_a_record_its_label(timestamp_ms: int) -> No
     value_of(encode(timestamp_ms=timestamp_ms))
 
 
-def test_times_are_utc() -> None:
-    """Whatever zone the clock is in."""
-    there = timezone(timedelta(hours=2))
-    assert rfc3339(datetime(2024, 1, 1, 1, tzinfo=there)) == "2023-12-31T23:00:00.000Z"
-
-
 @given(
     st.floats(0, 1),
     st.none() | st.floats(0, 1),
@@ -153,20 +149,10 @@ def test_every_result_validates_against_the_published_schema(
     assert value["confidence"] == pytest.approx(confidence, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"schema_version": 2}, {"confidence": 1.5}, {"label": None}, {"review": {"needed": True}}],
-)
-def test_the_schema_refuses_what_is_none_of_our_records(change: dict[str, Any]) -> None:
-    """It is strict enough to be worth validating with."""
-    value = {**value_of(encode()), **change}
-    assert not VALIDATOR.is_valid(value)
-
-
-def test_the_schema_is_one_and_names_every_field() -> None:
-    """It is itself valid, versioned, and requires what is always there."""
-    schema = output_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == "urn:filing-clerk:output:1"
-    assert set(schema["required"]) == set(value_of(encode()))
-    assert json.loads(output_schema_text()) == schema
+def test_a_replay_is_named_and_a_first_run_says_nothing_of_it() -> None:
+    """The key is absent, as it was before there were replays."""
+    assert "replay" not in value_of(encode())
+    replay = Replay("after-the-fix", "2026-03-02T08:15:27.402Z", "adapter 9f2c was wrong")
+    written = value_of(ENCODER.encode(toy_record(), RESULT, "out", NOW, replay))
+    assert written["replay"] == {"id": replay.id, "at": replay.at, "reason": replay.reason}
+    assert written["id"] == "in-3-42"

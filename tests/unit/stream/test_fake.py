@@ -14,20 +14,20 @@ class Owner:
         self.told: list[tuple[str, int]] = []
 
     def on_assigned(self, partitions: list[TopicPartition]) -> None:
-        self.told += [("assigned", one.partition) for one in partitions]
+        self.told += [("assigned", source.partition) for source in partitions]
 
     def on_revoked(self, partitions: list[TopicPartition]) -> None:
-        self.told += [("revoked", one.partition) for one in partitions]
+        self.told += [("revoked", source.partition) for source in partitions]
 
     def on_lost(self, partitions: list[TopicPartition]) -> None:
-        self.told += [("lost", one.partition) for one in partitions]
+        self.told += [("lost", source.partition) for source in partitions]
 
 
 @pytest.fixture
 def stream() -> FakeStream:
-    one = FakeStream(partitions=2)
-    one.subscribe(Owner())  # type: ignore[arg-type]
-    return one
+    made = FakeStream(partitions=2)
+    made.subscribe(Owner())  # type: ignore[arg-type]
+    return made
 
 
 def batch(stream: FakeStream, offset: int, partition: int = 0) -> Batch:
@@ -39,12 +39,12 @@ def test_records_come_in_order_from_the_committed_offset(stream: FakeStream) -> 
     for _ in range(3):
         stream.add(b"x")
     stream.assign(0)
-    assert [one.offset for one in stream.poll(2, 0)] == [0, 1]
+    assert [record.offset for record in stream.poll(2, 0)] == [0, 1]
     stream.publish(batch(stream, 1))
     stream.lose(0)
     assert stream.poll(9, 0) == []
     stream.assign(0)
-    assert [one.offset for one in stream.poll(9, 0)] == [1, 2]
+    assert [record.offset for record in stream.poll(9, 0)] == [1, 2]
 
 
 def test_paused_partitions_deliver_nothing_and_lose_nothing(stream: FakeStream) -> None:
@@ -53,9 +53,9 @@ def test_paused_partitions_deliver_nothing_and_lose_nothing(stream: FakeStream) 
     stream.add(b"x", 0)
     stream.add(b"y", 1)
     stream.pause([stream.sources[0]])
-    assert [one.value for one in stream.poll(9, 0)] == [b"y"]
+    assert [record.value for record in stream.poll(9, 0)] == [b"y"]
     stream.resume([stream.sources[0]])
-    assert [one.value for one in stream.poll(9, 0)] == [b"x"]
+    assert [record.value for record in stream.poll(9, 0)] == [b"x"]
 
 
 def test_polling_for_nothing_delivers_nothing(stream: FakeStream) -> None:
@@ -72,13 +72,13 @@ def test_outputs_and_offsets_become_visible_together_or_not_at_all(stream: FakeS
     stream.failures.extend([PublishAborted("no"), None, OutcomeUnknown("?")])
     with pytest.raises(PublishAborted):
         stream.publish(batch(stream, 1))
-    assert (stream.outputs, stream.settle(stream.sources)) == ([], [])
+    assert (stream.outputs, stream.resolve_unknown_commit(stream.sources)) == ([], [])
     stream.publish(batch(stream, 1))
     assert len(stream.outputs) == stream.committed[stream.sources[0]] == 1
     stream.commits_before_failure = True
     with pytest.raises(OutcomeUnknown):
         stream.publish(batch(stream, 2))
-    assert stream.settle(stream.sources) == [NextOffset(stream.sources[0], 2)]
+    assert stream.resolve_unknown_commit(stream.sources) == [NextOffset(stream.sources[0], 2)]
 
 
 def test_what_a_real_cluster_would_forbid_fails(stream: FakeStream) -> None:

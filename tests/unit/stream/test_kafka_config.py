@@ -4,43 +4,33 @@ from typing import Any
 
 import pytest
 
+from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError
-from worker.stream.kafka_config import KafkaConfig, Topics, build_config, check_bounds
+from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
 
-TOPICS = Topics("in", "out", "review", "dead")
+TOPICS = Topics(("in",), "out", "review", "dead")
 
 
 def config(**changes: Any) -> KafkaConfig:
-    given: dict[str, Any] = {
-        "bootstrap_servers": "b:9092",
-        "group_id": "g",
-        "transactional_id": "t",
-        "topics": TOPICS,
-        "delivery": "exactly_once",
-        "security": {},
-        "client": {},
-        "consumer": {},
-        "producer": {},
-    }
-    return build_config(**{**given, **changes})
+    return make_kafka_config(**{"bootstrap_servers": "b:9092", "topics": TOPICS, **changes})
 
 
 def test_the_promises_by_default() -> None:
     """Exactly once needs these, and nobody has to know them."""
-    one = config()
-    assert one.consumer["enable.auto.commit"] is False
-    assert one.consumer["enable.auto.offset.store"] is False
-    assert one.consumer["isolation.level"] == "read_committed"
-    assert one.consumer["auto.offset.reset"] == "earliest"
-    assert one.consumer["partition.assignment.strategy"] == "cooperative-sticky"
-    assert one.producer["enable.idempotence"] is True
-    assert one.producer["acks"] == "all"
-    assert one.producer["transactional.id"] == "t"
-    for side in (one.consumer, one.producer):
+    made = config()
+    assert made.consumer["enable.auto.commit"] is False
+    assert made.consumer["enable.auto.offset.store"] is False
+    assert made.consumer["isolation.level"] == "read_committed"
+    assert made.consumer["auto.offset.reset"] == "earliest"
+    assert made.consumer["partition.assignment.strategy"] == "cooperative-sticky"
+    assert made.producer["enable.idempotence"] is True
+    assert made.producer["acks"] == "all"
+    assert made.producer["transactional.id"] == "t"
+    for side in (made.consumer, made.producer):
         assert side["bootstrap.servers"] == "b:9092"
         assert side["client.id"] == "filing-clerk"
-    assert "group.id" not in one.producer
-    assert "transactional.id" not in one.consumer
+    assert "group.id" not in made.producer
+    assert "transactional.id" not in made.consumer
 
 
 def test_at_least_once_makes_no_transactions() -> None:
@@ -73,41 +63,41 @@ def test_what_the_promises_rest_on_cannot_be_set(place: str, name: str, hint: st
 
 def test_a_users_properties_win_over_the_defaults() -> None:
     """Of one side or of both; and nothing else is changed."""
-    one = config(
-        client={"linger.ms": 50, "isolation.level": "read_uncommitted", "client.id": "mine"},
+    made = config(
+        client={"linger.ms": 50, "check.crcs": True, "client.id": "mine"},
         consumer={"auto.offset.reset": "latest", "fetch.min.bytes": 5},
         producer={"compression.type": "none", "client.id": "mine too"},
     )
-    assert one.producer["linger.ms"] == 50
-    assert one.producer["compression.type"] == "none"
-    assert one.producer["client.id"] == "mine too"
-    assert one.consumer["isolation.level"] == "read_uncommitted"
-    assert one.consumer["auto.offset.reset"] == "latest"
-    assert one.consumer["fetch.min.bytes"] == 5
-    assert one.consumer["client.id"] == "mine"
-    assert one.producer["acks"] == "all"
+    assert made.producer["linger.ms"] == 50
+    assert made.producer["compression.type"] == "none"
+    assert made.producer["client.id"] == "mine too"
+    assert made.consumer["check.crcs"] is True
+    assert made.consumer["auto.offset.reset"] == "latest"
+    assert made.consumer["fetch.min.bytes"] == 5
+    assert made.consumer["client.id"] == "mine"
+    assert made.producer["acks"] == "all"
 
 
 def test_one_side_wins_over_both() -> None:
     """The narrower place is the more deliberate one."""
-    one = config(client={"retries": 1, "socket.timeout.ms": 1}, producer={"retries": 2})
-    assert (one.producer["retries"], one.consumer["retries"]) == (2, 1)
+    made = config(client={"retries": 1, "socket.timeout.ms": 1}, producer={"retries": 2})
+    assert (made.producer["retries"], made.consumer["retries"]) == (2, 1)
 
 
 def test_security_goes_to_every_client() -> None:
     """Consumer, producer and the administration at start-up."""
-    one = config(security={"security.protocol": "ssl"})
-    for side in (one.common, one.consumer, one.producer):
+    made = config(security={"security.protocol": "ssl"})
+    for side in (made.common, made.consumer, made.producer):
         assert side["security.protocol"] == "ssl"
 
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
 def test_the_brokers_group_protocol_drops_what_it_refuses(place: str) -> None:
     """With group.protocol=consumer the broker assigns: the client's strategy would be an error."""
-    one = config(**{place: {"group.protocol": "consumer"}})
-    assert one.consumer["group.protocol"] == "consumer"
-    assert "partition.assignment.strategy" not in one.consumer
-    assert one.consumer["isolation.level"] == "read_committed"
+    made = config(**{place: {"group.protocol": "consumer"}})
+    assert made.consumer["group.protocol"] == "consumer"
+    assert "partition.assignment.strategy" not in made.consumer
+    assert made.consumer["isolation.level"] == "read_committed"
 
 
 @pytest.mark.parametrize("place", ["client", "consumer"])
@@ -124,17 +114,17 @@ def test_the_brokers_group_protocol_refuses_the_clients_settings(place: str, nam
 def test_sinks_are_named_once() -> None:
     """A review topic may be left out or be the output itself."""
     assert TOPICS.sinks == ("out", "review", "dead")
-    assert Topics("in", "out", None, "dead").sinks == ("out", "dead")
-    assert Topics("in", "out", "out", "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", None, "dead").sinks == ("out", "dead")
+    assert Topics(("in",), "out", "out", "dead").sinks == ("out", "dead")
 
 
-def test_a_turn_that_could_cost_the_partitions_is_refused() -> None:
+def test_an_iteration_that_could_cost_the_partitions_is_refused() -> None:
     """The group would take them away in the middle of a publish, again and again."""
-    one = config(consumer={"max.poll.interval.ms": 60_000})
-    assert one.max_poll_interval_s == 60.0
-    check_bounds(one, longest_turn_s=59.0)
+    made = config(consumer={"max.poll.interval.ms": 60_000})
+    assert made.max_poll_interval_s == 60.0
+    check_bounds(made, max_iteration_s=59.0)
     with pytest.raises(SettingsError, match=r"for 60 s .* gives it 60 s: lower"):
-        check_bounds(one, longest_turn_s=60.0)
+        check_bounds(made, max_iteration_s=60.0)
     assert config().max_poll_interval_s == 300.0
     assert config(client={"max.poll.interval.ms": "7000"}).max_poll_interval_s == 7.0
 
@@ -143,15 +133,15 @@ def test_a_publish_may_not_outlast_its_transaction() -> None:
     """The broker would abort it under the worker's hands."""
     long = config(publish_timeout_s=20.0)
     with pytest.raises(SettingsError, match=r"publish_timeout_s is 20 s .*=15000: keep"):
-        check_bounds(long, longest_turn_s=1.0)
-    check_bounds(config(publish_timeout_s=15.0), longest_turn_s=1.0)
-    check_bounds(config(publish_timeout_s=20.0, delivery="at_least_once"), longest_turn_s=1.0)
+        check_bounds(long, max_iteration_s=1.0)
+    check_bounds(config(publish_timeout_s=15.0), max_iteration_s=1.0)
+    check_bounds(config(publish_timeout_s=20.0, delivery="at_least_once"), max_iteration_s=1.0)
     longer = config(publish_timeout_s=20.0, producer={"transaction.timeout.ms": 30_000})
-    check_bounds(longer, longest_turn_s=1.0)
+    check_bounds(longer, max_iteration_s=1.0)
 
 
 @pytest.mark.parametrize("name", ["max.poll.interval.ms", "transaction.timeout.ms"])
 def test_a_bound_that_is_no_number_is_told(name: str) -> None:
     """By its name, not by a traceback."""
     with pytest.raises(SettingsError, match=f"{name}.*'soon'"):
-        check_bounds(config(client={name: "soon"}), longest_turn_s=1.0)
+        check_bounds(config(client={name: "soon"}), max_iteration_s=1.0)

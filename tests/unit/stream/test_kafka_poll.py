@@ -1,5 +1,6 @@
 """A rebalance in the middle of the Kafka edge's poll, on a client made of a script."""
 
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from tests.support.policies import make_kafka_config
 from worker.records.types import TopicPartition
-from worker.stream import kafka
+from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_config import Topics, build_config
 
 
 class Message:
@@ -53,12 +54,18 @@ class Client:
 
     script: deque[Any]
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: Any, stats_cb: Any = None, **__: Any) -> None:
+        self.tell_statistics = stats_cb
         self.script = deque()
         self.told: dict[str, Callable[[Any, Any], None]] = {}
 
     def subscribe(self, topics: list[str], **callbacks: Callable[[Any, Any], None]) -> None:
         self.told = callbacks
+
+    def pause(self, partitions: Any) -> None:
+        """Nothing comes in a script anyway."""
+
+    resume = pause
 
     def poll(self, timeout: float) -> Message | None:
         while self.script and not isinstance(self.script[0], Message):
@@ -79,29 +86,17 @@ class Owner:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka, "Consumer", Client)
-    monkeypatch.setattr(kafka, "Producer", Client)
-    none: dict[str, Any] = {}
-    config = build_config(
-        bootstrap_servers="nowhere",
-        group_id="g",
-        transactional_id="t",
-        topics=Topics("in", "out", None, "dead"),
-        delivery="at_least_once",
-        security=none,
-        client=none,
-        consumer=none,
-        producer=none,
-    )
-    one = KafkaStream(config)
-    one.subscribe(Owner())  # type: ignore[arg-type]
-    return one
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    made = KafkaStream(make_kafka_config(delivery="at_least_once"))
+    made.subscribe(Owner())
+    return made
 
 
 def polled(stream: KafkaStream, *script: Any, room: int = 10) -> list[tuple[int, int]]:
-    client: Any = stream._consumer
+    client: Any = stream._consumer._client
     client.script.extend(script)
-    return [(one.source.partition, one.offset) for one in stream.poll(room, 0.0)]
+    return [(record.source.partition, record.offset) for record in stream.poll(room, 0.0)]
 
 
 def test_a_poll_gives_what_there_is_up_to_the_room(stream: KafkaStream) -> None:
@@ -146,3 +141,48 @@ def test_other_records_under_old_offsets_are_given(stream: KafkaStream, epoch: i
     old = [Message(0, at, 3 if epoch else None) for at in range(3)]
     assert len(polled(stream, ("on_assign", 0), *old)) == 3
     assert polled(stream, Message(0, 1, epoch)) == [(0, 1)]
+
+
+def test_while_a_partition_is_paused_its_lag_is_up_to_the_end(stream: KafkaStream) -> None:
+    """What the client had read ahead was thrown away; a pause ends with the assignment."""
+    client: Any = stream._consumer._client
+    source = TopicPartition("in", 0)
+    known = {"lo_offset": 0, "committed_offset": 2, "fetchq_cnt": 0}
+    facts = {"partition": 0, "ls_offset": 9, "next_offset": 9, **known}
+    statistics = json.dumps({"topics": {"in": {"topic": "in", "partitions": {"0": facts}}}})
+
+    def lag() -> dict[TopicPartition, int]:
+        client.tell_statistics(statistics)
+        return dict(stream.lag())
+
+    polled(stream, ("on_assign", 0))
+    assert lag() == {source: 0}
+    stream.pause([source])
+    assert lag() == {source: 7}
+    stream.resume([source])
+    assert lag() == {source: 0}
+    stream.pause([source])
+    polled(stream, ("on_revoke", 0), ("on_assign", 0))
+    assert lag() == {source: 0}
+
+
+def test_a_member_that_lost_its_partitions_is_told_when_it_is_in_the_group_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the broker's protocol nobody else tells a spare, and it would stay not ready for good."""
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
+    stream = KafkaStream(
+        make_kafka_config(delivery="at_least_once", consumer={"group.protocol": "consumer"})
+    )
+    owner = Owner()
+    stream.subscribe(owner)
+    client: Any = stream._consumer._client
+    away = json.dumps({"topics": {}, "cgrp": {"state": "query-coord"}})
+    there = json.dumps({"topics": {}, "cgrp": {"state": "up"}})
+    polled(stream, ("on_assign", 0), ("on_lost", 0))
+    client.tell_statistics(away)
+    assert [kind for kind, _ in owner.told] == ["on_assigned", "on_lost"]
+    client.tell_statistics(there)
+    client.tell_statistics(there)
+    assert owner.told[2:] == [("on_assigned", [])]

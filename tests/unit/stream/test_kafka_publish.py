@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from tests.support.policies import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
-from worker.stream import kafka
+from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_config import Topics, build_config
 
 BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in", 0), 1)])
 
@@ -40,22 +40,10 @@ class Client:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka, "Consumer", Client)
-    monkeypatch.setattr(kafka, "Producer", Client)
+    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka_producer, "Producer", Client)
     Client.made, Client.fails, Client.unacknowledged = [], {}, 0
-    none: dict[str, Any] = {}
-    config = build_config(
-        bootstrap_servers="nowhere",
-        group_id="g",
-        transactional_id="t",
-        topics=Topics("in", "out", None, "dead"),
-        delivery="exactly_once",
-        security=none,
-        client=none,
-        consumer=none,
-        producer=none,
-    )
-    return KafkaStream(config)
+    return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
 
 def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_goes_on(

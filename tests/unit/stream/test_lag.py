@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.helpers import toy_record
+from tests.support.records import toy_record
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.lag import Lag, has_coordinator, read_statistics
 
@@ -39,25 +39,25 @@ def test_it_is_counted_from_the_next_offset_to_be_committed() -> None:
     lag = held()
     lag.delivered(record(n) for n in range(10, 30))
     lag.published([NextOffset(SOURCE, 20)])
-    lag.heard(statistics(ls_offset=50, committed_offset=5, next_offset=50, fetchq_cnt=20))
+    lag.update(statistics(ls_offset=50, committed_offset=5, next_offset=50, fetchq_cnt=20), set())
     assert lag.read() == {SOURCE: 30}
 
 
 def test_before_the_first_commit_it_begins_where_the_group_left_off_or_at_the_beginning() -> None:
     """A backlog is seen before anything of it is done."""
     lag = held()
-    lag.heard(statistics(ls_offset=50, committed_offset=5, lo_offset=0, next_offset=5))
+    lag.update(statistics(ls_offset=50, committed_offset=5, lo_offset=0, next_offset=5), set())
     assert lag.read() == {SOURCE: 45}
-    lag.heard(statistics(ls_offset=50, lo_offset=3, next_offset=3))
+    lag.update(statistics(ls_offset=50, lo_offset=3, next_offset=3), set())
     assert lag.read() == {SOURCE: 47}
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
     """No made-up zero."""
     lag = held()
-    lag.heard(statistics(ls_offset=50))
+    lag.update(statistics(ls_offset=50), set())
     assert lag.read() == {}
-    lag.heard(statistics(committed_offset=5))
+    lag.update(statistics(committed_offset=5), set())
     assert lag.read() == {}
 
 
@@ -66,14 +66,14 @@ def test_transaction_markers_at_the_end_are_no_lag() -> None:
     lag = held()
     lag.delivered([record(7)])
     end = {"ls_offset": 9, "next_offset": 9, "committed_offset": 2}
-    lag.heard(statistics(**end))
+    lag.update(statistics(**end), set())
     assert lag.read() == {SOURCE: 7}, "the record is in flight"
     lag.published([NextOffset(SOURCE, 8)])
-    lag.heard(statistics(**end, fetchq_cnt=1))
+    lag.update(statistics(**end, fetchq_cnt=1), set())
     assert lag.read() == {SOURCE: 1}, "another waits in the client"
-    lag.heard(statistics(**end))
+    lag.update(statistics(**end), set())
     assert lag.read() == {SOURCE: 0}
-    lag.heard(statistics(**{**end, "ls_offset": 12}))
+    lag.update(statistics(**{**end, "ls_offset": 12}), set())
     assert lag.read() == {SOURCE: 4}, "more has come"
 
 
@@ -82,18 +82,16 @@ def test_what_the_client_had_read_ahead_counts_while_it_is_paused() -> None:
     lag = held()
     lag.delivered([record(7)])
     lag.published([NextOffset(SOURCE, 8)])
-    lag.paused([SOURCE])
-    lag.heard(statistics(ls_offset=20, next_offset=20))
+    lag.update(statistics(ls_offset=20, next_offset=20), {SOURCE})
     assert lag.read() == {SOURCE: 12}
-    lag.resumed([SOURCE])
-    lag.heard(statistics(ls_offset=20, next_offset=20))
+    lag.update(statistics(ls_offset=20, next_offset=20), set())
     assert lag.read() == {SOURCE: 0}
 
 
 def test_markers_before_the_first_record_are_no_lag_either() -> None:
     """A worker that starts on a partition which is done."""
     lag = held()
-    lag.heard(statistics(ls_offset=9, committed_offset=8, next_offset=9))
+    lag.update(statistics(ls_offset=9, committed_offset=8, next_offset=9), set())
     assert lag.read() == {SOURCE: 0}
 
 
@@ -102,23 +100,23 @@ def test_a_partition_that_goes_takes_its_lag_along() -> None:
     lag = held()
     lag.delivered([record(5)])
     lag.published([NextOffset(SOURCE, 6)])
-    lag.heard(statistics(ls_offset=50))
+    lag.update(statistics(ls_offset=50), set())
     assert lag.read() == {SOURCE: 44}
     lag.ended([SOURCE])
     assert lag.read() == {}
-    lag.heard(statistics(ls_offset=50))
+    lag.update(statistics(ls_offset=50), set())
     assert lag.read() == {}
     lag.assigned([SOURCE])
-    lag.heard(statistics(ls_offset=50, committed_offset=40, next_offset=40))
+    lag.update(statistics(ls_offset=50, committed_offset=40, next_offset=40), set())
     assert lag.read() == {SOURCE: 10}
 
 
 def test_what_was_read_keeps_still() -> None:
     """Whoever reads on another thread never sees it half made."""
     lag = held()
-    lag.heard(statistics(ls_offset=50, committed_offset=5))
+    lag.update(statistics(ls_offset=50, committed_offset=5), set())
     before = lag.read()
-    lag.heard(statistics(ls_offset=60, committed_offset=5))
+    lag.update(statistics(ls_offset=60, committed_offset=5), set())
     assert before == {SOURCE: 45}
 
 

@@ -1,21 +1,38 @@
 """A whole training in seconds: a random two-layer Llama with a tokenizer of its own, and a data
-set that it can learn."""
+set that it can learn. Then a published adapter on it, a sealed hold-out, and an evaluation."""
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.support.trainer_world import World, call
 from trainer.dataset.examples import Example
-from trainer.dataset.folder import write_dataset
-from trainer.model.student import LoraModel, load_student
-from worker.contract import Taxonomy
+from trainer.dataset.folder import Dataset, write_dataset
+from trainer.model.adapter import CONFIG, WEIGHTS
+from trainer.model.lora_model import LoraModel, load_lora_model, load_renderer
+from trainer.model.prompt import load_tokenizer, make_prompt
+from worker.contract import (
+    Calibration,
+    FileDigest,
+    Manifest,
+    Taxonomy,
+    Thresholds,
+    describe_base,
+    make_golden,
+    write_manifest,
+)
+from worker.contract.digest import sha256_file
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -72,20 +89,20 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_student(tiny_base: Path) -> Callable[..., LoraModel]:
+def make_lora_model(tiny_base: Path) -> Callable[..., LoraModel]:
     """Return a function that puts a new adapter on the tiny base; every choice can be given."""
-    usual = {
+    usual: dict[str, Any] = {
         "rank": 4,
         "alpha": 8.0,  # a float, as in a recipe: a manifest's digest is over its JSON
         "dropout": 0.0,
         "base_dtype": "float32",
-        "attention": "eager",
+        "attn_implementation": "eager",
         "device": "cpu",
         "gradient_checkpointing": False,
     }
 
-    def make(**choices: object) -> LoraModel:
-        return load_student(tiny_base, **(usual | choices))
+    def make(**choices: Any) -> LoraModel:
+        return load_lora_model(tiny_base, **(usual | choices))
 
     return make
 
@@ -120,7 +137,7 @@ def make_messages() -> Callable[[int, int], list[tuple[str, str]]]:
 def dataset_dir(
     tmp_path_factory: pytest.TempPathFactory,
     taxonomy_file: Path,
-    make_messages: Callable[[int, int], list],
+    make_messages: Callable[[int, int], list[tuple[str, str]]],
 ) -> Path:
     """Return a dataset folder of 20 training, 4 validation and 6 hold-out messages a label, with
     finer labels."""
@@ -131,5 +148,97 @@ def dataset_dir(
             Example(f"{part}-{at}", message, label, f"{label}.{at % 2}")
             for at, (message, label) in enumerate(make_messages(count, seed))
         ]
-    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), parts=parts)
+    write_dataset(directory, name="tiny", taxonomy=Taxonomy.from_toml(taxonomy_file), splits=parts)
     return directory
+
+
+@pytest.fixture(scope="session")
+def sealed(
+    tmp_path_factory: pytest.TempPathFactory,
+    taxonomy_file: Path,
+    make_messages: Callable[[int, int], list[tuple[str, str]]],
+) -> Dataset:
+    """Return a dataset of three labels, each with two sublabels."""
+
+    def examples(count: int, seed: int) -> list[Example]:
+        return [
+            Example(f"{seed}-{at}", message, label, f"{label}/{at % 2}")
+            for at, (message, label) in enumerate(make_messages(count, seed))
+        ]
+
+    return write_dataset(
+        tmp_path_factory.mktemp("sealed") / "dataset",
+        name="tiny",
+        taxonomy=Taxonomy.from_toml(taxonomy_file),
+        splits={
+            "train": examples(30, 1),
+            "validation": examples(10, 2),
+            "holdout": examples(12, 3),
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def world(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_base: Path,
+    sealed: Dataset,
+    make_lora_model: Callable[..., LoraModel],
+) -> World:
+    """Return an adapter with random weights: its answers are bad and all different."""
+    directory = tmp_path_factory.mktemp("run") / "adapter"
+    directory.mkdir()
+    tokenizer = load_tokenizer(tiny_base)
+    spec, codes = make_prompt(
+        sealed.taxonomy,
+        tokenizer.encoders,
+        load_renderer(tiny_base),
+        instruction="Answer with the letter.",
+        list_labels=False,
+        descriptions=False,
+        max_message_tokens=64,
+        prefix_block=None,
+    )
+    model = make_lora_model()
+    torch.manual_seed(1)
+    state = {name: torch.randn_like(weights) / 2 for name, weights in model.state_dict().items()}
+    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / CONFIG).write_text(json.dumps(model.adapter_config("tiny")), encoding="utf-8")
+    manifest = Manifest(
+        name="tiny-adapter",
+        created_at="2026-01-01T00:00:00Z",
+        base=describe_base(tiny_base, "tiny", "1"),
+        taxonomy=sealed.taxonomy,
+        prompt=spec,
+        decoding="code",
+        codes=codes,
+        lora=model.lora,
+        calibration=Calibration(1.5, 30),
+        thresholds=Thresholds(0.6, math.nextafter(1.0, 0.0)),
+        golden=make_golden(spec, tokenizer.encoders),
+        files={
+            name: FileDigest(sha256_file(directory / name), (directory / name).stat().st_size)
+            for name in (WEIGHTS, CONFIG)
+        },
+        data={"digest": sealed.digest},
+    )
+    write_manifest(directory, manifest)
+    return World(directory, tiny_base, sealed, manifest)
+
+
+@pytest.fixture(scope="session")
+def evaluated(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of an evaluation with out-of-scope messages, and its record."""
+    outside = tmp_path_factory.mktemp("outside") / "odd.jsonl"
+    outside.write_text(
+        "".join(json.dumps({"message": f"odd {at} zebra"}) + "\n" for at in range(5))
+    )
+    out = tmp_path_factory.mktemp("results") / "evaluation"
+    code, record, _ = call(
+        *("evaluate", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", out, "--out-of-scope", outside, "--wanted-precision", 0.5, "--json"),
+    )
+    assert code == 0
+    return out, record

@@ -12,7 +12,9 @@ from trainer.cli import main
 SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object):
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int | str | None, str, str]:
     monkeypatch.setattr("sys.argv", ["clerk-trainer", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -49,7 +51,7 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--set", "rank"], "key=value"),
+        (["--set", "lora_rank"], "key=value"),
         (["--set", "rnak=8"], "rnak"),
         (["--dataset", "/nowhere"], "not a finished dataset"),
         (["--base", "/nowhere"], "cannot read the base's tokenizer"),
@@ -80,3 +82,24 @@ def test_help_and_unknown_options(
     assert "--recipe" in out
     code, _, _ = run(capsys, monkeypatch, "train", "--nonsense")
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "new"),
+    [
+        (["prepare", "--mask"], "--redact"),
+        (["prepare", "--no-mask"], "--no-redact"),
+        (["duel", "adapter", "--contender=hosted=answers.csv"], "--candidate"),
+    ],
+)
+def test_a_flag_under_its_old_name_is_refused_with_the_new_one(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    new: str,
+) -> None:
+    """Whoever upgrades is told what to write."""
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert (code, out) == (2, "")
+    old = arguments[-1].partition("=")[0]
+    assert err == f"clerk-trainer: {old!r} has been renamed to {new!r}\n"

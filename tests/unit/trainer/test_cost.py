@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.support.trainer_world import engine_json, evaluation_json, training_json
 from trainer.cli.main import app
 from trainer.cost import (
     DAYS_PER_MONTH,
@@ -90,7 +91,7 @@ def test_where_nothing_is_saved_break_even_never_comes_and_says_why() -> None:
 def test_replicas_are_added_where_a_volume_needs_them() -> None:
     """The table does not let one replica do the work of three."""
     rows = by_volume(WORKED, [1.0, 13_149_000.0, 13_149_001.0, 30e6])
-    assert [one.replicas for one in rows] == [1, 1, 2, 3]
+    assert [row.replicas for row in rows] == [1, 1, 2, 3]
     assert rows[-1].serving == pytest.approx(3 * 730.5)
     assert at_volume(replace(WORKED, replicas=4), 1.0).serving == pytest.approx(4 * 730.5)
 
@@ -138,23 +139,17 @@ def test_the_figures_agree_with_each_other(inputs: CostInputs) -> None:
     ],
 )
 def test_an_input_out_of_range_is_named(name: str, value: float) -> None:
+    change: Any = {name: value}
     with pytest.raises(ValueError, match=f"^{name} is"):
-        compute_cost(replace(WORKED, **{name: value}))
+        compute_cost(replace(WORKED, **change))
 
 
 def measured_run(run: Path, *engines: tuple[str, float]) -> Path:
     (run / "evaluation").mkdir(parents=True)
-    training = {
-        "schema": "training/1",
-        "seconds": 5400.0,
-        "machine": {"processes": 2},
-        "tokens_per_message": 87.5,
-    }
+    training = training_json(seconds=5400.0, training_seconds=5300.0, tokens_per_message=87.5)
+    training["machine"]["processes"] = 2
     (run / "training.json").write_text(json.dumps(training))
-    evaluation = {
-        "schema": "evaluation/1",
-        "engines": [{"name": name, "messages_per_s": speed} for name, speed in engines],
-    }
+    evaluation = evaluation_json(engines=[engine_json(*engine) for engine in engines])
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
     return run
 
@@ -166,7 +161,7 @@ def cost(*arguments: object) -> tuple[int, str, str]:
 
 
 def sources(record: dict[str, Any]) -> dict[str, tuple[Any, str]]:
-    return {one["name"]: (one["value"], one["source"]) for one in record["inputs"]}
+    return {given["name"]: (given["value"], given["source"]) for given in record["inputs"]}
 
 
 def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
@@ -188,7 +183,7 @@ def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
     assert "evaluation.json, engine transformers" in found["messages_per_s"][1]
     assert found["utilisation"][1] == f"file {TEMPLATE}"
     assert found["replicas"] == (3, "flag --set")
-    assert [one["messages_per_month"] for one in record["by_volume"]] == [1e5, 1e6, 1e7]
+    assert [row["messages_per_month"] for row in record["by_volume"]] == [1e5, 1e6, 1e7]
 
     file = tmp_path / "own.toml"
     file.write_text(TEMPLATE.read_text() + "\nmessages_per_s = 7.0\n")
@@ -201,7 +196,7 @@ def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
 def test_people_get_the_inputs_the_table_and_the_sentence(tmp_path: Path) -> None:
     """And with --out the record goes elsewhere; without a run everything can be given."""
     given = ["training_hours=2", "input_tokens_per_message=900", "messages_per_s=50"]
-    sets = [part for one in given for part in ("--set", one)]
+    sets = [part for setting in given for part in ("--set", setting)]
     code, out, _ = cost("--inputs", TEMPLATE, *sets, "--out", tmp_path / "new")
     assert code == 0
     for text in ("flag --set", "calendar", "10,000,000", "break-even at 1,000,000 messages"):
@@ -210,7 +205,7 @@ def test_people_get_the_inputs_the_table_and_the_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", [*(one for one in UNITS if one in TEMPLATE.read_text()), "currency", "volumes"]
+    "name", [*(unit for unit in UNITS if unit in TEMPLATE.read_text()), "currency", "volumes"]
 )
 def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     """Nothing is built in: take any one away, and that one is asked for."""
@@ -262,15 +257,18 @@ def test_a_run_that_measured_nothing_says_where_it_looked(tmp_path: Path) -> Non
     code, _, err = cost(tmp_path / "run", "--inputs", TEMPLATE)
     assert code == 2
     assert "the cost needs training_hours" in err
-    assert "training.json holds none" in err
+    assert "training.json does not hold it" in err
     assert cost(tmp_path / "no", "--inputs", TEMPLATE)[0] == 2
     (tmp_path / "run" / "training.json").write_text('{"schema": "training/9"}')
-    assert "is no training/1" in cost(tmp_path / "run", "--inputs", TEMPLATE)[2]
+    assert (
+        "its schema is 'training/9', not 'training/2'"
+        in cost(tmp_path / "run", "--inputs", TEMPLATE)[2]
+    )
 
 
 def test_the_template_marks_every_figure_as_an_example() -> None:
     """Nobody shall take one for a price."""
     lines = TEMPLATE.read_text().splitlines()
-    figures = [one for one in lines if re.match(r"(# )?\w+ = ", one)]
+    figures = [line for line in lines if re.match(r"(# )?\w+ = ", line)]
     assert len(figures) >= len(UNITS)
-    assert all("example" in one for one in figures)
+    assert all("example" in line for line in figures)

@@ -91,11 +91,12 @@ def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: in
     )
 
 
-def parts_chart(labels: Sequence[str], parts: Sequence[tuple[str, Sequence[int]]]) -> Chart:
-    """Draw messages per label, a colour per part of the dataset."""
+def splits_chart(labels: Sequence[str], splits: Sequence[tuple[str, Sequence[int]]]) -> Chart:
+    """Draw messages per label, a colour per split of the dataset."""
     row = 34.0
+    styles = [("s1", "s3", "s5")[number % 3] for number in range(len(splits))]
     frame = Frame(460, 10 + row * len(labels) + 6, 16, 16, 10, 6)
-    totals = [sum(values[at] for _, values in parts) for at in range(len(labels))]
+    totals = [sum(values[at] for _, values in splits) for at in range(len(labels))]
     scale = svg.Scale(0, max(*totals, 1), frame.left, frame.width - frame.right)
     drawn: list[Svg] = []
     for at, name in enumerate(labels):
@@ -108,28 +109,28 @@ def parts_chart(labels: Sequence[str], parts: Sequence[tuple[str, Sequence[int]]
             )
         )  # fmt: skip
         start = 0
-        for number, (part, values) in enumerate(parts):
+        for style, (split, values) in zip(styles, splits, strict=True):
             left, right = scale(start), scale(start + values[at])
             start += values[at]
             drawn.append(
                 svg.element(
                     "g",
-                    svg.tooltip(f"{name}, {part}: {numbers.counted(values[at], 'message')}"),
-                    svg.element("rect", class_=f"fill {('s1', 's3', 's5')[number % 3]}", x=left,
-                                y=y + 18, width=max(0.0, right - left - 1), height=8),
+                    svg.tooltip(f"{name}, {split}: {numbers.counted(values[at], 'message')}"),
+                    svg.element("rect", class_=f"fill {style}", x=left, y=y + 18,
+                                width=max(0.0, right - left - 1), height=8),
                 )
             )  # fmt: skip
     return Chart(
         title="Messages per label",
         caption="How the dataset was split.",
         svg=svg.drawing(frame, f"Messages per label, {len(labels)} labels", *drawn),
-        columns=("label", *(part for part, _ in parts)),
+        columns=("label", *(split for split, _ in splits)),
         rows=tuple(
-            (name, *(numbers.count(values[at]) for _, values in parts))
+            (name, *(numbers.count(values[at]) for _, values in splits))
             for at, name in enumerate(labels)
         ),
         legend=tuple(
-            (f"fill {('s1', 's3', 's5')[n % 3]}", part) for n, (part, _) in enumerate(parts)
+            (f"fill {style}", split) for style, (split, _) in zip(styles, splits, strict=True)
         ),
     )
 

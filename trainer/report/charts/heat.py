@@ -38,14 +38,7 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
                   transform=f"translate(12 {top + side / 2:.0f}) rotate(-90)"),
     ]  # fmt: skip
     for at, name in enumerate(labels):
-        middle = (at + 0.5) * cell
-        place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
-        parts.extend(
-            (
-                svg.label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),
-                svg.label(0, 0, name, class_="tick", transform=place),
-            )
-        )
+        parts.extend(_names(name, left, top, (at + 0.5) * cell))
     for i, row in enumerate(confusion):
         total = sum(row)
         for j, number in enumerate(row):
@@ -74,6 +67,15 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
         ),
         legend=(("heat right", "right"), ("heat wrong", "wrong")),
         least_width=min(round(frame.width), 640),
+    )
+
+
+def _names(name: str, left: float, top: float, middle: float) -> tuple[Svg, Svg]:
+    """Return a label's name beside its row and above its column."""
+    place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
+    return (
+        svg.label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),
+        svg.label(0, 0, name, class_="tick", transform=place),
     )
 
 

@@ -69,7 +69,7 @@ def line_chart(
         write_x = "{:,.0f}".format if logarithmic else svg.tick_writer(ticks)
     x = Axis(across, ticks, write_x, x_title)
     y = Axis(up, y_ticks, y_written, y_title)
-    parts = [svg.axes(frame, x, y), *(_mark(frame, across, one) for one in marks)]
+    parts = [svg.axes(frame, x, y), *(_mark(frame, across, mark) for mark in marks)]
     parts.extend(_draw(line, x, y, write_y) for line in lines)
     if extra is not None:
         parts.append(extra(frame, x, y))
@@ -89,7 +89,8 @@ def averaged(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float]
     size = -(-len(points) // MOST_POINTS)
     chunks = [points[at : at + size] for at in range(0, len(points), size or 1)]
     return tuple(
-        (sum(x for x, _ in one) / len(one), sum(y for _, y in one) / len(one)) for one in chunks
+        (sum(x for x, _ in chunk) / len(chunk), sum(y for _, y in chunk) / len(chunk))
+        for chunk in chunks
     )
 
 
@@ -110,11 +111,11 @@ def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[f
 def _legend(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
     if len(lines) == 1:
         return ()
-    return tuple((f"{one.style} line{' faint' * one.faint}", one.name) for one in lines)
+    return tuple((f"{line.style} line{' faint' * line.faint}", line.name) for line in lines)
 
 
 def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Svg:
-    at = [(x.scale(one), y.scale(two)) for one, two in line.points]
+    at = [(x.scale(px), y.scale(py)) for px, py in line.points]
     parts: list[Svg] = []
     if len(at) > 1:
         parts.append(svg.path(at, class_=f"line {line.style}{' faint' * line.faint}"))

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from trainer.evaluation.metrics import wilson
+from trainer.artifacts.evaluation import ReviewFigures
 from trainer.report import numbers
 from trainer.report.charts import svg
 from trainer.report.charts.bars import confidence_chart
 from trainer.report.charts.intervals import Bin, reliability_chart
 from trainer.report.charts.lines import Line, line_chart
 from trainer.report.charts.svg import Axis, Chart, Frame, Svg
-from trainer.report.read import EVALUATION, Record, Run
-from trainer.report.section import Section, lacking
+from trainer.report.page import Section, lacking
+from trainer.report.records import Input, Run
+from trainer.statistics.figures import CoveragePoint, ReliabilityBin
+from trainer.statistics.metrics import wilson
 
 
-def calibration(run: Run) -> Section:
+def calibration_section(run: Run) -> Section:
     """Return the reliability diagram and the calibration error."""
     title = "Can its confidence be trusted?"
-    found = (run.evaluation or {}).get("calibration")
-    if not found:
-        return lacking("calibration", title, EVALUATION)
+    if run.evaluation is None:
+        return lacking("calibration", title, Input.EVALUATION)
+    found = run.evaluation.calibration
     charts = []
-    if found.get("reliability"):
+    if found.reliability:
         charts.append(
             reliability_chart(
-                [_bin(one) for one in found["reliability"] if one["count"]],
+                [_bin(group) for group in found.reliability if group.count],
                 caption=(
                     "Each dot is a group of messages of like confidence, with the 95% interval of "
                     "the share that was right. Below the dashed line it was too sure."
@@ -34,87 +35,86 @@ def calibration(run: Run) -> Section:
             )
         )
     if run.predictions:
-        right = [o["confidence"] for o in run.predictions if o["label"] == o["predicted"]]
-        wrong = [o["confidence"] for o in run.predictions if o["label"] != o["predicted"]]
+        right = [p.confidence for p in run.predictions if p.label == p.predicted]
+        wrong = [p.confidence for p in run.predictions if p.label != p.predicted]
         charts.append(confidence_chart(right, wrong))
     return Section(
         "calibration",
         title,
         {
             "charts": charts,
-            "temperature": numbers.decimal(found.get("temperature")),
-            "ece": numbers.percent(found.get("ece")),
-            "ece_before": numbers.percent(found.get("ece_uncalibrated")),
-            "nll": numbers.decimal(found.get("nll")),
-            "nll_before": numbers.decimal(found.get("nll_uncalibrated")),
+            "temperature": numbers.decimal(found.temperature),
+            "ece": numbers.percent(found.ece),
+            "ece_before": numbers.percent(found.ece_uncalibrated),
+            "nll": numbers.decimal(found.nll),
+            "nll_before": numbers.decimal(found.nll_uncalibrated),
         },
     )
 
 
-def coverage(run: Run) -> Section:
+def coverage_section(run: Run) -> Section:
     """Return accuracy against the share that is answered without a person."""
     title = "How much can run without a person?"
-    curve = [one for one in (run.evaluation or {}).get("coverage") or () if one["accuracy"]]
+    points = run.evaluation.coverage if run.evaluation else ()
+    curve = [point for point in points if point.accuracy]
     if run.evaluation is None or not curve:
-        return lacking("coverage", title, EVALUATION)
-    review = run.evaluation.get("review") or {}
+        return lacking("coverage", title, Input.EVALUATION)
+    review = run.evaluation.review
     return Section(
         "coverage",
         title,
         {
             "chart": _coverage_chart(curve, review),
-            "share": numbers.percent(review.get("share")),
-            "accepted": numbers.percent(review.get("accepted_accuracy")),
-            "below": numbers.percent(review.get("confidence_below")),
-            "mass_above": numbers.percent(review.get("off_label_mass_above")),
-            "wanted": numbers.percent(review.get("wanted_precision")),
-            "wanted_threshold": numbers.percent(review.get("threshold_for_wanted")),
-            "wanted_coverage": numbers.percent(review.get("coverage_at_wanted")),
-            "wanted_accuracy": numbers.percent(review.get("accuracy_at_wanted")),
+            "share": numbers.percent(review.share),
+            "accepted": numbers.percent(review.accepted_accuracy),
+            "below": numbers.percent(review.confidence_below),
+            "mass_above": numbers.percent(review.off_label_mass_above),
+            "wanted": numbers.percent(review.wanted_precision),
+            "wanted_threshold": numbers.percent(review.threshold_for_wanted),
+            "wanted_coverage": numbers.percent(review.coverage_at_wanted),
+            "wanted_accuracy": numbers.percent(review.accuracy_at_wanted),
         },
     )
 
 
-def out_of_scope(run: Run) -> Section:
+def out_of_scope_section(run: Run) -> Section:
     """Return how well messages that fit no label are told apart."""
     title = "Messages that fit no label"
     if run.evaluation is None:
-        return lacking("out_of_scope", title, EVALUATION)
-    found = run.evaluation.get("out_of_scope")
-    if not found:
-        missing = f"{EVALUATION.command} was not given messages from outside the taxonomy."
+        return lacking("out_of_scope", title, Input.EVALUATION)
+    found, mass = run.evaluation.out_of_scope, run.evaluation.off_label_mass
+    if found is None:
+        missing = f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
         return Section("out_of_scope", title, missing=missing)
-    mass = run.evaluation.get("off_label_mass") or {}
+    shown: list[tuple[str, float]] = []
+    if mass is not None:
+        shown = [("mean", mass.mean), ("median", mass.p50), ("99th percentile", mass.p99)]
     return Section(
         "out_of_scope",
         title,
         {
-            "messages": numbers.count(found["messages"]),
-            "review": numbers.percent(found.get("review_share")),
-            "by_confidence": numbers.decimal(found.get("auroc_confidence")),
-            "by_mass": numbers.decimal(found.get("auroc_off_label_mass")),
-            "mass": [
-                (name, numbers.significant(mass[key]))
-                for name, key in (("mean", "mean"), ("median", "p50"), ("99th percentile", "p99"))
-                if mass.get(key) is not None
-            ],
+            "messages": numbers.count(found.messages),
+            "review": numbers.percent(found.review_share),
+            "by_confidence": numbers.decimal(found.auroc_confidence),
+            "by_mass": numbers.decimal(found.auroc_off_label_mass),
+            "mass": [(name, numbers.significant(value)) for name, value in shown],
         },
     )
 
 
-def _bin(one: Record) -> Bin:
-    low, high = wilson(round(one["accuracy"] * one["count"]), one["count"])
-    return Bin(one["confidence"], one["accuracy"], low, high, one["count"])
+def _bin(group: ReliabilityBin) -> Bin:
+    low, high = wilson(round(group.accuracy * group.count), group.count)
+    return Bin(group.confidence, group.accuracy, low, high, group.count)
 
 
-def _coverage_chart(curve: list[Any], review: Record) -> Chart:
-    points = tuple(sorted((float(o["coverage"]), float(o["accuracy"])) for o in curve))
+def _coverage_chart(curve: Sequence[CoveragePoint], review: ReviewFigures) -> Chart:
+    points = tuple(sorted((point.coverage, point.accuracy or 0.0) for point in curve))
     named = []
-    if review.get("share") is not None and review.get("accepted_accuracy") is not None:
-        named.append(("as deployed", 1 - review["share"], review["accepted_accuracy"], "s2"))
-    if review.get("coverage_at_wanted") and review.get("accuracy_at_wanted"):
-        name = f"threshold for {numbers.percent(review.get('wanted_precision'))}"
-        named.append((name, review["coverage_at_wanted"], review["accuracy_at_wanted"], "s3"))
+    if review.accepted_accuracy is not None:
+        named.append(("as deployed", 1 - review.share, review.accepted_accuracy, "s2"))
+    if review.coverage_at_wanted and review.accuracy_at_wanted:
+        name = f"threshold for {numbers.percent(review.wanted_precision)}"
+        named.append((name, review.coverage_at_wanted, review.accuracy_at_wanted, "s3"))
     everything = [*(y for _, y in points), *(y for _, _, y, _ in named)]
     low = max(0.0, min(everything) - 0.01)
     return line_chart(
@@ -130,11 +130,11 @@ def _coverage_chart(curve: list[Any], review: Record) -> Chart:
             ("confidence from", "answered", "right"),
             tuple(
                 (
-                    numbers.percent(one["threshold"]),
-                    numbers.percent(one["coverage"]),
-                    numbers.percent(one["accuracy"]),
+                    numbers.percent(point.threshold),
+                    numbers.percent(point.coverage),
+                    numbers.percent(point.accuracy),
                 )
-                for one in curve
+                for point in curve
             ),
         ),
         write_y=numbers.percent,

@@ -1,14 +1,15 @@
-"""What the adapter learned from: the dataset's parts, the decisions about it, and its check."""
+"""What the adapter learned from: the dataset's splits, what was decided of it, and its check."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.report import numbers
-from trainer.report.charts.bars import bar, parts_chart
-from trainer.report.read import CHECK, DATASET, Record, Run
-from trainer.report.section import Section, lacking
-from trainer.report.tables import flatten
+from trainer.report.charts.bars import bar, splits_chart
+from trainer.report.numbers import flatten
+from trainer.report.page import Section, lacking
+from trainer.report.records import Input, Run
 
 _SHOWN_ELSEWHERE = {
     "schema_version",
@@ -19,7 +20,7 @@ _SHOWN_ELSEWHERE = {
     "digest",
     "holdout_openings",
     "sources",
-    "masking",
+    "redaction",
 }
 _FATES = (
     ("read", ("rows_read",)),
@@ -40,32 +41,32 @@ _FATES = (
 _TONES = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
-def data(run: Run) -> Section:
-    """Return the size of every part by label, and every decision that the dataset records."""
+def data_section(run: Run) -> Section:
+    """Return the size of every split by label, and every decision that the dataset records."""
     title = "The data and what was decided about it"
     if run.dataset is None:
-        return lacking("data", title, DATASET, "the dataset folder (see --dataset)")
-    labels = [one["name"] for one in run.dataset["taxonomy"]["labels"]]
-    parts = [
-        (name.removesuffix(".jsonl"), [part["per_label"].get(label, 0) for label in labels])
-        for name, part in run.dataset["files"].items()
+        return lacking("data", title, Input.DATASET, "the dataset folder (see --dataset)")
+    labels = [label["name"] for label in run.dataset["taxonomy"]["labels"]]
+    splits = [
+        (name.removesuffix(".jsonl"), [file["per_label"].get(label, 0) for label in labels])
+        for name, file in run.dataset["files"].items()
     ]
     return Section(
         "data",
         title,
         {
-            "chart": parts_chart(labels, parts),
-            "sizes": [(name, numbers.count(sum(values))) for name, values in parts],
+            "chart": splits_chart(labels, splits),
+            "sizes": [(name, numbers.count(sum(values))) for name, values in splits],
             "fates": _fates(run.dataset.get("counts") or {}),
             "sources": [
                 (
-                    str(one.get("name")),
-                    numbers.count(one.get("rows")),
-                    numbers.short(one.get("sha256")),
+                    str(source.get("name")),
+                    numbers.count(source.get("rows")),
+                    numbers.short(source.get("sha256")),
                 )
-                for one in run.dataset.get("sources") or ()
+                for source in run.dataset.get("sources") or ()
             ],
-            "masking": run.dataset.get("masking"),
+            "redaction": run.dataset.get("redaction", run.dataset.get("masking")),
             "groups": [
                 (name.replace("_", " "), list(flatten(value)))
                 for name, value in run.dataset.items()
@@ -75,7 +76,7 @@ def data(run: Run) -> Section:
     )
 
 
-def _fates(counts: Record) -> list[dict[str, Any]]:
+def _fates(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what became of the rows, with the bar of its share of the rows read.
     What happened to none is left out."""
     found = []
@@ -93,28 +94,28 @@ def _fates(counts: Record) -> list[dict[str, Any]]:
     return found
 
 
-def check(run: Run) -> Section:
+def check_section(run: Run) -> Section:
     """Return what the check of the dataset found."""
     title = "What the check of the data found"
     if run.check is None:
-        return lacking("check", title, CHECK, "the dataset folder")
-    findings = run.check["findings"]
+        return lacking("check", title, Input.CHECK, "the dataset folder")
+    facts = run.check.to_json()
     return Section(
         "check",
         title,
         {
             "findings": [
                 {
-                    "tone": _TONES.get(one["verdict"], "unknown"),
-                    "name": one["name"],
-                    "found": one.get("found", ""),
-                    "advice": one.get("advice", ""),
+                    "tone": _TONES.get(finding.verdict, "unknown"),
+                    "name": finding.name,
+                    "found": finding.found,
+                    "advice": finding.advice,
                 }
-                for one in findings
+                for finding in run.check.findings
             ],
             "facts": [
                 row
-                for name, value in run.check.items()
+                for name, value in facts.items()
                 if name not in {"findings", "verdict", "verdicts", "schema"}
                 for row in flatten(value, name)
             ],

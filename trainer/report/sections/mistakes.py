@@ -1,15 +1,24 @@
-"""Where the adapter errs: the confusion matrix, the labels, the surest mistakes."""
+"""Where the adapter errs: the confusion matrix, the labels, the surest mistakes.
+
+Two labels are mixed up in one direction or in both, which asks for different work. One way:
+messages of one label keep being answered with the other, hardly ever the reverse; the model lacks
+examples of the first where it borders the second. Two way: each is taken for the other; the labels
+overlap, and a clearer taxonomy helps before any data does.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from trainer.evaluation.metrics import wilson
-from trainer.report import confusions, numbers
+from trainer.report import numbers
 from trainer.report.charts.bars import bar, span
 from trainer.report.charts.heat import confusion_chart
-from trainer.report.read import EVALUATION, PREDICTIONS, Run
-from trainer.report.section import Section, lacking
+from trainer.report.page import Section, lacking
+from trainer.report.records import Input, Run
+from trainer.statistics.metrics import wilson
+from trainer.statistics.paired import ALPHA, binomial_test
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100
@@ -17,64 +26,98 @@ AT_ONCE = 12
 MOST_CHARACTERS = 2_000
 _EXCERPT = 220
 
+BALANCED = 1 / 3
+FEWEST = 6
+"""Mistakes from which on the test can reject at all, for two labels of one size."""
 
-def confusion(run: Run) -> Section:
+ONE_WAY = "one-way"
+TWO_WAY = "two-way"
+UNCLEAR = "too few to tell"
+
+RULE = (
+    "A pair is one-way when a two-sided exact binomial test rejects, at p < 0.05, that a mistake "
+    "goes either way as often as the sizes of the two labels would have it; it is two-way when the "
+    "test does not reject, the pair has six mistakes or more, and the rarer direction makes up at "
+    "least a third of them; anything else is too few to tell. The p-values are not adjusted for "
+    "the number of pairs: they sort the work, they prove nothing."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A pair of labels with its mistakes: ``forth`` messages of ``label`` were answered with
+    ``other``, ``back`` the reverse, and forth is the more frequent one for the labels' sizes."""
+
+    label: str
+    other: str
+    forth: int
+    back: int
+    p: float
+    kind: str
+
+    @property
+    def total(self) -> int:
+        """Mistakes between the two labels."""
+        return self.forth + self.back
+
+
+def confusion_section(run: Run) -> Section:
     """Return the confusion matrix and its reading."""
     title = "What it mixes up"
     if run.evaluation is None:
-        return lacking("confusion", title, EVALUATION)
-    labels, matrix = run.evaluation["labels"], run.evaluation["confusion"]
-    pairs = confusions.pairs_mixed_up(labels, matrix)
-    shown = [one for one in pairs if one.total > 1][:MOST_PAIRS]
+        return lacking("confusion", title, Input.EVALUATION)
+    labels, matrix = run.evaluation.labels, run.evaluation.confusion
+    pairs = confused_pairs(labels, matrix)
+    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
     return Section(
         "confusion",
         title,
         {
             "chart": confusion_chart(labels, matrix),
-            "pairs": [(one, numbers.probability(one.p)) for one in shown],
+            "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
             "all_pairs": len(pairs),
-            "mistakes": sum(one.total for one in pairs),
-            "shown_mistakes": sum(one.total for one in shown),
-            "rule": confusions.RULE,
+            "mistakes": sum(pair.total for pair in pairs),
+            "shown_mistakes": sum(pair.total for pair in shown),
+            "rule": RULE,
         },
     )
 
 
-def labels(run: Run) -> Section:
+def labels_section(run: Run) -> Section:
     """Return every label's precision, recall and F1, the weakest first."""
     title = "Label by label"
     if run.evaluation is None:
-        return lacking("labels", title, EVALUATION)
-    names, matrix = run.evaluation["labels"], run.evaluation["confusion"]
+        return lacking("labels", title, Input.EVALUATION)
+    names, matrix = run.evaluation.labels, run.evaluation.confusion
     rows = []
-    for one in sorted(run.evaluation["per_label"], key=lambda one: (one["f1"], one["label"])):
-        at = names.index(one["label"])
+    for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
+        at = names.index(figures.label)
         hits, given = matrix[at][at], sum(row[at] for row in matrix)
-        recall, precision = wilson(hits, one["support"]), wilson(hits, given)
+        recall, precision = wilson(hits, figures.support), wilson(hits, given)
         rows.append(
             {
-                "label": one["label"],
-                "support": numbers.count(one["support"]),
-                "f1": numbers.decimal(one["f1"]),
-                "f1_bar": bar(one["f1"], "s3"),
-                "precision": numbers.percent(one["precision"]),
-                "precision_span": span(*precision, one["precision"]),
+                "label": figures.label,
+                "support": numbers.count(figures.support),
+                "f1": numbers.decimal(figures.f1),
+                "f1_bar": bar(figures.f1, "s3"),
+                "precision": numbers.percent(figures.precision),
+                "precision_span": span(*precision, figures.precision),
                 "precision_interval": numbers.interval(precision),
-                "recall": numbers.percent(one["recall"]),
-                "recall_span": span(*recall, one["recall"]),
+                "recall": numbers.percent(figures.recall),
+                "recall_span": span(*recall, figures.recall),
                 "recall_interval": numbers.interval(recall),
             }
         )
     return Section("labels", title, {"rows": rows})
 
 
-def errors(run: Run) -> Section:
+def errors_section(run: Run) -> Section:
     """Return the wrong answers, the surest first."""
     title = "Confidently wrong"
     if not run.predictions:
-        return lacking("errors", title, PREDICTIONS)
-    wrong = [one for one in run.predictions if one["label"] != one["predicted"]]
-    wrong.sort(key=lambda one: (-one["confidence"], str(one["id"])))
+        return lacking("errors", title, Input.PREDICTIONS)
+    wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
+    wrong.sort(key=lambda answer: (-answer.confidence, answer.id))
     shown = wrong[:MOST_ERRORS]
     return Section(
         "errors",
@@ -83,24 +126,36 @@ def errors(run: Run) -> Section:
             "at_once": AT_ONCE,
             "rows": [
                 {
-                    "id": readable(str(one["id"])),
-                    "label": one["label"],
-                    "predicted": one["predicted"],
-                    "confidence": numbers.sureness(one["confidence"]),
-                    "bar": bar(one["confidence"], "s2"),
-                    "review": one.get("review"),
-                    "text": _text(run, str(one["id"])),
+                    "id": readable(answer.id),
+                    "label": answer.label,
+                    "predicted": answer.predicted,
+                    "confidence": numbers.sureness(answer.confidence),
+                    "bar": bar(answer.confidence, "s2"),
+                    "review": answer.review,
+                    "text": _text(run, answer.id),
                 }
-                for one in shown
+                for answer in shown
             ],
             "wrong": len(wrong),
-            "unseen": sum(one.get("review") is False for one in wrong),
-            "knows_review": all("review" in one for one in wrong),
-            "true_labels": sorted({one["label"] for one in shown}),
-            "given_labels": sorted({one["predicted"] for one in shown}),
+            "unseen": sum(not answer.review for answer in wrong),
+            "true_labels": sorted({str(answer.label) for answer in shown}),
+            "given_labels": sorted({answer.predicted for answer in shown}),
             "with_texts": run.texts is not None,
         },
     )
+
+
+def confused_pairs(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[Confusion]:
+    """Return every pair with a mistake between them, the most mistakes first.
+
+    ``confusion[i][j]`` counts messages of true label i that were answered with label j.
+    """
+    found: list[Confusion] = []
+    sizes = [sum(row) for row in confusion]
+    for i in range(len(labels)):
+        mixed = (j for j in range(i + 1, len(labels)) if confusion[i][j] + confusion[j][i])
+        found.extend(_judge(labels, confusion, sizes, i, j) for j in mixed)
+    return sorted(found, key=lambda pair: (-pair.total, pair.p, pair.label, pair.other))
 
 
 def readable(text: str) -> str:
@@ -135,3 +190,21 @@ def _text(run: Run, name: str) -> dict[str, Any] | None:
     blank = text.rfind(" ", _EXCERPT // 2, _EXCERPT)
     at = blank + 1 if blank > 0 else _EXCERPT
     return {"start": text[:at], "rest": text[at:], "cut": cut, "unknown": False}
+
+
+def _judge(
+    labels: Sequence[str], confusion: Sequence[Sequence[int]], sizes: Sequence[int], i: int, j: int
+) -> Confusion:
+    expected = sizes[i] / (sizes[i] + sizes[j])
+    total = confusion[i][j] + confusion[j][i]
+    if confusion[i][j] < expected * total:
+        i, j, expected = j, i, 1 - expected
+    forth, back = confusion[i][j], confusion[j][i]
+    p = binomial_test(forth, total, expected)
+    if p < ALPHA:
+        kind = ONE_WAY
+    elif total >= FEWEST and min(forth, back) >= BALANCED * total:
+        kind = TWO_WAY
+    else:
+        kind = UNCLEAR
+    return Confusion(labels[i], labels[j], forth, back, p, kind)

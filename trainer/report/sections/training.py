@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.artifacts.training import Epoch, Step
 from trainer.report import numbers
 from trainer.report.charts.lines import STYLES, Line, Mark, averaged, line_chart, smoothed
 from trainer.report.charts.svg import Chart
-from trainer.report.read import DUEL, SWEEP, TRAINING, Record, Run
-from trainer.report.section import Section, lacking
+from trainer.report.page import Section, lacking
+from trainer.report.records import Input, Run
 
 
-def curves(run: Run) -> Section:
+def curves_section(run: Run) -> Section:
     """Return the learning curves of the training."""
     title = "How it learned"
-    epochs = run.training["epochs"]
+    epochs = run.training.epochs
     if not epochs:
-        return lacking("curves", title, TRAINING)
+        return lacking("curves", title, Input.TRAINING)
     charts = [*_loss(run), *_scores(run), *_steps(run)]
     return Section(
         "curves",
@@ -26,31 +27,31 @@ def curves(run: Run) -> Section:
             "charts": charts,
             "epochs": [
                 (
-                    str(one["number"]),
-                    numbers.decimal(one["train_loss"]),
-                    numbers.decimal(one["validation_loss"]),
-                    numbers.percent(one["validation_accuracy"]),
-                    numbers.decimal(one["validation_macro_f1"]),
-                    numbers.duration(one.get("seconds")),
-                    numbers.significant(one.get("tokens_per_s")),
+                    str(epoch.number),
+                    numbers.decimal(epoch.train_loss),
+                    numbers.decimal(epoch.validation_loss),
+                    numbers.percent(epoch.validation_accuracy),
+                    numbers.decimal(epoch.validation_macro_f1),
+                    numbers.duration(epoch.seconds),
+                    numbers.significant(epoch.tokens_per_s),
                 )
-                for one in epochs
+                for epoch in epochs
             ],
-            "best": run.training["best_epoch"],
-            "kept": run.training.get("kept"),
-            "stopped_early": run.training.get("stopped_early", False),
+            "best": run.training.best_epoch,
+            "kept": run.training.kept,
+            "stopped_early": run.training.stopped_early,
         },
     )
 
 
-def data_size(run: Run) -> Section:
-    """Return accuracy over the number of training examples, of every contender that has it."""
+def data_size_section(run: Run) -> Section:
+    """Return accuracy over the number of training examples, of every candidate that has it."""
     title = "Would more data help?"
-    curves_of = _by_contender(run)
+    curves_of = _by_candidate(run)
     if not curves_of:
         missing = (
-            f"Neither {DUEL.path} nor {SWEEP.path} holds a learning curve over data size; "
-            f"{DUEL.command} measures one, {SWEEP.command} does for the adapter."
+            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} holds a learning curve over data "
+            f"size; {Input.DUEL.command} measures one, {Input.SWEEP.command} does for the adapter."
         )
         return Section("data_size", title, missing=missing)
     lines = [
@@ -65,61 +66,60 @@ def data_size(run: Run) -> Section:
     chart = line_chart(
         lines,
         title="Accuracy by number of training examples",
-        caption="Validation accuracy of models trained on so many examples of each label.",
+        caption="Validation accuracy of models trained on this many examples of each label.",
         x_title="examples a label",
         y_title="validation accuracy",
-        table=(("contender", *(numbers.count(size) for size in sizes)), rows),
+        table=(("candidate", *(numbers.count(size) for size in sizes)), rows),
         write_y=numbers.percent,
         percent=True,
         whole_x=True,
         logarithmic=len(sizes) > 1 and sizes[-1] / sizes[0] >= 4,
     )
     return Section(
-        "data_size", title, {"chart": chart, "reading": [_last_step(*one) for one in curves_of]}
+        "data_size", title, {"chart": chart, "reading": [_last_step(*curve) for curve in curves_of]}
     )
 
 
-def sweep(run: Run) -> Section:
+def sweep_section(run: Run) -> Section:
     """Return the settings that were tried."""
     title = "Settings tried"
-    if run.sweep is None or not run.sweep["trials"]:
-        return lacking("sweep", title, SWEEP)
-    trials = run.sweep["trials"]
-    names = sorted({name for trial in trials for name in trial["settings"]})
+    if run.sweep is None or not run.sweep.trials:
+        return lacking("sweep", title, Input.SWEEP)
+    names = sorted({name for trial in run.sweep.trials for name in trial.settings})
     rows = [
         (
-            at == run.sweep.get("best"),
+            at == run.sweep.best,
             (
-                *(str(trial["settings"].get(name, numbers.NONE)) for name in names),
-                numbers.decimal(trial.get("validation_loss")),
-                numbers.percent(trial.get("validation_accuracy")),
-                numbers.decimal(trial.get("validation_macro_f1")),
-                numbers.duration(trial.get("seconds")),
+                *(trial.settings.get(name, numbers.NONE) for name in names),
+                numbers.decimal(trial.validation_loss),
+                numbers.percent(trial.validation_accuracy),
+                numbers.decimal(trial.validation_macro_f1),
+                numbers.duration(trial.seconds),
             ),
         )
-        for at, trial in enumerate(trials)
+        for at, trial in enumerate(run.sweep.trials)
     ]
     return Section(
         "sweep",
         title,
-        {"names": names, "rows": rows, "budget": numbers.duration(run.sweep.get("budget_s"))},
+        {"names": names, "rows": rows, "budget": numbers.duration(run.sweep.budget_s)},
     )
 
 
 def _loss(run: Run) -> list[Chart]:
-    epochs = run.training["epochs"]
+    epochs = run.training.epochs
     rows = tuple(
         (
-            str(one["number"]),
-            numbers.decimal(one["train_loss"]),
-            numbers.decimal(one["validation_loss"]),
+            str(epoch.number),
+            numbers.decimal(epoch.train_loss),
+            numbers.decimal(epoch.validation_loss),
         )
-        for one in epochs
+        for epoch in epochs
     )
     ends = _epoch_ends(run.steps, epochs)
     lines = []
     if len(run.steps) > 1:
-        points = [(float(one["step"]), float(one["loss"])) for one in run.steps]
+        points = [(float(step.step), step.loss) for step in run.steps]
         window = max(3, len(points) // 25)
         lines = [
             Line("training, each step", averaged(points), "s5", marked=False, faint=True),
@@ -127,8 +127,10 @@ def _loss(run: Run) -> list[Chart]:
                  marked=False),
         ]  # fmt: skip
     else:
-        lines = [Line("training", _points(ends, epochs, "train_loss"), "s1")]
-    lines.append(Line("validation", _points(ends, epochs, "validation_loss"), "s2"))
+        lines = [Line("training", _points(ends, [epoch.train_loss for epoch in epochs]), "s1")]
+    lines.append(
+        Line("validation", _points(ends, [epoch.validation_loss for epoch in epochs]), "s2")
+    )
     highest = max(y for line in lines for _, y in line.points)
     top = _crop(lines)
     caption = "Nats a label. Validation is measured after each epoch."
@@ -151,13 +153,15 @@ def _loss(run: Run) -> list[Chart]:
 
 
 def _scores(run: Run) -> list[Chart]:
-    epochs = run.training["epochs"]
-    numbers_of = [float(one["number"]) for one in epochs]
+    epochs = run.training.epochs
+    at = [float(epoch.number) for epoch in epochs]
+    accuracy = [epoch.validation_accuracy for epoch in epochs]
+    macro_f1 = [epoch.validation_macro_f1 for epoch in epochs]
     return [
         line_chart(
             [
-                Line("accuracy", _points(numbers_of, epochs, "validation_accuracy"), "s1"),
-                Line("macro-F1", _points(numbers_of, epochs, "validation_macro_f1"), "s3"),
+                Line("accuracy", _points(at, accuracy), "s1"),
+                Line("macro-F1", _points(at, macro_f1), "s3"),
             ],
             title="Validation scores",
             caption="Share right, and the mean F1 over the labels, after each epoch.",
@@ -167,28 +171,29 @@ def _scores(run: Run) -> list[Chart]:
                 ("epoch", "accuracy", "macro-F1"),
                 tuple(
                     (
-                        str(one["number"]),
-                        numbers.percent(one["validation_accuracy"]),
-                        numbers.decimal(one["validation_macro_f1"]),
+                        str(epoch.number),
+                        numbers.percent(epoch.validation_accuracy),
+                        numbers.decimal(epoch.validation_macro_f1),
                     )
-                    for one in epochs
+                    for epoch in epochs
                 ),
             ),
             write_y=numbers.percent,
             percent=True,
             whole_x=True,
-            marks=[Mark(run.training["best_epoch"], "best")],
+            marks=[Mark(run.training.best_epoch, "best")],
         )
     ]
 
 
 def _steps(run: Run) -> list[Chart]:
     charts = []
-    for key, title, caption, unit in (
-        ("learning_rate", "Learning rate", "Warm-up, then decay, as the recipe says.", "rate"),
-        ("gradient_norm", "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
+    rates = [(float(step.step), step.learning_rate) for step in run.steps if step.learning_rate]
+    norms = [(float(step.step), step.gradient_norm) for step in run.steps if step.gradient_norm]
+    for points, title, caption, unit in (
+        (rates, "Learning rate", "Warm-up, then decay, as the recipe says.", "rate"),
+        (norms, "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
     ):
-        points = [(float(one["step"]), float(one[key])) for one in run.steps if one.get(key)]
         if len(points) < 2:
             continue
         shown = averaged(points)
@@ -212,20 +217,18 @@ def _steps(run: Run) -> list[Chart]:
     return charts
 
 
-def _epoch_ends(steps: Sequence[Record], epochs: Sequence[Record]) -> list[float]:
-    last = {one["epoch"]: float(one["step"]) for one in steps}
-    return [last.get(one["number"], float(one["number"])) for one in epochs]
+def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:
+    last = {step.epoch: float(step.step) for step in steps}
+    return [last.get(epoch.number, float(epoch.number)) for epoch in epochs]
 
 
-def _points(
-    at: Sequence[float], epochs: Sequence[Record], key: str
-) -> tuple[tuple[float, float], ...]:
-    return tuple((x, float(one[key])) for x, one in zip(at, epochs, strict=True))
+def _points(at: Sequence[float], values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    return tuple(zip(at, values, strict=True))
 
 
 def _best_mark(run: Run, ends: Sequence[float]) -> Mark:
-    best = run.training["best_epoch"]
-    at = [one["number"] for one in run.training["epochs"]].index(best)
+    best = run.training.best_epoch
+    at = [epoch.number for epoch in run.training.epochs].index(best)
     return Mark(ends[at], f"best: epoch {best}")
 
 
@@ -242,16 +245,18 @@ def _below(line: Line, top: float) -> Line:
     return Line(line.name, points, line.style, marked=line.marked, faint=line.faint)
 
 
-def _by_contender(run: Run) -> list[tuple[str, list[tuple[float, float]]]]:
+def _by_candidate(run: Run) -> list[tuple[str, list[tuple[float, float]]]]:
     found: dict[str, dict[float, float]] = {}
-    for one in (run.duel or {}).get("learning_curve") or ():
-        found.setdefault(one["contender"], {})[float(one["per_label"])] = one["validation_accuracy"]
-    sized = [one for one in (run.sweep or {}).get("trials", ()) if one.get("per_label")]
-    if len({one["per_label"] for one in sized}) > 1:
+    for point in run.duel.learning_curve if run.duel else ():
+        curve = found.setdefault(point.candidate, {})
+        curve[float(point.per_label)] = point.validation_accuracy
+    trials = run.sweep.trials if run.sweep else ()
+    if len({trial.per_label for trial in trials if trial.per_label}) > 1:
         best: dict[float, float] = {}
-        for one in sized:
-            size, score = float(one["per_label"]), float(one["validation_accuracy"])
-            best[size] = max(score, best.get(size, 0.0))
+        for trial in trials:
+            if trial.per_label:
+                size = float(trial.per_label)
+                best[size] = max(trial.validation_accuracy, best.get(size, 0.0))
         found["adapter (best of the sweep)"] = best
     return [(name, sorted(points.items())) for name, points in found.items()]
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
-from trainer.report.charts.bars import span
-from trainer.report.charts.intervals import Estimate, forest_chart
-from trainer.report.charts.svg import Chart
-from trainer.report.read import EVALUATION, Record, Run
-from trainer.report.rivals import compare, is_adapter
-from trainer.report.section import Section, lacking
+from trainer.report.page import Section, lacking
+from trainer.report.records import Input, Run
+from trainer.report.sections.duel import compare_with_rival, ladder
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -29,24 +27,24 @@ class Point:
     detail: str
 
 
-def verdict(run: Run) -> Section:
+def verdict_section(run: Run) -> Section:
     """Return the headline figures and the points in plain words."""
     title = "In short"
     if run.evaluation is None:
-        return lacking("verdict", title, EVALUATION)
+        return lacking("verdict", title, Input.EVALUATION)
     evaluation = run.evaluation
     return Section(
         "verdict",
         title,
         {
-            "accuracy": numbers.percent(evaluation["accuracy"]),
-            "interval": numbers.interval(evaluation["accuracy_interval_95"]),
-            "macro_f1": numbers.decimal(evaluation["macro_f1"]),
-            "examples": numbers.count(evaluation["examples"]),
-            "labels": len(evaluation["labels"]),
-            "limited": evaluation.get("limited", False),
+            "accuracy": numbers.percent(evaluation.accuracy),
+            "interval": numbers.interval(evaluation.accuracy_interval_95),
+            "macro_f1": numbers.decimal(evaluation.macro_f1),
+            "examples": numbers.count(evaluation.examples),
+            "labels": len(evaluation.labels),
+            "limited": evaluation.limited,
             "points": list(_points(run, evaluation)),
-            "ladder": _ladder(run.duel) if run.duel else [],
+            "ladder": ladder(run.duel) if run.duel else [],
             "rules": (
                 f"Marked as a concern: a rival that is not clearly worse (p adjusted by Holm, "
                 f"0.05), an answer outside the labels, accepted answers below the wanted "
@@ -58,67 +56,19 @@ def verdict(run: Run) -> Section:
     )
 
 
-def forest(duel: Record) -> Chart:
-    """Return the accuracies of all contenders with their intervals."""
-    return forest_chart(
-        [
-            Estimate(
-                name=one["name"],
-                value=one["accuracy"],
-                low=one["accuracy_interval_95"][0],
-                high=one["accuracy_interval_95"][1],
-                ours=is_adapter(one),
-            )
-            for one in duel["contenders"]
-        ],
-        title="Accuracy on the same hold-out",
-        caption=(
-            "With 95% intervals. Overlapping intervals do not mean equal: the messages are the "
-            "same, so the paired differences decide."
-        ),
-        x_title="accuracy",
-    )
-
-
-def _ladder(duel: Record) -> list[dict[str, object]]:
-    """Return the contenders' accuracies with the bars of their intervals on one scale."""
-    low = min(one["accuracy_interval_95"][0] for one in duel["contenders"])
-    start = max(0.0, low - 0.25 * (1 - low))
-    ordered = sorted(duel["contenders"], key=lambda one: (-one["accuracy"], one["name"]))
-
-    def place(share: float) -> float:
-        return (share - start) / (1 - start) if start < 1 else 1.0
-
-    return [
-        {
-            "name": one["name"],
-            "ours": is_adapter(one),
-            "accuracy": numbers.percent(one["accuracy"]),
-            "interval": numbers.interval(one["accuracy_interval_95"]),
-            "bar": span(
-                place(one["accuracy_interval_95"][0]),
-                place(one["accuracy_interval_95"][1]),
-                place(one["accuracy"]),
-                "s1" if is_adapter(one) else "s5",
-            ),
-        }
-        for one in ordered
-    ]
-
-
-def _points(run: Run, evaluation: Record) -> Iterator[Point]:
+def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield _against_rivals(run)
-    yield from _outside(evaluation)
+    yield _outside(evaluation)
     yield from _review(evaluation)
-    yield from _calibrated(evaluation)
+    yield _calibrated(evaluation)
     yield from _weakest(evaluation)
     yield from _agreement(evaluation)
     yield from _checked(run)
-    yield from _openings(run, evaluation)
+    yield _openings(run, evaluation)
 
 
 def _against_rivals(run: Run) -> Point:
-    found = compare(run.duel) if run.duel else None
+    found = compare_with_rival(run.duel) if run.duel else None
     if found is None:
         return Point(
             UNKNOWN,
@@ -138,74 +88,69 @@ def _against_rivals(run: Run) -> Point:
     return Point(BAD, f"Worse than {found.rival} by {size}", detail)
 
 
-def _outside(evaluation: Record) -> Iterator[Point]:
-    outside = evaluation.get("outside_labels")
-    if not outside:
-        return
-    constrained, free = outside["constrained"], outside.get("unconstrained")
+def _outside(evaluation: EvaluationRecord) -> Point:
+    outside, number = evaluation.outside_labels, len(evaluation.labels)
     detail = (
-        f"Left free, it would have answered something else {numbers.times(free)} "
-        f"({numbers.percent(outside.get('unconstrained_share'))})."
-        if free is not None
+        f"Left free, it would have answered something else {numbers.times(outside.unconstrained)} "
+        f"({numbers.percent(outside.unconstrained_share)})."
+        if outside.unconstrained is not None
         else "How often it would answer otherwise when left free was not measured."
     )
-    number = len(evaluation["labels"])
-    if constrained:
-        claim = f"{numbers.counted(constrained, 'answer')} outside the {number} labels"
-        yield Point(BAD, claim, detail)
-    else:
-        yield Point(GOOD, f"Every answer is one of the {number} labels", detail)
+    if outside.constrained:
+        claim = f"{numbers.counted(outside.constrained, 'answer')} outside the {number} labels"
+        return Point(BAD, claim, detail)
+    return Point(GOOD, f"Every answer is one of the {number} labels", detail)
 
 
-def _review(evaluation: Record) -> Iterator[Point]:
-    review = evaluation.get("review") or {}
-    share, accepted = review.get("share"), review.get("accepted_accuracy")
-    if share is None or accepted is None:
+def _review(evaluation: EvaluationRecord) -> Iterator[Point]:
+    review = evaluation.review
+    accepted, wanted = review.accepted_accuracy, review.wanted_precision
+    if accepted is None:
         return
-    wanted = review.get("wanted_precision")
-    met = wanted is None or accepted >= wanted
-    detail = f"{numbers.percent(1 - share)} run without a person"
-    if wanted is not None:
-        detail += f"; the aim for those is {numbers.percent(wanted)}"
-    claim = f"{numbers.percent(share)} go to a person; of the rest {numbers.percent(accepted)}"
-    yield Point(GOOD if met else WARN, f"{claim} are right", f"{detail}.")
+    detail = (
+        f"{numbers.percent(1 - review.share)} run without a person; the aim for those is "
+        f"{numbers.percent(wanted)}."
+    )
+    claim = (
+        f"{numbers.percent(review.share)} go to a person; of the rest {numbers.percent(accepted)} "
+        "are right"
+    )
+    yield Point(GOOD if accepted >= wanted else WARN, claim, detail)
 
 
-def _calibrated(evaluation: Record) -> Iterator[Point]:
-    error = (evaluation.get("calibration") or {}).get("ece")
-    if error is None:
-        return
+def _calibrated(evaluation: EvaluationRecord) -> Point:
+    error = evaluation.calibration.ece
     fine = error <= LARGEST_ECE
     claim = "Its confidence can be taken at face value" if fine else "Its confidence misleads"
     detail = (
         f"Confidence and accuracy are {numbers.points(error).removeprefix('+')} apart on average "
         "(expected calibration error)."
     )
-    yield Point(GOOD if fine else WARN, claim, detail)
+    return Point(GOOD if fine else WARN, claim, detail)
 
 
-def _weakest(evaluation: Record) -> Iterator[Point]:
-    present = [one for one in evaluation["per_label"] if one["support"]]
+def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
+    present = [figures for figures in evaluation.per_label if figures.support]
     if not present:
         return
-    weak = min(present, key=lambda one: one["f1"])
-    tone = WARN if weak["f1"] < WEAK_F1 else GOOD
+    weak = min(present, key=lambda figures: figures.f1)
     detail = (
-        f"F1 {numbers.decimal(weak['f1'])}: {numbers.percent(weak['recall'])} of its "
-        f"{numbers.counted(weak['support'], 'message')} found, "
-        f"{numbers.percent(weak['precision'])} of the answers right."
+        f"F1 {numbers.decimal(weak.f1)}: {numbers.percent(weak.recall)} of its "
+        f"{numbers.counted(weak.support, 'message')} found, "
+        f"{numbers.percent(weak.precision)} of the answers right."
     )
-    yield Point(tone, f"The weakest label is {weak['label']}", detail)
+    tone = WARN if weak.f1 < WEAK_F1 else GOOD
+    yield Point(tone, f"The weakest label is {weak.label}", detail)
 
 
-def _agreement(evaluation: Record) -> Iterator[Point]:
-    found = evaluation.get("agreement")
-    if not found:
+def _agreement(evaluation: EvaluationRecord) -> Iterator[Point]:
+    found = evaluation.agreement
+    if found is None:
         return
-    differ, messages = found["labels_differ"], numbers.counted(found["messages"], "message")
+    differ, messages = found.labels_differ, numbers.counted(found.messages, "message")
     detail = (
         f"Of {messages}; confidences differ by at most "
-        f"{numbers.significant(found['max_confidence_difference'])}."
+        f"{numbers.significant(found.max_confidence_difference)}."
     )
     if differ:
         claim = f"The serving engine labels {numbers.counted(differ, 'message')} otherwise"
@@ -217,27 +162,22 @@ def _agreement(evaluation: Record) -> Iterator[Point]:
 def _checked(run: Run) -> Iterator[Point]:
     if run.check is None:
         return
-    verdict = run.check["verdict"]
-    found = [one["name"] for one in run.check["findings"] if one["verdict"] in {"warn", "fail"}]
-    if verdict == "fail":
-        yield Point(BAD, "The data failed its check", f"{', '.join(found)}.")
-    elif found:
-        yield Point(WARN, "The check of the data has concerns", f"{', '.join(found)}.")
+    findings = run.check.findings
+    concerns = [finding.name for finding in findings if finding.verdict in {"warn", "fail"}]
+    if run.check.verdict == "fail":
+        yield Point(BAD, "The data failed its check", f"{', '.join(concerns)}.")
+    elif concerns:
+        yield Point(WARN, "The check of the data has concerns", f"{', '.join(concerns)}.")
     else:
-        number = numbers.counted(len(run.check["findings"]), "check")
+        number = numbers.counted(len(findings), "check")
         yield Point(GOOD, "The data passed its check", f"{number}, nothing to do.")
 
 
-def _openings(run: Run, evaluation: Record) -> Iterator[Point]:
-    openings = run.openings
-    if openings is None:
-        openings = evaluation["dataset"].get("openings")
-    if openings is None:
-        return
-    many = openings > MANY_OPENINGS
+def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
+    openings = evaluation.dataset.openings if run.openings is None else run.openings
     claim = f"The hold-out has been opened {numbers.times(openings)}"
     detail = "Each look is a chance to tune to it; a fresh hold-out restores the figures' meaning."
-    yield Point(WARN if many else GOOD, claim, detail)
+    return Point(WARN if openings > MANY_OPENINGS else GOOD, claim, detail)
 
 
 def _p(p: float) -> str:

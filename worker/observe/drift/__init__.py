@@ -1,1 +1,1 @@
-"""Whether what is labelled still looks like what the adapter was made from."""
+"""Drift: whether the messages still resemble those that the adapter was trained on."""

@@ -1,4 +1,4 @@
-"""What a window is held against: an adapter's reference, and the levels that follow from it."""
+"""What a window is compared with: an adapter's reference and the thresholds derived from it."""
 
 from __future__ import annotations
 
@@ -7,82 +7,86 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from worker.contract import Manifest
-from worker.observe.drift.statistics import count_level, psi_level, share_bound
+from worker.observe.drift.statistics import count_threshold, psi_threshold, share_bound
 
 TOLERATED_PSI = 0.01
-"""A shift that is none: the shares expected were themselves counted on so many messages."""
+"""A shift that counts as none: the expected shares are themselves counts over a finite sample."""
 
 QUANTILE = 0.95
-"""The off-label mass that 1 in 20 messages of validation exceeds."""
+"""Quantile of the off-label mass in validation; 1 in 20 of its messages exceeds it."""
 
 LEAST_MASS = 0.001
-"""Below it a mass is rounding and no doubt, whatever the quantile is."""
+"""Smallest mass that counts as doubt, whatever the quantile is: less is rounding."""
 
 _CONFIDENCE = 0.95
-"""In the bound on the share that the quantile leaves above it: validation is a sample too."""
+"""Confidence of the bound on the share above the quantile: validation is a sample too."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftPolicy:
-    """How a window is judged. ``label_psi`` and ``off_label_share``: levels that somebody set in
-    place of those worked out from ``false_alarm_share``, the share of windows without drift that
-    may exceed one level or the other."""
+    """How a window of ``window`` messages is judged.
+
+    ``false_alarm_rate`` is the share of windows without drift that may exceed one threshold or the
+    other. ``label_psi`` and ``off_label_ratio`` replace the thresholds derived from it.
+    """
 
     window: int
-    false_alarm_share: float
+    false_alarm_rate: float
     label_psi: float | None = None
-    off_label_share: float | None = None
+    off_label_ratio: float | None = None
     sample_ids: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DriftBaseline:
-    """What a window of one adapter's answers is held against.
+    """What a window of one adapter's answers is compared with.
 
-    ``shares`` are expected, by label; a PSI above ``psi_level`` is drift. A message counts as off
-    label above ``mass``; a share of such messages at or above ``off_label_level`` is drift. Where
-    the way of decoding tells no off-label mass, ``mass`` is None.
+    ``shares`` are the expected ones, by label; a PSI above ``psi_threshold`` is drift. A message
+    counts as off-label above ``mass``; a ratio of such messages at or above ``off_label_threshold``
+    is drift. ``mass`` is None where the way of decoding yields no off-label mass.
     """
 
     digest: str
     shares: Mapping[str, float]
-    psi_level: float
+    psi_threshold: float
     mass: float | None
-    off_label_level: float
+    off_label_threshold: float
 
 
-def make_yardstick(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | None:
-    """Return what to hold an adapter's windows against; None where its manifest has no reference.
+def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | None:
+    """Return what to compare an adapter's windows with; None where its manifest has no reference.
 
-    Both signals share ``false_alarm_share`` in halves (Bonferroni); the labels have all of it where
-    there is no off-label mass.
+    Each signal gets half of ``false_alarm_rate`` (Bonferroni); the labels get all of it where there
+    is no off-label mass.
     """
     reference = manifest.reference
     if reference is None:
         return None
     quantile = reference.off_label_mass.get(f"{QUANTILE:g}")
-    watched = 1 if quantile is None else 2
-    alarms = policy.false_alarm_share / watched
+    signals = 1 if quantile is None else 2
+    alarm_rate = policy.false_alarm_rate / signals
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
-    level = policy.label_psi
-    if level is None:
+    label_psi = policy.label_psi
+    if label_psi is None:
         tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
-        level = psi_level(policy.window, len(shares), tolerated, alarms)
-    off_label = policy.off_label_share
+        label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
+    off_label = policy.off_label_ratio
     if off_label is None:
         above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
-        off_label = count_level(policy.window, above, alarms) / policy.window
+        off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
     mass = None if quantile is None else max(quantile, LEAST_MASS)
-    return DriftBaseline(manifest.digest, shares, level, mass, off_label)
+    return DriftBaseline(manifest.digest, shares, label_psi, mass, off_label)
 
 
 def expected_errors(confidence: Mapping[str, float]) -> float:
-    """Return the share of wrong labels that calibrated confidences foretell: one less their mean,
-    from quantiles over validation, joined by straight lines from 0 to 1. 0 without any.
+    """Return the error rate that calibrated confidences predict: 1 minus their mean.
 
-    An adapter that is wrong so often gives labels in other shares than the true ones, without any
-    drift. Where a label gains or loses of its own messages about as large a part as is wrong
-    overall, that is a PSI of the square of this.
+    ``confidence`` holds quantiles over validation, by probability; between them, and to 0 and 1, it
+    is interpolated linearly. 0 without any.
+
+    An adapter with this error rate gives labels in other shares than the true ones, without any
+    drift. Where each label gains or loses about that part of its own messages, the PSI between the
+    two is about the square of it.
     """
     if not confidence:
         return 0.0

@@ -1,8 +1,9 @@
-"""Drift as the loop goes: log lines, metrics and what ``/info`` says of it."""
+"""Drift while the loop runs: log lines, metrics, and the ``drift`` section of ``/info``."""
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,53 +13,78 @@ from worker.contract import Manifest
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
 from worker.observe import metrics as named
-from worker.observe.drift.baseline import DriftPolicy, make_yardstick
-from worker.observe.drift.detector import DriftDetector, LabelShift, Report, Signal
+from worker.observe.drift.baseline import DriftBaseline, DriftPolicy, make_baseline
+from worker.observe.drift.detector import DriftDetector, LabelShift, Signal, WindowReport
 from worker.observe.registry import MetricSample
 from worker.records.types import Classified
 
-_log = structlog.get_logger("worker.observe.drift")
+_log = structlog.get_logger("worker.drift")
 
 _DIGITS = 4
 
 
 class DriftListener(NullListener):
-    """See ``worker.core.events.Listener``. Watches the answers of the adapter that ``main`` gives:
-    what a canary answers is left out, and with another main adapter everything begins anew.
+    """See ``worker.core.events.Listener``. Watches the answers of the adapter ``main`` returns.
 
-    Counts are this worker's alone, of the partitions it holds. ``readings`` and ``info`` may be
-    called from any thread.
+    A canary's answers are left out, and another main adapter begins a new window, as soon as its
+    baseline is worked out: that takes the better part of a second, and the loop does not wait for
+    it. ``in_background`` has it done; the first one is worked out before this returns.
+
+    Counts are those of this worker alone, of the partitions it holds. ``metric_samples`` and
+    ``info`` may be called from any thread.
     """
 
-    def __init__(self, policy: DriftPolicy, main: Callable[[], Manifest]) -> None:
+    def __init__(
+        self,
+        policy: DriftPolicy,
+        main: Callable[[], Manifest],
+        in_background: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._policy = policy
         self._main = main
+        self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
-        self._watch: DriftDetector | None = None
-        self._last: Report | None = None
+        self._wanted: str | None = None
+        # The adapter's digest beside its baseline: seen whole, whichever thread sets it.
+        self._made: tuple[str, DriftBaseline | None] | None = None
+        self._detector: DriftDetector | None = None
+        self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
-        self._follow()
+        manifest = main()
+        self._watch(manifest, make_baseline(manifest, policy))
 
     def _follow(self) -> None:
-        """Watch the main adapter of this moment; nothing where it has no reference."""
+        """Watch the current main adapter, once there is what to compare it with."""
         manifest = self._main()
         if self._digest == manifest.digest:
             return
-        yardstick = make_yardstick(manifest, self._policy)
+        if self._wanted != manifest.digest:
+            self._wanted = manifest.digest
+            self._in_background(lambda: self._make(manifest))
+        made = self._made
+        if made is not None and made[0] == manifest.digest:
+            self._made = self._wanted = None
+            self._watch(manifest, made[1])
+
+    def _make(self, manifest: Manifest) -> None:
+        self._made = (manifest.digest, make_baseline(manifest, self._policy))
+
+    def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
+        """Begin a window of this adapter; nothing is watched where it has no reference."""
         self._digest = manifest.digest
         self._last = None
-        if yardstick is None:
-            self._watch = None
+        if baseline is None:
+            self._detector = None
             _log.info(
                 "drift.off",
                 adapter=manifest.name,
                 adapter_digest=manifest.digest[:12],
-                why="its manifest has no reference to compare with: trained before there was one",
+                why="the adapter's manifest has no reference: it was trained before there was one",
             )
             return
-        draw = random.Random(yardstick.digest)  # noqa: S311 - a sample, no secret
-        self._watch = DriftDetector(yardstick, self._policy.window, self._policy.sample_ids, draw)
-        signals: list[Signal] = ["labels"] if yardstick.mass is None else ["labels", "off_label"]
+        draw = random.Random(baseline.digest)  # noqa: S311 - a sample, no secret
+        self._detector = DriftDetector(baseline, self._policy.window, self._policy.sample_ids, draw)
+        signals: list[Signal] = ["labels"] if baseline.mass is None else ["labels", "off_label"]
         for signal in signals:
             for result in named.WINDOW_RESULTS:
                 self._windows.setdefault((signal, result), 0)
@@ -67,71 +93,82 @@ class DriftListener(NullListener):
         """Count the labels; judge a window when it is full."""
         del seconds
         self._follow()
-        watch = self._watch
-        if watch is None:
+        detector = self._detector
+        if detector is None:
             return
-        for one in batch:
-            if isinstance(one.outcome, Classified) and one.served.digest == self._digest:
-                decision = one.outcome.decision
-                report = watch.add(decision.label, decision.off_label_mass, one.record.id)
+        for completed in batch:
+            outcome = completed.outcome
+            if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
+                decision = outcome.decision
+                report = detector.add(decision.label, decision.off_label_mass, completed.record.id)
                 if report is not None:
-                    self._take(watch, report)
+                    self._take(detector, report)
 
-    def readings(self) -> Iterator[MetricSample]:
-        """Give the last whole window, and the levels it is held against."""
-        watch, last = self._watch, self._last
-        if watch is None:
+    def metric_samples(self) -> Iterator[MetricSample]:
+        """Yield the figures of the last full window, and the thresholds."""
+        detector, last = self._detector, self._last
+        if detector is None:
             return
-        yardstick = watch.yardstick
-        levels: list[tuple[tuple[str, ...], float]] = [(("labels",), yardstick.psi_level)]
-        if yardstick.mass is not None:
-            levels.append((("off_label",), yardstick.off_label_level))
-        yield named.DRIFT_LEVEL, levels
+        baseline = detector.baseline
+        thresholds: list[tuple[tuple[str, ...], float]] = [(("labels",), baseline.psi_threshold)]
+        if baseline.mass is not None:
+            thresholds.append((("off_label",), baseline.off_label_threshold))
+        yield named.DRIFT_THRESHOLD, thresholds
         yield named.DRIFT_WINDOWS, [(key, count) for key, count in sorted(self._windows.items())]
         if last is None:
             return
         yield named.DRIFT_PSI, [((), last.psi)]
-        yield named.DRIFT_SHIFT, [((one.label,), one.share - one.expected) for one in last.shifts]
-        if last.off_label_share is not None:
-            yield named.DRIFT_OFF_LABEL, [((), last.off_label_share)]
-        yield named.DRIFT_IN_A_ROW, [((one,), count) for one, count in last.in_a_row.items()]
+        yield (
+            named.DRIFT_SHIFT,
+            [((shift.label,), shift.share - shift.expected) for shift in last.shifts],
+        )
+        if last.off_label_ratio is not None:
+            yield named.DRIFT_OFF_LABEL, [((), last.off_label_ratio)]
+        yield (
+            named.DRIFT_CONSECUTIVE,
+            [((signal,), count) for signal, count in last.consecutive.items()],
+        )
 
     def info(self) -> Any:
-        """Return what JSON can carry: levels and the last whole window; None while off."""
-        watch, last = self._watch, self._last
-        if watch is None:
+        """Return thresholds and the last full window as plain JSON; None while drift is off."""
+        detector, last = self._detector, self._last
+        if detector is None:
             return None
-        yardstick = watch.yardstick
+        baseline = detector.baseline
         return {
-            "adapter_digest": yardstick.digest,
+            "adapter_digest": baseline.digest,
             "window": self._policy.window,
-            "messages": watch.messages,
-            "label_psi_level": round(yardstick.psi_level, _DIGITS),
-            "off_label_share_level": (
-                None if yardstick.mass is None else round(yardstick.off_label_level, _DIGITS)
+            "messages": detector.messages,
+            "label_psi_threshold": round(baseline.psi_threshold, _DIGITS),
+            "off_label_ratio_threshold": (
+                None if baseline.mass is None else round(baseline.off_label_threshold, _DIGITS)
             ),
             "last": None if last is None else _window_info(last),
         }
 
-    def _take(self, watch: DriftDetector, report: Report) -> None:
-        before = self._last.in_a_row if self._last is not None else {}
+    def _take(self, detector: DriftDetector, report: WindowReport) -> None:
+        before = self._last.consecutive if self._last is not None else {}
         self._last = report
-        for signal, in_a_row in report.in_a_row.items():
-            key = (signal, "drifted" if in_a_row else "stable")
+        for signal, consecutive in report.consecutive.items():
+            key = (signal, "drifted" if consecutive else "stable")
             self._windows[key] = self._windows.get(key, 0) + 1
-            if in_a_row:
-                # The 1st, 2nd, 4th, 8th... in a row: what lasts is told, and less and less often.
-                if in_a_row & (in_a_row - 1) == 0:
-                    _tell(watch, report, signal, in_a_row)
+            if consecutive:
+                # The 1st, 2nd, 4th, 8th... of consecutive windows: what lasts is logged less often.
+                if consecutive & (consecutive - 1) == 0:
+                    _warn(detector, report, signal, consecutive)
             elif lasted := before.get(signal, 0):
                 _log.info("drift.ended", signal=signal, windows=lasted)
 
 
-def _tell(watch: DriftDetector, report: Report, signal: Signal, in_a_row: int) -> None:
+def _on_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="drift-baseline", daemon=True).start()
+
+
+def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:
     fields: dict[str, Any] = {
-        "adapter_digest": watch.yardstick.digest[:12],
+        "adapter_digest": detector.baseline.digest[:12],
         "messages": report.messages,
-        "windows_in_a_row": in_a_row,
+        "consecutive_windows": consecutive,
     }
     if samples := report.samples[signal]:
         fields["sample"] = list(samples)
@@ -139,26 +176,26 @@ def _tell(watch: DriftDetector, report: Report, signal: Signal, in_a_row: int) -
         _log.warning(
             "drift.labels",
             psi=round(report.psi, _DIGITS),
-            level=round(watch.yardstick.psi_level, _DIGITS),
+            threshold=round(detector.baseline.psi_threshold, _DIGITS),
             moved=_shares(report.moved),
             **fields,
         )
     else:
         _log.warning(
             "drift.off_label",
-            share=round(report.off_label_share or 0.0, _DIGITS),
-            level=round(watch.yardstick.off_label_level, _DIGITS),
+            ratio=round(report.off_label_ratio or 0.0, _DIGITS),
+            threshold=round(detector.baseline.off_label_threshold, _DIGITS),
             **fields,
         )
 
 
-def _window_info(report: Report) -> Any:
+def _window_info(report: WindowReport) -> Any:
     return {
         "label_psi": round(report.psi, _DIGITS),
-        "off_label_share": (
-            None if report.off_label_share is None else round(report.off_label_share, _DIGITS)
+        "off_label_ratio": (
+            None if report.off_label_ratio is None else round(report.off_label_ratio, _DIGITS)
         ),
-        "drifted_windows_in_a_row": dict(report.in_a_row),
+        "consecutive_drifted_windows": dict(report.consecutive),
         "moved": _shares(report.moved),
         "samples": {signal: list(ids) for signal, ids in report.samples.items() if ids},
     }
@@ -166,6 +203,9 @@ def _window_info(report: Report) -> Any:
 
 def _shares(shifts: Sequence[LabelShift]) -> dict[str, dict[str, float]]:
     return {
-        one.label: {"share": round(one.share, _DIGITS), "expected": round(one.expected, _DIGITS)}
-        for one in shifts
+        shift.label: {
+            "share": round(shift.share, _DIGITS),
+            "expected": round(shift.expected, _DIGITS),
+        }
+        for shift in shifts
     }

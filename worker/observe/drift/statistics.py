@@ -1,8 +1,8 @@
-"""The figures of drift and the levels above which they are more than chance. Pure arithmetic.
+"""The statistics of drift, and the thresholds above which they are more than chance. Pure math.
 
-A window is a number of messages drawn one by one. Levels are worked out, not chosen: each is the
-value that a window without drift exceeds in at most a given share of windows
-(``false_alarm_share``). How well that holds is measured in docs/drift.md.
+A window is a number of messages drawn independently. Thresholds are derived, not chosen: each is
+the value that a window without drift exceeds with at most a given probability
+(``false_alarm_rate``). How well that holds is measured in docs/drift.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _HALVINGS = 60
 
 
 def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, float]:
-    """Return each label's part in the population stability index of a window; they add up to it.
+    """Return each label's part of the population stability index of a window; their sum is the PSI.
 
-    PSI is the sum of (a - e) ln(a / e) over the labels, with a the share found and e the share
-    expected (Siddiqi 2006, Credit Risk Scorecards, chapter 9): the Kullback-Leibler divergence
-    taken in both directions (Jeffreys 1946). ``counts`` are of the window; ``shares`` are those
-    expected, by label, adding up to 1; a label that is in one of them alone has 0 in the other.
+    PSI is the sum of (a - e) ln(a / e) over the labels, where a is the actual share and e the
+    expected one (Siddiqi 2006, Credit Risk Scorecards, chapter 9): the Kullback-Leibler divergence
+    in both directions (Jeffreys 1946). ``counts`` are those of the window; ``shares`` are the
+    expected ones, by label, and add up to 1. A label that is missing in either counts as 0 there.
 
     Empty cells: half a message is added to each label's count and to each expected count, so that
-    a label that did not come, or was never expected, has a finite part.
+    a label that did not occur, or was never expected, has a finite part.
     """
     labels = dict.fromkeys((*shares, *counts))
     messages = sum(counts.values())
@@ -37,31 +37,32 @@ def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict
     return parts
 
 
-def psi_level(window: int, labels: int, tolerated: float, false_alarm_share: float) -> float:
-    """Return the PSI that a window of messages exceeds with probability ``false_alarm_share`` when
+def psi_threshold(window: int, labels: int, tolerated: float, false_alarm_rate: float) -> float:
+    """Return the PSI that a window of messages exceeds with probability ``false_alarm_rate`` when
     the true shares are off by a PSI of ``tolerated``.
 
-    In a sample of n messages over k labels, n times the PSI is distributed about as chi-square with
-    k - 1 degrees of freedom (Yurdakul 2018, Statistical Properties of Population Stability Index),
-    and off-center by n times the PSI of the true shares when these have moved. So the level falls
-    with the window and grows with the number of labels, where a fixed 0.1 or 0.25 would not.
+    In a sample of n messages over k labels, n times the PSI approximately follows a chi-square
+    distribution with k - 1 degrees of freedom (Yurdakul 2018, Statistical Properties of Population
+    Stability Index), with a noncentrality of n times the PSI of the true shares when these have
+    moved. So the threshold falls with the window and grows with the number of labels, where a
+    fixed 0.1 or 0.25 would not.
     """
     if labels < 2:
         return math.inf  # one label has one share
-    quantile = _chi_square(1 - false_alarm_share, labels - 1, window * tolerated)
+    quantile = _chi_square(1 - false_alarm_rate, labels - 1, window * tolerated)
     return quantile / window
 
 
 def share_bound(share: float, examples: int, confidence: float) -> float:
-    """Return what the true share is at most, with this confidence, of what ``examples`` draws have
-    a ``share`` of (Clopper & Pearson 1934, one-sided)."""
+    """Return the upper confidence bound of a true share, of which ``examples`` draws have shown a
+    ``share`` (Clopper & Pearson 1934, one-sided)."""
     above = round(share * examples)
     if above >= examples:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        # Seeing so few gets less likely as the true share grows.
+        # Drawing this few becomes less likely as the true share grows.
         if _binomial_tail(above + 1, examples, middle) < confidence:
             low = middle
         else:
@@ -69,13 +70,13 @@ def share_bound(share: float, examples: int, confidence: float) -> float:
     return high
 
 
-def count_level(window: int, share: float, false_alarm_share: float) -> int:
-    """Return the smallest count that a window reaches with at most this probability when each of
-    its messages counts with probability ``share``; above the window's size where none is."""
+def count_threshold(window: int, share: float, false_alarm_rate: float) -> int:
+    """Return the smallest count that a window reaches with at most probability ``false_alarm_rate``
+    when each of its messages counts with probability ``share``; window + 1 where there is none."""
     low, high = 0, window + 1
     while low < high:
         middle = (low + high) // 2
-        if _binomial_tail(middle, window, share) <= false_alarm_share:
+        if _binomial_tail(middle, window, share) <= false_alarm_rate:
             high = middle
         else:
             low = middle + 1
@@ -83,7 +84,7 @@ def count_level(window: int, share: float, false_alarm_share: float) -> int:
 
 
 def _binomial_tail(least: int, trials: int, p: float) -> float:
-    """Return the probability of at least so many successes."""
+    """Return the probability of at least ``least`` successes."""
     if least <= 0:
         return 1.0
     if least > trials or p <= 0:
@@ -97,22 +98,22 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
         math.fsum(
             math.exp(
                 first
-                - math.lgamma(one + 1)
-                - math.lgamma(trials - one + 1)
-                + one * log_p
-                + (trials - one) * log_q
+                - math.lgamma(successes + 1)
+                - math.lgamma(trials - successes + 1)
+                + successes * log_p
+                + (trials - successes) * log_q
             )
-            for one in range(least, trials + 1)
+            for successes in range(least, trials + 1)
         ),
     )
 
 
-def _chi_square(probability: float, degrees: int, off_center: float) -> float:
-    """Return a quantile of the chi-square distribution with this noncentrality, by Sankaran (1963,
-    Biometrika 50:199, the last of his approximations): 1 % below to 2.5 % above in these tails."""
-    mean = degrees + off_center
-    spread = degrees + 2 * off_center
-    power = 1 - 2 * mean * (degrees + 3 * off_center) / (3 * spread**2)
+def _chi_square(probability: float, degrees: int, noncentrality: float) -> float:
+    """Return a quantile of the noncentral chi-square distribution, by Sankaran (1963, Biometrika
+    50:199, the last of his approximations): from 1 % below to 2.5 % above it in these tails."""
+    mean = degrees + noncentrality
+    spread = degrees + 2 * noncentrality
+    power = 1 - 2 * mean * (degrees + 3 * noncentrality) / (3 * spread**2)
     width = spread / mean**2
     bend = (power - 1) * (1 - 3 * power)
     center = 1 + power * width * (power - 1 - 0.5 * (2 - power) * bend * width)

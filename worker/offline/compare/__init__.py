@@ -1,1 +1,1 @@
-"""Two adapters on the same messages: where they agree, and where not."""
+"""Two adapters on the same messages: where they agree, and where they do not."""

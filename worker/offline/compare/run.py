@@ -5,103 +5,111 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from worker.app import kafka_config
 from worker.contract import Manifest
+from worker.contract.records import SupportMessage, decode_value
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline.classify import Result, label_in_order, with_progress
-from worker.offline.compare.adapters import resolve
-from worker.offline.compare.figures import Comparison, Labelled, Pair, compare
+from worker.offline.compare.adapters import resolve_adapter
+from worker.offline.compare.agreement import Comparison, Labelled, Pair, compare
 from worker.offline.message_file import MessageFile, Row, read_rows
-from worker.records.decode import decode_record
-from worker.records.types import Record, SupportMessage
+from worker.policies import kafka_config
+from worker.records.types import Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
-from worker.stream.kafka_range import RecordRange, read_stretch
+from worker.stream.kafka_check import check_clients
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
 
 Opener = Callable[[Settings], OpenedEngine]
 
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """Two adapters by name, and the messages: a file, or a stretch of a topic (None: the input
-    topic). At most ``most`` messages; ``texts`` are kept where that is true."""
+    """Two adapters by name, and the messages: a file, or a range of a topic's records.
+
+    ``topic`` None is the input topic. At most ``limit`` messages are read; ``texts`` keeps their
+    text in the result.
+    """
 
     first: str
     second: str
     file: MessageFile | None
-    stretch: RecordRange | None
+    records: RecordRange | None
     topic: str | None
-    most: int
+    limit: int
     texts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Both manifests, each message that got a label from both, how many did not, and the figures.
+class CompareResult:
+    """Both manifests, the messages that got a label from both, and how the two agree on them.
 
-    ``source`` says in words where the messages came from.
+    ``source`` says in words where the messages came from; ``unlabelled`` counts those without a
+    label from one or both.
     """
 
     first: Manifest
     second: Manifest
     source: str
     pairs: tuple[Pair, ...]
-    without: int
-    figures: Comparison
+    unlabelled: int
+    comparison: Comparison
 
 
-def run_compare(settings: Settings, ask: CompareRequest, opener: Opener = open_model) -> Outcome:
-    """Read the messages, label them twice and compare. One engine at a time is in memory.
+def run_compare(
+    settings: Settings, request: CompareRequest, opener: Opener = open_model
+) -> CompareResult:
+    """Read the messages, label them with both adapters and compare. Only one engine runs at a time.
 
     Raises WorkerStopped or AdapterRefused; SettingsError where there is nothing to compare.
     """
-    adapters = [resolve(one, settings.model.adapter) for one in (ask.first, ask.second)]
+    names = (request.first, request.second)
+    adapters = [resolve_adapter(name, settings.model.adapter) for name in names]
     if adapters[0].resolve() == adapters[1].resolve():
-        raise SettingsError(f"{ask.first} and {ask.second} are the same adapter: {adapters[0]}")
-    source, rows = read_messages(settings, ask)
+        raise SettingsError(f"{' and '.join(names)} are the same adapter: {adapters[0]}")
+    source, rows = read_messages(settings, request)
     if not rows:
         raise SettingsError(f"{source}: there is no message to compare on")
-    answers = [_label(settings, one, rows, opener) for one in adapters]
-    (first, ours), (second, theirs) = answers
-    pairs = tuple(_pairs(rows, ours, theirs, texts=ask.texts))
+    answers = [_label(settings, adapter, rows, opener) for adapter in adapters]
+    (first, first_results), (second, second_results) = answers
+    pairs = tuple(_pairs(rows, first_results, second_results, texts=request.texts))
     if not pairs:
         raise SettingsError(f"{source}: none of the {len(rows)} messages got a label from both")
-    names = (*first.taxonomy.names, *second.taxonomy.names)
-    return Outcome(first, second, source, pairs, len(rows) - len(pairs), compare(pairs, names))
+    labels = (*first.taxonomy.names, *second.taxonomy.names)
+    comparison = compare(pairs, labels)
+    return CompareResult(first, second, source, pairs, len(rows) - len(pairs), comparison)
 
 
-def read_messages(settings: Settings, ask: CompareRequest) -> tuple[str, list[Row]]:
-    """Return where the messages are from, in words, and at most ``ask.most`` of them."""
+def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, list[Row]]:
+    """Return where the messages are from, in words, and at most ``request.limit`` of them."""
     layout = record_layout(settings.records)
-    if ask.file is not None:
-        rows = []
-        for row in read_rows(ask.file, layout):
-            rows.append(row)
-            if len(rows) == ask.most:
-                break
-        return ask.file.source, rows
-    topic = ask.topic or settings.kafka.input_topic
+    if request.file is not None:
+        rows = read_rows(request.file, layout)
+        return request.file.source, list(islice(rows, request.limit))
     config = kafka_config(settings.kafka)
-    records = read_stretch(config, topic, ask.stretch or RecordRange(), ask.most)
+    topic = config.topics.one_input(request.topic)
+    check_clients(config)
+    records = read_range(config, topic, request.records or RecordRange(), request.limit)
     found: list[Row] = []
-    for one in records:
+    for record in records:
         message: SupportMessage | MessageRejected
         try:
-            message = decode_record(one, layout)
+            message = decode_value(record.value, layout)
         except MessageRejected as error:
             message = error
-        found.append(Row({"id": one.id}, message))
-    return f"{topic} ({_between(records)})" if records else topic, found
+        found.append(Row({"id": record.id}, message))
+    return f"{topic} ({_offsets_read(records)})" if records else topic, found
 
 
-def _between(records: Sequence[Record]) -> str:
-    """Say which offsets were read, so that the same can be read again."""
+def _offsets_read(records: Sequence[Record]) -> str:
+    """Say which offsets were read, so that the same records can be read again."""
     by_partition: dict[int, list[int]] = {}
-    for one in records:
-        by_partition.setdefault(one.source.partition, []).append(one.offset)
+    for record in records:
+        by_partition.setdefault(record.source.partition, []).append(record.offset)
     return ", ".join(
         f"{partition}:{min(offsets)}-{max(offsets)}"
         for partition, offsets in sorted(by_partition.items())
@@ -116,14 +124,14 @@ def _label(
     with closing(opened.engine):
         labeller = make_labeller(settings, opened)
         results = label_in_order(labeller, opened.engine, rows)
-        told = with_progress(results, len(rows), f"{opened.manifest.name}")
-        return opened.manifest, [result for _, result in told]
+        shown = with_progress(results, len(rows), opened.manifest.name)
+        return opened.manifest, [result for _, result in shown]
 
 
 def _pairs(
-    rows: Sequence[Row], ours: Sequence[Result], theirs: Sequence[Result], *, texts: bool
+    rows: Sequence[Row], firsts: Sequence[Result], seconds: Sequence[Result], *, texts: bool
 ) -> Iterator[Pair]:
-    for number, (row, first, second) in enumerate(zip(rows, ours, theirs, strict=True), 1):
+    for number, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True), 1):
         if first["label"] is None or second["label"] is None:
             continue
         text = row.message.text if texts and isinstance(row.message, SupportMessage) else None

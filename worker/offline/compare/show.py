@@ -1,4 +1,4 @@
-"""A comparison as tables for people, as JSON, and its disagreements as CSV."""
+"""A comparison as tables on a terminal, as JSON, and its disagreements as CSV."""
 
 from __future__ import annotations
 
@@ -14,40 +14,47 @@ from rich.text import Text
 
 from worker.contract import Manifest
 from worker.errors import SettingsError
-from worker.offline.compare.figures import Comparison, Labelled, Pair, Side, Truth
-from worker.offline.compare.run import Outcome
+from worker.offline.compare.agreement import (
+    AdapterSummary,
+    Comparison,
+    Correctness,
+    Labelled,
+    Pair,
+)
+from worker.offline.compare.run import CompareResult
 
 SHOWN = 15
-"""Disagreements and moves that are put on the screen; the rest is in the file."""
+"""Most disagreements and moves that are shown on a terminal; the file has all."""
 
 _DIGEST_CHARS = 12
 _COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "first_review",
             "second_review")  # fmt: skip
 
 
-def to_json(outcome: Outcome) -> dict[str, Any]:
-    """Return everything as JSON can carry it. Texts are in it where they were kept."""
-    figures = asdict(outcome.figures)
-    figures["moves"] = [
-        {"first": a, "second": b, "messages": count} for a, b, count in outcome.figures.moves
+def to_json(result: CompareResult) -> dict[str, Any]:
+    """Return everything as plain JSON. Texts are included where they were kept."""
+    comparison = asdict(result.comparison)
+    comparison["moves"] = [
+        {"first": first, "second": second, "messages": count}
+        for first, second, count in result.comparison.moves
     ]
     return {
         "schema": "comparison/1",
-        "adapters": {"first": _adapter(outcome.first), "second": _adapter(outcome.second)},
-        "source": outcome.source,
-        "without_label": outcome.without,
-        "agreement": outcome.figures.agreement,
-        **figures,
-        "disagreements": [_row(one) for one in _by_doubt(outcome.pairs)],
+        "adapters": {"first": _adapter(result.first), "second": _adapter(result.second)},
+        "source": result.source,
+        "without_label": result.unlabelled,
+        "agreement": result.comparison.agreement,
+        **comparison,
+        "disagreements": [_row(pair) for pair in _by_confidence(result.pairs)],
     }
 
 
 def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
-    """Write the messages with two labels, the surest first; return how many. Raises SettingsError.
+    """Write the disagreements, most confident first; return how many. Raises SettingsError.
 
-    The columns ``truth`` and ``text`` are there where any message has them.
+    The columns ``truth`` and ``text`` are present where any message has them.
     """
-    rows = [_row(one) for one in _by_doubt(pairs)]
+    rows = [_row(pair) for pair in _by_confidence(pairs)]
     more = [name for name in ("truth", "text") if any(name in row for row in rows)]
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -59,55 +66,53 @@ def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
     return len(rows)
 
 
-def show(outcome: Outcome, console: Console) -> None:
-    """Print for people: what agrees, what moved, and whom to look at."""
-    figures = outcome.figures
-    console.print(_head(outcome))
-    if outcome.without:
-        console.print(f"{outcome.without} more got no label from one or the other", style="dim")
+def show(result: CompareResult, console: Console) -> None:
+    """Print what agrees, what moved, and which messages to look at."""
+    comparison = result.comparison
+    console.print(_head(result))
+    if result.unlabelled:
+        console.print(f"{result.unlabelled} more got no label from one or both", style="dim")
     console.print()
-    console.print(_overall(figures))
-    if figures.truth is not None:
-        console.print(_of_truth(figures.truth))
+    console.print(_overall(comparison))
+    if comparison.truth is not None:
+        console.print(_correctness(comparison.truth))
     console.print()
-    console.print(_sides(figures.first, figures.second))
+    console.print(_summaries(comparison.first, comparison.second))
     console.print()
-    console.print(_by_label(figures))
-    if figures.moves:
+    console.print(_by_label(comparison))
+    if comparison.moves:
         console.print()
-        console.print(_moves(figures))
+        console.print(_moves(comparison))
         console.print()
-        console.print(_disagreements(outcome.pairs))
+        console.print(_disagreements(result.pairs))
 
 
-def _head(outcome: Outcome) -> Text:
+def _head(result: CompareResult) -> Text:
     text = Text()
-    for name, manifest in (("first ", outcome.first), ("second", outcome.second)):
+    for name, manifest in (("first ", result.first), ("second", result.second)):
         text.append(f"{name}  ", "bold").append(manifest.name)
         text.append(f"  {manifest.digest[:_DIGEST_CHARS]}  {manifest.created_at}\n", "dim")
-    return text.append(f"{outcome.figures.messages} messages of {outcome.source}")
+    return text.append(f"{result.comparison.messages} messages from {result.source}")
 
 
-def _overall(figures: Comparison) -> Text:
-    differ = figures.messages - figures.agreed
-    text = (
-        Text().append(f"{figures.agreement:.1%}", "bold").append(" have the same label from both")
-    )
-    text.append(f"; {differ} do not")
-    if figures.kappa is not None:
-        text.append(f". Cohen's kappa {figures.kappa:.3f}")
+def _overall(comparison: Comparison) -> Text:
+    differ = comparison.messages - comparison.agreed
+    text = Text().append(f"{comparison.agreement:.1%}", "bold")
+    text.append(f" have the same label from both; {differ} do not")
+    if comparison.kappa is not None:
+        text.append(f". Cohen's kappa {comparison.kappa:.3f}")
     return text
 
 
-def _of_truth(truth: Truth) -> Text:
+def _correctness(truth: Correctness) -> Text:
     return Text(
-        f"Of {truth.messages} with a true label: {truth.both} right by both, {truth.first_only} by "
-        f"the first alone, {truth.second_only} by the second alone, {truth.neither} by neither. "
-        f"McNemar's exact p = {truth.p_value:.3g}"
+        f"Of {truth.messages} with a true label, {truth.both} are correct by both, "
+        f"{truth.first_only} by the first alone, {truth.second_only} by the second alone, "
+        f"{truth.neither} by neither. McNemar's exact p = {truth.p_value:.3g}"
     )
 
 
-def _sides(first: Side, second: Side) -> Table:
+def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
     table = _table(("", "left"), ("first", "right"), ("second", "right"), ("shift", "right"))
     rows = [
         ("mean confidence", first.confidence, second.confidence),
@@ -117,46 +122,47 @@ def _sides(first: Side, second: Side) -> Table:
         ("for review", first.review, second.review),
         ("accuracy", first.accuracy, second.accuracy),
     ]
-    for name, a, b in rows:
-        if a is not None and b is not None:
-            table.add_row(name, f"{a:.1%}", f"{b:.1%}", f"{b - a:+.1%}")
+    for name, before, after in rows:
+        if before is not None and after is not None:
+            table.add_row(name, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}")
     return table
 
 
-def _by_label(figures: Comparison) -> Table:
+def _by_label(comparison: Comparison) -> Table:
     table = _table(
         ("label", "left"), ("first", "right"), ("second", "right"), ("both", "right"),
         ("agreement", "right"),
     )  # fmt: skip
-    for one in sorted(figures.labels, key=lambda one: one.share):
-        table.add_row(one.label, str(one.first), str(one.second), str(one.both), f"{one.share:.1%}")
+    for agreement in sorted(comparison.labels, key=lambda agreement: agreement.share):
+        counts = (str(agreement.first), str(agreement.second), str(agreement.both))
+        table.add_row(agreement.label, *counts, f"{agreement.share:.1%}")
     return table
 
 
-def _moves(figures: Comparison) -> Table:
+def _moves(comparison: Comparison) -> Table:
     table = _table(("moved from", "left"), ("to", "left"), ("messages", "right"))
-    for a, b, count in figures.moves[:SHOWN]:
-        table.add_row(a, b, str(count))
-    if len(figures.moves) > SHOWN:
-        table.add_row(f"... and {len(figures.moves) - SHOWN} more kinds", "", "")
+    for first, second, count in comparison.moves[:SHOWN]:
+        table.add_row(first, second, str(count))
+    if len(comparison.moves) > SHOWN:
+        table.add_row(f"... and {len(comparison.moves) - SHOWN} more", "", "")
     return table
 
 
 def _disagreements(pairs: Sequence[Pair]) -> Table:
-    found = _by_doubt(pairs)
+    differing = _by_confidence(pairs)
     table = _table(("message", "left"), ("first", "left"), ("second", "left"))
-    for one in found[:SHOWN]:
-        told = Text(one.id)
-        if one.text is not None:
-            told.append("\n" + one.text, "dim")
-        table.add_row(told, _answer(one.first), _answer(one.second))
-    if len(found) > SHOWN:
-        table.add_row(f"... and {len(found) - SHOWN} more (--out FILE)", "", "")
+    for pair in differing[:SHOWN]:
+        message = Text(pair.id)
+        if pair.text is not None:
+            message.append("\n" + pair.text, "dim")
+        table.add_row(message, _answer(pair.first), _answer(pair.second))
+    if len(differing) > SHOWN:
+        table.add_row(f"... and {len(differing) - SHOWN} more (--out FILE)", "", "")
     return table
 
 
-def _answer(one: Labelled) -> Text:
-    return Text(one.label).append(f" {one.confidence:.0%}", "dim")
+def _answer(answer: Labelled) -> Text:
+    return Text(answer.label).append(f" {answer.confidence:.0%}", "dim")
 
 
 def _table(*columns: tuple[str, Any]) -> Table:
@@ -166,22 +172,23 @@ def _table(*columns: tuple[str, Any]) -> Table:
     return table
 
 
-def _by_doubt(pairs: Iterable[Pair]) -> list[Pair]:
-    """Disagreements in which both are sure first: those are about meaning, not about a tie."""
-    differ = [one for one in pairs if not one.agrees]
-    return sorted(differ, key=lambda one: -min(one.first.confidence, one.second.confidence))
+def _by_confidence(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the disagreements, those first in which both adapters are confident: they are about
+    the meaning of a label, not about a tie."""
+    differing = [pair for pair in pairs if not pair.agrees]
+    return sorted(differing, key=lambda pair: -min(pair.first.confidence, pair.second.confidence))
 
 
-def _row(one: Pair) -> dict[str, Any]:
-    known = {"truth": one.truth, "text": one.text}
+def _row(pair: Pair) -> dict[str, Any]:
+    known = {"truth": pair.truth, "text": pair.text}
     return {
-        "id": one.id,
-        "first": one.first.label,
-        "first_confidence": one.first.confidence,
-        "second": one.second.label,
-        "second_confidence": one.second.confidence,
-        "first_review": one.first.review,
-        "second_review": one.second.review,
+        "id": pair.id,
+        "first": pair.first.label,
+        "first_confidence": pair.first.confidence,
+        "second": pair.second.label,
+        "second_confidence": pair.second.confidence,
+        "first_review": pair.first.review,
+        "second_review": pair.second.review,
         **{name: value for name, value in known.items() if value is not None},
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,14 +12,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.helpers import LABELS, small_manifest, toy_served
+from tests.support.toy_adapter import LABELS, small_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
-from worker.observe.drift.baseline import DriftPolicy
+from worker.observe.drift import listener as listener_module
+from worker.observe.drift.baseline import DriftPolicy, make_baseline
 from worker.observe.drift.listener import DriftListener
 from worker.observe.registry import Registry
 
-POLICY = DriftPolicy(window=30, false_alarm_share=0.01, sample_ids=2)
+POLICY = DriftPolicy(window=30, false_alarm_rate=0.01, sample_ids=2)
 EVEN = [*LABELS] * 10
 BILLING = ["billing"] * 30
 
@@ -27,7 +30,7 @@ class Watched(DriftListener):
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.main = manifest or small_manifest()
-        super().__init__(POLICY, lambda: self.main)
+        super().__init__(POLICY, lambda: self.main, in_background=lambda work: work())
 
 
 @pytest.fixture
@@ -40,17 +43,17 @@ def feed(
 ) -> list[Any]:
     """Publish these labels, of the main adapter or another, in batches of 7, dead letters between
     them; return the log."""
-    served = toy_served(manifest=by or listener.main)
+    adapter = toy_serving_adapter(manifest=by or listener.main)
     with capture_logs() as logs:
         for at in range(0, len(labels), 7):
             batch = finished(*map(label, labels[at : at + 7]), rejected(), value=value)
-            listener.published([replace(one, served=served) for one in batch], 0.1)
+            listener.published([replace(record, adapter=adapter) for record in batch], 0.1)
     return list(logs)
 
 
 def page(listener: Watched) -> Scrape:
     registry = Registry()
-    registry.at_scrape(listener.readings)
+    registry.at_scrape(listener.metric_samples)
     return Scrape(registry.page())
 
 
@@ -59,22 +62,22 @@ def test_a_quiet_window_shows_and_is_not_told(listener: Watched) -> None:
     assert feed(listener, EVEN) == []
     shown = page(listener)
     assert shown("clerk_drift_label_psi") == 0
-    assert shown("clerk_drift_off_label_share") == 0
+    assert shown("clerk_drift_off_label_ratio") == 0
     assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(0)
-    assert shown("clerk_drift_windows_in_a_row", signal="labels") == 0
+    assert shown("clerk_drift_consecutive_windows", signal="labels") == 0
     assert shown("clerk_drift_windows_total", signal="labels", result="stable") == 1
     assert shown("clerk_drift_windows_total", signal="labels", result="drifted") == 0
     assert shown("clerk_drift_windows_total", signal="off_label", result="stable") == 1
 
 
-def test_before_the_first_window_is_full_only_the_levels_show(listener: Watched) -> None:
+def test_before_the_first_window_is_full_only_the_thresholds_show(listener: Watched) -> None:
     """Nothing is known yet, and 0 would be a claim."""
     feed(listener, EVEN[:29])
     shown = page(listener)
     assert shown("clerk_drift_label_psi") is None
-    assert shown("clerk_drift_windows_in_a_row", signal="labels") is None
-    assert (shown("clerk_drift_level", signal="labels") or 0) > 0.1
-    assert (shown("clerk_drift_level", signal="off_label") or 0) > 0.1
+    assert shown("clerk_drift_consecutive_windows", signal="labels") is None
+    assert (shown("clerk_drift_threshold", signal="labels") or 0) > 0.1
+    assert (shown("clerk_drift_threshold", signal="off_label") or 0) > 0.1
     assert shown("clerk_drift_windows_total", signal="labels", result="stable") == 0
     found = listener.info()
     assert found["messages"] == 29
@@ -82,23 +85,23 @@ def test_before_the_first_window_is_full_only_the_levels_show(listener: Watched)
 
 
 def test_a_drifted_window_names_the_labels_that_moved(listener: Watched) -> None:
-    """With shares, level and ids to look at; on the page and in /info as well."""
+    """With shares, threshold and ids to look at; on the page and in /info as well."""
     [told] = feed(listener, BILLING)
     assert (told["event"], told["log_level"]) == ("drift.labels", "warning")
     assert told["moved"]["billing"] == {"share": 1.0, "expected": 0.3333}
-    assert told["psi"] > told["level"]
-    assert told["windows_in_a_row"] == 1
+    assert told["psi"] > told["threshold"]
+    assert told["consecutive_windows"] == 1
     assert len(told["sample"]) == 2
-    assert all(one.startswith("in-3-") for one in told["sample"])
+    assert all(record_id.startswith("in-3-") for record_id in told["sample"])
     shown = page(listener)
     assert shown("clerk_drift_label_shift", label="billing") == pytest.approx(2 / 3)
     assert shown("clerk_drift_label_shift", label="other") == pytest.approx(-1 / 3)
-    assert shown("clerk_drift_windows_in_a_row", signal="labels") == 1
+    assert shown("clerk_drift_consecutive_windows", signal="labels") == 1
     assert shown("clerk_drift_windows_total", signal="labels", result="drifted") == 1
     last = json.loads(json.dumps(listener.info()))["last"]
     assert last["moved"] == told["moved"]
     assert last["samples"] == {"labels": told["sample"]}
-    assert last["drifted_windows_in_a_row"] == {"labels": 1, "off_label": 0}
+    assert last["consecutive_drifted_windows"] == {"labels": 1, "off_label": 0}
 
 
 def test_what_lasts_is_told_less_and_less_often_and_its_end_is_told(
@@ -106,9 +109,9 @@ def test_what_lasts_is_told_less_and_less_often_and_its_end_is_told(
 ) -> None:
     """A week of drift is not a week of log lines."""
     logs = feed(listener, BILLING * 9 + EVEN * 2)
-    drifted = [one["windows_in_a_row"] for one in logs if one["event"] == "drift.labels"]
+    drifted = [line["consecutive_windows"] for line in logs if line["event"] == "drift.labels"]
     assert drifted == [1, 2, 4, 8]
-    assert [one for one in logs if one["event"] == "drift.ended"] == [
+    assert [line for line in logs if line["event"] == "drift.ended"] == [
         {"event": "drift.ended", "log_level": "info", "signal": "labels", "windows": 9}
     ]
 
@@ -122,7 +125,7 @@ def test_off_label_mass_is_told_apart(listener: Watched) -> None:
     listener.main = sure
     [told] = feed(listener, EVEN)
     assert told["event"] == "drift.off_label"
-    assert told["share"] == 1.0
+    assert told["ratio"] == 1.0
     assert len(told["sample"]) == 2
 
 
@@ -150,7 +153,7 @@ def test_another_adapter_begins_anew_and_the_same_one_does_not(listener: Watched
     assert page(listener)("clerk_drift_label_psi") is None
     assert page(listener)("clerk_drift_windows_total", signal="labels", result="drifted") == 1
     [told] = feed(listener, BILLING[1:])
-    assert told["windows_in_a_row"] == 1
+    assert told["consecutive_windows"] == 1
     listener.main = replace(small_manifest(), reference=None)
     feed(listener, BILLING[:1])
     assert listener.info() is None
@@ -166,8 +169,36 @@ def test_nothing_of_a_message_is_told(listener: Watched) -> None:
     """Neither in the log nor on the page nor in /info."""
     logs = feed(listener, BILLING, value=b"my card is 4111")
     registry = Registry()
-    registry.at_scrape(listener.readings)
+    registry.at_scrape(listener.metric_samples)
     said = json.dumps([logs, listener.info(), registry.page().decode()])
     assert logs
     for secret in ("4111", "customer-7", "trace"):
         assert secret not in said
+
+
+def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the better part of a second; the old window goes on until the new one can begin."""
+    mains = [small_manifest(), replace(small_manifest(), name="next")]
+    main, threads, release = [mains[0]], list[str](), threading.Event()
+
+    def slow(manifest: Manifest, policy: DriftPolicy) -> Any:
+        threads.append(threading.current_thread().name)
+        if len(threads) > 1:
+            assert release.wait(10)
+        return make_baseline(manifest, policy)
+
+    monkeypatch.setattr(listener_module, "make_baseline", slow)
+    listener = DriftListener(POLICY, lambda: main[0])
+    assert threads == [threading.current_thread().name], "the first before anything is served"
+    main[0] = mains[1]
+    for _ in range(3):
+        listener.published([], 0.1)
+    assert listener.info()["adapter_digest"] == mains[0].digest
+    assert threads[1:] in ([], ["drift-baseline"])
+    release.set()
+    end = time.monotonic() + 10
+    while listener.info()["adapter_digest"] != mains[1].digest:
+        assert time.monotonic() < end
+        listener.published([], 0.1)
+    assert threads[1:] == ["drift-baseline"]
+    assert listener.info()["messages"] == 0

@@ -1,4 +1,4 @@
-"""The figures of drift: what they are, and how often chance alone exceeds their levels."""
+"""The figures of drift: what they are, and how often chance alone exceeds their thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from collections import Counter
 import pytest
 from scipy.stats import beta, binom, chi2, ncx2
 
-from worker.observe.drift.statistics import count_level, psi_by_label, psi_level, share_bound
+from worker.observe.drift.statistics import (
+    count_threshold,
+    psi_by_label,
+    psi_threshold,
+    share_bound,
+)
 
 ELEVEN = {f"label-{n}": 1 / 11 for n in range(11)}
 
@@ -22,7 +27,7 @@ def test_psi_is_the_sum_of_its_parts_and_zero_without_a_shift() -> None:
     assert parts["a"] == 0
     assert parts["b"] == pytest.approx((0.2 - 0.3) * math.log(0.2 / 0.3), rel=1e-3)
     assert parts["c"] == pytest.approx((0.3 - 0.2) * math.log(0.3 / 0.2), rel=1e-3)
-    assert all(one >= 0 for one in parts.values())
+    assert all(part >= 0 for part in parts.values())
 
 
 def test_an_empty_cell_on_either_side_is_finite() -> None:
@@ -37,7 +42,7 @@ def test_an_empty_cell_on_either_side_is_finite() -> None:
 @pytest.mark.parametrize("labels", [2, 3, 5, 11, 30, 77])
 @pytest.mark.parametrize("window", [100, 1000, 10_000])
 @pytest.mark.parametrize("tolerated", [0.0, 0.01])
-def test_the_level_is_the_quantile_it_stands_for(
+def test_the_threshold_is_the_quantile_it_stands_for(
     labels: int, window: int, tolerated: float
 ) -> None:
     """Within 1 % below and 2.5 % above the exact one: alarms are as rare as said, or rarer."""
@@ -47,24 +52,24 @@ def test_the_level_is_the_quantile_it_stands_for(
             if tolerated
             else chi2.ppf(1 - share, labels - 1)
         )
-        found = psi_level(window, labels, tolerated, share) * window
+        found = psi_threshold(window, labels, tolerated, share) * window
         assert 0.99 * exact < found < 1.025 * exact
 
 
 def test_one_label_cannot_drift() -> None:
     """Its share is 1 whatever comes."""
-    assert psi_level(1000, 1, 0.01, 0.01) == math.inf
+    assert psi_threshold(1000, 1, 0.01, 0.01) == math.inf
 
 
-def test_windows_without_drift_exceed_the_level_as_rarely_as_said() -> None:
+def test_windows_without_drift_exceed_the_threshold_as_rarely_as_said() -> None:
     """Two thousand windows of a natural mix, drawn message by message."""
     draw = random.Random(1)
     shares = {name: (n + 1) / 66 for n, name in enumerate(ELEVEN)}
-    level = psi_level(200, 11, 0.0, 0.05)
+    threshold = psi_threshold(200, 11, 0.0, 0.05)
     over = 0
     for _ in range(2000):
         counts = Counter(draw.choices([*shares], [*shares.values()], k=200))
-        over += sum(psi_by_label(counts, shares).values()) > level
+        over += sum(psi_by_label(counts, shares).values()) > threshold
     assert 0.03 < over / 2000 < 0.07
 
 
@@ -78,11 +83,11 @@ def test_the_bound_of_a_share_is_the_exact_one(above: int, examples: int) -> Non
 
 @pytest.mark.parametrize("window", [50, 1000, 5000])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.07, 0.5, 1.0])
-def test_the_level_of_a_count_is_the_smallest_that_is_rare_enough(
+def test_the_threshold_of_a_count_is_the_smallest_that_is_rare_enough(
     window: int, share: float
 ) -> None:
     """One less would be reached too often."""
-    found = count_level(window, share, 0.005)
+    found = count_threshold(window, share, 0.005)
     assert binom.sf(found - 1, window, share) <= 0.005
     if share:
         assert binom.sf(found - 2, window, share) > 0.005

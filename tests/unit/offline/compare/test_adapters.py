@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import small_manifest
+from tests.support.toy_adapter import small_manifest
 from worker.contract import write_manifest
 from worker.contract.store import Pointer, write_pointer
 from worker.errors import SettingsError
-from worker.offline.compare.adapters import resolve
+from worker.offline.compare.adapters import resolve_adapter
 
 
 def stored(store: Path, name: str) -> str:
@@ -39,8 +39,8 @@ def digest(name: str) -> str:
 
 def test_current_is_what_the_settings_serve(store: Path) -> None:
     """A store's pointer, also where the settings name one adapter inside of it."""
-    assert resolve("current", store) == store / digest("second")
-    assert resolve("current", store / digest("first")) == store / digest("second")
+    assert resolve_adapter("current", store) == store / digest("second")
+    assert resolve_adapter("current", store / digest("first")) == store / digest("second")
 
 
 def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> None:
@@ -48,22 +48,24 @@ def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> Non
     alone = tmp_path / "alone"
     alone.mkdir()
     write_manifest(alone, small_manifest())
-    assert resolve("current", alone) == alone
+    assert resolve_adapter("current", alone) == alone
 
 
 def test_a_directory_and_a_store_are_named_by_their_paths(store: Path) -> None:
     """Whatever the settings say."""
     inside = store / digest("first")
-    assert resolve(str(inside), None) == inside
-    assert resolve(str(store), None) == store / digest("second")
+    assert resolve_adapter(str(inside), None) == inside
+    assert resolve_adapter(str(store), None) == store / digest("second")
 
 
 def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
     """As people copy them from a log line."""
     for name in ("first", "second"):
         for chars in (4, 12, 64):
-            assert resolve(digest(name)[:chars], store) == store / digest(name)
-    assert resolve(digest("first")[:12], store / digest("second")) == store / digest("first")
+            assert resolve_adapter(digest(name)[:chars], store) == store / digest(name)
+    assert resolve_adapter(digest("first")[:12], store / digest("second")) == store / digest(
+        "first"
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,17 +79,17 @@ def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
 def test_a_name_that_stands_for_nothing_is_told(store: Path, name: str, said: str) -> None:
     """One line that says what would do."""
     with pytest.raises(SettingsError, match=said):
-        resolve(name, store)
+        resolve_adapter(name, store)
 
 
 def test_a_digest_needs_a_store(tmp_path: Path) -> None:
     """And current needs a setting."""
     with pytest.raises(SettingsError, match=r"model\.adapter"):
-        resolve("abcdef", tmp_path)
+        resolve_adapter("abcdef", tmp_path)
     with pytest.raises(SettingsError, match=r"model\.adapter"):
-        resolve("current", None)
+        resolve_adapter("current", None)
     with pytest.raises(SettingsError, match="no adapter and no store"):
-        resolve(str(tmp_path), None)
+        resolve_adapter(str(tmp_path), None)
 
 
 def test_digits_that_fit_two_are_not_guessed_at(store: Path) -> None:
@@ -95,4 +97,4 @@ def test_digits_that_fit_two_are_not_guessed_at(store: Path) -> None:
     twin = store / (digest("first")[:10] + "0" * 54)
     twin.mkdir()
     with pytest.raises(SettingsError, match="2 adapters"):
-        resolve(digest("first")[:10], store)
+        resolve_adapter(digest("first")[:10], store)

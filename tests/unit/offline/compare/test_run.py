@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.support.helpers import ENCODERS, decode, scores, small_manifest
-from worker.cli.compare import make_source
+from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from worker.cli.compare import parse_range
 from worker.contract import write_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.offline.compare.run import CompareRequest, Outcome, run_compare
+from worker.offline.compare.run import CompareRequest, CompareResult, run_compare
 from worker.offline.compare.show import show, to_json, write_csv
 from worker.offline.message_file import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
-from worker.stream.kafka_range import RecordRange
+from worker.stream.record_range import RecordRange
 
 ROWS = [
     {"id": "1", "text": "my invoice", "label": "billing"},
@@ -38,13 +38,13 @@ SECRET = "new parcel"
 
 
 def opener(settings: Settings) -> OpenedEngine:
-    """The adapter called new files what is new under other; each refuses one message."""
+    """The adapter called new classifies what is new as other; each refuses one message."""
     assert settings.model.adapter is not None
     name = settings.model.adapter.name
     opened.append(name)
 
     def respond(prompt: Sequence[int]) -> Answer | Exception:
-        text = decode([one for one in prompt if one >= 10])
+        text = decode([token for token in prompt if token >= 10])
         if "hard" in text:
             return MessageRejected("engine_rejected", "no")
         if name == "new" and "new" in text:
@@ -79,40 +79,42 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def ask(tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any) -> CompareRequest:
+def make_request(
+    tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any
+) -> CompareRequest:
     file = tmp_path / "messages.jsonl"
-    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = MessageFile(str(file), label_field="label")
     return replace(
         CompareRequest("current", str(tmp_path / "new"), source, None, None, 5000), **changes
     )
 
 
-def compared(settings: Settings, tmp_path: Path, **changes: Any) -> Outcome:
-    return run_compare(settings, ask(tmp_path, **changes), opener)
+def compared(settings: Settings, tmp_path: Path, **changes: Any) -> CompareResult:
+    return run_compare(settings, make_request(tmp_path, **changes), opener)
 
 
-def screen(outcome: Outcome) -> str:
+def screen(result: CompareResult) -> str:
     console = Console(file=io.StringIO(), width=80)
-    show(outcome, console)
+    show(result, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_path: Path) -> None:
     """What one of them refuses is counted apart."""
-    outcome = compared(settings, tmp_path)
+    result = compared(settings, tmp_path)
     assert opened == ["old", "old closed", "new", "new closed"]
-    assert (outcome.first.name, outcome.second.name) == ("old", "new")
-    assert outcome.without == 1
-    figures = outcome.figures
-    assert (figures.messages, figures.agreed) == (5, 3)
-    assert figures.truth is not None
-    assert (figures.truth.first_only, figures.truth.second_only) == (2, 0)
-    assert set(figures.moves) == {("billing", "other", 1), ("delivery", "other", 1)}
+    assert (result.first.name, result.second.name) == ("old", "new")
+    assert result.unlabelled == 1
+    comparison = result.comparison
+    assert (comparison.messages, comparison.agreed) == (5, 3)
+    assert comparison.truth is not None
+    assert (comparison.truth.first_only, comparison.truth.second_only) == (2, 0)
+    assert set(comparison.moves) == {("billing", "other", 1), ("delivery", "other", 1)}
     # The toy adapter asks for review above an off-label mass of 0.5.
-    assert figures.first.review == pytest.approx(3 / 5)
-    assert figures.second.review == pytest.approx(2 / 5)
+    assert comparison.first.review == pytest.approx(3 / 5)
+    assert comparison.second.review == pytest.approx(2 / 5)
 
 
 def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:
@@ -142,18 +144,18 @@ def test_texts_are_told_only_when_asked_for(settings: Settings, tmp_path: Path) 
 
 def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: Path) -> None:
     """For machines: everything, with the digests of both adapters."""
-    outcome = compared(settings, tmp_path)
-    found = json.loads(json.dumps(to_json(outcome)))
+    result = compared(settings, tmp_path)
+    found = json.loads(json.dumps(to_json(result)))
     assert found["schema"] == "comparison/1"
-    assert found["adapters"]["second"]["digest"] == outcome.second.digest
+    assert found["adapters"]["second"]["digest"] == result.second.digest
     assert found["agreement"] == 0.6
     assert found["moves"][0].keys() == {"first", "second", "messages"}
-    assert [one["id"] for one in found["disagreements"]] == ["4", "3"]
+    assert [row["id"] for row in found["disagreements"]] == ["4", "3"]
     file = tmp_path / "out.csv"
-    write_csv(file, outcome.pairs)
+    write_csv(file, result.pairs)
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    assert [(one["id"], one["first"], one["second"], one["truth"]) for one in rows] == [
+    assert [(row["id"], row["first"], row["second"], row["truth"]) for row in rows] == [
         ("4", "billing", "other", "billing"),
         ("3", "delivery", "other", "delivery"),
     ]
@@ -172,16 +174,16 @@ def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_
 
 def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> None:
     """The first so many of a file."""
-    outcome = compared(settings, tmp_path, most=2)
-    assert [one.id for one in outcome.pairs] == ["1", "2"]
+    result = compared(settings, tmp_path, limit=2)
+    assert [pair.id for pair in result.pairs] == ["1", "2"]
 
 
-def test_a_stretch_is_said_in_one_way() -> None:
+def test_a_range_is_said_in_one_way() -> None:
     """By a file, a number, a time or offsets; two of them or none is an error."""
 
     def source(file: MessageFile | None = None, **given: Any) -> RecordRange | None:
         every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
-        return make_source(file, **{**every, **given})
+        return parse_range(file, **{**every, **given})
 
     assert source(MessageFile("x.csv")) is None
     assert source(last=10) == RecordRange(last=10)
@@ -193,7 +195,7 @@ def test_a_stretch_is_said_in_one_way() -> None:
     for wrong, said in (
         ({}, "none is given"),
         ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
-        ({"until": "2026-03-02", "last": 1}, "--until goes with --since"),
+        ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
         ({"since": "yesterday"}, "write it as"),
         ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),
         ({"offsets": ["0:1-2", "0:3-4"]}, "twice"),

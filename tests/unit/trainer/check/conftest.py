@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,21 +27,21 @@ MakeDataset = Callable[..., Dataset]
 
 @pytest.fixture
 def make_dataset(tmp_path: Path, taxonomy: Taxonomy) -> MakeDataset:
-    """Return a function that writes a dataset; each part can be given."""
+    """Return a function that writes a dataset; each split can be given."""
 
     def make(
         train: Sequence[Example] | None = None,
         validation: Sequence[Example] | None = None,
         holdout: Sequence[Example] | None = None,
-        **facts: object,
+        **facts: Any,
     ) -> Dataset:
-        parts = {
+        splits = {
             "train": make_examples(40, 1) if train is None else train,
             "validation": make_examples(10, 2, 1000) if validation is None else validation,
             "holdout": make_examples(12, 3, 2000) if holdout is None else holdout,
         }
         directory = tmp_path / "shop"
-        return write_dataset(directory, name="shop", taxonomy=taxonomy, parts=parts, **facts)
+        return write_dataset(directory, name="shop", taxonomy=taxonomy, splits=splits, **facts)
 
     return make
 
@@ -51,7 +52,7 @@ def planted(make_dataset: MakeDataset) -> tuple[Dataset, frozenset[str]]:
     train = make_examples(40, 1)
     wrong = train[::18]
     names = sorted(THINGS)
-    for one in wrong:
-        label = names[(names.index(one.label) + 1) % len(names)]
-        train[train.index(one)] = replace(one, label=label, sublabel=f"{label} a")
-    return make_dataset(train), frozenset(one.id for one in wrong)
+    for example in wrong:
+        label = names[(names.index(example.label) + 1) % len(names)]
+        train[train.index(example)] = replace(example, label=label, sublabel=f"{label} a")
+    return make_dataset(train), frozenset(example.id for example in wrong)

@@ -20,7 +20,7 @@ FILLERS = [
 def make_examples(count: int, seed: int, start: int = 0) -> list[Example]:
     """Return ``count`` examples a label, each with two sublabels."""
     rng = random.Random(seed)
-    found = []
+    found: list[Example] = []
     for label, words in THINGS.items():
         for _ in range(count):
             half = rng.randrange(2)

@@ -37,10 +37,10 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
     for words in ("suspected wrong labels", "Review queue", "→ Decide on the review queue"):
         assert words in " ".join(done.stdout.split())
     record = json.loads((dataset.directory / "check.json").read_text())
-    assert record["schema"] == "check/1"
+    assert record["schema"] == "check/2"
     assert record["dataset"]["digest"] == dataset.digest
     assert record["verdict"] == "warn"
-    texts = [one.message for one in (*dataset.train, *make_examples(12, 3, 2000))]
+    texts = [example.message for example in (*dataset.train, *make_examples(12, 3, 2000))]
     raw = (dataset.directory / "check.json").read_text()
     assert not any(text in raw or text in done.output for text in texts)
     with (dataset.directory.parent / "shop-review.csv").open(encoding="utf-8-sig") as file:
@@ -70,7 +70,7 @@ def test_machines_read_one_object(planted: Planted) -> None:
 
 
 def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
-    """The refusal comes before the work; --update carries decisions on."""
+    """The refusal comes before the work; --update keeps decisions."""
     queue = planted[0].directory.parent / "shop-review.csv"
     check(planted[0])
     with queue.open(encoding="utf-8-sig", newline="") as file:
@@ -89,7 +89,7 @@ def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
     assert not (planted[0].directory / "check.json").exists()
     done = check(planted[0], "--update", "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout)["decisions_carried_on"] == 1
+    assert json.loads(done.stdout)["decisions_kept"] == 1
 
 
 def test_bad_input_is_one_line_that_says_where(planted: Planted, tmp_path: Path) -> None:

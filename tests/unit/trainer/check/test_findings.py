@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
-from trainer.check.conflicts import check_conflicts, find_conflicts
-from trainer.check.counts import check_balance, check_counts, check_holdout_size
+from trainer.check.duplicates import (
+    check_conflicts,
+    check_leakage,
+    find_conflicts,
+    fingerprint,
+    holdout_fingerprints,
+)
 from trainer.check.finding import Finding, worst
-from trainer.check.leakage import check_leakage, holdout_fingerprints
-from trainer.check.likeness import fingerprint, near_pairs
-from trainer.check.names import check_names
+from trainer.check.labels import check_balance, check_counts, check_holdout_size, check_names
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset, count_openings
-from trainer.dataset.near import jaccard, shingles
+from trainer.dataset.near_duplicates import jaccard, near_pairs, shingles
 from worker.contract import Label, Taxonomy
 
 
@@ -27,10 +30,9 @@ def test_few_examples_warn_and_very_few_fail(taxonomy: Taxonomy) -> None:
     finding = check_counts(examples, taxonomy, 31)
     assert finding.verdict == "warn"
     assert finding.figures["below_floor"] == sorted(THINGS)
-    fewer = [one for one in examples if one.label != "refund"]
-    finding = check_counts(
-        [*fewer, *[one for one in examples if one.label == "refund"][:19]], taxonomy, 25
-    )
+    refunds = [example for example in examples if example.label == "refund"]
+    fewer = [example for example in examples if example.label != "refund"]
+    finding = check_counts([*fewer, *refunds[:19]], taxonomy, 25)
     assert finding.verdict == "fail"
     assert finding.figures["below_20"] == ["refund"]
     assert "refund" in finding.advice
@@ -55,7 +57,7 @@ def test_a_small_holdout_is_told_with_the_uncertainty_it_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("left", "right"),
     [
         ("refund_issue", "issue refunds"),
         ("cardPayment", "card-payment"),
@@ -63,12 +65,12 @@ def test_a_small_holdout_is_told_with_the_uncertainty_it_leaves() -> None:
         ("payment_declined", "payment_decline"),
     ],
 )
-def test_names_that_people_mix_up_are_told(one: str, other: str) -> None:
+def test_names_that_people_mix_up_are_told(left: str, right: str) -> None:
     """Order of words, plural, case and a letter more are no difference to rely on."""
-    taxonomy = Taxonomy("t", "1", "", (Label(one, "x"), Label(other, "y"), Label("misc", "z")))
+    taxonomy = Taxonomy("t", "1", "", (Label(left, "x"), Label(right, "y"), Label("misc", "z")))
     finding = check_names(taxonomy)
     assert finding.verdict == "warn"
-    assert [pair[:2] for pair in finding.figures["alike"]] == [[one, other]]
+    assert [pair[:2] for pair in finding.figures["alike"]] == [[left, right]]
 
 
 def test_names_of_a_real_desk_are_not_alike(taxonomy: Taxonomy) -> None:
@@ -87,20 +89,20 @@ def test_names_of_a_real_desk_are_not_alike(taxonomy: Taxonomy) -> None:
 
 def test_near_pairs_are_exactly_those_of_a_full_comparison() -> None:
     """The short cut loses no pair and invents none."""
-    words = [one.message for one in make_examples(40, 5)]
-    texts = [*words, *(f"{one} x" for one in words[:20]), *words[:5], "", "a"]
-    pieces = [fingerprint(one).pieces for one in texts]
+    words = [example.message for example in make_examples(40, 5)]
+    texts = [*words, *(f"{text} x" for text in words[:20]), *words[:5], "", "a"]
+    sets = [fingerprint(text).shingles for text in texts]
     for similarity in (0.07, 0.4, 0.7, 0.9, 1.0):
         wanted = {
-            (one, other)
-            for one, left in enumerate(texts)
-            for other, right in enumerate(texts)
+            (first, second)
+            for first, left in enumerate(texts)
+            for second, right in enumerate(texts)
             if jaccard(shingles(left), shingles(right)) >= similarity
         }
-        assert {pair[:2] for pair in near_pairs(pieces, pieces, similarity)} == wanted
+        assert {pair[:2] for pair in near_pairs(sets, sets, similarity)} == wanted
     assert len(wanted) > len(texts)
-    some = list(near_pairs(pieces, pieces, 0.4, most=2))
-    assert max(sum(one == at for one, _, _ in some) for at in range(len(texts))) == 2
+    some = list(near_pairs(sets, sets, 0.4, most=2))
+    assert max(sum(first == at for first, _, _ in some) for at in range(len(texts))) == 2
 
 
 def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
@@ -112,8 +114,8 @@ def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
         Example("d", "please tell me when I will get my money back", "refund"),
         Example("e", "please tell me when I will get my money back!!", "payment"),
     ]
-    found = find_conflicts(examples, [fingerprint(one.key) for one in examples], 0.7)
-    assert [(one.one.id, one.other.id, one.exact) for one in found] == [
+    found = find_conflicts(examples, [fingerprint(example.key) for example in examples], 0.7)
+    assert [(pair.first.id, pair.second.id, pair.exact) for pair in found] == [
         ("a", "b", True),
         ("b", "c", True),
         ("d", "e", False),
@@ -125,13 +127,13 @@ def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
     assert check_conflicts(found[:1], 1000).verdict == "warn"
 
 
-def leak(make_dataset: Callable[..., Dataset], **parts: list[Example]) -> Finding:
-    dataset = make_dataset(**parts)
+def leak(make_dataset: Callable[..., Dataset], **splits: list[Example]) -> Finding:
+    dataset = make_dataset(**splits)
     before = count_openings(dataset)
     prints = holdout_fingerprints(dataset)
     assert count_openings(dataset) == before
     opened = [
-        (name, examples, [fingerprint(one.key) for one in examples])
+        (name, examples, [fingerprint(example.key) for example in examples])
         for name, examples in (("train", dataset.train), ("validation", dataset.validation))
     ]
     return check_leakage(opened, prints, 0.7)
@@ -170,10 +172,10 @@ def test_fingerprints_tell_no_text(make_dataset: Callable[..., Dataset]) -> None
     """What leaves the sealed file are digests."""
     dataset = make_dataset()
     words = {word for words in THINGS.values() for word in words}
-    for one in holdout_fingerprints(dataset):
-        assert len(one.key) == 64
-        assert all(len(piece) == 8 for piece in one.pieces)
-        assert not any(word in repr(one) for word in words)
+    for found in holdout_fingerprints(dataset):
+        assert len(found.key) == 64
+        assert all(len(shingle) == 8 for shingle in found.shingles)
+        assert not any(word in repr(found) for word in words)
 
 
 def test_the_worst_verdict_is_the_dataset_s() -> None:

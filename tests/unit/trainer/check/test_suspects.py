@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
-from trainer.check import detect
-from trainer.check.detect import judge, sublabels
-from trainer.check.misplaced import check_sublabels, hide
-from trainer.check.model import deal, fit_predict, out_of_fold, sum_per_label, text_features
+from trainer.check import out_of_fold
+from trainer.check.out_of_fold import (
+    assign_folds,
+    cross_val_predict,
+    fit_predict,
+    group_sublabels,
+    predict_out_of_fold,
+    sum_per_label,
+    text_features,
+)
 from trainer.check.run import CheckSettings, check_dataset
+from trainer.check.sublabels import assign_sublabel_folds, check_sublabels
 from trainer.check.suspects import find_suspects
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import Dataset
@@ -27,21 +34,24 @@ def test_planted_errors_are_found_first_with_the_right_suggestion(planted: Plant
     dataset, wrong = planted
     checked = check_dataset(dataset, CheckSettings())
     first = checked.suspects[: len(wrong)]
-    assert {one.example.id for one in first} == wrong
-    truth = {one.id: one.label for one in make_examples(40, 1)}
-    assert all(one.suggested == truth[one.example.id] for one in first)
-    sure = [one.confidence for one in checked.suspects]
+    assert {suspect.example.id for suspect in first} == wrong
+    truth = {example.id: example.label for example in make_examples(40, 1)}
+    assert all(suspect.suggested == truth[suspect.example.id] for suspect in first)
+    sure = [suspect.confidence for suspect in checked.suspects]
     assert sure == sorted(sure, reverse=True)
-    assert all(one.suggested in one.reason and one.example.label in one.reason for one in first)
+    assert all(
+        suspect.suggested in suspect.reason and suspect.example.label in suspect.reason
+        for suspect in first
+    )
 
 
 def test_the_evidence_is_three_messages_that_nobody_doubts(planted: Planted) -> None:
     """A person compares with the nearest ones, never with another suspect or the message itself."""
     checked = check_dataset(planted[0], CheckSettings())
-    doubted = {one.example.id for one in checked.suspects}
-    for one in checked.suspects:
-        assert len({other.id for other in one.similar}) == 3
-        assert not doubted & {other.id for other in one.similar}
+    doubted = {suspect.example.id for suspect in checked.suspects}
+    for suspect in checked.suspects:
+        assert len({other.id for other in suspect.similar}) == 3
+        assert not doubted & {other.id for other in suspect.similar}
     first = checked.suspects[0]
     assert [other.label for other in first.similar] == [first.suggested] * 3
 
@@ -58,28 +68,27 @@ def test_what_a_person_vouched_for_is_not_doubted_again(
     ]
     again = make_dataset(dataset.train, dataset.validation, decisions={"made": made})
     checked = check_dataset(again, CheckSettings())
-    assert first not in {one.example.id for one in checked.suspects}
-    assert wrong - {first} <= {one.example.id for one in checked.suspects}
+    assert first not in {suspect.example.id for suspect in checked.suspects}
+    assert wrong - {first} <= {suspect.example.id for suspect in checked.suspects}
 
 
 def test_the_same_dataset_gives_the_same_record(planted: Planted) -> None:
     """Two people who check see the same queue."""
-    one, other = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
-    assert one.describe() == other.describe()
-    assert one.suspects == other.suspects
+    first, second = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
+    assert first.record("q.csv", 0) == second.record("q.csv", 0)
+    assert first.suspects == second.suspects
 
 
 def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[..., Dataset]) -> None:
     """Most exports have none; the detector says what it worked on."""
-    train = [replace(one, sublabel=None) for one in make_examples(40, 1)]
+    train = [replace(example, sublabel=None) for example in make_examples(40, 1)]
     train[5] = replace(train[5], label="payment")
-    validation = [replace(one, sublabel=None) for one in make_examples(10, 2, 1000)]
+    validation = [replace(example, sublabel=None) for example in make_examples(10, 2, 1000)]
     checked = check_dataset(make_dataset(train, validation), CheckSettings())
     assert checked.suspects[0].example.id == train[5].id
-    figures = checked.describe()["findings"]
-    told = next(one for one in figures if one["name"] == "suspected wrong labels")
-    assert told["figures"]["detector"] == "word pieces, logistic regression over labels, 5 folds"
-    assert checked.describe()["verdicts"]["sublabels"] == "skipped"
+    told = next(found for found in checked.findings if found.name == "suspected wrong labels")
+    assert told.figures["detector"] == "TF-IDF, logistic regression over labels, 5 folds"
+    assert checked.record("q.csv", 0).verdicts["sublabels"] == "skipped"
 
 
 def test_sentence_embeddings_are_a_second_set_of_features(
@@ -87,23 +96,23 @@ def test_sentence_embeddings_are_a_second_set_of_features(
 ) -> None:
     """Given a model's directory, both are used together: here vectors that know the truth find
     what words that say nothing cannot."""
-    truth = {one.message: one.label for one in make_examples(40, 1)}
-    truth |= {one.message: one.label for one in planted[0].validation}
+    truth = {example.message: example.label for example in make_examples(40, 1)}
+    truth |= {example.message: example.label for example in planted[0].validation}
     examples = (*planted[0].train, *planted[0].validation)
     names = sorted(THINGS)
 
     def know(messages: list[str], directory: Path) -> np.ndarray:
         assert directory == Path("model")
-        return np.eye(3, dtype=np.float32)[[names.index(truth[one]) for one in messages]]
+        return np.eye(3, dtype=np.float32)[[names.index(truth[message]) for message in messages]]
 
-    monkeypatch.setattr(detect, "embedding_features", know)
+    monkeypatch.setattr(out_of_fold, "embedding_features", know)
     monkeypatch.setattr(
-        detect, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
+        out_of_fold, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
     )
-    opinion = judge(examples, names, embeddings=Path("model"), seed=1)
-    assert "sentence embeddings" in opinion.detector
-    found = find_suspects(examples, opinion, frozenset())
-    assert {one.example.id for one in found} == planted[1]
+    judged = predict_out_of_fold(examples, names, embeddings=Path("model"), seed=1)
+    assert "sentence embeddings" in judged.detector
+    found = find_suspects(examples, judged, frozenset())
+    assert {suspect.example.id for suspect in found} == planted[1]
 
 
 def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -> None:
@@ -112,7 +121,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
         make_dataset(make_examples(8, 1), make_examples(2, 2, 1000)), CheckSettings()
     )
     assert checked.suspects == ()
-    verdicts = checked.describe()["verdicts"]
+    verdicts = checked.record("q.csv", 0).verdicts
     assert verdicts["suspected wrong labels"] == "skipped"
     assert verdicts["examples per label"] == "fail"
 
@@ -120,7 +129,7 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
 def test_too_many_doubted_labels_fail(planted: Planted) -> None:
     """The share above which it fails is the caller's to choose."""
     settings = CheckSettings(most_suspects=0.03)
-    assert check_dataset(planted[0], settings).describe()["verdict"] == "fail"
+    assert check_dataset(planted[0], settings).record("q.csv", 0).verdict == "fail"
 
 
 def test_sublabels_are_numbered_within_their_labels() -> None:
@@ -131,19 +140,21 @@ def test_sublabels_are_numbered_within_their_labels() -> None:
         *(Example(f"2{n}", "", "b", "x") for n in range(6)),
         *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
     ]
-    groups, label_of = sublabels(examples, index)
+    groups, label_of = group_sublabels(examples, index)
     assert groups is not None
     assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
     assert label_of.tolist() == [0, 1, 1]
-    assert sublabels([replace(one, sublabel=None) for one in examples], index)[0] is None
-    assert sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
+    assert (
+        group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
+    )
+    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
 
 
 def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
     """Each row is its own class's only mark: learnt, it would be certain; unlearnt, it is even."""
     features = np.eye(40, dtype=np.float32)
     targets = np.arange(40) % 2
-    found = out_of_fold(features, targets, deal(targets, 1), 2)
+    found = cross_val_predict(features, targets, assign_folds(targets, 1), 2)
     assert np.allclose(found, 0.5, atol=0.02)
     assert fit_predict(features, targets, features, 2)[np.arange(40), targets].min() > 0.7
 
@@ -152,16 +163,16 @@ def test_folds_share_out_every_class() -> None:
     """A class of ten has two in each of five folds, whatever the seed."""
     targets = np.repeat(np.arange(4), 10)
     for seed in range(3):
-        folds = deal(targets, seed)
-        for one in range(4):
-            assert np.bincount(folds[targets == one], minlength=5).tolist() == [2] * 5
+        folds = assign_folds(targets, seed)
+        for target in range(4):
+            assert np.bincount(folds[targets == target], minlength=5).tolist() == [2] * 5
 
 
 def test_a_class_with_one_example_breaks_nothing() -> None:
     """Its fold's model has never seen it and gives it nothing."""
     targets = np.array([0] * 10 + [1] * 10 + [2])
     features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
-    found = out_of_fold(features, targets, deal(targets, 1), 3)
+    found = cross_val_predict(features, targets, assign_folds(targets, 1), 3)
     assert found[20, 2] == 0
     assert np.allclose(found.sum(axis=1), 1)
     assert fit_predict(features, np.zeros(21, np.int64), features, 3)[:, 0].min() == 1
@@ -179,16 +190,16 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
     It comes first: the shop's other sublabels share few words with their siblings.
     """
     train = [
-        replace(one, label="payment", sublabel="refund c") if at % 4 == 0 else one
-        for at, one in enumerate(
-            one if one.label != "refund" else replace(one, sublabel=f"refund {at % 2}")
-            for at, one in enumerate(make_examples(60, 1))
+        replace(example, label="payment", sublabel="refund c") if at % 4 == 0 else example
+        for at, example in enumerate(
+            example if example.label != "refund" else replace(example, sublabel=f"refund {at % 2}")
+            for at, example in enumerate(make_examples(60, 1))
         )
-        if one.label == "refund" or at % 4
+        if example.label == "refund" or at % 4
     ]
     dataset = make_dataset(train)
-    opinion = judge(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
-    finding = check_sublabels(dataset.train, opinion, lambda _: None)
+    judged = predict_out_of_fold(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
+    finding = check_sublabels(dataset.train, judged, lambda _: None)
     assert finding.verdict == "warn"
     first = finding.figures["misplaced"][0]
     told = (first["sublabel"], first["label"], first["reads_like"])
@@ -201,10 +212,10 @@ def test_whole_sublabels_are_hidden_and_never_a_whole_label() -> None:
         *(Example(f"a{n}", "", "a", f"a{n % 3}") for n in range(9)),
         *(Example(f"b{n}", "", "b", "only") for n in range(4)),
     ]
-    folds = hide(examples)
+    folds = assign_sublabel_folds(examples)
     by_sublabel: dict[object, set[int]] = {}
-    for one, fold in zip(examples, folds.tolist(), strict=True):
-        by_sublabel.setdefault(one.sublabel, set()).add(fold)
+    for example, fold in zip(examples, folds.tolist(), strict=True):
+        by_sublabel.setdefault(example.sublabel, set()).add(fold)
     assert all(len(found) == 1 for found in by_sublabel.values())
     assert by_sublabel["only"] == {-1}
     assert len({min(by_sublabel[f"a{n}"]) for n in range(3)}) == 3

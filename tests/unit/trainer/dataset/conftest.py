@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from trainer.cli.data_commands import register
+from trainer.cli.prepare_command import register
 
 LABELS = ("order_tracking", "refund", "payment")
 Record = tuple[str, str, str]
+"""Id, message and label."""
+
+Run = Callable[..., Result]
+WriteCsv = Callable[..., Path]
+Refused = Callable[..., str]
 
 
 def unlike_messages(count: int, seed: int) -> list[str]:
@@ -47,7 +51,7 @@ def taxonomy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def write_csv(tmp_path: Path) -> Callable[..., Path]:
+def write_csv(tmp_path: Path) -> WriteCsv:
     def write(
         rows: Sequence[Sequence[str]],
         name: str = "export.csv",
@@ -64,7 +68,7 @@ def write_csv(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run(taxonomy: Path, tmp_path: Path) -> Callable[..., Result]:
+def run(taxonomy: Path, tmp_path: Path) -> Run:
     """Return a function (input, *options) -> the finished command, writing into ``out``."""
     app = typer.Typer()
     app.callback()(lambda: None)
@@ -72,13 +76,13 @@ def run(taxonomy: Path, tmp_path: Path) -> Callable[..., Result]:
 
     def run_prepare(*arguments: object, out: Path = tmp_path / "out") -> Result:
         options = ["prepare", "--taxonomy", taxonomy, "--out", out, "--input", *arguments]
-        return CliRunner().invoke(app, [str(one) for one in options])
+        return CliRunner().invoke(app, [str(option) for option in options])
 
     return run_prepare
 
 
 @pytest.fixture
-def refused(run: Callable[..., Result], tmp_path: Path) -> Callable[..., str]:
+def refused(run: Run, tmp_path: Path) -> Refused:
     """Return a function that runs a command which must fail, and returns its one line.
 
     It asserts the rest of the bargain: exit 2, one line, and nothing new in the folder.

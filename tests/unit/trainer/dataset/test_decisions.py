@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trainer.dataset.row import message_sha256
+from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
+from worker.contract.text import message_sha256
 
+Prepared = Callable[..., Path]
 HEADER = ("id", "message_sha256", "decision", "new_label", "note", "decided_by", "suspicion")
 
 
-def decide(record, word, new_label="", by="ann", note="") -> list[str]:
+def decide(
+    record: Record, word: str, new_label: str = "", by: str = "ann", note: str = ""
+) -> list[str]:
     id_, message, _ = record
     return [id_, message_sha256(message), word, new_label, note, by, "0.9"]
 
 
-def parts(out: Path) -> dict[str, tuple[str, str]]:
-    """Return id -> (side, label)."""
+def placed(out: Path) -> dict[str, tuple[str, str]]:
+    """Return id -> (split, label)."""
     return {
-        one["id"]: (name, one["response"])
+        line["id"]: (name, line["response"])
         for name in ("train", "validation", "holdout")
-        for one in map(json.loads, (out / f"{name}.jsonl").read_text("utf-8").splitlines())
+        for line in map(json.loads, (out / f"{name}.jsonl").read_text("utf-8").splitlines())
     }
 
 
-def manifest(out: Path) -> dict:
-    return json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+def manifest(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return record
 
 
 @pytest.fixture
-def prepared(run, write_csv, records, tmp_path):
+def prepared(run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path) -> Prepared:
     """Return a function (queue rows, *options) -> the folder prepared with these decisions."""
     export = write_csv(records)
 
-    def prepare(rows, *options):
+    def prepare(rows: Sequence[Sequence[str]], *options: object) -> Path:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         queue = write_csv(rows, f"{out.name}.csv", HEADER)
         result = run(export, *options, "--decisions", queue, out=out)
@@ -46,35 +53,39 @@ def prepared(run, write_csv, records, tmp_path):
     return prepare
 
 
-def test_decisions_leave_every_untouched_row_on_its_side(prepared, records) -> None:
+def test_decisions_leave_every_untouched_row_in_its_split(
+    prepared: Prepared, records: list[Record]
+) -> None:
     """A third of all rows relabelled or dropped, hold-out included: every other row is where it
     was under the label it had, and a relabelled row is where it was under its new label."""
     dropped, relabelled = records[::12], records[3::12] + records[8::12]
-    rows = [decide(one, "drop") for one in dropped]
-    rows += [decide(one, "relabel", "refund") for one in relabelled]
-    before, after = parts(prepared([])), parts(prepared(rows))
-    gone, renamed = {one[0] for one in dropped}, {one[0] for one in relabelled}
-    assert {before[one][0] for one in renamed} == {"train", "validation", "holdout"}
+    rows = [decide(record, "drop") for record in dropped]
+    rows += [decide(record, "relabel", "refund") for record in relabelled]
+    before, after = placed(prepared([])), placed(prepared(rows))
+    gone, renamed = {record[0] for record in dropped}, {record[0] for record in relabelled}
+    assert {before[id_][0] for id_ in renamed} == {"train", "validation", "holdout"}
     assert set(after) == set(before) - gone
-    for id_, (side, label) in after.items():
-        assert before[id_][0] == side
+    for id_, (split, label) in after.items():
+        assert before[id_][0] == split
         assert label == ("refund" if id_ in renamed else before[id_][1])
 
 
-def test_under_a_cap_one_decision_lets_one_other_row_in(prepared, records) -> None:
+def test_under_a_cap_one_decision_lets_one_other_row_in(
+    prepared: Prepared, records: list[Record]
+) -> None:
     """A training row is dropped: the next of its label's surplus comes in, and no row crosses
     between training, validation and hold-out."""
-    before = parts(prepared([], "--per-label", 10))
-    gone = next(one for one in records if before.get(one[0], ("",))[0] == "train")
-    after = parts(prepared([decide(gone, "drop")], "--per-label", 10))
+    before = placed(prepared([], "--per-label", 10))
+    gone = next(record for record in records if before.get(record[0], ("",))[0] == "train")
+    after = placed(prepared([decide(gone, "drop")], "--per-label", 10))
     assert set(before) - set(after) == {gone[0]}
     (new,) = set(after) - set(before)
     assert after[new] == ("train", gone[2])
-    assert all(before[one] == after[one] for one in set(before) & set(after))
+    assert all(before[id_] == after[id_] for id_ in set(before) & set(after))
 
 
 def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """A cluster hangs together by a message that a person drops: the others stay where they are,
     since clusters are those of the export, not of what is left."""
@@ -84,15 +95,15 @@ def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
         for place, ending in enumerate(("", "so", "so now", "so now it is"))
     ]
     export = write_csv(families)
-    queue = write_csv([decide(one, "drop") for one in families[1::4]], "q.csv", HEADER)
+    queue = write_csv([decide(record, "drop") for record in families[1::4]], "q.csv", HEADER)
     run(export, out=tmp_path / "a")
     run(export, "--decisions", queue, out=tmp_path / "b")
-    before, after = parts(tmp_path / "a"), parts(tmp_path / "b")
+    before, after = placed(tmp_path / "a"), placed(tmp_path / "b")
     assert len(after) == len(before) - len(records)
-    assert all(before[one] == after[one] for one in after)
+    assert all(before[id_] == after[id_] for id_ in after)
 
 
-def test_the_manifest_says_who_decided_what(prepared, records) -> None:
+def test_the_manifest_says_who_decided_what(prepared: Prepared, records: list[Record]) -> None:
     """Every decision with its labels, its author and the note; the undecided are counted, and an
     accepted row keeps its label."""
     rows = [
@@ -120,7 +131,7 @@ def test_the_manifest_says_who_decided_what(prepared, records) -> None:
 
 
 def test_a_corrected_message_does_not_stand_against_its_own_copy(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """The export holds the message twice under one wrong label; the queue names the row that was
     kept. Both rows are corrected, so that no conflict arises."""
@@ -130,36 +141,36 @@ def test_a_corrected_message_does_not_stand_against_its_own_copy(
     record = manifest(tmp_path / "out")
     assert record["counts"]["conflicts"]["messages"] == 0
     assert record["decisions"]["made"][0]["copies"] == 1
-    assert parts(tmp_path / "out")["t000"][1] == "refund"
+    assert placed(tmp_path / "out")["t000"][1] == "refund"
 
 
-def test_the_conflicts_file_filled_in_settles_the_conflicts(
-    run, write_csv, records, tmp_path
+def test_the_conflicts_file_filled_in_resolves_the_conflicts(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """conflicts.csv is a queue: a person accepts one side, and the message comes back."""
     export = write_csv([*records, ("other", records[0][1], "refund")])
     run(export, out=tmp_path / "a")
-    assert "t000" not in parts(tmp_path / "a")
+    assert "t000" not in placed(tmp_path / "a")
     with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(one["id"], one["kind"], one["label"]) for one in rows] == [
+    assert [(row["id"], row["kind"], row["label"]) for row in rows] == [
         ("t000", "exact", "order_tracking"), ("other", "exact", "refund"),
     ]  # fmt: skip
     rows[1] |= {"decision": "accept", "decided_by": "ann"}
-    filled = write_csv([list(one.values()) for one in rows], "filled.csv", list(rows[0]))
+    filled = write_csv([list(row.values()) for row in rows], "filled.csv", list(rows[0]))
     run(export, "--decisions", filled, out=tmp_path / "b")
-    assert parts(tmp_path / "b")["other"][1] == "refund"
-    assert manifest(tmp_path / "b")["counts"]["conflicts"]["settled"] == {"decided by a person": 1}
+    assert placed(tmp_path / "b")["other"][1] == "refund"
+    assert manifest(tmp_path / "b")["counts"]["conflicts"]["resolved"] == {"decided by a person": 1}
 
 
 def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """The queue may have been made before or after masking."""
-    masked = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
+    """The queue may have been made before or after redaction."""
+    redacted = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
     shown = (records[1][0], f"{records[1][1]} [mail]", records[1][2])
-    queue = write_csv([decide(masked[0], "accept"), decide(shown, "accept")], "q.csv", HEADER)
-    assert run(write_csv(masked), "--mask", "--decisions", queue).exit_code == 0
+    queue = write_csv([decide(redacted[0], "accept"), decide(shown, "accept")], "q.csv", HEADER)
+    assert run(write_csv(redacted), "--redact", "--decisions", queue).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -174,7 +185,11 @@ def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     ],
 )
 def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
-    refused, write_csv, records, change, said
+    refused: Refused,
+    write_csv: WriteCsv,
+    records: list[Record],
+    change: Mapping[int, str],
+    said: str,
 ) -> None:
     """Nothing is applied in part: the queue is mended first."""
     row = decide(records[0] if change.get(0) == "t000" else records[1], "accept")
@@ -183,16 +198,20 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
     assert said in refused(write_csv(records), "--decisions", queue)
 
 
-def test_a_queue_saved_by_a_spreadsheet_is_read(run, write_csv, records, tmp_path) -> None:
+def test_a_queue_saved_by_a_spreadsheet_is_read(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """With a byte order mark, semicolons and carriage returns, as half of Europe's are."""
     queue = tmp_path / "q.csv"
-    lines = [";".join(one) for one in (HEADER, decide(records[0], "relabel", "refund"))]
+    lines = [";".join(cells) for cells in (HEADER, decide(records[0], "relabel", "refund"))]
     queue.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
     assert run(write_csv(records), "--decisions", queue).exit_code == 0
-    assert parts(tmp_path / "out")["t000"][1] == "refund"
+    assert placed(tmp_path / "out")["t000"][1] == "refund"
 
 
-def test_a_file_that_is_no_queue_is_refused(refused, write_csv, records) -> None:
+def test_a_file_that_is_no_queue_is_refused(
+    refused: Refused, write_csv: WriteCsv, records: list[Record]
+) -> None:
     """An export given by mistake: the columns of a queue are listed."""
     path = write_csv(records)
     assert "no column 'message_sha256'" in refused(path, "--decisions", path)

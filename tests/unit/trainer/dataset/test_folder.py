@@ -18,19 +18,20 @@ from trainer.dataset.folder import (
 )
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
+from worker.contract.digest import sha256_json
 
 TAXONOMY = Taxonomy("t", "1", "", (Label("a", ""), Label("b", "")))
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    parts = {
+    splits = {
         name: [Example(f"{name}{n}", f"{name} says\n{n} ünï", "ab"[n % 2], "s" if n else None)
                for n in range(4)]
         for name in ("train", "validation", "holdout")
     }  # fmt: skip
     return write_dataset(
-        tmp_path / "d", name="n", taxonomy=TAXONOMY, parts=parts, settings={"x": 1}
+        tmp_path / "d", name="n", taxonomy=TAXONOMY, splits=splits, settings={"x": 1}
     )
 
 
@@ -46,11 +47,11 @@ def test_openings_are_written_down_and_leave_the_digest_alone(dataset: Dataset) 
     """When, why and for whom, in order; the dataset's name does not change by being looked at."""
     for subject in ("adapter 1", "adapter 2"):
         held = open_holdout(dataset, purpose="evaluate", subject=subject)
-        assert [one.id for one in held] == [f"holdout{n}" for n in range(4)]
+        assert [example.id for example in held] == [f"holdout{n}" for n in range(4)]
     again = open_dataset(dataset.directory)
     assert again.digest == dataset.digest
     openings = again.record["holdout_openings"]
-    assert [(one["purpose"], one["subject"]) for one in openings] == [
+    assert [(opening["purpose"], opening["subject"]) for opening in openings] == [
         ("evaluate", "adapter 1"), ("evaluate", "adapter 2"),
     ]  # fmt: skip
     assert count_openings(dataset) == 2
@@ -66,11 +67,11 @@ def test_openings_at_the_same_time_are_all_counted(dataset: Dataset) -> None:
     """Three processes with ten openings each leave thirty, none lost to another's rewriting."""
     context = multiprocessing.get_context("fork")
     running = [context.Process(target=_open_many, args=(dataset.directory, name)) for name in "xyz"]
-    for one in running:
-        one.start()
-    for one in running:
-        one.join()
-        assert one.exitcode == 0
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+        assert process.exitcode == 0
     assert count_openings(dataset) == 30
 
 
@@ -110,7 +111,7 @@ def test_a_hold_out_that_was_altered_after_the_dataset_was_opened_is_refused(
         open_holdout(dataset, purpose="evaluate", subject="x")
 
 
-@pytest.mark.parametrize("field", ["name", "settings", "files", "masking"])
+@pytest.mark.parametrize("field", ["name", "settings", "files", "redaction"])
 def test_an_altered_manifest_is_refused(dataset: Dataset, field: str) -> None:
     """All of it but the openings is under the digest."""
     path = dataset.directory / "dataset.json"
@@ -125,3 +126,18 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
     """It was not finished, or it is something else."""
     with pytest.raises(BadInput, match="not a finished dataset"):
         open_dataset(tmp_path)
+
+
+def test_a_dataset_of_version_1_is_opened_with_its_digest_and_its_redaction(
+    dataset: Dataset,
+) -> None:
+    """It says ``masking``: an adapter trained on it must redact, and names it by that digest."""
+    path = dataset.directory / "dataset.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["redaction"]
+    record |= {"schema_version": 1, "masking": "pii-1"}
+    unnamed = {"digest", "holdout_openings", "created_at"}
+    record["digest"] = sha256_json({k: v for k, v in record.items() if k not in unnamed})
+    path.write_text(json.dumps(record), encoding="utf-8")
+    old = open_dataset(dataset.directory)
+    assert (old.redaction, old.digest) == ("pii-1", record["digest"])

@@ -6,50 +6,56 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from trainer.dataset import write
 from trainer.dataset.folder import open_dataset, open_holdout
 from worker.contract.digest import sha256_file
 
-PARTS = ("train", "validation", "holdout")
+SPLITS = ("train", "validation", "holdout")
 
 
-def part(out: Path, name: str) -> list[dict]:
+def part(out: Path, name: str) -> list[dict[str, Any]]:
     text = (out / f"{name}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def sides(out: Path) -> dict[str, str]:
-    return {one["id"]: name for name in PARTS for one in part(out, name)}
+def splits(out: Path) -> dict[str, str]:
+    return {line["id"]: name for name in SPLITS for line in part(out, name)}
 
 
-def record(out: Path) -> dict:
-    return json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    return found
 
 
-def test_a_clean_export_becomes_three_parts_with_the_asked_shares_of_every_label(
-    run, write_csv, records, tmp_path
+def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """Shares of 0.2 of 40 messages a label are 8, in the hold-out and in validation alike, and
     the folder opens as a dataset with each message under the label it came with."""
     result = run(write_csv(records), "--holdout-share", 0.2, "--validation-share", 0.2)
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    for name, size in zip(PARTS, (24, 8, 8), strict=True):
-        assert set(Counter(one["response"] for one in part(out, name)).values()) == {size}
+    for name, size in zip(SPLITS, (24, 8, 8), strict=True):
+        assert set(Counter(line["response"] for line in part(out, name)).values()) == {size}
     dataset = open_dataset(out)
     held = open_holdout(dataset, purpose="test", subject="none")
     found = [
-        (one.id, one.message, one.label) for one in (*dataset.train, *dataset.validation, *held)
+        (example.id, example.message, example.label)
+        for example in (*dataset.train, *dataset.validation, *held)
     ]
     assert sorted(found) == sorted(records)
     assert "train" in result.stdout
     assert dataset.digest[:16] in result.stdout
 
 
-def test_the_json_result_stands_alone_on_standard_output(run, write_csv, records, tmp_path) -> None:
+def test_the_json_result_stands_alone_on_standard_output(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """A script reads one object from standard output, with the digest and the counts."""
     result = run(write_csv(records), "--json")
     told = json.loads(result.stdout)
@@ -57,25 +63,31 @@ def test_the_json_result_stands_alone_on_standard_output(run, write_csv, records
     assert told["counts"]["rows_read"] == len(records)
 
 
-def test_the_order_of_lines_changes_nothing(run, write_csv, records, tmp_path) -> None:
+def test_the_order_of_lines_changes_nothing(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """The same rows shuffled give the same three files, byte for byte."""
     run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
     random.Random(5).shuffle(records)
     run(write_csv(records, "shuffled.csv"), "--per-label", 20, out=tmp_path / "b")
-    for name in (*(f"{one}.jsonl" for one in PARTS), "surplus.jsonl"):
+    for name in (*(f"{split}.jsonl" for split in SPLITS), "surplus.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_another_seed_is_another_split(run, write_csv, records, tmp_path) -> None:
-    """--seed moves messages between the sides; the same seed twice gives the same digest."""
+def test_another_seed_is_another_split(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """--seed moves messages between the splits; the same seed twice gives the same digest."""
     path = write_csv(records)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(path, "--seed", seed, out=tmp_path / name)
     assert record(tmp_path / "a")["digest"] == record(tmp_path / "b")["digest"]
-    assert sides(tmp_path / "a") != sides(tmp_path / "c")
+    assert splits(tmp_path / "a") != splits(tmp_path / "c")
 
 
-def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> None:
+def test_every_row_read_is_accounted_for(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """Empty, too long, doubled, in conflict, near to a hold-out, over the cap or in a part: the
     counts of a messy export add up to the rows that were read, and so do the report's."""
     _, message, label = records[0]
@@ -88,7 +100,9 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
         ("con2", "two people disagree  about this one here", "payment"),
         ("near1", message.replace(".", " today"), label),
     ]
-    own = write_csv([("h" + one[0], one[1] + " again", one[2]) for one in records[:60]], "hold.csv")
+    own = write_csv(
+        [("h" + record[0], record[1] + " again", record[2]) for record in records[:60]], "hold.csv"
+    )
     result = run(
         write_csv(messy), "--holdout", own, "--empty", "drop", "--too-long", "drop",
         "--max-message-bytes", 1500, "--per-label", 12,
@@ -105,7 +119,9 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
         "near": 61,
     }
     gone = 1 + 1 + 1 + 2 + 61
-    assert gone + sum(counts["surplus"].values()) + sum(counts["parts"].values()) == len(messy) + 60
+    assert (
+        gone + sum(counts["surplus"].values()) + sum(counts["splits"].values()) == len(messy) + 60
+    )
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     fates = report.split("## What became of them")[1].split("## Cleaning")[0]
     numbers = [
@@ -116,8 +132,10 @@ def test_every_row_read_is_accounted_for(run, write_csv, records, tmp_path) -> N
     assert numbers[0] == sum(numbers[1:]) == len(messy) + 60
 
 
-def test_rewordings_of_a_message_stay_on_one_side(run, write_csv, records, tmp_path) -> None:
-    """Each message with two rewordings, under fresh ids: no family is on two sides of the split,
+def test_rewordings_of_a_message_stay_in_one_split(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """Each message with two rewordings, under fresh ids: no family is in two splits,
     whatever the seed."""
     families = [
         (f"{id_}-{place}", form.format(message.removesuffix(".")), label)
@@ -128,14 +146,14 @@ def test_rewordings_of_a_message_stay_on_one_side(run, write_csv, records, tmp_p
     for seed in range(3):
         run(path, "--seed", seed, out=tmp_path / f"{seed}")
         found: dict[str, set[str]] = {}
-        for id_, side in sides(tmp_path / f"{seed}").items():
-            found.setdefault(id_.partition("-")[0], set()).add(side)
+        for id_, split in splits(tmp_path / f"{seed}").items():
+            found.setdefault(id_.partition("-")[0], set()).add(split)
         assert len(found) == len(records)
-        assert all(len(one) == 1 for one in found.values())
+        assert all(len(parts) == 1 for parts in found.values())
 
 
-def test_near_duplicates_can_be_thinned_in_training_alone(
-    run, write_csv, records, tmp_path
+def test_near_duplicates_can_be_dropped_in_training_alone(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--near-duplicates drop keeps one of each family in training, and the hold-out whole."""
     families = [
@@ -144,22 +162,24 @@ def test_near_duplicates_can_be_thinned_in_training_alone(
         for place, ending in enumerate(("", " Please!"))
     ]
     run(write_csv(families), "--near-duplicates", "drop")
-    stems = Counter(one["id"].partition("-")[0] for one in part(tmp_path / "out", "train"))
+    stems = Counter(line["id"].partition("-")[0] for line in part(tmp_path / "out", "train"))
     assert set(stems.values()) == {1}
-    stems = Counter(one["id"].partition("-")[0] for one in part(tmp_path / "out", "holdout"))
+    stems = Counter(line["id"].partition("-")[0] for line in part(tmp_path / "out", "holdout"))
     assert set(stems.values()) == {2}
 
 
-def test_what_the_cap_leaves_out_is_kept_beside(run, write_csv, records, tmp_path) -> None:
+def test_what_the_cap_leaves_out_is_kept_beside(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """--per-label 20 leaves 20 training examples of each label; the others are in surplus.jsonl,
     whose digest the manifest holds, and the hold-out is the same as without a cap."""
     run(write_csv(records), out=tmp_path / "all")
     run(write_csv(records), "--per-label", 20)
     out = tmp_path / "out"
     train, surplus = part(out, "train"), part(out, "surplus")
-    assert set(Counter(one["response"] for one in train).values()) == {20}
-    assert sorted(one["id"] for one in train + surplus) == [
-        one["id"] for one in part(tmp_path / "all", "train")
+    assert set(Counter(line["response"] for line in train).values()) == {20}
+    assert sorted(line["id"] for line in train + surplus) == [
+        line["id"] for line in part(tmp_path / "all", "train")
     ]
     assert record(out)["extra_files"]["surplus.jsonl"]["sha256"] == sha256_file(
         out / "surplus.jsonl"
@@ -168,7 +188,7 @@ def test_what_the_cap_leaves_out_is_kept_beside(run, write_csv, records, tmp_pat
 
 
 def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
-    run, write_csv, records, tmp_path
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
     """--holdout FILE: its rows are the hold-out; a training row that is a copy, or nearly, of one
     of them is removed, also when it has another label; nothing else is."""
@@ -183,44 +203,48 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
     result = run(write_csv(own), "--holdout", write_csv(held, "held.csv"))
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    assert sorted(one["id"] for one in part(out, "holdout")) == sorted(one[0] for one in held)
+    assert sorted(line["id"] for line in part(out, "holdout")) == sorted(row[0] for row in held)
     assert record(out)["counts"]["holdout_copies_removed"] == {
         "exact": 9,
         "exact_with_another_label": 1,
         "near": 3,
     }
-    kept = {one["id"] for name in ("train", "validation") for one in part(out, name)}
-    assert kept == {one[0] for one in records[12:]}
+    kept = {line["id"] for name in ("train", "validation") for line in part(out, name)}
+    assert kept == {record[0] for record in records[12:]}
 
 
-def test_personal_data_is_masked_by_serving_s_rules_and_the_dataset_says_so(
-    run, write_csv, records, tmp_path
+def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """--mask: no address is left in any file, the counts are by kind, and ``masking`` names the
+    """--redact: no address is left in any file, the counts are by kind, and ``redaction`` names the
     rules; without it the field is null."""
-    masked = [
+    redacted = [
         (id_, f"{message} Write to a{id_}@example.com", label) for id_, message, label in records
     ]
-    run(write_csv(masked), "--mask")
+    run(write_csv(redacted), "--redact")
     out = tmp_path / "out"
     assert not any(b"@example.com" in path.read_bytes() for path in out.iterdir())
-    assert record(out)["masking"] == open_dataset(out).masking == "pii-1"
-    assert record(out)["counts"]["masked"] == {"mail": len(records)}
+    assert record(out)["redaction"] == open_dataset(out).redaction == "pii-1"
+    assert record(out)["counts"]["redacted"] == {"mail": len(records)}
     run(write_csv(records), out=tmp_path / "plain")
-    assert record(tmp_path / "plain")["masking"] is None
+    assert record(tmp_path / "plain")["redaction"] is None
 
 
-def test_the_report_says_that_serving_does_not_strip(run, write_csv, records, tmp_path) -> None:
+def test_the_report_says_that_serving_does_not_strip(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """Signatures are cut on request, counted, and the report warns of the difference to serving."""
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
     run(write_csv(signed), "--strip-signatures")
     out = tmp_path / "out"
-    assert {one["instruction"] for one in part(out, "train")} < {one[1] for one in records}
+    assert {line["instruction"] for line in part(out, "train")} < {row[1] for row in records}
     assert record(out)["counts"]["cleaned"]["signature stripped"] == len(records)
     assert "Serving does not strip signatures" in (out / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_report_holds_no_message(run, write_csv, records, tmp_path) -> None:
+def test_the_report_holds_no_message(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
     """report.md and dataset.json travel; both name rows by id alone."""
     doubled = [*records, ("con", records[0][1], "payment")]
     run(write_csv(doubled))
@@ -229,7 +253,13 @@ def test_the_report_holds_no_message(run, write_csv, records, tmp_path) -> None:
         assert not any(message in text for _, message, _ in records)
 
 
-def test_an_interrupt_leaves_nothing_behind(run, write_csv, records, tmp_path, monkeypatch) -> None:
+def test_an_interrupt_leaves_nothing_behind(
+    run: Run,
+    write_csv: WriteCsv,
+    records: list[Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Stopped while the last file is written: exit 130, no folder, no temporary folder."""
     path = write_csv(records)
     before = sorted(tmp_path.iterdir())
@@ -237,13 +267,15 @@ def test_an_interrupt_leaves_nothing_behind(run, write_csv, records, tmp_path, m
     def stop(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "render", stop)
+    monkeypatch.setattr(write, "render_report", stop)
     assert run(path).exit_code == 130
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("made", ["empty", "new/deep"])
-def test_an_empty_or_a_new_folder_is_filled(run, write_csv, records, tmp_path, made) -> None:
+def test_an_empty_or_a_new_folder_is_filled(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, made: str
+) -> None:
     """--out may be an empty folder, or a name below folders that do not exist yet."""
     if made == "empty":
         (tmp_path / made).mkdir()

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from trainer.dataset.row import Row
-from trainer.dataset.split import HOLDOUT, TRAIN, VALIDATION, assign_sides, cap_per_label, commonest
+from trainer.dataset.examples import HOLDOUT, TRAIN, VALIDATION, Row
+from trainer.dataset.split import assign_splits, cap_per_label, commonest
 
 LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}
 CLUSTERS = [[key] for key in LABELS]
 
 
-def assign(clusters, labels, seed=0, holdout=0.15, validation=0.08):
-    return assign_sides(
+def assign(
+    clusters: Sequence[Sequence[str]],
+    labels: Mapping[str, str],
+    seed: int = 0,
+    holdout: float = 0.15,
+    validation: float = 0.08,
+) -> dict[str, str]:
+    return assign_splits(
         clusters, labels, validation_share=validation, holdout_share=holdout, seed=seed
     )
 
 
 def test_every_label_has_its_shares() -> None:
     """100 messages a label: 15 held out, 8 for validation, the rest to learn from."""
-    counts = Counter((LABELS[key], side) for key, side in assign(CLUSTERS, LABELS).items())
+    counts = Counter((LABELS[key], split) for key, split in assign(CLUSTERS, LABELS).items())
     for label in "abc":
         assert counts[label, HOLDOUT] == 15
         assert counts[label, VALIDATION] == 8
@@ -32,36 +39,36 @@ def test_every_label_has_its_shares() -> None:
 def test_the_order_of_clusters_and_keys_changes_nothing() -> None:
     """Only the seed and the messages count."""
     clusters = [[f"k{n:03}", f"k{n + 1:03}"] for n in range(0, 300, 2)]
-    shuffled = [list(reversed(one)) for one in clusters]
+    shuffled = [list(reversed(cluster)) for cluster in clusters]
     random.Random(0).shuffle(shuffled)
     assert assign(shuffled, LABELS) == assign(clusters, LABELS)
     assert assign(clusters, LABELS, seed=1) != assign(clusters, LABELS)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_a_cluster_stays_on_one_side_and_the_quotas_are_not_overrun(size: int) -> None:
-    """Clusters of any size, also of mixed labels, are whole; no side gets more than its share."""
+def test_a_cluster_stays_in_one_split_and_the_quotas_are_not_overrun(size: int) -> None:
+    """Clusters of any size, also of mixed labels, are whole; no split gets more than its share."""
     keys = list(LABELS)
     clusters = [keys[start : start + size] for start in range(0, 300, size)]
-    sides = assign(clusters, LABELS)
-    assert all(len({sides[key] for key in cluster}) == 1 for cluster in clusters)
-    counts = Counter(sides.values())
+    splits = assign(clusters, LABELS)
+    assert all(len({splits[key] for key in cluster}) == 1 for cluster in clusters)
+    counts = Counter(splits.values())
     assert 0 < counts[HOLDOUT] <= 46
     assert 0 < counts[VALIDATION] <= 26
 
 
 def test_new_messages_move_few_of_the_old_ones() -> None:
-    """Ten more messages a label: at most the quota's growth, rounded up, changes side in it."""
+    """Ten more messages a label: at most the quota's growth, rounded up, changes the split."""
     more = LABELS | {f"n{n:03}": "abc"[n % 3] for n in range(30)}
     before, after = assign(CLUSTERS, LABELS), assign([[key] for key in more], more)
     moved = [key for key in LABELS if before[key] != after[key]]
     assert len(moved) <= 3 * 5
 
 
-def test_the_smallest_label_has_one_message_on_each_side() -> None:
+def test_the_smallest_label_has_one_message_in_each_split() -> None:
     """Three unlike messages are enough for one held out, one for validation, one to learn."""
-    sides = assign([["x"], ["y"], ["z"]], dict.fromkeys("xyz", "a"))
-    assert sorted(sides.values()) == [HOLDOUT, TRAIN, VALIDATION]
+    splits = assign([["x"], ["y"], ["z"]], dict.fromkeys("xyz", "a"))
+    assert sorted(splits.values()) == [HOLDOUT, TRAIN, VALIDATION]
 
 
 def test_without_a_hold_out_share_nothing_is_held_out() -> None:

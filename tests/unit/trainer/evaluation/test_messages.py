@@ -1,4 +1,4 @@
-"""Files of messages and of recorded answers are read strictly, and errors name the line."""
+"""Files of messages are read strictly, and errors name the line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from trainer.errors import BadInput
 from trainer.evaluation.messages import read_messages
-from trainer.evaluation.recorded import read_recorded
 
 
 def write(path: Path, text: str) -> Path:
@@ -28,7 +27,7 @@ def test_messages_come_from_json_lines_and_from_csv(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"message": ""}\n', "line 1 has no text"),
         ("a.jsonl", '{"id": 1, "message": "a"}\n{"id": 1, "message": "b"}\n', "line 2 has the id"),
-        ("a.jsonl", "[1]\n", "no JSON object"),
+        ("a.jsonl", "[1]\n", "a line is not a JSON object"),
         ("a.jsonl", "", "holds no message"),
         ("a.txt", "hello\n", "must be a .jsonl or a .csv"),
     ],
@@ -38,42 +37,3 @@ def test_a_bad_file_is_named_with_its_line(
 ) -> None:
     with pytest.raises(BadInput, match=problem):
         read_messages(write(tmp_path / name, text))
-
-
-def test_recorded_answers_add_up_their_seconds_and_cost(tmp_path: Path) -> None:
-    path = write(tmp_path / "h.csv", "id,label,seconds,cost\na,refund,0.5,0.01\nb,spam,1.5,0.03\n")
-    found = read_recorded(f"hosted={path}")
-    assert found.of(["b", "a"]) == ["spam", "refund"]
-    assert (found.seconds, found.cost) == (2.0, pytest.approx(0.04))
-
-
-def test_recorded_answers_without_costs_have_none(tmp_path: Path) -> None:
-    path = write(tmp_path / "h.csv", "id,label\na,refund\n")
-    found = read_recorded(f"hosted={path}")
-    assert (found.seconds, found.cost) == (None, None)
-
-
-def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "h.csv", "id,label\na,refund\n")
-    found = read_recorded(f"hosted={path}")
-    with pytest.raises(BadInput, match=r"no answer for 2 of 3 .* the first is 'b'"):
-        found.of(["a", "b", "c"])
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("id,label\na,x\na,y\n", "line 3 has the id 'a' a second time"),
-        ("id,answer\na,x\n", "no 'label'"),
-        ("id,label,cost\na,x,cheap\n", "cost is no number"),
-    ],
-)
-def test_bad_records_are_named(tmp_path: Path, text: str, problem: str) -> None:
-    path = write(tmp_path / "h.csv", text)
-    with pytest.raises(BadInput, match=problem):
-        read_recorded(f"hosted={path}")
-
-
-def test_a_contender_needs_a_name(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="NAME=FILE"):
-        read_recorded("answers.csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.worker_process import ask_worker
+from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
 
 CLASSIFY = """
 import json, sys
@@ -23,7 +23,7 @@ for number, line in enumerate(sys.stdin, 1):
 """
 
 
-def ask(tmp_path: Path, messages: dict[str, str], alone: int = 2):
+def ask(tmp_path: Path, messages: dict[str, str], alone: int = 2) -> WorkerAnswers:
     program = tmp_path / "classify.py"
     program.write_text(CLASSIFY, encoding="utf-8")
     return ask_worker(
@@ -42,7 +42,7 @@ def test_every_message_has_its_own_answer_and_some_are_timed_alone(tmp_path: Pat
     labels = {name: answer["label"] for name, answer in found.answers.items()}
     assert labels == {name: text.upper() for name, text in messages.items()}
     assert list(found.seconds_alone) == ["id0", "id1"]
-    assert all(0 < one < 5 for one in found.seconds_alone.values())
+    assert all(0 < seconds < 5 for seconds in found.seconds_alone.values())
     assert found.messages_per_s > 0
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.trainer_world import training_json
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    OUT_OF_SCOPE,
+    PREDICTIONS,
+    VALIDATION,
+    EvaluatedAdapter,
+    EvaluatedDataset,
+    Prediction,
+)
 from trainer.cost import CostInputs, by_volume, compute_cost
 from trainer.dataset.examples import Example
 from trainer.dataset.folder import write_dataset
-from trainer.evaluation.predictions import PREDICTIONS, VALIDATION, predict, write_predictions
-from trainer.evaluation.summary import Evidence, Facts, summarize
+from trainer.evaluation.predictions import predict
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds
 
 LABELS = ("account_access", "card_delivery", "billing_fee", "billing_refund")
@@ -49,16 +59,16 @@ def draw_scores(truth: np.ndarray, labels: int, seed: int) -> np.ndarray:
             logits[at, 1 - true] += rng.normal(6.0, 1.5)
     outside = rng.exponential(0.02, len(truth))
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return logs + np.log1p(-np.minimum(outside, 0.9))[:, None]
+    return np.asarray(logs + np.log1p(-np.minimum(outside, 0.9))[:, None])
 
 
-def predictions(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[Any]:
-    truth = np.array([labels.index(one.label) for one in examples])
+def predictions(examples: Sequence[Example], labels: Sequence[str], seed: int) -> list[Prediction]:
+    truth = np.array([labels.index(example.label) for example in examples])
     scores = draw_scores(truth, len(labels), seed)
-    inside = [bool(one) for one in np.random.default_rng(seed).random(len(examples)) > 0.004]
+    inside = (np.random.default_rng(seed).random(len(examples)) > 0.004).tolist()
     return predict(
-        [one.id for one in examples],
-        [one.label for one in examples],
+        [example.id for example in examples],
+        [example.label for example in examples],
         scores,
         inside,
         labels=labels,
@@ -77,21 +87,21 @@ def write_run(
     seed: int = 3,
 ) -> Made:
     """Write a run folder with everything, and its dataset folder."""
-    parts = {}
+    splits = {}
     number = 0
-    for part, share in (("train", 1.0), ("validation", 0.5), ("holdout", 1.0)):
+    for split, share in (("train", 1.0), ("validation", 0.5), ("holdout", 1.0)):
         found = []
         for label in labels:
             for _ in range(int(per_label * share)):
-                found.append(Example(f"{part}-{number}", text(number), label))
+                found.append(Example(f"{split}-{number}", text(number), label))
                 number += 1
-        parts[part] = found
-    taxonomy = Taxonomy("bank", "1", "", tuple(Label(one, "") for one in labels))
+        splits[split] = found
+    taxonomy = Taxonomy("bank", "1", "", tuple(Label(label, "") for label in labels))
     dataset = write_dataset(
         directory / "dataset",
         name="tickets",
         taxonomy=taxonomy,
-        parts=parts,
+        splits=splits,
         settings={"seed": 0, "conflicts": "drop", "holdout_share": 0.15},
         counts={
             "rows_read": number + 41,
@@ -105,36 +115,36 @@ def write_run(
     )
     run = directory / "run"
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}
-    holdout = predictions(parts["holdout"], labels, seed)
-    validation = predictions(parts["validation"], labels, seed + 1)
+    holdout = predictions(splits["holdout"], labels, seed)
+    validation = predictions(splits["validation"], labels, seed + 1)
     evaluation = summarize(
-        Facts(
+        Setup(
             created_at="2026-06-01T12:00:00Z",
             limited=False,
-            adapter={**ADAPTER, "path": "adapter"},
-            dataset={**named, "holdout_sha256": "cd" * 32, "openings": 1},
+            adapter=EvaluatedAdapter(**ADAPTER, path="adapter"),
+            dataset=EvaluatedDataset(**named, holdout_sha256="cd" * 32, openings=1),
             labels=tuple(labels),
             temperature=TEMPERATURE,
             limits=LIMITS,
             wanted_precision=0.98,
             tolerance=0.02,
-            speeds=({"name": "torch", "messages_per_s": 21.4, "machine": {"cpu": "x86"}},),
+            speeds=(EngineSpeed("torch", 21.4, "cpu x86"),),
         ),
-        Evidence(holdout, validation, validation[:40], None, None),
+        Predictions(holdout, validation, validation[:40], None, None),
     )
     (run / "evaluation").mkdir(parents=True)
-    write_predictions(run / "evaluation" / PREDICTIONS, holdout)
-    write_predictions(run / "evaluation" / VALIDATION, validation)
-    write_predictions(run / "evaluation" / "out_of_scope_predictions.jsonl", validation[:40])
-    put(run / "evaluation" / "evaluation.json", evaluation)
+    PREDICTIONS.write(run / "evaluation", holdout)
+    VALIDATION.write(run / "evaluation", validation)
+    OUT_OF_SCOPE.write(run / "evaluation", validation[:40])
+    EVALUATION.write(run / "evaluation", evaluation)
     put(run / "training.json", training_record(named, steps))
-    lines = [json.dumps(one) + "\n" for one in step_records(steps)]
+    lines = [json.dumps(step) + "\n" for step in step_records(steps)]
     (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
-    put(run / "duel" / "duel.json", duel_record(evaluation))
+    put(run / "duel" / "duel.json", duel_record(evaluation.to_json()))
     put(run / "sweep.json", sweep_record())
     put(run / "cost.json", cost_record(hosted_price=2.5))
     put(directory / "dataset" / "check.json", check_record())
-    return Made(run, dataset.directory, tuple(parts["holdout"]), evaluation)
+    return Made(run, dataset.directory, tuple(splits["holdout"]), evaluation.to_json())
 
 
 def put(path: Path, record: Any) -> None:
@@ -157,28 +167,19 @@ def training_record(dataset: dict[str, Any], steps: int) -> dict[str, Any]:
         }
         for at in range(3)
     ]
-    return {
-        "schema": "training/1",
-        "name": "june",
-        "created_at": "2026-06-01T11:00:00Z",
-        "adapter": ADAPTER,
-        "dataset": dataset,
-        "recipe": {"rank": 16, "learning_rate": 2e-4, "epochs": 3, "batch_tokens": 4096},
-        "seeds": {"order": 0, "weights": 1},
-        "machine": {"cpu": "x86", "threads": 2, "device": "cpu", "memory_bytes": 8_000_000_000},
-        "epochs": epochs,
-        "best_epoch": 2,
-        "stopped_early": False,
-        "kept": "epoch 2",
-        "steps": steps,
-        "seconds": 2436.0,
-        "peak_memory_bytes": 2_100_000_000,
-        "parameters": {"trainable": 4_884_480, "total": 139_400_064},
-        "calibration": {"temperature": TEMPERATURE, "examples": 120, "nll": 0.2, "ece": 0.012},
-        "validation": {"examples": 120, "accuracy": 0.944, "macro_f1": 0.942},
-        "resumed": 0,
-        "versions": {"python": "3.11.9", "torch": "2.13.0"},
-    }
+    return training_json(
+        name="june",
+        adapter=ADAPTER,
+        dataset=dataset,
+        recipe={"lora_rank": 16, "learning_rate": 2e-4, "epochs": 3, "batch_tokens": 4096},
+        seeds={"order": 0, "weights": 1},
+        epochs=epochs,
+        best_epoch=2,
+        kept="epoch 2",
+        steps=steps,
+        seconds=2436.0,
+        versions={"python": "3.11.9", "torch": "2.13.0"},
+    )
 
 
 def step_records(steps: int) -> list[dict[str, Any]]:
@@ -201,29 +202,35 @@ def step_records(steps: int) -> list[dict[str, Any]]:
 def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
     accuracy, bounds = evaluation["accuracy"], evaluation["accuracy_interval_95"]
     return {
-        "schema": "duel/1",
-        "contenders": [
-            contender("adapter", "adapter", accuracy, bounds, 2436.0, 21.4),
-            contender("tf-idf", "baseline", accuracy - 0.03, [b - 0.03 for b in bounds], 4.1, 9120),
-            contender("minilm", "baseline", accuracy - 0.02, [b - 0.02 for b in bounds], 61, 410),
+        "schema": "duel/2",
+        "created_at": "2026-06-01T12:30:00Z",
+        "adapter": ADAPTER,
+        "dataset": evaluation["dataset"],
+        "labels": evaluation["labels"],
+        "examples": evaluation["examples"],
+        "candidates": [
+            candidate("adapter", "adapter", accuracy, bounds, 2436.0, 21.4),
+            candidate("tf-idf", "baseline", accuracy - 0.03, [b - 0.03 for b in bounds], 4.1, 9120),
+            candidate("minilm", "baseline", accuracy - 0.02, [b - 0.02 for b in bounds], 61, 410),
         ],
         "pairs": [
             pair("adapter", "tf-idf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
             pair("minilm", "adapter", -0.02, (-0.036, -0.004), 0.012, 0.024),
             pair("tf-idf", "minilm", -0.01, (-0.025, 0.006), 0.21, 0.21),
         ],
-        "resolvable_difference": 0.018,
+        "minimum_detectable_difference": 0.018,
         "verdict": "The adapter is the most accurate, clearly.",
-        "recommend": "adapter",
+        "recommendation": "adapter",
+        "rules": "written down before",
         "learning_curve": [
-            {"contender": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
+            {"candidate": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
             for name, ys in (("tf-idf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
             for size, y in zip((15, 60, 240), ys, strict=True)
         ],
     }
 
 
-def contender(
+def candidate(
     name: str, kind: str, accuracy: float, bounds: Sequence[float], seconds: float, speed: float
 ) -> dict[str, Any]:
     return {
@@ -250,6 +257,7 @@ def pair(
         "p_holm": holm,
         "a_only": 31,
         "b_only": 12,
+        "minimum_detectable_difference": 0.018,
     }
 
 
@@ -263,7 +271,17 @@ def check_record() -> dict[str, Any]:
             "advice": "Rename or merge billing_fee and billing_refund.",
         },
     ]
-    return {"schema": "check/1", "verdict": "warn", "findings": findings, "suspects": 3}
+    return {
+        "schema": "check/2",
+        "dataset": {"name": "tickets", "digest": "cd" * 32},
+        "verdict": "warn",
+        "verdicts": {"balance": "ok", "label names": "warn"},
+        "suspects": 3,
+        "findings": findings,
+        "settings": {"seed": 1, "embeddings": False},
+        "queue": "tickets-review.csv",
+        "decisions_kept": 0,
+    }
 
 
 def cost_record(hosted_price: float) -> dict[str, Any]:
@@ -285,6 +303,7 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
     found = compute_cost(given)
     return {
         "schema": "cost/1",
+        "created_at": "2026-06-01T13:00:00Z",
         "currency": "EUR",
         "inputs": [
             {"name": "training_hours", "value": 0.7, "unit": "machine hours", "source": "measured"},
@@ -295,30 +314,42 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
         "one_off": found.one_off,
         "per_thousand_messages": found.per_thousand_messages,
         "hosted_per_thousand": found.hosted_per_thousand,
-        "planned": asdict(found.planned),
+        "planned": found.planned.to_json(),
         "break_even_messages": found.break_even_messages,
         "break_even_days": found.planned.break_even_days,
         "break_even_reason": found.break_even_reason,
         "pays_from_messages_per_month": found.pays_from_messages_per_month,
         "pays_from_reason": found.pays_from_reason,
-        "by_volume": [asdict(one) for one in by_volume(given, (1e5, 2e6))],
+        "by_volume": [row.to_json() for row in by_volume(given, (1e5, 2e6))],
     }
 
 
 def sweep_record() -> dict[str, Any]:
     trials = [
         {
-            "settings": {"rank": rank, "learning_rate": rate},
+            "settings": {"lora_rank": str(rank), "learning_rate": str(rate)},
+            "run": f"trial-{rank}-{rate}",
+            "adapter": "ab" * 32,
             "validation_loss": 0.2 + abs(rank - 16) / 100,
             "validation_macro_f1": 0.94 - abs(rank - 16) / 400,
             "validation_accuracy": 0.941 - abs(rank - 16) / 400,
-            "seconds": 300.0,
+            "best_epoch": 2,
             "per_label": None,
+            "seconds": 300.0,
+            "epochs": 3,
         }
         for rank in (8, 16, 32)
         for rate in (1e-4, 2e-4)
     ]
-    return {"schema": "sweep/1", "trials": trials, "best": 2, "budget_s": 3600}
+    return {
+        "schema": "sweep/2",
+        "fixed": {"epochs": 3},
+        "trials": trials,
+        "ranking": [2, 3, 0, 1, 4, 5],
+        "best": 2,
+        "budget_s": 3600,
+        "skipped": 0,
+    }
 
 
 @pytest.fixture

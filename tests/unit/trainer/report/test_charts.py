@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from trainer.report.charts import svg
-from trainer.report.charts.bars import bar, confidence_chart, parts_chart, span
+from trainer.report.charts.bars import bar, confidence_chart, span, splits_chart
 from trainer.report.charts.heat import confusion_chart
 from trainer.report.charts.intervals import Bin, Estimate, forest_chart, reliability_chart
 from trainer.report.charts.lines import MOST_POINTS, Line, averaged, line_chart, smoothed
@@ -45,18 +45,18 @@ CHARTS = [
     reliability_chart([Bin(0.2, 0.0, 0.0, 0.4, 5), Bin(0.9, 1.0, 0.6, 1.0, 5)], caption=""),
     confidence_chart([1.0, 1.0, 0.97], []),
     confidence_chart([], [0.31]),
-    parts_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
+    splits_chart([HOSTILE, "b"], [("train", [3, 0]), ("holdout", [0, 0])]),
 ]
 
 
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda one: one.title)
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.title)
 def test_a_chart_is_well_formed_named_and_also_a_table(chart: Chart) -> None:
     """Also with one point, no mistake, zeros and 40 labels; no text becomes markup."""
     root = ET.fromstring(chart.svg)
     assert root.tag == "svg"
     assert root.get("role") == "img"
     assert root.get("aria-label")
-    assert not [one for one in root.iter() if one.tag == "script"]
+    assert not [element for element in root.iter() if element.tag == "script"]
     assert "nan" not in chart.svg
     assert "inf" not in chart.svg.replace("info", "")
     assert all(len(row) == len(chart.columns) for row in chart.rows)
@@ -65,7 +65,7 @@ def test_a_chart_is_well_formed_named_and_also_a_table(chart: Chart) -> None:
 def test_every_cell_of_the_heat_map_explains_itself() -> None:
     """A pointer on a cell reads labels, count and share."""
     root = ET.fromstring(confusion_chart(["fee", "refund"], [[8, 2], [0, 5]]).svg)
-    titles = [one.text for one in root.iter("title")]
+    titles = [title.text for title in root.iter("title")]
     assert titles == [
         "fee: 8 of 10 right (80.0%)",
         "fee answered as refund: 2 of 10 (20.0%)",
@@ -78,7 +78,7 @@ def test_nothing_is_drawn_outside_the_frame() -> None:
     """Points land between the margins, whatever the values."""
     chart = line(((1, 0.2), (2, 0.4), (3, 0.1)), y_range=(0.0, 0.5))
     frame = Frame()
-    dots = [one for one in ET.fromstring(chart.svg).iter("circle") if one.get("r") == "4"]
+    dots = [circle for circle in ET.fromstring(chart.svg).iter("circle") if circle.get("r") == "4"]
     assert len(dots) == 6
     for dot in dots:
         assert frame.left <= float(dot.get("cx", "")) <= frame.width - frame.right

@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.trainer.report.conftest import Made
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
@@ -27,6 +29,13 @@ HOSTILE = (
     "x" * 2000,
     "nul\x00 escape\x1b[31m \x85 {{ 7 * 7 }} {% raw %}",
 )
+OTHER_DATASET = {
+    "name": "tickets",
+    "digest": "ff",
+    "directory": "tickets",
+    "holdout_sha256": "cd" * 32,
+    "openings": 1,
+}
 
 
 class Page(HTMLParser):
@@ -67,26 +76,31 @@ def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, s
     return report, Page(text), text
 
 
-def test_the_page_shows_the_accuracy_that_the_predictions_give(made, tmp_path: Path) -> None:
+def test_the_page_shows_the_accuracy_that_the_predictions_give(made: Made, tmp_path: Path) -> None:
     """The big number, its interval, macro-F1 and every per-label recall, counted anew here."""
     _, page, _ = draw(made.run, tmp_path)
     lines = (made.run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    right = sum(one["label"] == one["predicted"] for one in rows)
-    assert f"{right / len(rows):.1%} of {len(rows)} held-out messages filed right" in page.words
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert (
+        f"{right / len(rows):.1%} of {len(rows)} held-out messages classified correctly"
+        in page.words
+    )
     assert f"95% interval {numbers.interval(made.evaluation['accuracy_interval_95'])}" in page.words
     f1 = []
     for label in made.evaluation["labels"]:
-        mine = [one for one in rows if one["label"] == label]
-        given = sum(one["predicted"] == label for one in rows)
-        hits = sum(one["predicted"] == label for one in mine)
+        mine = [row for row in rows if row["label"] == label]
+        given = sum(row["predicted"] == label for row in rows)
+        hits = sum(row["predicted"] == label for row in mine)
         assert f"{hits / len(mine):.1%}" in page.words
         f1.append(2 * hits / (len(mine) + given))
     assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words
     assert f"{len(rows) - right} wrong answers, the surest first" in page.words
 
 
-def test_altered_figures_are_refused(made, tmp_path: Path, rewrite: Callable[..., None]) -> None:
+def test_altered_figures_are_refused(
+    made: Made, tmp_path: Path, rewrite: Callable[..., None]
+) -> None:
     """A record whose accuracy is not what its predictions give makes no page."""
     rewrite(made.run / "evaluation" / "evaluation.json", accuracy=0.999)
     with pytest.raises(ProofFailed, match="accuracy"):
@@ -95,7 +109,7 @@ def test_altered_figures_are_refused(made, tmp_path: Path, rewrite: Callable[...
     assert count_openings(open_dataset(made.dataset)) == 0
 
 
-def test_the_page_stands_alone(made, tmp_path: Path) -> None:
+def test_the_page_stands_alone(made: Made, tmp_path: Path) -> None:
     """No address to fetch from, no file beside it; the policy in its head forbids both."""
     _, page, text = draw(made.run, tmp_path)
     for tag, attributes in page.tags:
@@ -104,8 +118,10 @@ def test_the_page_stands_alone(made, tmp_path: Path) -> None:
         assert (attributes.get("href") or "#").startswith("#")
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?://|url\(|@import|@font-face", text)
-    policy = dict(page.tags)["meta"] and next(
-        one["content"] for tag, one in page.tags if one.get("http-equiv")
+    policy = next(
+        attributes["content"]
+        for tag, attributes in page.tags
+        if tag == "meta" and attributes.get("http-equiv")
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'")
@@ -113,7 +129,7 @@ def test_the_page_stands_alone(made, tmp_path: Path) -> None:
 
 
 def test_hostile_messages_are_text_and_nothing_else(
-    make_run: Callable[..., object], tmp_path: Path
+    make_run: Callable[..., Made], tmp_path: Path
 ) -> None:
     """Markup, template syntax, right-to-left overrides, control characters and 2,000 characters:
     the page has the same tags as one with harmless messages, and shows every character."""
@@ -130,18 +146,18 @@ def test_hostile_messages_are_text_and_nothing_else(
     assert "{{ 7 * 7 }}" in page.text
     assert not set(text) & {"\x00", "\x1b", "\x85"}
     assert "nul\u2400" in page.text
-    messages = [one for tag, one in page.tags if "dir" in one]
+    messages = [attributes for tag, attributes in page.tags if "dir" in attributes]
     assert messages
-    assert all(one["dir"] == "auto" for one in messages)
+    assert all(attributes["dir"] == "auto" for attributes in messages)
     assert "unicode-bidi: isolate" in text
-    shown = {one["id"]: one for one in wrong(made.run)}
+    shown = {row["id"]: row for row in wrong(made.run)}
     for example in made.holdout:
         if example.id in shown and example.message.startswith("x"):
             assert example.message[:MOST_CHARACTERS] in page.text.replace("…", "")
 
 
 def test_a_message_with_half_a_character_can_be_shown(
-    make_run: Callable[..., object], tmp_path: Path
+    make_run: Callable[..., Made], tmp_path: Path
 ) -> None:
     """Surrogates that UTF-8 cannot hold may reach a page through labels and names."""
     made = make_run()
@@ -151,19 +167,19 @@ def test_a_message_with_half_a_character_can_be_shown(
     assert "half ?" in page.text
 
 
-def test_showing_texts_opens_the_holdout_and_says_so(made, tmp_path: Path) -> None:
+def test_showing_texts_opens_the_holdout_and_says_so(made: Made, tmp_path: Path) -> None:
     """Each page with texts is one opening more; the page counts its own and warns on top."""
     report, page, _ = draw(made.run, tmp_path)
     record = open_dataset(made.dataset).record
-    assert [one["purpose"] for one in record["holdout_openings"]] == ["report"]
+    assert [opening["purpose"] for opening in record["holdout_openings"]] == ["report"]
     assert report.with_texts
     assert "Private. This page holds texts that customers wrote" in page.words
     assert "The hold-out has been opened once" in page.words
-    example = next(one for one in made.holdout if one.id == wrong(made.run)[0]["id"])
+    example = next(example for example in made.holdout if example.id == wrong(made.run)[0]["id"])
     assert example.message in page.text
 
 
-def test_without_texts_the_holdout_stays_sealed(made, tmp_path: Path) -> None:
+def test_without_texts_the_holdout_stays_sealed(made: Made, tmp_path: Path) -> None:
     """--no-texts: no opening, no warning, no text of any part of the dataset."""
     report, page, text = draw(made.run, tmp_path, texts=False)
     assert count_openings(open_dataset(made.dataset)) == 0
@@ -173,7 +189,7 @@ def test_without_texts_the_holdout_stays_sealed(made, tmp_path: Path) -> None:
     assert wrong(made.run)[0]["id"] in page.text
 
 
-def test_a_dataset_that_is_gone_costs_only_its_sections(made, tmp_path: Path) -> None:
+def test_a_dataset_that_is_gone_costs_only_its_sections(made: Made, tmp_path: Path) -> None:
     """A run folder that travelled alone still makes a page, without texts."""
     shutil.rmtree(made.dataset)
     report, page, _ = draw(made.run, tmp_path)
@@ -182,7 +198,9 @@ def test_a_dataset_that_is_gone_costs_only_its_sections(made, tmp_path: Path) ->
     assert "The texts are left out." in page.words
 
 
-def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_path: Path) -> None:
+def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
+    made: Made, tmp_path: Path
+) -> None:
     """training.json alone is enough for a page."""
     for name in ("evaluation", "duel"):
         shutil.rmtree(made.run / name)
@@ -194,21 +212,25 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(made, tmp_p
     assert there == {"curves", "making", "recompute"}
     for command in ("evaluate", "duel", "cost", "sweep", "prepare", "check"):
         assert f"clerk-trainer {command}" in page.words
-    sections = [one.get("id") for tag, one in page.tags if tag == "section"]
+    sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     assert sections == list(report.sections)
 
 
-def test_a_complete_run_has_every_section(made, tmp_path: Path) -> None:
+def test_a_complete_run_has_every_section(made: Made, tmp_path: Path) -> None:
     """Nothing is missing; what the check found stands on top too."""
     report, page, _ = draw(made.run, tmp_path)
     assert all(report.sections.values())
     assert page.words.count("Concern: label names") == 1
     assert "Concern: The check of the data has concerns label names." in page.words
-    links = [one["href"] for tag, one in page.tags if tag == "a" and "skip" not in str(one)]
+    links = [
+        attributes["href"]
+        for tag, attributes in page.tags
+        if tag == "a" and "skip" not in str(attributes)
+    ]
     assert links == [f"#{key}" for key in report.sections]
 
 
-def test_every_row_of_the_export_is_accounted_for(made, tmp_path: Path) -> None:
+def test_every_row_of_the_export_is_accounted_for(made: Made, tmp_path: Path) -> None:
     """What became of the rows, as the dataset counted it; what happened to none is left out."""
     words = draw(made.run, tmp_path)[1].words
     assert "exact duplicates, removed 29" in words
@@ -217,7 +239,7 @@ def test_every_row_of_the_export_is_accounted_for(made, tmp_path: Path) -> None:
 
 
 def test_the_cost_says_when_it_pays_or_that_it_never_does(
-    made, tmp_path: Path, rewrite: Callable[..., None]
+    made: Made, tmp_path: Path, rewrite: Callable[..., None]
 ) -> None:
     """Amounts are the record's; without a saving the reason stands there instead of a number."""
     record = json.loads((made.run / "cost.json").read_text("utf-8"))
@@ -231,7 +253,7 @@ def test_the_cost_says_when_it_pays_or_that_it_never_does(
     assert "never pays for itself: hosted is free." in page.words
 
 
-def test_a_trial_of_a_sweep_shows_the_sweep(made, tmp_path: Path) -> None:
+def test_a_trial_of_a_sweep_shows_the_sweep(made: Made, tmp_path: Path) -> None:
     """A sweep's record lies beside its runs; a run that is no trial of it does not show it."""
     record = json.loads((made.run / "sweep.json").read_text("utf-8"))
     (made.run / "sweep.json").unlink()
@@ -239,26 +261,28 @@ def test_a_trial_of_a_sweep_shows_the_sweep(made, tmp_path: Path) -> None:
     beside.write_text(json.dumps(record), "utf-8")
     assert not draw(made.run, tmp_path)[0].sections["sweep"]
     record["trials"][0]["run"] = made.run.name
-    for size, one in zip((60, 120, 240), record["trials"], strict=False):
-        one["per_label"] = size
+    for size, trial in zip((60, 120, 240), record["trials"], strict=False):
+        trial["per_label"] = size
     beside.write_text(json.dumps(record), "utf-8")
     report, page, _ = draw(made.run, tmp_path)
     assert report.sections["sweep"]
     assert "adapter (best of the sweep)" in page.words
 
 
-def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..., None]) -> None:
+def test_the_verdict_follows_the_duel(
+    made: Made, tmp_path: Path, rewrite: Callable[..., None]
+) -> None:
     """Better, not told apart, worse: from the pair with the best rival, whatever its order."""
     _, page, _ = draw(made.run, tmp_path)
     assert "Better than minilm by 2.0 points" in page.words
     path = made.run / "duel" / "duel.json"
     record = json.loads(path.read_text("utf-8"))
-    unclear = [one | {"p_holm": 0.3} for one in record["pairs"]]
+    unclear = [pair | {"p_holm": 0.3} for pair in record["pairs"]]
     rewrite(path, pairs=unclear)
     assert "No clear difference from minilm" in draw(made.run, tmp_path)[1].words
     worse = [
-        one | {"difference": -one["difference"], "interval_95": [-b for b in one["interval_95"]]}
-        for one in record["pairs"]
+        pair | {"difference": -pair["difference"], "interval_95": [-b for b in pair["interval_95"]]}
+        for pair in record["pairs"]
     ]
     rewrite(path, pairs=worse)
     assert "Worse than minilm by 2.0 points" in draw(made.run, tmp_path)[1].words
@@ -268,12 +292,21 @@ def test_the_verdict_follows_the_duel(made, tmp_path: Path, rewrite: Callable[..
     ("file", "change", "problem"),
     [
         ("training.json", {"schema": "training/9"}, "training.json: its schema is 'training/9'"),
-        ("evaluation/evaluation.json", {"adapter": {"digest": "ff"}}, "of another adapter"),
-        ("duel/duel.json", {"dataset": {"digest": "ff"}}, "of another dataset"),
+        (
+            "evaluation/evaluation.json",
+            {"adapter": {"name": "june", "digest": "ff", "path": "adapter"}},
+            "of another adapter",
+        ),
+        ("duel/duel.json", {"dataset": OTHER_DATASET}, "of another dataset"),
     ],
 )
 def test_files_of_another_run_are_refused(
-    made, tmp_path: Path, rewrite: Callable[..., None], file: str, change: dict, problem: str
+    made: Made,
+    tmp_path: Path,
+    rewrite: Callable[..., None],
+    file: str,
+    change: dict[str, Any],
+    problem: str,
 ) -> None:
     """Two runs' figures never share a page; the message names the file and the command."""
     rewrite(made.run / file, **change)
@@ -282,7 +315,7 @@ def test_files_of_another_run_are_refused(
     assert "clerk-trainer" in str(found.value)
 
 
-def test_another_dataset_is_refused(make_run: Callable[..., object], tmp_path: Path) -> None:
+def test_another_dataset_is_refused(make_run: Callable[..., Made], tmp_path: Path) -> None:
     """Texts of another dataset must not stand under these ids."""
     made = make_run()
     other = tmp_path / "other"
@@ -290,12 +323,13 @@ def test_another_dataset_is_refused(make_run: Callable[..., object], tmp_path: P
     record = json.loads((made.run / "training.json").read_text("utf-8"))
     record["dataset"]["digest"] = "0" * 64
     (made.run / "training.json").write_text(json.dumps(record), "utf-8")
-    shutil.rmtree(made.run / "evaluation")
+    for name in ("evaluation", "duel"):
+        shutil.rmtree(made.run / name)
     with pytest.raises(BadInput, match="give that one's folder with --dataset"):
         write_report(made.run, tmp_path / "page.html", dataset=other)
 
 
-def test_a_cut_line_is_named(made, tmp_path: Path) -> None:
+def test_a_cut_line_is_named(made: Made, tmp_path: Path) -> None:
     """A steps file that a full disk cut short is reported with its line."""
     path = made.run / "steps.jsonl"
     path.write_text(path.read_text("utf-8")[:-20], "utf-8")
@@ -304,7 +338,7 @@ def test_a_cut_line_is_named(made, tmp_path: Path) -> None:
 
 
 def test_a_large_holdout_stays_below_one_and_a_half_megabytes(
-    make_run: Callable[..., object], tmp_path: Path
+    make_run: Callable[..., Made], tmp_path: Path
 ) -> None:
     """1,500 messages of the worst kind: four bytes a character, 3,000 characters, many wrong."""
     made = make_run(text=lambda n: "\U0001f600" * 3000, per_label=375, steps=3000)
@@ -315,7 +349,7 @@ def test_a_large_holdout_stays_below_one_and_a_half_megabytes(
 
 
 def test_the_command_reports_for_people_and_for_machines(
-    made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line with path and size; --json alone on standard output."""
 
@@ -342,7 +376,7 @@ def test_the_command_reports_for_people_and_for_machines(
     assert "no training.json" in err
 
 
-def wrong(run: Path) -> list[dict]:
+def wrong(run: Path) -> list[dict[str, Any]]:
     lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    return [one for one in rows if one["label"] != one["predicted"]]
+    return [row for row in rows if row["label"] != row["predicted"]]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.helpers import LABELS, toy_manifest
+from tests.support.toy_adapter import LABELS, toy_manifest
 from trainer.cli.main import app
-from trainer.evaluation.metrics import measure
+from trainer.statistics.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 
@@ -60,14 +60,14 @@ def write_evaluation(
     **changes: Any,
 ) -> None:
     truth = [at % len(LABELS) for at in range(messages)]
-    predicted = [(one + (at in wrong)) % len(LABELS) for at, one in enumerate(truth)]
+    predicted = [(label + (at in wrong)) % len(LABELS) for at, label in enumerate(truth)]
     figures = measure(np.array(truth), np.array(predicted), LABELS)
     directory.mkdir(parents=True, exist_ok=True)
     lines = (
         {
             "id": f"m{at}",
-            "label": LABELS[one],
-            "predicted": LABELS[other],
+            "label": LABELS[label],
+            "predicted": LABELS[answer],
             "confidence": 0.9,
             "off_label_mass": 0.001,
             "review": False,
@@ -75,9 +75,9 @@ def write_evaluation(
             "logprobs": {},
             "message": "a customer's words",
         }
-        for at, (one, other) in enumerate(zip(truth, predicted, strict=True))
+        for at, (label, answer) in enumerate(zip(truth, predicted, strict=True))
     )
-    text = "".join(json.dumps(one) + "\n" for one in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     (directory / "predictions.jsonl").write_text(text)
     evaluation: dict[str, Any] = {
         "schema": "evaluation/1",
@@ -96,10 +96,29 @@ def write_evaluation(
         "accuracy": figures.accuracy,
         "accuracy_interval_95": list(figures.interval),
         "macro_f1": figures.macro_f1,
-        "per_label": [asdict(one) for one in figures.per_label],
-        "confusion": [list(one) for one in figures.confusion],
+        "per_label": [asdict(label) for label in figures.per_label],
+        "confusion": [list(row) for row in figures.confusion],
         "outside_labels": {"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
-        "calibration": {"temperature": 1.0, "ece": 0.02},
+        "calibration": {
+            "temperature": 1.0,
+            "nll": 0.2,
+            "nll_uncalibrated": 0.2,
+            "ece": 0.02,
+            "ece_uncalibrated": 0.02,
+            "reliability": [],
+        },
+        "coverage": [],
+        "review": {
+            "confidence_below": None,
+            "off_label_mass_above": None,
+            "share": 0.0,
+            "accepted_accuracy": figures.accuracy,
+            "wanted_precision": 0.95,
+            "threshold_for_wanted": 0.0,
+            "coverage_at_wanted": 1.0,
+            "accuracy_at_wanted": None,
+        },
+        "engines": [],
         "mistakes": [{"message": "a customer's words"}],
     }
     for key, value in changes.items():

@@ -19,17 +19,17 @@ from types import FrameType
 from typing import Any
 
 from trainer.errors import BadInput
-from trainer.store.files import sweep
+from trainer.store.files import LOCK_NAME, remove_leftovers
 from trainer.store.history import read_history
-from trainer.store.listing import list_store
-from trainer.store.lock import LOCK_NAME
-from trainer.store.publish import Plan, carry_out, plan_publication
+from trainer.store.moves import publish_adapter
+from trainer.store.plan import Plan, plan_publication
+from trainer.store.record import list_store
 from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer
 
 WATCHED = (
-    *(f"trainer/store/{one}.py" for one in ("publish", "files", "history", "record", "lock")),
-    *(f"worker/contract/{one}.py" for one in ("store", "digest")),
+    *(f"trainer/store/{name}.py" for name in ("moves", "plan", "files", "history", "record")),
+    *(f"worker/contract/{name}.py" for name in ("store", "digest")),
 )
 
 
@@ -71,7 +71,7 @@ def publish_in_a_child(plan: Plan, number: int, action: Callable[[], None]) -> i
 
         try:
             sys.settrace(at_line(number, act))
-            carry_out(plan)
+            publish_adapter(plan)
             code = 5 if reached else 0
         except (OSError, BadInput, AdapterRefused):  # reading tells a disk's error as a refusal
             code = 7
@@ -87,22 +87,22 @@ def check(store: Path, source: Path, old: str, new: str) -> None:
     assert found in (old, new), found
     load_stored(store, found)
     if found == new:
-        assert [one.digest for one in read_history(store)] == [old, new]
-        assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
-    carry_out(plan_publication(source, store))
+        assert [entry.digest for entry in read_history(store)] == [old, new]
+        assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
+    publish_adapter(plan_publication(source, store))
     pointer = read_pointer(store)
     assert pointer is not None
     assert (pointer.digest, pointer.previous) == (new, old)
-    assert [one.digest for one in read_history(store)] == [old, new], "moved twice"
-    assert [one.gate for one in list_store(store)[1]] == ["passed", "passed"]
+    assert [entry.digest for entry in read_history(store)] == [old, new], "moved twice"
+    assert [stored.gate for stored in list_store(store)[1]] == ["passed", "passed"]
     load_stored(store, new)
-    sweep(store, time.time() + 7200)
-    assert [one.name for one in store.iterdir() if one.name.startswith(".")] == [LOCK_NAME]
+    remove_leftovers(store, time.time() + 7200)
+    assert [path.name for path in store.iterdir() if path.name.startswith(".")] == [LOCK_NAME]
 
 
 def main(folder: Path, stride: int) -> None:
     template, store = folder / "template", folder / "store"
-    old = carry_out(plan_publication(folder / "old", template)).digest
+    old = publish_adapter(plan_publication(folder / "old", template)).digest
     # Signing the lock is a courtesy: a disk too full for that stops the next step, not this one.
     for action, wanted in ((die, {-signal.SIGKILL}), (fail, {7, 5})):
         number = 0

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.store.conftest import Clerk
-from trainer.store import promote as promoting
+from trainer.store import moves
 from trainer.store.history import read_history
 from worker.contract.store import find_adapter, read_canary, read_pointer
 
 
 def digests(store: Path) -> tuple[str | None, str | None]:
     current, canary = read_pointer(store), read_canary(store)
-    return current and current.digest, canary and canary.digest
+    return current.digest if current else None, canary.digest if canary else None
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def two(clerk: Clerk, make_run: Any) -> tuple[str, str]:
     code, out, _ = clerk("publish", make_run("two"), "--canary", 0.1, "--json")
     assert code == 0
     told = json.loads(out)
-    assert told["outcome"] == "on_trial"
+    assert told["outcome"] == "canary"
     return told["current"]["digest"], told["digest"]
 
 
@@ -38,7 +38,7 @@ def test_a_canary_leaves_current_alone(clerk: Clerk, store: Path, two: Any) -> N
     assert canary.share == 0.1
     assert read_history(store)[-1].event == "canary"
     out = clerk("list")[1]
-    assert "on trial for 0.1 of the keys" in out
+    assert "is the canary for 0.1 of the keys" in out
 
 
 def test_its_share_is_changed_by_publishing_it_again(
@@ -52,7 +52,7 @@ def test_its_share_is_changed_by_publishing_it_again(
     canary = read_canary(store)
     assert canary is not None
     assert (canary.digest, canary.share) == (two[1], 0.5)
-    assert [one.share for one in read_history(store)] == [None, 0.1, 0.5]
+    assert [entry.share for entry in read_history(store)] == [None, 0.1, 0.5]
 
 
 def test_promoted_it_is_current_and_a_rollback_goes_back(
@@ -82,7 +82,7 @@ def test_a_rollback_ends_the_trial_first(clerk: Clerk, store: Path, two: Any) ->
     assert read_history(store)[-1].event == "end_canary"
     code, _, err = clerk("promote")
     assert code == 2
-    assert "no adapter is on trial" in err
+    assert "there is no canary" in err
 
 
 def test_published_outright_a_canary_is_on_trial_no_more(
@@ -108,14 +108,14 @@ def test_killed_between_the_two_a_promotion_completes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(promoting, "remove_canary", killed)
+        patched.setattr(moves, "remove_canary", killed)
         with pytest.raises(KeyboardInterrupt):
-            promoting.promote(store)
+            moves.promote_canary(store)
     assert digests(store) == (two[1], two[1])
     assert find_adapter(store).directory.name == two[1]
     assert clerk("promote")[0] == 0
     assert digests(store) == (two[1], None)
-    assert [one.event for one in read_history(store)] == ["publish", "canary", "promote"]
+    assert [entry.event for entry in read_history(store)] == ["publish", "canary", "promote"]
 
 
 def test_a_trial_needs_something_to_be_tried_against(

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
-from trainer.store.files import STALE_S, sweep
+from trainer.store.files import LOCK_NAME, STALE_S, locked, remove_leftovers
 from trainer.store.history import read_history
-from trainer.store.lock import LOCK_NAME, locked
-from trainer.store.publish import carry_out, plan_publication
+from trainer.store.moves import publish_adapter
+from trainer.store.plan import plan_publication
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter, load_stored
 
@@ -28,11 +30,11 @@ LINES = 37  # with 1 every line is tried, which takes minutes
 
 
 def leftovers(store: Path) -> list[str]:
-    return [one.name for one in store.iterdir() if one.name.startswith(".")]
+    return [path.name for path in store.iterdir() if path.name.startswith(".")]
 
 
 def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """A real SIGKILL, then an ENOSPC, at lines all over a publication: the store is sound with
     one of both adapters current, and the same command again completes with one move recorded."""
@@ -47,19 +49,19 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    tried = [int(one) for one in done.stdout.split()]
+    tried = [int(count) for count in done.stdout.split()]
     assert len(tried) == 2
     assert min(tried) > 200 // LINES, "the lines were not reached"
 
 
 @pytest.mark.parametrize("nth", [1, 2, 5, 6, 7, 9, 11, 12])
 def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
-    tmp_path: Path, make_run, monkeypatch: pytest.MonkeyPatch, nth: int
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     """ENOSPC from the n-th fsync: the old adapter serves, no temporary stays, and once there is
     room the same command completes."""
     store = tmp_path / "store"
-    old = carry_out(plan_publication(make_run("old"), store))
+    old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
     calls = 0
     real = os.fsync
@@ -74,31 +76,32 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match="No space") as caught:
-            carry_out(plan)
+            publish_adapter(plan)
     assert str(caught.value.filename).startswith(str(store))
     assert find_adapter(store).pointer == old
     assert leftovers(store) == [LOCK_NAME]
-    for directory in (one for one in store.iterdir() if one.is_dir()):
+    for directory in (path for path in store.iterdir() if path.is_dir()):
         load_adapter(directory)  # whatever has a name is whole
-    assert carry_out(plan_publication(tmp_path / "new", store)).digest == plan.manifest.digest
+    assert publish_adapter(plan_publication(tmp_path / "new", store)).digest == plan.manifest.digest
     assert len(read_history(store)) == 2
 
 
 def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """Publishers that move between two adapters die at moments of chance; every look in between
     finds a sound one."""
     store = tmp_path / "store"
     runs = [make_run("one"), make_run("two")]
-    names = {carry_out(plan_publication(one, store)).digest for one in runs}
+    names = {publish_adapter(plan_publication(run, store)).digest for run in runs}
     code = (
         "import sys; from pathlib import Path\n"
-        "from trainer.store.publish import carry_out, plan_publication\n"
+        "from trainer.store.moves import publish_adapter\n"
+        "from trainer.store.plan import plan_publication\n"
         "store, *runs = map(Path, sys.argv[1:])\n"
         "print('ready', flush=True)\n"
         "while True:\n"
-        "    for run in runs: carry_out(plan_publication(run, store))\n"
+        "    for run in runs: publish_adapter(plan_publication(run, store))\n"
     )
     looks = moves = 0
     for turn in range(2):
@@ -124,31 +127,33 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     assert looks > 10
     assert moves >= 4
     for run in runs:
-        carry_out(plan_publication(run, store))
+        publish_adapter(plan_publication(run, store))
     assert find_adapter(store).directory.name in names
 
 
-def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run) -> None:
+def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run: MakeRun) -> None:
     """Two at once do not mix: the second ends with the first one's name and changes nothing."""
     store = tmp_path / "store"
-    old = carry_out(plan_publication(make_run("old"), store))
+    old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
     with (
         locked(store, "ann@desk", "2024-05-06T07:08:09Z"),
         pytest.raises(BadInput, match=rf"ann@desk \(process {os.getpid()}, since 2024.*again"),
     ):
-        carry_out(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer == old
-    assert carry_out(plan).digest == plan.manifest.digest  # the lock went with its holder
+    assert publish_adapter(plan).digest == plan.manifest.digest  # the lock went with its holder
 
 
-def test_a_publication_judged_against_another_adapter_is_refused(tmp_path: Path, make_run) -> None:
+def test_a_publication_judged_against_another_adapter_is_refused(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
     """What became current between judgement and publication is not overwritten unseen."""
     store = tmp_path / "store"
     plan = plan_publication(make_run("one"), store)
-    other = carry_out(plan_publication(make_run("two"), store))
+    other = publish_adapter(plan_publication(make_run("two"), store))
     with pytest.raises(BadInput, match=r"two \(.*has become current meanwhile"):
-        carry_out(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer == other
 
 
@@ -156,7 +161,7 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
     """A live process's temporary stays for an hour; an adapter, a record and a lock for ever."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = files.socket.gethostname()
+    host = socket.gethostname()
     digest = "ab" * 32
     own = tmp_path / files._own_name(".incoming")
     names = {
@@ -170,10 +175,10 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
         (tmp_path / name / "weights").write_bytes(b"x")
     for name in (names["pointer"], names["record"], LOCK_NAME, f"{digest}.json", ".hidden"):
         (tmp_path / name).write_bytes(b"x")
-    assert sweep(tmp_path) == [tmp_path / names["dead"]]
-    later = sweep(tmp_path, time.time() + STALE_S + 60)
-    assert {one.name for one in later} == {own.name, *names.values()} - {names["dead"]}
-    assert {one.name for one in tmp_path.iterdir()} == {
+    assert remove_leftovers(tmp_path) == [tmp_path / names["dead"]]
+    later = remove_leftovers(tmp_path, time.time() + STALE_S + 60)
+    assert {path.name for path in later} == {own.name, *names.values()} - {names["dead"]}
+    assert {path.name for path in tmp_path.iterdir()} == {
         digest,
         f"{digest}.json",
         LOCK_NAME,
@@ -181,27 +186,27 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
     }
 
 
-def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run) -> None:
+def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run: MakeRun) -> None:
     """What the worker's refusal says to do, helps."""
     store = tmp_path / "store"
     run = make_run("one")
-    pointer = carry_out(plan_publication(run, store))
+    pointer = publish_adapter(plan_publication(run, store))
     weights = store / pointer.digest / "adapter_model.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(b"rotten")
-    assert carry_out(plan_publication(run, store)).digest == pointer.digest
+    assert publish_adapter(plan_publication(run, store)).digest == pointer.digest
     load_stored(store, pointer.digest)
     assert leftovers(store) == [LOCK_NAME]
 
 
 def test_an_adapter_that_changes_while_it_is_copied_is_not_published(
-    tmp_path: Path, make_run
+    tmp_path: Path, make_run: MakeRun
 ) -> None:
     """The copy is what is verified, not the source."""
     store, run = tmp_path / "store", make_run("one")
     plan = plan_publication(run, store)
     shutil.copytree(make_run("two") / "adapter", run / "adapter", dirs_exist_ok=True)
     with pytest.raises(Exception, match="changed while it was copied"):
-        carry_out(plan)
+        publish_adapter(plan)
     assert find_adapter(store).pointer is None
     assert leftovers(store) == [LOCK_NAME]

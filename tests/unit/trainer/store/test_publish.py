@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.trainer.store.conftest import Clerk
+from tests.unit.trainer.store.conftest import Clerk, MakeRun
 from trainer.cli.main import app
 from trainer.store.history import Entry, append_entry, path_to, read_history
 from worker.contract import write_manifest
@@ -21,13 +21,15 @@ HOLDOUT_2 = {"dataset": {"holdout_sha256": "b2" * 32}}
 
 def contents(store: Path) -> dict[str, str]:
     return {
-        str(one.relative_to(store)): sha256_bytes(one.read_bytes())
-        for one in sorted(store.rglob("*"))
-        if one.is_file()
+        str(path.relative_to(store)): sha256_bytes(path.read_bytes())
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
     }
 
 
-def test_a_good_run_becomes_current_with_its_record(clerk: Clerk, store: Path, make_run) -> None:
+def test_a_good_run_becomes_current_with_its_record(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """Each criterion is a row; the adapter, its figures and who did it are in the store; the
     manifest is the evaluated one to the byte."""
     run = make_run("one")
@@ -44,12 +46,14 @@ def test_a_good_run_becomes_current_with_its_record(clerk: Clerk, store: Path, m
     assert record["gate"]["passed"] is True
     assert record["gate"]["rules"]["accuracy"] == 0.9
     assert record["published_by"] == found.pointer.by
-    assert "words" not in "".join(one.read_text() for one in store.glob("*.json*"))
+    assert "words" not in "".join(path.read_text() for path in store.glob("*.json*"))
     [entry] = read_history(store)
     assert (entry.event, entry.previous, entry.at) == ("publish", None, found.pointer.since)
 
 
-def test_publishing_what_is_current_changes_nothing(clerk: Clerk, store: Path, make_run) -> None:
+def test_publishing_what_is_current_changes_nothing(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """A repeated command says so and ends well."""
     run = make_run("one")
     clerk("publish", run)
@@ -62,7 +66,7 @@ def test_publishing_what_is_current_changes_nothing(clerk: Clerk, store: Path, m
 
 
 def test_a_regression_ends_with_code_3_and_nothing_changed(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """The one line on standard error names the criterion; the rows are printed, also as JSON."""
     clerk("publish", make_run("good", range(0, 300, 60)))
@@ -79,7 +83,9 @@ def test_a_regression_ends_with_code_3_and_nothing_changed(
     assert contents(store) == before
 
 
-def test_a_first_refused_adapter_leaves_no_store(clerk: Clerk, store: Path, make_run) -> None:
+def test_a_first_refused_adapter_leaves_no_store(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """Nothing changed means nothing was made either; the same holds for a dry run."""
     assert clerk("publish", make_run("bad", range(0, 300, 3)))[0] == 3
     assert not store.exists()
@@ -91,7 +97,7 @@ def test_a_first_refused_adapter_leaves_no_store(clerk: Clerk, store: Path, make
 
 
 def test_force_needs_a_reason_and_records_it_everywhere(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """Record, history and pointer say that and why the gate was overruled."""
     bad = make_run("bad", range(0, 300, 3))
@@ -112,7 +118,7 @@ def test_force_needs_a_reason_and_records_it_everywhere(
 
 
 def test_force_where_the_gate_passes_is_an_ordinary_publication(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """The history says force only where force was needed."""
     clerk("publish", make_run("good"), "--force", "--reason", "to be sure")
@@ -120,7 +126,7 @@ def test_force_where_the_gate_passes_is_an_ordinary_publication(
 
 
 def test_another_holdout_names_the_command_that_makes_it_comparable(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """Refused; then published with the current adapter's evaluation on the new hold-out."""
     old = make_run("old")
@@ -144,7 +150,9 @@ def test_another_holdout_names_the_command_that_makes_it_comparable(
     assert (comparison["holdout_sha256"], comparison["current_digest"]) == ("b2" * 32, digest)
 
 
-def test_without_an_evaluation_there_is_no_publication(clerk: Clerk, store: Path, make_run) -> None:
+def test_without_an_evaluation_there_is_no_publication(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """An adapter's bare folder needs --evaluation, or force; then the list shows no figures, and
     the next one cannot be compared with it."""
     bare = make_run("bare") / "adapter"
@@ -161,7 +169,7 @@ def test_without_an_evaluation_there_is_no_publication(clerk: Clerk, store: Path
 
 
 def test_an_evaluation_of_another_adapter_is_not_taken_down(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """Force puts the adapter in, not somebody else's figures."""
     run = make_run("one", adapter={"digest": "ff" * 32})
@@ -172,7 +180,9 @@ def test_an_evaluation_of_another_adapter_is_not_taken_down(
     assert not list(store.glob("*.predictions.jsonl"))
 
 
-def test_a_damaged_record_does_not_lock_the_store_up(clerk: Clerk, store: Path, make_run) -> None:
+def test_a_damaged_record_does_not_lock_the_store_up(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """The comparison is impossible then, and can be allowed to be."""
     clerk("publish", make_run("one"))
     digest = find_adapter(store).directory.name
@@ -183,7 +193,9 @@ def test_a_damaged_record_does_not_lock_the_store_up(clerk: Clerk, store: Path, 
     assert clerk("publish", two, "--allow-unpaired")[0] == 0
 
 
-def test_an_altered_adapter_is_never_published(clerk: Clerk, store: Path, make_run) -> None:
+def test_an_altered_adapter_is_never_published(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """Force overrules the gate and not the digests."""
     run = make_run("one")
     (run / "adapter" / "adapter_config.json").write_bytes(b"[]")
@@ -194,7 +206,7 @@ def test_an_altered_adapter_is_never_published(clerk: Clerk, store: Path, make_r
 
 
 def test_rollback_goes_back_one_at_a_time_and_is_recorded(
-    clerk: Clerk, store: Path, make_run
+    clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     """Three published: two rollbacks lead to the first, a third one to nothing; --to goes
     anywhere, by the beginning of a digest."""
@@ -218,14 +230,16 @@ def test_rollback_goes_back_one_at_a_time_and_is_recorded(
         digests[0],
         "mended",
     )
-    assert [one.event for one in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
+    assert [entry.event for entry in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
     code, out, _ = clerk("rollback", "--reason", "again", "--to", digests[2])
     assert code == 0
     assert "already" in out
     assert len(read_history(store)) == 6
 
 
-def test_rollback_refuses_what_it_cannot_serve(clerk: Clerk, store: Path, make_run) -> None:
+def test_rollback_refuses_what_it_cannot_serve(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """An altered adapter, an unknown digest, an empty reason, no store: the pointer stays."""
     assert clerk("rollback", "--reason", "x")[0] == 2
     clerk("publish", make_run("one"))
@@ -246,7 +260,9 @@ def test_rollback_refuses_what_it_cannot_serve(clerk: Clerk, store: Path, make_r
     assert read_pointer(store) == before
 
 
-def test_the_list_shows_figures_and_who_is_current(clerk: Clerk, store: Path, make_run) -> None:
+def test_the_list_shows_figures_and_who_is_current(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
     """Also what a kill left without a record, and what was rolled back."""
     code, _, err = clerk("list")
     assert code == 2
@@ -264,9 +280,9 @@ def test_the_list_shows_figures_and_who_is_current(clerk: Clerk, store: Path, ma
         assert text in out
     result = json.loads(clerk("list", "--json")[1])
     assert result["current"]["digest"] == first
-    current = [one["name"] for one in result["adapters"] if one["current_since"]]
+    current = [adapter["name"] for adapter in result["adapters"] if adapter["current_since"]]
     assert current == ["one"]
-    assert {one["name"] for one in result["adapters"]} == {"one", "two", "three"}
+    assert {adapter["name"] for adapter in result["adapters"]} == {"one", "two", "three"}
 
 
 def test_the_help_teaches(clerk: Clerk) -> None:
@@ -317,7 +333,7 @@ def test_a_line_that_a_kill_cut_is_no_entry(tmp_path: Path) -> None:
     assert len((tmp_path / HISTORY_NAME).read_text().splitlines()) == 2
 
 
-def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run) -> None:
+def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run: MakeRun) -> None:
     """The store does not guess where a rollback leads."""
     clerk("publish", make_run("one"))
     with (store / HISTORY_NAME).open("a") as file:
@@ -327,7 +343,7 @@ def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run)
     assert f"{HISTORY_NAME}:2" in err
 
 
-def test_a_manifest_is_kept_as_evaluated(tmp_path: Path, make_run, clerk: Clerk) -> None:
+def test_a_manifest_is_kept_as_evaluated(tmp_path: Path, make_run: MakeRun, clerk: Clerk) -> None:
     """A manifest that was written anew has another digest and needs another evaluation."""
     from dataclasses import replace
 

@@ -1,0 +1,156 @@
+"""What becomes of odd records, by worker processes on real Kafka: oversized ones, a broken feed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from tests.chaos.harness import Arena, messages
+from worker.demo.worker_process import WorkerProcess
+
+LARGE = 2_000_000
+
+
+@pytest.fixture
+def arena(bootstrap_servers: str) -> Iterator[Arena]:
+    with ExitStack() as stack:
+        yield Arena(bootstrap_servers, stack, partitions=1)
+
+
+def exit_code(worker: WorkerProcess, timeout_s: float = 60) -> int:
+    """Wait until a worker ends by itself."""
+    until = time.monotonic() + timeout_s
+    while (code := worker.child.exit_code()) is None:
+        assert time.monotonic() < until, "the worker goes on"
+        time.sleep(0.1)
+    return code
+
+
+def accept_large_inputs(arena: Arena) -> None:
+    limit = ConfigEntry(
+        "max.message.bytes", "10000000", incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ResourceType.TOPIC, arena.topics["in"], incremental_configs=[limit])
+    admin = AdminClient({"bootstrap.servers": arena.servers})
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(timeout=20)
+
+
+def read(arena: Arena, topic: str, count: int) -> list[Message]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": arena.servers,
+            "group.id": "policies-reader",
+            "isolation.level": "read_committed",
+        }
+    )
+    consumer.assign([KafkaPartition(arena.topics[topic], 0, 0)])
+    found = [message for _ in range(count) if (message := consumer.poll(30)) is not None]
+    consumer.close()
+    return found
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
+    arena: Arena, delivery: str
+) -> None:
+    """And never the end of the worker, nor of the messages beside it."""
+    accept_large_inputs(arena)
+    arena.settings = {"kafka.delivery": f"'{delivery}'"}
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    producer = Producer({"bootstrap.servers": arena.servers, "message.max.bytes": 5_000_000})
+    good = messages(4)
+    text, noise = (b"this is no JSON. " * LARGE)[:LARGE], os.urandom(LARGE)
+    for value in (good[0], text, good[1], noise, noise, good[2], good[3]):
+        producer.produce(arena.topics["in"], value)
+    assert producer.flush(30) == 0
+    until = time.monotonic() + 60
+    while len(set(arena.results)) < 7:
+        arena.read_for(0.5)
+        worker.check()
+        assert time.monotonic() < until, sorted(set(arena.results))
+    assert arena.stop(worker) == 0
+    letters = {
+        dict(cast("list[tuple[str, bytes]]", letter.headers()))["clerk.source.offset"]: letter
+        for letter in read(arena, "dead", 3)
+    }
+    assert letters[b"1"].value() == text
+    for offset in (b"3", b"4"):
+        headers = dict(cast("list[tuple[str, bytes]]", letters[offset].headers()))
+        assert letters[offset].value() is None
+        assert headers["clerk.payload.omitted.bytes"] == str(LARGE).encode()
+    if delivery == "exactly_once":
+        arena.verdict(7)
+
+
+def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> None:
+    """Exit code 6 with the reasons; what it did not write, the next worker does."""
+    arena.settings = {"loop.max_dead_letter_ratio": "0.5"}
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    good = messages(500)
+    arena.publish(good)
+    arena.wait_for(500)
+    arena.publish([b"<xml>" for _ in range(3000)])
+    assert exit_code(worker) == 6
+    last = worker.log_path.read_text(encoding="utf-8").splitlines()[-1]
+    assert "records are dead letters (not_json" in last
+    assert "loop.max_dead_letter_ratio of 0.5" in last
+    assert "xml" not in last
+    arena.read_for(1.0)
+    assert len(arena.results) < 3000, "it stopped too late to be of use"
+    arena._alive.remove(worker)
+    arena.settings = {}
+    arena.start_worker()
+    arena.wait_for(3500)
+    arena.verdict(3500)
+
+
+@pytest.mark.parametrize(
+    ("tombstones", "expected"),
+    [("skip", []), ("forward", [(b"1", None), (b"3", None)]), ("dead", [])],
+)
+def test_tombstones_end_as_the_settings_say(
+    arena: Arena, tombstones: str, expected: list[tuple[bytes, None]]
+) -> None:
+    """In a worker of its own; the offsets are committed whichever way."""
+    arena.settings = {"records.tombstones": f"'{tombstones}'"}
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    good = messages(2)
+    arena.publish([good[0], None, good[1], None])
+    until = time.monotonic() + 60
+    wanted = 2 if tombstones == "skip" else 4
+    while sum(arena.by_topic.values()) < wanted:
+        arena._reader.read(0.2)
+        worker.check()
+        assert time.monotonic() < until
+    assert arena.stop(worker) == 0
+    results = sum(arena.by_topic[name] for name in ("out", "review"))
+    assert results == 2 + len(expected)
+    assert arena.by_topic["dead"] == (2 if tombstones == "dead" else 0)
+    consumer = Consumer({"bootstrap.servers": arena.servers, "group.id": arena.run})
+    [committed] = consumer.committed([KafkaPartition(arena.topics["in"], 0)], timeout=20)
+    consumer.close()
+    assert committed.offset == 4
+    passed = [
+        (message.key(), message.value())
+        for message in read(arena, "out", arena.by_topic["out"])
+        if message.value() is None
+    ]
+    assert passed == expected

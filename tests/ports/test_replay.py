@@ -1,0 +1,202 @@
+"""``clerk-worker replay`` on a real broker: chosen records once more, whatever kills it half-way.
+
+Needs Kafka. The engine has a fixed service time; transactions and topics are real. The last test
+needs vLLM, the demo's base model and its adapter too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.kafka_world import KafkaWorld
+from tests.support.topics import read_all
+from worker.demo.samples import read_samples
+from worker.engine.vllm_config import vllm_is_installed
+from worker.records.types import Record
+
+ROOT = Path(__file__).parents[2]
+COUNT = 700
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    return {**clean, **more}
+
+
+def command(
+    name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
+) -> tuple[int, str, str]:
+    """Run a command of the worker as people do."""
+    flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", name, *options, *flags],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def start(world: KafkaWorld, replay_id: str, service_s: float = 0.0, **given: Any) -> Any:
+    """Start a replay with the fixed-time engine."""
+    text = json.dumps(
+        {
+            "settings": {
+                **world.settings, "records.format": "text", "loop.publish_max_records": "20",
+            },
+            "id": replay_id,
+            "criteria": {"dead_letters": True},
+            **given,
+        }
+    )  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.fake_replay", text],
+        cwd=ROOT, env=environment(CHAOS_SERVICE_S=str(service_s)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: Any) -> dict[str, Any]:
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    found: dict[str, Any] = json.loads(stdout.splitlines()[-1])
+    return found
+
+
+def results(world: KafkaWorld, name: str = "out") -> list[dict[str, Any]]:
+    return [json.loads(value or b"{}") for value in read_all(world.servers, world.topics[name])]
+
+
+def replayed(world: KafkaWorld, replay_id: str) -> Counter[str]:
+    """Ids of the labels that a replay has committed."""
+    every = results(world) + results(world, "review")
+    return Counter(found["id"] for found in every if found.get("replay", {}).get("id") == replay_id)
+
+
+@pytest.fixture
+def world(bootstrap_servers: str) -> tuple[KafkaWorld, list[Record]]:
+    """Everything labelled; a seventh of it are dead letters."""
+    made = KafkaWorld(bootstrap_servers)
+    records = made.publish_inputs([f"planted text {n}".encode() for n in range(COUNT)], batch=50)
+    made.commit(made.ends())
+    made.publish([made.result(record) for record in records], batch=100)
+    return made, records
+
+
+def test_it_counts_first_and_writes_nothing(world: tuple[KafkaWorld, list[Record]]) -> None:
+    """The default: how many, by partition, and how to go on."""
+    made, records = world
+    dead = [record for record in records if record.offset % 7 == 3]
+    before = len(results(made))
+    code, out, err = command("replay", made.settings, "--reason", "deadline_exceeded")
+    assert code == 0, err
+    assert out.startswith(f"{len(dead)} records to label again")
+    assert "--execute" in err
+    for options, count in (
+        (("--reason", "not_json"), 0),
+        (("--review",), sum(r.offset % 5 == 0 and r.offset % 7 != 3 for r in records)),
+        (("--label", "billing"), len(records) - len(dead)),
+        (("--made-by", made.manifest.digest[:6]), COUNT),
+        (("--dead-letters", "--offsets", "1:0-99"),
+         sum(r.source.partition == 1 and r.offset < 100 for r in dead)),
+    ):  # fmt: skip
+        code, out, err = command("replay", made.settings, "--json", *options)
+        assert code == 0, err
+        assert sum(json.loads(out)["chosen"].values()) == count, options
+    assert len(results(made)) == before
+
+
+def test_killed_half_way_it_goes_on_and_neither_loses_nor_doubles(
+    world: tuple[KafkaWorld, list[Record]],
+) -> None:
+    """kill -9 twice in the middle of a batch; each chosen record has one result of this replay."""
+    made, records = world
+    dead = {record.id for record in records if record.offset % 7 == 3}
+    reached = [0]
+    for _ in range(2):
+        process = start(made, "bug-17", 0.6)
+        until = time.monotonic() + 90
+        while len(replayed(made, "bug-17")) < reached[-1] + 20 and time.monotonic() < until:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)
+        process.kill()
+        process.communicate()
+        reached.append(len(replayed(made, "bug-17")))
+        assert reached[-2] < reached[-1] < len(dead), reached
+    last = finish(start(made, "bug-17"))
+    assert 0 < last["labelled"] < len(dead)
+    assert replayed(made, "bug-17") == Counter(dict.fromkeys(dead, 1))
+    assert finish(start(made, "bug-17"))["labelled"] == 0
+    code, out, _ = command("verify", made.settings, "--json")
+    found = json.loads(out)
+    assert code == 0, found["offenders"]
+    assert found["replayed"] == len(dead)
+    marks = {json.dumps(found["replay"]) for found in results(made) if "replay" in found}
+    assert len(marks) == 1, "the time is that of its beginning"
+    # They have labels now: nothing is a dead letter any more, for the next replay.
+    _, out, _ = command("replay", made.settings, "--dead-letters", "--json")
+    assert sum(json.loads(out)["chosen"].values()) == 0
+
+
+def test_one_name_is_one_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
+    """Other choices under the same name are refused: its progress is not theirs."""
+    made, _ = world
+    finish(start(made, "bug-17"))
+    process = start(made, "bug-17", criteria={"review": True})
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "was begun with other choices" in stderr
+
+
+def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
+    """For a look before anybody sees it: the workers' topics stay as they are."""
+    made, records = world
+    aside = KafkaWorld(made.servers)
+    to = {"output_topic": aside.topics["out"], "review_topic": aside.topics["review"]}
+    before = len(results(made)) + len(results(made, "review"))
+    done = finish(start(made, "look", criteria={"labels": ["billing"]}, to=to))
+    assert done["labelled"] == sum(record.offset % 7 != 3 for record in records)
+    assert len(results(aside)) + len(results(aside, "review")) == done["labelled"]
+    assert len(results(made)) + len(results(made, "review")) == before
+
+
+def test_the_command_with_the_real_engine(
+    bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
+) -> None:
+    """As people type it, with the demo's model: dead letters become labels, and verify agrees."""
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+    made = KafkaWorld(bootstrap_servers)
+    samples = read_samples("holdout.jsonl")[:20]
+    values = [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]
+    records = made.publish_inputs([*values, b"{"])
+    made.commit(made.ends())
+    made.publish([made.reject(record) for record in records])
+    settings = {
+        **made.settings,
+        "model.base": str(base_model_dir),
+        "model.adapter": str(demo_adapter_dir),
+    }
+    code, out, err = command(
+        "replay", settings, "--dead-letters", "--id", "real", "--why", "engine mended", "--execute",
+        "--json", timeout_s=500,
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["labelled"], found["dead"]) == (20, 1)
+    assert sum(replayed(made, "real").values()) == 20
+    code, out, _ = command("verify", made.settings, "--json")
+    assert (code, json.loads(out)["replayed"]) == (0, 21)
+    said = out + err
+    assert not any(one.message in said for one in samples if len(one.message) > 20)

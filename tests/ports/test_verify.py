@@ -1,0 +1,254 @@
+"""``clerk-worker verify`` on a real broker: silent on what is right, each planted fault found.
+
+Needs Kafka. The topics have transaction markers and aborted records in them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.harness import Arena, messages
+from tests.support.kafka_world import KafkaWorld
+from worker.records.types import Outgoing, Record
+
+ROOT = Path(__file__).parents[2]
+COUNT = 60
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
+    """Run the command as people do; return its exit code and its JSON."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    flags = [part for name, value in settings.items() for part in ("-s", f"{name}='{value}'")]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "verify", "--json", *options, *flags],
+        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def world_of(servers: str) -> tuple[KafkaWorld, list[Record], list[Outgoing]]:
+    """A world in which everything is right, its results not published yet."""
+    world = KafkaWorld(servers)
+    values = [f"planted text {number}".encode() for number in range(COUNT)]
+    records = world.publish_inputs(values[: COUNT // 2])
+    world.publish_inputs([b"never happened"] * 4, aborted=True)
+    records += world.publish_inputs(values[COUNT // 2 :])
+    world.commit(world.ends())
+    return world, records, [world.result(record) for record in records]
+
+
+def test_what_is_right_is_proven(bootstrap_servers: str) -> None:
+    """Markers and aborted records are no input; output, review and dead letters count alike."""
+    world, _, outputs = world_of(bootstrap_servers)
+    world.publish(outputs)
+    code, found = verify(world.settings)
+    assert (code, found["proven"]) == (0, True)
+    assert found["inputs"] == found["results"] == COUNT
+    assert len(found["by_topic"]) == 3
+    assert found["adapters"] == {world.manifest.digest: COUNT}
+    assert found["memory_bytes"] < 100_000
+    assert "planted text" not in json.dumps(found)
+
+
+def lose(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
+    del outputs[20]
+    return records[20].id
+
+
+def double(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
+    outputs.append(outputs[20])
+    return records[20].id
+
+
+def swap(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
+    """Two labels of one partition, on one topic."""
+    places = [n for n, record in enumerate(records) if outputs[n].topic == world.topics["out"]
+              and record.source.partition == 1]  # fmt: skip
+    first, second = places[3:5]
+    outputs[first], outputs[second] = outputs[second], outputs[first]
+    return records[first].id
+
+
+def invent(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
+    """A result for a transaction marker: the offset exists and is no record."""
+    taken = {record.offset for record in records if record.source.partition == 0}
+    marker = next(offset for offset in range(1000) if offset not in taken)
+    made_up = replace(records[0], offset=marker)
+    outputs.append(world.label(made_up))
+    return made_up.id
+
+
+def invent_beyond(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
+    made_up = replace(records[0], offset=10_000)
+    outputs.append(world.reject(made_up))
+    return made_up.id
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lose, "missing"),
+        (double, "twice"),
+        (swap, "out_of_order"),
+        (invent, "foreign"),
+        (invent_beyond, "foreign"),
+    ],
+)
+def test_a_planted_fault_is_found(bootstrap_servers: str, plant: Any, fault: str) -> None:
+    """It alone, once, by the record's id; the command exits 1."""
+    world, records, outputs = world_of(bootstrap_servers)
+    guilty = plant(world, records, outputs)
+    world.publish(outputs)
+    code, found = verify(world.settings)
+    assert (code, found["proven"]) == (1, False)
+    assert {name: count for name, count in found["faults"].items() if count} == {fault: 1}
+    (offender,) = found["offenders"]
+    assert (offender["fault"], offender["id"]) == (fault, guilty)
+    if fault == "twice":
+        assert verify(world.settings, "-s", "kafka.delivery=at_least_once")[0] == 0
+
+
+def test_a_strangers_record_and_a_strange_adapter_are_found(bootstrap_servers: str) -> None:
+    """What no worker wrote by its place; an adapter by the digests that were in service."""
+    world, _, outputs = world_of(bootstrap_servers)
+    world.publish([*outputs, Outgoing(world.topics["out"], None, b"planted text")])
+    code, found = verify(world.settings, "--adapter", world.manifest.digest[:8])
+    assert code == 1
+    assert {name: count for name, count in found["faults"].items() if count} == {"unreadable": 1}
+    assert found["offenders"][0]["place"].startswith(f"{world.topics['out']}-0-")
+    assert "planted text" not in json.dumps(found)
+    _, found = verify(world.settings, "--adapter", "0123456789", "--show", "2")
+    assert found["faults"]["unknown_adapter"] == COUNT
+    assert len(found["offenders"]) == 3
+
+
+def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
+    """Behind the committed offset nothing is missing; a range judges its records alone."""
+    world, records, outputs = world_of(bootstrap_servers)
+    half = [record.offset for record in records if record.source.partition == 0][COUNT // 4]
+    world.commit({0: half, 1: 0})
+    done = [n for n, record in enumerate(records)
+            if record.source.partition == 0 and record.offset < half]  # fmt: skip
+    world.publish([outputs[n] for n in done])
+    code, found = verify(world.settings)
+    assert (code, found["inputs"]) == (0, len(done))
+    assert found["pending"] > COUNT // 2
+    world.commit(world.ends())
+    code, found = verify(world.settings)
+    assert (code, found["faults"]["missing"]) == (1, COUNT - len(done))
+    code, found = verify(world.settings, "--offsets", f"0:0-{half - 1}")
+    assert (code, found["inputs"]) == (0, len(done))
+    code, found = verify(world.settings, "--since", "2020-01-01", "--until", "2021-01-01")
+    assert (code, found["inputs"]) == (0, 0)
+    code, found = verify(world.settings, "--since", "2020-01-01")
+    assert (code, found["inputs"]) == (1, COUNT)
+
+
+def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: str) -> None:
+    """The group may know a commit a moment before the result topics show it: nothing is missing."""
+    world, _, outputs = world_of(bootstrap_servers)
+    world.publish(outputs[:-4])
+    world.producer.begin_transaction()
+    for outgoing in outputs[-4:]:
+        world.producer.produce(
+            outgoing.topic, outgoing.value, outgoing.key,
+            partition=0, headers=list(outgoing.headers),
+        )  # fmt: skip
+    assert world.producer.flush(30) == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(verify, world.settings)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=15)
+        world.producer.commit_transaction(30)
+        code, found = waiting.result(timeout=120)
+    assert code == 0, found["offenders"]
+    assert found["inputs"] == COUNT
+
+
+def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
+    """Rather than finding nothing wrong with nothing."""
+    world, _, _ = world_of(bootstrap_servers)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    settings = {**world.settings, "kafka.group_id": "another"}
+    flags = [part for name, value in settings.items() for part in ("-s", f"{name}='{value}'")]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "verify", *flags],
+        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "has committed nothing" in done.stderr
+
+
+def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> None:
+    """Read in the middle of the work, twice, and after it: proven each time, group untouched."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack)
+        settings = {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "kafka.group_id": arena.run,
+            "kafka.input_topics": arena.topics["in"],
+            "kafka.output_topic": arena.topics["out"],
+            "kafka.review_topic": arena.topics["review"],
+            "kafka.dead_letter_topic": arena.topics["dead"],
+        }
+        workers = [arena.start_worker(), arena.start_worker()]
+        for worker in workers:
+            worker.wait_until_ready()
+        arena.publish([*messages(2500), *[b"{"] * 50])
+        arena.wait_for(300)
+        early = verify(settings)
+        arena.kill(workers[0])
+        later = verify(settings)
+        arena.wait_for(2550)
+        final = verify(settings)
+    for code, found in (early, later, final):
+        assert code == 0, found["offenders"]
+    assert 0 < early[1]["inputs"] < 2550
+    assert early[1]["inputs"] + early[1]["pending"] == 2550
+    assert final[1]["inputs"] == 2550
+
+
+@pytest.mark.parametrize("tombstones", ["skip", "forward"])
+def test_tombstones_that_get_no_result_are_not_missed(
+    bootstrap_servers: str, tombstones: str
+) -> None:
+    """Where the settings skip or forward them; and of several topics each is judged alone."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack, partitions=1)
+        inputs = json.dumps([arena.topics["in"], f"{arena.topics['in']}.more"])
+        policies = {"kafka.input_topics": inputs, "records.tombstones": tombstones}
+        arena.settings = {
+            **{name: f"'{value}'" for name, value in policies.items()},
+            "kafka.create_topics": "true",
+        }
+        settings = {
+            "kafka.bootstrap_servers": bootstrap_servers,
+            "kafka.group_id": arena.run,
+            "kafka.output_topic": arena.topics["out"],
+            "kafka.review_topic": arena.topics["review"],
+            "kafka.dead_letter_topic": arena.topics["dead"],
+            **policies,
+        }
+        worker = arena.start_worker()
+        worker.wait_until_ready()
+        good = messages(3)
+        arena.publish([good[0], None, good[1], b"{", None, good[2]])
+        arena.wait_for(4 if tombstones == "skip" else 6)
+        assert arena.stop(worker) == 0
+        code, found = verify(settings, "--topic", arena.topics["in"])
+        assert (code, found["proven"], found["pending"]) == (0, True, 0)
+        assert found["results"] == 4

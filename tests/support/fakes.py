@@ -1,0 +1,161 @@
+"""A clock, an engine and listeners that do as a test says and keep what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.support.toy_adapter import decode, scores, small_manifest
+from worker.core.arms import Arm, TrafficSplit
+from worker.core.assignment import CompletedRecord
+from worker.core.serving_adapter import ServingAdapter
+from worker.engine.fake import FakeEngine
+from worker.engine.port import Answer, CodeScores
+from worker.errors import EngineDied
+from worker.records.types import TopicPartition
+
+NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
+
+
+class Clock:
+    """Monotonic seconds that go on only when read (by ``tick``), advanced or waited for."""
+
+    def __init__(self, now: float = 1000.0, tick: float = 0.0) -> None:
+        self.now = now
+        self.tick = tick
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def __call__(self) -> float:
+        """Read the time."""
+        self.advance(self.tick)
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and do what falls due in it."""
+        self.now += seconds
+        due = [timer for timer in self._due if timer[0] <= self.now]
+        self._due = [timer for timer in self._due if timer[0] > self.now]
+        for _, action in due:
+            action()
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something once so much time has passed."""
+        self._due.append((self.now + seconds, action))
+
+
+class ScriptedEngine:
+    """A FakeEngine that is told by a message's text what to do with it."""
+
+    def __init__(self) -> None:
+        self.fake = FakeEngine(self._respond)
+        self.submitted: list[tuple[str, Future[Answer]]] = []
+        self._answer: Answer = CodeScores({})
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Take a prompt in."""
+        future = self.fake.submit(prompt_ids)
+        self.submitted.append((message_of(prompt_ids), future))
+        return future
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Do nothing."""
+
+    def check_health(self) -> None:
+        """Raise EngineDied once the fake is dead."""
+        self.fake.check_health()
+
+    def close(self) -> None:
+        """End it."""
+        self.fake.close()
+
+    @property
+    def pending(self) -> list[str]:
+        """Texts that wait for an answer, oldest first."""
+        return [message_of(prompt) for prompt in self.fake.pending]
+
+    def future(self, text: str) -> Future[Answer]:
+        """The oldest future of a text that is not done."""
+        return next(f for submitted, f in self.submitted if submitted == text and not f.done())
+
+    def answer(self, text: str, label: str | None = "billing", p: float = 0.9) -> None:
+        """Give the oldest of this text its label; no label: an answer that holds no scores."""
+        self._answer = CodeScores({}) if label is None else scores(label, p=p)
+        self.fake.finish(self.pending.index(text))
+
+    def fail(self, text: str, error: Exception) -> None:
+        """Fail the oldest of this text."""
+        self.fake.fail(error, self.pending.index(text))
+
+    def begin(self, text: str) -> None:
+        """Make the oldest of this text one that is computed already and cannot be called off."""
+        self.future(text).cancel = lambda: False  # type: ignore[method-assign]
+
+    def _respond(self, prompt: Sequence[int]) -> Answer:
+        return self._answer
+
+
+def message_of(prompt_ids: Sequence[int]) -> str:
+    """Return the message in a prompt of the small manifest's."""
+    spec = small_manifest().prompt
+    return decode(prompt_ids[len(spec.prefix_ids) : len(prompt_ids) - len(spec.suffix_ids)])
+
+
+class Events:
+    """A Listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[Any, ...]] = []
+
+    def publishing(self, batch: Sequence[CompletedRecord]) -> None:
+        """Keep the ids."""
+        self.log.append(("publishing", [completed.record.id for completed in batch]))
+
+    def transaction(self, result: str, seconds: float) -> None:
+        """Keep the result."""
+        self.log.append(("transaction", result))
+
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
+        """Keep the ids."""
+        self.log.append(("published", [completed.record.id for completed in batch]))
+
+    def publish_failed(self, records: int, attempt: int, error: Exception) -> None:
+        """Keep the attempt."""
+        self.log.append(("publish_failed", records, attempt))
+
+    def outage(self, seconds: float, error: Exception | None) -> None:
+        """Keep whether it began or ended."""
+        self.log.append(("outage", "ended" if error is None else "began", seconds))
+
+    def rebalanced(self, kind: str, partitions: Sequence[TopicPartition], dropped: int) -> None:
+        """Keep it."""
+        self.log.append((kind, [source.partition for source in partitions], dropped))
+
+    def backpressure(self, kind: str, records: int, size_bytes: int) -> None:
+        """Keep it."""
+        self.log.append((kind, records))
+
+    def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
+        """What was told of these kinds, in order."""
+        return [event for event in self.log if event[0] in wanted]
+
+
+class RouterEvents:
+    """A RosterListener that keeps what it is told, and closes who is idle."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+
+    def changed(self, before: TrafficSplit, now: TrafficSplit) -> None:
+        """Keep the main adapter's digest."""
+        self.log.append(("changed", now.main.digest))
+
+    def idle(self, adapter: ServingAdapter) -> None:
+        """Keep the digest and close it."""
+        self.log.append(("idle", adapter.digest))
+        adapter.engine.close()
+
+    def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
+        """Keep the digest."""
+        self.log.append(("failed", adapter.digest))

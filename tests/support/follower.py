@@ -1,0 +1,172 @@
+"""A store of adapters, and a worker's loop that is served by what the store names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.fake_loader import FakeLoader
+from tests.support.fakes import NOW
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.rig import Rig
+from tests.support.swapping import stamps
+from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
+from worker.contract import Manifest, write_manifest
+from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
+from worker.core.serving_adapter import ServingAdapter
+from worker.lifecycle.arm_controller import ArmController
+from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
+from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.factory import AdapterFactory
+from worker.lifecycle.watcher import AdapterWatcher
+
+WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
+"""More at once than most of these tests publish in one step."""
+
+
+class AdapterCounts:
+    """See ``Counters``: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def serves(self, split: TrafficSplit) -> None:
+        """Nothing."""
+
+    def swapped(self, result: str) -> None:
+        """Keep it."""
+        self.log.append(result)
+
+    def refused(self, reason: str) -> None:
+        """Keep it."""
+        self.log.append(("refused", reason))
+
+    def loaded(self, seconds: float) -> None:
+        """Keep it."""
+        self.log.append("loaded")
+
+    def stopped(self, reason: str) -> None:
+        """Keep it."""
+        self.log.append(("stopped", reason))
+
+
+class AdapterStore:
+    """An adapter store in a folder, without the trainer's gate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.moves = 0
+
+    def add(self, manifest: Manifest) -> Path:
+        """Store an adapter."""
+        target = self.folder / manifest.digest
+        if not target.exists():
+            target.mkdir(parents=True)
+            write_manifest(target, manifest)
+        return target
+
+    def publish(self, manifest: Manifest, event: Any = "publish") -> None:
+        """Store an adapter and make it current."""
+        self.add(manifest)
+        write_pointer(
+            self.folder,
+            Pointer(manifest.digest, manifest.name, self._since(), None, "ann@desk", None, event),
+        )
+
+    def canary(self, manifest: Manifest, share: float, forced: bool = False) -> None:
+        """Store an adapter and put it on trial."""
+        self.add(manifest)
+        since = self._since()
+        write_canary(
+            self.folder,
+            CanaryPointer(manifest.digest, manifest.name, share, since, "ann@desk", None, forced),
+        )
+
+    def _since(self) -> str:
+        """A moment after the last one: each move is another pointer."""
+        self.moves += 1
+        return f"2024-05-06T07:08:{self.moves:02}Z"
+
+
+class Follower:
+    """A rig whose loop is served by a store's adapters, and the watcher that follows the store."""
+
+    def __init__(
+        self,
+        store: AdapterStore,
+        first: Manifest,
+        *,
+        rig: Rig | None = None,
+        loader: FakeLoader | None = None,
+        shadow: str | None = None,
+        shadow_share: float = 0.0,
+        max_probe_error_rate: float = 0.1,
+        poll_interval_s: float = 5.0,
+        patience_s: float = 0.0,
+        load_timeout_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        store.publish(first)
+        self.loader = loader or FakeLoader()
+        self.counted = AdapterCounts()
+        self.events = AdapterEvents(self.counted, lambda: NOW)
+        self.rig = rig or Rig()
+        engine = self.loader.load(store.folder / first.digest, first)
+        split = TrafficSplit.all_to(toy_serving_adapter(engine, first))
+        self.router = AdapterRouter(split, self.events)
+        self.events.started(split)
+        self.rig.use(self.router)
+        self.factory = AdapterFactory(
+            ENCODERS,
+            self.loader,
+            lambda manifest, engine: toy_serving_adapter(engine, manifest),
+            max_probe_error_rate,
+            answer_s=5.0,
+        )
+        sources = [current_adapter(store.folder), canary_adapter(store.folder)]
+        if shadow is not None:
+            sources.append(named_adapter(SHADOW, store.folder, shadow, shadow_share))
+        controller = ArmController(
+            self.router,
+            self.events,
+            self.factory,
+            patience_s=patience_s,
+            load_timeout_s=load_timeout_s,
+            clock=clock,
+        )
+        self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)
+        self.watcher.poll_once()
+
+    @property
+    def stamps(self) -> dict[str, tuple[str, str]]:
+        """By record: label and adapter's digest of what was published."""
+        return stamps(self.rig.stream.outputs)
+
+    @property
+    def main(self) -> ServingAdapter:
+        """The main adapter."""
+        return self.router.main
+
+    @property
+    def canary(self) -> ServingAdapter | None:
+        """The canary, if there is one."""
+        return self._in(CANARY)
+
+    @property
+    def shadow(self) -> ServingAdapter | None:
+        """The shadow, if there is one."""
+        return self._in(SHADOW)
+
+    def _in(self, role: ArmRole) -> ServingAdapter | None:
+        arm = self.router.split.get(role)
+        return arm.adapter if arm is not None else None
+
+    def follow(self) -> None:
+        """Poll the store, and let an iteration of the loop pass."""
+        self.watcher.poll_once()
+        self.rig.iterate()

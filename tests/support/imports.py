@@ -1,0 +1,112 @@
+"""What our modules import, read from their source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_DYNAMIC = ("importlib.import_module", "import_module", "__import__")
+
+
+@cache
+def all_imports(path: Path) -> frozenset[str]:
+    """Every module that a file imports, wherever in it, with ``module.name`` for each name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(_names(node, path))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _DYNAMIC and node.args:
+            first = node.args[0]
+            if isinstance(first, ast.Constant):
+                found.add(str(first.value))
+    return frozenset(found)
+
+
+def importers(top: str, package: str) -> set[str]:
+    """Files of our ``top`` directory that import ``package`` or anything in it."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / top).rglob("*.py"))
+        if any(is_within(name, package) for name in all_imports(path))
+    }
+
+
+def is_within(name: str, package: str) -> bool:
+    """Tell whether a dotted name is a package or something in it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+@cache
+def module_graph(*tops: str) -> Mapping[str, frozenset[str]]:
+    """By module of ours: the modules of ours that are loaded with it.
+
+    Imports within functions and for type checkers are left out: they are not made while the
+    module is loaded.
+    """
+    paths = {_module(path): path for top in tops for path in (ROOT / top).rglob("*.py")}
+    return {
+        module: frozenset(
+            name
+            for statement in _statements(ast.parse(path.read_text(encoding="utf-8")).body)
+            for name in _loaded(statement, path, paths)
+            if name in paths and name != module
+        )
+        for module, path in paths.items()
+    }
+
+
+def reachable(graph: Mapping[str, frozenset[str]], start: str) -> set[str]:
+    """Every module that is loaded with ``start``, directly or through others."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for module in graph[waiting.pop()] - found:
+            found.add(module)
+            waiting.append(module)
+    return found
+
+
+def _module(path: Path) -> str:
+    dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return dotted.removesuffix(".__init__")
+
+
+def _names(node: ast.Import | ast.ImportFrom, path: Path) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    assert node.level == 0, f"{path}: a relative import"
+    assert node.module is not None
+    yield node.module
+    yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _loaded(
+    node: ast.Import | ast.ImportFrom, path: Path, modules: Collection[str]
+) -> Iterator[str]:
+    """Like ``_names``, but ``from package import module`` wants the module, not the package."""
+    names = list(_names(node, path))
+    if isinstance(node, ast.ImportFrom) and all(name in modules for name in names[1:]):
+        names = names[1:]
+    yield from names
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that are made while a module is loaded."""
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif isinstance(statement, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(statement.test):
+                yield from _statements(statement.body)
+            yield from _statements(statement.orelse)
+        elif isinstance(statement, ast.Try):
+            yield from _statements(statement.body)
+            for handler in statement.handlers:
+                yield from _statements(handler.body)
+            yield from _statements(statement.orelse + statement.finalbody)
+        elif isinstance(statement, ast.With | ast.ClassDef):
+            yield from _statements(statement.body)

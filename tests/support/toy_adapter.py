@@ -1,0 +1,145 @@
+"""A toy adapter: a tokenizer of one token a character, three labels, a manifest on no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from worker.contract import (
+    BaseModel,
+    Calibration,
+    Encoders,
+    FileDigest,
+    GoldenPrompt,
+    Label,
+    Lora,
+    Manifest,
+    PromptSpec,
+    Reference,
+    Taxonomy,
+    Thresholds,
+    build_prompt,
+    choose_codes,
+    make_golden,
+)
+from worker.contract.records import InputFormat
+from worker.contract.text import NORMALIZATION
+from worker.core.labeller import Labeller
+from worker.core.serving_adapter import ServingAdapter
+from worker.engine.fake import FakeEngine
+from worker.engine.port import CodeScores, Engine
+from worker.records.dead_letter import DeadLetterEncoder
+from worker.records.output import OutputEncoder
+
+LABELS = ("billing", "delivery", "other")
+SHA = "0" * 64
+
+# The toy tokenizer: a token a character, but for two control tokens.
+_CONTROL = {"<s>": 1, "</s>": 2}
+_FIRST_ID = 10
+
+
+def encode_plain(text: str) -> list[int]:
+    """Characters to ids, control-token strings taken literally."""
+    return [_FIRST_ID + ord(character) for character in text]
+
+
+def encode_control(text: str) -> list[int]:
+    """Characters to ids, control-token strings as their one id."""
+    ids: list[int] = []
+    while text:
+        mark = next((token for token in _CONTROL if text.startswith(token)), None)
+        ids.append(_CONTROL[mark] if mark else _FIRST_ID + ord(text[0]))
+        text = text[len(mark or " ") :]
+    return ids
+
+
+def decode(ids: Sequence[int]) -> str:
+    """Undo ``encode_plain``."""
+    return "".join(chr(id_ - _FIRST_ID) for id_ in ids)
+
+
+ENCODERS = Encoders(encode_control, encode_plain, frozenset(_CONTROL.values()))
+
+
+def toy_taxonomy(labels: Sequence[str] = LABELS) -> Taxonomy:
+    """A taxonomy of these labels."""
+    return Taxonomy("toy", "1", "", tuple(Label(name, f"about {name}") for name in labels))
+
+
+def toy_spec(max_message_tokens: int = 32, marker: str = "~") -> PromptSpec:
+    """A prompt of one control token at either end."""
+    prefix, suffix = "<s>File: ", "</s>="
+    return PromptSpec(
+        prefix,
+        suffix,
+        marker,
+        tuple(encode_control(prefix)),
+        tuple(encode_control(suffix)),
+        tuple(encode_plain(marker)),
+        max_message_tokens,
+        NORMALIZATION,
+    )
+
+
+def toy_manifest(**changes: Any) -> Manifest:
+    """A manifest by the toy tokenizer, on no files; ``changes`` replace fields."""
+    spec = changes.get("prompt", toy_spec())
+    taxonomy = changes.get("taxonomy", toy_taxonomy())
+    manifest = Manifest(
+        name="toy-1",
+        created_at="2024-05-06T07:08:09Z",
+        base=BaseModel("toy-base", "main", SHA, SHA, {"model.safetensors": FileDigest(SHA, 1)}),
+        taxonomy=taxonomy,
+        prompt=spec,
+        decoding="code",
+        codes=choose_codes(taxonomy.names, spec.suffix, encode_control),
+        lora=Lora(16, 32.0, ("q_proj", "v_proj")),
+        calibration=Calibration(1.0, 100),
+        thresholds=Thresholds(0.6, 0.5),
+        golden=make_golden(spec, ENCODERS),
+        files={},
+    )
+    return replace(manifest, **changes)
+
+
+def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
+    """A reference that expects each label as often, and hardly ever a mass above 0.9."""
+    return Reference((), {label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
+
+
+def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:
+    """One golden prompt, for a manifest that is made many times."""
+    prompt = build_prompt(spec, message, encode_plain)
+    assert prompt is not None
+    return (GoldenPrompt(message, prompt.ids, prompt.truncated),)
+
+
+@cache
+def small_manifest() -> Manifest:
+    """A toy manifest with one golden prompt and a reference, made once."""
+    return toy_manifest(golden=one_golden(toy_spec()), reference=toy_reference())
+
+
+def scores(label: str, p: float = 0.9) -> CodeScores:
+    """An engine's answer that gives ``label`` the probability ``p`` and the others little."""
+    codes = small_manifest().codes
+    return CodeScores(
+        {code.token_id: math.log(p if name == label else 0.01) for name, code in codes.items()}
+    )
+
+
+def toy_serving_adapter(
+    engine: Engine | None = None, manifest: Manifest | None = None, layout: str = "text"
+) -> ServingAdapter:
+    """An adapter in service. Without an engine of its own it answers nothing."""
+    manifest = manifest or small_manifest()
+    return ServingAdapter(
+        Labeller(manifest, encode_plain, manifest.thresholds, InputFormat(layout)),  # type: ignore[arg-type]
+        engine or FakeEngine(lambda _: CodeScores({})),
+        OutputEncoder(manifest, "0.0"),
+        DeadLetterEncoder("dead", "0.0", manifest.digest),
+    )

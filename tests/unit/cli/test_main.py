@@ -1,0 +1,142 @@
+"""The command line: what a person sees who types something wrong, and the exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker import __version__
+
+ROOT = Path(__file__).parents[3]
+
+
+def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m worker`` as a person would."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        cwd=ROOT,
+        env={**clean, **environment, "NO_COLOR": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The last line of standard error is the error, and there is no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    for word in words:
+        assert word in last
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    """--help teaches: commands, where settings come from, what the exit codes mean."""
+    done = clerk("--help")
+    assert done.returncode == 0
+    for word in ("run", "demo", "classify", "config", "CLERK_*", "Exit codes", "130"):
+        assert word in done.stdout
+    assert clerk("--version").stdout.strip() == f"clerk-worker {__version__}"
+
+
+def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
+    """Every effective setting with where it came from; secrets as stars."""
+    file = tmp_path / "worker.toml"
+    file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
+    done = clerk(
+        "config", "-c", str(file), "-s", "loop.deadline_s=5", CLERK_KAFKA__INPUT_TOPICS="in"
+    )
+    assert done.returncode == 0
+    assert f'kafka.group_id = "clerks"  # file {file}' in done.stdout
+    assert 'kafka.input_topics = ["in"]  # environment' in done.stdout
+    assert "loop.deadline_s = 5.0  # flag" in done.stdout
+    assert 'kafka.output_topic = "support.labels"  # default' in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_the_shipped_configuration_is_the_default_one() -> None:
+    """config/worker.toml parses, and says of every default what it is."""
+    shipped = clerk("config", "-c", "config/worker.toml").stdout
+    default = clerk("config").stdout
+    strip = [line.split("  # ")[0] for line in shipped.splitlines()]
+    assert strip == [line.split("  # ")[0] for line in default.splitlines()]
+
+
+def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: Path) -> None:
+    """With the comment signs taken away, only paths and examples differ from the defaults."""
+    text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
+    examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
+                "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
+                "off_label_ratio =", "max_dead_letter_ratio =", "max_outage_s =",
+                "shadow =", "shadow_topic =")  # fmt: skip
+    lines = [
+        line[2:] if line.startswith("# ") and " = " in line and not any(
+            line[2:].startswith(example) for example in examples
+        ) else line
+        for line in text.splitlines()
+    ]  # fmt: skip
+    file = tmp_path / "all.toml"
+    file.write_text("\n".join(lines))
+    done = clerk("config", "-c", str(file))
+    assert done.returncode == 0, done.stderr
+    strip = [line.split("  # ")[0] for line in done.stdout.splitlines()]
+    assert strip == [line.split("  # ")[0] for line in clerk("config").stdout.splitlines()]
+
+
+def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
+    """A typing error in a flag: exit 2, which key, what was meant."""
+    done = clerk("config", "-s", "kafka.grop_id=x")
+    assert_one_line(done, 2, "kafka.grop_id", "did you mean 'kafka.group_id'")
+
+
+def test_run_without_a_model_says_what_to_set() -> None:
+    """Nothing is started before the settings make sense."""
+    done = clerk("run", "-s", "kafka.dead_letter_topic=support.labels")
+    assert_one_line(done, 2, "support.labels", "dead letters")
+
+
+def test_run_without_a_broker_says_where_it_looked() -> None:
+    """Kafka is not there: exit 4, address and what to check."""
+    done = clerk(
+        "run", "-s", "kafka.bootstrap_servers=127.0.0.1:1", "-s", "kafka.start_timeout_s=1"
+    )
+    assert_one_line(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
+
+
+def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
+    """Exit 3, and the file that is missing."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    model = ("-s", f"model.base={tmp_path}", "-s", f"model.adapter={tmp_path}")
+    done = clerk("classify", "hello", *model)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("TEXT", "--input")),
+        (("-i", "nowhere.csv"), ("nowhere.csv", "No such file")),
+        (("-i", "messages.parquet"), ("messages.parquet", "--format")),
+    ],
+)
+def test_classify_says_what_is_wrong_with_its_input(
+    arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """Usage errors come before the engine is started: exit 2, in one line."""
+    assert_one_line(clerk("classify", *arguments), 2, *words)
+
+
+def test_classify_names_the_columns_it_found(tmp_path: Path) -> None:
+    """A CSV without the message's column: which there are, and the option that names one."""
+    file = tmp_path / "export.csv"
+    file.write_text("id,body\n1,hello\n")
+    assert_one_line(clerk("classify", "-i", str(file)), 2, "'message'", "id, body", "--field")

@@ -1,0 +1,151 @@
+"""What a person decided: the shape that the desk writes and the trainer reads."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import small_manifest
+from worker.contract import Decision
+from worker.contract.errors import RecordRefused
+from worker.contract.records import (
+    Correction,
+    MachineLabel,
+    OutputRecord,
+    correct,
+    read_correction,
+    read_output,
+    to_json,
+)
+from worker.records.output import OutputEncoder
+from worker.records.schemas import json_schema
+from worker.records.types import Classified, Timing
+
+AT = "2024-05-06T09:00:00Z"
+VALIDATOR = jsonschema.Draft202012Validator(json_schema("correction"))
+
+
+def output(confidence: float = 0.5, message_id: str | None = "T-1") -> OutputRecord:
+    decision = Decision("billing", confidence, {"billing": confidence}, None)
+    result = Classified(decision, message_id, False, ("low_confidence",), Timing(0, 0))
+    value = OutputEncoder(small_manifest(), "9.9").encode(toy_record(), result, "review", NOW).value
+    return read_output(value)
+
+
+def corrected(**changes: Any) -> Correction:
+    given_ = {"label": "delivery", "decided_by": "annotator-7", "decided_at": AT, **changes}
+    return correct(output(), **given_)
+
+
+def test_the_record_by_example() -> None:
+    """Field by field, as it is documented: a change here is a change for desk and trainer."""
+    manifest = small_manifest()
+    assert json.loads(to_json(corrected(guideline_version="3"))) == {
+        "schema_version": 1,
+        "id": "in-3-42",
+        "source": {
+            "topic": "in",
+            "partition": 3,
+            "offset": 42,
+            "timestamp": "2023-11-14T22:13:20.123Z",
+        },
+        "message_id": "T-1",
+        "label": "delivery",
+        "taxonomy": {"name": "toy", "version": "1", "digest": manifest.taxonomy.digest},
+        "decided_at": AT,
+        "decided_by": "annotator-7",
+        "guideline_version": "3",
+        "machine": {
+            "label": "billing",
+            "confidence": 0.5,
+            "adapter": {"name": "toy-1", "digest": manifest.digest},
+        },
+    }
+
+
+@given(
+    st.text(),
+    st.floats(0, 1),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+)
+def test_any_correction_reads_back_and_is_valid(
+    label: str,
+    confidence: float,
+    message_id: str | None,
+    guideline_version: str | None,
+    decided_by: str,
+) -> None:
+    """Written, read, and validated by the published schema."""
+    found = correct(
+        output(confidence, message_id),
+        label=label,
+        decided_by=decided_by,
+        decided_at=AT,
+        guideline_version=guideline_version,
+    )
+    assert read_correction(to_json(found)) == found
+    VALIDATOR.validate(json.loads(to_json(found)))
+
+
+def test_it_keeps_what_the_machine_had_said() -> None:
+    """Whoever measures the machine needs both, also where the person agrees."""
+    said = output()
+    assert corrected().machine == MachineLabel("billing", said.confidence, said.adapter)
+    assert not corrected().agrees
+    assert corrected(label="billing").agrees
+    assert corrected().id == said.id
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ann@example.com", "Ann Example", "Ann Exämple", "a" * 65, "-ann", "ann\n"]
+)
+def test_a_name_or_an_address_is_no_pseudonym(name: str) -> None:
+    """Who decided is personal data of the people at the desk; the error does not repeat it."""
+    with pytest.raises(ValueError, match="must be a pseudonym") as caught:
+        corrected(decided_by=name)
+    assert "ann" not in str(caught.value).casefold().replace("annotator", "")
+    value = json.loads(to_json(corrected())) | {"decided_by": name}
+    if not name.endswith("\n"):  # a dollar sign means the end in JSON Schema, not so in Python
+        assert not VALIDATOR.is_valid(value)
+    with pytest.raises(RecordRefused, match=r"the value\.decided_by does not match"):
+        read_correction(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"schema_version": 2}, r"schema_version must be one of \[1\]"),
+        ({"label": None}, "label must be str"),
+        ({"id": "in-3-41"}, "id is 'in-3-41', and its source makes it 'in-3-42'"),
+        ({"decided_at": "today"}, "decided_at: 'today' is no time"),
+        ({"guideline_version": 3}, "guideline_version must be str, not int"),
+        ({"machine": {"label": "billing"}}, r"machine lacks \['confidence', 'adapter'\]"),
+    ],
+)
+def test_what_is_no_correction_is_refused_by_the_field_at_fault(
+    change: dict[str, Any], problem: str
+) -> None:
+    """A wrong label in the training data costs more than a refused record."""
+    value = json.loads(to_json(corrected())) | change
+    with pytest.raises(RecordRefused, match=f"^the correction: .*{problem}"):
+        read_correction(json.dumps(value))
+
+
+def test_keys_that_a_later_desk_adds_are_passed_over() -> None:
+    """Fields may be added within one schema version."""
+    value = json.loads(to_json(corrected())) | {"note": "?"}
+    assert read_correction(json.dumps(value)) == corrected()
+
+
+def test_a_changed_copy_is_checked_too() -> None:
+    """No way of making one leads around the checks."""
+    with pytest.raises(ValueError, match="its source makes it"):
+        replace(corrected(), id="in-3-1")

@@ -1,0 +1,142 @@
+"""The output record as others read it: written by the worker, read back with checks."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.fakes import NOW
+from tests.support.records import toy_record
+from tests.support.toy_adapter import small_manifest
+from worker.contract import Decision
+from worker.contract.errors import RecordRefused
+from worker.contract.records import OutputRecord, read_output, to_json
+from worker.records.output import OutputEncoder
+from worker.records.types import Classified, Timing
+
+ENCODER = OutputEncoder(small_manifest(), "9.9")
+DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
+RESULT = Classified(DECISION, "msg-1", False, ("low_confidence",), Timing(0.25, 0.5))
+
+
+def written(result: Classified = RESULT, **record: Any) -> bytes:
+    value = ENCODER.encode(toy_record(**record), result, "out", NOW).value
+    assert value is not None
+    return value
+
+
+def changed(*path: str, to: Any) -> bytes:
+    """A record with the value at ``path`` replaced; ``...`` removes the key."""
+    data: dict[str, Any] = json.loads(written())
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    if to is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = to
+    return json.dumps(data).encode()
+
+
+def test_what_the_worker_writes_is_read_back_whole() -> None:
+    """Every field, in the same types."""
+    assert read_output(written()) == ENCODER.build(toy_record(), RESULT, NOW)
+
+
+probabilities = st.floats(0, 1)
+
+
+@given(
+    probabilities,
+    st.none() | probabilities,
+    st.none() | st.text(),
+    st.floats(0, 1e9),
+    st.none() | st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([(), ("low_confidence",), ("low_confidence", "off_label_mass")]),
+)
+def test_any_record_survives_both_encoders(
+    confidence: float,
+    mass: float | None,
+    message_id: str | None,
+    seconds: float,
+    timestamp_ms: int | None,
+    review: Any,
+) -> None:
+    """The worker's fast encoder and the contract's own write the same JSON value."""
+    decision = Decision("billing", confidence, {"billing": confidence, "ünï": 0.5}, mass)
+    result = Classified(decision, message_id, True, review, Timing(seconds, seconds))
+    record = ENCODER.build(toy_record(timestamp_ms=timestamp_ms), result, NOW)
+    fast, plain = written(result, timestamp_ms=timestamp_ms), to_json(record)
+    assert json.loads(fast) == json.loads(plain)
+    assert read_output(fast) == read_output(plain) == record
+    assert to_json(read_output(plain)) == plain
+
+
+def test_keys_that_a_later_worker_adds_are_passed_over() -> None:
+    """Fields may be added within one schema version, at any depth."""
+    data = json.loads(written())
+    data["added"] = {"text": 1}
+    data["source"]["added"] = None
+    assert read_output(json.dumps(data)) == read_output(written())
+
+
+def test_whole_numbers_are_numbers() -> None:
+    """Another tool may write 1 for 1.0."""
+    found = read_output(changed("confidence", to=1))
+    assert found.confidence == 1.0
+    assert isinstance(found.confidence, float)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "there is no value"),
+        (b"", "the value is not JSON"),
+        (b"\xff", "the value is not JSON"),
+        (b"[" * 100_000, "the value is not JSON"),
+        (b"[]", "the value must be an object"),
+        (b"{}", "the value lacks"),
+        (changed("schema_version", to=2), r"the value.schema_version must be one of \[1\]"),
+        (changed("schema_version", to=True), r"the value.schema_version must be one of \[1\]"),
+        (changed("label", to=...), r"the value lacks \['label'\]"),
+        (changed("label", to=None), "the value.label must be str, not NoneType"),
+        (changed("label", to="nowhere"), "scores lacks the label that was chosen"),
+        (changed("confidence", to=1.5), "the value.confidence is 1.5; it must be from 0 to 1"),
+        (changed("confidence", to="0.5"), "the value.confidence must be float, not str"),
+        (changed("confidence", to=10**400), "the value.confidence is too large a number"),
+        (changed("scores", "other", to=-0.1), "the value.scores.other is -0.1; it must be from 0"),
+        (changed("off_label_mass", to=2), "the value.off_label_mass is 2.0; it must be from 0"),
+        (changed("review", "reasons", to=["tired"]), r"reasons\[0\] must be one of"),
+        (changed("review", "reasons", to="low_confidence"), "reasons must be a list"),
+        (changed("review", "needed", to=False), "review.needed and review.reasons contradict"),
+        (changed("source", "partition", to="3"), "the value.source.partition must be int, not str"),
+        (changed("source", "offset", to=41), "id is 'in-3-42', and its source makes it 'in-3-41'"),
+        (changed("source", "timestamp", to="now"), "source.timestamp: 'now' is no time"),
+        (changed("labelled_at", to="2024-05-06"), "labelled_at: '2024-05-06' is no time"),
+        (changed("adapter", "digest", to=...), r"the value.adapter lacks \['digest'\]"),
+    ],
+)
+def test_what_is_no_output_record_is_refused_by_the_field_at_fault(
+    value: bytes | None, problem: str
+) -> None:
+    """A router's author reads what is wrong, not that something is."""
+    with pytest.raises(RecordRefused, match=f"^the output record: .*{problem}"):
+        read_output(value)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_arbitrary_bytes_are_read_or_refused(value: bytes) -> None:
+    """Nothing on a topic stops a consumer, and no error repeats what was there."""
+    with pytest.raises(RecordRefused) as caught:
+        read_output(value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_record_cannot_be_changed() -> None:
+    """What was read is what was written."""
+    with pytest.raises(AttributeError):
+        read_output(written()).label = "other"  # type: ignore[misc]
+    assert isinstance(replace(read_output(written()), label="other"), OutputRecord)

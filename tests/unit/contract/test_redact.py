@@ -1,0 +1,142 @@
+"""Personal data goes, what a clerk reads stays, and no text is too hostile to read."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.records import any_text
+from worker.contract.redact import PLACEHOLDERS, redact_personal_data
+
+REDACTED = [
+    ("write to jo.o'brien+shop@mail.example.co.uk.", "write to [mail].", "mail"),
+    ("<a_b%c@ex-ample.org>", "<[mail]>", "mail"),
+    ("jürgen@müller.example", "[mail]", "mail"),
+    ("anna (at) example.com please", "[mail] please", "mail"),
+    ("anna[at]example.com", "[mail]", "mail"),
+    ("mailto:a@b.io?", "mailto:[mail]?", "mail"),
+    ("IBAN DE89 3704 0044 0532 0130 00 and", "IBAN [iban] and", "iban"),
+    ("de89370400440532013000", "[iban]", "iban"),
+    ("to GB29-NWBK-6016-1331-9268-19.", "to [iban].", "iban"),
+    ("NO93 8601 1117 947", "[iban]", "iban"),
+    ("card 4111 1111 1111 1111 exp 12/27", "card [card] exp 12/27", "card"),
+    ("4111-1111-1111-1111", "[card]", "card"),
+    ("5500005555555559", "[card]", "card"),
+    ("3782 822463 10005", "[card]", "card"),
+    ("order 12345 card 4111111111111111!", "order 12345 card [card]!", "card"),
+    ("+49 (0)170 123 45 67 now", "[phone] now", "phone"),
+    ("(+44) 20 7946 0958", "[phone]", "phone"),
+    ("0044 20 7946 0958", "[phone]", "phone"),
+    ("Tel.: 0170/1234567", "Tel.: [phone]", "phone"),
+    ("01.23.45.67.89", "[phone]", "phone"),
+    ("020-7946-0958 (evenings)", "[phone] (evenings)", "phone"),
+    ("(020) 7946 0958", "[phone]", "phone"),
+    ("(07700 900123)", "([phone])", "phone"),
+    ("1-800-555-0199", "[phone]", "phone"),
+    ("(212) 555-0123", "[phone]", "phone"),
+    ("my phone number is 5551234567", "my phone number is [phone]", "phone"),
+    ("order 12345, call 5551234", "order 12345, call [phone]", "phone"),
+    ("0170 1234567 since 15.01.2024", "[phone] since 15.01.2024", "phone"),
+    ("0170 1234567 15.01.2024", "[phone] 15.01.2024", "phone"),
+    ("12345 020 7946 0958", "12345 [phone]", "phone"),
+    ("٠١٧٠ ١٢٣٤٥٦٧", "[phone]", "phone"),
+]
+
+KEPT = [
+    "order 0123456789 has not come",
+    "Order no. 212-555-0123",
+    "my order 48-1123",
+    "#0123456789",
+    "Rechnung 0049123456789",
+    "ticket 5551234567",
+    "5551234567",
+    "tracking 00340434161094042557",
+    "JD014600003828392512",
+    "1Z999AA10123456784",
+    "account 12345678, sort code 20-00-00",
+    "4111 1111 1111 1112 fails its check digit",
+    "1234567812345670 begins like no card",
+    "DE88 3704 0044 0532",
+    "XX89370400440532013000",
+    "GB29NWBK60161331926819X",
+    "01.02.2024 10:30",
+    "from 10-12-2023 - 11-12-2023",
+    "2024-01-15 10:30:00",
+    "20240115103000",
+    "1.234.567,89 €",
+    "€ 1 000 000 000",
+    "paid EUR 0123456789",
+    "01234567890 dollars",
+    "0.123456789",
+    "-12.50",
+    "192.168.001.001",
+    "5 apples@1.50",
+    "@handle and name@host",
+    "24/7, 50 %, 3x2, 10-20 days",
+    "between 9 and 17, room 0800",
+]
+
+
+@pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda value: str(value)[:30])
+def test_personal_data_is_redacted_and_counted(text: str, wanted: str, kind: str) -> None:
+    """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
+    assert redact_personal_data(text) == (wanted, {kind: 1})
+
+
+@pytest.mark.parametrize("text", KEPT, ids=lambda one: one[:30])
+def test_what_a_clerk_reads_stays(text: str) -> None:
+    """Order numbers, amounts and dates tell labels apart."""
+    assert redact_personal_data(text) == (text, {})
+
+
+def test_every_occurrence_is_counted_by_kind() -> None:
+    """A dataset's record says how much of what was found."""
+    text = "a@b.io, +44 20 7946 0958, 07700 900123 and x@y.org"
+    assert redact_personal_data(text) == (
+        "[mail], [phone], [phone] and [mail]",
+        {"mail": 2, "phone": 2},
+    )
+
+
+pieces = st.sampled_from(
+    [
+        *("0", "1", "4", "9", "00", "170", "555", "0123", "1234567", "4111111111111111"),
+        *("+", "(", ")", " ", "-", ".", "/", ",", "@", " (at) ", "a", "b.io", "DE89", "€", "#"),
+        *("call ", "order ", "3704", "0044", "0532", "01.02.2024", "١", *PLACEHOLDERS.values()),
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=40).map("".join) | any_text)
+def test_redacting_a_redacted_text_changes_nothing(text: str) -> None:
+    """Training redacts what the export step may have redacted already, and so does serving."""
+    once, _ = redact_personal_data(text)
+    assert redact_personal_data(once) == (once, {})
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("a", "@", "1", "a@", "a.", "a@a.", "a@b.c", "[at]", "a(at)", "1 ", "0170 ", "0-", "+4 "),
+        *("DE89", "DE89 ", "4111 ", "(+", "order 0123 ", "01.02.", "444 444 4444 "),
+    ],
+)
+def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
+    """A megabyte made to trip a pattern costs seconds at most, on a slow machine that is busy:
+    a pattern that backtracks would take hours."""
+    size = 1_000_000 if unit in {"a", "1", "@", "a.", "1 "} else 200_000
+    text = unit * (size // len(unit))
+    start = time.process_time()
+    redact_personal_data(text)
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    "text", ["a@" + "a." * 500_000, "a@" + "a" * 1_000_000, "a" * 1_000_000 + "@b.com"]
+)
+def test_one_endless_address_is_read_once(text: str) -> None:
+    """The walk to either side of an at sign never starts over."""
+    start = time.process_time()
+    redact_personal_data(text)
+    assert time.process_time() - start < 10

@@ -1,0 +1,31 @@
+"""The review rule: one for serving, for evaluation and for the probes."""
+
+import pytest
+
+from worker.contract import Decision, Thresholds, review_reasons
+
+
+def decision(confidence: float, mass: float | None) -> Decision:
+    return Decision("billing", confidence, {"billing": confidence}, mass)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "mass", "thresholds", "reasons"),
+    [
+        (0.0, 1.0, Thresholds(None, None), ()),
+        (0.6, 0.5, Thresholds(0.6, 0.5), ()),
+        (0.599, 0.5, Thresholds(0.6, 0.5), ("low_confidence",)),
+        (0.6, 0.501, Thresholds(0.6, 0.5), ("off_label_mass",)),
+        (0.1, 0.9, Thresholds(0.6, 0.5), ("low_confidence", "off_label_mass")),
+        (0.1, 0.9, Thresholds(None, 0.5), ("off_label_mass",)),
+        (0.1, 0.9, Thresholds(0.6), ("low_confidence",)),
+        (0.9, None, Thresholds(0.6, 0.0), ()),
+        (0.0, 0.0, Thresholds(0.0, 0.0), ()),
+    ],
+)
+def test_each_threshold_gives_its_own_reason(
+    confidence: float, mass: float | None, thresholds: Thresholds, reasons: tuple[str, ...]
+) -> None:
+    """A value on its threshold passes, a threshold that is off gives no reason, and neither does
+    a mass that decoding cannot see."""
+    assert review_reasons(decision(confidence, mass), thresholds) == reasons

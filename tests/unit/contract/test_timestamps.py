@@ -1,0 +1,66 @@
+"""One way to write a time, for every file and every record."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract.timestamps import parse_rfc3339, rfc3339, rfc3339_from_ms, rfc3339_now
+
+
+def test_times_are_utc() -> None:
+    """Whatever zone the clock is in."""
+    there = timezone(timedelta(hours=2))
+    assert rfc3339(datetime(2024, 1, 1, 1, tzinfo=there)) == "2023-12-31T23:00:00.000Z"
+
+
+def test_what_is_finer_than_the_precision_is_cut_off() -> None:
+    """A time is never rounded into the future."""
+    moment = datetime(2024, 5, 6, 7, 8, 9, 999_999, tzinfo=UTC)
+    assert rfc3339(moment) == "2024-05-06T07:08:09.999Z"
+    assert rfc3339(moment, precision="seconds") == "2024-05-06T07:08:09Z"
+
+
+def test_now_is_now_to_the_second() -> None:
+    """As files that people read have it."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    text = rfc3339_now()
+    assert len(text) == len("2024-05-06T07:08:09Z")
+    assert before <= parse_rfc3339(text) <= datetime.now(UTC)
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_time_reads_back(moment: datetime) -> None:
+    """To the millisecond, in UTC."""
+    try:
+        text = rfc3339(moment)
+    except OverflowError:
+        return  # within a day of the calendar's ends, UTC has no such year
+    found = parse_rfc3339(text)
+    assert found.tzinfo is UTC
+    assert timedelta(0) <= moment - found < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_714_979_289_123, "2024-05-06T07:08:09.123Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (2**62, None),
+        (-(2**62), None),
+    ],
+)
+def test_milliseconds_by_example(timestamp_ms: int, text: str | None) -> None:
+    """A producer may set any number; what is no time is none."""
+    assert rfc3339_from_ms(timestamp_ms) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2024-05-06", "2024-05-06T07:08:09", "1714979289"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """A time without a zone is none: nobody knows which moment it is."""
+    with pytest.raises(ValueError, match="is no time: write it as 2024-"):
+        parse_rfc3339(text)

@@ -1,0 +1,94 @@
+"""A feed of which too much ends as dead letters stops the worker; a healthy one never does."""
+
+import random
+
+import pytest
+
+from tests.support.records import toy_completed, toy_record
+from tests.support.rig import started
+from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
+from worker.errors import FeedBroken, SettingsError
+from worker.records.types import Rejected, Tombstone
+
+DEAD = toy_completed(toy_record(), Rejected("not_json", "decode", ""))
+DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
+
+
+def feed(limit: DeadLetterLimit, rate: float, records: int, seed: int) -> int | None:
+    """Feed it independent records, in batches of 100; return after how many it was exceeded."""
+    numbers = random.Random(seed)
+    for done in range(0, records, 100):
+        limit.published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0)
+        if limit.exceeded:
+            return done + 100
+    return None
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("ratio", "window"), [(0.5, 1000), (0.1, 1000), (0.5, 100), (0.02, 5000)])
+def test_a_feed_that_is_just_within_the_limit_is_not_stopped(
+    ratio: float, window: int, seed: int
+) -> None:
+    """200,000 records at the very limit, and as many far below it, without a false stop."""
+    for rate in (ratio, ratio / 3):
+        assert feed(DeadLetterLimit(LimitPolicy(ratio, window)), rate, 200_000, seed) is None
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5])
+def test_false_stops_are_no_more_frequent_than_was_promised(ratio: float) -> None:
+    """With a promise weak enough to be seen broken: one window in a hundred at most."""
+    chance, window, tries = 0.01, 200, 2000
+    policy = LimitPolicy(ratio, window, chance)
+    stopped = sum(
+        feed(DeadLetterLimit(policy), ratio, window, seed) is not None for seed in range(tries)
+    )
+    assert stopped <= chance * tries
+    assert stopped > 0, "the level is so high that it would miss what it is for"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("rate", "within"), [(1.0, 700), (0.9, 800), (0.75, 1500)])
+def test_a_broken_feed_is_stopped_within_a_window_or_two(
+    rate: float, within: int, seed: int
+) -> None:
+    """Also when it was healthy for long before: only the window counts."""
+    for before in (0, 20_000):
+        limit = DeadLetterLimit(LimitPolicy(0.5, 1000))
+        assert feed(limit, 0.01, before, seed) is None
+        found = feed(limit, rate, 5000, seed)
+        assert found is not None
+        assert found <= within
+
+
+def test_a_limit_that_could_never_be_exceeded_is_refused() -> None:
+    """A window so short proves nothing: told, with what to do."""
+    assert 500 < stops_at(0.5, 1000, 1e-9) < 650
+    with pytest.raises(SettingsError, match=r"loop\.dead_letter_window of 10 .* raise it"):
+        DeadLetterLimit(LimitPolicy(0.5, 10))
+
+
+def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
+    """Nothing is committed beyond what was written, nothing in flight is dropped."""
+    rig = started()
+    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
+    limit.when_exceeded(rig.loop.stop)
+    rig.on_published(lambda batch: limit.published(batch, 0.0))
+    for _ in range(200):
+        rig.stream.add(None)
+    rig.add("m")
+    while not rig.loop.state.stopping:
+        rig.iterate()
+    assert rig.engine.pending == ["m"]
+    rig.engine.answer("m")
+    rig.loop.drain()
+    assert rig.committed() == len(rig.stream.outputs) == 201
+    with pytest.raises(FeedBroken, match=r"of the last \d+ records are dead letters.*tombstone"):
+        limit.check()
+    assert FeedBroken.exit_code == 6
+
+
+def test_a_healthy_worker_ends_as_ever() -> None:
+    """The check after the loop is silent."""
+    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
+    limit.published([DONE, DEAD], 0.0)
+    limit.check()

@@ -1,0 +1,112 @@
+"""Records without a value: a dead letter, left out in the open, or passed on."""
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
+from tests.support.fakes import NOW
+from tests.support.records import toy_completed, toy_record
+from tests.support.rig import Rig, started
+from worker.core.assignment import PartitionState
+from worker.core.batch import TopicRouter, build_batch, replace_oversized, take_ready
+from worker.errors import RecordTooLarge
+from worker.records.header_policy import HeaderPolicy
+from worker.records.types import Outcome, Rejected, Tombstone, TopicPartition
+
+
+def rig_with(tombstones: Literal["dead", "skip", "forward"]) -> Rig:
+    rig = started()
+    main = rig.router.split.main
+    main.labeller = replace(main.labeller, tombstones=tombstones)
+    return rig
+
+
+def test_by_default_a_tombstone_is_a_dead_letter() -> None:
+    """Somebody meant something by it."""
+    rig = rig_with("dead")
+    rig.stream.add(None, key=b"k")
+    rig.iterate()
+    assert [published.reason for published in rig.outputs] == ["tombstone"]
+
+
+def test_a_skipped_tombstone_is_counted_and_its_offset_committed() -> None:
+    """Nothing is written, and nothing is hidden; a batch may be of nothing else."""
+    rig = rig_with("skip")
+    told: list[str] = []
+    rig.on_published(lambda batch: told.extend(each.outcome.kind for each in batch))
+    rig.stream.add(None, key=b"k")
+    rig.stream.add(None)
+    rig.iterate()
+    assert (rig.outputs, rig.committed()) == ([], 2)
+    rig.add("m")
+    rig.stream.add(None, key=b"k")
+    rig.iterate()
+    rig.answer("m")
+    assert (rig.ids, rig.committed()) == (["in-0-2"], 4)
+    assert told == ["skipped", "skipped", "output", "skipped"]
+
+
+def test_a_forwarded_tombstone_deletes_the_label_of_its_key() -> None:
+    """In its place in the order; without a key it would delete nothing: a dead letter."""
+    rig = rig_with("forward")
+    rig.stream.add(b"m", key=b"k")
+    rig.stream.add(None, key=b"k")
+    rig.stream.add(None)
+    rig.iterate()
+    rig.answer("m")
+    label, tombstone, dead = rig.stream.outputs
+    assert (label.key, label.value is None) == (b"k", False)
+    assert (tombstone.topic, tombstone.key, tombstone.value) == ("out", b"k", None)
+    assert (dead.topic, dict(dead.headers)["clerk.reason"]) == ("dead", b"tombstone")
+    assert rig.committed() == 3
+
+
+def test_what_is_skipped_has_no_place_in_the_batch() -> None:
+    """The record that the broker refuses is found behind it all the same."""
+    source = TopicPartition("in", 0)
+    partition = PartitionState(source)
+    rejected = Rejected("not_json", "decode", "")
+    outcomes: tuple[Outcome, ...] = (Tombstone(forwarded=False), rejected, rejected)
+    for offset, outcome in enumerate(outcomes):
+        partition.watermark.add(offset)
+        record = toy_record(source=source, offset=offset)
+        partition.watermark.finish(offset, toy_completed(record, outcome))
+    batches = take_ready([partition], 10)
+    assert len(build_batch(batches, TopicRouter("out", None), NOW).outputs) == 2
+    replace_oversized(batches, [1], "")
+    assert [each.without_payload for _, each in partition.watermark.peek(9)] == [False, False, True]
+
+
+def test_a_forwarded_tombstone_that_is_too_large_is_a_dead_letter() -> None:
+    """Its headers may be; then it is not lost either."""
+    rig = rig_with("forward")
+    rig.stream.add(None, key=b"k")
+    rig.stream.failures.append(RecordTooLarge([0]))
+    rig.iterate()
+    assert [published.reason for published in rig.outputs] == ["output_too_large"]
+
+
+@pytest.mark.parametrize("input_timestamps", [False, True])
+def test_what_is_written_has_its_inputs_time_if_that_is_wanted(input_timestamps: bool) -> None:
+    """Dead letters and tombstones too; a time to come would be refused by the topic."""
+    now_ms = int(NOW.timestamp() * 1000)
+    router = TopicRouter("out", None, input_timestamps=input_timestamps)
+    for outcome in (Rejected("not_json", "decode", ""), Tombstone(forwarded=True)):
+        for at_ms, expected in ((5, 5), (None, None), (now_ms + 9_000_000, now_ms)):
+            completed = toy_completed(toy_record(timestamp_ms=at_ms), outcome)
+            outgoing = router.route(completed, NOW)
+            assert outgoing is not None
+            assert outgoing.timestamp_ms == (expected if input_timestamps else None)
+
+
+def test_headers_are_chosen_for_results_and_kept_for_dead_letters() -> None:
+    """A dead letter is the record as it came, to be sent again."""
+    router = TopicRouter("out", None, header_policy=HeaderPolicy(deny=("trace",)))
+    record = toy_record(headers=(("trace", b"1"), ("kept", b"2")))
+    passed = router.route(toy_completed(record, Tombstone(forwarded=True)), NOW)
+    dead = router.route(toy_completed(record, Rejected("not_json", "decode", "")), NOW)
+    assert passed is not None
+    assert dead is not None
+    assert passed.headers == (("kept", b"2"),)
+    assert dead.headers[:2] == record.headers

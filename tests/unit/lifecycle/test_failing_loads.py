@@ -1,0 +1,223 @@
+"""An adapter whose loading fails, hangs or is overtaken is told and never in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import AdapterStore, Follower
+from tests.support.swapping import ONE, THREE, TWO
+from worker.contract import Manifest
+from worker.contract.store import remove_canary
+from worker.engine.port import Engine
+
+
+class HangingLoader(FakeLoader):
+    """A loader whose engines for some adapters never come back from their warm-up, or late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging: set[str] = set()
+        self.release = threading.Event()
+        self.entered = threading.Event()
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """Make an engine that hangs when it is warmed up."""
+        engine = super().load(adapter, manifest, background=background)
+        if manifest.digest in self.hanging:
+            engine.warm_up = self._hang  # type: ignore[method-assign]
+        return engine
+
+    def _hang(self, prompts: Any) -> None:
+        del prompts
+        self.entered.set()
+        self.release.wait(30)
+
+
+class Clock:
+    """A clock that a test moves (seconds)."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def loader() -> Iterator[HangingLoader]:
+    """Whatever still hangs is let go at the end."""
+    made = HangingLoader()
+    yield made
+    made.release.set()
+
+
+def until(condition: Callable[[], bool], follower: Follower) -> None:
+    """Iterate the loop until something is so."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        follower.rig.iterate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("where", ["load", "warm_up"])
+def test_what_nobody_expected_is_a_refusal(follower: Follower, where: str) -> None:
+    """CUDA out of memory is no error of this project, and must be seen in all places."""
+    error = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if where == "load":
+        follower.loader.failures = [error]
+    else:
+        original = follower.loader.load
+
+        def load(*args: Any, **kwargs: Any) -> Any:
+            engine: Any = original(*args, **kwargs)
+
+            def warm_up(_: Any) -> None:
+                raise error
+
+            engine.warm_up = warm_up
+            return engine
+
+        follower.loader.load = load  # type: ignore[method-assign]
+    follower.store.publish(TWO)
+    follower.follow()
+    assert follower.main.digest == ONE.digest
+    refused = follower.events.refused["main"]
+    assert (refused.digest, refused.reason) == (TWO.digest, "engine")
+    assert "CUDA out of memory" in refused.problem
+    assert follower.counted.log == [("refused", "engine"), "refused"]
+    assert len(follower.loader.open) == 1
+
+
+def test_a_hanging_warm_up_does_not_keep_a_rollback_from_being_followed(
+    tmp_path: Path, loader: HangingLoader
+) -> None:
+    """The pointer is followed meanwhile, and what still comes of the hanging one is unloaded."""
+    follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
+    loader.hanging = {TWO.digest}
+    follower.watcher.start()
+    follower.store.publish(TWO)
+    until(loader.entered.is_set, follower)
+    follower.store.publish(THREE, "rollback")
+    until(lambda: follower.main.digest == THREE.digest, follower)
+    loader.release.set()
+    until(lambda: len(loader.open) == 1, follower)
+    assert follower.main.digest == THREE.digest
+    follower.watcher.close()
+
+
+def test_a_canary_that_hangs_while_loading_keeps_nobody_from_the_main_adapter(
+    tmp_path: Path, loader: HangingLoader
+) -> None:
+    """Nor from ending the trial."""
+    follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
+    loader.hanging = {TWO.digest}
+    follower.watcher.start()
+    follower.store.canary(TWO, 0.5)
+    until(loader.entered.is_set, follower)
+    follower.store.publish(THREE)
+    until(lambda: follower.main.digest == THREE.digest, follower)
+    remove_canary(follower.store.folder)
+    time.sleep(0.1)
+    loader.release.set()
+    until(lambda: len(loader.open) == 1, follower)
+    assert follower.canary is None
+    follower.watcher.close()
+
+
+def test_a_load_that_hangs_is_refused_in_time(tmp_path: Path, loader: HangingLoader) -> None:
+    """Visible as any other refusal, not tried again by itself, and the arm is free for the next."""
+    clock = Clock()
+    follower = Follower(
+        AdapterStore(tmp_path), ONE, loader=loader, load_timeout_s=600.0, clock=clock
+    )
+    loader.hanging = {TWO.digest}
+    follower.store.publish(TWO)
+    follower.watcher.step()
+    assert loader.entered.wait(10)
+    clock.now = 599.0
+    follower.watcher.step()
+    assert follower.events.refused == {}
+    clock.now = 601.0
+    follower.watcher.step()
+    assert follower.events.refused["main"].reason == "hung"
+    clock.now = 10_000.0
+    follower.follow()
+    assert loader.loaded.count(TWO.digest) == 1
+    loader.release.set()
+    follower.store.publish(THREE)
+    follower.follow()
+    assert follower.main.digest == THREE.digest
+
+
+def test_what_may_pass_is_tried_again_after_a_while(tmp_path: Path) -> None:
+    """One, two, four and eight minutes later, and then no more until the pointer is another."""
+    clock = Clock()
+    follower = Follower(AdapterStore(tmp_path), ONE, clock=clock)
+    follower.loader.failures = [RuntimeError("CUDA out of memory")] * 10
+    follower.store.publish(TWO)
+    follower.follow()
+    tries = []
+    for second in range(0, 4000, 5):
+        clock.now = float(second)
+        left = len(follower.loader.failures)
+        follower.follow()
+        if len(follower.loader.failures) < left:
+            tries.append(second)
+    assert tries == [60, 180, 420, 900]
+    assert follower.counted.log.count("refused") == 5
+    assert "main" in follower.events.refused
+
+
+def test_it_serves_once_what_was_wrong_has_passed(tmp_path: Path) -> None:
+    """Nobody has to publish it again, and the refusal no longer stands."""
+    clock = Clock()
+    follower = Follower(AdapterStore(tmp_path), ONE, clock=clock)
+    follower.loader.failures = [RuntimeError("CUDA out of memory")]
+    follower.store.publish(TWO)
+    follower.follow()
+    assert follower.events.refused["main"].problem.endswith("(tried again in 60 s)")
+    clock.now = 61.0
+    follower.follow()
+    assert follower.main.digest == TWO.digest
+    assert follower.events.refused == {}
+
+
+def test_two_arms_take_turns_in_being_loaded(tmp_path: Path, loader: HangingLoader) -> None:
+    """The engine has room for one adapter that comes; promoted meanwhile, it moves over."""
+    follower = Follower(AdapterStore(tmp_path), ONE, loader=loader)
+    loader.hanging = {TWO.digest}
+    follower.store.canary(TWO, 0.5)
+    follower.watcher.step()
+    assert loader.entered.wait(10)
+    follower.store.publish(TWO, "promote")
+    follower.watcher.step()
+    loader.release.set()
+    follower.follow()
+    assert follower.main.digest == TWO.digest
+    assert loader.loaded.count(TWO.digest) == 1
+
+
+def test_an_adapter_that_cannot_be_unloaded_stops_nobody(follower: Follower) -> None:
+    """The next one is brought up all the same."""
+    engine: Any = follower.main.engine
+
+    def close() -> None:
+        raise TimeoutError
+
+    engine.close = close
+    follower.store.publish(TWO)
+    follower.follow()
+    follower.follow()
+    follower.store.publish(THREE)
+    follower.follow()
+    follower.follow()
+    assert follower.main.digest == THREE.digest

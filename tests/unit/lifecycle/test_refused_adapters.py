@@ -1,0 +1,211 @@
+"""An adapter that must not serve is refused, once and with its reason; the old one goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import AdapterStore, Follower
+from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, with_probes
+from tests.support.toy_adapter import toy_manifest
+from worker.contract import BaseModel, FileDigest, write_manifest
+from worker.contract.digest import sha256_bytes
+from worker.contract.store import CURRENT_NAME
+from worker.errors import EngineDied
+
+
+def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[str, str]:
+    """Publish it, look several times; return reason and problem. The old one must go on."""
+    before, loaded = follower.main, len(follower.loader.open)
+    follower.store.publish(manifest, event)
+    with capture_logs() as logs:
+        for _ in range(3):
+            follower.follow()
+    follower.rig.add("after")
+    follower.rig.iterate(3)
+    assert follower.main is before
+    assert list(follower.stamps.values())[-1][1] == before.digest
+    assert len(follower.loader.open) == loaded, "a refused adapter is still loaded"
+    events = [event for event in logs if event["event"] == "adapter.refused"]
+    assert len(events) == 1, "told once, not at every look"
+    assert follower.events.last_refusal is not None
+    assert "main" in follower.events.refused
+    return events[0]["reason"], events[0]["problem"]
+
+
+def test_a_corrupt_adapter_is_refused(follower: Follower) -> None:
+    """One byte of one file."""
+    weights = b"weights"
+    manifest = replace(TWO, files={"w.safetensors": FileDigest(sha256_bytes(weights), 7)})
+    (follower.store.add(manifest) / "w.safetensors").write_bytes(b"wEights")
+    reason, problem = refuse(follower, manifest)
+    assert reason == "files"
+    assert "w.safetensors" in problem
+
+
+def test_an_adapter_stored_under_anothers_name_is_refused(follower: Follower) -> None:
+    """The manifest was altered after it was published."""
+    write_manifest(follower.store.add(TWO), replace(TWO, name="altered"))
+    assert refuse(follower, TWO)[0] == "files"
+
+
+def test_an_adapter_that_is_not_there_is_refused(follower: Follower) -> None:
+    """A pointer arrived before its directory."""
+    follower.store.publish(TWO)
+    (follower.store.folder / TWO.digest / "manifest.json").unlink()
+    (follower.store.folder / TWO.digest).rename(follower.store.folder / "gone")
+    follower.follow()
+    assert follower.counted.log == [("refused", "files"), "refused"]
+
+
+def test_files_that_come_later_than_the_pointer_are_waited_for(tmp_path: Path) -> None:
+    """As on a network file system; the trial and what serves are not touched meanwhile."""
+    follower = Follower(AdapterStore(tmp_path), ONE, patience_s=30.0)
+    for digest in (TWO.digest, THREE.digest):
+        if digest == TWO.digest:
+            follower.store.publish(TWO)
+        else:
+            follower.store.canary(THREE, 0.5)
+        (tmp_path / digest).rename(tmp_path / "late")
+        for _ in range(3):
+            follower.follow()
+        assert follower.events.refused == {}
+        (tmp_path / "late").rename(tmp_path / digest)
+        follower.follow()
+    assert follower.main.digest == TWO.digest
+    assert follower.canary is not None
+    assert ("refused", "files") not in follower.counted.log
+
+
+def test_a_store_that_is_away_for_a_moment_changes_nothing(tmp_path: Path) -> None:
+    """Neither what serves nor a trial ends with a mount that hangs."""
+    follower = Follower(AdapterStore(tmp_path / "store"), ONE)
+    follower.store.canary(TWO, 0.5)
+    follower.follow()
+    before = follower.router.split
+    (tmp_path / "store").rename(tmp_path / "away")
+    for _ in range(3):
+        follower.follow()
+    (tmp_path / "away").rename(tmp_path / "store")
+    follower.follow()
+    assert follower.router.split == before
+    assert follower.loader.loaded.count(TWO.digest) == 1
+
+
+def test_an_adapter_of_another_base_is_refused(follower: Follower) -> None:
+    """Its files' digests are others, whatever it is called."""
+    base = replace(ONE.base, weights={"model.safetensors": FileDigest("1" * 64, 1)})
+    reason, problem = refuse(follower, replace(TWO, base=base))
+    assert reason == "base"
+    assert "other" not in problem or problem
+    renamed = BaseModel("elsewhere/toy", "v2", *_rest(ONE.base))
+    follower.store.publish(replace(THREE, base=renamed))
+    follower.follow()
+    assert follower.main.manifest.name == "three", "a name is for people"
+
+
+def _rest(base: BaseModel) -> tuple[Any, ...]:
+    return base.config_sha256, base.tokenizer_sha256, base.weights
+
+
+def test_an_adapter_whose_prompts_tokenize_otherwise_is_refused(follower: Follower) -> None:
+    """Its golden prompts say so."""
+    golden = replace(TWO.golden[0], ids=(*TWO.golden[0].ids[:-1], 99))
+    assert refuse(follower, replace(TWO, golden=(golden,)))[0] == "tokenizer"
+
+
+@pytest.mark.parametrize("error", [EngineDied("no memory"), TimeoutError()])
+def test_an_adapter_that_the_engine_cannot_load_is_refused(
+    follower: Follower, error: Exception
+) -> None:
+    """The engine in service is none the worse."""
+    follower.loader.failures = [error]
+    assert refuse(follower, TWO)[0] == "engine"
+
+
+def test_an_adapter_that_fails_its_own_probes_is_refused(follower: Follower) -> None:
+    """Not what was trained, or not on this engine; no message is quoted."""
+    a, b = labels_of("two")
+    wrong = with_probes(TWO, a, a, a)
+    follower.loader.respond[wrong.digest] = lambda _: answer_with(wrong, b)
+    reason, problem = refuse(follower, wrong)
+    assert reason == "probes"
+    assert "3 of its own 3 probes" in problem
+    assert "parcel" not in problem
+
+
+def probes_of(name: str, label: str) -> Any:
+    """An adapter of the toy labels that answers everything with one label, as its probes say."""
+    manifest = replace(toy_manifest(), name=name)
+    return with_probes(manifest, label, label, label)
+
+
+def test_a_worse_adapter_is_refused_and_forced_or_rolled_back_to_it_serves(tmp_path: Path) -> None:
+    """The probes of the one that serves are the yardstick, unless a person says otherwise."""
+    good, worse = probes_of("good", "billing"), probes_of("worse", "other")
+    loader = FakeLoader()
+    loader.respond[good.digest] = lambda _: answer_with(good, "billing")
+    loader.respond[worse.digest] = lambda _: answer_with(worse, "other")
+    follower = Follower(AdapterStore(tmp_path), good, loader=loader)
+    follower.rig.stream.assign(0)
+    reason, problem = refuse(follower, worse)
+    assert reason == "worse"
+    assert "3 of the 3 probes" in problem
+    for event in ("force", "rollback"):
+        follower.store.publish(worse, event)
+        follower.follow()
+        assert follower.main.digest == worse.digest
+        assert "main" not in follower.events.refused
+        follower.store.publish(good, "rollback")
+        follower.follow()
+        assert follower.main.digest == good.digest
+
+
+def test_so_many_errors_are_allowed(tmp_path: Path) -> None:
+    """Two adapters as good as each other do not agree on every message."""
+    good, other = probes_of("good", "billing"), probes_of("other", "other")
+    loader = FakeLoader()
+    loader.respond[other.digest] = lambda _: answer_with(other, "other")
+    follower = Follower(AdapterStore(tmp_path), good, loader=loader, max_probe_error_rate=1.0)
+    follower.store.publish(other)
+    follower.follow()
+    assert follower.main.digest == other.digest
+
+
+def test_other_labels_are_not_compared(tmp_path: Path) -> None:
+    """A taxonomy that changes with the adapter cannot be judged by the old one's labels."""
+    good = probes_of("good", "billing")
+    follower = Follower(AdapterStore(tmp_path), good)
+    follower.store.publish(TWO)
+    follower.follow()
+    assert follower.main.digest == TWO.digest
+
+
+def test_a_refused_adapter_is_tried_again_when_the_pointer_moves(follower: Follower) -> None:
+    """Published again, mended, it is taken up; until then it is not looked at."""
+    follower.loader.failures = [EngineDied("no memory")]
+    refuse(follower, TWO)
+    follower.store.publish(TWO)
+    follower.follow()
+    assert follower.main.digest == TWO.digest
+    assert follower.events.refused == {}
+    assert follower.events.last_refusal is not None
+
+
+def test_a_broken_pointer_is_told_once_and_mended_is_followed(follower: Follower) -> None:
+    """The worker goes on, as it does when the store is away for a moment."""
+    (follower.store.folder / CURRENT_NAME).write_text("{")
+    for _ in range(3):
+        follower.follow()
+    assert follower.counted.log == [("refused", "pointer"), "refused"]
+    (follower.store.folder / CURRENT_NAME).unlink()
+    follower.follow()
+    assert follower.events.refused == {}
+    follower.store.publish(TWO)
+    follower.follow()
+    assert follower.main.digest == TWO.digest

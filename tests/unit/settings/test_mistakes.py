@@ -1,0 +1,199 @@
+"""Mistakes in settings: each is told with its key, its origin and, where possible, the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.settings.conftest import Write, shown
+from worker.errors import SettingsError
+from worker.settings import RENAMED, Settings
+from worker.settings_load import load_settings
+
+
+@pytest.mark.parametrize("source", ["file", "env", "flag"])
+@pytest.mark.parametrize(
+    ("section", "key", "suggestion"),
+    [
+        ("kafka", "groupid", "kafka.group_id"),
+        ("loop", "max_inflight", "loop.max_in_flight"),
+        ("kafak", "group_id", "kafka"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(
+    source: str,
+    section: str,
+    key: str,
+    suggestion: str,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A typo does not leave the default in force unnoticed, whichever way it came in."""
+    path, flags = None, []
+    if source == "file":
+        path = write(f"[{section}]\n{key} = 1")
+    elif source == "env":
+        monkeypatch.setenv(f"CLERK_{section.upper()}__{key.upper()}", "1")
+    else:
+        flags = [f"{section}.{key}=1"]
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, flags)
+    assert f"no setting is named '{section}" in str(caught.value)
+    assert f"did you mean '{suggestion}" in str(caught.value)
+    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
+    assert told in str(caught.value)
+
+
+def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
+    """A wild guess would mislead."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, ["zzzz=1"])
+    assert str(caught.value) == "no setting is named 'zzzz' (flag)"
+
+
+@pytest.mark.parametrize("source", ["file", "env", "flag"])
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_refused_with_its_new_name(
+    source: str, old: str, new: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade with an old file, environment or command line says what to write instead."""
+    path, flags = None, []
+    section, key = old.split(".")
+    if source == "file":
+        path = write(f"[{section}]\n{key} = 0.1")
+    elif source == "env":
+        monkeypatch.setenv(f"CLERK_{section.upper()}__{key.upper()}", "0.1")
+    else:
+        flags = [f"{old}=0.1"]
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, flags)
+    assert f"{old!r} has been renamed to {new!r}" in str(caught.value)
+    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
+    assert told in str(caught.value)
+
+
+def test_a_new_name_beside_the_old_one_does_not_excuse_it(write: Write) -> None:
+    """Which of the two is meant is for a person to say."""
+    path = write("[drift]\nfalse_alarm_share = 0.1\nfalse_alarm_rate = 0.1")
+    with pytest.raises(SettingsError, match=r"renamed to 'drift\.false_alarm_rate'"):
+        load_settings(path)
+
+
+def test_every_renamed_setting_is_gone_and_its_new_name_is_one() -> None:
+    """The message never leads to another error."""
+    known = set(shown(load_settings()))
+    assert not known & RENAMED.keys()
+    assert known >= set(RENAMED.values())
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("loop.max_in_flight=0", "loop.max_in_flight: Input should be greater than or equal to 1"),
+        ("loop.deadline_s=0", "loop.deadline_s: Input should be greater than 0"),
+        ("loop.deadline_s=soon", "loop.deadline_s: Input should be a valid number"),
+        ("loop.resume_ratio=1.5", "loop.resume_ratio: Input should be less than or equal to 1"),
+        ("kafka.delivery=at_most_once", "kafka.delivery: Input should be 'exactly_once' or"),
+        ("kafka.create_topics=maybe", "kafka.create_topics: Input should be a valid boolean"),
+        ("records.text_fields=[]", "records.text_fields: Tuple should have at least 1 item"),
+        ("review.confidence=2", "review.confidence: Input should be less than or equal to 1"),
+        ("kafka.consumer=1", "kafka.consumer: Input should be a valid dictionary"),
+        ("kafka=1", "kafka"),
+    ],
+)
+def test_a_bad_value_is_told_with_its_key_and_origin(flag: str, problem: str) -> None:
+    """One line a mistake, in the words of the setting."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, [flag])
+    assert problem in str(caught.value)
+    assert "(flag)" in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(write: Write) -> None:
+    """Not one a restart."""
+    path = write("[loop]\nmax_in_flight = 0\n[kafka]\ntypo = 1")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, ["log.level=loud"])
+    for part in ("loop.max_in_flight", "kafka.typo", "log.level", f"file {path}", "(flag)"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags", [["kafka=1", "kafka.group_id=x"], ["log.level=info", "log.level.x=1"]]
+)
+def test_a_value_where_a_section_belongs_is_told(flags: list[str]) -> None:
+    """Also when something is put into it afterwards."""
+    with pytest.raises(SettingsError, match=flags[0].split("=")[0]):
+        load_settings(None, flags)
+
+
+def test_a_section_given_as_a_value_in_the_file_is_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the environment says of the same section."""
+    monkeypatch.setenv("CLERK_KAFKA__GROUP_ID", "x")
+    with pytest.raises(SettingsError, match="kafka"):
+        load_settings(write("kafka = 3"))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"[kafka", "is not TOML"),
+        (b"a = 1\na = 2", "is not TOML"),
+        (b"\xff\xfe", "is not TOML"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    """With its path and what is wrong."""
+    path = tmp_path / "worker.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=rf"worker\.toml: {problem}"):
+        load_settings(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A mount that is missing does not leave the defaults in force."""
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLERK_GROUP_ID", "x"),
+        ("CLERK_KAFKA_GROUP_ID", "x"),
+        ("CLERK_KAFKA__GROUP__ID", "x"),
+        ("CLERK_", "x"),
+        ("CLERK_LOG__LEVEL__X", "1"),
+    ],
+)
+def test_a_variable_of_our_prefix_that_names_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A single underscore too few or too many is found at start-up."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"environment variable {name}: no setting"):
+        load_settings()
+
+
+def test_variables_that_are_read_elsewhere_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so are other programs'."""
+    monkeypatch.setenv("CLERK_CACHE", "/x")
+    monkeypatch.setenv("CLERK_TEST_BOOTSTRAP_SERVERS", "x")
+    monkeypatch.setenv("KAFKA__GROUP_ID", "x")
+    assert load_settings().settings == Settings()
+
+
+def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the message says so."""
+    monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", "a,b")
+    with pytest.raises(SettingsError, match="given as JSON"):
+        load_settings()
+
+
+@pytest.mark.parametrize("flag", ["kafka.group_id", ""])
+def test_a_flag_needs_an_equals_sign(flag: str) -> None:
+    """The message shows how it is written."""
+    with pytest.raises(SettingsError, match=r"write it as path\.to\.key=value"):
+        load_settings(None, [flag])

@@ -1,0 +1,106 @@
+"""Where a setting's value comes from: file, environment and flags, each with its origin."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.settings.conftest import Write, shown
+from worker.settings import Settings
+from worker.settings_load import effective, load_settings
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    """The worker can be tried on a laptop with no settings at all."""
+    loaded = load_settings()
+    assert loaded.settings == Settings()
+    assert loaded.origins == {}
+    assert {origin for _, _, origin in effective(loaded)} == {"default"}
+
+
+def test_the_environment_wins_over_the_file_and_flags_over_both(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chart sets defaults in a file, a deployment overrides them, a person overrides both."""
+    path = write('[kafka]\ngroup_id = "file"\ninput_topics = ["file"]\noutput_topic = "file"\n')
+    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", "env")
+    monkeypatch.setenv("CLERK_KAFKA__OUTPUT_TOPIC", "env")
+    loaded = load_settings(path, ["kafka.output_topic=flag"])
+    kafka = loaded.settings.kafka
+    assert (kafka.group_id, kafka.input_topics, kafka.output_topic) == ("file", ("env",), "flag")
+    told = shown(loaded)
+    assert told["kafka.group_id"] == ('"file"', f"file {path}")
+    assert told["kafka.input_topics"] == ('["env"]', "environment")
+    assert told["kafka.output_topic"] == ('"flag"', "flag")
+    assert told["kafka.delivery"] == ('"exactly_once"', "default")
+
+
+def test_the_file_may_be_named_by_the_environment(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a chart does; a path that is given wins."""
+    monkeypatch.setenv("CLERK_CONFIG", str(write("[loop]\nmax_in_flight = 7")))
+    assert load_settings().settings.loop.max_in_flight == 7
+    other = write("[loop]\nmax_in_flight = 8").rename(Path(os.environ["CLERK_CONFIG"]).parent / "o")
+    assert load_settings(other).settings.loop.max_in_flight == 8
+
+
+def test_the_shipped_file_loads() -> None:
+    """config/worker.toml is what an operator starts from."""
+    path = Path(__file__).parents[3] / "config" / "worker.toml"
+    assert load_settings(path).settings.kafka.delivery == "exactly_once"
+
+
+def test_values_of_every_kind_come_from_every_source(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers, switches, lists and paths."""
+    path = write('[records]\ntext_fields = ["a.b", "c"]\n[model]\nbase = "/base"\n')
+    monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", '["x", "y"]')
+    monkeypatch.setenv("CLERK_KAFKA__CREATE_TOPICS", "true")
+    monkeypatch.setenv("CLERK_LOOP__DEADLINE_S", "1.5")
+    flags = ["records.id_field=meta.id", "loop.max_in_flight=9", "model.verify_weights=false"]
+    settings = load_settings(path, flags).settings
+    assert settings.records.text_fields == ("x", "y")
+    assert settings.records.id_field == "meta.id"
+    assert settings.kafka.create_topics is True
+    assert (settings.loop.deadline_s, settings.loop.max_in_flight) == (1.5, 9)
+    assert settings.model.base == Path("/base")
+    assert settings.model.verify_weights is False
+    assert load_settings(None, ['records.text_fields=["p"]']).settings.records.text_fields == ("p",)
+
+
+@pytest.mark.parametrize("text", ["123", "true", "2024-01-01", "1e5", "12#34", "[x]", "a=b", "x y"])
+@pytest.mark.parametrize("name", ["kafka.group_id", "kafka.sasl_password", "kafka.instance_id"])
+def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> None:
+    """A password of digits is a password, and a # in it is no comment."""
+    section, key = name.split(".")
+    found = getattr(getattr(load_settings(None, [f"{name}={text}"]).settings, section), key)
+    assert (found if isinstance(found, str) else found.get_secret_value()) == text
+
+
+def test_a_flag_for_text_may_be_quoted() -> None:
+    """As it stands in the file."""
+    flags = ['kafka.group_id="a b"', "kafka.review_topic="]
+    kafka = load_settings(None, flags).settings.kafka
+    assert (kafka.group_id, kafka.review_topic) == ("a b", "")
+
+
+def test_settings_do_not_change_once_read() -> None:
+    """What was printed at the start is what holds."""
+    settings: Any = load_settings().settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.kafka.group_id = "x"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.kafka = settings.kafka
+
+
+def test_every_setting_is_shown(write: Write) -> None:
+    """Nothing that can be set is left out of what the worker prints."""
+    names = {
+        f"{section}.{key}"
+        for section, field in Settings.model_fields.items()
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+    }
+    assert set(shown(load_settings())) == names

@@ -1,0 +1,138 @@
+"""The review queue: safe to open, safe to edit, never lost."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from trainer.check.review_queue import COLUMNS, write_queue
+from trainer.check.suspects import Suspect
+from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, read_decisions
+from trainer.dataset.examples import Example
+from trainer.errors import BadInput
+
+ODD = 'Zwei\nZeilen, "Anführung"; ein Komma, 日本語 🙏'
+
+
+def suspect(number: int, message: str = ODD, label: str = "refund") -> Suspect:
+    example = Example(f"m{number}", message, label)
+    similar = tuple(Example(f"s{at}", f"=like {at}", "payment") for at in range(3))
+    return Suspect(example, "payment", 0.98765, "because", similar)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def decide(path: Path, **cells: str) -> None:
+    """Edit the first row as a spreadsheet would."""
+    rows = read(path)
+    rows[0] |= cells
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> None:
+    """Rank, id, the text's digest and the suggestion are there; the decision is open."""
+    path = tmp_path / "queue.csv"
+    assert write_queue(path, [suspect(1), suspect(2)], update=False) == 0
+    rows = read(path)
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    row = rows[0]
+    assert tuple(row) == COLUMNS
+    assert row["message"] == ODD
+    assert row["message_sha256"] == hashlib.sha256(ODD.encode()).hexdigest()
+    assert (row["label"], row["suggested_label"], row["confidence"]) == (
+        "refund",
+        "payment",
+        "0.9877",
+    )
+    assert row["decision"] == row["new_label"] == row["note"] == row["decided_by"] == ""
+
+
+@pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
+    """A customer's text cannot reach into the spreadsheet of whoever reads it."""
+    path = tmp_path / "queue.csv"
+    write_queue(path, [suspect(1, f"{start} hello")], update=False)
+    row = read(path)[0]
+    assert row["message"] == f"'{start} hello"
+    assert row["similar_1"] == "s0 [payment] =like 0"
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
+    assert guard("plain = text") == "plain = text"
+
+
+def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
+    """The two commands meet in this file: columns, words and digests fit."""
+    path = tmp_path / "queue.csv"
+    write_queue(path, [suspect(1), suspect(2)], update=False)
+    assert {*IDENTITY, *BY_HAND} <= set(COLUMNS)
+    decide(path, decision="relabel", new_label="payment", decided_by="Ann")
+    decisions, undecided = read_decisions(path, ("payment", "refund"))
+    assert undecided == 1
+    assert [
+        (decision.id, decision.word, decision.new_label, decision.by) for decision in decisions
+    ] == [("m1", "relabel", "payment", "Ann")]
+    assert decisions[0].message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
+
+
+def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> None:
+    """An afternoon's decisions survive a second check; an untouched queue is written anew."""
+    path = tmp_path / "queue.csv"
+    write_queue(path, [suspect(1)], update=False)
+    write_queue(path, [suspect(1), suspect(2)], update=False)
+    assert len(read(path)) == 2
+    decide(path, note="ask Ann")
+    before = path.read_bytes()
+    with pytest.raises(
+        BadInput, match=r"queue.csv: holds 1 rows that somebody filled in.*--update"
+    ):
+        write_queue(path, [suspect(3)], update=False)
+    assert path.read_bytes() == before
+
+
+def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
+    """At its row where it is still suspected, at the end where not; a changed text is asked
+    about again."""
+    path = tmp_path / "queue.csv"
+    write_queue(path, [suspect(1), suspect(2)], update=False)
+    decide(path, decision="accept", note="seen", decided_by="Ann")
+    assert write_queue(path, [suspect(3), suspect(1)], update=True) == 1
+    assert [(row["id"], row["decision"], row["note"]) for row in read(path)] == [
+        ("m3", "", ""),
+        ("m1", "accept", "seen"),
+    ]
+    assert write_queue(path, [suspect(3), suspect(1, "another text")], update=True) == 1
+    rows = read(path)
+    assert [(row["rank"], row["id"], row["decision"]) for row in rows] == [
+        ("1", "m3", ""),
+        ("2", "m1", ""),
+        ("3", "m1", "accept"),
+    ]
+    assert rows[2]["message"] == ODD
+    assert rows[2]["reason"] == "decided earlier; no longer suspected"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a,b\n1,2\n", "no column 'id': this is no review queue"),
+        (b"\xff\xfe\x00", "cannot read the queue that is there"),
+        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 has not as many cells"),
+    ],
+)
+def test_another_file_in_the_queue_s_place_is_left_alone(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    """A wrong --queue destroys nobody's file."""
+    path = tmp_path / "queue.csv"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=problem):
+        write_queue(path, [suspect(1)], update=True)
+    assert path.read_bytes() == content

@@ -1,0 +1,159 @@
+"""Exports of three kinds, as tools write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.dataset.examples import Row, complete_ids
+from trainer.dataset.labels import map_labels, read_label_map
+from trainer.dataset.readers import ColumnNames, Source, choose_columns, read_source
+from trainer.errors import BadInput
+
+TEXT = 'Hello, "you";\tthere|\nsecond line, naïve'
+
+
+def read(
+    path: Path, data: bytes, columns: ColumnNames | None = None, **options: Any
+) -> tuple[list[Row], Source]:
+    path.write_bytes(data)
+    return read_source(path, columns or ColumnNames(), **options)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_delimiter_is_found_in_the_header(tmp_path: Path, delimiter: str, end: str) -> None:
+    """Messages full of the other delimiters, quotes and line breaks do not lead astray; ``where``
+    is the line where a row begins."""
+    quoted = '"' + TEXT.replace('"', '""') + '"'
+    lines = [["id", "message", "label"], ["1", quoted, "a"], ["2", "Short", " b "]]
+    data = "".join(delimiter.join(cells) + end for cells in lines).encode()
+    rows, source = read(tmp_path / "x.csv", data)
+    assert rows == [
+        Row("1", TEXT, "a", None, "x.csv:2"),
+        Row("2", "Short", "b", None, "x.csv:4"),
+    ]
+    assert source.rows == 2
+    assert source.columns.guessed == ()
+
+
+def test_a_byte_order_mark_and_other_encodings_are_read(tmp_path: Path) -> None:
+    """Spreadsheets write the mark; old tools write cp1252 or UTF-16."""
+    text = "message,label\r\nnaïve,a\r\n"
+    for encoding, option in (("utf-8-sig", "utf-8"), ("cp1252", "cp1252"), ("utf-16", "utf-16")):
+        rows, _ = read(tmp_path / "x.csv", text.encode(encoding), encoding=option)
+        assert rows[0].message == "naïve"
+    with pytest.raises(BadInput, match="no such encoding"):
+        read(tmp_path / "x.csv", b"message,label\na,b\n", encoding="klingon")
+
+
+def test_json_lines_are_read_with_their_own_line_separators(tmp_path: Path) -> None:
+    """A raw U+2028 inside a string is no line end; numbers as labels and ids are text."""
+    lines = [
+        '{"id": 7, "message": "a\u2028b", "label": 3, "sublabel": null}',
+        "",
+        '{"message": "c", "label": "x", "sublabel": "y"}',
+    ]
+    rows, _ = read(tmp_path / "x.jsonl", "\n".join(lines).encode())
+    assert rows == [
+        Row("7", "a\u2028b", "3", None, "x.jsonl:1"),
+        Row("", "c", "x", "y", "x.jsonl:3"),
+    ]
+
+
+def test_instruction_and_response_are_taken_for_message_and_label(tmp_path: Path) -> None:
+    """And it is told that nobody named them."""
+    line = json.dumps({"instruction": "Hello", "response": "a", "id": "1"}).encode()
+    rows, source = read(tmp_path / "x.jsonl", line)
+    assert rows == [Row("1", "Hello", "a", None, "x.jsonl:1")]
+    assert source.columns.guessed == ("message", "label")
+
+
+def test_parquet_is_read_with_dictionary_columns_and_nulls(tmp_path: Path) -> None:
+    """As data frames write categories."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table(
+        {
+            "text": ["Hello", None],
+            "category": pa.array(["a", "b"]).dictionary_encode(),
+            "unused": [b"1", b"2"],
+        }
+    )
+    parquet.write_table(table, tmp_path / "x.parquet")
+    rows, source = read_source(tmp_path / "x.parquet", ColumnNames())
+    assert rows == [
+        Row("", "Hello", "a", None, "x.parquet row 1"),
+        Row("", "", "b", None, "x.parquet row 2"),
+    ]
+    assert source.columns.guessed == ("message", "label")
+
+
+def test_named_columns_are_never_guessed() -> None:
+    """A name that was asked for and is absent is an error, also for what is optional; one column
+    is not two things; a doubled column is an error."""
+    assert choose_columns(ColumnNames(label="b"), ["message", "b"], "x").label == "b"
+    with pytest.raises(BadInput, match="no column 'subject'"):
+        choose_columns(ColumnNames(message="subject"), ["text", "label"], "x")
+    with pytest.raises(BadInput, match="--id-column"):
+        choose_columns(ColumnNames(id="key"), ["message", "label"], "x")
+    with pytest.raises(BadInput, match="cannot be two things"):
+        choose_columns(ColumnNames(label="message"), ["message", "label"], "x")
+    with pytest.raises(BadInput, match="twice"):
+        choose_columns(ColumnNames(), ["message", "label", "label"], "x")
+
+
+def test_ids_are_made_from_the_text_whatever_the_order(tmp_path: Path) -> None:
+    """The same message has the same id in every export; copies are told apart by their labels'
+    order, not by their place."""
+    some = [Row("", text, label, None, "") for text, label in (("m", "b"), ("n", "a"), ("m", "a"))]
+    ids = {(row.message, row.label): row.id for row in complete_ids(some)}
+    again = {(row.message, row.label): row.id for row in complete_ids(some[::-1])}
+    assert ids == again
+    assert ids["m", "b"] == ids["m", "a"] + "-2"
+    assert len(set(ids.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("map.toml", '"Re-fund" = "refund"\n"PAY" = "payment"\n'),
+        ("map.json", '{"Re-fund": "refund", "PAY": "payment"}'),
+        ("map.csv", "Re-fund,refund\nPAY,payment\n"),
+    ],
+)
+def test_raw_labels_are_translated(tmp_path: Path, name: str, text: str) -> None:
+    """By any of the three kinds of file; labels that it does not name stay."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    table = read_label_map(tmp_path / name, ["refund", "payment"])
+    some = [Row("", "m", label, None, "") for label in ("PAY", "Re-fund", "refund", "other")]
+    assert [row.label for row in map_labels(some, table)] == [
+        "payment",
+        "refund",
+        "refund",
+        "other",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("map.toml", '"a" = "refundd"', "'a' maps to the unknown label 'refundd'; did you mean"),
+        ("map.json", '["a"]', "a label map is lines of"),
+        ("map.csv", "a,b,c", "3 columns where two are needed"),
+        ("map.toml", "a = ", "cannot read the label map"),
+        ("map.txt", "a b", "a label map is a .toml, .json or .csv file"),
+    ],
+)
+def test_a_label_map_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    """With the file and what is wrong."""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"map\.") as error:
+        read_label_map(tmp_path / name, ["refund"])
+    assert said in str(error.value)

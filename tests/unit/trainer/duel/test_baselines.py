@@ -1,0 +1,110 @@
+"""Every registered baseline is trained, has a learning curve, and is named where it should be."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainer.duel
+from tests.support.trainer_world import call_help
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import Dataset
+from trainer.duel.baseline import Baseline, EmbeddedSplit
+from trainer.duel.baselines import (
+    BASELINES,
+    SUBLABELS_SUFFIX,
+    is_baseline_name,
+    take_part,
+    train_baselines,
+)
+
+ROOT = Path(__file__).parents[4]
+LABELS = ("order_tracking", "refund", "payment")
+
+
+def test_parts_of_the_data_are_balanced_and_nested(
+    splits: tuple[EmbeddedSplit, EmbeddedSplit], embed_letters: Callable[..., EmbeddedSplit]
+) -> None:
+    train, _ = splits
+    small, large = take_part(train, 5, seed=1), take_part(train, 12, seed=1)
+    assert set(Counter(example.label for example in small.examples).values()) == {5}
+    assert {example.id for example in small.examples} < {example.id for example in large.examples}
+    assert small.embeddings is not None
+    again = embed_letters(small.examples).embeddings
+    assert again is not None
+    assert np.array_equal(small.embeddings, again)
+
+
+def test_every_baseline_takes_part_and_has_a_curve(
+    splits: tuple[EmbeddedSplit, EmbeddedSplit],
+) -> None:
+    train, validation = splits
+    done: list[int] = []
+    found, curve = train_baselines(
+        train, validation, validation, LABELS, seed=1, on_progress=done.append
+    )
+    names = [candidate.name for candidate in found]
+    assert names == [
+        *("tfidf", "embeddings", "combined"),
+        *("tfidf-sublabels", "embeddings-sublabels", "combined-sublabels"),
+    ]
+    assert len(done) == 6
+    assert [(point.per_label, point.examples) for point in curve[:2]] == [(25, 75), (30, 90)]
+
+
+def test_without_a_model_and_without_sublabels_word_counts_are_the_only_baseline(
+    sealed: Dataset, embed_letters: Callable[..., EmbeddedSplit]
+) -> None:
+    plain = tuple(Example(example.id, example.message, example.label) for example in sealed.train)
+    part = embed_letters(plain, embedded=False)
+    found, _ = train_baselines(part, part, part, LABELS, seed=1, on_progress=lambda _: None)
+    assert [candidate.name for candidate in found] == ["tfidf"]
+
+
+def test_every_registered_baseline_is_trained_and_no_other(
+    splits: tuple[EmbeddedSplit, EmbeddedSplit],
+) -> None:
+    """On the labels and on the finer ones; none that a module defines was forgotten."""
+    train, validation = splits
+    found, _ = train_baselines(
+        train, validation, validation, LABELS, seed=1, on_progress=lambda _: None
+    )
+    names = [baseline.name for baseline in BASELINES]
+    wanted = [*names, *(f"{name}{SUBLABELS_SUFFIX}" for name in names)]
+    assert [candidate.name for candidate in found] == wanted
+    assert all(is_baseline_name(name) for name in wanted)
+    assert len(set(names)) == len(names)
+    modules = [
+        importlib.import_module(f"trainer.duel.{module.name}")
+        for module in pkgutil.iter_modules(trainer.duel.__path__)
+    ]
+    defined = {
+        value.name
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Baseline)
+    }
+    assert defined <= set(names)
+
+
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
+def test_a_baseline_is_named_by_help_and_documentation(baseline: Baseline) -> None:
+    """Whoever adds one is told here what else has to name it."""
+    assert baseline.title in " ".join(call_help("duel").split())
+    documented = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert f"| `{baseline.name}` | {baseline.title}" in documented
+
+
+def test_nothing_outside_the_duel_knows_a_baseline_by_its_name() -> None:
+    """Report, store and files know the kind alone, so that a new baseline needs no change there."""
+    for package in ("artifacts", "report", "store"):
+        for path in sorted((ROOT / "trainer" / package).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            named = [baseline.name for baseline in BASELINES if f'"{baseline.name}"' in source]
+            assert not named, f"{path} names {named}"

@@ -1,0 +1,55 @@
+"""Files of recorded answers are read strictly, and errors name the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.duel.candidates import read_recorded
+from trainer.errors import BadInput
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_recorded_answers_add_up_their_seconds_and_cost(tmp_path: Path) -> None:
+    path = write(tmp_path / "h.csv", "id,label,seconds,cost\na,refund,0.5,0.01\nb,spam,1.5,0.03\n")
+    found = read_recorded(f"hosted={path}")
+    assert found.answers_to(["b", "a"]) == ("spam", "refund")
+    assert found.seconds == 2.0
+    assert found.cost == pytest.approx(0.04)
+
+
+def test_recorded_answers_without_costs_have_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "h.csv", "id,label\na,refund\n")
+    found = read_recorded(f"hosted={path}")
+    assert (found.seconds, found.cost) == (None, None)
+
+
+def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "h.csv", "id,label\na,refund\n")
+    found = read_recorded(f"hosted={path}")
+    with pytest.raises(BadInput, match=r"no answer for 2 of 3 .* the first is 'b'"):
+        found.answers_to(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("id,label\na,x\na,y\n", "line 3 has the id 'a' a second time"),
+        ("id,answer\na,x\n", "no 'label'"),
+        ("id,label,cost\na,x,cheap\n", "cost is not a number"),
+    ],
+)
+def test_bad_records_are_named(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path / "h.csv", text)
+    with pytest.raises(BadInput, match=problem):
+        read_recorded(f"hosted={path}")
+
+
+def test_a_candidate_needs_a_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="NAME=FILE"):
+        read_recorded("answers.csv")

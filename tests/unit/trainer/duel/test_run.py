@@ -1,0 +1,133 @@
+"""A whole duel on a tiny base: the pairs follow from the answers, and the verdict from them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.support.trainer_world import World, call
+from trainer.artifacts.duel import DUEL
+from trainer.terminal import show_duel
+
+
+@pytest.fixture(scope="module")
+def fought(
+    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    directory = tmp_path_factory.mktemp("duel")
+    answers = directory / "hosted.csv"
+    with answers.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "seconds"])
+        for line in world.lines("holdout.jsonl"):
+            example = json.loads(line)
+            label = "twelfth" if example["id"].endswith("0") else example["response"]
+            writer.writerow([example["id"], label, 0.5])
+    code, record, _ = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", directory / "duel", "--evaluation", evaluated[0]),
+        *("--candidate", f"hosted={answers}", "--embeddings", "none", "--json"),
+    )
+    assert code == 0
+    return directory / "duel", record
+
+
+def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict[str, Any]]) -> None:
+    out, record = fought
+    assert json.loads((out / "duel.json").read_text()) == record
+    names = [candidate["name"] for candidate in record["candidates"]]
+    assert names == ["adapter", "tfidf", "tfidf-sublabels", "hosted", "base-prompted"]
+    assert record["recommendation"] in {"tfidf", "tfidf-sublabels"}
+    assert record["verdict"].startswith("Ship tfidf")
+
+
+def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict[str, Any]]) -> None:
+    out, record = fought
+    with (out / "duel_predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 36
+    for pair in record["pairs"]:
+        mine = np.array([row["adapter"] == row["label"] for row in rows])
+        other = np.array([row[pair["b"]] == row["label"] for row in rows])
+        assert pair["difference"] == pytest.approx(mine.mean() - other.mean())
+        assert (pair["a_only"], pair["b_only"]) == ((mine & ~other).sum(), (other & ~mine).sum())
+        assert pair["interval_95"][0] <= pair["difference"] <= pair["interval_95"][1]
+        assert pair["mcnemar_p"] <= pair["p_holm"] <= 1
+
+
+def test_an_answer_outside_the_set_is_wrong_and_counted(
+    fought: tuple[Path, dict[str, Any]],
+) -> None:
+    candidates = fought[1]["candidates"]
+    hosted = next(candidate for candidate in candidates if candidate["name"] == "hosted")
+    assert hosted["outside_labels"] == 4  # the ids 3-0, 3-10, 3-20 and 3-30
+    assert hosted["accuracy"] == pytest.approx(32 / 36)
+    assert hosted["messages_per_s"] == pytest.approx(2.0)
+
+
+def test_reused_predictions_are_those_of_scoring_again(
+    world: World, fought: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    code, record, _ = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", tmp_path / "duel", "--embeddings", "none", "--no-base-prompted", "--json"),
+    )
+    assert code == 0
+    again, first = record["candidates"][0], fought[1]["candidates"][0]
+    for key in ("accuracy", "macro_f1", "outside_labels"):
+        assert again[key] == first[key]
+
+
+def test_an_evaluation_of_another_adapter_is_not_reused(
+    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    other = tmp_path / "evaluation"
+    shutil.copytree(evaluated[0], other)
+    record = json.loads((other / "evaluation.json").read_text())
+    record["adapter"]["digest"] = "0" * 64
+    (other / "evaluation.json").write_text(json.dumps(record))
+    code, _, errors = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--evaluation", other, "--out", tmp_path / "duel"),
+    )
+    assert code == 2
+    assert "is of another adapter" in errors
+
+
+def test_a_flag_under_its_old_name_is_refused_with_the_new_one(world: World) -> None:
+    code, _, errors = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--contender", "hosted=answers.csv"),
+    )
+    assert code == 2
+    assert "'--contender' has been renamed to '--candidate'" in errors
+
+
+def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict[str, Any]]) -> None:
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_duel(console, DUEL.read(fought[0]))
+    text = " ".join(console.export_text().split())
+    assert fought[1]["verdict"] in text
+    assert "validation accuracy by training examples a label" in text
+
+
+@pytest.mark.parametrize("name", ["adapter", "base-prompted", "tfidf-sublabels", "label"])
+def test_a_name_that_the_table_of_answers_needs_is_refused(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("id,label\n1,refund\n")
+    code, _, errors = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--candidate", f"{name}={answers}", "--out", tmp_path / "duel"),
+    )
+    assert code == 2
+    assert "the name is taken" in errors

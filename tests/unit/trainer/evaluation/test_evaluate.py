@@ -1,0 +1,203 @@
+"""A whole evaluation on a tiny base: the figures follow from the predictions, nothing leaks a
+text, and what does not fit is refused before the hold-out is opened."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.support.trainer_world import World, call
+from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import count_openings, open_dataset, write_dataset
+from trainer.errors import BadInput, ProofFailed
+from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.terminal import show_evaluation
+from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
+
+
+def test_the_record_on_disk_is_what_was_printed_and_what_the_predictions_give(
+    evaluated: tuple[Path, dict[str, Any]],
+) -> None:
+    out, record = evaluated
+    assert json.loads((out / "evaluation.json").read_text()) == record
+    assert recompute(out).to_json() == record
+    assert verify_evaluation(out).to_json() == record
+    assert record["schema"] == "evaluation/1"
+    assert record["examples"] == 36
+    assert record["outside_labels"]["constrained"] == 0
+    assert record["limited"] is False
+    assert record["agreement"] is None
+
+
+def test_labels_are_decided_by_the_contract_with_the_adapters_temperature(
+    evaluated: tuple[Path, dict[str, Any]], world: World
+) -> None:
+    codes = world.manifest.codes
+    for prediction in PREDICTIONS.read(evaluated[0]):
+        raw = {codes[label].token_id: value for label, value in prediction.logprobs.items()}
+        wanted = decide_from_codes(raw, codes, world.manifest.calibration.temperature)
+        found = (prediction.predicted, prediction.confidence)
+        assert found == (wanted.label, wanted.confidence)
+        assert prediction.review == (prediction.confidence < 0.6)
+
+
+def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
+    evaluated: tuple[Path, dict[str, Any]], world: World
+) -> None:
+    """A random model seldom answers with a code by itself: the two figures must differ."""
+    out, record = evaluated
+    found = PREDICTIONS.read(out)
+    outside = sum(prediction.unconstrained_in_set is False for prediction in found)
+    assert record["outside_labels"]["unconstrained"] == outside > 0
+    for prediction in found:
+        mass = prediction.off_label_mass
+        if mass < 0.5:  # then no token outside can be the likeliest of all three
+            highest = max(np.exp(list(prediction.logprobs.values())))
+            assert prediction.unconstrained_in_set or mass > highest
+
+
+def test_the_batch_size_changes_no_label(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    found = evaluated[1]["batch_sensitivity"]
+    assert found["sizes"] == [1, 8, 64]
+    assert found["messages"] == 36
+    assert 0 <= found["max_logprob_difference"] < 1e-3
+    assert found["labels_changed"] == 0
+    assert evaluated[1]["engines"][0]["latency_ms"]["p99"] > 0
+
+
+def test_the_wanted_threshold_is_fitted_on_validation_and_told_on_the_holdout(
+    evaluated: tuple[Path, dict[str, Any]],
+) -> None:
+    out, record = evaluated
+    review = record["review"]
+    validation = VALIDATION.read(out)
+    threshold = review["threshold_for_wanted"]
+    sure = [answer for answer in validation if answer.confidence >= threshold]
+    if sure:
+        assert sum(answer.predicted == answer.label for answer in sure) / len(sure) >= 0.5
+    covered = [answer for answer in PREDICTIONS.read(out) if answer.confidence >= threshold]
+    assert review["coverage_at_wanted"] == pytest.approx(len(covered) / 36)
+
+
+def test_no_file_holds_a_text(evaluated: tuple[Path, dict[str, Any]], world: World) -> None:
+    texts = [json.loads(line)["instruction"] for line in world.lines("holdout.jsonl")]
+    for path in evaluated[0].iterdir():
+        content = path.read_text()
+        assert "zebra" not in content
+        assert not any(text in content for text in texts)
+
+
+def test_an_altered_figure_and_an_altered_prediction_are_found(
+    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    altered = tmp_path / "figure"
+    shutil.copytree(evaluated[0], altered)
+    record = json.loads((altered / "evaluation.json").read_text())
+    record["calibration"]["ece"] += 0.01
+    (altered / "evaluation.json").write_text(json.dumps(record))
+    with pytest.raises(ProofFailed, match=r"calibration\.ece is not what the predictions give"):
+        verify_evaluation(altered)
+
+    altered = tmp_path / "prediction"
+    shutil.copytree(evaluated[0], altered)
+    path = altered / "predictions.jsonl"
+    first = json.loads(path.read_text().splitlines()[0])["predicted"]
+    other = next(label for label in evaluated[1]["labels"] if label != first)
+    text = path.read_text().replace(f'"predicted": "{first}"', f'"predicted": "{other}"', 1)
+    path.write_text(text)
+    with pytest.raises(ProofFailed, match="does not follow from its own scores"):
+        verify_evaluation(altered)
+
+
+def test_a_try_says_so_and_takes_a_place_of_its_own(world: World) -> None:
+    code, record, _ = call(
+        *("evaluate", world.adapter, "--dataset", world.dataset.directory),
+        *("--base", world.base, "--limit", 4, "--json"),
+    )
+    assert code == 0
+    assert record["limited"] is True
+    assert record["examples"] == 4
+    assert recompute(world.adapter.parent / "evaluation-try").to_json() == record
+
+
+def test_every_opening_of_the_holdout_is_counted(world: World, tmp_path: Path) -> None:
+    before = count_openings(world.dataset)
+    arguments = ["evaluate", world.adapter, "--dataset", world.dataset.directory]
+    code, record, _ = call(
+        *arguments, "--base", world.base, "--limit", 2, "--out", tmp_path / "e", "--json"
+    )
+    assert code == 0
+    assert record["dataset"]["openings"] == before + 1
+    opening = open_dataset(world.dataset.directory).record["holdout_openings"][-1]
+    assert opening["subject"] == world.manifest.digest
+
+
+def test_an_altered_adapter_is_refused_before_the_holdout_is_opened(
+    world: World, tmp_path: Path
+) -> None:
+    before = count_openings(world.dataset)
+    altered = tmp_path / "adapter"
+    shutil.copytree(world.adapter, altered)
+    (altered / "adapter_config.json").write_text("{}")
+    code, _, errors = call(
+        "evaluate", altered, "--dataset", world.dataset.directory, "--base", world.base
+    )
+    assert code == 2
+    assert "adapter_config.json" in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert count_openings(world.dataset) == before
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_a_dataset_of_other_labels_is_refused(world: World, tmp_path: Path) -> None:
+    taxonomy = Taxonomy.from_dict(
+        {"name": "o", "version": "1", "labels": [{"name": "refund"}, {"name": "spam"}]}
+    )
+    splits = {name: [Example("1", "a", "spam")] for name in ("train", "validation", "holdout")}
+    other = write_dataset(tmp_path / "other", name="o", taxonomy=taxonomy, splits=splits)
+    code, _, errors = call(
+        "evaluate", world.adapter, "--dataset", other.directory, "--base", world.base
+    )
+    assert code == 2
+    assert "its labels are not the adapter's" in errors
+
+
+def test_an_unrelated_folder_is_not_replaced(world: World, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, errors = call(
+        *("evaluate", world.adapter, "--dataset", world.dataset.directory),
+        *("--base", world.base, "--out", tmp_path),
+    )
+    assert code == 2
+    assert "holds other files" in errors
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_an_adapter_that_answers_in_words_is_refused(world: World, tmp_path: Path) -> None:
+    from trainer.model.adapter import read_adapter
+    from worker.contract import write_manifest
+
+    words = tmp_path / "adapter"
+    shutil.copytree(world.adapter, words)
+    write_manifest(words, replace(world.manifest, decoding="choice", codes={}))
+    with pytest.raises(BadInput, match="answers with decoding='choice'"):
+        read_adapter(words, world.base)
+    with pytest.raises(AdapterRefused):
+        read_adapter(tmp_path, world.base)
+
+
+def test_a_person_reads_tables(world: World) -> None:
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_evaluation(console, recompute(world.adapter.parent / "evaluation-try"))
+    text = console.export_text()
+    assert "order_tracking" in text
+    assert "a try: not all messages" in text

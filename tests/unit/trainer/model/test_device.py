@@ -1,0 +1,49 @@
+"""What computes is named, also where nothing tells its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.model import device
+from trainer.model.device import (
+    describe_device,
+    describe_machine,
+    free_memory,
+    has_fast_bf16,
+    peak_memory,
+    resolve_device,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("flags", "fast"), [("fpu amx_bf16 vme", True), ("fpu vme", False)])
+def test_bf16_pays_where_the_processor_has_matrix_units_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"model name\t: A Processor\nflags\t\t: {flags} \n")
+    monkeypatch.setattr(device, "_CPU_INFO", info)
+    assert has_fast_bf16(CPU) is fast
+    assert describe_device("cpu").startswith("A Processor, ")
+    machine = describe_machine("cpu", threads=2, processes=1)
+    assert (machine.cpu, machine.threads) == ("A Processor", 2)
+
+
+def test_a_machine_that_does_not_tell_is_still_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "nowhere")
+    assert not has_fast_bf16(CPU)
+    assert describe_device("cpu").endswith(" CPUs")
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+    assert resolve_device("meta") == torch.device("meta")
+    assert 0 < peak_memory(CPU) < 2**46
+    assert 0 < free_memory(CPU) < 2**46

@@ -1,0 +1,98 @@
+"""One scoring loop: the same scores in whatever batch, and the model left as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.errors import ProofFailed
+from trainer.model import scoring
+from trainer.model.lora_model import LoraModel
+from trainer.model.scoring import Scorer, make_verified_scorer
+
+PREFIX = tuple(range(5, 25))
+CODES = (40, 41, 42)
+
+
+@pytest.fixture(scope="module")
+def model(make_lora_model: Callable[..., LoraModel]) -> LoraModel:
+    torch.manual_seed(1)
+    model = make_lora_model(dropout=0.5)
+    with torch.no_grad():
+        for weights in model.trainable_parameters():
+            weights.add_(torch.randn_like(weights) * 0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[tuple[int, ...]]:
+    rng = random.Random(3)
+    return [
+        PREFIX + tuple(rng.randrange(3, 300) for _ in range(length)) for length in (3, 9, 1, 30, 9)
+    ]
+
+
+def test_scores_are_those_of_the_whole_vocabulary_in_the_given_order(
+    model: LoraModel, prompts: list[tuple[int, ...]]
+) -> None:
+    found = Scorer(model, PREFIX, CODES, share_prefix=True).score(prompts)
+    model.peft_model.eval()
+    for at, prompt in enumerate(prompts):
+        with torch.inference_mode():
+            logits = model.causal_lm(input_ids=torch.tensor([prompt])).logits[0, -1]
+        wanted = torch.log_softmax(logits, dim=-1)
+        assert found.logprobs[at] == pytest.approx(wanted[list(CODES)].numpy(), abs=1e-4)
+        assert found.in_set[at] == (int(wanted.argmax()) in CODES)
+    assert found.seconds > 0
+    assert (found.batch_seconds > 0).all()
+
+
+@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_the_batch_changes_rounding_alone(
+    model: LoraModel, prompts: list[tuple[int, ...]], share_prefix: bool, batch_size: int
+) -> None:
+    done: list[int] = []
+    scorer = Scorer(model, PREFIX, CODES, share_prefix)
+    found = scorer.score(prompts, batch_size=batch_size, on_progress=done.append)
+    wanted = Scorer(model, PREFIX, CODES, share_prefix=True).score(prompts)
+    assert np.abs(found.logprobs - wanted.logprobs).max() < 1e-4
+    assert sum(done) == len(prompts)
+
+
+def test_dropout_is_off_while_scoring_and_on_again_after_it(
+    model: LoraModel, prompts: list[tuple[int, ...]]
+) -> None:
+    """Validation stands between two epochs of training."""
+    scorer = Scorer(model, PREFIX, CODES, share_prefix=True)
+    model.peft_model.train()
+    first, second = scorer.score(prompts), scorer.score(prompts)
+    assert np.array_equal(first.logprobs, second.logprobs)
+    assert model.peft_model.training
+    model.peft_model.eval()
+    scorer.score(prompts)
+    assert not model.peft_model.training
+
+
+def test_a_prefix_that_cannot_be_shared_runs_with_every_prompt(
+    model: LoraModel, prompts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some architectures crop their cache; what differs without sharing too is refused."""
+    refused = [True]
+
+    def verify(*_: object, share_prefix: bool) -> None:
+        if share_prefix in refused:
+            raise ProofFailed("the short forward pass differs")
+
+    monkeypatch.setattr(scoring, "verify_forward", verify)
+    assert not make_verified_scorer(model, PREFIX, CODES, prompts).share_prefix
+    refused.append(False)
+    with pytest.raises(ProofFailed):
+        make_verified_scorer(model, PREFIX, CODES, prompts)
+    refused.clear()
+    assert make_verified_scorer(model, PREFIX, CODES, prompts).share_prefix
+    assert not make_verified_scorer(model, (), CODES, prompts).share_prefix

@@ -1,0 +1,173 @@
+"""A training that was killed goes on as if it had not been: the same weights, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from trainer.artifacts.training import Step
+from trainer.errors import BadInput
+from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.train import train
+from worker.contract.digest import write_atomically
+
+CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
+WEIGHTS = "adapter_model.safetensors"
+SETTINGS = {
+    "lora_rank": 4,
+    "lora_alpha": 8,
+    "epochs": 3,
+    "early_stopping_patience": 9,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "prefix_block": 16,
+    "mixed_precision": "no",
+    "threads": 1,
+    "lora_dropout": 0.1,
+    "sublabel_weight": 0.5,
+    "label_smoothing": 0.1,
+    "ema_decay": 0.9,
+    "checkpoint_every_s": 1e-6,
+}
+
+
+class Killed(Exception):
+    """Stands for a kill at a step."""
+
+
+def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    return load_recipe(CONFIG, SETTINGS | {"run": run, "base": base, "dataset": dataset} | more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir: Path) -> Path:
+    """Return the run folder of a training that nobody disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(recipe(run, tiny_base, dataset_dir), Console(quiet=True))
+    return run
+
+
+def train_and_stop(chosen: Recipe, step: int) -> None:
+    """Train until just after a step, and end there as by an unexpected error."""
+    from trainer.training.run_folder import StepLog
+
+    original = StepLog.write
+
+    def write(self: StepLog, figures: Step) -> None:
+        original(self, figures)
+        if figures.step == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StepLog, "write", write)
+        with pytest.raises(Killed):
+            train(chosen, Console(quiet=True))
+
+
+def steps(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "steps.jsonl").read_text("utf-8").splitlines()]
+    return [{k: v for k, v in line.items() if k != "examples_per_s"} for line in lines]
+
+
+@pytest.mark.parametrize("step", [1, random.Random(4).randrange(2, 44), 15, 45])
+def test_resumed_weights_are_the_uninterrupted_ones(
+    whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, step: int
+) -> None:
+    """Optimizer, schedule, dropout, order, averages and patience all go on, in the middle of an
+    epoch, at its end and at the very end."""
+    run = tmp_path / "run"
+    train_and_stop(recipe(run, tiny_base, dataset_dir), step)
+    assert not (run / "adapter").exists()
+    train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
+    found = (run / "adapter" / WEIGHTS).read_bytes()
+    assert found == (whole / "adapter" / WEIGHTS).read_bytes()
+    assert steps(run) == steps(whole)
+
+
+@pytest.mark.long  # a process that imports PyTorch; the others here end a training in this one
+def test_a_process_killed_with_9_goes_on_to_the_same_weights(
+    whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """Not only an exception: the machine may take the process at any moment."""
+    run = tmp_path / "run"
+    flags = [f"{key}={value}" for key, value in SETTINGS.items()]
+    command = [
+        *(sys.executable, "-m", "trainer", "train", "--recipe", str(CONFIG), "--out", str(run)),
+        *("--base", str(tiny_base), "--dataset", str(dataset_dir), "--resume"),
+        *(part for flag in flags for part in ("--set", flag)),
+    ]
+    process = subprocess.Popen(
+        command, cwd=CONFIG.parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 120
+        while not list((run / "checkpoint").glob("step-*.pt")):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (run / "adapter").exists()
+    train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
+    found = (run / "adapter" / WEIGHTS).read_bytes()
+    assert found == (whole / "adapter" / WEIGHTS).read_bytes()
+
+
+def test_a_checkpoint_is_refused_when_it_cannot_be_continued_from(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """Corrupt, or of another training: told in one line, and nothing is lost."""
+    run = tmp_path / "run"
+    train_and_stop(recipe(run, tiny_base, dataset_dir), 4)
+    with pytest.raises(BadInput, match="--resume"):
+        train(recipe(run, tiny_base, dataset_dir), Console(quiet=True))
+    with pytest.raises(BadInput, match=r"learning_rate was 0.01, is 0.02"):
+        train(
+            recipe(run, tiny_base, dataset_dir, learning_rate=0.02),
+            Console(quiet=True),
+            resume=True,
+        )
+    state = next((run / "checkpoint").glob("step-*.pt"))
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    with pytest.raises(BadInput, match="the checkpoint is corrupt"):
+        train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
+    (run / "checkpoint" / "checkpoint.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match="the checkpoint is corrupt"):
+        train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(
+    whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """When there is room again, --resume goes on from it."""
+    from trainer.training import checkpoint
+
+    run = tmp_path / "run"
+    original = write_atomically
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "step-0000005.pt":
+            raise OSError(28, "No space left on device", str(path))
+        original(path, data)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checkpoint, "write_atomically", full)
+        with pytest.raises(OSError, match="No space"):
+            train(recipe(run, tiny_base, dataset_dir), Console(quiet=True))
+    assert [path.name for path in (run / "checkpoint").glob("step-*")] == ["step-0000004.pt"]
+    train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
+    found = (run / "adapter" / WEIGHTS).read_bytes()
+    assert found == (whole / "adapter" / WEIGHTS).read_bytes()

@@ -1,0 +1,110 @@
+"""What needs other hardware or an optional package: run where it is, skipped with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from trainer.errors import BadInput
+from trainer.model.lora_model import LoraModel
+from trainer.training.recipe import load_recipe
+from trainer.training.train import train
+from worker.contract import load_adapter
+
+CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+needs_bitsandbytes = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="needs the extra 'qlora' (bitsandbytes)"
+)
+
+
+def settings(base: Path, dataset: Path, run: Path, **more: object) -> dict[str, object]:
+    return {
+        "base": base,
+        "dataset": dataset,
+        "run": run,
+        "lora_rank": 4,
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "prefix_block": 16,
+        **more,
+    }
+
+
+def learn(given: dict[str, object]) -> list[float]:
+    train(load_recipe(CONFIG, given), Console(quiet=True))
+    run = Path(str(given["run"]))
+    load_adapter(run / "adapter")
+    record = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    return [epoch["train_loss"] for epoch in record["epochs"]]
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mixed_precision": "bf16", "attn_implementation": "sdpa"},
+        {
+            "mixed_precision": "bf16",
+            "base_dtype": "bfloat16",
+            "share_prefix": False,
+            "gradient_checkpointing": True,
+            "micro_batch_size": 4,
+            "lora_dropout": 0.05,
+        },
+    ],
+)
+def test_it_learns_on_a_gpu(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, object]
+) -> None:
+    """In bfloat16, with a shared prefix and with checkpointed gradients."""
+    losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@needs_bitsandbytes
+def test_it_learns_on_a_base_of_four_bits(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """QLoRA: the base is quantized, the adapter is not."""
+    more = {"load_in_4bit": True, "share_prefix": False}
+    losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_four_bits_without_the_package_is_told(make_lora_model: Callable[..., LoraModel]) -> None:
+    """By the extra's name, before anything is loaded."""
+    with pytest.raises(BadInput, match="extra 'qlora'"):
+        make_lora_model(load_in_4bit=True, attn_implementation="sdpa")
+
+
+def test_gradient_checkpointing_learns_the_same(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """It trades time for memory, not the result; micro-batches neither."""
+    runs = {}
+    for name, more in (
+        ("plain", {"gradient_checkpointing": False}),
+        ("checkpointed", {"gradient_checkpointing": True}),
+        ("micro", {"gradient_checkpointing": False, "micro_batch_size": 3}),
+    ):
+        given = settings(
+            tiny_base,
+            dataset_dir,
+            tmp_path / name,
+            share_prefix=False,
+            mixed_precision="no",
+            threads=1,
+            **more,
+        )
+        runs[name] = learn(given)
+    assert runs["checkpointed"] == pytest.approx(runs["plain"], rel=1e-4)
+    assert runs["micro"] == pytest.approx(runs["plain"], rel=1e-3)

@@ -1,0 +1,53 @@
+"""When to stop, what to keep, and how fast to learn: decisions over plain figures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from trainer.artifacts.training import Epoch
+from trainer.training.checkpoint import best_epoch, should_stop
+from trainer.training.loop import lr_factor
+
+
+def epochs(*figures: tuple[float, float]) -> list[Epoch]:
+    return [
+        Epoch(
+            number=number,
+            train_loss=1.0,
+            sublabel_loss=None,
+            validation_loss=loss,
+            validation_accuracy=f1,
+            validation_macro_f1=f1,
+            seconds=1.0,
+            examples_per_s=1.0,
+            tokens_per_s=1.0,
+        )
+        for number, (loss, f1) in enumerate(figures, start=1)
+    ]
+
+
+def test_the_lowest_loss_or_the_highest_f1_is_kept() -> None:
+    """Of equals the earlier, or with F1 the one that is surer of what is right."""
+    some = epochs((0.5, 0.8), (0.4, 0.8), (0.6, 0.9), (0.7, 0.9))
+    assert best_epoch(some, "loss") == 2
+    assert best_epoch(some, "macro_f1") == 3
+    assert best_epoch(epochs((0.5, 0.8), (0.5, 0.8)), "loss") == 1
+
+
+def test_training_goes_on_while_either_figure_gets_better() -> None:
+    """The loss often turns while the labels still get better."""
+    assert not should_stop(epochs((0.5, 0.8), (0.6, 0.85), (0.7, 0.9)), 2)
+    assert not should_stop(epochs((0.5, 0.8), (0.6, 0.7)), 2)
+    assert should_stop(epochs((0.5, 0.8), (0.6, 0.7), (0.5, 0.8)), 2)
+    assert not should_stop([], 1)
+
+
+def test_the_rate_climbs_then_falls_to_zero() -> None:
+    """Linear warm-up, then half a cosine."""
+    rates = [lr_factor(step, 100, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.0)
+    assert all(rate >= later for rate, later in pairwise(rates[10:]))

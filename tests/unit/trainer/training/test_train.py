@@ -1,0 +1,229 @@
+"""A whole tiny training: what it writes is what a worker accepts and what PEFT computes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from trainer.errors import BadInput, ProofFailed
+from trainer.model.adapter import read_weights
+from trainer.model.prompt import load_tokenizer
+from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.train import train
+from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
+
+SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
+
+
+def recipe(directory: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    settings = {
+        "base": base,
+        "dataset": dataset,
+        "run": directory / "run",
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "epochs": 6,
+        "early_stopping_patience": 6,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "prefix_block": 16,
+        "mixed_precision": "no",
+        "threads": 1,
+    }
+    return load_recipe(SHIPPED, settings | more)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir: Path
+) -> tuple[Path, Manifest, str]:
+    """Return (run folder, manifest, what was printed) of one training with finer labels."""
+    directory = tmp_path_factory.mktemp("trained")
+    with (directory / "log").open("w+", encoding="utf-8") as log:
+        train(
+            recipe(directory, tiny_base, dataset_dir, sublabel_weight=0.5),
+            Console(file=log, width=120, force_terminal=False),
+        )
+        log.seek(0)
+        return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
+
+
+def test_the_adapter_passes_every_check_of_a_worker(
+    trained: tuple[Path, Manifest, str], tiny_base: Path
+) -> None:
+    run, manifest, _ = trained
+    encoders = load_tokenizer(tiny_base).encoders
+    found = verify_adapter(run / "adapter", tiny_base, encoders)
+    assert found.digest == manifest.digest
+    assert sorted(path.name for path in (run / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+    assert not (run / ".adapter.draft").exists()
+
+
+def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, str]) -> None:
+    """Curves, memory and the validation figures are in files, and told on the terminal."""
+    run, manifest, log = trained
+    record = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    assert record["adapter"] == {"name": manifest.name, "digest": manifest.digest}
+    epochs = record["epochs"]
+    assert epochs[-1]["train_loss"] < 0.9 * epochs[0]["train_loss"]
+    assert epochs[-1]["sublabel_loss"] < epochs[0]["sublabel_loss"]
+    assert record["best_epoch"] == min(epochs, key=lambda epoch: epoch["validation_loss"])["number"]
+    steps = [json.loads(line) for line in (run / "steps.jsonl").read_text("utf-8").splitlines()]
+    assert [step["step"] for step in steps] == list(range(1, record["steps"] + 1))
+    assert steps[-1]["examples"] == 60 * len(epochs)
+    assert "72 rows learn exactly" in log
+    assert "learning curve" in log
+    assert not (run / "checkpoint").exists()
+
+
+def test_validation_figures_can_be_recomputed_and_hold_no_text(
+    trained: tuple[Path, Manifest, str], dataset_dir: Path
+) -> None:
+    """A run folder travels further than data."""
+    run, manifest, _ = trained
+    text = (run / "validation_predictions.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    right = sum(max(line["logprobs"], key=line["logprobs"].get) == line["label"] for line in lines)
+    assert right / len(lines) == manifest.metrics["validation"]["accuracy"]
+    assert 0 < right < 13
+    first = json.loads((dataset_dir / "validation.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["instruction"] not in text
+
+
+def test_the_adapter_names_no_path_of_this_machine(
+    trained: tuple[Path, Manifest, str], tiny_base: Path
+) -> None:
+    run, manifest, _ = trained
+    config = json.loads((run / "adapter" / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == manifest.base.name == "SmolLM2-135M-Instruct"
+    for name in ("adapter_config.json", "manifest.json"):
+        text = (run / "adapter" / name).read_text(encoding="utf-8")
+        assert str(tiny_base) not in text
+        assert str(run) not in text
+
+
+def test_weights_are_named_as_peft_names_them_and_stored_small(
+    trained: tuple[Path, Manifest, str],
+) -> None:
+    run, manifest, _ = trained
+    with safe_open(run / "adapter" / "adapter_model.safetensors", "pt") as file:
+        names = set(file.keys())
+        assert file.get_tensor(next(iter(names))).dtype == torch.bfloat16
+    assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
+    assert len(names) == 2 * 7 * 2  # layers, linear layers in each, A and B
+    assert manifest.lora.target_modules == (
+        "down_proj",
+        "gate_proj",
+        "k_proj",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
+    )
+
+
+@pytest.mark.parametrize("message", ["where is my parcel", "card declined today", "🙏"])
+def test_folding_by_hand_gives_the_logits_of_peft(
+    trained: tuple[Path, Manifest, str], tiny_base: Path, message: str
+) -> None:
+    run, manifest, _ = trained
+    adapter = run / "adapter"
+    built = build_prompt(manifest.prompt, message, load_tokenizer(tiny_base).encoders.plain)
+    assert built is not None
+    ids = torch.tensor([built.ids])
+    base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    with torch.inference_mode():
+        plain = base(ids).logits[0, -1]
+        model = PeftModel.from_pretrained(base, adapter)
+        wanted = model(input_ids=ids).logits[0, -1]
+        folded = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+        weights = {
+            key: stored.float()
+            for key, stored in load_file(adapter / "adapter_model.safetensors").items()
+        }
+        for key, down in weights.items():
+            if "lora_A" in key:
+                up = weights[key.replace("lora_A", "lora_B")]
+                name = key.removeprefix("base_model.model.").replace(".lora_A", "")
+                folded.get_parameter(name).add_(manifest.lora.scale * up @ down)
+        found = folded(ids).logits[0, -1]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, plain, atol=0.01)
+
+
+def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, str]) -> None:
+    _, manifest, _ = trained
+    assert manifest.data["train"]["per_label"] == dict.fromkeys(manifest.taxonomy.names, 20)
+    assert manifest.data["validation"]["per_label"] == dict.fromkeys(manifest.taxonomy.names, 4)
+    assert manifest.data["holdout"]["examples"] == 18
+    assert manifest.data["taxonomy_sha256"] == manifest.taxonomy.digest
+    assert manifest.data["recipe"]["sublabel_weight"] == 0.5
+    assert set(manifest.versions) == {
+        "python",
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "tokenizers",
+        "trainer",
+    }
+    assert manifest.created_at.endswith("Z")
+    assert manifest.calibration.examples == 12
+
+
+def test_an_adapter_is_not_replaced_unasked_and_a_strange_folder_never(
+    trained: tuple[Path, Manifest, str], tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """What took hours is not overwritten by a repeated command."""
+    run, manifest, _ = trained
+    with pytest.raises(BadInput, match="add --replace"):
+        train(recipe(run.parent, tiny_base, dataset_dir), Console(quiet=True))
+    assert load_adapter(run / "adapter").digest == manifest.digest
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "holiday.jpg").touch()
+    with pytest.raises(BadInput, match=r"holiday\.jpg"):
+        train(recipe(tmp_path, tiny_base, dataset_dir), Console(quiet=True), replace=True)
+    assert (tmp_path / "run" / "holiday.jpg").exists()
+
+
+def test_nothing_is_published_when_the_weights_read_back_differ(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.training import adapter
+
+    def altered(directory: Path) -> dict[str, torch.Tensor]:
+        return {name: weights + 0.01 for name, weights in original(directory).items()}
+
+    original = read_weights
+    monkeypatch.setattr(adapter, "read_weights", altered)
+    short = recipe(tmp_path, tiny_base, dataset_dir, epochs=1)
+    with pytest.raises(ProofFailed, match="read back"):
+        train(short, Console(quiet=True))
+    assert not (short.run / "adapter").exists()
+
+
+def test_a_changed_weight_file_is_refused_later(
+    trained: tuple[Path, Manifest, str], tmp_path: Path
+) -> None:
+    run, _, _ = trained
+    copy = tmp_path / "adapter"
+    copy.mkdir()
+    for path in (run / "adapter").iterdir():
+        data = bytearray(path.read_bytes())
+        if path.suffix == ".safetensors":
+            data[-1] ^= 1
+        (copy / path.name).write_bytes(data)
+    with pytest.raises(AdapterRefused, match="altered"):
+        load_adapter(copy)

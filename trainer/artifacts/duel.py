@@ -1,0 +1,89 @@
+"""What a duel leaves: every candidate's figures, the paired tests and the verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.artifacts.evaluation import EvaluatedDataset
+from trainer.artifacts.files import Record, RecordFile
+from trainer.artifacts.training import AdapterName, Interval
+
+DUEL_FOLDER = "duel"
+"""Where ``clerk-trainer duel`` writes, beside the adapter."""
+
+ANSWERS_NAME = "duel_predictions.csv"
+"""Every candidate's answer to every message, a column a candidate."""
+
+CandidateKind = Literal["adapter", "baseline", "base", "recorded"]
+"""The adapter; a cheap model that needs no GPU; the base without the adapter, prompted; answers
+that another model gave elsewhere."""
+
+
+class CandidateFigures(Record):
+    """One candidate on the hold-out; None: not measured or not told.
+
+    ``outside_labels`` counts answers outside the label set; for the adapter and the base, which
+    are both constrained to it, those they would have given without the constraint.
+    ``hyperparameters`` were chosen on validation, where they reached ``validation_accuracy``.
+    """
+
+    name: str
+    kind: CandidateKind
+    accuracy: float
+    accuracy_interval_95: Interval
+    macro_f1: float
+    train_seconds: float | None
+    messages_per_s: float | None
+    outside_labels: int | None
+    hyperparameters: dict[str, float] | None = None
+    validation_accuracy: float | None = None
+    cost_per_message: float | None = None
+
+
+class Pair(Record):
+    """Candidate ``a`` against ``b`` on the same messages: ``difference`` is a's accuracy less
+    b's with its bootstrap interval, ``a_only`` counts messages that only a gets right."""
+
+    a: str
+    b: str
+    difference: float
+    interval_95: Interval
+    mcnemar_p: float
+    p_holm: float
+    a_only: int
+    b_only: int
+    minimum_detectable_difference: float
+
+
+class LearningCurvePoint(Record):
+    """A baseline trained on at most ``per_label`` examples of each label."""
+
+    candidate: str
+    per_label: int
+    examples: int
+    validation_accuracy: float
+
+
+class DuelRecord(Record):
+    """``duel.json``. ``minimum_detectable_difference`` is the smallest difference of accuracy
+    from the strongest baseline that the hold-out finds four times in five; ``recommendation`` is
+    a candidate's name, ``verdict`` says why, and ``rules`` by which rules."""
+
+    schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
+    created_at: str
+    adapter: AdapterName
+    dataset: EvaluatedDataset
+    labels: tuple[str, ...]
+    examples: int
+    candidates: tuple[CandidateFigures, ...]
+    pairs: tuple[Pair, ...]
+    minimum_detectable_difference: float
+    verdict: str
+    recommendation: str
+    rules: str
+    learning_curve: tuple[LearningCurvePoint, ...]
+
+
+DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")

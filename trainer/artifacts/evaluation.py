@@ -1,0 +1,209 @@
+"""What an evaluation leaves: every figure of the hold-out, and the predictions behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.artifacts.files import LinesFile, Record, RecordFile
+from trainer.artifacts.training import DatasetName, Interval
+from trainer.errors import BadInput
+from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin
+
+EVALUATION_FOLDER = "evaluation"
+"""Where ``clerk-trainer evaluate`` writes, beside the adapter."""
+
+
+class EvaluatedAdapter(Record):
+    """Which adapter was evaluated, and where it was."""
+
+    name: str
+    digest: str
+    path: str
+
+
+class EvaluatedDataset(DatasetName):
+    """Which hold-out was used, and how often it had been opened, this time included."""
+
+    holdout_sha256: str
+    openings: int
+
+
+class OutsideLabels(Record):
+    """Answers outside the label set, with and without the constraint to it (None: the engine
+    does not tell)."""
+
+    constrained: int
+    unconstrained: int | None
+    unconstrained_share: float | None
+
+
+class HoldoutCalibration(Record):
+    """NLL (nats) and ECE on the hold-out, under the adapter's temperature and without it."""
+
+    temperature: float
+    nll: float
+    nll_uncalibrated: float
+    ece: float
+    ece_uncalibrated: float
+    reliability: tuple[ReliabilityBin, ...]
+
+
+class ReviewFigures(Record):
+    """The thresholds in force and their effect; then the threshold that the wanted precision
+    asks for, fitted on validation and applied to the hold-out."""
+
+    confidence_below: float | None
+    off_label_mass_above: float | None
+    share: float
+    accepted_accuracy: float | None
+    wanted_precision: float
+    threshold_for_wanted: float
+    coverage_at_wanted: float
+    accuracy_at_wanted: float | None
+
+
+class OffLabelMass(Record):
+    """Probability that the hold-out's answers give to tokens outside the label set."""
+
+    mean: float
+    p50: float
+    p99: float
+
+
+class BatchSensitivity(Record):
+    """How much the batch size changes the scores of the same messages."""
+
+    sizes: tuple[int, ...]
+    messages: int
+    max_logprob_difference: float
+    labels_changed: int
+
+
+class EngineLatency(Record):
+    """Milliseconds to answer one message at a time."""
+
+    p50: float
+    p99: float
+
+
+class EngineFigures(Record):
+    """How one engine answered the hold-out, and on which machine."""
+
+    name: str
+    messages: int
+    accuracy: float
+    messages_per_s: float
+    latency_ms: EngineLatency | None
+    machine: str
+
+
+class EngineAgreement(Record):
+    """How the worker's engine differs from transformers on the same messages."""
+
+    messages: int
+    labels_differ: int
+    max_confidence_difference: float
+    tolerance: float
+
+
+class OutOfScope(Record):
+    """How well messages that fit no label are told apart, and how many would go to review."""
+
+    messages: int
+    auroc_confidence: float
+    auroc_off_label_mass: float
+    review_share: float
+
+
+class EvaluationRecord(Record):
+    """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i that were given
+    label j; ``limited``: only a part of the hold-out was used."""
+
+    schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
+    created_at: str
+    limited: bool
+    adapter: EvaluatedAdapter
+    dataset: EvaluatedDataset
+    labels: tuple[str, ...]
+    examples: int
+    accuracy: float
+    accuracy_interval_95: Interval
+    macro_f1: float
+    per_label: tuple[LabelFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    outside_labels: OutsideLabels
+    calibration: HoldoutCalibration
+    coverage: tuple[CoveragePoint, ...]
+    review: ReviewFigures
+    off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
+    batch_sensitivity: BatchSensitivity | None = None
+    engines: tuple[EngineFigures, ...]
+    agreement: EngineAgreement | None = None
+    out_of_scope: OutOfScope | None = None
+
+
+class Answer(Record):
+    """One message's answer, by its id. ``label`` is the true one (None: out of scope),
+    ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
+    engine does not tell)."""
+
+    id: str
+    label: str | None
+    predicted: str
+    confidence: float
+    off_label_mass: float
+    review: bool
+    unconstrained_in_set: bool | None
+
+
+class Prediction(Answer):
+    """An answer with the scores behind it: ``logprobs`` is the raw natural log-probability of
+    each label's code over the whole vocabulary."""
+
+    logprobs: dict[str, float]
+
+
+class BatchScore(Record):
+    """One message scored in a batch of some size; ``seconds`` is the whole batch's time."""
+
+    id: str
+    batch_size: int
+    seconds: float
+    logprobs: dict[str, float]
+
+
+class WorkerAnswer(Record):
+    """One message's answer by the worker's engine; ``scores`` are calibrated probabilities,
+    ``seconds_alone`` the answer's time where it was asked alone."""
+
+    id: str
+    label: str
+    predicted: str
+    confidence: float
+    off_label_mass: float
+    scores: dict[str, float]
+    seconds_alone: float | None
+
+
+_COMMAND = "clerk-trainer evaluate"
+
+EVALUATION = RecordFile("evaluation.json", EvaluationRecord, _COMMAND)
+PREDICTIONS = LinesFile("predictions.jsonl", Prediction, _COMMAND)
+ANSWERS = LinesFile("predictions.jsonl", Answer, _COMMAND)
+"""The same file without the scores, which is what an adapter store keeps."""
+VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
+OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
+BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
+VLLM = LinesFile("vllm_predictions.jsonl", WorkerAnswer, _COMMAND)
+
+
+def check_unique(answers: tuple[Answer, ...], path: Path) -> None:
+    """Raise BadInput where an id occurs twice; ``path`` is the file they are from."""
+    seen: set[str] = set()
+    for number, answer in enumerate(answers, start=1):
+        if answer.id in seen:
+            raise BadInput(f"{path}:{number}: the id {answer.id!r} occurs twice")
+        seen.add(answer.id)

@@ -1,0 +1,195 @@
+"""What a run folder says about its training, and a sweep's folder about its trials."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trainer.artifacts.files import LinesFile, Record, RecordFile
+
+Interval = tuple[float, float]
+"""Lower and upper end of a 95 % interval."""
+
+
+class AdapterName(Record):
+    """Which adapter: its name and its digest."""
+
+    name: str
+    digest: str
+
+
+class DatasetName(Record):
+    """Which dataset: its name, its digest, and where it was."""
+
+    name: str
+    digest: str
+    directory: str
+
+
+class BaseName(Record):
+    """Which base model."""
+
+    name: str
+    revision: str
+
+
+class Machine(Record):
+    """What a figure of speed needs beside it."""
+
+    cpu: str
+    cores: int | None
+    threads: int
+    device: str
+    processes: int
+    memory_bytes: int
+    system: str
+
+
+class Epoch(Record):
+    """One epoch's figures. Losses are in nats a row; speeds are of training alone, and
+    ``tokens_per_s`` counts prompt tokens as served (prefix included)."""
+
+    number: int
+    train_loss: float
+    sublabel_loss: float | None
+    validation_loss: float
+    validation_accuracy: float
+    validation_macro_f1: float
+    seconds: float
+    examples_per_s: float
+    tokens_per_s: float
+
+
+class ParameterCounts(Record):
+    """How many weights are trained, of how many."""
+
+    trainable: int
+    total: int
+
+
+class ValidationFigures(Record):
+    """The kept weights on the validation set; ``accepted_share`` is not sent to review."""
+
+    examples: int
+    accuracy: float
+    accuracy_interval_95: Interval
+    macro_f1: float
+    accepted_share: float
+    accepted_precision: float | None
+
+
+class CalibrationFigures(Record):
+    """The temperature fitted on validation, NLL (nats) and ECE with and without it."""
+
+    temperature: float
+    examples: int
+    nll: float
+    ece: float
+    nll_uncalibrated: float
+    ece_uncalibrated: float
+
+
+class MemoryEstimate(Record):
+    """Bytes that the training was expected to need, and what was free before it."""
+
+    base: int
+    adapter: int
+    activations: int
+    logits: int
+    overhead: int
+    total: int
+    free: int
+
+
+class TrainingRecord(Record):
+    """``training.json``: how an adapter was made. ``recipe`` and ``seeds`` are settings by name.
+
+    ``seconds`` is the whole command, ``training_seconds`` the epochs alone; ``resumed`` counts
+    how often it continued from a checkpoint.
+    """
+
+    schema_id: Literal["training/2"] = Field("training/2", alias="schema")
+    name: str
+    created_at: str
+    adapter: AdapterName
+    dataset: DatasetName
+    base: BaseName
+    recipe: dict[str, Any]
+    seeds: dict[str, int]
+    machine: Machine
+    compute_dtype: Literal["bfloat16", "float32"]
+    gradient_checkpointing: bool
+    tokens_per_message: float
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    kept: str
+    stopped_early: bool
+    steps: int
+    resumed: int
+    parameters: ParameterCounts
+    validation: ValidationFigures
+    calibration: CalibrationFigures
+    memory: MemoryEstimate
+    peak_memory_bytes: int
+    seconds: float
+    training_seconds: float
+    versions: dict[str, str]
+
+
+class Step(Record):
+    """One optimizer step; losses are in nats a row, ``examples`` counts those seen so far."""
+
+    step: int
+    epoch: int
+    examples: int
+    loss: float
+    sublabel_loss: float | None
+    learning_rate: float
+    gradient_norm: float
+    examples_per_s: float
+
+
+class ScoredExample(Record):
+    """A validation message by its id: the raw log-probability of each label's code."""
+
+    id: str
+    label: str
+    logprobs: dict[str, float]
+
+
+class Trial(Record):
+    """One trial of a sweep: the settings it tried and its best epoch on validation.
+
+    ``run`` is its folder beside ``sweep.json``; ``per_label`` None: it used every example.
+    """
+
+    settings: dict[str, str]
+    run: str
+    adapter: str
+    validation_loss: float
+    validation_macro_f1: float
+    validation_accuracy: float
+    best_epoch: int
+    per_label: int | None
+    seconds: float
+    epochs: int
+
+
+class SweepRecord(Record):
+    """``sweep.json``. ``fixed`` is what all trials share, ``ranking`` holds indexes of trials,
+    the best first, and ``skipped`` counts those that did not fit within the budget."""
+
+    schema_id: Literal["sweep/2"] = Field("sweep/2", alias="schema")
+    fixed: dict[str, Any]
+    trials: tuple[Trial, ...]
+    ranking: tuple[int, ...]
+    best: int
+    budget_s: float
+    skipped: int
+
+
+TRAINING = RecordFile("training.json", TrainingRecord, "clerk-trainer train")
+STEPS = LinesFile("steps.jsonl", Step, "clerk-trainer train")
+VALIDATION_SCORES = LinesFile("validation_predictions.jsonl", ScoredExample, "clerk-trainer train")
+SWEEP = RecordFile("sweep.json", SweepRecord, "clerk-trainer sweep")

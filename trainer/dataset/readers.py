@@ -1,0 +1,241 @@
+"""Read exports: CSV, JSON Lines and Parquet files as rows. The only file that imports pyarrow."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.examples import Row
+from trainer.dataset.text_files import parse_csv, read_bytes, read_text
+from trainer.errors import BadInput
+from worker.contract.digest import sha256_file
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+# Taken, in this order, where the usual name is absent and none was asked for. The first pair is
+# what instruction-tuning files are made of.
+_GUESSES = {
+    "message": ("instruction", "text", "body", "content", "prompt", "input", "question", "query"),
+    "label": ("response", "category", "class", "intent", "output", "completion", "target", "topic"),
+    "id": ("ticket_id", "message_id"),
+    "sublabel": ("subcategory",),
+}
+_OPTIONAL = frozenset({"id", "sublabel"})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnNames:
+    """Names of columns as the user gave them; None stands for the usual name or a guess."""
+
+    message: str | None = None
+    label: str | None = None
+    id: str | None = None
+    sublabel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenColumns:
+    """The columns taken. ``guessed`` lists the fields whose name nobody gave."""
+
+    message: str
+    label: str
+    id: str | None
+    sublabel: str | None
+    guessed: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, str | None]:
+        """Return field -> column, for the manifest."""
+        return {
+            "message": self.message,
+            "label": self.label,
+            "id": self.id,
+            "sublabel": self.sublabel,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file that was read. ``name`` is without its folder: a dataset says where its rows come
+    from, not how somebody's disk is laid out."""
+
+    name: str
+    sha256: str
+    rows: int
+    columns: ChosenColumns
+
+
+def read_source(
+    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8", delimiter: str | None = None
+) -> tuple[list[Row], Source]:
+    """Read one file by its suffix. Raises BadInput."""
+    kind = FORMATS.get(path.suffix.casefold())
+    if kind is None:
+        known = ", ".join(FORMATS)
+        raise BadInput(f"{path}: cannot tell the format: the name must end with {known}")
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, not a file")
+    if kind == "csv":
+        rows, chosen = read_csv(path, wanted, encoding=encoding, delimiter=delimiter)
+    elif kind == "jsonl":
+        rows, chosen = read_jsonl(path, wanted, encoding=encoding)
+    else:
+        rows, chosen = read_parquet(path, wanted)
+    return rows, Source(path.name, sha256_file(path), len(rows), chosen)
+
+
+def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> ChosenColumns:
+    """Match fields with the columns there are. Raises BadInput that lists the columns and names
+    the nearest one when a needed column is missing, or when one occurs twice."""
+    doubled = sorted({name for name in there if there.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{where}: the column {doubled[0]!r} occurs twice: rename one")
+    taken: dict[str, str | None] = {}
+    guessed = []
+    for field, name in asdict(wanted).items():
+        column = name or (field if field in there else _guess(field, there, taken.values()))
+        if column is None and field in _OPTIONAL:
+            taken[field] = None
+            continue
+        if column is None or column not in there:
+            raise BadInput(_missing(field, name or field, there, where))
+        if column in taken.values():
+            raise BadInput(f"{where}: the column {column!r} cannot be two things: see --help")
+        if name is None and column != field:
+            guessed.append(field)
+        taken[field] = column
+    message, label = taken["message"], taken["label"]
+    assert message is not None
+    assert label is not None
+    return ChosenColumns(message, label, taken["id"], taken["sublabel"], tuple(guessed))
+
+
+def read_csv(
+    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8", delimiter: str | None = None
+) -> tuple[list[Row], ChosenColumns]:
+    """Read a CSV file with a header; the delimiter is found in it. Raises BadInput with the line
+    at fault."""
+    names = (wanted.message or "message", wanted.label or "label")
+    top, header, records = parse_csv(
+        read_text(path, encoding), path.name, columns=names, delimiter=delimiter
+    )
+    chosen = choose_columns(wanted, header, f"{path.name}:{top}")
+    rows = [
+        _row(dict(zip(header, cells, strict=True)), chosen, f"{path.name}:{line}")
+        for line, cells in records
+    ]
+    if not rows:
+        raise BadInput(f"{path.name}: a header and no rows")
+    return rows, chosen
+
+
+def read_jsonl(
+    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
+) -> tuple[list[Row], ChosenColumns]:
+    """Read a JSON Lines file; the first object's keys decide the columns. Raises BadInput with
+    the line at fault."""
+    rows: list[Row] = []
+    chosen: ChosenColumns | None = None
+    # Not splitlines: it also splits at the line separators that JSON strings may hold raw.
+    for number, line in enumerate(read_text(path, encoding).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name}:{number}"
+        record = _json_object(line, where)
+        if chosen is None:
+            chosen = choose_columns(wanted, list(record), where)
+        for field, column in (("message", chosen.message), ("label", chosen.label)):
+            if column not in record:
+                raise BadInput(f"{where}: no {column!r} ({field}) in this object")
+        rows.append(_row(record, chosen, where))
+    if chosen is None:
+        raise BadInput(f"{path.name}: the file is empty")
+    return rows, chosen
+
+
+def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
+    """Read the four columns of a Parquet file and no others. Raises BadInput when the file is
+    cut short or a value has the wrong type."""
+    # pyarrow is large and not needed for the other formats.
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    data = read_bytes(path)
+    try:
+        file = parquet.ParquetFile(io.BytesIO(data))
+        chosen = choose_columns(wanted, list(file.schema_arrow.names), path.name)
+        table = file.read(columns=[name for name in chosen.describe().values() if name])
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path.name}: not a whole Parquet file: {error}") from error
+    rows = [
+        _row(record, chosen, f"{path.name} row {number}")
+        for number, record in enumerate(table.to_pylist(), start=1)
+    ]
+    if not rows:
+        raise BadInput(f"{path.name}: holds no rows")
+    return rows, chosen
+
+
+def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
+    return Row(
+        id=_label_text(record, chosen.id, where),
+        message=_message_text(record, chosen.message, where),
+        label=_label_text(record, chosen.label, where),
+        sublabel=_label_text(record, chosen.sublabel, where) or None,
+        where=where,
+    )
+
+
+def _message_text(record: Mapping[str, Any], column: str, where: str) -> str:
+    """Return a message; nothing at all is an empty one. Raises BadInput for what is not text."""
+    value = record[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadInput(f"{where}: {column!r} must be text, not {type(value).__name__}")
+    return value
+
+
+def _label_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
+    """Return a label or an id as text: whole numbers are taken too, since class numbers and
+    ticket numbers are common. Raises BadInput for other types."""
+    value = record.get(column) if column else None
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise BadInput(
+            f"{where}: {column!r} must be text or a whole number, not {type(value).__name__}"
+        )
+    return str(value).strip()
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{where}: not valid JSON ({error}): one object a line") from error
+    if not isinstance(record, dict):
+        raise BadInput(f"{where}: must be a JSON object, one a line, not a list or a bare value")
+    return record
+
+
+def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
+    return next((name for name in _GUESSES[field] if name in there and name not in taken), None)
+
+
+def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
+    columns = ", ".join(there) or "none"
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"

@@ -1,0 +1,102 @@
+"""Text and CSV files, read strictly: a wrong encoding or a broken line is told, never papered
+over."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from trainer.errors import BadInput
+
+_DELIMITERS = (",", ";", "\t", "|")
+# The csv module refuses fields of more than 128 KiB; a long message is judged later, by name.
+_FIELD_LIMIT = 2**31 - 1
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Read a whole file; a byte order mark is dropped, line ends stay as they are.
+
+    Raises BadInput with the byte offset and the line when a byte does not fit the encoding.
+    """
+    data = read_bytes(path)
+    try:
+        text = data.decode(encoding)
+    except LookupError as error:
+        raise BadInput(f"--encoding {encoding!r}: there is no such encoding") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput(
+            f"{path.name}:{line}: byte {error.start} (0x{data[error.start]:02x}) is not "
+            f"{encoding}: name the right --encoding (often cp1252 or utf-16), or save the file "
+            "as UTF-8"
+        ) from error
+    return text.removeprefix("\ufeff")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file. Raises BadInput when it is not there or holds nothing."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read it: {error.strerror}") from error
+    if not data.strip():
+        raise BadInput(f"{path.name}: the file is empty")
+    return data
+
+
+def parse_csv(
+    text: str, name: str, *, columns: Collection[str], delimiter: str | None = None
+) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the header's line, the header, and an iterator of (line, cells) below it.
+
+    ``delimiter`` None: the one that finds most of ``columns`` in the header, or splits it most
+    often: spreadsheets save with semicolons where the comma is for decimals. Blank lines are
+    passed over. Raises BadInput, also while iterating, with the line at fault; ``name`` is the
+    file's.
+    """
+    csv.field_size_limit(_FIELD_LIMIT)
+    delimiter = delimiter or _sniff(text, columns)
+    records = _records(text, name, delimiter)
+    line, header = next(records, (1, []))
+    names = [name.strip() for name in header]
+    return line, names, _checked(records, len(names), name, delimiter)
+
+
+def _records(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for record in reader:
+            if record:
+                yield line, record
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise BadInput(f"{name}:{line}: not valid CSV: {error}") from error
+
+
+def _checked(
+    records: Iterator[tuple[int, list[str]]], width: int, name: str, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    for line, record in records:
+        if len(record) != width:
+            raise BadInput(
+                f"{name}:{line}: {len(record)} fields where the header has {width}: a quote or a "
+                f"{delimiter!r} is not escaped, or the delimiter is another"
+            )
+        yield line, record
+
+
+def _sniff(text: str, columns: Collection[str]) -> str:
+    """csv.Sniffer looks at the messages too and is led astray by their commas; the header is
+    enough."""
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        try:
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:
+            return 0, 0
+        return len(set(columns) & {name.strip() for name in header}), len(header)
+
+    return max(_DELIMITERS, key=fit)

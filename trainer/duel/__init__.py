@@ -1,0 +1,1 @@
+"""The adapter against whatever is cheaper, on the same hold-out."""

@@ -1,0 +1,191 @@
+"""The candidates that are asked rather than trained: the adapter, its base, and models whose
+answers were recorded elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from trainer.artifacts.duel import CandidateKind
+from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
+from trainer.dataset.examples import Example
+from trainer.errors import BadInput
+from trainer.evaluation.messages import read_table
+from trainer.evaluation.predictions import decide
+from trainer.model.adapter import encode_prompts, label_token_ids
+from trainer.model.lora_model import LoraModel, load_renderer
+from trainer.model.prompt import BaseTokenizer, make_prompt
+from trainer.model.scoring import Scores, make_verified_scorer
+from trainer.terminal import make_bar
+from worker.contract import Manifest
+from worker.contract.assignments import split_assignment
+
+ADAPTER = "adapter"
+BASE_PROMPTED = "base-prompted"
+
+INSTRUCTION = (
+    "You file customers' messages. Answer with the letter of the one category that the message "
+    "belongs to, and with nothing else. The categories are:"
+)
+"""What the base is told, before the labels with their codes."""
+
+_BASE_BATCH_SIZE = 16  # its prompts are long
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate's answers to the hold-out, in order, and what they took; the rest is explained
+    at ``CandidateFigures``."""
+
+    name: str
+    kind: CandidateKind
+    answers: tuple[str, ...]
+    train_seconds: float | None = None
+    messages_per_s: float | None = None
+    outside_labels: int | None = None
+    hyperparameters: Mapping[str, float] | None = None
+    validation_accuracy: float | None = None
+    cost_per_message: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswers:
+    """Recorded answers by message id, as they were given: a label outside the set stays, and is
+    wrong. ``seconds`` and ``cost`` are sums, None where the file has no such column.
+    """
+
+    name: str
+    path: Path
+    answers: Mapping[str, str]
+    seconds: float | None
+    cost: float | None
+
+    def answers_to(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the answers in order. Raises BadInput when one is missing."""
+        missing = [message_id for message_id in ids if message_id not in self.answers]
+        if missing:
+            raise BadInput(
+                f"{self.path}: has no answer for {len(missing)} of {len(ids)} held-out messages, "
+                f"the first is {missing[0]!r}: a candidate answers every message"
+            )
+        return tuple(self.answers[message_id] for message_id in ids)
+
+
+def ask_adapter(
+    model: LoraModel,
+    manifest: Manifest,
+    tokenizer: BaseTokenizer,
+    holdout: Sequence[Example],
+    console: Console,
+) -> Candidate:
+    """Score the hold-out with the adapter."""
+    messages = {example.id: example.message for example in holdout}
+    prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
+    label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
+    scorer = make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)
+    with make_bar(console, "the adapter", len(prompts)) as advance:
+        scores = scorer.score(prompts, on_progress=advance)
+    return _from_scores(ADAPTER, "adapter", scores, manifest)
+
+
+def ask_base(
+    model: LoraModel,
+    base: Path,
+    manifest: Manifest,
+    tokenizer: BaseTokenizer,
+    holdout: Sequence[Example],
+    console: Console,
+) -> Candidate:
+    """Score the hold-out with the adapter switched off, by the base's own chat template, every
+    label listed with its code and its description: what training has to beat."""
+    taxonomy = manifest.taxonomy
+    spec, codes = make_prompt(
+        taxonomy,
+        tokenizer.encoders,
+        load_renderer(base),
+        instruction=INSTRUCTION,
+        list_labels=True,
+        descriptions=any(label.description for label in taxonomy.labels),
+        max_message_tokens=manifest.prompt.max_message_tokens,
+        prefix_block=None,
+    )
+    messages = {example.id: example.message for example in holdout}
+    prompts = list(encode_prompts(messages, spec, tokenizer).values())
+    label_ids = label_token_ids(codes, taxonomy.names)
+    with model.without_adapter(), make_bar(console, "the base", len(prompts)) as advance:
+        scorer = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts)
+        scores = scorer.score(prompts, batch_size=_BASE_BATCH_SIZE, on_progress=advance)
+    return _from_scores(BASE_PROMPTED, "base", scores, manifest)
+
+
+def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[str]) -> Candidate:
+    """Take the adapter's answers from an evaluation instead of scoring again."""
+    answers = {answer.id: answer.predicted for answer in PREDICTIONS.read(directory)}
+    return Candidate(
+        name=ADAPTER,
+        kind="adapter",
+        answers=tuple(answers[message_id] for message_id in ids),
+        messages_per_s=record.engines[0].messages_per_s,
+        outside_labels=record.outside_labels.unconstrained,
+    )
+
+
+def read_recorded(given: str) -> RecordedAnswers:
+    """Read ``NAME=FILE``, a CSV or JSON Lines file with the columns id, label and, optionally,
+    seconds and cost. Raises BadInput with the line at fault."""
+    name, file = split_assignment(
+        given, "--candidate", form="NAME=FILE", needs_value=True, error=BadInput
+    )
+    path = Path(file)
+    answers: dict[str, str] = {}
+    sums: dict[str, float | None] = {"seconds": 0.0, "cost": 0.0}
+    for number, row in read_table(path):
+        if row.get("id") in {None, ""} or row.get("label") is None:
+            raise BadInput(f"{path}: line {number} has no 'id' or no 'label'")
+        key = str(row["id"])
+        if key in answers:
+            raise BadInput(f"{path}: line {number} has the id {key!r} a second time")
+        answers[key] = str(row["label"]).strip()
+        for column, sum_so_far in sums.items():
+            sums[column] = _add(sum_so_far, row.get(column), f"{path}: line {number}: {column}")
+    return RecordedAnswers(name, path, answers, sums["seconds"], sums["cost"])
+
+
+def from_recorded(
+    recorded: RecordedAnswers, ids: Sequence[str], labels: Sequence[str]
+) -> Candidate:
+    """Return recorded answers as a candidate. Raises BadInput when an answer is missing."""
+    answers = recorded.answers_to(ids)
+    given = len(recorded.answers)
+    return Candidate(
+        name=recorded.name,
+        kind="recorded",
+        answers=answers,
+        messages_per_s=given / recorded.seconds if recorded.seconds else None,
+        outside_labels=sum(label not in labels for label in answers),
+        cost_per_message=None if recorded.cost is None else recorded.cost / given,
+    )
+
+
+def _from_scores(name: str, kind: CandidateKind, scores: Scores, manifest: Manifest) -> Candidate:
+    decisions = decide(scores.logprobs, manifest.taxonomy.names, manifest.calibration.temperature)
+    return Candidate(
+        name=name,
+        kind=kind,
+        answers=tuple(decision.label for decision in decisions),
+        messages_per_s=len(decisions) / scores.seconds,
+        outside_labels=int((~scores.in_set).sum()),
+    )
+
+
+def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
+    if sum_so_far is None or value in {None, ""}:
+        return None
+    try:
+        return sum_so_far + float(value)
+    except ValueError as error:
+        raise BadInput(f"{where} is not a number: {value!r}") from error

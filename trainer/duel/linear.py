@@ -1,0 +1,159 @@
+"""Word counts or sentence embeddings, and logistic regression."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_union
+
+from trainer.dataset.examples import Example
+from trainer.duel.baseline import EmbeddedSplit, TrainedBaseline
+from trainer.statistics.calibration import Floats
+from worker.contract.text import normalize
+
+Features = Literal["tfidf", "embeddings", "combined"]
+
+C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Inverse strengths of the L2 penalty that are tried."""
+
+WEIGHTS = (1.0, 2.0)
+"""Lengths of an embedding beside word counts of length sqrt(2) that are tried."""
+
+_C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
+_MAX_ITERATIONS = 1000
+_SEPARATOR = "\x1f"
+_ALONE_WEIGHT = 2.0
+_PATIENCE = 2
+
+
+def train_linear(
+    train: EmbeddedSplit,
+    validation: EmbeddedSplit,
+    judged: EmbeddedSplit | None,
+    labels: Sequence[str],
+    *,
+    features: Features,
+    sublabels: bool,
+    hyperparameters: Mapping[str, float] | None = None,
+    grid: Sequence[float] = C_GRID,
+) -> TrainedBaseline:
+    """Train on ``train`` with each C of ``grid`` in rising order, keep the one that is right most
+    often on ``validation`` (the strongest penalty among equals; two in a row that are no better
+    end the search), and judge the third split. See ``TrainBaseline``.
+    """
+    started = time.perf_counter()
+    weights: Sequence[float] = WEIGHTS if features == "combined" else (_ALONE_WEIGHT,)
+    if hyperparameters is not None:
+        grid = (hyperparameters[_C],)
+        weights = (hyperparameters.get(_EMBEDDING_WEIGHT, _ALONE_WEIGHT),)
+    classes = [_class_of(example, sublabels=sublabels) for example in train.examples]
+    extractor = _Extractor(features, train)
+    fits = (
+        fit
+        for weight in weights
+        for fit in _search(extractor, train, validation, classes, labels, weight=weight, grid=grid)
+    )
+    best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+    embedded = features != "tfidf"
+    train_seconds = time.perf_counter() - started + embedded * train.embed_seconds
+    began = time.perf_counter()
+    probabilities = np.empty((0, len(labels)))
+    judge_seconds = 0.0
+    if judged is not None:
+        probabilities = _label_probabilities(
+            best.model, extractor.transform(judged, best.weight), labels
+        )
+        judge_seconds = time.perf_counter() - began + embedded * judged.embed_seconds
+    chosen = {_C: best.c}
+    if features == "combined":
+        chosen[_EMBEDDING_WEIGHT] = best.weight
+    return TrainedBaseline(chosen, best.accuracy, probabilities, train_seconds, judge_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    accuracy: float
+    c: float
+    weight: float
+    model: Any
+
+
+def _search(
+    extractor: _Extractor,
+    train: EmbeddedSplit,
+    validation: EmbeddedSplit,
+    classes: Sequence[str],
+    labels: Sequence[str],
+    *,
+    weight: float,
+    grid: Sequence[float],
+) -> Iterator[_Fit]:
+    """Yield a fit for each C, until two in a row are no better."""
+    truth = np.array([labels.index(example.label) for example in validation.examples])
+    x_train = extractor.transform(train, weight)
+    x_validation = extractor.transform(validation, weight)
+    highest, worse = -1.0, 0
+    for c in sorted(grid):
+        # Each from nothing: started from the last solution, a fit takes that for converged.
+        model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS).fit(x_train, classes)
+        right = _label_probabilities(model, x_validation, labels).argmax(axis=1) == truth
+        accuracy = float(right.mean())
+        yield _Fit(accuracy, c, weight, model)
+        worse = 0 if accuracy > highest else worse + 1
+        highest = max(highest, accuracy)
+        if worse == _PATIENCE:
+            return
+
+
+class _Extractor:
+    """Features of a split: fitted on the training split, applied to any."""
+
+    def __init__(self, features: Features, train: EmbeddedSplit) -> None:
+        self._features = features
+        self._union: Any = None
+        if features != "embeddings":
+            # Words (1-2 grams) and characters within words (2-5 grams): robust to typing errors.
+            self._union = make_union(
+                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+                TfidfVectorizer(
+                    analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2
+                ),
+            )
+            self._union.fit(_texts(train))
+
+    def transform(self, split: EmbeddedSplit, weight: float) -> Any:
+        parts: list[Any] = []
+        if self._union is not None:
+            parts.append(self._union.transform(_texts(split)))
+        if self._features != "tfidf":
+            assert split.embeddings is not None
+            parts.append(split.embeddings.astype(np.float64) * weight)
+        if len(parts) == 1:
+            return parts[0]
+        return hstack([parts[0], csr_matrix(parts[1])], format="csr")
+
+
+def _label_probabilities(model: Any, x: Any, labels: Sequence[str]) -> Floats:
+    """Sum the classes' probabilities by label."""
+    probabilities = model.predict_proba(x)
+    summed = np.zeros((probabilities.shape[0], len(labels)))
+    for at, name in enumerate(model.classes_):
+        summed[:, labels.index(str(name).partition(_SEPARATOR)[0])] += probabilities[:, at]
+    return summed
+
+
+def _class_of(example: Example, *, sublabels: bool) -> str:
+    if not sublabels or example.sublabel is None:
+        return example.label
+    return f"{example.label}{_SEPARATOR}{example.sublabel}"
+
+
+def _texts(split: EmbeddedSplit) -> list[str]:
+    return [normalize(example.message) for example in split.examples]

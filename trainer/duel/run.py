@@ -1,0 +1,210 @@
+"""One duel: the adapter against whatever is cheaper, on the same hold-out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from trainer.artifacts.duel import ANSWERS_NAME, DUEL, CandidateFigures, DuelRecord
+from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
+from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.files import check_target, fresh_folder
+from trainer.artifacts.training import AdapterName
+from trainer.dataset.examples import Example
+from trainer.dataset.folder import Dataset, open_dataset, open_holdout
+from trainer.duel.baselines import (
+    count_baselines,
+    is_baseline_name,
+    make_split,
+    train_baselines,
+)
+from trainer.duel.candidates import (
+    ADAPTER,
+    BASE_PROMPTED,
+    Candidate,
+    RecordedAnswers,
+    ask_adapter,
+    ask_base,
+    from_recorded,
+    read_recorded,
+    reuse_evaluation,
+)
+from trainer.duel.verdict import RULES, compare_all
+from trainer.errors import BadInput
+from trainer.evaluation.evaluate import check_fits, describe_dataset
+from trainer.evaluation.verify import verify_evaluation
+from trainer.model.adapter import load_adapter_model, read_adapter
+from trainer.model.prompt import BaseTokenizer
+from trainer.statistics.metrics import measure
+from trainer.terminal import make_bar
+from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
+
+_OUTSIDE = "(outside the set)"
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DuelRequest:
+    """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
+    ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
+    elsewhere."""
+
+    adapter: Path
+    dataset: Path
+    base: Path
+    out: Path
+    evaluation: Path | None
+    embeddings: Path | None
+    recorded: tuple[str, ...]
+    base_prompted: bool
+    device: str
+
+
+def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
+    """Train the baselines, ask the base, test each against the adapter, write the result folder
+    (the record last) and return the record.
+
+    Raises BadInput and AdapterRefused; then nothing is written.
+    """
+    check_target(request.out, DUEL.name)
+    recorded = [read_recorded(given) for given in request.recorded]
+    _check_names(recorded)
+    manifest, tokenizer = read_adapter(request.adapter, request.base)
+    dataset = open_dataset(request.dataset)
+    check_fits(manifest, dataset, console)
+    labels = manifest.taxonomy.names
+    reused = None
+    if request.evaluation:
+        reused = _read_evaluation(request.evaluation, manifest, dataset)
+    holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
+    ids = [example.id for example in holdout]
+    elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
+    adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
+    baselines, curve = _train_baselines(request, dataset, holdout, labels, console)
+
+    candidates = [adapter, *baselines, *elsewhere, *base]
+    truth = [example.label for example in holdout]
+    outcome = compare_all(candidates, truth, seed=_SEED)
+    record = DuelRecord(
+        created_at=rfc3339_now(),
+        adapter=AdapterName(name=manifest.name, digest=manifest.digest),
+        dataset=describe_dataset(dataset),
+        labels=labels,
+        examples=len(holdout),
+        candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
+        pairs=outcome.pairs,
+        minimum_detectable_difference=outcome.minimum_detectable_difference,
+        verdict=outcome.recommendation.reason,
+        recommendation=outcome.recommendation.candidate,
+        rules=RULES,
+        learning_curve=tuple(curve),
+    )
+    with fresh_folder(request.out) as draft:
+        table = _table(ids, truth, candidates)
+        (draft / ANSWERS_NAME).write_text(table, encoding="utf-8", newline="")
+        DUEL.write(draft, record)
+    return record
+
+
+def describe_candidate(
+    candidate: Candidate, truth: Sequence[str], labels: Sequence[str]
+) -> CandidateFigures:
+    """Return a candidate's figures. An answer outside the set is wrong whatever the truth."""
+    index = {label: at for at, label in enumerate(labels)}
+    figures = measure(
+        np.array([index[label] for label in truth], dtype=np.int64),
+        np.array([index.get(label, len(labels)) for label in candidate.answers], dtype=np.int64),
+        [*labels, _OUTSIDE],
+    )
+    chosen = candidate.hyperparameters
+    return CandidateFigures(
+        name=candidate.name,
+        kind=candidate.kind,
+        accuracy=figures.accuracy,
+        accuracy_interval_95=figures.interval,
+        macro_f1=figures.macro_f1,
+        train_seconds=candidate.train_seconds,
+        messages_per_s=candidate.messages_per_s,
+        outside_labels=candidate.outside_labels,
+        hyperparameters=None if chosen is None else dict(chosen),
+        validation_accuracy=candidate.validation_accuracy,
+        cost_per_message=candidate.cost_per_message,
+    )
+
+
+def _check_names(recorded: Sequence[RecordedAnswers]) -> None:
+    taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
+    for answers in recorded:
+        if answers.name in taken or is_baseline_name(answers.name):
+            raise BadInput(f"--candidate {answers.name}=...: the name is taken; choose another")
+        taken.add(answers.name)
+
+
+def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> EvaluationRecord:
+    """Return what is to be reused. Raises BadInput unless it is of this adapter and hold-out."""
+    record = verify_evaluation(directory)
+    if record.adapter.digest != manifest.digest:
+        raise BadInput(f"--evaluation {directory}: is of another adapter: evaluate this one")
+    if record.dataset.holdout_sha256 != describe_dataset(dataset).holdout_sha256:
+        raise BadInput(f"--evaluation {directory}: is of another hold-out: evaluate on this one")
+    if record.limited:
+        raise BadInput(f"--evaluation {directory}: was a try (--limit): evaluate without a limit")
+    return record
+
+
+def _ask_models(
+    request: DuelRequest,
+    manifest: Manifest,
+    tokenizer: BaseTokenizer,
+    holdout: Sequence[Example],
+    reused: EvaluationRecord | None,
+    console: Console,
+) -> list[Candidate]:
+    """Return the adapter and, where asked for, the base; the model is loaded where one of them
+    has to be scored."""
+    if reused is not None:
+        assert request.evaluation is not None
+        ids = [example.id for example in holdout]
+        candidates = [reuse_evaluation(reused, request.evaluation, ids)]
+        if not request.base_prompted:
+            return candidates
+    model = load_adapter_model(request.adapter, request.base, manifest, device=request.device)
+    if reused is None:
+        candidates = [ask_adapter(model, manifest, tokenizer, holdout, console)]
+    if request.base_prompted:
+        base = ask_base(model, request.base, manifest, tokenizer, holdout, console)
+        candidates.append(base)
+    return candidates
+
+
+def _train_baselines(
+    request: DuelRequest,
+    dataset: Dataset,
+    holdout: Sequence[Example],
+    labels: Sequence[str],
+    console: Console,
+) -> tuple[list[Candidate], list[CurvePoint]]:
+    with make_bar(console, "embedding", 3) as advance:
+        train, validation, judged = (
+            make_split(examples, request.embeddings, advance)
+            for examples in (dataset.train, dataset.validation, holdout)
+        )
+    count = count_baselines(dataset.train, embeddings=request.embeddings is not None)
+    with make_bar(console, "baselines", count) as advance:
+        return train_baselines(train, validation, judged, labels, seed=_SEED, on_progress=advance)
+
+
+def _table(ids: Sequence[str], truth: Sequence[str], candidates: Sequence[Candidate]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "label", *(candidate.name for candidate in candidates)])
+    columns = (candidate.answers for candidate in candidates)
+    writer.writerows(zip(ids, truth, *columns, strict=True))
+    return out.getvalue()

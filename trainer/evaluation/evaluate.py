@@ -1,0 +1,231 @@
+"""One evaluation, from a published adapter to ``evaluation.json``: read it top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+
+from trainer.artifacts.evaluation import (
+    BATCHES,
+    EVALUATION,
+    OUT_OF_SCOPE,
+    PREDICTIONS,
+    VALIDATION,
+    VLLM,
+    BatchScore,
+    EvaluatedAdapter,
+    EvaluatedDataset,
+    EvaluationRecord,
+    Prediction,
+)
+from trainer.artifacts.files import check_target, fresh_folder
+from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
+from trainer.errors import BadInput
+from trainer.evaluation.engines import (
+    ScoresByKey,
+    run_transformers,
+    run_vllm,
+    scores_of,
+    worker_answers,
+)
+from trainer.evaluation.messages import MessageSets, read_messages, sample
+from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
+from trainer.evaluation.worker_process import WorkerAnswers
+from trainer.model.adapter import read_adapter
+from trainer.model.device import describe_device
+from trainer.model.prompt import BaseTokenizer
+from worker.contract import Manifest
+from worker.contract.timestamps import rfc3339_now
+
+Engine = Literal["transformers", "vllm", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What to evaluate, and how. ``limit`` takes so many messages of each set (a try)."""
+
+    adapter: Path
+    dataset: Path
+    base: Path
+    out: Path
+    engine: Engine
+    out_of_scope: Path | None
+    wanted_precision: float
+    tolerance: float
+    limit: int | None
+    device: str
+    worker_settings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What the engines gave; ``batches`` and ``answers`` are None where theirs did not run."""
+
+    scores: ScoresByKey
+    speeds: tuple[EngineSpeed, ...]
+    batches: list[BatchScore] | None
+    answers: WorkerAnswers | None
+
+
+def evaluate_adapter(request: EvaluationRequest, console: Console) -> EvaluationRecord:
+    """Evaluate, write the result folder (the record last) and return the record.
+
+    The hold-out is opened once the adapter has passed every check. Raises BadInput,
+    AdapterRefused, and ProofFailed when engines disagree or an answer is outside the set; then
+    nothing is written.
+    """
+    check_target(request.out, EVALUATION.name)
+    manifest, tokenizer = read_adapter(request.adapter, request.base)
+    dataset = open_dataset(request.dataset)
+    check_fits(manifest, dataset, console)
+    outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
+    holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
+    sets = MessageSets(
+        sample(holdout, request.limit),
+        sample(dataset.validation, request.limit),
+        dict(sample(tuple(outside.items()), request.limit)),
+    )
+    measured = _run_engines(request, manifest, tokenizer, sets, console)
+    predictions = _make_predictions(manifest, sets, measured)
+    setup = _make_setup(request, manifest, dataset, measured.speeds)
+    record = summarize(setup, predictions)
+    if request.engine == "both":
+        assert predictions.vllm is not None
+        found = compare_answers(
+            predictions.holdout, predictions.vllm, setup.labels, setup.temperature
+        )
+        verify_agreement(found, request.tolerance)
+    _write(request.out, record, predictions)
+    return record
+
+
+def check_fits(manifest: Manifest, dataset: Dataset, console: Console) -> None:
+    """Raise BadInput when adapter and dataset have other labels; warn when the adapter was
+    trained on another dataset, whose training messages this hold-out may hold."""
+    if set(manifest.taxonomy.names) != set(dataset.taxonomy.names):
+        odd = sorted(set(manifest.taxonomy.names) ^ set(dataset.taxonomy.names))
+        raise BadInput(
+            f"{dataset.directory}: its labels are not the adapter's ({', '.join(odd)} only on one "
+            "side): use the dataset it was trained on"
+        )
+    trained_on = manifest.data.get("digest")
+    if trained_on != dataset.digest:
+        console.print(
+            f"[yellow]note[/yellow] the adapter's manifest does not name this dataset "
+            f"({dataset.digest[:12]}) as the one it was trained on: its training messages may be "
+            "in this hold-out, and every figure below too good",
+            soft_wrap=True,
+        )
+
+
+def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
+    """Return what a result says about the dataset it was measured on."""
+    return EvaluatedDataset(
+        name=dataset.name,
+        digest=dataset.digest,
+        directory=str(dataset.directory.resolve()),
+        holdout_sha256=dataset.record["files"]["holdout.jsonl"]["sha256"],
+        openings=count_openings(dataset),
+    )
+
+
+def _run_engines(
+    request: EvaluationRequest,
+    manifest: Manifest,
+    tokenizer: BaseTokenizer,
+    sets: MessageSets,
+    console: Console,
+) -> _Measured:
+    scores: ScoresByKey = {}
+    speeds: list[EngineSpeed] = []
+    batches: list[BatchScore] | None = None
+    answers: WorkerAnswers | None = None
+    if request.engine != "vllm":
+        scores, batches, speed = run_transformers(
+            request.adapter,
+            request.base,
+            manifest,
+            tokenizer,
+            sets,
+            device=request.device,
+            console=console,
+        )
+        speeds.append(EngineSpeed("transformers", speed, describe_device(request.device)))
+    if request.engine != "transformers":
+        answers = run_vllm(
+            request.adapter,
+            request.base,
+            sets,
+            console,
+            holdout_alone=bool(scores),
+            settings=request.worker_settings,
+        )
+        speeds.append(EngineSpeed("vllm", answers.messages_per_s, describe_device()))
+        if not scores:
+            scores = scores_of(answers, manifest)
+    return _Measured(scores, tuple(speeds), batches, answers)
+
+
+def _make_predictions(manifest: Manifest, sets: MessageSets, measured: _Measured) -> Predictions:
+    def predict_set(prefix: str, truth: Mapping[str, str | None]) -> list[Prediction]:
+        rows = [measured.scores[f"{prefix}:{message_id}"] for message_id in truth]
+        logprobs = np.array([row for row, _ in rows])
+        return predict(
+            list(truth),
+            list(truth.values()),
+            logprobs.reshape(len(rows), len(manifest.taxonomy.names)),
+            [inside for _, inside in rows],
+            labels=manifest.taxonomy.names,
+            temperature=manifest.calibration.temperature,
+            limits=manifest.thresholds,
+        )
+
+    answers = measured.answers
+    return Predictions(
+        holdout=predict_set("h", {example.id: example.label for example in sets.holdout}),
+        validation=predict_set("v", {example.id: example.label for example in sets.validation}),
+        out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
+        batches=measured.batches,
+        vllm=worker_answers(sets.holdout, answers) if answers else None,
+    )
+
+
+def _make_setup(
+    request: EvaluationRequest,
+    manifest: Manifest,
+    dataset: Dataset,
+    speeds: tuple[EngineSpeed, ...],
+) -> Setup:
+    return Setup(
+        created_at=rfc3339_now(),
+        limited=request.limit is not None,
+        adapter=EvaluatedAdapter(
+            name=manifest.name, digest=manifest.digest, path=str(request.adapter.resolve())
+        ),
+        dataset=describe_dataset(dataset),
+        labels=manifest.taxonomy.names,
+        temperature=manifest.calibration.temperature,
+        limits=manifest.thresholds,
+        wanted_precision=request.wanted_precision,
+        tolerance=request.tolerance,
+        speeds=speeds,
+    )
+
+
+def _write(out: Path, record: EvaluationRecord, predictions: Predictions) -> None:
+    with fresh_folder(out) as draft:
+        PREDICTIONS.write(draft, predictions.holdout)
+        VALIDATION.write(draft, predictions.validation)
+        if predictions.out_of_scope is not None:
+            OUT_OF_SCOPE.write(draft, predictions.out_of_scope)
+        if predictions.batches is not None:
+            BATCHES.write(draft, predictions.batches)
+        if predictions.vllm is not None:
+            VLLM.write(draft, predictions.vllm)
+        EVALUATION.write(draft, record)

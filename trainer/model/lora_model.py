@@ -1,0 +1,174 @@
+"""The base model with LoRA layers in it. The only file that imports ``peft``, and with
+``scoring`` and ``embeddings`` the only one that imports ``transformers``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from trainer.errors import BadInput
+from trainer.model.device import resolve_device
+from trainer.model.prompt import Render
+from worker.contract import Lora
+
+
+@dataclass(frozen=True, slots=True)
+class LoraModel:
+    """A base with an adapter: ``causal_lm`` is the language model with LoRA layers inside (only
+    they have gradients), ``peft_model`` PEFT's wrapper around it."""
+
+    causal_lm: Any
+    peft_model: Any
+    lora: Lora
+    device: torch.device
+
+    def trainable_parameters(self) -> list[Tensor]:
+        """Return the parameters that have gradients: the adapter's."""
+        return [weights for weights in self.peft_model.parameters() if weights.requires_grad]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
+        state = get_peft_model_state_dict(self.peft_model, save_embedding_layers=False)
+        return {name: weights.detach().clone().contiguous() for name, weights in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the adapter's weights. Raises BadInput when names or shapes do not fit."""
+        expected = {name: tuple(weights.shape) for name, weights in self.state_dict().items()}
+        given = {name: tuple(weights.shape) for name, weights in state.items()}
+        if expected != given:
+            odd = sorted(set(expected.items()) ^ set(given.items()))
+            raise BadInput(f"the weights do not fit this base: {odd[0]}")
+        set_peft_model_state_dict(self.peft_model, dict(state))
+
+    def adapter_config(self, base_name: str) -> dict[str, Any]:
+        """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
+        config: dict[str, Any] = self.peft_model.peft_config["default"].to_dict()
+        config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+        plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
+        plain["target_modules"] = sorted(plain["target_modules"])
+        return plain
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Switch the adapter off: inside, the model is the bare base."""
+        with self.peft_model.disable_adapter():
+            yield
+
+
+def load_renderer(base: Path) -> Render:
+    """Return the base's chat template as a function; it raises ValueError where the template
+    refuses a chat. Raises BadInput when the base has none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
+    if not tokenizer.chat_template:
+        raise BadInput(f"{base}: the base has no chat template; use an instruct model")
+
+    def render(chat: list[dict[str, str]]) -> str:
+        try:
+            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses this chat: {error}") from error
+        return str(text)
+
+    return render
+
+
+def load_lora_model(
+    base: Path,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    base_dtype: str,
+    attn_implementation: str,
+    device: str,
+    gradient_checkpointing: bool,
+    load_in_4bit: bool = False,
+    target_modules: Sequence[str] = (),
+) -> LoraModel:
+    """Load the frozen base and put LoRA layers of ``rank`` on every linear layer but the head
+    (Hu et al. 2021, arXiv 2106.09685; all layers as in Dettmers et al. 2023, arXiv 2305.14314).
+
+    ``target_modules`` limits them to some (``q_proj``...). With ``load_in_4bit`` the base is
+    loaded in 4-bit NormalFloat with double quantization (QLoRA, the same paper; needs
+    bitsandbytes), else in ``base_dtype``. Adapter weights are float32 whatever the base is. Raises
+    BadInput.
+    """
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    chosen = resolve_device(device)
+    dtype = getattr(torch, base_dtype)
+    quantized: dict[str, Any] = {}
+    if load_in_4bit:
+        quantized = {"quantization_config": _four_bits(dtype), "device_map": {"": str(chosen)}}
+    try:
+        causal_lm = AutoModelForCausalLM.from_pretrained(
+            base,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            local_files_only=True,
+            use_safetensors=True,
+            **quantized,
+        )
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{base}: cannot load the base model: {error}") from error
+    if not load_in_4bit:
+        causal_lm.to(chosen)
+    if gradient_checkpointing:
+        causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    targets = _choose(linear_layers(causal_lm), target_modules)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
+        lora_dropout=dropout,
+        target_modules=list(targets),
+        bias="none",
+    )
+    peft_model = get_peft_model(causal_lm, config, autocast_adapter_dtype=True)
+    return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), chosen)
+
+
+def linear_layers(causal_lm: Any) -> tuple[str, ...]:
+    """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
+    sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
+    head = causal_lm.get_output_embeddings()
+    names = {
+        name.rpartition(".")[2]
+        for name, module in causal_lm.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return tuple(sorted(names))
+
+
+def _choose(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+    unknown = sorted(set(wanted) - set(layers))
+    if unknown:
+        raise BadInput(f"lora_target_modules: this base has no {unknown}; it has {list(layers)}")
+    return tuple(sorted(wanted)) if wanted else layers
+
+
+def _four_bits(compute: torch.dtype) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise BadInput("load_in_4bit = true needs bitsandbytes: install the extra 'qlora'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )

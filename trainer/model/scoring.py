@@ -1,0 +1,204 @@
+"""Scores of prompts: the forward pass for a one-token answer (the shared prefix once, the last
+position's logits), and the loop that scores many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from trainer.errors import ProofFailed
+from trainer.model.lora_model import LoraModel
+
+PromptIds = tuple[int, ...]
+"""A prompt's token ids, prefix and suffix included."""
+
+BATCH_SIZE = 64
+_PROBES = 4
+_LOWEST = -1e4
+"""Stands for minus infinity, which JSON has no number for."""
+
+_TOLERANCE = 0.1
+"""Above what bfloat16 rounds away, below what a missing scale or cap does to the logits."""
+
+_PADDING = 0
+"""Any token id: under a causal mask nothing that is read ever sees the padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts as tensors, without their common prefix.
+
+    ``tails`` is (prompts, longest tail), padded on the right; there is no attention mask, since
+    the causal one suffices. ``last`` (prompts) is the position whose logits answer, ``tokens``
+    counts what the full prompts hold, prefix included.
+    """
+
+    tails: Tensor
+    last: Tensor
+    tokens: int
+
+
+def collate(prompts: Sequence[Sequence[int]], prefix_tokens: int, device: torch.device) -> Batch:
+    """Put prompts (token ids, prefix included) into one batch."""
+    tails = [prompt[prefix_tokens:] for prompt in prompts]
+    width = max(len(tail) for tail in tails)
+    padded = [[*tail, *[_PADDING] * (width - len(tail))] for tail in tails]
+    return Batch(
+        torch.tensor(padded, device=device),
+        torch.tensor([len(tail) - 1 for tail in tails], device=device),
+        sum(len(prompt) for prompt in prompts),
+    )
+
+
+def answer_states(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
+    """Return the last layer's states, (prompts, hidden size), at each prompt's last position.
+
+    ``causal_lm`` is the language model, LoRA layers inside; ``prefix`` the common ids (prefix).
+    With ``share_prefix`` the prefix runs once a batch and its keys and values, with their
+    gradients, serve every row: the same sums in a fraction of the time, since the prompt's fixed
+    part is longer than most messages. Without it every row runs whole, which gradient
+    checkpointing needs.
+    """
+    rows = batch.tails.shape[0]
+    decoder = causal_lm.get_decoder()
+    if share_prefix:
+        cache = DynamicCache(config=causal_lm.config)
+        decoder(input_ids=prefix[None], past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(rows)
+        hidden = decoder(input_ids=batch.tails, past_key_values=cache, use_cache=True)
+        last = batch.last
+    else:
+        whole = torch.cat([prefix.expand(rows, -1), batch.tails], dim=1)
+        hidden = decoder(input_ids=whole, use_cache=False)
+        last = batch.last + prefix.shape[0]
+    states: Tensor = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
+    return states
+
+
+def answer_logits(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
+    """Return float32 logits over the vocabulary, (prompts, vocabulary), at each prompt's last
+    position: the head runs there and nowhere else."""
+    states = answer_states(causal_lm, prefix, batch, share_prefix=share_prefix)
+    logits: Tensor = causal_lm.get_output_embeddings()(states)
+    return logits.float()
+
+
+def verify_forward(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> float:
+    """Compare ``answer_logits`` with the model's own forward pass over whole prompts, one by one.
+
+    Some architectures scale or cap their logits after the head or crop their cache; those must
+    not be trained by the short way. Returns the worst prompt's difference (root mean square,
+    relative to the logits' spread); raises ProofFailed above a tenth.
+    """
+    worst = 0.0
+    with torch.inference_mode():
+        found = answer_logits(causal_lm, prefix, batch, share_prefix=share_prefix)
+        for row, (tail, last) in enumerate(zip(batch.tails, batch.last.tolist(), strict=True)):
+            ids = torch.cat([prefix, tail[: last + 1]])[None]
+            output = causal_lm(input_ids=ids, use_cache=False, logits_to_keep=1)
+            expected = output.logits[0, -1].float()
+            error = (found[row] - expected).square().mean().sqrt()
+            worst = max(worst, float(error / expected.std()))
+    if not worst <= _TOLERANCE:
+        raise ProofFailed(
+            f"the short forward pass differs from the model's own by {worst:.3f} of the logits' "
+            "spread: this architecture needs its own head; try share_prefix = false"
+        )
+    return worst
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Natural log-probabilities of the codes under a softmax over the whole vocabulary,
+    (prompts, labels); whether the likeliest token of all is a code, (prompts); and how long each
+    prompt's batch took, (prompts), and all of them, in seconds."""
+
+    logprobs: NDArray[np.float64]
+    in_set: NDArray[np.bool_]
+    batch_seconds: NDArray[np.float64]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model with one prompt's fixed part and codes. ``share_prefix`` says whether the fixed
+    part may run once a batch on this architecture."""
+
+    model: LoraModel
+    prefix_ids: tuple[int, ...]
+    label_ids: tuple[int, ...]
+    share_prefix: bool
+
+    def score(
+        self,
+        prompts: Sequence[PromptIds],
+        *,
+        batch_size: int = BATCH_SIZE,
+        autocast: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Score prompts without gradients and without dropout, the longest first.
+
+        ``autocast`` computes in bfloat16; ``on_progress`` is told how many more are done.
+        """
+        order = sorted(range(len(prompts)), key=lambda at: -len(prompts[at]))
+        device = self.model.device
+        prefix = torch.tensor(self.prefix_ids, device=device)
+        codes = torch.tensor(self.label_ids, device=device)
+        logprobs = np.empty((len(prompts), len(self.label_ids)))
+        in_set = np.empty(len(prompts), dtype=bool)
+        batch_seconds = np.empty(len(prompts))
+        was_training = self.model.peft_model.training
+        self.model.peft_model.eval()
+        precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
+        started = time.perf_counter()
+        with torch.inference_mode(), precision:
+            for start in range(0, len(order), batch_size):
+                began = time.perf_counter()
+                chosen = order[start : start + batch_size]
+                batch = collate([prompts[at] for at in chosen], len(prefix), device)
+                logits = answer_logits(
+                    self.model.causal_lm, prefix, batch, share_prefix=self.share_prefix
+                )
+                of_codes = torch.log_softmax(logits, dim=-1)[:, codes].double().cpu().numpy()
+                logprobs[chosen] = np.maximum(of_codes, _LOWEST)
+                in_set[chosen] = torch.isin(logits.argmax(dim=-1), codes).cpu().numpy()
+                batch_seconds[chosen] = time.perf_counter() - began
+                if on_progress:
+                    on_progress(len(chosen))
+        self.model.peft_model.train(was_training)
+        return Scores(logprobs, in_set, batch_seconds, time.perf_counter() - started)
+
+    def verify(self, prompts: Sequence[PromptIds]) -> None:
+        """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
+        prefix = torch.tensor(self.prefix_ids, device=self.model.device)
+        batch = collate(prompts[:_PROBES], len(prefix), self.model.device)
+        verify_forward(self.model.causal_lm, prefix, batch, share_prefix=self.share_prefix)
+
+
+def make_verified_scorer(
+    model: LoraModel,
+    prefix_ids: tuple[int, ...],
+    label_ids: tuple[int, ...],
+    prompts: Sequence[PromptIds],
+) -> Scorer:
+    """Return a scorer whose forward pass was verified on a few of ``prompts``.
+
+    Architectures on which the prefix cannot be shared run whole prompts. Raises ProofFailed where
+    those differ from the model's own as well.
+    """
+    scorer = Scorer(model, prefix_ids, label_ids, share_prefix=len(prefix_ids) > 0)
+    try:
+        scorer.verify(prompts)
+    except ProofFailed:
+        scorer = Scorer(model, prefix_ids, label_ids, share_prefix=False)
+        scorer.verify(prompts)
+    return scorer

@@ -1,0 +1,1 @@
+"""Statistics of a labelling: figures of merit, calibration, thresholds, paired tests."""

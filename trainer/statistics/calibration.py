@@ -1,0 +1,206 @@
+"""Confidences that mean something: temperature scaling, calibration error, thresholds for human
+review, and what a threshold accepts (selective classification, El-Yaniv & Wiener 2010)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from trainer.statistics.figures import CoveragePoint, ReliabilityBin
+from worker.contract import Calibration, Thresholds
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MIN_OFF_LABEL_MASS = 0.05
+_COVERAGE_STEPS = 20
+_FOLDS = 5
+_BINS = 10
+_LOG_RANGE = (math.log(0.05), math.log(20.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a manifest holds about confidence, and the same figures before calibration."""
+
+    calibration: Calibration
+    thresholds: Thresholds
+    accepted_share: float
+    accepted_precision: float | None
+    raw_nll: float
+    raw_ece: float
+
+
+def temperature_softmax(logprobs: Floats, temperature: float) -> Floats:
+    """Return label probabilities, (rows, labels): a softmax of the scores over ``temperature``."""
+    probabilities: Floats = softmax(logprobs / temperature, axis=1)
+    return probabilities
+
+
+def off_label_mass(logprobs: Floats) -> Floats:
+    """Return the share of probability, (rows), that goes to answers outside the label set."""
+    mass: Floats = np.clip(1.0 - np.exp(logprobs).sum(axis=1), 0.0, 1.0)
+    return mass
+
+
+def nll(probabilities: Floats, truth: Ints) -> float:
+    """Mean negative log-likelihood of the true label, in nats."""
+    picked = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(picked, 1e-12)).mean())
+
+
+def ece(confidence: Floats, correct: Bools) -> float:
+    """Expected calibration error over ten equally filled bins (Naeini et al. 2015; equal-mass
+    bins as in Nguyen & O'Connor 2015, since most confidences crowd near 1)."""
+    gaps = [
+        abs(confidence[members].mean() - correct[members].mean()) * len(members)
+        for members in _equal_mass_bins(confidence)
+    ]
+    return float(sum(gaps) / len(confidence))
+
+
+def reliability(confidence: Floats, correct: Bools) -> list[ReliabilityBin]:
+    """Return the bins of ``ece``, the least confident first."""
+    return [
+        ReliabilityBin(
+            float(confidence[members].mean()), float(correct[members].mean()), len(members)
+        )
+        for members in _equal_mass_bins(confidence)
+    ]
+
+
+def fit_temperature(logprobs: Floats, truth: Ints) -> float:
+    """Return the temperature with the lowest NLL, between 0.05 and 20 (Guo et al. 2017,
+    arXiv 1706.04599): the NLL has one minimum in 1/temperature.
+
+    The true label counts as 1 - 1/(rows + 2) true, the other labels share the rest (the smoothed
+    targets of Platt 1999): a small set without an error would else ask for endless certainty.
+    """
+    found = minimize_scalar(
+        lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature)),
+        bounds=_LOG_RANGE,
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return math.exp(found.x)
+
+
+def cross_fitted(logprobs: Floats, truth: Ints, *, seed: int) -> Floats:
+    """Return each row's label probabilities under a temperature fitted without that row."""
+    folds = min(_FOLDS, len(truth))
+    part = np.random.default_rng(seed).permutation(len(truth)) % folds
+    probabilities = np.empty_like(logprobs)
+    for fold in range(folds):
+        inside = part == fold
+        rest = ~inside if folds > 1 else inside
+        temperature = fit_temperature(logprobs[rest], truth[rest])
+        probabilities[inside] = temperature_softmax(logprobs[inside], temperature)
+    return probabilities
+
+
+def calibrate(
+    logprobs: Floats,
+    truth: Ints,
+    *,
+    review_precision: float,
+    review_floor: float,
+    off_label_quantile: float,
+    seed: int,
+) -> Calibrated:
+    """Fit everything on validation scores: raw log-probabilities (rows, labels) and true indexes.
+
+    The temperature that is published is fitted on all rows. NLL, ECE and the review threshold are
+    taken from cross-fitted confidences (each fifth of the rows under the temperature of the other
+    four fifths), so that they do not flatter a small validation set. It also chose the best epoch,
+    which still makes it a little kind: the hold-out's figures are the ones to quote.
+    """
+    probabilities = cross_fitted(logprobs, truth, seed=seed)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == truth
+    review = review_threshold(confidence, correct, review_precision, floor=review_floor)
+    accepted = accept(confidence, correct, review)
+    raw = temperature_softmax(logprobs, 1.0)
+    mass = off_label_mass(logprobs)
+    return Calibrated(
+        calibration=Calibration(
+            temperature=round(fit_temperature(logprobs, truth), 4),
+            examples=len(truth),
+            nll=nll(probabilities, truth),
+            ece=ece(confidence, correct),
+        ),
+        thresholds=Thresholds(review, off_label_threshold(mass, off_label_quantile)),
+        accepted_share=accepted.coverage,
+        accepted_precision=accepted.accuracy,
+        raw_nll=nll(raw, truth),
+        raw_ece=ece(raw.max(axis=1), correct),
+    )
+
+
+def review_threshold(
+    confidence: Floats, correct: Bools, precision: float, *, floor: float
+) -> float:
+    """Return the smallest confidence from which on the accepted rows reach ``precision``.
+
+    It is ``floor`` where all rows together reach it, and never below: a good validation set must
+    not switch review off, because it holds no message from outside the taxonomy. It is 1.0, which
+    sends all but the surest to review, where even the surest rows fall short.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, right = confidence[order], np.cumsum(correct[order])
+    reached = right / np.arange(1, len(order) + 1) >= precision
+    reached[:-1] &= sure[:-1] > sure[1:]  # rows of equal confidence stand or fall together
+    if not reached.any():
+        return 1.0
+    if reached[-1]:
+        return floor
+    return max(floor, float(sure[np.flatnonzero(reached)[-1]]))
+
+
+def off_label_threshold(mass: Floats, quantile: float) -> float:
+    """Return a high quantile of validation's off-label mass, rounded up to two decimals and at
+    least 0.05: a well trained adapter gives known messages next to none."""
+    high = math.ceil(float(np.quantile(mass, quantile)) * 100) / 100
+    return max(MIN_OFF_LABEL_MASS, high)
+
+
+def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
+    """Return accuracy against coverage, from all messages down to the surest twentieth: each
+    point accepts the messages at or above its threshold."""
+    ranked = np.sort(confidence)[::-1]
+    points: list[CoveragePoint] = []
+    for step in range(_COVERAGE_STEPS, 0, -1):
+        threshold = float(ranked[max(1, round(len(ranked) * step / _COVERAGE_STEPS)) - 1])
+        if not points or points[-1].threshold != threshold:
+            points.append(accept(confidence, correct, threshold))
+    return points
+
+
+def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoint:
+    """Return what a threshold accepts."""
+    accepted = confidence >= threshold
+    return CoveragePoint(
+        threshold=threshold,
+        coverage=float(accepted.mean()),
+        accuracy=float(correct[accepted].mean()) if accepted.any() else None,
+    )
+
+
+def _equal_mass_bins(confidence: Floats) -> Iterator[Ints]:
+    order = np.argsort(confidence, kind="stable")
+    yield from np.array_split(order, min(_BINS, len(order)))
+
+
+def _smoothed_nll(logprobs: Floats, truth: Ints, temperature: float) -> float:
+    rows, labels = logprobs.shape
+    doubt = 1 / (rows + 2)
+    logs = np.log(np.maximum(temperature_softmax(logprobs, temperature), 1e-300))
+    true = logs[np.arange(rows), truth]
+    others = (logs.sum(axis=1) - true) / (labels - 1)
+    return float(-((1 - doubt) * true + doubt * others).mean())

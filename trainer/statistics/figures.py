@@ -1,0 +1,49 @@
+"""What the statistics come to: plain figures, without the libraries that compute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """One label's figures; ``support`` counts its true examples. 0 where there is nothing to
+    divide by."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How well a labelling does. ``interval`` is the accuracy's 95 % Wilson interval;
+    ``confusion[i][j]`` counts messages of true label i that were given label j."""
+
+    examples: int
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    per_label: tuple[LabelFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Messages of like confidence: their mean confidence, and the share of them that is right."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoveragePoint:
+    """What a confidence threshold accepts: its share of all messages, and how much of it is
+    right (None of nothing)."""
+
+    threshold: float
+    coverage: float
+    accuracy: float | None

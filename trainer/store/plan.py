@@ -1,0 +1,124 @@
+"""Judging a publication: what is to be published, what the gate says of it, and nothing written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.errors import BadInput
+from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
+from trainer.store.files import is_sound
+from trainer.store.gate import GateVerdict, judge
+from trainer.store.record import stored_evidence
+from trainer.store.rules import GateRules
+from worker.contract import MANIFEST_NAME, Manifest, load_adapter
+from worker.contract.store import Pointer, read_pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A judged publication. ``current`` is the pointer it was judged against.
+
+    ``is_current`` says that there is nothing to do.
+    """
+
+    source: Path
+    store: Path
+    manifest: Manifest
+    rules: GateRules
+    evidence: Evidence | None
+    verdict: GateVerdict
+    current: Pointer | None
+    is_current: bool
+
+    @property
+    def way_to_compare(self) -> str | None:
+        """How to make the comparison with the current adapter possible, where it is not."""
+        if self.verdict.incomparable is None or self.evidence is None or self.current is None:
+            return None
+        dataset = self.evidence.evaluation.dataset.directory
+        return (
+            "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
+            f"{self.store / self.current.digest} --dataset {dataset} --base DIR --out DIR, then "
+            "publish with --current-evaluation DIR (or --allow-unpaired to go without)"
+        )
+
+
+def plan_publication(
+    source: Path,
+    store: Path,
+    *,
+    evaluation: Path | None = None,
+    current_evaluation: Path | None = None,
+    rules: GateRules | None = None,
+    allow_unpaired: bool = False,
+    allow_unjudged: bool = False,
+) -> Plan:
+    """Verify and judge an adapter, or a run that holds one as ``adapter``. Writes nothing.
+
+    ``evaluation`` is a folder, by default the run's; ``current_evaluation`` one of the adapter
+    that is current, for when the store's own is of another hold-out. ``allow_unjudged`` continues
+    without an evaluation, to a verdict that fails. Raises AdapterRefused and BadInput.
+    """
+    rules = rules or GateRules()
+    adapter = _adapter_in(source)
+    manifest = load_adapter(adapter)
+    current = read_pointer(store)
+    folder = evaluation or source / EVALUATION_FOLDER
+    evidence = None
+    if evaluation or (folder / EVALUATION.name).exists():
+        evidence = read_evidence(folder)
+    elif not allow_unjudged and not (current and current.digest == manifest.digest):
+        raise BadInput(
+            f"{folder}: holds no {EVALUATION.name}: run clerk-trainer evaluate, or name its "
+            "folder with --evaluation"
+        )
+    against = _compare_with_current(store, current, evidence, current_evaluation)
+    return Plan(
+        source=adapter,
+        store=store,
+        manifest=manifest,
+        rules=rules,
+        evidence=evidence,
+        verdict=judge(manifest, evidence, rules, against, allow_unpaired=allow_unpaired),
+        current=current,
+        # One that is damaged is published again.
+        is_current=current is not None
+        and current.digest == manifest.digest
+        and is_sound(store, manifest.digest),
+    )
+
+
+def _adapter_in(source: Path) -> Path:
+    if (source / MANIFEST_NAME).exists() or not (source / "adapter").is_dir():
+        return source
+    return source / "adapter"
+
+
+def _compare_with_current(
+    store: Path,
+    current: Pointer | None,
+    evidence: Evidence | None,
+    current_evaluation: Path | None,
+) -> Comparison | str | None:
+    if current is None:
+        return None
+    if evidence is None:
+        return "there is no evaluation to compare"
+    if current_evaluation is not None:
+        other = read_evidence(current_evaluation)
+        evaluated = other.evaluation.adapter.digest
+        if evaluated != current.digest:
+            raise BadInput(
+                f"{other.path}: evaluates {evaluated[:12]}… and current is {current.digest[:12]}…"
+            )
+    else:
+        try:
+            stored = stored_evidence(store, current.digest)
+        except BadInput as error:  # a damaged record must not lock the store up
+            return str(error)
+        if stored is None:
+            return "it was published without an evaluation"
+        other = stored
+    return compare_evidence(evidence, other)

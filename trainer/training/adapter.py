@@ -1,0 +1,184 @@
+"""The adapter directory that a training leaves: weights, PEFT's config, and the manifest last."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer import __version__
+from trainer.dataset.folder import Dataset
+from trainer.dataset.split import first_of_each
+from trainer.errors import ProofFailed
+from trainer.model.adapter import read_weights, write_weights
+from trainer.model.device import library_versions
+from trainer.model.lora_model import LoraModel
+from trainer.statistics.calibration import (
+    Calibrated,
+    Floats,
+    Ints,
+    off_label_mass,
+    temperature_softmax,
+)
+from trainer.training.inputs import Inputs
+from trainer.training.recipe import Recipe
+from trainer.training.run_folder import ADAPTER, DRAFT
+from trainer.training.validation import Validator
+from worker.contract import (
+    BaseModel,
+    Calibration,
+    Decision,
+    Encoders,
+    Manifest,
+    Probe,
+    Reference,
+    Thresholds,
+    load_adapter,
+    make_golden,
+    review_reasons,
+    verify_tokens,
+    write_manifest,
+)
+from worker.contract.digest import sha256_json
+
+_CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
+_OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
+
+
+def write_adapter(
+    recipe: Recipe,
+    inputs: Inputs,
+    base: BaseModel,
+    model: LoraModel,
+    weights: dict[str, Tensor],
+    *,
+    created_at: str,
+    calibrated: Calibrated,
+    metrics: dict[str, Any],
+    validator: Validator,
+    logprobs: Floats,
+) -> Manifest:
+    """Write ``weights`` and a manifest into the run folder, and check that what is on disk scores
+    the validation set as it was measured (``logprobs``). Raises ProofFailed, AdapterRefused."""
+    draft = recipe.run / DRAFT
+    config = model.adapter_config(recipe.base_name)
+    files = write_weights(draft, weights, config, recipe.adapter_dtype)
+    if validator.is_alone:
+        model.load_state_dict({name: torch.zeros_like(zero) for name, zero in weights.items()})
+        model.load_state_dict(read_weights(draft))
+        if not np.array_equal(validator.score(), logprobs):
+            raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+    manifest = Manifest(
+        name=recipe.name,
+        created_at=created_at,
+        base=base,
+        taxonomy=inputs.dataset.taxonomy,
+        prompt=inputs.spec,
+        decoding="code",
+        codes=inputs.codes,
+        lora=model.lora,
+        calibration=calibrated.calibration,
+        thresholds=calibrated.thresholds,
+        golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
+        files=files,
+        reference=make_reference(
+            inputs.dataset,
+            logprobs,
+            validator.truth,
+            calibrated.calibration,
+            calibrated.thresholds,
+            probes_per_label=recipe.probes_per_label,
+            seed=recipe.seed,
+        ),
+        data=inputs.to_record() | {"recipe": recipe.to_record()},
+        metrics=metrics,
+        versions=versions(),
+    )
+    return _finish(draft, recipe.run / ADAPTER, manifest, inputs.tokenizer.encoders)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes an adapter."""
+    return {
+        "python": platform.python_version(),
+        "trainer": __version__,
+        **library_versions(),
+    }
+
+
+def make_reference(
+    dataset: Dataset,
+    logprobs: Floats,
+    truth: Ints,
+    calibration: Calibration,
+    thresholds: Thresholds,
+    *,
+    probes_per_label: int,
+    seed: int,
+) -> Reference:
+    """Return what a manifest says of the data, for whoever watches the adapter in service: shares
+    of the labels, quantiles over validation, and at most ``probes_per_label`` messages of each
+    label as probes.
+
+    ``logprobs``, (messages, labels), and ``truth`` are of ``dataset.validation``. A probe is a
+    message that is classified correctly and far from review, so that arithmetic
+    that rounds differently gives it the same label.
+    """
+    confidence = temperature_softmax(logprobs, calibration.temperature).max(axis=1)
+    mass = off_label_mass(logprobs)
+    correct = logprobs.argmax(axis=1) == truth
+    rows = zip(dataset.validation, correct, confidence, mass, strict=True)
+    candidates = [
+        example
+        for example, is_correct, sure, off_label in rows
+        if is_correct
+        and not review_reasons(
+            Decision(example.label, float(sure), {}, float(off_label)), thresholds
+        )
+    ]
+    places = [sha256_json([seed, example.id]) for example in candidates]
+    labels = [example.label for example in candidates]
+    chosen = first_of_each(labels, places, probes_per_label)
+    return Reference(
+        probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
+        label_shares=_label_shares(dataset),
+        confidence=_quantiles(confidence, _CONFIDENCE),
+        off_label_mass=_quantiles(mass, _OFF_LABEL_MASS),
+    )
+
+
+def _finish(draft: Path, target: Path, manifest: Manifest, encoders: Encoders) -> Manifest:
+    """Write the manifest into ``draft``, verify the whole directory as a worker will, and move it
+    to ``target``. Return the manifest as read back. Raises AdapterRefused."""
+    write_manifest(draft, manifest)
+    verified = load_adapter(draft)
+    verify_tokens(verified, encoders, Path("tokenizer.json"))
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(target)
+    return verified
+
+
+def _label_shares(dataset: Dataset) -> dict[str, float]:
+    files = dataset.record["files"].values()
+    surplus = dataset.record.get("counts", {}).get("surplus", {})
+    counts = {
+        name: sum(file["per_label"][name] for file in files) + surplus.get(name, 0)
+        for name in dataset.taxonomy.names
+    }
+    total = sum(counts.values())
+    return {name: round(count / total, 6) for name, count in counts.items()}
+
+
+def _quantiles(values: Floats, probabilities: tuple[float, ...]) -> dict[str, float]:
+    quantiles = np.quantile(values, probabilities)
+    return {
+        f"{probability:g}": round(float(value), 6)
+        for probability, value in zip(probabilities, quantiles, strict=True)
+    }

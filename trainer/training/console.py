@@ -1,0 +1,195 @@
+"""What a person sees of a training: a few rows, its progress, the epochs and the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from trainer.artifacts.training import Epoch, TrainingRecord
+from trainer.model.rows import TrainingRow
+from worker.contract import PromptSpec
+
+Decode = Callable[[Sequence[int]], str]
+
+_LINE_EVERY_S = 20.0
+_BAR = 12  # the table fits 80 columns
+_FIXED = ("dim", "dim cyan")
+_MESSAGE = ("green", "bright_green")
+_ANSWER = "bold black on yellow"
+
+
+class Progress(Protocol):
+    """What the training loop reports to."""
+
+    def start(self, epoch: int, epochs: int, examples: int) -> None:
+        """Begin an epoch of so many examples."""
+
+    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
+        """Tell that ``done`` examples of the epoch are through, and the last batch's loss."""
+
+    def finish(self, line: str) -> None:
+        """End the epoch with a line of its figures."""
+
+
+def make_progress(console: Console) -> Progress:
+    """Return the live bar where the console is a terminal, else plain lines."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+class PlainProgress:
+    """A line every 20 s, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._head = ""
+        self._examples = 0
+        self._last = 0.0
+
+    def start(self, epoch: int, epochs: int, examples: int) -> None:
+        """Begin an epoch of so many examples."""
+        self._head = f"epoch {epoch}/{epochs}"
+        self._examples = examples
+        self._last = time.monotonic()
+
+    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
+        """Print a line when the last one is 20 s old."""
+        if time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            self._print(
+                f"{done}/{self._examples}  loss {loss:.3f}  {examples_per_s:.1f} examples/s"
+            )
+
+    def finish(self, line: str) -> None:
+        """End the epoch with a line of its figures."""
+        self._print(line)
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._head}  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveProgress:
+    """A bar per epoch with the loss and the speed as they are."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: RichProgress | None = None
+        self._task = TaskID(0)
+        self._head = ""
+
+    def start(self, epoch: int, epochs: int, examples: int) -> None:
+        """Begin an epoch of so many examples."""
+        self._head = f"epoch {epoch}/{epochs}"
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}  {task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._head, total=examples, figures="")
+        self._bar.start()
+
+    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            figures = f"loss {loss:.3f}  {examples_per_s:.1f} examples/s"
+            self._bar.update(self._task, completed=done, figures=figures)
+
+    def finish(self, line: str) -> None:
+        """Take the bar away and leave a line of the epoch's figures."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._console.print(f"{self._head}  {line}", markup=False, highlight=False)
+
+
+def choose_rows(rows: Sequence[TrainingRow], count: int) -> list[TrainingRow]:
+    """Return the shortest, the longest and some between, of different labels where possible."""
+    order = sorted(rows, key=lambda row: (len(row.ids), row.ids))
+    places = [round(at * (len(order) - 1) / max(1, count - 1)) for at in range(count)]
+    return [order[at] for at in sorted(set(places))]
+
+
+def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode) -> Text:
+    """Return a row with one shade a token: the fixed parts dim, the message green, and what is
+    learnt black on yellow between ⟦ and ⟧, for terminals without colours too."""
+    text = Text()
+    message_end = len(row.prompt) - len(spec.suffix_ids)
+    for start, stop, shades in (
+        (0, len(spec.prefix_ids), _FIXED),
+        (len(spec.prefix_ids), message_end, _MESSAGE),
+        (message_end, len(row.prompt), _FIXED),
+    ):
+        for at, piece in enumerate(_decode_pieces(row.ids[start:stop], decode)):
+            text.append(piece, style=shades[at % 2])
+    text.append(f"⟦{decode([row.answer])}⟧", style=_ANSWER)
+    return text
+
+
+def describe_epoch(epoch: Epoch) -> str:
+    """Return an epoch's figures in one line."""
+    finer = "" if epoch.sublabel_loss is None else f"finer {epoch.sublabel_loss:.3f}  "
+    return (
+        f"loss {epoch.train_loss:.3f}  {finer}validation: loss {epoch.validation_loss:.3f}  "
+        f"accuracy {epoch.validation_accuracy:.1%}  macro-F1 {epoch.validation_macro_f1:.3f}  "
+        f"{epoch.examples_per_s:.1f} examples/s  {epoch.seconds:.0f} s"
+    )
+
+
+def print_epochs(console: Console, epochs: Sequence[Epoch], best: int) -> None:
+    """Print the epochs as a table with a bar for the validation loss."""
+    table = Table(title="learning curve")
+    for name in ("epoch", "training loss", "validation loss", "", "accuracy", "macro-F1"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=not name)
+    top = max(epoch.validation_loss for epoch in epochs)
+    for epoch in epochs:
+        bar = "█" * max(1, round(_BAR * epoch.validation_loss / top)) if top else ""
+        table.add_row(
+            f"{epoch.number}{' kept' if epoch.number == best else ''}",
+            f"{epoch.train_loss:.3f}",
+            f"{epoch.validation_loss:.3f}",
+            bar,
+            f"{epoch.validation_accuracy:.1%}",
+            f"{epoch.validation_macro_f1:.3f}",
+        )
+    console.print(table)
+
+
+def print_result(console: Console, adapter: Path, record: TrainingRecord) -> None:
+    """Print what came out, and what measures it."""
+    found, fitted = record.validation, record.calibration
+    low, high = found.accuracy_interval_95
+    console.print(
+        f"validation: accuracy {found.accuracy:.1%} ({low:.1%} to {high:.1%}), macro-F1 "
+        f"{found.macro_f1:.3f}; temperature {fitted.temperature:.3f} (NLL "
+        f"{fitted.nll_uncalibrated:.3f} to {fitted.nll:.3f}, ECE "
+        f"{fitted.ece_uncalibrated:.3f} to {fitted.ece:.3f})",
+        soft_wrap=True,
+    )
+    console.print(
+        f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
+        f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
+        "evaluate measures it on the hold-out.",
+        soft_wrap=True,
+    )
+
+
+def _decode_pieces(ids: Sequence[int], decode: Decode) -> list[str]:
+    """Decode token by token, and together what is only text together (parts of a character)."""
+    pieces: list[str] = []
+    waiting: list[int] = []
+    for token in ids:
+        waiting.append(token)
+        piece = decode(waiting)
+        if "\ufffd" not in piece:
+            pieces.append(piece)
+            waiting = []
+    return [*pieces, decode(waiting)] if waiting else pieces

@@ -1,0 +1,326 @@
+"""One training, from a dataset to an adapter: read it top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from trainer.artifacts.training import (
+    TRAINING,
+    VALIDATION_SCORES,
+    AdapterName,
+    BaseName,
+    CalibrationFigures,
+    DatasetName,
+    ParameterCounts,
+    ScoredExample,
+    Step,
+    TrainingRecord,
+    ValidationFigures,
+)
+from trainer.model.adapter import round_weights
+from trainer.model.device import describe_machine, peak_memory
+from trainer.model.lora_model import LoraModel, load_lora_model
+from trainer.model.scoring import Scorer
+from trainer.statistics.calibration import Calibrated, Floats, calibrate
+from trainer.statistics.figures import Figures
+from trainer.statistics.metrics import measure
+from trainer.training import checkpoint
+from trainer.training.adapter import versions, write_adapter
+from trainer.training.console import (
+    make_progress,
+    print_epochs,
+    print_result,
+)
+from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
+from trainer.training.loop import TrainLoop
+from trainer.training.memory import MemoryPlan, Shape, plan_memory, read_shape
+from trainer.training.objective import Objective
+from trainer.training.process_group import ProcessGroup
+from trainer.training.recipe import Recipe
+from trainer.training.run_folder import ADAPTER, StepLog, open_run
+from trainer.training.validation import Validator
+from worker.contract import BaseModel, describe_base
+from worker.contract.timestamps import rfc3339_now
+
+
+class OutOfTime(Exception):
+    """The training did not end before its ``until``; its checkpoint stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """Everything that takes part in one training."""
+
+    recipe: Recipe
+    group: ProcessGroup
+    inputs: Inputs
+    base: BaseModel
+    shape: Shape
+    plan: MemoryPlan
+    model: LoraModel
+    validator: Validator
+    loop: TrainLoop
+
+    @property
+    def compute_dtype(self) -> Literal["bfloat16", "float32"]:
+        """In which precision forward and backward pass run."""
+        return "bfloat16" if self.group.bf16 else "float32"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be continued from."""
+        return weights_identity(self.recipe, self.inputs.dataset, self.base) | {
+            "threads": torch.get_num_threads(),
+            "processes": self.group.world_size,
+            "bf16": self.group.bf16,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The kept weights, as they are published, and what they give on validation."""
+
+    weights: dict[str, Tensor]
+    logprobs: Floats
+    figures: Figures
+    calibrated: Calibrated
+
+
+def train(
+    recipe: Recipe,
+    console: Console,
+    *,
+    resume: bool = False,
+    replace: bool = False,
+    until: float = math.inf,
+) -> TrainingRecord:
+    """Train, calibrate on validation, and leave in ``recipe.run`` the adapter and the record of
+    its making, which is returned too.
+
+    ``resume`` continues from the run's checkpoint, if there is one; ``until`` (time.monotonic, in
+    seconds) is when to give up. Raises BadInput or ContractError for what the caller has to
+    mend, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
+    adapter.
+    """
+    started = time.monotonic()
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    group = ProcessGroup(recipe.device, recipe.mixed_precision)
+    if not group.is_main:
+        console = Console(quiet=True)
+    else:
+        open_run(recipe.run, resume=resume, replace=replace)
+    group.barrier()
+    try:
+        training = _prepare(recipe, group, console)
+        _run_loop(training, console, until)
+        result = _score_best(training)
+        if group.is_main:
+            record = _write_run(training, result, started)
+            checkpoint.remove(recipe.run)
+            print_result(console, recipe.run / ADAPTER, record)
+        group.barrier()
+        return TRAINING.read(recipe.run)
+    finally:
+        group.close()
+
+
+def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training:
+    """Read the inputs, check every row, the memory and the forward pass, and load the model."""
+    inputs = read_inputs(recipe)
+    verify_rows(inputs, console)
+    shape = read_shape(recipe.base, recipe.lora_target_modules)
+    plan = plan_memory(
+        shape,
+        recipe,
+        group.device,
+        prefix_tokens=len(inputs.spec.prefix_ids),
+        longest_tokens=inputs.longest_prompt,
+        bf16=group.bf16,
+    )
+    torch.manual_seed(recipe.seed)
+    base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
+    model = _load_model(recipe, group, plan)
+    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
+    scorer.verify([row.prompt for row in inputs.validation])
+    validator = Validator(scorer, inputs.validation, inputs.labels, group)
+    loop = _make_loop(recipe, inputs, model, group)
+    training = _Training(recipe, group, inputs, base, shape, plan, model, validator, loop)
+    console.print(f"{plan}; {training.compute_dtype} arithmetic on {group.device}")
+    if checkpoint.exists(recipe.run):
+        loop.restore(*checkpoint.load(recipe.run, training.identity))
+        console.print(f"continuing after step {loop.state.step}")
+    return training
+
+
+def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+    return load_lora_model(
+        recipe.base,
+        rank=recipe.lora_rank,
+        alpha=recipe.lora_alpha,
+        dropout=recipe.lora_dropout,
+        base_dtype=recipe.base_dtype,
+        load_in_4bit=recipe.load_in_4bit,
+        target_modules=recipe.lora_target_modules,
+        attn_implementation=recipe.attn_implementation,
+        device=str(group.device),
+        gradient_checkpointing=plan.gradient_checkpointing,
+    )
+
+
+def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessGroup) -> TrainLoop:
+    objective = Objective(
+        model,
+        torch.tensor(inputs.spec.prefix_ids, device=model.device),
+        inputs.label_ids,
+        inputs.sublabels,
+        share_prefix=recipe.share_prefix,
+        label_smoothing=recipe.label_smoothing,
+        sublabel_weight=recipe.sublabel_weight,
+    )
+    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
+    return TrainLoop(model, inputs.train, objective, recipe, group)
+
+
+def _run_loop(training: _Training, console: Console, until: float) -> None:
+    recipe, group, loop = training.recipe, training.group, training.loop
+    identity = training.identity
+
+    def save(state: checkpoint.TrainState, state_dicts: Any) -> None:
+        if group.is_main:
+            checkpoint.save(recipe.run, identity, state, state_dicts)
+
+    def on_step(step: Step) -> None:
+        steps.write(step)
+        if time.monotonic() > until:
+            raise OutOfTime
+
+    with StepLog(recipe.run, last_step=loop.state.step, enabled=group.is_main) as steps:
+        loop.run(
+            training.validator.validate,
+            make_progress(console),
+            save=save,
+            save_every_s=recipe.checkpoint_every_s,
+            on_step=on_step,
+        )
+    print_epochs(console, loop.state.epochs, loop.best)
+
+
+def _score_best(training: _Training) -> _Result:
+    """Load the best epoch's weights, rounded as the file holds them, and calibrate them."""
+    recipe, validator = training.recipe, training.validator
+    weights = round_weights(training.loop.state.best, recipe.adapter_dtype)
+    training.model.load_state_dict(weights)
+    logprobs = validator.score()
+    calibrated = calibrate(
+        logprobs,
+        validator.truth,
+        review_precision=recipe.review_precision,
+        review_floor=recipe.review_floor,
+        off_label_quantile=recipe.off_label_quantile,
+        seed=recipe.seed,
+    )
+    figures = measure(validator.truth, logprobs.argmax(axis=1), training.inputs.labels)
+    return _Result(weights, logprobs, figures, calibrated)
+
+
+def _write_run(training: _Training, result: _Result, started: float) -> TrainingRecord:
+    """Write the adapter, the validation scores, and last the record, which is returned."""
+    recipe, inputs, state = training.recipe, training.inputs, training.loop.state
+    best = training.loop.best
+    created_at = rfc3339_now()
+    validation = _validation_figures(result)
+    outcome: dict[str, Any] = {
+        "best_epoch": best,
+        "kept": f"epoch {best}{' (averaged weights)' if recipe.ema_decay else ''}",
+        "steps": state.step,
+        "stopped_early": training.loop.stopped_early,
+    }
+    manifest = write_adapter(
+        recipe,
+        inputs,
+        training.base,
+        training.model,
+        result.weights,
+        created_at=created_at,
+        calibrated=result.calibrated,
+        metrics={"validation": validation.to_json(), "training": outcome},
+        validator=training.validator,
+        logprobs=result.logprobs,
+    )
+    VALIDATION_SCORES.write(recipe.run, _scored_examples(training, result))
+    trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
+    record = TrainingRecord(
+        name=recipe.name,
+        created_at=created_at,
+        adapter=AdapterName(name=manifest.name, digest=manifest.digest),
+        dataset=DatasetName(
+            name=inputs.dataset.name,
+            digest=inputs.dataset.digest,
+            directory=str(recipe.dataset),
+        ),
+        base=BaseName(name=recipe.base_name, revision=recipe.base_revision),
+        recipe=recipe.to_record(),
+        seeds={"python": recipe.seed, "torch": recipe.seed},
+        machine=describe_machine(
+            str(training.group.device), torch.get_num_threads(), training.group.world_size
+        ),
+        compute_dtype=training.compute_dtype,
+        gradient_checkpointing=training.plan.gradient_checkpointing,
+        tokens_per_message=inputs.mean_prompt,
+        epochs=tuple(state.epochs),
+        **outcome,
+        resumed=state.resumed,
+        parameters=ParameterCounts(trainable=trainable, total=training.shape.weights),
+        validation=validation,
+        calibration=_calibration_figures(result.calibrated),
+        memory=training.plan.to_record(),
+        peak_memory_bytes=peak_memory(training.group.device),
+        seconds=round(time.monotonic() - started, 1),
+        training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
+        versions=versions(),
+    )
+    TRAINING.write(recipe.run, record)
+    return record
+
+
+def _scored_examples(training: _Training, result: _Result) -> list[ScoredExample]:
+    dataset, labels = training.inputs.dataset, training.inputs.labels
+    return [
+        ScoredExample(
+            id=example.id, label=example.label, logprobs=dict(zip(labels, scores, strict=True))
+        )
+        for example, scores in zip(dataset.validation, result.logprobs.tolist(), strict=True)
+    ]
+
+
+def _validation_figures(result: _Result) -> ValidationFigures:
+    return ValidationFigures(
+        examples=result.figures.examples,
+        accuracy=result.figures.accuracy,
+        accuracy_interval_95=result.figures.interval,
+        macro_f1=result.figures.macro_f1,
+        accepted_share=result.calibrated.accepted_share,
+        accepted_precision=result.calibrated.accepted_precision,
+    )
+
+
+def _calibration_figures(calibrated: Calibrated) -> CalibrationFigures:
+    fitted = calibrated.calibration
+    assert fitted.nll is not None
+    assert fitted.ece is not None
+    return CalibrationFigures(
+        temperature=fitted.temperature,
+        examples=fitted.examples,
+        nll=fitted.nll,
+        ece=fitted.ece,
+        nll_uncalibrated=calibrated.raw_nll,
+        ece_uncalibrated=calibrated.raw_ece,
+    )

@@ -1,0 +1,31 @@
+"""Loading the settings for a command, and setting up logging with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.logs import configure_logging
+from worker.settings_load import LoadedSettings, load_settings
+
+
+def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
+    """Load the settings and configure logging. Raises SettingsError."""
+    loaded = load_settings(config, sets or ())
+    configure_logging(loaded.settings.log.format, loaded.settings.log.level)
+    return loaded
+
+
+def load_offline(
+    config: Path | None, sets: Sequence[str] | None, *, use_demo: bool
+) -> LoadedSettings:
+    """Load the settings of a command whose output is for people or pipes: only warnings are logged.
+
+    ``use_demo`` takes base model and adapter from the demo. Raises SettingsError.
+    """
+    given = list(sets or ())
+    if use_demo:
+        from worker.demo.run import demo_model_settings
+
+        given = [*demo_model_settings(), *given]
+    return load(config, ["log.level=warning", *given])

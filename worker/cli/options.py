@@ -1,0 +1,38 @@
+"""Options that several commands have, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file with settings (see config/worker.toml); default: the one that "
+        "CLERK_CONFIG names.",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override one setting, by its path: kafka.group_id=clerks, model.adapter=/adapters, "
+        "kafka.consumer.fetch.min.bytes=1. Repeatable.",
+    ),
+]
+InputFormat = Annotated[
+    Literal["csv", "jsonl", "text"] | None,
+    typer.Option("--format", "-f", help="Format of the input; default: by the file name's ending."),
+]
+MessageField = Annotated[
+    str | None,
+    typer.Option(
+        "--field", help="CSV column or JSON path of the message text.", show_default=False
+    ),
+]

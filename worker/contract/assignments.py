@@ -1,0 +1,35 @@
+"""``key=value``, as the command lines of every program take it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+
+def split_assignment(
+    text: str,
+    option: str,
+    *,
+    form: str = "key=value",
+    needs_value: bool = False,
+    error: Callable[[str], Exception] = ValueError,
+) -> tuple[str, str]:
+    """Split ``text`` at its first equals sign; blanks around the key are dropped.
+
+    The value stays as it is: it may hold equals signs and blanks, and may be empty unless
+    ``needs_value``. Raises ``error``, naming the ``option`` that was given and the ``form`` it
+    takes, where there is no equals sign, no key or no value that is needed.
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip() or (needs_value and not value.strip()):
+        raise error(f"{option} {text}: write it as {form}")
+    return key.strip(), value
+
+
+def toml_value(text: str) -> Any:
+    """Read a value as TOML (``3``, ``true``, ``[1, 2]``); what is not TOML is the text it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

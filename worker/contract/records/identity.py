@@ -1,0 +1,64 @@
+"""What a record refers to: its place in its source topic, an adapter, a taxonomy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from worker.contract.marks import Doc
+from worker.contract.timestamps import parse_rfc3339
+
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Kafka headers, in order; a name may occur more than once."""
+
+
+def record_id(topic: str, partition: int, offset: int) -> str:
+    """Return the id of whatever is made of an input record: topic-partition-offset.
+
+    It is the same for every delivery of the same message, so a consumer can deduplicate by it.
+    """
+    return f"{topic}-{partition}-{offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the message was read from."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Annotated[str | None, Doc("Timestamp of the input record, RFC 3339 in UTC.")]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRef:
+    """The adapter that made this label."""
+
+    name: str
+    digest: Annotated[str, Doc("SHA-256 of the adapter's manifest.")]
+
+
+@dataclass(frozen=True, slots=True)
+class TaxonomyRef:
+    """The label set this label comes from."""
+
+    name: str
+    version: str
+    digest: Annotated[str, Doc("SHA-256 over every label and its description.")]
+
+
+def check_identity(id_: str, source: Source) -> None:
+    """Raise ValueError unless a record's id is that of its source, and its timestamp is a time."""
+    wanted = record_id(source.topic, source.partition, source.offset)
+    if id_ != wanted:
+        raise ValueError(f"id is {id_!r}, and its source makes it {wanted!r}")
+    if source.timestamp is not None:
+        check_time("source.timestamp", source.timestamp)
+
+
+def check_time(where: str, text: str) -> None:
+    """Raise ValueError, naming the field, unless ``text`` is a time in RFC 3339."""
+    try:
+        parse_rfc3339(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

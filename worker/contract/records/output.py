@@ -1,0 +1,111 @@
+"""The output record: the contract with everybody who consumes labels.
+
+A field is never renamed, retyped or dropped within one ``schema_version``; new ones may be added,
+so a reader passes over keys that it does not know. docs/output.schema.json is made of these
+classes, by ``make schema``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.marks import Doc, Probability
+from worker.contract.records.identity import (
+    AdapterRef,
+    Source,
+    TaxonomyRef,
+    check_identity,
+    check_time,
+)
+from worker.contract.records.replay import Replay, check_replay
+from worker.contract.records.wire import read_json
+from worker.contract.review import ReviewReason
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Whether a human should look at this label, and why."""
+
+    needed: bool
+    reasons: tuple[ReviewReason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelRef:
+    """The base model under the adapter."""
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time went, in seconds."""
+
+    queue_s: float
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """One support message, filed under exactly one label."""
+
+    schema_version: Literal[1]
+    id: Annotated[
+        str,
+        Doc(
+            "topic-partition-offset of the input record: the same for every delivery "
+            "of the same message, so that a consumer can deduplicate."
+        ),
+    ]
+    source: Source
+    message_id: Annotated[str | None, Doc("The sender's own id, from the configured field.")]
+    label: Annotated[str, Doc("One of the taxonomy's label names.")]
+    confidence: Annotated[Probability, Doc("Calibrated probability of the label.")]
+    scores: Annotated[
+        dict[str, Probability],
+        Doc(
+            "Calibrated probability by label. Every label with single-token decoding; "
+            "the chosen one alone with choice decoding."
+        ),
+    ]
+    off_label_mass: Annotated[
+        Probability | None,
+        Doc(
+            "Raw probability the model gave to anything that is no label: high for "
+            "messages no label fits. Null with choice decoding."
+        ),
+    ]
+    review: Review
+    truncated: Annotated[bool, Doc("The message was shortened in the middle to be read.")]
+    adapter: AdapterRef
+    taxonomy: TaxonomyRef
+    base_model: BaseModelRef
+    labelled_at: Annotated[str, Doc("RFC 3339 in UTC.")]
+    latency: Latency
+    worker_version: str
+    replay: Annotated[
+        Replay | None,
+        Doc("The replay that made this result; absent where it is of the first run."),
+    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+
+
+def read_output(value: bytes | str | None) -> OutputRecord:
+    """Read an output record's JSON, from the output, review or shadow topic.
+
+    Keys that are not known are passed over. Raises RecordRefused, naming the field at fault.
+    """
+    return read_json(OutputRecord, value, "the output record", _check)
+
+
+def _check(record: OutputRecord) -> None:
+    check_identity(record.id, record.source)
+    check_time("labelled_at", record.labelled_at)
+    if record.label not in record.scores:
+        raise ValueError("scores lacks the label that was chosen")
+    if record.replay is not None:
+        check_replay(record.replay)
+    if record.review.needed != bool(record.review.reasons):
+        raise ValueError("review.needed and review.reasons contradict each other")

@@ -1,0 +1,43 @@
+"""The one way in which a time is written: RFC 3339 in UTC, with a ``Z``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(
+    moment: datetime, *, precision: Literal["seconds", "milliseconds"] = "milliseconds"
+) -> str:
+    """Format an aware time: ``2024-05-06T07:08:09.123Z``. What is finer is cut off."""
+    text = moment.astimezone(UTC).isoformat(timespec=precision)
+    return text.replace("+00:00", "Z")
+
+
+def rfc3339_now() -> str:
+    """Return the present time to the second, as files that people read have it."""
+    return rfc3339(datetime.now(UTC), precision="seconds")
+
+
+def rfc3339_from_ms(timestamp_ms: int) -> str | None:
+    """Format milliseconds since 1970; None for a time that no calendar has.
+
+    A producer may set any number as a record's timestamp.
+    """
+    try:
+        return rfc3339(_EPOCH + timedelta(milliseconds=timestamp_ms))
+    except OverflowError:
+        return None
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Read a time back; it is aware, in UTC. Raises ValueError where ``text`` is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"{text!r} is no time: write it as 2024-05-06T07:08:09.123Z")
+    return moment.astimezone(UTC)

@@ -1,0 +1,109 @@
+"""Tracebacks that say where something failed, and nothing of what was being worked on.
+
+A message's text is in local variables, and in the words of many an exception (a KeyError is its
+key, a ValueError quotes what it could not read). So no values of variables are shown, and the words
+of an exception only where its kind does not quote what it was given.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+
+WITHHELD = "(its words are withheld: they may quote a message)"
+
+_SPEAKING = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    NameError,
+    OSError,
+    RuntimeError,  # of which are torch's, and CUDA's
+    SystemError,
+)
+"""Kinds that speak of types, files, names and devices, never of a value."""
+
+_SPEAKING_MODULES = ("worker.", "trainer.", "cimpl", "confluent_kafka")
+"""Whose own exceptions hold no message text: ours by the house's rule, and the Kafka client's."""
+
+
+def format_private(error: BaseException) -> str:
+    """Return the traceback of ``error`` and of what led to it, without any value."""
+    return "".join(_parts(error, set())).rstrip("\n")
+
+
+def describe_private(error: BaseException) -> str:
+    """Return the kind of ``error``, and its words where they quote nothing, in one line."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+    if not _speaks(kind):
+        return f"{name} {WITHHELD}"
+    words = " ".join(str(error).split())
+    return f"{name}: {words}" if words else name
+
+
+def show_private() -> None:
+    """Have errors that nobody caught shown so: of the main thread and of any other."""
+    sys.excepthook = _show
+    threading.excepthook = _show_of_thread
+    sys.unraisablehook = _show_unraisable
+
+
+def print_private(error: BaseException) -> None:
+    """Write the traceback of ``error`` to standard error."""
+    print(format_private(error), file=sys.stderr, flush=True)
+
+
+def _speaks(kind: type[BaseException]) -> bool:
+    # Some are of two kinds: an UnsupportedOperation is an OSError and a ValueError.
+    quotes = issubclass(kind, ValueError | LookupError | TypeError)
+    return not quotes and (
+        issubclass(kind, _SPEAKING) or _full_name(kind).startswith(_SPEAKING_MODULES)
+    )
+
+
+def _full_name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _parts(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None and id(earlier) not in seen:
+        yield from _parts(earlier, seen)
+        yield "\nwhich led to:\n\n"
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.format_tb(error.__traceback__)
+    yield describe_private(error) + "\n"
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            if id(inner) not in seen:
+                yield "\nof which is:\n\n"
+                yield from _parts(inner, seen)
+
+
+def _show(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+    del tb
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return
+    print_private(error)
+
+
+def _show_of_thread(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is None or failed.exc_type is SystemExit:
+        return
+    name = failed.thread.name if failed.thread is not None else "that has ended"
+    print(f"thread {name} failed", file=sys.stderr)
+    print_private(failed.exc_value)
+
+
+def _show_unraisable(failed: sys.UnraisableHookArgs) -> None:
+    if failed.exc_value is not None:
+        print("an error that could not be raised", file=sys.stderr)
+        print_private(failed.exc_value)

@@ -1,0 +1,113 @@
+"""Stops a worker whose feed is broken: too many of its records end as dead letters."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener
+from worker.errors import FeedBroken, SettingsError
+from worker.records.types import Rejected
+
+_FALSE_STOP = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """Of the last ``window`` records no more than ``ratio`` may be dead letters, but for chance: a
+    feed that is just at the limit is over it in a given window with at most ``false_stop``."""
+
+    ratio: float
+    window: int
+    false_stop: float = _FALSE_STOP
+
+
+def stops_at(ratio: float, window: int, false_stop: float) -> int:
+    """Return the least number of dead letters in a window that chance does not explain.
+
+    By Chernoff's bound: of n independent records, each a dead letter with probability p, a share q
+    above p is reached with a probability of at most exp(-n KL(q, p)). More than ``window``: never.
+    """
+    needed = -math.log(false_stop) / window
+    count = math.floor(ratio * window) + 1
+    while count <= window and _divergence(count / window, ratio) < needed:
+        count += 1
+    return count
+
+
+def _divergence(share: float, expected: float) -> float:
+    """Return the Kullback-Leibler divergence of two shares, in nats."""
+    dead = share * math.log(share / expected)
+    return dead + ((1 - share) * math.log((1 - share) / (1 - expected)) if share < 1 else 0.0)
+
+
+class DeadLetterLimit(NullListener):
+    """See ``worker.core.events.Listener``: counts what is committed, and asks for the end once.
+
+    The end is the gentle one: what is in flight is finished and written first.
+    """
+
+    def __init__(self, policy: LimitPolicy) -> None:
+        """Raises SettingsError where so few records could never exceed the limit."""
+        self._policy = policy
+        self._level = stops_at(policy.ratio, policy.window, policy.false_stop)
+        if self._level > policy.window:
+            raise SettingsError(
+                f"a loop.dead_letter_window of {policy.window} records is too short to tell a "
+                f"broken feed from chance at a loop.max_dead_letter_ratio of {policy.ratio:g}: "
+                "raise it"
+            )
+        self._recent: deque[str | None] = deque()
+        self._dead: Counter[str] = Counter()
+        self._stop: Callable[[], None] = _nothing
+        self._verdict: str | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the limit was exceeded."""
+        return self._verdict is not None
+
+    def when_exceeded(self, stop: Callable[[], None]) -> None:
+        """Call this then. It must not block."""
+        self._stop = stop
+
+    def check(self) -> None:
+        """Raise FeedBroken, with the reasons of the dead letters, if the limit was exceeded."""
+        if self._verdict is not None:
+            raise FeedBroken(self._verdict)
+
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
+        """Count, record by record."""
+        del seconds
+        for completed in batch:
+            outcome = completed.outcome
+            reason = outcome.reason if isinstance(outcome, Rejected) else None
+            self._recent.append(reason)
+            if reason is not None:
+                self._dead[reason] += 1
+            if len(self._recent) > self._policy.window:
+                oldest = self._recent.popleft()
+                if oldest is not None:
+                    self._dead[oldest] -= 1
+            if reason is not None and self._verdict is None:
+                self._judge()
+
+    def _judge(self) -> None:
+        dead = self._dead.total()
+        if dead < self._level:
+            return
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self._dead.most_common(3))
+        self._verdict = (
+            f"{dead} of the last {len(self._recent)} records are dead letters ({reasons}), more "
+            f"than loop.max_dead_letter_ratio of {self._policy.ratio:g} allows: mend the feed or "
+            "records.format and records.text_fields, then start again; nothing is lost, and the "
+            "dead letters can be replayed"
+        )
+        self._stop()
+
+
+def _nothing() -> None:
+    """Before there is a loop to stop."""

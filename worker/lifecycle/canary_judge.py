@@ -1,0 +1,160 @@
+"""Stops a canary that does worse than the adapter it is to replace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from worker.core.adapter_router import AdapterRouter
+from worker.core.assignment import CompletedRecord
+from worker.core.events import NullListener
+from worker.core.serving_adapter import ServingAdapter
+from worker.lifecycle.events import AdapterEvents, StopReason
+from worker.lifecycle.sequential import Evidence, marked_lowest
+from worker.records.types import Classified, Rejected
+
+BLOCK = 20
+"""Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
+
+_LOWEST = 0.25
+_KEYS = 65_536
+_DIGEST_BYTES = 16  # of a key, which may be of any size
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePolicy:
+    """When to stop: with evidence 1 / ``false_positive_rate`` (0: never), and not before the
+    canary has labelled or rejected ``min_messages``."""
+
+    min_messages: int
+    false_positive_rate: float
+
+
+class Comparison:
+    """One canary against one main adapter: more for review, or less confidence?
+
+    An answer that is rejected is the worst there is: for review, with a confidence of 0. It is no
+    evidence of a kind of its own, which would weaken the others.
+
+    Of each key the first message counts, since a customer's messages are alike and keys are what
+    is dealt to the arms. The two pieces of evidence are averaged, which is evidence again.
+    """
+
+    def __init__(self, policy: JudgePolicy) -> None:
+        self._policy = policy
+        self._block: list[tuple[bool, bool, float]] = []
+        self._seen: dict[bytes, None] = {}
+        self._for_review = self._rejected = 0
+        self.messages = 0
+        """Messages that the canary has labelled or rejected and that count."""
+        self.review = Evidence()
+        self.confidence = Evidence()
+
+    @property
+    def value(self) -> float:
+        """The evidence that the canary is worse."""
+        return (self.review.value + self.confidence.value) / 2
+
+    @property
+    def worse(self) -> StopReason | None:
+        """Why the canary should stop, if it should."""
+        policy = self._policy
+        if self.messages < policy.min_messages or not policy.false_positive_rate:
+            return None
+        if self.value < 1 / policy.false_positive_rate:
+            return None
+        if 2 * self._rejected > self._for_review:
+            return "rejected"
+        return "review" if self.review.value >= self.confidence.value else "confidence"
+
+    def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float | None) -> None:
+        """Take in one label; ``unit`` is the message's key, or its id where it has none.
+
+        ``confidence`` is None where the answer was rejected.
+        """
+        digest = blake2b(unit, digest_size=_DIGEST_BYTES).digest()
+        if digest in self._seen:
+            return
+        self._seen[digest] = None
+        if len(self._seen) > _KEYS:
+            del self._seen[next(iter(self._seen))]
+        rejected = confidence is None
+        review = review or rejected
+        self.messages += canary
+        self._for_review += canary and review
+        self._rejected += canary and rejected
+        self._block.append((canary, review, confidence or 0.0))
+        if len(self._block) == BLOCK:
+            self._close()
+
+    def _close(self) -> None:
+        block, self._block = self._block, []
+        low = marked_lowest([confidence for _, _, confidence in block], _LOWEST)
+        first = sum(canary for canary, _, _ in block)
+        for evidence, marks in (
+            (self.review, [review for _, review, _ in block]),
+            (self.confidence, low),
+        ):
+            in_first = sum(
+                mark for mark, (canary, _, _) in zip(marks, block, strict=True) if canary
+            )
+            evidence.add(first, in_first, len(block) - first, sum(marks) - in_first)
+
+
+class CanaryJudge(NullListener):
+    """See ``worker.core.events.Listener``: compares each judged arm's committed records with its
+    fallback's, and stops an arm that does worse."""
+
+    def __init__(self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy) -> None:
+        self._router = router
+        self._events = events
+        self._policy = policy
+        self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], Comparison] = {}
+
+    def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
+        """Compare, as long as there is a judged arm."""
+        del seconds
+        split = self._router.split
+        judged = [arm for arm in split.arms if arm.role.judged]
+        pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
+        # Whenever either of the two is another adapter, the comparison begins anew.
+        self._comparisons = {
+            pair: self._comparisons.get(pair) or Comparison(self._policy) for pair in pairs
+        }
+        for arm, (canary, main) in zip(judged, pairs, strict=True):
+            comparison = self._comparisons[canary, main]
+            _add(comparison, batch, canary, main)
+            if (why := comparison.worse) is not None:
+                detail = f"after {comparison.messages} messages, evidence {_evidence(comparison)}"
+                self._events.stop(arm, why, detail)
+                self._router.stop(canary)
+
+
+def _add(
+    comparison: Comparison,
+    batch: Sequence[CompletedRecord],
+    canary: ServingAdapter,
+    main: ServingAdapter,
+) -> None:
+    for completed in batch:
+        record, outcome = completed.record, completed.outcome
+        if completed.adapter not in (canary, main):
+            continue
+        if isinstance(outcome, Classified):
+            review, confidence = bool(outcome.review), outcome.decision.confidence
+        elif isinstance(outcome, Rejected) and outcome.stage == "engine":
+            review, confidence = True, None
+        else:  # what cannot be read is not the adapter's doing
+            continue
+        comparison.add(
+            record.id.encode() if record.key is None else record.key,
+            canary=completed.adapter is canary,
+            review=review,
+            confidence=confidence,
+        )
+
+
+def _evidence(comparison: Comparison) -> str:
+    review, confidence = comparison.review.value, comparison.confidence.value
+    return f"{comparison.value:.3g} (review {review:.3g}, confidence {confidence:.3g})"

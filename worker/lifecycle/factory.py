@@ -1,0 +1,63 @@
+"""An adapter made ready to serve: verified, loaded, warmed up and tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.contract import Encoders, Manifest
+from worker.contract.tracebacks import describe_private
+from worker.core.serving_adapter import ServingAdapter
+from worker.engine.port import AdapterLoader, Engine
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
+from worker.lifecycle.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFactory:
+    """What an adapter is made ready with: the base's tokenizer, the engine, the record formats.
+
+    ``max_probe_error_rate`` is the share of the serving adapter's probes that a new one may get
+    wrong, ``answer_s`` how long an answer to a probe may take (seconds).
+    """
+
+    encoders: Encoders
+    loader: AdapterLoader
+    serve: Callable[[Manifest, Engine], ServingAdapter]
+    max_probe_error_rate: float
+    answer_s: float
+
+    def make(
+        self, directory: Path, digest: str, main: Manifest, *, compare: bool, background: bool
+    ) -> ServingAdapter:
+        """Verify, load and try the adapter in ``directory``. Blocks. Raises Refusal.
+
+        ``main`` is the contract of the adapter that serves: the new one must be of the same base,
+        and with ``compare`` do about as well on its probes. ``background``: its prompts give way
+        to other adapters'.
+        """
+        manifest = verify(directory, digest, main, self.encoders)
+        try:
+            engine = self.loader.load(directory, manifest, background=background)
+        except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
+            raise Refusal("engine", describe_private(error)) from error
+        try:
+            adapter = self.serve(manifest, engine)
+            self._try(adapter, main if compare else None)
+        except BaseException:
+            engine.close()
+            raise
+        return adapter
+
+    def _try(self, adapter: ServingAdapter, compared_with: Manifest | None) -> None:
+        labeller, engine = adapter.labeller, adapter.engine
+        try:
+            engine.warm_up([golden.ids for golden in adapter.manifest.golden])
+        except Exception as error:
+            raise Refusal("engine", describe_private(error)) from error
+        check_own_probes(labeller, engine, self.answer_s)
+        if compared_with is not None:
+            compare_on_probes(
+                labeller, engine, compared_with, self.max_probe_error_rate, self.answer_s
+            )

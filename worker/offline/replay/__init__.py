@@ -1,0 +1,1 @@
+"""Labelling records again, on purpose: chosen, counted, published once each, marked."""

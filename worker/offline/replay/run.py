@@ -1,0 +1,221 @@
+"""Labelling chosen records again, with an engine of its own, beside the running workers.
+
+The progress is the committed offsets of a consumer group of the replay's own, moved in the
+transactions that publish its results: killed at any point, the same command goes on, and no record
+gets two results or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import islice
+
+from worker.contract.records import Replay
+from worker.core.serving_adapter import ServingAdapter
+from worker.engine.open import OpenedEngine
+from worker.errors import SettingsError
+from worker.offline.compare.adapters import CURRENT, resolve_adapter
+from worker.offline.replay.label import encode_results, label_records, make_smaller
+from worker.offline.replay.plan import make_plan, make_selector
+from worker.offline.replay.publish import ReplayPublisher
+from worker.offline.replay.select import Criteria
+from worker.offline.results import has_no_result
+from worker.offline.scan_progress import ScanProgress
+from worker.policies import kafka_config
+from worker.records.header_policy import HeaderPolicy
+from worker.records.types import NextOffset, Outgoing, Record, Rejected, TopicPartition
+from worker.serving import make_serving_adapter, open_model
+from worker.settings import Settings
+from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_publish import KafkaPublisher
+from worker.stream.kafka_scan import TopicScanner
+from worker.stream.kafka_topics import prepare_topics
+from worker.stream.record_range import RecordRange
+
+Opener = Callable[[Settings], OpenedEngine]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """What is labelled again, as which replay, by which adapter, and where results go.
+
+    ``adapter`` is a name as ``compare`` takes it. ``to`` has topics by the names of their settings
+    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's.
+    Without ``execute`` it is only counted. ``topic`` is the input topic, where there are several.
+    """
+
+    replay: Replay
+    criteria: Criteria
+    records: RecordRange | None
+    adapter: str
+    to: Mapping[str, str]
+    execute: bool
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """By input partition the records chosen and the offset that an earlier run had come to; how
+    many of them the input topic no longer has, and what this run published.
+
+    ``at_most``: what is counted are offsets, since a range alone was asked for.
+    """
+
+    group: str
+    chosen: Mapping[int, int]
+    resumed_at: Mapping[int, int]
+    expired: int
+    at_most: bool
+    labelled: int
+    dead: int
+
+
+def run_replay(
+    settings: Settings, request: ReplayRequest, opener: Opener = open_model
+) -> ReplayResult:
+    """Count, and if that is asked for, label and publish. Raises WorkerStopped, AdapterRefused."""
+    selector = make_selector(request.criteria, request.records, request.replay.id)
+    source = _own_settings(settings, request, {})
+    target = _own_settings(settings, request, request.to)
+    config = kafka_config(source.kafka)
+    with ExitStack() as stack:
+        scanner = stack.enter_context(TopicScanner(config))
+        progress = stack.enter_context(ScanProgress())
+        begun = _begun(scanner, config.topics.dead_letter, request)
+        topic = config.topics.one_input(request.topic)
+        done = scanner.committed(list(scanner.spans(topic)))
+        plan = make_plan(scanner, progress, config.topics, topic, request.records, selector)
+        left = plan.count(done)
+        labelled = dead = 0
+        if request.execute and any(left.values()):
+            ready = prepare_topics(kafka_config(target.kafka))
+            adapter = stack.enter_context(_opened(target, request, opener))
+            publisher = stack.enter_context(_publishing(target, ready, scanner))
+            if begun is None:
+                scanner.write_note(config.topics.dead_letter, _note(request))
+            replay = begun or request.replay
+            # Asked for again: now that an earlier run is fenced, nobody else can move them.
+            records = plan.records(scanner, progress, scanner.committed(list(plan.ranges)))
+            labelled, dead = _label_all(target, adapter, publisher, ready.topics, replay, records)
+    return ReplayResult(
+        source.kafka.group_id,
+        {partition.partition: count for partition, count in left.items()},
+        {partition.partition: offset for partition, offset in done.items()},
+        plan.expired,
+        plan.selected is None,
+        labelled,
+        dead,
+    )
+
+
+def _own_settings(settings: Settings, request: ReplayRequest, to: Mapping[str, str]) -> Settings:
+    """The settings with a group and a transactional.id of the replay's own: progress that nobody
+    else moves, and of two commands under one id the later fences the earlier."""
+    group = f"{settings.kafka.group_id}.replay.{request.replay.id}"
+    kafka = settings.kafka.model_copy(
+        update={
+            "group_id": group,
+            "transactional_id": group,
+            "delivery": "exactly_once",
+            "create_topics": False,
+            **to,
+        }
+    )
+    return settings.model_copy(update={"kafka": kafka})
+
+
+def _label_all(
+    settings: Settings,
+    adapter: ServingAdapter,
+    publisher: ReplayPublisher,
+    topics: Topics,
+    replay: Replay,
+    records: Iterable[Record],
+) -> tuple[int, int]:
+    """Label and publish, batch by batch; return how many labels and dead letters that gave."""
+    loop = settings.loop
+    labelled = dead = 0
+    policy = HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny)
+    for read in _batches(records, min(loop.max_in_flight, loop.publish_max_records)):
+        batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
+        outcomes = label_records(
+            adapter, batch, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
+        )
+        outputs = encode_results(adapter, topics, replay, batch, outcomes, policy)
+
+        def smaller(
+            index: int, outgoing: Outgoing, detail: str, batch: list[Record] = batch
+        ) -> Outgoing:
+            return make_smaller(adapter, replay, batch[index], outgoing, detail)
+
+        publisher.publish(outputs, _next_offsets(read), smaller)
+        rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
+        labelled, dead = labelled + len(batch) - rejected, dead + rejected
+    return labelled, dead
+
+
+def _begun(scanner: TopicScanner, noted_at: str, request: ReplayRequest) -> Replay | None:
+    """Return the replay as its first run began it, None where this is the first.
+
+    The note is the metadata of an offset that means nothing, of a topic that is never the input.
+    Raises SettingsError when it was begun with other choices: what those left out would be taken
+    for done.
+    """
+    note = scanner.read_note(noted_at)
+    if note is None:
+        return None
+    choices, _, at = note.partition(" ")
+    if choices != _note(request).partition(" ")[0]:
+        raise SettingsError(
+            f"--id {request.replay.id}: a replay of this name was begun with other choices, "
+            "another range or other topics; give these again to go on with it, or another --id"
+        )
+    return replace(request.replay, at=at)
+
+
+def _note(request: ReplayRequest) -> str:
+    choices = repr((request.criteria, request.records, sorted(request.to.items())))
+    return f"{sha256(choices.encode()).hexdigest()[:16]} {request.replay.at}"
+
+
+@contextmanager
+def _publishing(
+    settings: Settings, config: KafkaConfig, scanner: TopicScanner
+) -> Iterator[ReplayPublisher]:
+    publisher = ReplayPublisher(
+        KafkaPublisher(config, scanner),
+        scanner.committed,
+        attempts=settings.loop.publish_attempts,
+        backoff_s=settings.loop.publish_backoff_s,
+        timeout_s=config.start_timeout_s,
+    )
+    with closing(publisher):
+        publisher.start()
+        yield publisher
+
+
+@contextmanager
+def _opened(settings: Settings, request: ReplayRequest, opener: Opener) -> Iterator[ServingAdapter]:
+    model = settings.model
+    if request.adapter != CURRENT or model.adapter is not None:
+        chosen = resolve_adapter(request.adapter, model.adapter)
+        model = model.model_copy(update={"adapter": chosen})
+    opened = opener(settings.model_copy(update={"model": model}))
+    with closing(opened.engine):
+        yield make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+
+
+def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _next_offsets(batch: list[Record]) -> list[NextOffset]:
+    last: dict[TopicPartition, int] = {}
+    for record in batch:
+        last[record.source] = record.offset
+    return [NextOffset(source, offset + 1) for source, offset in last.items()]

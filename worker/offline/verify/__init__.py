@@ -1,0 +1,1 @@
+"""Proving that each input record has exactly one result."""

@@ -1,0 +1,161 @@
+"""Reading what the judge needs: the input of a range, then everything on the result topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worker.contract.errors import RecordRefused
+from worker.contract.store import is_digest
+from worker.errors import SettingsError
+from worker.offline.compare.adapters import store_of
+from worker.offline.input_range import Offsets, wanted_offsets
+from worker.offline.results import has_no_result, read_result
+from worker.offline.scan_progress import ScanProgress
+from worker.offline.verify.check import Checker, Place, Result, Span, Verdict
+from worker.policies import kafka_config
+from worker.records.types import Record, TopicPartition
+from worker.settings import Settings
+from worker.stream.kafka_config import Topics
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.kafka_topics import is_compacted
+from worker.stream.record_range import RecordRange
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Which input records are judged, and how.
+
+    ``records`` None is all that the group has committed. ``adapters`` are first digits of the
+    digests that may have made a result; empty: those of the store that ``model.adapter`` names,
+    and any where it names none. At most ``max_offenders`` of each fault are told. ``topic`` is the
+    input topic, where there are several: each is judged on its own.
+    """
+
+    records: RecordRange | None = None
+    adapters: tuple[str, ...] = ()
+    max_offenders: int = 10
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict, and what it is about.
+
+    ``offsets`` has by input partition the first offset that was judged and the one after the last.
+    ``pending`` counts offsets of the range that the group has not committed yet, transaction
+    markers among them. ``adapters`` are the digests that may have made a result, None for any.
+    """
+
+    topic: str
+    group: str
+    offsets: Mapping[int, tuple[int, int]]
+    pending: int
+    adapters: tuple[str, ...] | None
+    verdict: Verdict
+
+
+def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
+    """Compare the input with its results. Works while workers run. Raises WorkerStopped.
+
+    The end is consistent: the offsets that were committed before anything else was asked for. All
+    their results are written by then; of a transaction that was committed a moment ago they may
+    not be visible yet, and the scanner waits for that.
+    """
+    config = kafka_config(settings.kafka)
+    topics = config.topics
+    adapters = _allowed_adapters(settings, request.adapters)
+    topic = topics.one_input(request.topic)
+    compacted = is_compacted(config, topic)
+    with TopicScanner(config) as scanner, ScanProgress() as progress:
+        committed = scanner.committed(list(scanner.spans(topic)))
+        written = _result_offsets(scanner, topics)
+        # Asked for after the results, so that no record of theirs is beyond it.
+        logs = scanner.spans(topic)
+        _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
+        wanted = wanted_offsets(scanner, request.records, logs)
+        ranges = {
+            source: (start, max(start, min(stop, committed.get(source, start))))
+            for source, (start, stop) in wanted.items()
+        }
+        checker = Checker(
+            _spans(ranges, logs),
+            adapters=adapters,
+            compacted=compacted,
+            repeats_allowed=config.delivery == "at_least_once",
+            max_offenders=request.max_offenders,
+        )
+        for record in progress.read(scanner, topic, ranges):
+            if not has_no_result(record, settings.records.tombstones):
+                checker.add_input(record.source, record.offset)
+        # What expired meanwhile was read in part, so it is not judged.
+        for source, log in scanner.spans(topic).items():
+            checker.forget_before(source, log.start)
+        for result_topic, offsets in written.items():
+            for record in progress.read(scanner, result_topic, offsets):
+                _take_result(checker, record, topics, topic)
+    return Verification(
+        topic,
+        settings.kafka.group_id,
+        {
+            source.partition: (span.start, span.stop)
+            for source, span in checker.spans.items()
+            if source in ranges
+        },
+        sum(stop - ranges[source][1] for source, (_, stop) in wanted.items()),
+        adapters,
+        checker.verdict(),
+    )
+
+
+def _result_offsets(scanner: TopicScanner, topics: Topics) -> dict[str, Offsets]:
+    named = (topics.output, topics.review, topics.dead_letter)
+    return {
+        topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
+        for topic in dict.fromkeys(name for name in named if name is not None)
+    }
+
+
+def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[TopicPartition, Span]:
+    """Partitions outside of the range have an empty span, so that their results are none of its."""
+    return {
+        source: Span(*ranges.get(source, (log.end, log.end)), log.end)
+        for source, log in logs.items()
+    }
+
+
+def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: str) -> None:
+    place = Place(record.source, record.offset)
+    if record.value is None and record.source.topic != topics.dead_letter:
+        return  # a tombstone that was forwarded: it does not say which
+    try:
+        read = read_result(record, topics.dead_letter)
+    except RecordRefused as error:
+        checker.add_unreadable(place, str(error))
+        return
+    if read.source.topic != input_topic and topics.is_input(read.source.topic):
+        return  # of another input topic, which is judged on its own
+    replay = read.replay.id if read.replay is not None else None
+    checker.add_result(Result(read.source, read.offset, read.adapter_digest, replay, place))
+
+
+def _allowed_adapters(settings: Settings, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    if given:
+        return given
+    store = store_of(settings.model.adapter) if settings.model.adapter is not None else None
+    if store is None:
+        return None
+    return tuple(sorted(inner.name for inner in store.iterdir() if is_digest(inner.name)))
+
+
+def _expect_a_commit(
+    group: str,
+    topic: str,
+    committed: Mapping[TopicPartition, int],
+    logs: Mapping[TopicPartition, LogSpan],
+) -> None:
+    if not committed and any(log.start < log.end for log in logs.values()):
+        raise SettingsError(
+            f"the group {group} has committed nothing of {topic}: is kafka.group_id that of the "
+            "workers?"
+        )

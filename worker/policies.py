@@ -1,0 +1,123 @@
+"""From the settings to the flat values that each part of the worker takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+
+from worker.core.backpressure import Bounds
+from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.engine_monitor import AdmissionPolicy
+from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
+from worker.errors import SettingsError
+from worker.lifecycle.canary_judge import JudgePolicy
+from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
+from worker.stream.kafka_config import KafkaConfig, Topics, build_config
+
+
+def loop_policy(loop: LoopSettings) -> LoopPolicy:
+    """Return the loop's policy as the settings have it."""
+    return LoopPolicy(
+        bounds=Bounds(loop.max_in_flight, loop.max_in_flight_bytes, loop.resume_ratio),
+        publish_interval_s=loop.publish_interval_s,
+        publish_max_records=loop.publish_max_records,
+        publish_attempts=loop.publish_attempts,
+        publish_backoff_s=loop.publish_backoff_s,
+        revoke_drain_s=loop.revoke_drain_s,
+        drain_s=loop.drain_s,
+        max_outage_s=loop.max_outage_s,
+    )
+
+
+def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
+    """Return how much the engine is given at a time, as the settings have it."""
+    return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
+
+
+def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
+    """Return when a canary is stopped, as the settings have it."""
+    return JudgePolicy(
+        min_messages=adapters.canary_min_messages,
+        false_positive_rate=adapters.canary_false_positive_rate,
+    )
+
+
+def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
+    """Return what stops the worker when its feed is broken, if wanted. Raises SettingsError."""
+    if loop.max_dead_letter_ratio is None:
+        return None
+    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio, loop.dead_letter_window))
+
+
+def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
+    """Longest time between two polls.
+
+    An unknown commit is resolved and a batch published; then the longest backoff, or a revoke.
+    """
+    publish = 3 * config.publish_timeout_s
+    return publish + max(MAX_BACKOFF_S, policy.revoke_drain_s + publish)
+
+
+def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
+    """Return what the Kafka edge needs. Raises SettingsError."""
+    topics = Topics(
+        kafka.input_topics,
+        kafka.output_topic,
+        kafka.review_topic or None,
+        kafka.dead_letter_topic,
+        shadow_topic,
+    )
+    if topics.shadow and topics.shadow in (topics.output, topics.review, topics.dead_letter):
+        raise SettingsError(f"{topics.shadow!r} is for real results: a shadow needs its own topic")
+    if topics.dead_letter in (topics.output, topics.review):
+        raise SettingsError(f"{topics.dead_letter!r} is for labels: dead letters need their own")
+    topics.check()
+    return build_config(
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=kafka.group_id,
+        transactional_id=transactional_id(kafka),
+        topics=topics,
+        delivery=kafka.delivery,
+        security=_security(kafka),
+        client=kafka.client,
+        consumer=kafka.consumer,
+        producer=kafka.producer,
+        create_topics=kafka.create_topics,
+        topic_partitions=kafka.topic_partitions,
+        topic_replication_factor=kafka.topic_replication_factor,
+        publish_timeout_s=kafka.publish_timeout_s,
+        start_timeout_s=kafka.start_timeout_s,
+    )
+
+
+def shadow_topic(settings: Settings) -> str | None:
+    """Return where a shadow's labels go, None where there is no shadow."""
+    return settings.adapters.shadow_topic if settings.adapters.shadow else None
+
+
+def transactional_id(kafka: KafkaSettings) -> str:
+    """Name the producer: stable where the platform gives a stable name, else one a process.
+
+    A stable name lets a restarted worker end its dead self's transaction at once. Two processes
+    under one name fence each other, so nothing is guessed from the host's name.
+    """
+    if kafka.transactional_id:
+        return kafka.transactional_id
+    if kafka.instance_id:
+        return f"{kafka.group_id}.{kafka.instance_id}"
+    return f"{kafka.group_id}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+
+
+def _security(kafka: KafkaSettings) -> dict[str, str]:
+    given = {
+        "security.protocol": kafka.security_protocol,
+        "ssl.ca.location": kafka.ssl_ca_location,
+        "ssl.certificate.location": kafka.ssl_certificate_location,
+        "ssl.key.location": kafka.ssl_key_location,
+        "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
+        "sasl.password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+    }
+    return {name: value for name, value in given.items() if value}

@@ -1,0 +1,60 @@
+"""Whether the client library takes its properties, found out before anything slow begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaException, Producer
+
+from worker.errors import SettingsError
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_promises import Properties
+from worker.stream.kafka_types import client_log
+
+
+def check_clients(config: KafkaConfig) -> None:
+    """Make both clients and close them again: the library judges its own properties.
+
+    It needs no broker and takes some milliseconds. Raises SettingsError in one line, naming the
+    setting that is to blame: the one without which the library would be content.
+    """
+    for try_out, properties in (
+        (_try_consumer, config.consumer),
+        (_try_producer, config.producer),
+    ):
+        problem = _problem(try_out, properties)
+        if problem is None:
+            continue
+        given = [name for name in config.origins if name in properties]
+        to_blame = [
+            name
+            for name in given
+            if _problem(try_out, {key: properties[key] for key in properties if key != name})
+            is None
+        ]
+        named = next((name for name in to_blame if name in problem), None)
+        names = [named] if named else to_blame or given
+        where = ", ".join(config.origins[name] for name in names) or "the worker's own properties"
+        raise SettingsError(f"{where}: the Kafka client refuses this: {problem}")
+
+
+def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
+    try:
+        try_out(properties)
+    except KafkaException as error:
+        return " ".join(str(error.args[0].str()).split())
+    except (TypeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _try_consumer(properties: Properties) -> None:
+    Consumer(dict(properties), error_cb=_ignore, logger=client_log).close()
+
+
+def _try_producer(properties: Properties) -> None:
+    Producer(dict(properties), error_cb=_ignore, logger=client_log).purge()
+
+
+def _ignore(_: object) -> None:
+    """That nobody answers is told when the cluster is looked for."""

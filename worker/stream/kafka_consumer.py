@@ -1,0 +1,235 @@
+"""The consuming side of ``KafkaStream``: records, rebalances, committed offsets, lag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from worker.errors import PublishAborted, StreamFailed
+from worker.records.types import NextOffset, Record, TopicPartition
+from worker.stream.duplicate_filter import DuplicateFilter
+from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
+from worker.stream.kafka_types import (
+    HOPELESS,
+    client_log,
+    describe,
+    is_unreachable,
+    to_kafka_offsets,
+    to_kafka_partitions,
+    to_record,
+)
+from worker.stream.lag import Lag, has_coordinator, read_statistics
+from worker.stream.port import AssignmentListener
+
+_log = structlog.get_logger("worker.stream")
+
+_COMMITTED_S = 5.0
+
+_Rebalance = Literal["on_assigned", "on_revoked", "on_lost"]
+
+
+class KafkaConsumer:
+    """A member of the worker's group. All of it but ``lag`` is for the loop's thread."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._topics = config.topics
+        # A member for which there is no partition is told so by the classic protocols alone.
+        self._quiet_protocol = uses_brokers_protocol(config.consumer)
+        self._listener: AssignmentListener | None = None
+        self._fatal: KafkaError | None = None
+        self._ended: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
+        self._uncommitted: dict[TopicPartition, NextOffset] = {}
+        self._lag = Lag()
+        self._duplicates = DuplicateFilter()
+        self._skipped = 0
+        self._in_group = False
+        self._own_results: set[str] = set()
+        self._client = Consumer(
+            dict(config.consumer),
+            error_cb=self._on_error,
+            stats_cb=self._on_statistics,
+            logger=client_log,
+        )
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Join the group."""
+        self._listener = listener
+        self._client.subscribe(
+            list(self._topics.inputs),
+            on_assign=lambda _, partitions: self._rebalance("on_assigned", partitions),
+            on_revoke=lambda _, partitions: self._rebalance("on_revoked", partitions),
+            on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
+        )
+
+    def poll(
+        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+    ) -> Sequence[Record]:
+        """Serve the client and return what has arrived. Raises StreamFailed."""
+        records: list[Record] = []
+        size_bytes = 0
+        # One message at a time, so that it is known which records came before a rebalance.
+        message = self._client.poll(timeout_s)
+        while message is not None:
+            records = self._still_assigned(records)
+            if (record := self._read(message)) is not None:
+                records.append(record)
+                size_bytes += record.size_bytes
+            if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
+                break
+            message = self._client.poll(0)
+        records = self._still_assigned(records)
+        if self._fatal is not None:
+            raise StreamFailed(describe(self._fatal))
+        if self._own_results:
+            raise StreamFailed(
+                f"kafka.input_topics match {', '.join(sorted(self._own_results))}, which is "
+                "written to: the worker would feed itself"
+            )
+        if self._skipped:
+            _log.warning("stream.rewound", records_skipped=self._skipped)
+            self._skipped = 0
+        self._lag.delivered(records)
+        return records
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Stop delivery of these partitions."""
+        if partitions:
+            self._client.pause(to_kafka_partitions(partitions))
+            self._paused.update(partitions)
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Start delivery of these partitions again."""
+        if partitions:
+            self._client.resume(to_kafka_partitions(partitions))
+            self._paused.difference_update(partitions)
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        return self._client.consumer_group_metadata()
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException.
+
+        What could not be committed is kept for ``commit_again``, while its partition is ours.
+        """
+        self._uncommitted.update({following.source: following for following in next_offsets})
+        self._commit(next_offsets)
+
+    def commit_again(self) -> None:
+        """Commit what the last ``commit`` could not. Raises KafkaException."""
+        if self._uncommitted:
+            self._commit(tuple(self._uncommitted.values()))
+
+    def published(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Take note of offsets that were committed."""
+        self._lag.published(next_offsets)
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """Read the committed offsets of these partitions. Raises PublishAborted: not known yet."""
+        try:
+            found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
+        except KafkaException as error:
+            raise _not_known(error.args[0]) from error
+        for partition in found:
+            if partition.error is not None:
+                raise _not_known(partition.error)
+        committed = [
+            NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
+            for partition in found
+            if partition.offset >= 0
+        ]
+        self._lag.published(committed)
+        return committed
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Return what the client's statistics last said. Safe from any thread."""
+        return self._lag.read()
+
+    def close(self) -> None:
+        """Leave the group and free the client."""
+        self._listener = None
+        # By close() alone a member without a partition does not leave (librdkafka 2.16, cooperative
+        # assignment): the next rebalance would wait for it until its session ends.
+        if not self._client.assignment():
+            self._client.unsubscribe()
+        self._client.close()
+
+    def _commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        done = self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
+        for partition in done or ():
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        for following in next_offsets:
+            self._uncommitted.pop(following.source, None)
+
+    def _read(self, message: Message) -> Record | None:
+        error = message.error()
+        if error is None:
+            record = to_record(message)
+            if self._duplicates.has(record.source, record.offset, message.leader_epoch()):
+                self._skipped += 1
+                return None
+            return record
+        # A topic that a pattern matched may go as it came.
+        passing = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and (
+            message.topic() not in self._topics.inputs
+        )
+        if error.fatal() or (error.code() in HOPELESS and not passing):
+            raise StreamFailed(f"{message.topic()}: {describe(error)}")
+        _log.warning("stream.fetch_error", error=describe(error))
+        return None
+
+    def _still_assigned(self, records: list[Record]) -> list[Record]:
+        """Leave out what was read before its partition went away, even if it came back since."""
+        if self._ended:
+            records = [record for record in records if record.source not in self._ended]
+            self._ended.clear()
+        return records
+
+    def _rebalance(self, kind: _Rebalance, partitions: Sequence[KafkaPartition]) -> None:
+        sources = [TopicPartition(each.topic, each.partition) for each in partitions]
+        self._duplicates.begin(sources)
+        if kind == "on_assigned":
+            self._in_group = True
+            self._lag.assigned(sources)
+            # The settings were checked, by a regular expression that is not the client's own.
+            self._own_results.update(
+                source.topic for source in sources if source.topic in self._topics.sinks
+            )
+        else:
+            self._ended.update(sources)
+            self._in_group = kind != "on_lost"
+        if self._listener is not None:
+            getattr(self._listener, kind)(sources)
+        if kind != "on_assigned":
+            self._lag.ended(sources)
+            for source in sources:  # whoever has it next may be further on by now
+                self._uncommitted.pop(source, None)
+            # The client keeps a pause beyond the assignment it was made in (librdkafka issue 5113),
+            # and would deliver nothing of the partition if it came back.
+            self.resume([source for source in sources if source in self._paused])
+
+    def _on_statistics(self, text: str) -> None:
+        statistics = read_statistics(text)
+        self._lag.update(statistics, self._paused)
+        if self._quiet_protocol and not self._in_group and has_coordinator(statistics):
+            self._rebalance("on_assigned", [])
+
+    def _on_error(self, error: KafkaError) -> None:
+        # What ends the worker for good; anything else the client mends by itself.
+        if error.fatal() or (
+            error.code() in HOPELESS and error.code() != KafkaError._AUTHENTICATION
+        ):
+            self._fatal = error
+        _log.warning("stream.client_error", error=describe(error))
+
+
+def _not_known(error: KafkaError) -> PublishAborted:
+    return PublishAborted(
+        f"committed offsets not known: {describe(error)}", unreachable=is_unreachable(error)
+    )

@@ -1,0 +1,268 @@
+"""The publishing side of ``KafkaStream``: a batch and its offsets, in one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.records.types import Batch, NextOffset, Outgoing
+from worker.stream.kafka_config import KafkaConfig, compresses
+from worker.stream.kafka_producer import KafkaProducer
+from worker.stream.kafka_types import (
+    HOPELESS,
+    LOST_TRANSACTION,
+    describe,
+    describe_exception,
+    is_unreachable,
+    to_kafka_offsets,
+)
+
+_log = structlog.get_logger("worker.stream")
+
+# Bytes around a record and each of its headers in a batch, generously; brokers limit the batch.
+_FRAMING = 16
+_NO_LIMIT = 1 << 62
+
+# Records that were never judged: they went with a failed transaction or an old producer.
+_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+
+
+class _Refused(Exception):
+    """Some records of a batch were refused; ``_failed`` says which."""
+
+
+class OffsetCommitter(Protocol):
+    """Whose offsets are committed with the results."""
+
+    def group_metadata(self) -> Any:
+        """Return the membership as the producer's transaction wants it, as of this moment."""
+        ...
+
+    def commit(self, next_offsets: Sequence[NextOffset]) -> None:
+        """Commit offsets outside of a transaction. Blocks. Raises KafkaException."""
+        ...
+
+    def commit_again(self) -> None:
+        """Commit what the last ``commit`` could not. Raises KafkaException."""
+        ...
+
+
+class KafkaPublisher:
+    """Publishes batches with a producer of its own and the consumer's membership."""
+
+    def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
+        self._config = config
+        self._consumer = consumer
+        self._producer = KafkaProducer(config)
+        self._failed: list[tuple[int, KafkaError]] = []
+
+    def ready(self, timeout_s: float) -> None:
+        """Make the producer ready. Raises PublishAborted (not within the time) or StreamFailed."""
+        self._producer.ready(timeout_s)
+
+    def resolve(self, timeout_s: float) -> None:
+        """End what the last publish left in doubt: its transaction, by a new producer, or the
+        commit of offsets whose records are written. Raises as ``ready``."""
+        self._producer.ready(timeout_s)
+        if not self._producer.transactional:
+            try:
+                self._consumer.commit_again()
+            except KafkaException as error:
+                raise _not_committed(error) from error
+
+    def serve(self) -> None:
+        """Let the client call back. Does not block."""
+        self._producer.serve()
+
+    def publish(self, batch: Batch) -> None:
+        """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
+        if too_large := self._too_large(batch.outputs):
+            raise RecordTooLarge(too_large)
+        until = time.monotonic() + self._config.publish_timeout_s
+        client = self._producer.ready(self._config.publish_timeout_s)
+        self._failed = []
+        if self._producer.transactional:
+            self._publish_transaction(client, batch, until)
+        else:
+            self._publish_then_commit(client, batch, until)
+
+    def close(self) -> None:
+        """Free the client without publishing anything more."""
+        self._producer.discard()
+
+    def _publish_transaction(self, client: Producer, batch: Batch, until: float) -> None:
+        offsets = to_kafka_offsets(batch.next_offsets)
+        committing = False
+        try:
+            client.begin_transaction()
+            self._produce(client, batch.outputs, until)
+            self._flush(client, until)
+            # Also after a record was refused: it then fails, with the transaction's own reason.
+            group = self._consumer.group_metadata()
+            self._producer.repeat(
+                lambda s: client.send_offsets_to_transaction(offsets, group, s), until
+            )
+            self._expect_no_refusal()
+            committing = True
+            self._producer.repeat(client.commit_transaction, until)
+        except TimeoutError as error:
+            self._producer.leave_behind()
+            _log.warning("stream.producer_hangs", committing=committing)
+            hung = "a transactional call does not come back"
+            kind = OutcomeUnknown if committing else PublishAborted
+            raise kind(hung, unreachable=True) from error
+        except (KafkaException, _Refused, PublishAborted) as error:
+            raise self._undo(client, batch, error, committing=committing) from error
+
+    def _undo(
+        self, client: Producer, batch: Batch, error: Exception, *, committing: bool
+    ) -> PublishAborted:
+        """End a transaction that failed; return what the caller is told. Raises StreamFailed."""
+        cause = error.args[0] if isinstance(error, KafkaException) else None
+        if cause is not None and cause.fatal() and cause.code() != LOST_TRANSACTION:
+            raise StreamFailed(describe(cause)) from error
+        refusal = self._refusal(error, batch)
+        abortable = cause is None or cause.txn_requires_abort()
+        aborted = abortable and self._producer.abort(client)
+        # What was sent after a record that the broker refused is answered with a gap in the
+        # sequence, sometimes only within the next transaction: a new producer has none.
+        if aborted and not isinstance(refusal, RecordTooLarge):
+            return refusal
+        self._producer.discard()
+        if committing and not abortable:
+            return OutcomeUnknown(
+                f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
+            )
+        return refusal
+
+    def _publish_then_commit(self, client: Producer, batch: Batch, until: float) -> None:
+        try:
+            self._produce(client, batch.outputs, until)
+            self._flush(client, until)
+            self._expect_no_refusal()
+        except (KafkaException, _Refused, PublishAborted) as error:
+            cause = error.args[0] if isinstance(error, KafkaException) else None
+            if cause is not None and cause.fatal():
+                raise StreamFailed(describe(cause)) from error
+            refusal = self._refusal(error, batch)
+            if not isinstance(refusal, RecordTooLarge):
+                self._producer.discard()  # with whatever is still queued in it
+            raise refusal from error
+        try:
+            self._consumer.commit(batch.next_offsets)
+        except KafkaException as error:
+            raise _not_committed(error) from error
+
+    def _produce(self, client: Producer, outputs: Sequence[Outgoing], until: float) -> None:
+        for index, outgoing in enumerate(outputs):
+            while True:
+                try:
+                    client.produce(
+                        outgoing.topic,
+                        value=outgoing.value,
+                        key=outgoing.key,
+                        headers=list(outgoing.headers),
+                        timestamp=outgoing.timestamp_ms or 0,  # 0: now
+                        on_delivery=self._delivery(index),
+                    )
+                    break
+                except BufferError:
+                    if time.monotonic() > until:
+                        raise PublishAborted(
+                            "the producer's queue stays full", unreachable=True
+                        ) from None
+                    client.poll(0.05)
+                except KafkaException as error:
+                    # Too large for the client's own limit: told at once, the record is not queued.
+                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                        raise
+                    self._failed.append((index, error.args[0]))
+                    break
+
+    def _delivery(self, index: int) -> Callable[[KafkaError | None, Message], None]:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._failed.append((index, error))
+
+        return delivered
+
+    def _flush(self, client: Producer, until: float) -> None:
+        left = client.flush(max(0.1, until - time.monotonic()))
+        if left and not self._failed:
+            raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
+
+    def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
+        """Find what is certainly too large, before a transaction is spoiled by it."""
+        tried = None
+        if compresses(self._config.producer):  # how small a record becomes is for the broker to see
+            tried = int(self._config.producer.get("message.max.bytes", _NO_LIMIT))
+        return [
+            index
+            for index, outgoing in enumerate(outputs)
+            if _framed_bytes(outgoing) > (tried or self._limit(outgoing))
+        ]
+
+    def _limit(self, outgoing: Outgoing) -> int:
+        return self._config.max_record_bytes.get(outgoing.topic, _NO_LIMIT)
+
+    def _blame(self, outputs: Sequence[Outgoing], refused: Sequence[int]) -> RecordTooLarge:
+        """Choose who is too large of those that were ``refused`` for size (none: of all).
+
+        A batch is refused whole. Where its topic's limit is known no two records that would fit it
+        were in one; where it is not, the largest is, and the others may go again.
+        """
+        large = [at for at in refused if _framed_bytes(outputs[at]) > self._limit(outputs[at])]
+        if large:
+            return RecordTooLarge(large)
+        among = refused or range(len(outputs))
+        known = {at: _framed_bytes(outputs[at]) / self._limit(outputs[at]) for at in among}
+        return RecordTooLarge([max(known, key=known.__getitem__)])
+
+    def _expect_no_refusal(self) -> None:
+        if self._failed:
+            raise _Refused
+
+    def _refusal(self, error: Exception, batch: Batch) -> PublishAborted:
+        """Name the reason nothing was published; records the broker finds too large, by place."""
+        too_large = {
+            index
+            for index, refused in self._failed
+            if refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        }
+        if too_large:
+            return self._blame(batch.outputs, sorted(too_large))
+        reasons = [refused for _, refused in self._failed if refused.code() not in _PURGED]
+        if isinstance(error, KafkaException):
+            reasons.append(error.args[0])
+        for reason in reasons:
+            if reason.code() in HOPELESS:
+                raise StreamFailed(f"producing: {describe(reason)}") from error
+            if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                # A transaction that failed for it takes every record down and names none.
+                return self._blame(batch.outputs, ())
+        if not reasons:
+            unreachable = isinstance(error, PublishAborted) and error.unreachable
+            return PublishAborted(describe_exception(error), unreachable=unreachable)
+        return PublishAborted(
+            describe(reasons[0]), unreachable=all(is_unreachable(reason) for reason in reasons)
+        )
+
+
+def _framed_bytes(outgoing: Outgoing) -> int:
+    return outgoing.size_bytes + _FRAMING * (len(outgoing.headers) + 8)
+
+
+def _not_committed(error: KafkaException) -> PublishAborted:
+    """Name why offsets of records that are written were not committed. Raises StreamFailed."""
+    cause = error.args[0]
+    if cause.fatal() or cause.code() in HOPELESS:
+        raise StreamFailed(describe(cause)) from error
+    return OutcomeUnknown(
+        f"written, and the offsets are not committed: {describe(cause)}",
+        unreachable=is_unreachable(cause),
+    )

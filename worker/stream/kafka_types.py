@@ -1,0 +1,118 @@
+"""Between the Kafka client's types and the worker's own: records, partitions, offsets, errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from worker.records.types import NextOffset, Record, TopicPartition
+
+_log = structlog.get_logger("worker.stream")
+
+client_log = logging.getLogger("librdkafka")
+"""What every client logs to. Its warnings are told by callbacks too, and in fewer words."""
+client_log.setLevel(logging.ERROR)
+
+HOPELESS = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
+    "to now, or raise its message.timestamp.before.max.ms",
+    KafkaError._AUTHENTICATION: "authentication failed",
+    KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
+}
+"""Codes of errors that do not pass by themselves, and what each means."""
+
+UNREACHABLE = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+"""Codes of errors that say: nobody answers, or nobody who may, for now."""
+
+LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
+"""The transaction is no longer open: the broker ended it by itself while it was away or we were.
+It is fatal for the producer (librdkafka issues 3297 and 4849), and no reason for the worker to
+end: the next producer finds a settled state."""
+
+
+def to_record(message: Message) -> Record:
+    """Return what is known of a message that came without an error."""
+    kind, timestamp_ms = message.timestamp()
+    try:
+        pairs = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
+        headers = tuple((name, _bytes(value)) for name, value in pairs)
+    except UnicodeDecodeError:
+        # The client cannot give headers whose names are not UTF-8, not even as bytes.
+        _log.warning("stream.headers_unreadable", offset=message.offset())
+        headers = ()
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Record(
+        source=TopicPartition(topic, partition),
+        offset=offset,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=headers,
+        timestamp_ms=timestamp_ms if kind else None,
+    )
+
+
+def to_kafka_partitions(sources: Sequence[TopicPartition]) -> list[KafkaPartition]:
+    """Return these partitions as the client takes them."""
+    return [KafkaPartition(source.topic, source.partition) for source in sources]
+
+
+def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]:
+    """Return these offsets as the client takes them."""
+    return [
+        KafkaPartition(next_offset.source.topic, next_offset.source.partition, next_offset.offset)
+        for next_offset in next_offsets
+    ]
+
+
+def describe(error: KafkaError) -> str:
+    """Say what an error is, for people: the client's words, and what they mean where we know."""
+    hint = HOPELESS.get(error.code())
+    if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        hint = "another worker has taken over this one's transactional.id"
+    said = f"{error.name()}: {error.str()}"
+    return f"{hint} ({said})" if hint else said
+
+
+def is_unreachable(error: KafkaError) -> bool:
+    """Tell whether an error passes when the cluster is back, whatever is done meanwhile."""
+    return error.code() in UNREACHABLE or error.retriable()
+
+
+def describe_exception(error: Exception) -> str:
+    """Say what an exception is, the client's or our own."""
+    return describe(error.args[0]) if isinstance(error, KafkaException) else str(error)
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
