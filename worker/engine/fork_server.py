@@ -30,11 +30,14 @@ VLLM_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.executor.uniproc_executor",
     "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.core.sched.scheduler",
     "vllm.v1.worker.cpu_worker",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.utils.cpu_triton_utils",
+    "vllm.model_executor.layers.quantization.online.base",
     "vllm.model_executor.models.llama",
 )
-"""What a core imports when it starts. Should another vLLM lack one, nothing after it is imported
-in advance: the core then takes the time to import what is there."""
+"""What a core imports when it starts. One that another vLLM lacks is passed over."""
 
 # What a process reads when it starts or imports torch: a server with others is of no use.
 _READ_AT_START = (
@@ -42,7 +45,9 @@ _READ_AT_START = (
     "OMP_NUM_THREADS",
     "OMP_PLACES",
     "OMP_PROC_BIND",
+    "OMP_WAIT_POLICY",
     "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
     "KMP_AFFINITY",
     "OPENBLAS_NUM_THREADS",
     "TORCH_COMPILE_DISABLE",

@@ -36,7 +36,8 @@ def _preload() -> int:
     logging.getLogger("vllm").addHandler(logging.NullHandler())
     with without_optional_libraries(), without_collecting():
         for name in os.environ[MODULES].split(","):
-            importlib.import_module(name)
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
     return len(list(Path("/proc/self/task").iterdir()))
 
 

@@ -14,18 +14,19 @@ _BATCHES = (1, 2, 8, 32)
 def warm_up_rounds(
     manifest: Manifest, prompts: Sequence[Sequence[int]]
 ) -> Iterator[list[tuple[int, ...]]]:
-    """Yield batches of prompts to answer together: ``prompts`` first, then made-up ones, twice.
+    """Yield batches of prompts to answer together: ``prompts`` first, then made-up ones.
 
     The made-up ones have messages of lengths that support messages have and up to the longest,
     cut from the golden prompts at ever other places, so that the prefix cache does not answer
-    for the kernels.
+    for the kernels. A second round finds nothing left to build: the messages that follow take
+    the same time after one round and after two.
     """
     spec = manifest.prompt
     first, last = len(spec.prefix_ids), len(spec.suffix_ids)
     words = [
-        one for golden in manifest.golden for one in golden.ids[first : len(golden.ids) - last]
+        token for golden in manifest.golden for token in golden.ids[first : len(golden.ids) - last]
     ]
-    lengths = [min(one, spec.max_message_tokens) for one in _MESSAGE_TOKENS]
+    lengths = [min(length, spec.max_message_tokens) for length in _MESSAGE_TOKENS]
     number = itertools.count(1)
 
     def made_up(length: int) -> tuple[int, ...]:
@@ -33,8 +34,7 @@ def warm_up_rounds(
         message = itertools.islice(itertools.cycle(words), start, start + length)
         return (*spec.prefix_ids, *message, *spec.suffix_ids)
 
-    for _ in range(2):
-        yield from ([tuple(one)] for one in prompts)
-        for batch in _BATCHES:
-            yield [made_up(lengths[index % len(lengths)]) for index in range(batch)]
-        yield [made_up(spec.max_message_tokens)]
+    yield from ([tuple(prompt)] for prompt in prompts)
+    for batch in _BATCHES:
+        yield [made_up(lengths[index % len(lengths)]) for index in range(batch)]
+    yield [made_up(spec.max_message_tokens)]

@@ -13,6 +13,7 @@ from worker.engine.cpu_environment import (
 )
 
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
+GOMP = {"GOMP_CPU_AFFINITY": "0 1", "GOMP_SPINCOUNT": "20000"}
 
 
 def test_the_users_environment_stands_but_for_the_network() -> None:
@@ -122,9 +123,9 @@ def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
 @pytest.mark.parametrize(
     ("preloaded", "expected"),
     [
-        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
-        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", "GOMP_CPU_AFFINITY": "0 1"}),
-        ("/mine/libgomp.so", {"GOMP_CPU_AFFINITY": "0 1"}),
+        ("", {"LD_PRELOAD": "/torch/libgomp.so.1", **GOMP}),
+        ("/tc.so", {"LD_PRELOAD": "/tc.so:/torch/libgomp.so.1", **GOMP}),
+        ("/mine/libgomp.so", GOMP),
         (
             "/libiomp5.so",
             {
@@ -165,3 +166,9 @@ def test_sockets_lie_where_their_paths_are_short_enough(
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (chars - 1))
     found = engine_environment(cpu=False, ranks=1, environment={})
     assert found.get("VLLM_RPC_BASE_PATH") == base
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_how_long_threads_spin_is_the_users_to_say(name: str) -> None:
+    found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
+    assert "GOMP_SPINCOUNT" not in found
