@@ -37,7 +37,7 @@ def demo_values(kafka: str, names: Names, partitions: int) -> Values:
                 "kafka": {
                     "bootstrap_servers": kafka,
                     "group_id": names.group,
-                    "input_topics": names.inputs,
+                    "input_topics": [names.inputs],
                     "output_topic": names.outputs,
                     "review_topic": names.review,
                     "dead_letter_topic": names.dead,
