@@ -100,6 +100,8 @@ def near_pairs(
 
 
 def _rank(sets: Sequence[ShingleSet]) -> list[Ranks]:
+    if not sets:
+        return []  # np.split would make one of nothing
     in_order = sorted(set().union(*sets))
     number = {shingle: at for at, shingle in enumerate(in_order)}
     flat = np.fromiter(map(number.__getitem__, chain.from_iterable(sets)), dtype=np.int64)
