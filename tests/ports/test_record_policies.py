@@ -158,11 +158,11 @@ def test_tombstones_end_as_the_settings_say(
     consumer.close()
     assert committed.offset == 4
     consumer = reader(arena, "out")
-    results = [consumer.poll(30) for _ in range(arena.by_topic["out"])]
+    written = [consumer.poll(30) for _ in range(arena.by_topic["out"])]
     consumer.close()
     passed = [
         (message.key(), message.value())
-        for message in results
+        for message in written
         if message is not None and message.value() is None
     ]
     assert passed == expected
