@@ -17,8 +17,7 @@ import pytest
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
-from trainer.store.files import LOCK_NAME, STALE_S, locked, remove_leftovers
-from trainer.store.history import read_history
+from trainer.store.files import LOCK_NAME, STALE_S, locked, read_history, remove_leftovers
 from trainer.store.moves import publish_adapter
 from trainer.store.plan import plan_publication
 from worker.contract import load_adapter
