@@ -93,6 +93,4 @@ def _key_pem(key: ec.EllipticCurvePrivateKey, password: str | None) -> bytes:
     hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
         hidden = serialization.BestAvailableEncryption(password.encode())
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden)

@@ -42,6 +42,7 @@ LISTENERS = {
     "EXPIRED": "SSL",  # its certificate is
     "RENAMED": "SSL",  # its certificate is another host's
 }
+_ANY: Any = None  # which the client's types do not foresee
 _JAAS = "org.apache.kafka.common.security"
 
 Right = tuple[str, str, str]
@@ -78,7 +79,7 @@ class SecureBroker:
     def forbid(self, principal: str) -> None:
         """Take every right of a principal away."""
         whose = AclBindingFilter(
-            ResourceType.ANY, None, ResourcePatternType.ANY, principal, None,
+            ResourceType.ANY, _ANY, ResourcePatternType.ANY, principal, _ANY,
             AclOperation.ANY, AclPermissionType.ANY,
         )  # fmt: skip
         for future in self.admin.delete_acls([whose]).values():
