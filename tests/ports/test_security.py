@@ -152,8 +152,6 @@ def label_all(desk: Desk, worker: WorkerProcess, count: int) -> None:
         ("mutual tls", "exactly_once"),
         ("plain", "at_least_once"),
         ("scram", "exactly_once"),
-        pytest.param("mutual tls", "at_least_once", marks=pytest.mark.long),
-        pytest.param("plain", "exactly_once", marks=pytest.mark.long),
         pytest.param("scram", "at_least_once", marks=pytest.mark.long),
     ],
 )
@@ -264,11 +262,10 @@ def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
     cases = wrong(desk.kafka)
     assert set(cases) == set(_WRONG)
     given, code, where, mend = cases[what]
-    # What nobody refuses is waited for as long as the settings say: a broker may be starting.
-    waits = what in {"plaintext to a TLS port", "TLS to a plaintext port", "no login"}
-    ended, written, seconds = start_failing(
-        desk, {**given, "start_timeout_s": "8"} if waits else given
-    )
+    # What nobody refuses is waited for as long as the settings say, for a broker may be starting;
+    # what is refused, 5 s by default.
+    sooner = {} if what in _OFTEN else {"start_timeout_s": "3"}
+    ended, written, seconds = start_failing(desk, given | sooner)
     told = written.splitlines()
     assert ended == code, written
     assert len(told) == 1, written
@@ -336,7 +333,8 @@ def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -
         desk.publish(5)
         assert worker.child.wait(60) == 4
     (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
-    assert f"producing to {desk.topics['out']}: no right to use the topic" in told
+    assert "producing to " in told
+    assert desk.topics["out"] in told.partition(": no right to use the topic: ")[0]
     assert desk.results() == 7
 
 

@@ -37,5 +37,5 @@ def toml_value(text: str) -> Any:
     """Read a value as TOML (``3``, ``true``, ``[1, 2]``); what is not TOML is the text it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number of 5,000 digits, 1,000 open brackets
         return text

@@ -246,7 +246,9 @@ class KafkaPublisher:
             reasons.append(error.args[0])
         for reason in reasons:
             if reason.code() in HOPELESS:
-                raise StreamFailed(f"producing: {describe(reason)}") from error
+                # A transaction that fails for it does not say which of them it was.
+                written = ", ".join(sorted({each.topic for each in batch.outputs}))
+                raise StreamFailed(f"producing to {written}: {describe(reason)}") from error
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 # A transaction that failed for it takes every record down and names none.
                 return self._blame(batch.outputs, ())

@@ -1,8 +1,7 @@
 """``key=value`` on a command line, with an error that says how to write it."""
 
-from typing import Any
-
 import re
+from typing import Any
 
 import pytest
 
