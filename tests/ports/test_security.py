@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -70,6 +72,31 @@ def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
     }
 
 
+RUNBOOK = Path("docs/operations.md")
+PLACES = {
+    "support.messages": "input",
+    "support.labels": "output",
+    "support.labels.review": "review",
+    "support.labels.dead": "dead",
+    "filing-clerk": "group",
+    "filing-clerk.": "transactions",
+}
+
+
+def runbooks_rights() -> dict[str, tuple[str, str]]:
+    """The rights that docs/operations.md gives a worker: by place the kind and the operation."""
+    text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
+    given = re.findall(
+        r"^    kafka-acls\.sh .* --operation (\w+) +--(topic|group|transactional-id) (\S+)",
+        text,
+        re.MULTILINE,
+    )
+    return {
+        PLACES[name]: (kind.upper().replace("-", "_"), operation.upper())
+        for operation, kind, name in given
+    }
+
+
 PRINCIPALS = {"mutual tls": "CN=clerk", "plain": "plain-clerk", "scram": "scram-clerk"}
 
 
@@ -84,14 +111,19 @@ class Desk:
     def __post_init__(self) -> None:
         self.kafka.create_topics(self.topics.values())
         self.group = self.topics["in"].rpartition(".")[0]
-        self.rights: dict[str, list[Right]] = {
-            "input": [("TOPIC", self.topics["in"], "READ")],
-            "output": [("TOPIC", self.topics["out"], "WRITE")],
-            "review": [("TOPIC", self.topics["review"], "WRITE")],
-            "dead": [("TOPIC", self.topics["dead"], "WRITE")],
-            "group": [("GROUP", self.group, "READ")],
-            "transactions": [("TRANSACTIONAL_ID", f"{self.group}.*", "WRITE")],
+        names = {
+            "input": self.topics["in"],
+            "output": self.topics["out"],
+            "review": self.topics["review"],
+            "dead": self.topics["dead"],
+            "group": self.group,
+            "transactions": f"{self.group}.*",
         }
+        self.rights: dict[str, Right] = {
+            place: (kind, names[place], operation)
+            for place, (kind, operation) in runbooks_rights().items()
+        }
+        assert set(self.rights) == set(names)
 
     def allow(self, way: str, *, but: str | None = None) -> None:
         """Give the way's user a worker's rights, ``but`` for one."""
@@ -99,8 +131,7 @@ class Desk:
             return
         principal = f"User:{PRINCIPALS[way]}"
         self.kafka.forbid(principal)
-        rights = [right for name, given in self.rights.items() if name != but for right in given]
-        self.kafka.allow(principal, rights)
+        self.kafka.allow(principal, [self.rights[name] for name in self.rights if name != but])
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
         """A worker's settings, as TOML."""
@@ -165,6 +196,18 @@ def test_a_worker_labels_by_each_way_in(desk: Desk, way: str, delivery: str) -> 
         assert worker.stop() == 0
     for planted in PLANTED:
         assert planted not in log.read_text(encoding="utf-8")
+
+
+def test_the_settings_in_the_runbook_are_those_that_were_run(kafka: SecureBroker) -> None:
+    """The same keys, and the same values where they are no address, path or name."""
+    blocks = re.findall(r"```toml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    written = [tomllib.loads(block)["kafka"] for block in blocks]
+    assert len(written) == 3
+    for given, way in zip(written, ("tls", "mutual tls", "scram"), strict=True):
+        run = ways(kafka)[way]
+        assert given.keys() == {name for name in run if not name.endswith("password")}
+        for name in ("security_protocol", "sasl_mechanism"):
+            assert given.get(name) == run.get(name)
 
 
 def start_failing(desk: Desk, given: Mapping[str, str]) -> tuple[int, str, float]:
@@ -299,8 +342,8 @@ def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: boo
     """Before the model is loaded; also where the thing is to be seen and no more."""
     desk.allow("scram", but=right)
     if described:
-        seen = [(kind, name, "DESCRIBE") for kind, name, _ in desk.rights[right]]
-        desk.kafka.allow("User:scram-clerk", seen)
+        kind, name, _ = desk.rights[right]
+        desk.kafka.allow("User:scram-clerk", [(kind, name, "DESCRIBE")])
     ended, written, seconds = start_failing(desk, ways(desk.kafka)["scram"])
     told = [line for line in written.splitlines() if line.startswith("error: ")]
     assert ended == 4, written
