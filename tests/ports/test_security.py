@@ -320,6 +320,24 @@ def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
         assert planted not in written
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["verify", "topics"])
+def test_every_command_tells_it(desk: Desk, command: str) -> None:
+    """In the same words as the worker."""
+    given, code, where, mend = wrong(desk.kafka)["a wrong password (SCRAM)"]
+    settings = desk.settings({**given, "start_timeout_s": "3"})
+    flags = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", command, *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    (told,) = done.stdout.splitlines()
+    assert where in told
+    assert mend in told
+    assert WRONG_PASSWORD not in told
+
+
 MISSING = {
     "input": ("read the topic '{in}' (kafka.input_topics)", False),
     "output": ("write the topic '{out}' (kafka.output_topic)", True),

@@ -63,7 +63,9 @@ def _topic_rights(admin: AdminClient, topics: Topics) -> Iterator[str]:
     needed = dict.fromkeys(topics.named_inputs, AclOperation.READ)
     needed |= dict.fromkeys(topics.sinks, AclOperation.WRITE)
     answers = admin.describe_topics(
-        TopicCollection(list(needed)), include_authorized_operations=True, request_timeout=_ASK_S
+        TopicCollection([topic for topic in needed if topic]),
+        include_authorized_operations=True,
+        request_timeout=_ASK_S,
     )
     for topic, future in answers.items():
         if _is_denied(future, needed[topic]):
