@@ -20,7 +20,7 @@ from worker.settings_load import effective, load_settings
 
 SECRET = "planted-secret-4711"
 _REASONS = typing.get_args(RejectReason)
-_LAYOUTS = [
+LAYOUTS = [
     InputFormat(name, fields)
     for name in DECODERS
     for fields in (("message",), ("subject", "ticket.body", "parts.0.text"), ("message.0",))
@@ -31,7 +31,7 @@ def fuzz_decode(data: bytes) -> str:
     """A record's value, read in each way: a message, or a rejection with a reason and none of its
     text. Returns what became of it."""
     outcome = ""
-    for layout in _LAYOUTS:
+    for layout in LAYOUTS:
         reason = _decoded(data, layout)
         assert reason in _REASONS or reason == "message"
         outcome += f"{reason} "
