@@ -6,6 +6,8 @@ brokers. What is not known here is passed on as it is.
 
 from __future__ import annotations
 
+import re
+
 from worker.stream.kafka_promises import Properties
 from worker.stream.tls_probe import peer_kind, why_not_verified
 
@@ -29,6 +31,7 @@ _SAID = {
     "connecting to a PLAINTEXT broker listener": "the broker speaks no TLS at this address: set "
     "kafka.security_protocol to plaintext or sasl_plaintext, or use its TLS listener",
 }
+_SPEAKER = re.compile(r"://([^/\s]+)/")
 _UNTRUSTED = {
     "expired": "the broker's certificate has expired: have it renewed",
     "not yet valid": "the broker's certificate is not valid yet: check both clocks",
@@ -44,7 +47,11 @@ _UNTRUSTED = {
 def is_refusal(name: str, said: str) -> bool:
     """Tell whether an error means that the broker or we refuse the other, and not that nobody
     answers: trying on does not mend it."""
-    return name in {"_AUTHENTICATION", "_SSL"} or "alert" in said or "certificate verify" in said
+    return (
+        name in {"_AUTHENTICATION", "_SSL"}
+        or "SSL alert number" in said
+        or "certificate verify" in said
+    )
 
 
 def explain(name: str, said: str, servers: str, properties: Properties) -> str:
@@ -55,6 +62,8 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
     for part, hint in _SAID.items():
         if part in said:
             return hint
+    speaker = _SPEAKER.search(said)  # of several servers, the one that it is about
+    servers = speaker.group(1) if speaker else servers
     if "certificate verify failed" in said:
         why = why_not_verified(servers, properties) or ""
         known = next((text for part, text in _UNTRUSTED.items() if part in why), None)

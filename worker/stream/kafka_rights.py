@@ -102,7 +102,10 @@ def _transaction_right(config: KafkaConfig) -> Iterator[str]:
 
 def _is_denied(future: Any, operation: AclOperation) -> bool:
     try:
-        allowed: Collection[AclOperation] | None = future.result(_ASK_S).authorized_operations
+        allowed: Collection[AclOperation] | None = future.result(2 * _ASK_S).authorized_operations
+    except TimeoutError:
+        _log.info("stream.rights_unknown", error="no answer")
+        return False
     except KafkaException as error:
         code = error.args[0].code()
         if code not in _DENIED and code != KafkaError.UNKNOWN_TOPIC_OR_PART:

@@ -24,8 +24,12 @@ SASL = {
         ("_AUTHENTICATION", "SASL authentication error: Authentication failed", "'clerk' (PLAIN)"),
         ("_AUTHENTICATION", "Broker: Unsupported SASL mechanism: supported: X", "sasl_mechanism"),
         ("_AUTHENTICATION", "Broker: Request not valid in current SASL state", "takes no SASL"),
-        ("_TRANSPORT", "tlsv13 alert certificate required: SSL alert", "ssl_certificate_location"),
-        ("_TRANSPORT", "ssl/tls alert certificate expired", "client certificate has expired"),
+        ("_TRANSPORT", "tlsv13 alert certificate required: SSL alert number 116", "demands"),
+        (
+            "_TRANSPORT",
+            "ssl/tls alert certificate expired: SSL alert number 45",
+            "client certificate has expired",
+        ),
         ("_SSL", "SSL routines::tlsv1 alert unknown ca", "authority of the client certificate"),
     ],
 )
@@ -43,6 +47,11 @@ def test_nobody_there_is_no_refusal(name: str) -> None:
     assert not is_refusal(name, "Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     told = explain(name, "Connection refused", "127.0.0.1:1", SASL)
     assert told == "check kafka.bootstrap_servers and that the broker is up"
+
+
+def test_a_host_named_for_alerts_is_no_refusal() -> None:
+    """What is looked for are TLS's own words."""
+    assert not is_refusal("_TRANSPORT", "Connect to alert-kafka:9092 failed: Connection refused")
 
 
 def test_a_token_that_nobody_fetches_is_told() -> None:
