@@ -41,8 +41,9 @@ unit: $(READY) ## the unit tests: no Kafka, no engine, no network
 test: unit ## every test that needs no more than Python, but for the long ones
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
-test-long: $(READY) ## the tests that take long: several engines, processes that train
+test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads
 	$(PYTEST) -m long
+	$(BIN)/python -m tests.fuzz 60000
 
 format: $(READY) ## order the imports, mend what ruff can, format
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -104,6 +105,12 @@ sbom: ## their bills of materials
 	    /opt/app/sbom.cdx.json > build/sbom-$$target.cdx.json; \
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
+
+# Guided by coverage, each of the three for so long, from a seeded corpus (tests/fuzz/guided.py).
+FUZZ_S ?= 60
+fuzz: .venv-fuzz/.ready ## decoders, settings and manifests with made-up bytes: FUZZ_S=60
+	@set -e; for entry in decode manifest settings; do \
+	  .venv-fuzz/bin/python -m tests.fuzz.guided $$entry $(FUZZ_S); done
 
 ##@ Tests that need more than Python
 
@@ -187,6 +194,8 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra chart $(LOCK_OPTIONS) --output-file locks/chart.txt
+	$(BIN)/uv pip compile pyproject.toml --extra fuzz --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/fuzz.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --constraint locks/cpu.txt \
 	  --override locks/overrides.txt --override locks/image-overrides.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-cpu.txt
@@ -200,7 +209,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
 clean: ## remove what was installed and built here
-	rm -rf $(VENV) .venv-chart build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-chart .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments.
@@ -219,4 +228,10 @@ $(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
 	@$(PYTHON) -m venv .venv-chart
 	@$(CHART_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@$(CHART_BIN)/uv pip install --quiet --python $(CHART_BIN)/python --no-deps --require-hashes -r locks/chart.txt
+	@touch $@
+
+.venv-fuzz/.ready: locks/bootstrap.txt locks/fuzz.txt
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@.venv-fuzz/bin/uv pip install --quiet --python .venv-fuzz/bin/python --no-deps --require-hashes -r locks/fuzz.txt
 	@touch $@

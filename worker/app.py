@@ -69,7 +69,7 @@ def run_worker(
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(observing(settings, iteration_s))
-        config = prepare_topics(config)
+        config = prepare_topics(config, rights=True)
         opened = opener(settings)
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
         stack.callback(close_all, router, adapter_events)

@@ -88,6 +88,8 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         topic_replication_factor=kafka.topic_replication_factor,
         publish_timeout_s=kafka.publish_timeout_s,
         start_timeout_s=kafka.start_timeout_s,
+        # One that is set may be another's still, who would be fenced while our model loads.
+        own_transactional_id=not kafka.transactional_id,
     )
 
 

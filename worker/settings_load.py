@@ -30,6 +30,7 @@ _OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
 _OTHER_PREFIXES = ("CLERK_TEST_",)
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token($|[._-])")
 REDACTED = "********"
+_TOO_DEEP = "lists and tables are nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> Load
     ``config`` defaults to the file that CLERK_CONFIG names; ``flags`` are ``path.to.key=value``.
     """
     named = config or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else None)
+    try:
+        return _load(named, flags)
+    except RecursionError:
+        raise SettingsError(f"settings: {_TOO_DEEP}") from None
+
+
+def _load(named: Path | None, flags: Sequence[str]) -> LoadedSettings:
     sources: list[tuple[str, dict[str, Any]]] = []
     if named is not None:
         sources.append((f"file {named}", _read_file(named)))
@@ -92,7 +100,9 @@ def _read_file(path: Path) -> dict[str, Any]:
         return dict(TomlConfigSettingsSource(Settings, path)())
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise SettingsError(f"{path}: {_TOO_DEEP}") from None
+    except ValueError as error:  # a TOMLDecodeError, no UTF-8, a number of 5,000 digits
         raise SettingsError(f"{path}: is not TOML: {error}") from error
 
 
@@ -107,6 +117,8 @@ def _read_environment() -> dict[str, Any]:
             raise SettingsError(f"environment variable {name}: {_unknown('.'.join(path))}")
     try:
         return dict(EnvSettingsSource(Settings)())
+    except RecursionError:
+        raise SettingsError(f"environment: {_TOO_DEEP}") from None
     except ValueError as error:
         raise SettingsError(f"environment: {error} (lists and tables are given as JSON)") from error
 

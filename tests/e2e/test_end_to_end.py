@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from worker.demo.worker_process import WorkerProcess
 from worker.records.schemas import json_schema
 
 HOSTILE = 2000
+SECRET = "planted-secret-4711"
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 
@@ -37,18 +39,30 @@ class Running:
     arena: Arena
     worker: WorkerProcess
     labels: tuple[str, ...]
+    temporary: Path
 
 
 @pytest.fixture(scope="module")
 def running(
     bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
 ) -> Iterator[Running]:
-    model = {"model.base": f"'{base_model_dir}'", "model.adapter": f"'{demo_adapter_dir}'"}
+    model = {
+        "model.base": f"'{base_model_dir}'",
+        "model.adapter": f"'{demo_adapter_dir}'",
+        "log.level": "'debug'",
+    }
     with ExitStack() as stack:
+        # Its temporary files lie where they can be looked into, and it has secrets to keep.
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        environment.setenv("TMPDIR", folder)
+        environment.setenv("CLERK_KAFKA__SASL_PASSWORD", SECRET)
+        environment.setenv("CLERK_KAFKA__CLIENT", json.dumps({"ssl.key.password": SECRET}))
         arena = Arena(bootstrap_servers, stack, REAL_WORKER, model)
         worker = arena.start_worker()
         worker.wait_until_ready()
-        yield Running(arena, worker, read_manifest(demo_adapter_dir).taxonomy.names)
+        labels = read_manifest(demo_adapter_dir).taxonomy.names
+        yield Running(arena, worker, labels, Path(folder))
 
 
 def records(running: Running, short: str) -> list[tuple[dict[str, Any], Any, Any]]:
@@ -137,6 +151,24 @@ def test_key_and_headers_are_kept_and_the_text_is_not(
         if len(sample.message) > 20:
             assert sample.message not in everything
             assert sample.message not in log
+
+
+def test_nothing_that_worker_and_engine_write_holds_a_message_or_a_secret(
+    running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
+) -> None:
+    """Their log at debug level with vLLM's own lines, their temporary files, the HTTP pages."""
+    assert running.worker.url is not None
+    written = running.worker.log_path.read_bytes()
+    for path in ("/metrics", "/info", "/livez", "/readyz"):
+        with urllib.request.urlopen(f"{running.worker.url}{path}", timeout=20) as answer:
+            written += answer.read()
+    files = [path for path in running.temporary.rglob("*") if path.is_file()]
+    written += b"".join(path.read_bytes() for path in files)
+    assert b"worker.ready" in written
+    assert SECRET.encode() not in written
+    for sample, _ in holdout:
+        if len(sample.message) > 20:
+            assert sample.message.encode() not in written
 
 
 def test_the_engines_own_metrics_are_on_the_workers_page(

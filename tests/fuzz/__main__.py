@@ -11,8 +11,9 @@ import time
 import typing
 from collections import Counter
 
+from tests.fuzz.entries import LAYOUTS
 from worker.contract.errors import MessageRejected, RejectReason
-from worker.contract.records import DECODERS, InputFormat, decode_value
+from worker.contract.records import decode_value
 
 SEEDS = [
     b'{"message": "where is my order 48-1123?", "id": "T-1"}',
@@ -25,11 +26,6 @@ PIECES = [
     *(b"{", b"}", b"[", b"]", b'"', b"\\", b"\\u", b"\\ud800", b":", b",", b"null", b"1e9"),
     *(b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b" ", b"\xcc\x81" * 40),
     *(b'"message"', b'"id"', b"[" * 2000, b'{"a":' * 2000, b"9" * 5000),
-]
-LAYOUTS = [
-    InputFormat(name, fields)
-    for name in DECODERS
-    for fields in (("message",), ("subject", "ticket.body", "parts.0.text"), ("message.0",))
 ]
 
 

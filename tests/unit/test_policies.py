@@ -89,3 +89,19 @@ def test_there_is_a_shadow_topic_where_there_is_a_shadow() -> None:
     assert shadow_topic(Settings()) is None
     adapters = AdapterSettings(shadow="abcd", shadow_topic="shown")
     assert shadow_topic(Settings(adapters=adapters)) == "shown"
+
+
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [
+        ({}, True),
+        ({"instance_id": "pod-0"}, True),
+        ({"transactional_id": "mine"}, False),
+        ({"delivery": "at_least_once"}, False),
+    ],
+)
+def test_a_transactional_id_is_tried_early_where_nobody_else_can_have_it(
+    given: dict[str, str], tried: bool
+) -> None:
+    """Trying it fences whoever has it: one that was set may serve until our model is loaded."""
+    assert kafka_config(KafkaSettings.model_validate(given)).try_transactions is tried

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import string
 import tomllib
 from collections.abc import Callable
 from typing import Any
+
+_NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
 
 
 def split_assignment(
@@ -23,7 +26,10 @@ def split_assignment(
     """
     key, sign, value = text.partition("=")
     if not sign or not key.strip() or (needs_value and not value.strip()):
-        raise error(f"{option} {text}: write it as {form}")
+        # What was meant as the value may be a password.
+        name = text[: len(text) - len(text.lstrip(_NAME_CHARACTERS))]
+        shown = text if text in {name, f"{name}="} else f"{name}..."
+        raise error(f"{option} {shown}: write it as {form}")
     return key.strip(), value
 
 
@@ -31,5 +37,5 @@ def toml_value(text: str) -> Any:
     """Read a value as TOML (``3``, ``true``, ``[1, 2]``); what is not TOML is the text it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number of 5,000 digits, 1,000 open brackets
         return text

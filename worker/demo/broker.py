@@ -14,12 +14,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from worker.demo.broker_config import (
     HOST,
+    Listener,
     PropertyValue,
     free_port,
     port_is_free,
@@ -39,8 +41,9 @@ _LOG_NAME = "broker.log"
 
 
 class LocalBroker:
-    """One Apache Kafka node, broker and controller in one process, without security.
+    """One Apache Kafka node, broker and controller in one process.
 
+    Without security, but for further listeners, whose certificates and users the caller brings.
     It ends when the context ends, at interpreter exit, and (on Linux) when this process is killed.
     Not for use from several threads at once.
     """
@@ -52,6 +55,7 @@ class LocalBroker:
         log_path: Path | str | None = None,
         *,
         properties: Mapping[str, PropertyValue] | None = None,
+        listeners: Mapping[str, str] | None = None,
         cache: Path | None = None,
         on_event: OnEvent | None = None,
         start_timeout_s: float = 60.0,
@@ -64,6 +68,8 @@ class LocalBroker:
         port: for clients; 0 picks a free one, which stays the same over restarts.
         log_path: the broker's own log, appended to; None puts it into the data folder.
         properties: added to the broker's properties file, over the defaults.
+        listeners: further addresses for clients, name to security protocol in Kafka's words
+            (``{"TLS": "SSL"}``); what they need is among the properties.
         cache: where the jars are kept; None means `cache_folder()`.
         on_event: called with a line of text when something slow begins or ends.
         start_timeout_s: how long the broker may take until it serves.
@@ -79,6 +85,9 @@ class LocalBroker:
         self._port = port
         self._controller_port = 0
         self._properties = dict(properties or {})
+        self._listeners = {
+            name: Listener(0, protocol) for name, protocol in (listeners or {}).items()
+        }
         self._cache = cache
         self._say: OnEvent = on_event or (lambda _line: None)
         self._start_timeout_s = start_timeout_s
@@ -107,6 +116,10 @@ class LocalBroker:
         if not self._port:
             raise BrokerError("the local broker has no port before it is started")
         return f"{self._host}:{self._port}"
+
+    def address_of(self, listener: str) -> str:
+        """Return `HOST:PORT` of one of the further listeners, which is there after a start."""
+        return f"{self._host}:{self._listeners[listener].port}"
 
     @property
     def pid(self) -> int | None:
@@ -179,6 +192,11 @@ class LocalBroker:
         libs = ensure_kafka(self._cache, self._say)
         self._port = self._port or free_port(host=self._host)
         self._controller_port = self._controller_port or free_port(self._port)
+        ports = [self._port, self._controller_port]
+        for name, listener in self._listeners.items():
+            port = listener.port or free_port(*ports, host=self._host)
+            self._listeners[name] = replace(listener, port=port)
+            ports.append(port)
         for host, port in ((self._host, self._port), (HOST, self._controller_port)):
             if not port_is_free(port, host):
                 raise BrokerError(f"port {port} on {host} is in use")
@@ -186,7 +204,9 @@ class LocalBroker:
         folder = self._made_data_dir()
         self._lock = _lock(folder)
         settings = folder / "server.properties"
-        values = server_properties(self._port, self._controller_port, self._properties, self._host)
+        values = server_properties(
+            self._port, self._controller_port, self._properties, self._host, self._listeners
+        )
         settings.write_text(render_properties(values), encoding="ascii")
         cluster_id = ensure_formatted(libs, folder, settings, self.log_path)
         self._child = start_server(libs, folder, settings, self.log_path)

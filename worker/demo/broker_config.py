@@ -5,6 +5,7 @@ import random
 import socket
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 NODE_ID = 1
@@ -18,6 +19,15 @@ PropertyValue = str | int | bool
 _LOWEST_PORT = 10_000
 _USUAL_EPHEMERAL_START = 32_768
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A further address for clients: its port, and its security protocol in Kafka's words."""
+
+    port: int
+    protocol: str
+
 
 # What one node on its own needs, and the short waits that make tests and demonstrations quick.
 _DEFAULTS: dict[str, PropertyValue] = {
@@ -47,20 +57,26 @@ def server_properties(
     controller_port: int,
     extra: Mapping[str, PropertyValue] | None = None,
     host: str = HOST,
+    listeners: Mapping[str, Listener] | None = None,
 ) -> dict[str, PropertyValue]:
     """Return the properties of one KRaft node; `extra` adds to and overrides the defaults.
 
-    Clients are served at ``host``, an address of this machine; the controller stays on loopback.
+    Clients are served at ``host``, an address of this machine, without security, and at further
+    ``listeners`` by name, whose certificates and users are in ``extra``; the controller stays on
+    loopback.
 
     The data folder is relative: the broker runs in the folder that holds it. Raises ValueError
     when `extra` sets an address, identity or data property, which the caller of this owns.
     """
+    named = {"CLIENT": Listener(port, "PLAINTEXT"), **(listeners or {})}
+    served = ",".join(f"{name}://{host}:{each.port}" for name, each in named.items())
+    protocols = ",".join(f"{name}:{each.protocol}" for name, each in named.items())
     owned: dict[str, PropertyValue] = {
         "process.roles": "broker,controller",
         "node.id": NODE_ID,
-        "listeners": f"CLIENT://{host}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"CLIENT://{host}:{port}",
-        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{served},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": served,
+        "listener.security.protocol.map": f"{protocols},CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "CLIENT",
         "controller.listener.names": "CONTROLLER",
         "controller.quorum.bootstrap.servers": f"{HOST}:{controller_port}",

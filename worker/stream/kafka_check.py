@@ -35,7 +35,7 @@ def check_clients(config: KafkaConfig) -> None:
         named = next((name for name in to_blame if name in problem), None)
         names = [named] if named else to_blame or given
         where = ", ".join(config.origins[name] for name in names) or "the worker's own properties"
-        raise SettingsError(f"{where}: the Kafka client refuses this: {problem}")
+        raise SettingsError(f"{where}: the Kafka client refuses this: {problem}{_hint(problem)}")
 
 
 def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
@@ -46,6 +46,13 @@ def _problem(try_out: Callable[[Properties], None], properties: Properties) -> s
     except (TypeError, ValueError) as error:
         return " ".join(str(error).split())
     return None
+
+
+def _hint(problem: str) -> str:
+    """OpenSSL says of a key that it cannot decrypt that something is wrong with PEM."""
+    if "ssl.key" in problem and "PEM lib" in problem:
+        return " (kafka.ssl_key_password is wrong or missing, or this is no key in PEM)"
+    return ""
 
 
 def _try_consumer(properties: Properties) -> None:

@@ -84,6 +84,8 @@ class KafkaConfig:
     origins: Mapping[str, str] = field(default_factory=dict)
     """For each property that was set, the setting it came from."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
+    try_transactions: bool = False
+    """Whether the transactional.id may be tried before it is needed: no other process has it."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -112,6 +114,7 @@ def build_config(
     topic_replication_factor: int,
     publish_timeout_s: float,
     start_timeout_s: float,
+    own_transactional_id: bool = False,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
 
@@ -138,6 +141,7 @@ def build_config(
         publish_timeout_s=publish_timeout_s,
         start_timeout_s=start_timeout_s,
         origins=_origins(security, client=client, consumer=consumer, producer=producer),
+        try_transactions=own_transactional_id and delivery == "exactly_once",
     )
 
 

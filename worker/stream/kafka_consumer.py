@@ -180,7 +180,8 @@ class KafkaConsumer:
             message.topic() not in self._topics.inputs
         )
         if error.fatal() or (error.code() in HOPELESS and not passing):
-            raise StreamFailed(f"{message.topic()}: {describe(error)}")
+            where = f"{message.topic()}: " if message.topic() else ""  # the group has none
+            raise StreamFailed(f"{where}{describe(error)}")
         _log.warning("stream.fetch_error", error=describe(error))
         return None
 

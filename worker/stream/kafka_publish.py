@@ -236,12 +236,19 @@ class KafkaPublisher:
         }
         if too_large:
             return self._blame(batch.outputs, sorted(too_large))
-        reasons = [refused for _, refused in self._failed if refused.code() not in _PURGED]
+        judged = [each for each in self._failed if each[1].code() not in _PURGED]
+        for index, refused in judged:
+            if refused.code() in HOPELESS:
+                topic = batch.outputs[index].topic
+                raise StreamFailed(f"producing to {topic}: {describe(refused)}") from error
+        reasons = [refused for _, refused in judged]
         if isinstance(error, KafkaException):
             reasons.append(error.args[0])
         for reason in reasons:
             if reason.code() in HOPELESS:
-                raise StreamFailed(f"producing: {describe(reason)}") from error
+                # A transaction that fails for it does not say which of them it was.
+                written = ", ".join(sorted({each.topic for each in batch.outputs}))
+                raise StreamFailed(f"producing to {written}: {describe(reason)}") from error
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 # A transaction that failed for it takes every record down and names none.
                 return self._blame(batch.outputs, ())

@@ -13,6 +13,7 @@ from worker.errors import StreamFailed
 from worker.records.types import Record
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_promises import Property
+from worker.stream.kafka_reach import reach
 from worker.stream.kafka_types import client_log, to_record
 from worker.stream.record_range import RecordRange
 
@@ -29,6 +30,7 @@ def read_range(
 
     What comes in while it is read is left out. Raises StreamFailed.
     """
+    reach(config)
     reasons: list[str] = []
     consumer = Consumer(
         reading_properties(config),

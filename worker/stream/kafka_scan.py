@@ -17,6 +17,7 @@ from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_range import reading_properties
+from worker.stream.kafka_reach import reach
 from worker.stream.kafka_types import (
     client_log,
     describe,
@@ -46,6 +47,7 @@ class TopicScanner:
     """Reads topics; a context manager. All methods raise StreamFailed."""
 
     def __init__(self, config: KafkaConfig) -> None:
+        reach(config)
         self._config = config
         self._reasons: list[str] = []
         self._committed = self._client("read_committed")

@@ -16,6 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from worker.errors import StreamFailed
 from worker.stream.kafka_config import KafkaConfig, compresses
+from worker.stream.kafka_reach import reach
+from worker.stream.kafka_rights import check_rights
 from worker.stream.kafka_types import client_log
 
 _COMPRESSION = 32
@@ -28,29 +30,17 @@ _LOGGED = 20
 _log = structlog.get_logger("worker.stream")
 
 
-def prepare_topics(config: KafkaConfig) -> KafkaConfig:
+def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
     """Check, and if the settings say so create, every topic; learn their record size limit.
+
+    ``rights``: also those of a worker to read and write.
 
     Returns the config with each topic's limit, and with ``message.max.bytes`` raised, so that the
     client does not refuse what the broker would accept. Raises StreamFailed with what to do.
     """
-    reasons: list[str] = []
-    admin = AdminClient(
-        # Its log would repeat, a line for each attempt, what the error below says once.
-        {"log_level": 2, **config.common},
-        error_cb=lambda error: reasons.append(f"{error.name()}: {error.str()}"),
-        logger=client_log,
-    )
-    try:
-        found = admin.list_topics(timeout=config.start_timeout_s).topics
-    except KafkaException as error:
-        admin.poll(0)
-        said = reasons[-1] if reasons else f"{error.args[0].name()}: {error.args[0].str()}"
-        raise StreamFailed(
-            f"no answer from Kafka at {config.bootstrap_servers} within "
-            f"{config.start_timeout_s:g} s ({said}): check kafka.bootstrap_servers, "
-            "kafka.security_protocol and that the broker is up"
-        ) from error
+    admin, found = reach(config)
+    if rights:
+        check_rights(admin, config)
     wanted = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
     missing = [topic for topic in wanted if topic not in found]
     if missing and not config.create_topics:

@@ -20,10 +20,14 @@ client_log.setLevel(logging.ERROR)
 
 HOPELESS = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic: give the worker's user "
+    "Read on the input topics, Write on the others",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group: give the "
+    "worker's user Read on kafka.group_id",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id: give "
+    "the worker's user Write and Describe on kafka.transactional_id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the "
+    "worker's user IdempotentWrite on the cluster",
     KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
     "to now, or raise its message.timestamp.before.max.ms",
     KafkaError._AUTHENTICATION: "authentication failed",

@@ -1,0 +1,155 @@
+"""Apache Kafka on loopback with TLS, client certificates, passwords and rights, for tests.
+
+One broker with a listener for each way in. The local broker's own plain listener stays, and belongs
+to its super user, who makes topics, users and rights; everybody else has none that was not given.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from tests.support.certificates import CertificateAuthority, SignedCertificate
+from worker.demo.broker import LocalBroker
+from worker.demo.broker_config import HOST, PropertyValue
+
+PLAIN_PASSWORD = "planted-plain-password"
+SCRAM_PASSWORD = "planted-scram-password"
+KEY_PASSWORD = "planted-key-password"
+
+LISTENERS = {
+    "TLS": "SSL",
+    "MTLS": "SSL",
+    "SASL": "SASL_SSL",
+    "EXPIRED": "SSL",  # its certificate is
+    "RENAMED": "SSL",  # its certificate is another host's
+}
+_ANY: Any = None  # which the client's types do not foresee
+_JAAS = "org.apache.kafka.common.security"
+
+Right = tuple[str, str, str]
+"""Kind of resource, its name (with * at its end: every name that begins so), and the operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecureBroker:
+    """The running broker, and what its clients need."""
+
+    broker: LocalBroker
+    ca: CertificateAuthority
+    other_ca: CertificateAuthority
+    client: SignedCertificate
+    expired_client: SignedCertificate
+    admin: AdminClient
+
+    @property
+    def servers(self) -> str:
+        """Where the super user gets in."""
+        return self.broker.bootstrap_servers
+
+    def create_topics(self, names: Iterable[str]) -> None:
+        """Create topics of one partition."""
+        new = [NewTopic(name, 1, 1) for name in names]
+        for future in self.admin.create_topics(new).values():
+            future.result(30)
+
+    def allow(self, principal: str, rights: Iterable[Right]) -> None:
+        """Give rights to a principal (``User:CN=clerk``)."""
+        for future in self.admin.create_acls([_binding(principal, r) for r in rights]).values():
+            future.result(30)
+
+    def forbid(self, principal: str) -> None:
+        """Take every right of a principal away."""
+        whose = AclBindingFilter(
+            ResourceType.ANY, _ANY, ResourcePatternType.ANY, principal, _ANY,
+            AclOperation.ANY, AclPermissionType.ANY,
+        )  # fmt: skip
+        for future in self.admin.delete_acls([whose]).values():
+            future.result(30)
+
+    def add_scram_user(self, name: str, password: str) -> None:
+        """Make a user for SCRAM-SHA-512."""
+        made = UserScramCredentialUpsertion(
+            name, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password.encode()
+        )
+        for future in self.admin.alter_user_scram_credentials([made]).values():
+            future.result(30)
+
+
+@contextmanager
+def secure_broker(folder: Path) -> Iterator[SecureBroker]:
+    """Start one; its certificates are in ``folder``. Users of SASL: plain-clerk and scram-clerk."""
+    ca = CertificateAuthority(folder, "planted-ca")
+    other_ca = CertificateAuthority(folder, "other-ca")
+    keys = {
+        "TLS": ca.sign("kafka", address=HOST),
+        "EXPIRED": ca.sign("kafka-expired", address=HOST, expired=True),
+        "RENAMED": ca.sign("kafka-renamed", address="kafka.elsewhere.example"),
+    }
+    properties: dict[str, PropertyValue] = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    for name in LISTENERS:
+        place = f"listener.name.{name.lower()}"
+        properties |= {
+            f"{place}.ssl.keystore.type": "PEM",
+            f"{place}.ssl.keystore.location": str(keys.get(name, keys["TLS"]).both),
+            f"{place}.ssl.truststore.type": "PEM",
+            f"{place}.ssl.truststore.location": str(ca.certificate),
+            f"{place}.ssl.client.auth": "required" if name == "MTLS" else "none",
+        }
+    properties |= {
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "listener.name.sasl.plain.sasl.jaas.config": (
+            f'{_JAAS}.plain.PlainLoginModule required user_plain-clerk="{PLAIN_PASSWORD}";'
+        ),
+        "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
+            f"{_JAAS}.scram.ScramLoginModule required;"
+        ),
+    }
+    client = ca.sign("clerk", password=KEY_PASSWORD)
+    expired_client = ca.sign("clerk-expired", expired=True)
+    with LocalBroker(properties=properties, listeners=LISTENERS) as broker:
+        quiet: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
+        running = SecureBroker(broker, ca, other_ca, client, expired_client, AdminClient(quiet))
+        running.add_scram_user("scram-clerk", SCRAM_PASSWORD)
+        yield running
+
+
+def fresh_topics() -> dict[str, str]:
+    """Names for a worker's four topics that no other test uses."""
+    run = f"secure.{uuid.uuid4().hex[:8]}"
+    return {name: f"{run}.{name}" for name in ("in", "out", "review", "dead")}
+
+
+def _binding(principal: str, right: Right) -> AclBinding:
+    kind, name, operation = right
+    begins = name.endswith("*")
+    return AclBinding(
+        ResourceType[kind],
+        name.removesuffix("*"),
+        ResourcePatternType.PREFIXED if begins else ResourcePatternType.LITERAL,
+        principal,
+        "*",
+        AclOperation[operation],
+        AclPermissionType.ALLOW,
+    )
