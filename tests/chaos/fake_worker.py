@@ -12,6 +12,7 @@ followed.
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections.abc import Sequence
@@ -56,8 +57,16 @@ def open_fake(settings: Settings) -> OpenedEngine:
     return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
 
 
+def _sleep(seconds: float) -> None:
+    select.select([], [], [], seconds)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; return the exit code."""
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        # libfaketime 0.9.10 refuses the system call that ``sleep`` makes, unless it may fake the
+        # monotonic clock too, which steps on no machine.
+        time.sleep = _sleep  # type: ignore[assignment]
     loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)
     if how := os.environ.get("CHAOS_BREAK"):

@@ -1,4 +1,4 @@
-"""The crash scenarios with the real engine and the shipped adapter: ``make chaos-model``.
+"""The crash scenarios with the real engine and the shipped adapter: ``make chaos-model``."""
 
 from __future__ import annotations
 

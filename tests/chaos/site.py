@@ -86,6 +86,7 @@ class Site:
                     log_path=self.folder / "broker.log",
                     properties={
                         "group.consumer.session.timeout.ms": _SESSION_MS,
+                        "group.consumer.min.heartbeat.interval.ms": 500,
                         "group.consumer.heartbeat.interval.ms": 500,
                     },
                 )

@@ -8,7 +8,7 @@ from tests.chaos.journal import Effect
 from tests.chaos.plan import Fault
 from tests.chaos.site import ADAPTERS, Site
 
-_SWAP_S = 8.0
+_SWAP_S = 12.0
 _FULL_S = 25.0
 
 
@@ -25,7 +25,7 @@ def broker_kill(site: Site, fault: Fault) -> Effect:
     noticed = _who_noticed(site, began)
     figures = {"away_s": round(back - began, 2), "pid": pid}
     seen = f"broker gone for {back - began:.1f} s; {noticed} workers said so" if gone else None
-    return Effect(seen if noticed else None, site.all_partitions, recovery_s, figures)
+    return Effect(seen, site.all_partitions, recovery_s, figures)
 
 
 def broker_disk_full(site: Site, fault: Fault) -> Effect:
@@ -48,7 +48,9 @@ def broker_disk_full(site: Site, fault: Fault) -> Effect:
         recovery_s = site.recovery_s(site.all_partitions, back)
     noticed = _who_noticed(site, began)
     what = "the broker ended by itself" if ended else "the broker stayed up"
-    seen = f"no space left: {what}; {noticed} workers said so" if full and noticed else None
+    seen = None
+    if full and (ended or noticed):
+        seen = f"no space left: {what}; {noticed} workers said so"
     figures = {"away_s": round(back - began, 2), "filled_mb": taken // 1_000_000}
     return Effect(seen, site.all_partitions, recovery_s, figures)
 
