@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -40,11 +41,28 @@ def _lose_some(stream: KafkaStream, batch: Batch) -> None:
     stream.publish(replace(batch, outputs=kept))
 
 
+def _double_some(stream: KafkaStream, batch: Batch) -> None:
+    """The first result of each batch comes again."""
+    stream.publish(replace(batch, outputs=(*batch.outputs, *batch.outputs[:1])))
+
+
+def _invent_some(stream: KafkaStream, batch: Batch) -> None:
+    """A label for a record that does not exist, beside each batch."""
+    made_up = []
+    for output in batch.outputs[:1]:
+        record = json.loads(output.value or b"{}")
+        record["source"]["offset"] = 10**9
+        made_up.append(replace(output, value=json.dumps(record).encode()))
+    stream.publish(replace(batch, outputs=(*batch.outputs, *made_up)))
+
+
 BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
     "commit_first": _commit_first,
     "two_transactions": _two_transactions,
     "out_of_order": _out_of_order,
     "lose_some": _lose_some,
+    "double_some": _double_some,
+    "invent_some": _invent_some,
 }
 
 

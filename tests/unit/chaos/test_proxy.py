@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
@@ -22,7 +23,7 @@ class Echo(socketserver.BaseRequestHandler):
     """Answers each request by its number and the server's address."""
 
     def handle(self) -> None:
-        port = self.server.server_address[1]
+        _, port = cast("tuple[str, int]", self.server.server_address)
         file = self.request.makefile("rb")
         while head := file.read(4):
             body = file.read(struct.unpack(">i", head)[0])
