@@ -137,4 +137,28 @@ PANELS: list[Placed] = [
             stacked=True,
         ),
     ),
+    (
+        12,
+        8,
+        graph(
+            "Waiting for Kafka",
+            "For how long results have waited for a Kafka that nobody answers for, of the worker "
+            "with the longest. They are kept, and published when it is back.",
+            [query(f"max(clerk_kafka_outage_seconds{{{OF}}})", "longest")],
+            unit="s",
+            limit=180,
+            colours={"longest": BLUE},
+        ),
+    ),
+    (
+        12,
+        8,
+        graph(
+            "Window of the engine",
+            "Messages that each worker gives its engine at a time. It shrinks where the engine is "
+            "slow, so that no message is overdue before its turn.",
+            [query(f"clerk_engine_window_records{{{OF}}}", WORKER)],
+            unit="short",
+        ),
+    ),
 ]

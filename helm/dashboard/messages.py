@@ -9,7 +9,7 @@ ADAPTER = {
     "namespace": "Namespace",
     "job": "Job",
     "name": "Adapter",
-    "digest": "Digest",
+    "adapter": "Digest",
     "taxonomy_version": "Taxonomy",
 }
 

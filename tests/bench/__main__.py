@@ -50,21 +50,21 @@ def main() -> int:
 def throughput(servers: str, stack: ExitStack) -> None:
     """The worker through Kafka against the same engine fed directly, alternating."""
     arena = Arena(servers, stack)
-    settings = _settings(arena)
+    settings = settings_for(arena)
     opened = open_model(settings)
     stack.callback(opened.engine.close)
     ratios, direct_rates, worker_rates = [], [], []
-    _direct(opened, _texts("x"))  # one round that is not counted: lazily built kernels
+    direct(opened, _texts("x"))  # one round that is not counted: lazily built kernels
     for number in range(ROUNDS):
         # The same messages, told apart by a letter: else the second to go would find them cached.
-        direct = _direct(opened, _texts(f"a{number}"))
-        worker = _through_kafka(settings, arena, opened, _texts(f"b{number}"))
-        direct_rates.append(MESSAGES / direct)
+        alone = direct(opened, _texts(f"a{number}"))
+        worker = through_kafka(settings, arena, opened, _texts(f"b{number}"))
+        direct_rates.append(MESSAGES / alone)
         worker_rates.append(MESSAGES / worker)
-        ratios.append(direct / worker)
+        ratios.append(alone / worker)
         print(
-            f"round {number + 1}: engine alone {MESSAGES / direct:.0f} messages/s, "
-            f"through Kafka {MESSAGES / worker:.0f}, ratio {direct / worker:.3f}",
+            f"round {number + 1}: engine alone {MESSAGES / alone:.0f} messages/s, "
+            f"through Kafka {MESSAGES / worker:.0f}, ratio {alone / worker:.3f}",
             flush=True,
         )
     print(
@@ -93,7 +93,8 @@ def idle(servers: str, stack: ExitStack) -> None:
     )
 
 
-def _settings(arena: Arena) -> Settings:
+def settings_for(arena: Arena) -> Settings:
+    """The demo's model on this arena's topics."""
     names = arena.topics
     return load_settings(
         flags=[
@@ -115,7 +116,8 @@ def _texts(mark: str) -> list[str]:
     return [f"{mark}-{n}: {samples[n % len(samples)].message}" for n in range(MESSAGES)]
 
 
-def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
+def direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
+    """Seconds that the engine alone takes, given as many at a time as the worker gives it."""
     settings = Settings()
     prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
@@ -132,21 +134,31 @@ def _direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
     return time.monotonic() - started
 
 
-def _through_kafka(
-    settings: Settings, arena: Arena, opened: OpenedEngine, texts: Sequence[str]
+def through_kafka(
+    settings: Settings,
+    arena: Arena,
+    opened: OpenedEngine,
+    texts: Sequence[str],
+    *,
+    published_before: bool = True,
 ) -> float:
-    """Seconds from the first fetch to the last commit; the messages are in Kafka before."""
+    """Seconds from the first fetch to the last commit; or from when they begin to be published."""
     before = len(arena.results)
-    arena.publish([json.dumps({"message": text}).encode() for text in texts])
+    values = [json.dumps({"message": text}).encode() for text in texts]
+    if published_before:
+        arena.publish(values)
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
     router, _ = make_adapter_router(settings, opened)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
-    while not loop.held_records:  # joining the group is not what is measured
+    # Joining the group is not what is measured.
+    while not (loop.held_records if published_before else loop.partitions):
         loop.run_once()
     started = time.monotonic()
+    if not published_before:
+        arena.publish(values)
     stopped = threading.Event()
     done = 0.0
     committed = 0

@@ -13,7 +13,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench.__main__ import _direct, _texts
+from tests.bench.__main__ import _texts, direct
 from tests.support.fakes import RouterEvents
 from tests.support.policies import make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
@@ -105,7 +105,7 @@ def engine() -> None:
     ).settings
     opened = open_model(settings, metrics=True)
     try:
-        _direct(opened, _texts("x"))
+        direct(opened, _texts("x"))
         manager = opened.engine.host._llm.logger_manager  # type: ignore[attr-defined]
         original, spent = manager.record, []
 
@@ -117,7 +117,7 @@ def engine() -> None:
         manager.record = record
         texts = _texts("a")
         started = time.monotonic()
-        _direct(opened, texts)
+        direct(opened, texts)
         took = time.monotonic() - started
         print(
             f"vLLM's metrics: {sum(spent) / len(texts) * 1e6:.0f} us of CPU a message "

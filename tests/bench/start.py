@@ -37,7 +37,7 @@ PARTS = {
     "worker.engine.vllm_engine.vllm_config": "configured",
     "worker.engine.open.VllmEngine": "core: imports, weights, cache",
     "worker.engine.adapter_view.AdapterView.warm_up": "warm-up",
-    "worker.serving.try_own_canaries": "own canaries",
+    "worker.serving.check_own_probes": "own probes",
 }
 """What is measured, by name; one that runs within another is not counted twice."""
 

@@ -17,6 +17,7 @@ from tests.chart.render import merge
 from tests.cluster.kubectl import Cluster, Failed, Release, container, wait_until
 from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
+from worker.settings import LoopSettings
 
 PARTITIONS = 6
 STEADY = 40  # messages a second; a worker does 50
@@ -160,7 +161,7 @@ def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -
     traffic.per_second = STEADY
     workers.cluster.helm("rollback", workers.name, "1", "--wait", "--timeout", "3m")
     workers.wait_for_ready(1, READY_S)
-    assert _setting(workers, workers.pod(), "loop.max_in_flight") == 256
+    assert _setting(workers, workers.pod(), "loop.max_in_flight") == LoopSettings().max_in_flight
     traffic.finish(180)
 
 

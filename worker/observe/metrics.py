@@ -351,7 +351,7 @@ ADAPTER_INFO = Metric(
     "gauge",
     "1, with the main adapter's name, the first 12 characters of its digest, and the version of "
     "its taxonomy.",
-    (Label("name"), Label("digest"), Label("taxonomy_version")),
+    (Label("name"), Label("adapter"), Label("taxonomy_version")),
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 

@@ -211,7 +211,7 @@ def test_no_metric_has_a_label_that_is_not_bounded(
     assert len(scrape(registry).series) == before
     allowed = {
         "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",
-        "version", "python_version", "delivery", "serving", "base", "name", "digest",
+        "version", "python_version", "delivery", "serving", "base", "name",
         "taxonomy_version", "role", "agrees",
     }  # fmt: skip
     assert {label for metric in METRICS for label in metric.label_names} == allowed

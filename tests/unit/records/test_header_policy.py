@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.contract.records import Headers
+from worker.contract.records import Headers, Replay
 from worker.records.header_policy import HeaderPolicy
 
 HEADERS: Headers = (
@@ -37,3 +37,9 @@ def test_a_workers_own_headers_never_go_along() -> None:
     headers: Headers = (("clerk.reason", b"not_json"), ("clerk.main.label", b"x"), ("mine", b""))
     assert HeaderPolicy().keep(headers) == (("mine", b""),)
     assert HeaderPolicy().keep(()) == ()
+
+
+def test_a_replays_headers_stay_with_the_dead_letter_of_that_replay() -> None:
+    """Sent again they would say that the new result was made in the old replay."""
+    replay = Replay("r1", "2026-01-05T00:00:00.000Z", "a new adapter")
+    assert HeaderPolicy().keep((*replay.headers(), ("mine", b""))) == (("mine", b""),)

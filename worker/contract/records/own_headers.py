@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from worker.contract.records.dead_letter import CONNECTOR, DEAD_LETTER_HEADERS
 from worker.contract.records.identity import Headers
+from worker.contract.records.replay import REPLAY_HEADERS
 from worker.contract.records.shadow import MAIN_ADAPTER_DIGEST, MAIN_LABEL
 
 _CLERK = frozenset(
     {name for name in DEAD_LETTER_HEADERS if name.startswith("clerk.")}
     | {MAIN_LABEL, MAIN_ADAPTER_DIGEST}
+    | REPLAY_HEADERS
 )
 _CONNECT = frozenset(DEAD_LETTER_HEADERS) - _CLERK
 

@@ -20,6 +20,9 @@ REPLAY_ID = r"^[A-Za-z0-9._-]{1,100}$"
 
 _NAMES = {"id": "clerk.replay.id", "at": "clerk.replay.at", "reason": "clerk.replay.reason"}
 
+REPLAY_HEADERS = frozenset(_NAMES.values())
+"""Headers that a dead letter of a replay has beside the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
