@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import cast
 
 import pytest
 from confluent_kafka import Consumer
@@ -143,7 +144,8 @@ def dead_letters(arena: Arena) -> list[tuple[str, str]]:
         message = consumer.poll(0.2)
         if message is None or message.error() is not None:
             continue
-        headers = {name: bytes(value or b"").decode() for name, value in message.headers() or []}  # type: ignore[arg-type]
+        pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
+        headers = {name: value.decode() for name, value in pairs}
         source = f"{headers['clerk.source.partition']}-{headers['clerk.source.offset']}"
         found.append((source, headers["clerk.reason"]))
     consumer.close()

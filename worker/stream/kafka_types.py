@@ -94,7 +94,7 @@ def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]
             following.source.topic,
             following.source.partition,
             following.offset,
-            metadata=following.note or None,
+            metadata=following.note,
         )
         for following in next_offsets
     ]
