@@ -155,9 +155,10 @@ class Quarantine:
             partition = partitions[found.source]
             first = partition.waiting[0][0].offset
             committed = first if found.offset is None else found.offset
-            suspicions[partition] = Suspicion.read(
-                found.note, committed, found.end, policy.reach, policy.process
-            )
+            start = max(first, committed)  # what has expired is suspected of nothing
+            stop = start + policy.reach
+            window = range(start, stop if found.end is None else min(stop, found.end))
+            suspicions[partition] = Suspicion.read(found.note, committed, window, policy.process)
         self._commit_notes([(partition.source, kept) for partition, kept in suspicions.items()])
         for partition, suspicion in suspicions.items():
             if self._pipeline.proven:

@@ -38,14 +38,12 @@ class Suspicion:
         self._open = OffsetNote(opened_by=process).encode(0) if process else ""
 
     @classmethod
-    def read(
-        cls, text: str, committed: int, end: int | None, reach: int, process: str
-    ) -> Suspicion:
+    def read(cls, text: str, committed: int, window: range, process: str) -> Suspicion:
         """Take a partition over, with the note that its last owner left.
 
         Left open, that owner died: by one of the records that its engine may have had. Where the
-        note names none these are ``reach`` offsets, up to the ``end`` of the log. What this very
-        ``process`` had open it lost without dying.
+        note names none these are those in ``window``. What this very ``process`` had open it lost
+        without dying.
         """
         note = read_note(text, committed)
         suspicion = cls(process, committed, note)
@@ -54,8 +52,7 @@ class Suspicion:
         if note.group is not None:
             suspicion.blame(note.group, tried=True, alone=note.alone)
         else:
-            stop = committed + reach if end is None else min(end, committed + reach)
-            suspicion.blame((range(committed, stop),), tried=False, alone=False)
+            suspicion.blame((window,), tried=False, alone=False)
         return suspicion
 
     @property
