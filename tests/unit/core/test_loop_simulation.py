@@ -65,7 +65,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 3))
     def iterations_pass(self, times: int) -> None:
-        self.rig.iterate(times)
+        self.rig.pass_time(times)
 
     @precondition(lambda self: self.rig.engine.pending)
     @rule(data=st.data())
