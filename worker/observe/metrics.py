@@ -168,6 +168,11 @@ PAUSED = Metric(
     "gauge",
     "Partitions that are not fetched because enough records are in flight.",
 )
+SUSPECTS = Metric(
+    "clerk_suspect_records",
+    "gauge",
+    "Records held or tried apart because the engine, or a worker that was killed, died with them.",
+)
 OUTAGE = Metric(
     "clerk_kafka_outage_seconds",
     "gauge",

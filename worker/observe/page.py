@@ -47,6 +47,7 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             named.WATERMARK_GAP,
             named.ASSIGNED,
             named.PAUSED,
+            named.SUSPECTS,
             named.OUTAGE,
             named.LAST_POLL,
             named.LAG,
