@@ -37,6 +37,7 @@ def test_several_such_messages_are_put_aside_one_by_one(
 
 
 @pytest.mark.parametrize("death", ["engine", "process"])
+@pytest.mark.long  # ten thousand messages, many deaths
 def test_an_engine_that_dies_now_and_then_costs_no_message(death: Death) -> None:
     """Of 10,000 messages, with a death every few hundred of them, none is put aside."""
     world = Supervisor(filled(10_000, 4), at_random(1 / 300, seed=5), death)
