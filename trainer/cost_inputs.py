@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.cost import CostInput
+from trainer.artifacts.duel import CostInput
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cost import HOURS_PER_MONTH, CostInputs

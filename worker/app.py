@@ -32,6 +32,7 @@ from worker.policies import (
     kafka_config,
     loop_policy,
     max_iteration_s,
+    quarantine_policy,
     shadow_topic,
 )
 from worker.records.header_policy import HeaderPolicy
@@ -157,6 +158,7 @@ def make_loop(
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
+        quarantine=quarantine_policy(settings.loop),
     )
     if limit is not None:
         limit.when_exceeded(loop.stop)

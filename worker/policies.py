@@ -9,7 +9,9 @@ import uuid
 from worker.core.backpressure import Bounds
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.engine_monitor import AdmissionPolicy
-from worker.core.loop import MAX_BACKOFF_S, LoopPolicy
+from worker.core.loop import LoopPolicy
+from worker.core.publish_failures import MAX_BACKOFF_S
+from worker.core.quarantine import QuarantinePolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
@@ -35,6 +37,13 @@ def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
     return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
 
 
+def quarantine_policy(loop: LoopSettings) -> QuarantinePolicy | None:
+    """Return how messages that kill the engine are found out, None where that is not wanted."""
+    if not loop.quarantine:
+        return None
+    return QuarantinePolicy(process=uuid.uuid4().hex[:8], reach=loop.max_in_flight)
+
+
 def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
     """Return when a canary is stopped, as the settings have it."""
     return JudgePolicy(
@@ -53,10 +62,12 @@ def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
     """Longest time between two polls.
 
-    An unknown commit is resolved and a batch published; then the longest backoff, or a revoke.
+    An unknown commit is resolved and a batch published; then the longest backoff, or a revoke,
+    at whose end the partitions are noted as closed.
     """
     publish = 3 * config.publish_timeout_s
-    return publish + max(MAX_BACKOFF_S, policy.revoke_drain_s + publish)
+    revoke = policy.revoke_drain_s + publish + config.publish_timeout_s
+    return publish + max(MAX_BACKOFF_S, revoke)
 
 
 def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:

@@ -191,6 +191,11 @@ class LoopSettings(Section):
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."
     )
+    quarantine: bool = Field(
+        True,
+        description="Find a message that kills the engine, and make it a dead letter; off: the "
+        "worker ends and reads it again.",
+    )
     publish_interval_s: Seconds = Field(
         0.05, description="Longest time that results wait before they are published."
     )

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.lifecycle.canary_judge import Comparison, JudgePolicy
+from worker.lifecycle.canary_judge import ArmComparison, JudgePolicy
 
 TRIALS = 400
 MESSAGES = 20_000
@@ -93,7 +93,7 @@ def trial(
     that an answer is rejected, by the main adapter and by the canary.
     """
     rng = random.Random(seed)
-    comparison = Comparison(POLICY)
+    comparison = ArmComparison(POLICY)
     for number in range(MESSAGES):
         canary = rng.random() < share
         chance = (canary_chance if canary else main_chance)(number / MESSAGES)
@@ -146,7 +146,7 @@ def read(path: Path) -> list[Label]:
 def drawn(seed: int, share: float, main: list[Label], canary: list[Label]) -> int | None:
     """Canary labels until it was stopped, None where it never was."""
     rng = random.Random(seed)
-    comparison = Comparison(POLICY)
+    comparison = ArmComparison(POLICY)
     for number in range(MESSAGES):
         by_canary = rng.random() < share
         _, confidence, review = (canary if by_canary else main)[rng.randrange(len(main))]

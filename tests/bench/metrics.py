@@ -24,6 +24,7 @@ from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
+from worker.core.quarantine import QuarantinePolicy
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
@@ -86,6 +87,7 @@ def seconds(listeners: list[Listener]) -> float:
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
+        quarantine=QuarantinePolicy("bench", 512),
     )
     stream.subscribe(loop)
     stream.assign(0)

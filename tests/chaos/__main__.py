@@ -1,53 +1,154 @@
-"""``make chaos``: the crash scenarios with the real engine and the shipped adapter."""
+"""``make chaos``: several workers on a real Kafka under a plan of faults, judged by ``verify``.
+
+    python -m tests.chaos --seed 7                    200 faults, 200,000 records
+    python -m tests.chaos --seed 7 --plan             the plan alone
+    python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8
+    python -m tests.chaos --payloads hostile --records 50000 --faults 0 --minutes 4
+    python -m tests.chaos --soak-minutes 30           steady load, memory and handles watched
+
+Exits 0 when everything is proven, else 1.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-from tests.chaos.harness import (
-    REAL_WORKER,
-    Arena,
-    kill_and_restart,
-    kill_broker,
-    kill_one_of_two,
-    label_hostile,
-    messages,
+from tests.chaos.disk import can_mount
+from tests.chaos.load import Values, hostile_and_fuzzed, plain_values
+from tests.chaos.plan import KINDS, Kind, PlanRequest, draw_plan
+from tests.chaos.report import summarise, table
+from tests.chaos.run import Goal, carry_out
+from tests.chaos.site import Site, SiteOptions
+from tests.chaos.soak import soak
+from tests.chaos.worker_slot import FAKETIME
+from worker.demo.samples import read_samples
+
+# What needs an engine that can be told, or an adapter that can be made.
+_FIXED_ONLY: tuple[Kind, ...] = (
+    "engine_crash",
+    "engine_hang",
+    "engine_slow",
+    "adapter_swap",
+    "clock_step",
 )
-from worker.demo.base_model import ensure_base_model
-from worker.demo.broker import LocalBroker
-from worker.demo.samples import adapter_dir, read_samples
-
-COUNT = 2000
-HOSTILE = 10_000
+_SPARE = 1.3
+"""So many more are planned than have to count: some have no effect."""
+_LIMIT = 2.0
+"""So many times the planned time may pass until the run is given up."""
 
 
-def main() -> int:
-    """Run each scenario on a broker of its own; print one line each."""
-    texts = [
-        sample.message.replace("{", "(").replace("}", ")")
-        for sample in read_samples("holdout.jsonl")
-    ]
-    model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
-    scenarios: dict[str, Callable[[Arena, Sequence[bytes], LocalBroker], str]] = {
-        "worker killed -9 and started again": lambda a, v, _: kill_and_restart(a, v),
-        "two workers, one killed -9": lambda a, v, _: kill_one_of_two(a, v),
-        "broker killed -9 and started again": kill_broker,
-    }
-    for name, scenario in scenarios.items():
-        started = time.monotonic()
-        with LocalBroker() as broker, ExitStack() as stack:
-            arena = Arena(broker.bootstrap_servers, stack, REAL_WORKER, model)
-            said = scenario(arena, messages(COUNT, texts), broker)
-        print(f"{name}: {said} ({time.monotonic() - started:.0f} s)", flush=True)
-    started = time.monotonic()
-    with LocalBroker() as broker, ExitStack() as stack:
-        said = label_hostile(Arena(broker.bootstrap_servers, stack, REAL_WORKER, model), HOSTILE)
-    print(f"messages of every kind: {said} ({time.monotonic() - started:.0f} s)", flush=True)
-    return 0
+def main(arguments: Sequence[str]) -> int:
+    """Run it; return the exit code."""
+    given = _parse(arguments)
+    least, _, most = given.workers.partition("-")
+    kinds, left_out = _possible(given.kinds.split(",") if given.kinds else KINDS, given.engine)
+    for kind, why in left_out.items():
+        print(f"{kind} is left out: {why}", flush=True)
+    request = PlanRequest(
+        given.seed,
+        int(given.faults * _SPARE) + 3 if given.faults else 0,
+        given.minutes * 60 * _SPARE,
+        int(least),
+        int(most or least),
+        kinds,
+    )
+    if given.plan:
+        for fault in draw_plan(request)[: given.faults]:
+            print(json.dumps(asdict(fault)))
+        return 0
+    options = SiteOptions(
+        delivery=given.delivery,
+        protocol=given.protocol,
+        real_engine=given.engine == "real",
+        workers=request.most_workers,
+        rate_per_s=given.rate or given.records / (given.minutes * 60),
+        small_disks=can_mount() and any("disk" in kind for kind in kinds),
+        fake_clocks="clock_step" in kinds,
+        broken=given.broken,
+    )
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        kept = Path(given.keep or folder).absolute()
+        kept.mkdir(parents=True, exist_ok=True)
+        if given.soak_minutes:
+            return soak(options, kept, given.soak_minutes * 60, given.report)
+        return _run(given, options, request, kept)
+
+
+def _run(
+    given: argparse.Namespace, options: SiteOptions, request: PlanRequest, folder: Path
+) -> int:
+    goal = Goal(
+        faults=given.faults,
+        records=given.records,
+        limit_s=given.minutes * 60 * _LIMIT + 60,
+        checkpoints=given.checkpoints,
+        least_workers=request.least_workers,
+        clean_letters=given.payloads == "plain",
+        say=lambda line: print(line, flush=True),
+    )
+    with Site(options, folder, _values(given)) as site:
+        outcome = carry_out(site, draw_plan(request) if given.faults else (), goal)
+        summary = {"seed": given.seed, **summarise(outcome, site)}
+    print(table(summary), flush=True)
+    if given.report:
+        given.report.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return 0 if summary["proven"] else 1
+
+
+def _values(given: argparse.Namespace) -> Values:
+    if given.payloads == "hostile":
+        return hostile_and_fuzzed(given.records, given.seed)
+    if given.engine == "real":
+        texts = [sample.message for sample in read_samples("holdout.jsonl")]
+        return plain_values(tuple(text.replace("{", "(").replace("}", ")") for text in texts))
+    return plain_values()
+
+
+def _possible(wanted: Sequence[str], engine: str) -> tuple[tuple[Kind, ...], dict[str, str]]:
+    """Return the kinds that can be carried out here, and why the others cannot."""
+    left_out: dict[str, str] = {}
+    if engine == "real":
+        left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be told to")
+    if not can_mount():
+        left_out |= dict.fromkeys(("worker_disk_full", "broker_disk_full"), "mounting needs root")
+    if not FAKETIME.exists():
+        left_out["clock_step"] = "libfaketime is not installed (Debian: faketime)"
+    unknown = set(wanted) - set(KINDS)
+    if unknown:
+        raise SystemExit(f"no such kind: {', '.join(sorted(unknown))}")
+    named = {name: why for name, why in left_out.items() if name in wanted}
+    return tuple(kind for kind in KINDS if kind in wanted and kind not in left_out), named
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--seed", type=int, default=1)
+    add("--faults", type=int, default=200, help="faults that must have an effect")
+    add("--records", type=int, default=200_000, help="records at least")
+    add("--minutes", type=float, default=15, help="the time that the faults are spread over")
+    add("--rate", type=float, help="records a second; else the records over the minutes")
+    add("--workers", default="2-4", help="how many take part: N, or LEAST-MOST")
+    add("--engine", choices=("fixed", "real"), default="fixed")
+    add("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
+    add("--protocol", choices=("cooperative", "range", "consumer"), default="cooperative")
+    add("--payloads", choices=("plain", "hostile"), default="plain")
+    add("--kinds", help="some kinds of fault alone, with commas between")
+    add("--checkpoints", type=int, default=1, help="verifications while everything runs")
+    add("--broken", help="break a guarantee on purpose (tests/chaos/broken.py)")
+    add("--plan", action="store_true", help="print the plan and do nothing")
+    add("--soak-minutes", type=float, help="no faults: a steady load for so long")
+    add("--report", type=Path, help="write the figures to this file, as JSON")
+    add("--keep", help="a folder that keeps the journal and the logs")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

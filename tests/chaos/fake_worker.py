@@ -3,18 +3,29 @@
     python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
-CHAOS_LOAD_S the seconds that its model takes to load. Where ``model.adapter`` names a store, its
-adapters are served, and followed.
+CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
+to fail (``tests.chaos.controlled_engine``), CHAOS_BREAK a guarantee to break
+(``tests.chaos.broken``). CHAOS_POISON=engine: the engine dies of a message with POISON in it;
+=process: the whole process is killed. Where ``model.adapter`` names a store, its adapters are
+served, and followed.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 
-from tests.support.fake_loader import FakeLoader
+import worker.app
+from tests.chaos.broken import BrokenStream
+from tests.chaos.controlled_engine import ControlledLoader, EngineControl, make_engine
+from tests.support.fakes import message_of
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest
 from worker.app import run_worker
 from worker.contract import read_manifest
@@ -22,7 +33,7 @@ from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import WorkerStopped
+from worker.errors import EngineDied, WorkerStopped
 from worker.logs import configure_logging
 from worker.settings import Settings
 from worker.settings_load import load_settings
@@ -34,25 +45,75 @@ def respond(prompt: Sequence[int]) -> Answer:
     return scores(labels[sum(prompt) % len(labels)], p=0.9 if sum(prompt) % 10 else 0.1)
 
 
+POISON = "this message is poison"
+
+
+class PoisonedEngine:
+    """A FakeEngine that some messages kill, or the whole process with it."""
+
+    def __init__(self, service_s: float, concurrency: int, death: str) -> None:
+        self._death = death
+        self.fake = FakeEngine(self._respond, service_s=service_s, concurrency=concurrency)
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Take a prompt in."""
+        return self.fake.submit(prompt_ids)
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Do nothing."""
+
+    def check_health(self) -> None:
+        """Raise EngineDied once it is dead."""
+        self.fake.check_health()
+
+    def close(self) -> None:
+        """End it."""
+        self.fake.close()
+
+    def _respond(self, prompt: Sequence[int]) -> Answer | Exception:
+        if POISON not in message_of(prompt):
+            return respond(prompt)
+        if self._death == "process":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.fake.die("killed by a message")
+        return EngineDied("killed by a message")
+
+
 def open_fake(settings: Settings) -> OpenedEngine:
     """Stand in for ``worker.serving.open_model``."""
     time.sleep(float(os.environ.get("CHAOS_LOAD_S", "0")))
     service_s = float(os.environ.get("CHAOS_SERVICE_S", "0.005"))
     concurrency = int(os.environ.get("CHAOS_CONCURRENCY", "4"))
+    named = os.environ.get("CHAOS_CONTROL")
+    control = EngineControl(Path(named) if named else None)
     if settings.model.adapter is not None:
-        loader = FakeLoader(service_s, concurrency)
+        loader = ControlledLoader(control, service_s, concurrency)
         directory = find_adapter(settings.model.adapter).directory
         manifest = read_manifest(directory)
         first = loader.load(directory, manifest)
         return OpenedEngine(first, manifest, ENCODERS, "merged", loader)
-    engine = FakeEngine(respond, service_s=service_s, concurrency=concurrency)
+    death = os.environ.get("CHAOS_POISON", "")
+    if death:
+        poisoned = PoisonedEngine(service_s, concurrency, death)
+        return OpenedEngine(poisoned, small_manifest(), ENCODERS, "merged")
+    engine = make_engine(respond, control, service_s, concurrency)
     return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
+
+
+def _sleep(seconds: float) -> None:
+    select.select([], [], [], seconds)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; return the exit code."""
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        # libfaketime 0.9.10 refuses the system call that ``sleep`` makes, unless it may fake the
+        # monotonic clock too, which steps on no machine.
+        time.sleep = _sleep  # type: ignore[assignment]
     loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)
+    if how := os.environ.get("CHAOS_BREAK"):
+        worker.app.KafkaStream = partial(BrokenStream, how)  # type: ignore[assignment,attr-defined]
     try:
         run_worker(loaded.settings, open_fake)
     except WorkerStopped as error:

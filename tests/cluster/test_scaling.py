@@ -19,7 +19,7 @@ from tests.cluster.kubectl import Cluster, Failed, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
 from tests.cluster.plot import Panel, Row, draw, write_csv
 from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
-from worker.demo.client import create_topics
+from worker.demo.client import create_demo_topics
 
 PARTITIONS = 4
 SERVICE_S = 0.04  # 25 messages a second from each worker
@@ -58,7 +58,7 @@ PANELS = (
 @pytest.fixture
 def names(kafka: str) -> Names:
     found = Names.fresh("keda")
-    create_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
+    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
     return found
 
 

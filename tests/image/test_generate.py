@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from worker.demo.broker import LocalBroker
-from worker.demo.client import Watcher, create_topics
+from worker.demo.client import Watcher, create_demo_topics
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 from worker.demo.samples import demo_samples
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 def broker() -> Iterator[str]:
     """A Kafka of its own, since the topics' names are the demo's, with the demo's topics."""
     with LocalBroker() as local:
-        create_topics(local.bootstrap_servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), 1))
+        create_demo_topics(local.bootstrap_servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), 1))
         yield local.bootstrap_servers
 
 

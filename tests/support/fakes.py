@@ -136,6 +136,12 @@ class Events:
         """Keep it."""
         self.log.append((kind, records))
 
+    def suspicion(
+        self, kind: str, source: TopicPartition, offset: int, records: int, deaths: int
+    ) -> None:
+        """Keep it."""
+        self.log.append((kind, source.partition, offset, records, deaths))
+
     def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
         """What was told of these kinds, in order."""
         return [event for event in self.log if event[0] in wanted]

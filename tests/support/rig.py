@@ -17,6 +17,7 @@ from worker.core.batch import TopicRouter
 from worker.core.events import Listeners, NullListener
 from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
+from worker.core.quarantine import QuarantinePolicy
 from worker.policies import admission_policy
 from worker.settings import LoopSettings
 from worker.stream.fake import FakeStream
@@ -33,6 +34,9 @@ class Rig:
     review_topic: str | None = "review"
     tick: float = 0.0
     admission: dict[str, Any] = field(default_factory=dict)
+    quarantine: QuarantinePolicy | None = None
+    shared: FakeStream | None = None
+    """The stream of a worker before this one; None: a new one."""
     stream: FakeStream = field(init=False)
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
@@ -45,7 +49,7 @@ class Rig:
     def __post_init__(self) -> None:
         # The real wait for an answer is no use here: answers come when a test says so.
         policy = replace(self.policy, result_wait_s=0.0)
-        self.stream = FakeStream("in", self.partitions)
+        self.stream = self.shared or FakeStream("in", self.partitions)
         self.engine = ScriptedEngine()
         self.clock = Clock(tick=self.tick)
         self.events = Events()
@@ -71,6 +75,7 @@ class Rig:
             clock=self.clock,
             now=lambda: NOW,
             wait=self._wait,
+            quarantine=self.quarantine,
         )
         self.stream.subscribe(self.loop)
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from trainer.check.finding import Finding, grade
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset
+from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_pairs, shingles
 from worker.contract.digest import sha256_bytes
 

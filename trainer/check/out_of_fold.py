@@ -22,7 +22,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-from trainer.dataset.examples import Example
+from trainer.dataset.folder import Example
 from worker.contract.text import normalize
 
 Matrix = NDArray[np.float32]

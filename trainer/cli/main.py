@@ -14,12 +14,10 @@ import typer
 from typer.core import TyperGroup
 
 from trainer.cli import (
-    check_command,
-    cost_command,
     evaluate_commands,
     prepare_command,
     publish_command,
-    report_command,
+    report_commands,
     store_commands,
     train_commands,
 )
@@ -62,11 +60,9 @@ def root() -> None:
 
 for group in (
     prepare_command,
-    check_command,
     train_commands,
     evaluate_commands,
-    report_command,
-    cost_command,
+    report_commands,
     publish_command,
     store_commands,
 ):

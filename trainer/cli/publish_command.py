@@ -119,8 +119,8 @@ def publish(
     """
     with outcomes():
         from trainer.store import moves
+        from trainer.store.gate import load_rules
         from trainer.store.plan import plan_publication
-        from trainer.store.rules import load_rules
 
         console = make_console(as_json=as_json)
         if force and not (reason and reason.strip()):

@@ -1,13 +1,183 @@
-"""``clerk-trainer train`` and ``sweep``: an adapter from a dataset, by one recipe or by several."""
+"""``clerk-trainer check``, ``train`` and ``sweep``: from a dataset to a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from trainer.cli.shared import BASE_OPTION, DATASET_OPTION, AsJson, make_console, outcomes, show
+from trainer.cli.shared import (
+    BASE_OPTION,
+    DATASET_OPTION,
+    AsJson,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+)
+
+if TYPE_CHECKING:
+    from trainer.check.run import Checked
+
+
+RESULT = "check.json"
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
+_MOVES = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("check")(check)
+    app.command("train")(train)
+    app.command("sweep")(sweep)
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
+    *,
+    base: Annotated[Path | None, BASE_OPTION] = None,
+    max_message_tokens: Annotated[
+        int, typer.Option(min=16, help="The recipe's token budget of a message.")
+    ] = 512,
+    floor: Annotated[int, typer.Option(min=20, help="Examples a label needs.")] = 200,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
+    ] = None,
+    use_embeddings: Annotated[
+        bool,
+        typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
+    ] = True,
+    most_suspects: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of doubted labels above which it fails."),
+    ] = 0.2,
+    queue: Annotated[
+        Path | None,
+        typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
+    ] = False,
+    result: Annotated[
+        Path | None, typer.Option(help="File for the figures [default: DATASET/check.json].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
+
+    Every check says ok, warn or fail, why, and what to do; lengths and label codes are checked
+    with the tokenizer of --base. Labels are judged by cheap models that did not learn the message
+    they judge (confident learning); the doubted ones go into a review queue, the surest first,
+    with a suggestion and the three most similar undoubted messages:
+
+      clerk-trainer check data/support --base models/base
+
+    Open data/support-review.csv in a spreadsheet and write accept, relabel or drop in the column
+    decision (and a new_label for relabel), then: clerk-trainer prepare --decisions FILE. What
+    somebody wrote is never overwritten. The hold-out stays sealed. The queue holds message texts,
+    check.json none. Exit code 3: a check failed, and everything was written.
+    """
+    with outcomes():
+        from trainer.artifacts.files import write_json
+        from trainer.check.run import CheckSettings, check_dataset, write_queue
+        from trainer.dataset.folder import open_dataset
+        from trainer.errors import NotGoodEnough
+
+        console = make_console(as_json=as_json)
+        opened = open_dataset(dataset)
+        folder = dataset.resolve()
+        queue = queue or folder.with_name(f"{folder.name}-review.csv")
+        result = result or folder / RESULT
+        _refuse_queue(queue, update=update)
+        settings = CheckSettings(
+            base=base,
+            embeddings=_embedding_model(embeddings) if use_embeddings else None,
+            floor=floor,
+            max_message_tokens=max_message_tokens,
+            most_suspects=most_suspects,
+            seed=seed,
+        )
+        with _progress(console) as tick:
+            checked = check_dataset(opened, settings, tick)
+        kept = write_queue(queue, checked.suspects, update=update)
+        record = checked.record(queue.name, kept).to_json()
+        write_json(result, record)
+        show(record, console, lambda to: _print(to, checked, queue, result), as_json=as_json)
+        failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
+        if failed:
+            raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
+
+
+def _refuse_queue(queue: Path, *, update: bool) -> None:
+    """Say before the work what would be refused after it."""
+    from trainer.check.run import refuse_overwriting
+
+    if not queue.parent.is_dir():
+        from trainer.errors import BadInput
+
+        raise BadInput(f"{queue.parent}: there is no such folder for the queue")
+    refuse_overwriting(queue, update=update)
+
+
+def _embedding_model(directory: Path | None) -> Path | None:
+    if directory is not None:
+        return directory
+    from trainer.model.embeddings import find_embedding_model
+
+    return find_embedding_model()
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int], None]]:
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        from trainer.check.run import SIZE_OF_WORK
+
+        task = progress.add_task("checking", total=SIZE_OF_WORK)
+
+        def tick(what: str, done: int) -> None:
+            progress.update(task, description=f"{what} done", advance=done)
+
+        yield tick
+
+
+def _print(console: Console, checked: Checked, queue: Path, result: Path) -> None:
+    table = Table(title=f"Dataset {checked.dataset.name}", title_justify="left", expand=True)
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what was found, and what to do", ratio=1)
+    for finding in checked.findings:
+        colour = _COLOURS[finding.verdict]
+        text = f"{finding.found}\n→ {finding.advice}" if finding.advice else finding.found
+        table.add_row(finding.name, f"[{colour}]{finding.verdict}[/{colour}]", escape(text))
+    console.print(table)
+    _print_moves(console, checked)
+    print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
+    print_text(console, f"Figures: {result}")
+
+
+def _print_moves(console: Console, checked: Checked) -> None:
+    figures = (finding.figures for finding in checked.findings)
+    moves = next((found["moves"] for found in figures if "moves" in found), ())
+    if not moves:
+        return
+    table = Table(title="Where doubted labels would go", title_justify="left")
+    table.add_column("label")
+    table.add_column("looks like")
+    table.add_column("messages", justify="right")
+    for label, suggested, count in moves[:_MOVES]:
+        table.add_row(escape(label), escape(suggested), f"{count:,}")
+    console.print(table)
+
 
 RecipeFile = Annotated[
     Path, typer.Option("--recipe", metavar="FILE", help="A recipe, such as config/trainer.toml.")
@@ -93,12 +263,6 @@ def sweep(
         flags = parse_assignments(sets or []) | _given(dataset=dataset, base=base)
         record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
         show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("train")(train)
-    app.command("sweep")(sweep)
 
 
 def _given(**options: Path | None) -> dict[str, Path]:

@@ -10,16 +10,7 @@ from typing import Any
 
 from trainer.dataset.clean import Redact, clean, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
-from trainer.dataset.duplicates import (
-    Conflict,
-    Deduped,
-    count_duplicates,
-    dedupe_exact,
-    dedupe_near,
-    find_near_conflicts,
-    name_examples,
-)
-from trainer.dataset.examples import HOLDOUT, TRAIN, VALIDATION, Example, Row, complete_ids
+from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Example, Row, complete_ids
 from trainer.dataset.labels import (
     map_labels,
     read_label_map,
@@ -30,7 +21,19 @@ from trainer.dataset.labels import (
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import NEAR_HOLDOUT, cap_per_label, check_shares, split_rows
+from trainer.dataset.split import (
+    NEAR_HOLDOUT,
+    Conflict,
+    Deduped,
+    cap_per_label,
+    check_shares,
+    count_duplicates,
+    dedupe_exact,
+    dedupe_near,
+    find_near_conflicts,
+    name_examples,
+    split_rows,
+)
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize

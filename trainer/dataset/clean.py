@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.dataset.examples import Row
+from trainer.dataset.folder import Row
 from trainer.dataset.settings import OnBad, PrepareSettings
 from trainer.errors import BadInput
 from worker.contract.text import normalize

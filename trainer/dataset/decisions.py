@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.dataset.examples import Row
+from trainer.dataset.folder import Row
 from trainer.dataset.labels import suggest_label
 from trainer.dataset.text_files import parse_csv, read_text
 from trainer.errors import BadInput

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.examples import HOLDOUT, Example, Row
+from trainer.dataset.folder import HOLDOUT, Example, Row
 from trainer.dataset.text_files import read_text
 from trainer.errors import BadInput
 from worker.contract import Taxonomy

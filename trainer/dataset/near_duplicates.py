@@ -6,34 +6,41 @@ a row more or less changes nothing between the others.
 
 Comparing every pair is not needed: two sets that are near share one of their rarest shingles, so
 that only what shares one is looked at (prefix filtering; Chaudhuri, Ganti and Kaushik 2006), and
-how many of these they share rules out most of the rest (Xiao, Wang, Lin and Yu 2008). No pair is
-missed and none is invented.
+the place of the rarest that they share rules out most of the rest (positional filtering; Xiao,
+Wang, Lin and Yu 2008). No pair is missed and none is invented.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 SHINGLE_CHARS = 4
 _WORD = re.compile(r"\w+")
 _ROUNDING = 1e-9  # 0.07 * 100 is above 7: a pair exactly at the threshold must not be lost
+_SIZE_BITS = 32
+_WORTH_FORGETTING = 2000
 
 ShingleSet = frozenset[Any]
 """A message's shingles, or what stands for them: all strings, or all digests."""
+
+Ranks = NDArray[np.int64]
+"""A set of shingles as their ranks in rising order, 0 the rarest of all."""
 
 
 def shingles(key: str) -> frozenset[str]:
     """Return the four-character shingles of a text's words; of the whole text when it has none."""
     words = f" {' '.join(_WORD.findall(key)) or key} "
-    count = max(1, len(words) - SHINGLE_CHARS + 1)
-    return frozenset(words[start : start + SHINGLE_CHARS] for start in range(count))
+    if len(words) < SHINGLE_CHARS:
+        return frozenset([words])
+    return frozenset(map("".join, zip(*(words[at:] for at in range(SHINGLE_CHARS)), strict=False)))
 
 
 def jaccard(left: ShingleSet, right: ShingleSet) -> float:
@@ -54,7 +61,7 @@ def near_clusters(
     among thousands of copies of a template the first finds all the others, and the pairs among
     these are never compared.
     """
-    ranked = _rank([shingles(key) for key in keys], similarity)
+    ranked = _rank([shingles(key) for key in keys])
     index = _PrefixIndex(ranked, similarity)
     groups = []
     for start in range(len(keys)):
@@ -85,88 +92,140 @@ def near_pairs(
     Pairs that ``skip`` names are passed over; at most ``most`` are given for each place in left,
     those that share its rarest shingles first.
     """
-    ranked = _rank([*left, *right], similarity)
+    ranked = _rank([*left, *right])
     index = _PrefixIndex(ranked[len(left) :], similarity)
     for place, wanted in enumerate(ranked[: len(left)]):
         for other, value in islice(index.near(wanted, partial(skip, place)), most):
             yield place, other, value
 
 
-@dataclass(frozen=True, slots=True)
-class _RankedSet:
-    """A set of shingles as their ranks, 0 the rarest of all. ``prefix`` holds its rarest members
-    in order, enough that any set near to this one shares one of them; ``rest`` counts the
-    others."""
-
-    members: frozenset[int]
-    prefix: list[int]
-    rest: int
-
-
-def _rank(sets: Sequence[ShingleSet], similarity: float) -> list[_RankedSet]:
-    counts = Counter(shingle for members in sets for shingle in members)
-    order = sorted(counts, key=lambda shingle: (counts[shingle], shingle))
-    rank = {shingle: place for place, shingle in enumerate(order)}
-    ranked = []
-    for shingle_set in sets:
-        members = sorted(rank[shingle] for shingle in shingle_set)
-        rest = math.ceil(similarity * len(members) - _ROUNDING) - 1
-        ranked.append(_RankedSet(frozenset(members), members[: len(members) - rest], rest))
-    return ranked
+def _rank(sets: Sequence[ShingleSet]) -> list[Ranks]:
+    if not sets:
+        return []  # np.split would make one of nothing
+    in_order = sorted(set().union(*sets))
+    number = {shingle: at for at, shingle in enumerate(in_order)}
+    flat = np.fromiter(map(number.__getitem__, chain.from_iterable(sets)), dtype=np.int64)
+    counts = np.bincount(flat, minlength=len(number))
+    rank = np.empty(len(number), dtype=np.int64)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(number))
+    sizes = np.array([len(members) for members in sets], dtype=np.int64)
+    # Sorted by set, then by rank: all sets in one go.
+    owners = np.repeat(np.arange(len(sets)), sizes) << _SIZE_BITS
+    ordered = np.sort(owners + rank[flat]) - owners
+    return np.split(ordered, np.cumsum(sizes)[:-1])
 
 
 class _PrefixIndex:
-    """Sets of shingles, each to be found by any member of its prefix."""
+    """Sets of shingles, each to be found by any member of its prefix: its rarest members, enough
+    that any set near to it shares one of them.
 
-    __slots__ = ("_places", "_removed", "_sets", "_similarity", "_sizes")
+    Everything is in flat arrays, so that a search is a few operations on arrays, not on members.
+    An entry is one member of one prefix. Entries are in the order of their keys, the member's rank
+    above the set's size, so that the sets of like size with one member are a stretch of them.
+    """
 
-    def __init__(self, sets: Sequence[_RankedSet], similarity: float) -> None:
-        self._sets = sets
-        self._sizes = [len(indexed.members) for indexed in sets]
+    def __init__(self, sets: Sequence[Ranks], similarity: float) -> None:
         self._similarity = similarity
-        self._removed: set[int] = set()
-        self._places: dict[int, list[int]] = defaultdict(list)
-        for place, indexed in enumerate(sets):
-            for rank in indexed.prefix:
-                self._places[rank].append(place)
+        self._sizes = np.array([len(members) for members in sets], dtype=np.int64)
+        self._members = np.concatenate([*sets, np.empty(0, dtype=np.int64)])
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._alive = np.ones(len(sets), dtype=np.bool_)
+        # Which ranks the wanted set has; a rank that only other sets have is never asked for.
+        self._wanted = np.zeros(int(self._members.max(initial=-1)) + 2, dtype=np.bool_)
+        prefixes = [_prefix_size(len(members), similarity) for members in sets]
+        lengths = np.array(prefixes, dtype=np.int64)
+        places = np.repeat(np.arange(len(sets)), lengths)
+        at = _stretches(np.zeros_like(lengths), lengths)
+        keys = _key(self._members[self._starts[places] + at], self._sizes[places])
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._places = keys[order], places[order]
+        self._reach = self._largest_partner(self._sizes[places], at)[order]
 
     def is_removed(self, place: int) -> bool:
         """Tell whether the set at ``place`` is found no more."""
-        return place in self._removed
+        return not self._alive[place]
 
     def remove(self, place: int) -> None:
         """Let the set at ``place`` be found no more."""
-        self._removed.add(place)
+        self._alive[place] = False
 
     def near(
-        self, wanted: _RankedSet, skip: Callable[[int], bool] = lambda _: False
+        self, wanted: Ranks, skip: Callable[[int], bool] = lambda _: False
     ) -> Iterator[tuple[int, float]]:
         """Yield (place, Jaccard index) of the sets that are near; those that share the rarest
         shingles of ``wanted`` come first, and those that ``skip`` names not at all."""
-        in_prefixes: Counter[int] = Counter()
-        for rank in wanted.prefix:
-            in_prefixes.update(self._places_of(rank))
-        share = self._similarity / (1 + self._similarity)
-        size, last = len(wanted.members), wanted.prefix[-1]
-        for place, common in in_prefixes.items():
-            # So many must be common for a Jaccard index of ``similarity``.
-            needed = share * (size + self._sizes[place]) - _ROUNDING
-            if size < needed or self._sizes[place] < needed:
-                continue
-            found = self._sets[place]
-            # What is common up to the end of the prefix that ends first stands in both prefixes;
-            # beyond it that set has only its rest.
-            rest = wanted.rest if last <= found.prefix[-1] else found.rest
-            if common + rest < needed or skip(place):
-                continue
-            value = jaccard(wanted.members, found.members)
-            if value >= self._similarity:
-                yield place, value
+        candidates, shared_at = self._candidates(wanted)
+        if not len(candidates):
+            return
+        common = self._count_common(wanted, candidates)
+        values = common / (len(wanted) + self._sizes[candidates] - common)
+        near = np.flatnonzero(values >= self._similarity)
+        for found in near[np.lexsort((candidates[near], shared_at[near]))].tolist():
+            place = int(candidates[found])
+            if not skip(place):
+                yield place, float(values[found])
 
-    def _places_of(self, rank: int) -> list[int]:
-        places = self._places.get(rank, [])
-        if self._removed:
-            left = [place for place in places if place not in self._removed]
-            if len(left) < len(places):
-                self._places[rank] = places = left
-        return places
+    def _candidates(self, wanted: Ranks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the places that may be near, and for each where in ``wanted`` the rarest member
+        that both have stands."""
+        size = len(wanted)
+        at = np.arange(_prefix_size(size, self._similarity))
+        prefix = wanted[: len(at)]
+        least = math.ceil(self._similarity * size - _ROUNDING)
+        most = self._largest_partner(np.full_like(at, size), at)
+        starts = np.searchsorted(self._keys, _key(prefix, np.full_like(at, least)), "left")
+        ends = np.searchsorted(self._keys, _key(prefix, most), "right")
+        lengths = np.maximum(ends - starts, 0)
+        entries = _stretches(starts, lengths)
+        places = self._places[entries]
+        alive = self._alive[places]
+        if len(alive) > _WORTH_FORGETTING and 2 * np.count_nonzero(alive) < len(alive):
+            self._forget(prefix)
+        kept = np.flatnonzero(alive & (self._reach[entries] >= size))
+        candidates, first = np.unique(places[kept], return_index=True)
+        return candidates, np.repeat(at, lengths)[kept[first]]
+
+    def _count_common(self, wanted: Ranks, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        known = wanted[: np.searchsorted(wanted, len(self._wanted))]
+        self._wanted[known] = True
+        sizes = self._sizes[places]
+        members = self._members[_stretches(self._starts[places], sizes)]
+        common = np.add.reduceat(self._wanted[members], np.cumsum(sizes) - sizes, dtype=np.int64)
+        self._wanted[known] = False
+        return common
+
+    def _largest_partner(
+        self, sizes: NDArray[np.int64], at: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return up to which size a set can be near to one of ``sizes`` members when the rarest
+        that both have stands at ``at`` there: only what is behind it can be common as well."""
+        share = self._similarity / (1 + self._similarity)
+        largest = np.floor((sizes - at + _ROUNDING) / share - sizes + _ROUNDING)
+        bounded: NDArray[np.int64] = np.maximum(largest, 0).astype(np.int64)
+        return bounded
+
+    def _forget(self, ranks: Ranks) -> None:
+        """Take the entries of removed sets out of the stretches of these ranks: thousands of
+        copies that were found are not passed over again and again."""
+        starts = np.searchsorted(self._keys, _key(ranks, np.zeros_like(ranks)), "left")
+        ends = np.searchsorted(self._keys, _key(ranks + 1, np.zeros_like(ranks)), "left")
+        for rank, start, end in zip(ranks.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            kept = start + np.flatnonzero(self._alive[self._places[start:end]])
+            stop = start + len(kept)
+            for entries in (self._keys, self._places, self._reach):
+                entries[start:stop] = entries[kept]
+            self._keys[stop:end] = (rank + 1 << _SIZE_BITS) - 1  # larger than any set
+
+
+def _prefix_size(size: int, similarity: float) -> int:
+    return size - math.ceil(similarity * size - _ROUNDING) + 1
+
+
+def _key(ranks: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (ranks << _SIZE_BITS) + sizes
+
+
+def _stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the numbers from each start on, as many as its length says, one after another."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)

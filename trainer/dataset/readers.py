@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.examples import Row
+from trainer.dataset.folder import Row
 from trainer.dataset.text_files import parse_csv, read_bytes, read_text
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainer.dataset.examples import SPLITS
+from trainer.dataset.folder import SPLITS
 
 
 def render_report(record: Mapping[str, Any], digest: str) -> str:

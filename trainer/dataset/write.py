@@ -13,8 +13,7 @@ from typing import Any
 
 from trainer.dataset.build import Prepared
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.examples import HOLDOUT, Row
-from trainer.dataset.folder import Dataset, to_lines, write_dataset
+from trainer.dataset.folder import HOLDOUT, Dataset, Row, to_lines, write_dataset
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
 from trainer.dataset.settings import PrepareSettings

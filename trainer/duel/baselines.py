@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from trainer.artifacts.duel import LearningCurvePoint
-from trainer.dataset.examples import Example
+from trainer.dataset.folder import Example
 from trainer.dataset.split import first_of_each
-from trainer.duel.baseline import Baseline, EmbeddedSplit, TrainedBaseline
 from trainer.duel.candidates import Candidate
-from trainer.duel.linear import train_linear
+from trainer.duel.linear import Baseline, EmbeddedSplit, TrainedBaseline, train_linear
 from trainer.model.embeddings import embed
 
 BASELINES = (

@@ -12,12 +12,11 @@ from rich.console import Console
 
 from trainer.artifacts.duel import CandidateKind
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
-from trainer.dataset.examples import Example
+from trainer.dataset.folder import Example
 from trainer.errors import BadInput
-from trainer.evaluation.messages import read_table
+from trainer.evaluation.engines import read_table
 from trainer.evaluation.predictions import decide
-from trainer.model.adapter import encode_prompts, label_token_ids
-from trainer.model.lora_model import LoraModel, load_renderer
+from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids, load_renderer
 from trainer.model.prompt import BaseTokenizer, make_prompt
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar

@@ -1,22 +1,81 @@
-"""Word counts or sentence embeddings, and logistic regression."""
+"""The type of a cheap baseline, and linear models over features, the cheapest of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-from trainer.dataset.examples import Example
-from trainer.duel.baseline import EmbeddedSplit, TrainedBaseline
+from trainer.dataset.folder import Example
 from trainer.statistics.calibration import Floats
 from worker.contract.text import normalize
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSplit:
+    """One split as a baseline sees it. ``embeddings`` is (messages, dimensions), or None where
+    no embedding model is at hand; ``embed_seconds`` what making them took."""
+
+    examples: tuple[Example, ...]
+    embeddings: NDArray[np.float32] | None
+    embed_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedBaseline:
+    """A baseline after training on the training split alone, with the hyperparameters that were
+    chosen on validation.
+
+    ``probabilities`` is (messages of the judged split, labels); without a judged split there are
+    no rows. ``train_seconds`` holds the choice of hyperparameters and the embedding of the
+    training split too; ``judge_seconds`` everything from text to probabilities for the judged
+    split.
+    """
+
+    hyperparameters: Mapping[str, float]
+    validation_accuracy: float
+    probabilities: Floats
+    train_seconds: float
+    judge_seconds: float
+
+
+class TrainBaseline(Protocol):
+    """Trains a baseline and judges a split with it."""
+
+    def __call__(
+        self,
+        train: EmbeddedSplit,
+        validation: EmbeddedSplit,
+        judged: EmbeddedSplit | None,
+        labels: Sequence[str],
+        *,
+        sublabels: bool,
+        hyperparameters: Mapping[str, float] | None,
+    ) -> TrainedBaseline:
+        """Train on ``train``; choose hyperparameters on ``validation`` unless they are given.
+
+        With ``sublabels`` the classes are the finer labels, and a label's probability is the sum
+        of theirs.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """An entry of the registry: ``title`` says what it is, for people."""
+
+    name: str
+    title: str
+    needs_embeddings: bool
+    train: TrainBaseline
+
 
 Features = Literal["tfidf", "embeddings", "combined"]
 

@@ -16,8 +16,7 @@ from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset, open_dataset, open_holdout
+from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.duel.baselines import (
     count_baselines,
     is_baseline_name,
@@ -39,7 +38,7 @@ from trainer.duel.verdict import RULES, compare_all
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset
 from trainer.evaluation.verify import verify_evaluation
-from trainer.model.adapter import load_adapter_model, read_adapter
+from trainer.model.lora_model import load_adapter_model, read_adapter
 from trainer.model.prompt import BaseTokenizer
 from trainer.statistics.metrics import measure
 from trainer.terminal import make_bar

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.artifacts.duel import CandidateKind, Pair
 from trainer.duel.candidates import Candidate
-from trainer.statistics.paired import (
+from trainer.statistics.metrics import (
     ALPHA,
     bootstrap_difference,
     count_discordant,

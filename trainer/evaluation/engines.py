@@ -1,24 +1,98 @@
-"""The two engines that answer for an evaluation: transformers here, vLLM in a worker process."""
+"""The hold-out's messages, and what the trainer's model and the worker's engine answer."""
 
 from __future__ import annotations
 
+import csv
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
-from trainer.dataset.examples import Example
-from trainer.evaluation.messages import MessageSets, sample
+from trainer.dataset.folder import Example
+from trainer.errors import BadInput
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
-from trainer.model.adapter import encode_prompts, label_token_ids, load_adapter_model
+from trainer.model.lora_model import encode_prompts, label_token_ids, load_adapter_model
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.scoring import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
 from trainer.terminal import make_bar
 from worker.contract import Manifest
+
+Element = TypeVar("Element")
+
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSets:
+    """The three sets of messages to answer; out-of-scope messages, by id, have no label."""
+
+    holdout: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    out_of_scope: Mapping[str, str]
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """Every message by a key that tells the sets apart."""
+        known = {f"h:{example.id}": example.message for example in self.holdout}
+        known |= {f"v:{example.id}": example.message for example in self.validation}
+        return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
+
+
+def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
+    """Return all, or ``limit`` drawn at random (always the same ones), in their order."""
+    if limit is None or limit >= len(elements):
+        return tuple(elements)
+    chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311
+    return tuple(elements[at] for at in chosen)
+
+
+def read_messages(path: Path) -> dict[str, str]:
+    """Read messages by id from JSON Lines or CSV with the fields ``message`` and, optionally,
+    ``id`` (else the line's number). Raises BadInput with file and line."""
+    found: dict[str, str] = {}
+    for number, record in read_table(path):
+        message = record.get("message")
+        if not isinstance(message, str) or not message.strip():
+            raise BadInput(f"{path}: line {number} has no text in 'message'")
+        name = str(record.get("id") or f"{path.name}:{number}")
+        if name in found:
+            raise BadInput(f"{path}: line {number} has the id {name!r} a second time")
+        found[name] = message
+    if not found:
+        raise BadInput(f"{path}: holds no message")
+    return found
+
+
+def read_table(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    """Yield (line number, fields) of a .jsonl or .csv file. Raises BadInput."""
+    if path.suffix.lower() not in {".csv", ".jsonl", ".ndjson"}:
+        raise BadInput(f"{path}: must be a .jsonl or a .csv file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".csv":
+                reader = csv.DictReader(file, strict=True)
+                yield from ((reader.line_num, row) for row in reader)
+                return
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _object(json.loads(line))
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadInput(f"{path}: cannot be read: {error}") from error
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a line is not a JSON object")
+    return value
+
 
 BATCH_SIZES = (1, 8, BATCH_SIZE)
 ROUNDED_TO_ZERO = 5e-7

@@ -27,18 +27,20 @@ from trainer.artifacts.files import check_target, fresh_folder
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
+    MessageSets,
     ScoresByKey,
+    read_messages,
     run_transformers,
     run_vllm,
+    sample,
     scores_of,
     worker_answers,
 )
-from trainer.evaluation.messages import MessageSets, read_messages, sample
 from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
-from trainer.model.adapter import read_adapter
 from trainer.model.device import describe_device
+from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now

@@ -10,15 +10,12 @@ from trainer.dataset.folder import count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
-from trainer.report.page import Section, render_page
-from trainer.report.records import Input, Run, read_check, read_run
+from trainer.report.records import Input, Run, Section, read_check, read_run, render_page
 from trainer.report.sections import (
     confidence,
-    cost,
-    data,
     duel,
-    making,
     mistakes,
+    provenance,
     training,
     verdict,
 )
@@ -36,12 +33,12 @@ _SECTIONS = (
     training.data_size_section,
     training.curves_section,
     training.sweep_section,
-    data.data_section,
-    data.check_section,
-    cost.cost_section,
-    making.engines_section,
-    making.making_section,
-    making.recompute_section,
+    provenance.data_section,
+    provenance.check_section,
+    duel.cost_section,
+    provenance.engines_section,
+    provenance.making_section,
+    provenance.recompute_section,
 )
 
 

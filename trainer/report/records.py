@@ -1,16 +1,19 @@
-"""A run folder's records, each None where the command that makes it has not run."""
+"""What the page is made of: a run folder's records, None where a command has not run; its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts import cost, duel, evaluation, training
-from trainer.artifacts.cost import CostRecord
-from trainer.artifacts.duel import DuelRecord
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord, Prediction
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check import finding
@@ -33,7 +36,7 @@ class Input(Enum):
         evaluation.PREDICTIONS.command,
     )
     DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
-    COST = (cost.COST.name, cost.COST.command)
+    COST = (duel.COST.name, duel.COST.command)
     DATASET = ("dataset.json", "clerk-trainer prepare")
     CHECK = (finding.CHECK.name, finding.CHECK.command)
 
@@ -76,7 +79,7 @@ def read_run(directory: Path) -> Run:
         evaluation=evaluation.EVALUATION.read_if_present(evaluated),
         predictions=evaluation.PREDICTIONS.read_if_present(evaluated) or (),
         duel=duel.DUEL.read_if_present(directory / duel.DUEL_FOLDER),
-        cost=cost.COST.read_if_present(directory),
+        cost=duel.COST.read_if_present(directory),
         sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),
     )
 
@@ -92,3 +95,57 @@ def _read_sweep_of(directory: Path) -> SweepRecord | None:
     if found and any(trial.run == directory.name for trial in found.trials):
         return found
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: ``key`` names its anchor and its template, ``content`` is what that shows.
+
+    ``missing`` says in a sentence why there is nothing to show, and is empty otherwise.
+    """
+
+    key: str
+    title: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
+
+    @property
+    def present(self) -> bool:
+        """Whether the section has something to show."""
+        return not self.missing
+
+
+def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
+    """Return the section of a record that is not there yet."""
+    return Section(
+        key,
+        title,
+        missing=f"There is no {source.path} in {folder} yet; {source.command} makes it.",
+    )
+
+
+def render_page(sections: Sequence[Section], **facts: Any) -> str:
+    """Return the HTML page.
+
+    Every value is escaped; the charts alone are inserted as they are, and those escape their own
+    text. Should either fail, the page's content security policy still lets no script run but the
+    one that is named by its digest, and nothing at all be fetched.
+    """
+    environment = Environment(
+        loader=PackageLoader("trainer.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    script = loader.get_source(environment, "script.js")[0].strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template("page.html.j2").render(
+        sections=sections,
+        script=script,
+        script_digest=digest,
+        style=loader.get_source(environment, "style.css")[0].strip(),
+        **facts,
+    )

@@ -15,7 +15,7 @@ from trainer.artifacts.evaluation import (
     check_unique,
 )
 from trainer.artifacts.files import LinesFile, Record, encode_lines
-from trainer.statistics.paired import count_discordant, mcnemar_exact
+from trainer.statistics.metrics import count_discordant, mcnemar_exact
 from worker.contract.digest import sha256_file
 
 

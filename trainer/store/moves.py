@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
-from trainer.store.files import locked, place_adapter, remove_leftovers
-from trainer.store.history import (
+from trainer.store.files import (
     Entry,
     Event,
     append_entry,
+    locked,
     path_to,
+    place_adapter,
     pointer_for,
     read_history,
+    remove_leftovers,
 )
 from trainer.store.plan import Plan
 from trainer.store.record import make_gate_record, make_record, stored_digests, write_record

@@ -13,8 +13,7 @@ from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, Evaluation
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, read_answers
-from trainer.store.gate import Criterion, GateVerdict
-from trainer.store.rules import GateRules
+from trainer.store.gate import Criterion, GateRules, GateVerdict
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
 from worker.contract.store import Pointer, is_digest, read_pointer

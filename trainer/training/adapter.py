@@ -15,9 +15,8 @@ from trainer import __version__
 from trainer.dataset.folder import Dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
-from trainer.model.adapter import read_weights, write_weights
 from trainer.model.device import library_versions
-from trainer.model.lora_model import LoraModel
+from trainer.model.lora_model import LoraModel, read_weights, write_weights
 from trainer.statistics.calibration import (
     Calibrated,
     Floats,
@@ -26,9 +25,9 @@ from trainer.statistics.calibration import (
     temperature_softmax,
 )
 from trainer.training.inputs import Inputs
+from trainer.training.objective import Validator
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, DRAFT
-from trainer.training.validation import Validator
 from worker.contract import (
     BaseModel,
     Calibration,

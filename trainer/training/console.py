@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.artifacts.training import Epoch, TrainingRecord
-from trainer.model.rows import TrainingRow
+from trainer.model.prompt import TrainingRow
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]

@@ -8,14 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset, open_dataset
+from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
-from trainer.model.adapter import label_token_ids
-from trainer.model.lora_model import load_renderer
-from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
-from trainer.model.rows import TrainingRow, make_rows, verify_loss_mask
+from trainer.model.lora_model import label_token_ids, load_renderer
+from trainer.model.prompt import (
+    BaseTokenizer,
+    TrainingRow,
+    load_tokenizer,
+    make_prompt,
+    make_rows,
+    verify_loss_mask,
+)
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec

@@ -13,14 +13,13 @@ import torch
 
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
+from trainer.model.device import ProcessGroup
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import TrainingRow, length_grouped_batches
-from trainer.training.checkpoint import TrainState, best_epoch, should_stop
+from trainer.model.prompt import TrainingRow, length_grouped_batches
 from trainer.training.console import Progress, describe_epoch
-from trainer.training.objective import Objective
-from trainer.training.process_group import ProcessGroup
+from trainer.training.objective import Objective, Validation
 from trainer.training.recipe import Recipe
-from trainer.training.validation import Validation
+from trainer.training.run_folder import TrainState, best_epoch, should_stop
 
 Save = Callable[[TrainState, Any], None]
 

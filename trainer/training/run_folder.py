@@ -1,31 +1,152 @@
-"""The run folder: what may be written over, and the steps that are written as they are made.
-
-steps.jsonl                   a line a step
-validation_predictions.jsonl  raw scores of the validation set, by message id
-training.json                 written last
-"""
+"""A run's folder: what it holds, and the checkpoint from which it goes on."""
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
-from trainer.artifacts.cost import COST
-from trainer.artifacts.duel import DUEL_FOLDER
+import torch
+from torch import Tensor
+
+from trainer.artifacts.duel import COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
-from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Step
+from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
-from trainer.training import checkpoint
-from worker.contract.digest import write_atomically
+from worker.contract.digest import sha256_bytes, write_atomically
+
+Metric = Literal["loss", "macro_f1"]
+
+CHECKPOINT_DIRECTORY = "checkpoint"
+_RECORD = "checkpoint.json"
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Where a training is. Sums are over the current epoch: losses in nats, ``seconds`` of
+    training alone, ``tokens`` as served. ``best`` holds the adapter weights of the best epoch,
+    ``ema`` their exponential moving average."""
+
+    epoch: int = 1
+    batches: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    sublabel_sum: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    ema: list[Tensor] = field(default_factory=list)
+    resumed: int = 0
+
+    def begin_epoch(self) -> None:
+        """Move on to the next epoch."""
+        self.epoch += 1
+        self.batches = self.rows = self.tokens = 0
+        self.loss_sum = self.sublabel_sum = self.seconds = 0.0
+
+
+def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
+    """Return the number of the epoch to keep: lowest validation loss, or highest macro-F1 (of
+    equals the one with the lower loss, then the earlier)."""
+
+    def rank(epoch: Epoch) -> tuple[float, float, int]:
+        macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
+        return -macro_f1, epoch.validation_loss, epoch.number
+
+    return min(epochs, key=rank).number
+
+
+def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
+    """Whether ``patience`` epochs in a row improved neither the lowest validation loss nor the
+    highest macro-F1: the loss often turns while the labels still get better."""
+    loss, f1, stale = math.inf, -math.inf, 0
+    for epoch in epochs:
+        better = epoch.validation_loss < loss or epoch.validation_macro_f1 > f1
+        loss, f1 = min(loss, epoch.validation_loss), max(f1, epoch.validation_macro_f1)
+        stale = 0 if better else stale + 1
+    return stale >= patience
+
+
+def save_checkpoint(
+    run: Path, identity: Mapping[str, Any], state: TrainState, state_dicts: Any
+) -> None:
+    """Write a checkpoint: the state's file, then the record that names it with its digest.
+
+    ``state_dicts`` is anything ``torch.save`` takes that holds tensors and plain values only. An
+    earlier checkpoint goes when the new one is whole. Raises OSError when the disk is full: the
+    earlier one is still there then.
+    """
+    directory = run / CHECKPOINT_DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    fields = {name: getattr(state, name) for name in TrainState.__slots__}
+    fields["epochs"] = [epoch.to_json() for epoch in state.epochs]
+    torch.save({"state": fields, "state_dicts": state_dicts}, buffer)
+    data = buffer.getvalue()
+    name = f"step-{state.step:07d}.pt"
+    write_atomically(directory / name, data)
+    record = {"file": name, "sha256": sha256_bytes(data), "identity": dict(identity)}
+    write_atomically(
+        directory / _RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+    )
+    for old in directory.glob("step-*.pt"):
+        if old.name != name:
+            old.unlink()
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (run / CHECKPOINT_DIRECTORY / _RECORD).exists()
+
+
+def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState, Any]:
+    """Read a run's checkpoint. Raises BadInput when it is corrupt, or when what is to be trained
+    (``identity``: settings, dataset, base) is not what was being trained."""
+    directory = run / CHECKPOINT_DIRECTORY
+    remedy = f"remove {directory} to train from the start"
+    try:
+        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        name, digest, before = record["file"], record["sha256"], record["identity"]
+        data = (directory / name).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{directory}: the checkpoint is corrupt ({error}): {remedy}") from error
+    if sha256_bytes(data) != digest:
+        raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
+    require_same(before, identity, f"{directory}: belongs to another training", remedy)
+    saved = torch.load(io.BytesIO(data), weights_only=True)
+    fields = saved["state"]
+    fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
+    return TrainState(**fields), saved["state_dicts"]
+
+
+def require_same(
+    before: Mapping[str, Any], now: Mapping[str, Any], problem: str, remedy: str
+) -> None:
+    """Raise BadInput that lists the settings in which two trainings differ, if they do."""
+    changed = sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
+    if changed:
+        what = ", ".join(f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in changed)
+        raise BadInput(f"{problem}: {what}: set it back, or {remedy}")
+
+
+def remove_checkpoint(run: Path) -> None:
+    """Remove a finished run's checkpoint."""
+    shutil.rmtree(run / CHECKPOINT_DIRECTORY, ignore_errors=True)
+
 
 ADAPTER = "adapter"
 DRAFT = ".adapter.draft"
 
 _OURS = frozenset(
-    {ADAPTER, DRAFT, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, checkpoint.DIRECTORY}
+    {ADAPTER, DRAFT, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, CHECKPOINT_DIRECTORY}
 )
 _LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
 
@@ -49,7 +170,7 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
         found = set()
     if ADAPTER in found:
         raise BadInput(f"{run}: holds a finished adapter; choose another --out or add --replace")
-    if checkpoint.exists(run) and not resume:
+    if has_checkpoint(run) and not resume:
         raise BadInput(f"{run}: holds a checkpoint; add --resume to continue, or --replace")
     run.mkdir(parents=True, exist_ok=True)
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from trainer.artifacts.training import SWEEP, SweepRecord, TrainingRecord, Trial
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
-from trainer.training.checkpoint import require_same
 from trainer.training.inputs import weights_identity
 from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run_folder import require_same
 from trainer.training.train import OutOfTime, train
 from worker.contract import describe_base
 from worker.contract.assignments import split_assignment

@@ -24,14 +24,12 @@ from trainer.artifacts.training import (
     TrainingRecord,
     ValidationFigures,
 )
-from trainer.model.adapter import round_weights
-from trainer.model.device import describe_machine, peak_memory
-from trainer.model.lora_model import LoraModel, load_lora_model
+from trainer.model.device import ProcessGroup, describe_machine, peak_memory
+from trainer.model.lora_model import LoraModel, load_lora_model, round_weights
 from trainer.model.scoring import Scorer
 from trainer.statistics.calibration import Calibrated, Floats, calibrate
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
-from trainer.training import checkpoint
 from trainer.training.adapter import versions, write_adapter
 from trainer.training.console import (
     make_progress,
@@ -41,11 +39,18 @@ from trainer.training.console import (
 from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
 from trainer.training.loop import TrainLoop
 from trainer.training.memory import MemoryPlan, Shape, plan_memory, read_shape
-from trainer.training.objective import Objective
-from trainer.training.process_group import ProcessGroup
+from trainer.training.objective import Objective, Validator
 from trainer.training.recipe import Recipe
-from trainer.training.run_folder import ADAPTER, StepLog, open_run
-from trainer.training.validation import Validator
+from trainer.training.run_folder import (
+    ADAPTER,
+    StepLog,
+    TrainState,
+    has_checkpoint,
+    load_checkpoint,
+    open_run,
+    remove_checkpoint,
+    save_checkpoint,
+)
 from worker.contract import BaseModel, describe_base
 from worker.contract.timestamps import rfc3339_now
 
@@ -124,7 +129,7 @@ def train(
         result = _score_best(training)
         if group.is_main:
             record = _write_run(training, result, started)
-            checkpoint.remove(recipe.run)
+            remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         group.barrier()
         return TRAINING.read(recipe.run)
@@ -154,8 +159,8 @@ def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training
     loop = _make_loop(recipe, inputs, model, group)
     training = _Training(recipe, group, inputs, base, shape, plan, model, validator, loop)
     console.print(f"{plan}; {training.compute_dtype} arithmetic on {group.device}")
-    if checkpoint.exists(recipe.run):
-        loop.restore(*checkpoint.load(recipe.run, training.identity))
+    if has_checkpoint(recipe.run):
+        loop.restore(*load_checkpoint(recipe.run, training.identity))
         console.print(f"continuing after step {loop.state.step}")
     return training
 
@@ -193,9 +198,9 @@ def _run_loop(training: _Training, console: Console, until: float) -> None:
     recipe, group, loop = training.recipe, training.group, training.loop
     identity = training.identity
 
-    def save(state: checkpoint.TrainState, state_dicts: Any) -> None:
+    def save(state: TrainState, state_dicts: Any) -> None:
         if group.is_main:
-            checkpoint.save(recipe.run, identity, state, state_dicts)
+            save_checkpoint(recipe.run, identity, state, state_dicts)
 
     def on_step(step: Step) -> None:
         steps.write(step)

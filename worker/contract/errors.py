@@ -25,6 +25,7 @@ RejectReason = Literal[
     "engine_rejected",
     "invalid_answer",
     "output_too_large",
+    "killed_engine",
 ]
 """Why a record has no label: all reasons there are, explained in docs/records.md."""
 

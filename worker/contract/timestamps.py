@@ -33,11 +33,12 @@ def rfc3339_from_ms(timestamp_ms: int) -> str | None:
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """Read a time back; it is aware, in UTC. Raises ValueError where ``text`` is none."""
+    """Read a time back; it is aware, in UTC. Raises ValueError where ``text`` is none; it does not
+    quote the text, which may be a message's."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise ValueError(f"{text!r} is no time: write it as 2024-05-06T07:08:09.123Z")
+        raise ValueError("what stands there is no time: write it as 2024-05-06T07:08:09.123Z")
     return moment.astimezone(UTC)

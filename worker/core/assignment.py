@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowRequest
+from worker.core.suspicion import Suspicion
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -37,12 +38,14 @@ class CompletedRecord:
 class PartitionState:
     """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
 
-    ``waiting`` are the records that are not in the engine yet, each with when it was fetched.
+    ``waiting`` are the records that are not in the engine yet, each with when it was fetched. Until
+    it is known what its last owner left, ``suspicion`` is None and none of them is admitted.
     """
 
     source: TopicPartition
     watermark: Watermark[CompletedRecord] = field(default_factory=Watermark)
     waiting: deque[tuple[Record, float]] = field(default_factory=deque)
+    suspicion: Suspicion | None = None
     size_bytes: int = 0
     ended: bool = False
 
@@ -64,6 +67,8 @@ class InFlightRecord:
     shadows: Sequence[ShadowRequest] = ()
     submitted_at: float = 0.0
     attempts: int = 0
+    tried: bool = False
+    """As a suspect: the engine has nothing else but what is tried with it."""
     finished: bool = False
 
 
@@ -95,10 +100,11 @@ class Assignment:
         """Return a partition's state, None when it is not assigned."""
         return self._states.get(source)
 
-    def begin(self, sources: Iterable[TopicPartition]) -> None:
+    def begin(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
         """Take these partitions on, each from a clean start."""
-        for source in sources:
-            self._states[source] = PartitionState(source)
+        begun = {source: PartitionState(source) for source in sources}
+        self._states.update(begun)
+        return list(begun.values())
 
     def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
         """Let these partitions go; return their states, marked as ended."""

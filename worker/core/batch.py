@@ -148,11 +148,12 @@ def build_batch(
             outgoing = topic_router.route_shadow(completed, shadow, now)
             if outgoing is not None:
                 outputs.append(outgoing)
-    offsets = [
-        NextOffset(batch.partition.source, batch.completed[-1].record.offset + 1)
-        for batch in batches
-    ]
-    return Batch(outputs, offsets)
+    return Batch(outputs, [_next_offset(batch) for batch in batches])
+
+
+def _next_offset(batch: PartitionBatch) -> NextOffset:
+    offset, suspicion = batch.completed[-1].record.offset + 1, batch.partition.suspicion
+    return NextOffset(batch.partition.source, offset, suspicion.note(offset) if suspicion else "")
 
 
 def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:

@@ -170,3 +170,20 @@ class EngineMonitor:
     def _note_answer(self, submitted_at: float, now: float) -> None:
         self._answered_at = now
         self._answered_submission = max(self._answered_submission, submitted_at)
+
+
+def is_dead(adapter: ServingAdapter) -> bool:
+    """Tell whether an adapter's engine says that it has died."""
+    try:
+        adapter.engine.check_health()
+    except EngineDied:
+        return True
+    return False
+
+
+def is_real(future: Future[Answer]) -> bool:
+    """Tell whether the engine itself has answered: not with its death, and not called off by us."""
+    if future.cancelled():
+        return False
+    error = future.exception(timeout=0)
+    return error is None or isinstance(error, MessageRejected)

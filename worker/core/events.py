@@ -11,6 +11,9 @@ from worker.records.types import TopicPartition
 TransactionResult = Literal["committed", "aborted", "unknown"]
 RebalanceKind = Literal["assigned", "revoked", "lost"]
 PressureKind = Literal["paused", "resumed"]
+SuspicionKind = Literal["suspected", "acquitted", "put_aside", "released"]
+"""What becomes of records that may have killed the engine: it died with them; it answered them;
+they are dead letters; it dies of whatever it is given, so that no record is to blame."""
 
 
 class Listener(Protocol):
@@ -55,6 +58,15 @@ class Listener(Protocol):
         """Fetching of a partition stopped or resumed, at so many records and bytes in flight."""
         ...
 
+    def suspicion(
+        self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
+    ) -> None:
+        """So many records of a partition, from ``offset`` on, are or are no more suspected.
+
+        Of having killed the engine, by its last ``deaths`` deaths in a row.
+        """
+        ...
+
 
 class NullListener:
     """A Listener that does nothing: the base of those that hear of a few things only."""
@@ -80,6 +92,11 @@ class NullListener:
         """Do nothing."""
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Do nothing."""
+
+    def suspicion(
+        self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
+    ) -> None:
         """Do nothing."""
 
 
@@ -125,3 +142,10 @@ class Listeners:
         """Tell each."""
         for listener in self._listeners:
             listener.backpressure(kind, records, size_bytes)
+
+    def suspicion(
+        self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
+    ) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.suspicion(kind, source, offset, records, deaths)

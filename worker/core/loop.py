@@ -19,14 +19,13 @@ from worker.core.batch import (
     take_ready,
 )
 from worker.core.events import Listener, TransactionResult
-from worker.core.outage import Outage
 from worker.core.pipeline import Pipeline
+from worker.core.publish_failures import PublishFailures
+from worker.core.quarantine import Quarantine, QuarantinePolicy
 from worker.core.state import LoopState
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Record, TopicPartition
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.records.types import Batch, NextOffset, Record, TopicPartition
 from worker.stream.port import Stream
-
-MAX_BACKOFF_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,6 @@ class LoopPolicy:
     idle_poll_s: float = 0.5
     result_wait_s: float = 0.01
 
-    def backoff_s(self, failures: int) -> float:
-        """Wait after so many failed publishes in a row: doubling, up to a bound."""
-        return min(MAX_BACKOFF_S, self.publish_backoff_s * 2.0 ** min(failures - 1, 32))
-
 
 class Loop:
     """One thread's work. ``run`` is only the guard around ``run_once``; tests call the latter.
@@ -70,6 +65,7 @@ class Loop:
         clock: Callable[[], float],
         now: Callable[[], datetime],
         wait: Callable[[float], None],
+        quarantine: QuarantinePolicy | None = None,
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
@@ -78,13 +74,21 @@ class Loop:
         self._policy = policy
         self._clock = clock
         self._now = now
-        self._wait = wait
+        self._failures = PublishFailures(policy, lambda: self._listener, clock, wait)
         self._assignment = Assignment()
+        self._quarantine = Quarantine(
+            quarantine,
+            stream=stream,
+            pipeline=pipeline,
+            assignment=self._assignment,
+            listener=lambda: self._listener,
+            commit=self._commit_notes,
+            clock=clock,
+        )
         self._pressure = Backpressure(policy.bounds)
         self._last_publish = clock()
-        self._failed_publishes = 0
-        self._outage = Outage(policy.max_outage_s)
         self._commit_unknown = False
+        self._stepped = False
         self._stopping = False
         self._joined = False
         self._polled_at: float | None = None
@@ -115,7 +119,8 @@ class Loop:
             waiting={state.source: state.watermark.waiting for state in partitions},
             prompt_tokens=self._pipeline.prompt_tokens,
             engine_busy_s=self._pipeline.busy_timer.busy_s,
-            outage_since=self._outage.since,
+            outage_since=self._failures.since,
+            suspect_records=self._pipeline.trials.suspects,
         )
 
     def stop(self) -> None:
@@ -126,9 +131,13 @@ class Loop:
         """Join the group and work until ``stop``; then drain. Raises WorkerStopped."""
         self._stream.subscribe(self)
         self._polled_at = self._clock()
-        while not self._stopping:
-            self.run_once()
-        self.drain()
+        try:
+            while not self._stopping:
+                self.run_once()
+            self.drain()
+        except EngineDied:
+            self._quarantine.died()
+            raise
 
     def run_once(self) -> None:
         """One iteration: fetch what there is room for, take answers, publish what is due."""
@@ -138,7 +147,7 @@ class Loop:
         self._pipeline.poll(self._result_wait() if busy else 0.0)
         self._pipeline.check_health()
         self._pipeline.expire()
-        if self._publish_is_due():
+        if not self._step_quarantine() and self._publish_is_due():
             self._try_publish(tuple(self._assignment))
         self._apply_backpressure()
 
@@ -153,8 +162,9 @@ class Loop:
             self._pipeline.poll(self._policy.result_wait_s)
             self._pipeline.check_health()
             self._pipeline.expire()
-            if self._assignment.ready:
+            if not self._step_quarantine() and self._assignment.ready:
                 self._try_publish(tuple(self._assignment))
+        self._quarantine.close(self._assignment)
         self._drop(self._assignment.sources)
 
     # Partitions come and go: called from within stream.poll, on this thread.
@@ -163,13 +173,15 @@ class Loop:
         """Take these partitions on, from a clean start."""
         self._joined = True
         self._drop([source for source in partitions if source in self._assignment])
-        self._assignment.begin(partitions)
+        self._quarantine.assigned(self._assignment.begin(partitions))
         self._listener.rebalanced("assigned", partitions, 0)
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Publish what is or gets finished within the bound, and drop the rest."""
         going = [state for source in partitions if (state := self._assignment.get(source))]
-        until = self._clock() + self._policy.revoke_drain_s
+        until = self._clock()
+        if not self._quarantine.holds_up(going):
+            until += self._policy.revoke_drain_s
         try:
             while any(len(partition.watermark) for partition in going):
                 if any(partition.watermark.ready for partition in going):
@@ -183,6 +195,8 @@ class Loop:
             # The next owner does these records again; nothing of them was published.
             dropped = sum(len(partition.watermark) for partition in going)
             self._listener.publish_failed(dropped, 1, error)
+        else:
+            self._quarantine.close(going)
         self._listener.rebalanced("revoked", partitions, self._drop(partitions))
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -225,28 +239,24 @@ class Loop:
             or ready == self._pressure.records
         )
 
+    def _step_quarantine(self) -> bool:
+        """Open partitions that are new, try suspects; tell if that took a commit, done or not."""
+        # In turn with publishing, so that an iteration stays within its bound.
+        if self._stepped:
+            self._stepped = False
+            return False
+        try:
+            self._stepped = self._quarantine.step()
+        except PublishAborted as error:
+            self._failures.failed(error, self._assignment.ready)
+            self._stepped = True
+        return self._stepped
+
     def _try_publish(self, partitions: Sequence[PartitionState]) -> None:
         try:
             self._publish(partitions)
         except PublishAborted as error:
-            if error.unreachable:
-                self._wait_for_kafka(error)
-                return
-            self._failed_publishes += 1
-            self._listener.publish_failed(self._assignment.ready, self._failed_publishes, error)
-            if self._failed_publishes >= self._policy.publish_attempts:
-                raise StreamFailed(
-                    f"{self._failed_publishes} attempts to publish failed in a row: {error}"
-                ) from error
-            self._wait(self._policy.backoff_s(self._failed_publishes))
-
-    def _wait_for_kafka(self, error: PublishAborted) -> None:
-        """Wait before the next try, however many there were; the loop polls in between."""
-        begins = self._outage.since is None
-        failures = self._outage.fail(error, self._clock())
-        if begins:
-            self._listener.outage(0.0, error)
-        self._wait(self._policy.backoff_s(failures))
+            self._failures.failed(error, self._assignment.ready)
 
     def _publish(self, partitions: Sequence[PartitionState]) -> None:
         if self._commit_unknown:
@@ -280,6 +290,12 @@ class Loop:
             raise
         self._listener.transaction("committed", self._clock() - started)
 
+    def _commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
+        """Commit these with their notes, and no results. Raises PublishAborted, StreamFailed."""
+        if self._commit_unknown:
+            self._resolve_unknown_commit()  # whatever was published has moved the offsets
+        self._stream.publish(Batch((), offsets()))
+
     def _resolve_unknown_commit(self) -> None:
         """Find out which completed records an unanswered commit published after all."""
         started = self._clock()
@@ -297,12 +313,11 @@ class Loop:
     def _confirm(self, batches: Sequence[PartitionBatch], started: float) -> None:
         for batch in batches:
             batch.partition.watermark.confirm(len(batch.completed))
+            if batch.partition.suspicion is not None:
+                batch.partition.suspicion.commit(batch.completed[-1].record.offset + 1)
             self._release(batch)
-        self._failed_publishes = 0
         self._last_publish = self._clock()
-        lasted_s = self._outage.end(self._last_publish)
-        if lasted_s is not None:
-            self._listener.outage(lasted_s, None)
+        self._failures.succeeded(self._last_publish)
         self._listener.published(records_of(batches), self._last_publish - started)
 
     def _apply_backpressure(self) -> None:

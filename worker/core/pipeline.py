@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import queue
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
-from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor
+from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor, is_dead, is_real
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowTraffic
+from worker.core.trials import HeldRecord
+from worker.core.waiting_line import WaitingLine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.types import Outcome, Record, Rejected, Timing
@@ -55,8 +56,11 @@ class Pipeline:
         self._clock = clock
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
         self._monitors: dict[ServingAdapter, EngineMonitor] = {}
-        self._line: deque[PartitionState] = deque()
-        """Partitions with records that wait for the engine, the next one first."""
+        self.line = WaitingLine()
+        self.trials = self.line.trials
+        """Records that may have killed the engine, kept from it until they are tried."""
+        self.proven = False
+        """Whether the main adapter's engine has answered any record at all."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
         self.busy_timer = BusyTimer(clock)
@@ -103,15 +107,15 @@ class Pipeline:
                 f"{record.source.topic}-{record.source.partition} went back to an offset that was "
                 f"read before ({error}): its log was cut; start again from the committed offset"
             ) from error
-        if not partition.waiting:
-            self._line.append(partition)
-        partition.waiting.append((record, self._clock()))
+        self.line.add(record, partition, self._clock())
 
     def admit(self) -> None:
         """Give the engine what it has room for, from each partition in turn. Raises EngineDied."""
-        refused = 0
-        while refused < len(self._line):
-            partition = self._line.popleft()
+        if self.trials.active:
+            return
+        refused, line = 0, self.line.partitions
+        while refused < len(line):
+            partition = line.popleft()
             if partition.ended or not partition.waiting:
                 continue
             record, fetched_at = partition.waiting[0]
@@ -124,7 +128,36 @@ class Pipeline:
                 monitor.window.refuse()
                 refused += 1
             if partition.waiting:
-                self._line.append(partition)
+                line.append(partition)
+
+    def try_alone(self, group: Sequence[HeldRecord]) -> None:
+        """Give an empty engine these suspects, without shadows. Raises EngineDied."""
+        self.trials.begin(group)
+        for held in group:
+            adapter = self._router.choose(held.record)
+            self._admit(held.record, held.partition, held.fetched_at, adapter, tried=True)
+
+    def reject(self, held: HeldRecord, rejected: Rejected) -> None:
+        """End a record without giving it to the engine."""
+        completed = CompletedRecord(
+            held.record,
+            rejected,
+            self._router.choose(held.record),
+            fetched_at=held.fetched_at,
+            finished_at=self._clock(),
+        )
+        held.partition.watermark.finish(held.offset, completed)
+
+    def find_suspects(self) -> Sequence[InFlightRecord]:
+        """Return the records that the main adapter's engine had when it died."""
+        main = self._router.main
+        return [
+            in_flight
+            for adapter, monitor in self._monitors.items()
+            if adapter is main or is_dead(adapter)
+            for in_flight in monitor.records
+            if in_flight.future is not None and not in_flight.partition.ended
+        ]
 
     def poll(self, timeout_s: float) -> int:
         """Take in answers, waiting up to ``timeout_s`` for a first one, and admit what waits.
@@ -172,6 +205,7 @@ class Pipeline:
                     self._give_up(in_flight)
         for partition in partitions:
             partition.waiting.clear()
+        self.trials.forget(partitions)
 
     def _monitor(self, adapter: ServingAdapter) -> EngineMonitor:
         monitor = self._monitors.get(adapter)
@@ -181,12 +215,18 @@ class Pipeline:
         return monitor
 
     def _admit(
-        self, record: Record, partition: PartitionState, fetched_at: float, adapter: ServingAdapter
+        self,
+        record: Record,
+        partition: PartitionState,
+        fetched_at: float,
+        adapter: ServingAdapter,
+        *,
+        tried: bool = False,
     ) -> None:
         adapter.unfinished += 1
-        in_flight = InFlightRecord(record, partition, adapter, fetched_at)
+        in_flight = InFlightRecord(record, partition, adapter, fetched_at, tried=tried)
         self._begin(in_flight)
-        if not in_flight.finished:
+        if not in_flight.finished and not tried:
             in_flight.shadows = self._shadow_traffic.submit(record)
 
     def _next(self) -> _Answered:
@@ -242,6 +282,7 @@ class Pipeline:
         adapter.in_engine -= 1
         if is_real(answered.future):
             self._monitor(adapter).answered(answered.submitted_at, answered.at, self._clock())
+            self.proven = self.proven or adapter is self._router.main
         late = answered.future is not in_flight.future
         if in_flight.finished or in_flight.partition.ended or late:
             return 0
@@ -304,12 +345,6 @@ class Pipeline:
         if not in_flight.finished:
             in_flight.finished = True
             in_flight.adapter.unfinished -= 1
+            if in_flight.tried:
+                self.trials.finish(in_flight)
         self._monitor(in_flight.adapter).records.pop(in_flight, None)
-
-
-def is_real(future: Future[Answer]) -> bool:
-    """Tell whether the engine itself has answered: not with its death, and not called off by us."""
-    if future.cancelled():
-        return False
-    error = future.exception(timeout=0)
-    return error is None or isinstance(error, MessageRejected)

@@ -17,7 +17,7 @@ class LoopState:
     partition that are finished and wait behind an unfinished one. ``engine_window`` is how
     many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
     only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
-    is.
+    is. ``suspect_records`` may have killed the engine, and are tried apart.
     """
 
     polled_at: float | None
@@ -32,3 +32,4 @@ class LoopState:
     prompt_tokens: int
     engine_busy_s: float
     outage_since: float | None = None
+    suspect_records: int = 0

@@ -31,7 +31,7 @@ from worker.demo.broker_config import (
 from worker.demo.child import ChildProcess
 from worker.demo.kafka_dist import KAFKA_VERSION, BrokerError, OnEvent, ensure_kafka
 from worker.demo.kafka_process import ensure_formatted, start_server, with_log_end
-from worker.demo.probe import Probe
+from worker.demo.probe import BrokerProbe
 
 __all__ = ["BrokerError", "LocalBroker"]
 
@@ -210,7 +210,7 @@ class LocalBroker:
         settings.write_text(render_properties(values), encoding="ascii")
         cluster_id = ensure_formatted(libs, folder, settings, self.log_path)
         self._child = start_server(libs, folder, settings, self.log_path)
-        self._await_ready(self._child, Probe(self._port, cluster_id, self._host))
+        self._await_ready(self._child, BrokerProbe(self._port, cluster_id, self._host))
         seconds = time.monotonic() - began
         self._say(f"Apache Kafka is ready at {self.bootstrap_servers} after {seconds:.1f} s")
 
@@ -221,7 +221,7 @@ class LocalBroker:
             self._temp_dir = Path(tempfile.mkdtemp(prefix="filing-clerk-kafka-"))
         return self.data_dir
 
-    def _await_ready(self, child: ChildProcess, probe: Probe) -> None:
+    def _await_ready(self, child: ChildProcess, probe: BrokerProbe) -> None:
         deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
             code = child.exit_code()

@@ -32,7 +32,7 @@ class Seen:
     seen_at: float
 
 
-def create_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
+def create_demo_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
     """Create topics with so many partitions each, if they are not there. Raises BrokerError.
 
     Others may create them at the same time.

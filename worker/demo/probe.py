@@ -11,7 +11,7 @@ from worker.demo.broker_config import HOST, NODE_ID
 _TIMEOUT_S = 2.0
 
 
-class Probe:
+class BrokerProbe:
     """Asks one broker; the client is made when its port opens and used again."""
 
     def __init__(self, port: int, cluster_id: str, host: str = HOST) -> None:

@@ -18,7 +18,7 @@ from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import BaseModelError, ensure_base_model
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.broker_config import free_port
-from worker.demo.client import Publisher, Watcher, create_topics
+from worker.demo.client import Publisher, Watcher, create_demo_topics
 from worker.demo.keep import keep_open
 from worker.demo.samples import Sample, adapter_dir, demo_samples
 from worker.demo.screen import Screen
@@ -79,7 +79,7 @@ def _run(
     if broker is not None:
         broker.start()
     topics = dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS)
-    create_topics(bootstrap_servers, topics)
+    create_demo_topics(bootstrap_servers, topics)
     publisher = Publisher(bootstrap_servers, INPUT)
     with screen.waiting("the worker starts: vLLM with the base model and the adapter (~20 s)"):
         worker.wait_until_ready("partitions.assigned")

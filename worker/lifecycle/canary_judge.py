@@ -31,7 +31,7 @@ class JudgePolicy:
     false_positive_rate: float
 
 
-class Comparison:
+class ArmComparison:
     """One canary against one main adapter: more for review, or less confidence?
 
     An answer that is rejected is the worst there is: for review, with a confidence of 0. It is no
@@ -110,7 +110,7 @@ class CanaryJudge(NullListener):
         self._router = router
         self._events = events
         self._policy = policy
-        self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], Comparison] = {}
+        self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], ArmComparison] = {}
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Compare, as long as there is a judged arm."""
@@ -120,7 +120,7 @@ class CanaryJudge(NullListener):
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
         # Whenever either of the two is another adapter, the comparison begins anew.
         self._comparisons = {
-            pair: self._comparisons.get(pair) or Comparison(self._policy) for pair in pairs
+            pair: self._comparisons.get(pair) or ArmComparison(self._policy) for pair in pairs
         }
         for arm, (canary, main) in zip(judged, pairs, strict=True):
             comparison = self._comparisons[canary, main]
@@ -132,7 +132,7 @@ class CanaryJudge(NullListener):
 
 
 def _add(
-    comparison: Comparison,
+    comparison: ArmComparison,
     batch: Sequence[CompletedRecord],
     canary: ServingAdapter,
     main: ServingAdapter,
@@ -155,6 +155,6 @@ def _add(
         )
 
 
-def _evidence(comparison: Comparison) -> str:
+def _evidence(comparison: ArmComparison) -> str:
     review, confidence = comparison.review.value, comparison.confidence.value
     return f"{comparison.value:.3g} (review {review:.3g}, confidence {confidence:.3g})"

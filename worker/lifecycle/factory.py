@@ -10,7 +10,7 @@ from worker.contract import Encoders, Manifest
 from worker.contract.tracebacks import describe_private
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import AdapterLoader, Engine
-from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify
+from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify_beside
 from worker.lifecycle.refusal import Refusal
 
 
@@ -37,7 +37,7 @@ class AdapterFactory:
         and with ``compare`` do about as well on its probes. ``background``: its prompts give way
         to other adapters'.
         """
-        manifest = verify(directory, digest, main, self.encoders)
+        manifest = verify_beside(directory, digest, main, self.encoders)
         try:
             engine = self.loader.load(directory, manifest, background=background)
         except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours

@@ -19,7 +19,7 @@ _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""
 
 
-def verify(directory: Path, digest: str, like: Manifest, encoders: Encoders) -> Manifest:
+def verify_beside(directory: Path, digest: str, like: Manifest, encoders: Encoders) -> Manifest:
     """Check every file, the base and the tokens of an adapter; return its manifest.
 
     ``like`` is the contract of an adapter that serves: its base was verified when the worker

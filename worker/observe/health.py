@@ -15,7 +15,7 @@ STOPPING = "stopping: work in flight is being finished"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthVerdict:
     """Healthy, or the reasons why not."""
 
     why: tuple[str, ...] = ()
@@ -67,16 +67,16 @@ class Health:
             self._failed = f"the worker ends with {type(error).__name__}{detail}"
         self._closing = True
 
-    def started(self) -> Verdict:
+    def started(self) -> HealthVerdict:
         """Whether start-up is over: the model is warm."""
-        return Verdict(() if self._engine is not None else (self._failed or LOADING,))
+        return HealthVerdict(() if self._engine is not None else (self._failed or LOADING,))
 
-    def alive(self) -> Verdict:
+    def alive(self) -> HealthVerdict:
         """Whether the worker can work; if not, a restart may help."""
         if self._failed is not None:
-            return Verdict((self._failed,))
+            return HealthVerdict((self._failed,))
         if self._closing or self._engine is None:
-            return Verdict()
+            return HealthVerdict()
         why = []
         try:
             self._engine.check_health()
@@ -90,9 +90,9 @@ class Health:
                     f"the loop has not polled Kafka for {age:.0f} s; "
                     f"{self._max_iteration_s:.0f} s is the longest it may take"
                 )
-        return Verdict(tuple(why))
+        return HealthVerdict(tuple(why))
 
-    def ready(self) -> Verdict:
+    def ready(self) -> HealthVerdict:
         """Whether it labels messages, or would if there were a partition left for it."""
         why = list(self.alive().why)
         state = self._state() if self._state is not None else None
@@ -105,4 +105,4 @@ class Health:
         elif state.outage_since is not None:
             away_s = self._clock() - state.outage_since
             why.append(f"Kafka has not been reachable for {away_s:.0f} s; results wait")
-        return Verdict(tuple(why))
+        return HealthVerdict(tuple(why))

@@ -18,7 +18,7 @@ from worker.settings import Settings
 from worker.settings_load import REDACTED, LoadedSettings, effective
 
 
-def describe(
+def describe_worker(
     settings: Settings,
     started_at: datetime,
     opened: OpenedEngine | None,

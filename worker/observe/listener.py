@@ -108,6 +108,7 @@ def loop_samples(
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     yield named.LAG, _by_partition(lag)
+    yield named.SUSPECTS, [((), state.suspect_records)]
     yield named.PROMPT_TOKENS, [((), state.prompt_tokens)]
     yield named.ENGINE_BUSY, [((), state.engine_busy_s)]
 

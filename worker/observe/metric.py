@@ -9,7 +9,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class MetricLabel:
     """A label of a metric. ``values`` are all that it can have; empty where they are not fixed."""
 
     name: str
@@ -23,7 +23,7 @@ class Metric:
     name: str
     kind: Kind
     help: str
-    labels: tuple[Label, ...] = ()
+    labels: tuple[MetricLabel, ...] = ()
     buckets: tuple[float, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ these names: none is renamed, and none changes its labels, without a line in the
 follow Prometheus' practice (https://prometheus.io/docs/practices/naming/): base units, ``_total``
 for a counter, ``_ratio`` for a part of a whole, ``_info`` for a constant 1 that tells by its
 labels, ``_timestamp_seconds`` for a moment. A probability and an index have no unit and no suffix.
-Label values are bounded: the partitions assigned, the labels of the taxonomy, and sets fixed here.
+Values of labels are bounded: partitions assigned, labels of the taxonomy, and sets fixed here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from worker.core.shadow import ShadowDrop
 from worker.lifecycle.events import StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import buckets
-from worker.observe.drift.detector import Signal
-from worker.observe.metric import Label, Metric
+from worker.observe.drift.metrics import DRIFT_METRICS
+from worker.observe.metric import Metric, MetricLabel
 from worker.records.types import OutcomeKind
 
 OUTCOMES = typing.get_args(OutcomeKind)
@@ -28,8 +28,6 @@ REASONS = typing.get_args(RejectReason)
 REBALANCES = typing.get_args(RebalanceKind)
 TRANSACTIONS = typing.get_args(TransactionResult)
 PRESSURES = typing.get_args(PressureKind)
-SIGNALS = typing.get_args(Signal)
-WINDOW_RESULTS = ("stable", "drifted")
 ROLES = typing.get_args(Role)
 SWAPS = ("swapped", "refused")
 REFUSALS = typing.get_args(RefusalReason)
@@ -37,13 +35,9 @@ AGREES = ("yes", "no")
 SHADOW_DROPS = typing.get_args(ShadowDrop)
 STOPS = typing.get_args(StopReason)
 
-_ADAPTER, _LABEL = Label("adapter"), Label("label")
-_TOPIC, _PARTITION = Label("topic"), Label("partition")
-_OUTCOME, _ROLE, _SIGNAL = (
-    Label("outcome", OUTCOMES),
-    Label("role", ROLES),
-    Label("signal", SIGNALS),
-)
+_ADAPTER, _LABEL = MetricLabel("adapter"), MetricLabel("label")
+_TOPIC, _PARTITION = MetricLabel("topic"), MetricLabel("partition")
+_OUTCOME, _ROLE = MetricLabel("outcome", OUTCOMES), MetricLabel("role", ROLES)
 
 # Records, counted when they are committed.
 
@@ -65,7 +59,7 @@ DEAD_LETTERS = Metric(
     "clerk_dead_letters_total",
     "counter",
     "Dead letters committed, by reason (docs/records.md).",
-    (Label("reason", REASONS),),
+    (MetricLabel("reason", REASONS),),
 )
 TRUNCATED = Metric(
     "clerk_truncated_messages_total",
@@ -168,6 +162,11 @@ PAUSED = Metric(
     "gauge",
     "Partitions that are not fetched because enough records are in flight.",
 )
+SUSPECTS = Metric(
+    "clerk_suspect_records",
+    "gauge",
+    "Records held or tried apart because the engine, or a worker that was killed, died with them.",
+)
 OUTAGE = Metric(
     "clerk_kafka_outage_seconds",
     "gauge",
@@ -193,7 +192,7 @@ REBALANCES_TOTAL = Metric(
     "clerk_rebalances_total",
     "counter",
     "Rebalances, by what happened to this worker's partitions.",
-    (Label("kind", REBALANCES),),
+    (MetricLabel("kind", REBALANCES),),
 )
 DROPPED = Metric(
     "clerk_dropped_records_total",
@@ -206,7 +205,7 @@ TRANSACTIONS_TOTAL = Metric(
     "counter",
     "Attempts to publish a batch, by result: committed, aborted (it will be retried) or unknown "
     "(the commit was not answered). With at_least_once, attempts without a transaction.",
-    (Label("result", TRANSACTIONS),),
+    (MetricLabel("result", TRANSACTIONS),),
 )
 TRANSACTION_SECONDS = Metric(
     "clerk_transaction_seconds",
@@ -218,7 +217,7 @@ BACKPRESSURE = Metric(
     "clerk_backpressure_events_total",
     "counter",
     "Times that a partition was paused because enough of its records were in flight, and resumed.",
-    (Label("kind", PRESSURES),),
+    (MetricLabel("kind", PRESSURES),),
 )
 PROMPT_TOKENS = Metric(
     "clerk_prompt_tokens_total",
@@ -229,46 +228,6 @@ ENGINE_BUSY = Metric(
     "clerk_engine_busy_seconds_total",
     "counter",
     "Wall time with at least one message in the engine; its rate is the engine's utilisation.",
-)
-
-# Drift: the last full window of labels against the adapter's reference (docs/drift.md). Absent
-# where the adapter has none, and all but the thresholds until the first window is full.
-
-DRIFT_PSI = Metric(
-    "clerk_drift_label_psi",
-    "gauge",
-    "Population stability index of the labels in the last full window, against their shares of "
-    "the training data.",
-)
-DRIFT_SHIFT = Metric(
-    "clerk_drift_label_shift",
-    "gauge",
-    "The label's share of the last full window minus its share of the training data.",
-    (_LABEL,),
-)
-DRIFT_OFF_LABEL = Metric(
-    "clerk_drift_off_label_ratio",
-    "gauge",
-    "Share of the messages in the last full window whose off-label mass exceeds the 95 % quantile "
-    "of validation.",
-)
-DRIFT_THRESHOLD = Metric(
-    "clerk_drift_threshold",
-    "gauge",
-    "Value from which a window counts as drifted: a PSI (labels) or a ratio (off_label).",
-    (_SIGNAL,),
-)
-DRIFT_CONSECUTIVE = Metric(
-    "clerk_drift_consecutive_windows",
-    "gauge",
-    "Consecutive drifted windows up to the last full one; 0 when that one was stable.",
-    (_SIGNAL,),
-)
-DRIFT_WINDOWS = Metric(
-    "clerk_drift_windows_total",
-    "counter",
-    "Full windows, by signal and result.",
-    (_SIGNAL, Label("result", WINDOW_RESULTS)),
 )
 
 # The adapters that serve.
@@ -296,26 +255,26 @@ SWAPS_TOTAL = Metric(
     "counter",
     "Times that another adapter became current while the worker ran: swapped (between two "
     "records) or refused (the previous one continues).",
-    (Label("result", SWAPS),),
+    (MetricLabel("result", SWAPS),),
 )
 REFUSALS_TOTAL = Metric(
     "clerk_adapter_refusals_total",
     "counter",
     "Adapters refused while the worker ran, in any role, by reason (docs/adapters.md).",
-    (Label("reason", REFUSALS),),
+    (MetricLabel("reason", REFUSALS),),
 )
 CANARY_STOPS = Metric(
     "clerk_adapter_canary_stops_total",
     "counter",
     "Canaries that this worker stopped, by reason.",
-    (Label("reason", STOPS),),
+    (MetricLabel("reason", STOPS),),
 )
 SHADOW = Metric(
     "clerk_shadow_records_total",
     "counter",
     "Records that the shadow adapter labelled too, by the label that was committed and whether "
     "the shadow agrees.",
-    (_LABEL, Label("agrees", AGREES)),
+    (_LABEL, MetricLabel("agrees", AGREES)),
 )
 SHADOW_DROPPED = Metric(
     "clerk_shadow_dropped_records_total",
@@ -323,7 +282,7 @@ SHADOW_DROPPED = Metric(
     "Records of the shadow's share that have no label from it, by reason: busy (too many in "
     "flight), late (not answered when the result was published), failed, no_label (the record is a "
     "dead letter), not_published (the batch was retried without it).",
-    (Label("reason", SHADOW_DROPS),),
+    (MetricLabel("reason", SHADOW_DROPS),),
 )
 LOAD_SECONDS = Metric(
     "clerk_adapter_load_seconds",
@@ -338,23 +297,24 @@ BUILD_INFO = Metric(
     "clerk_build_info",
     "gauge",
     "1, with the version of the worker and of the Python that runs it.",
-    (Label("version"), Label("python_version")),
+    (MetricLabel("version"), MetricLabel("python_version")),
 )
 CONFIG_INFO = Metric(
     "clerk_config_info",
     "gauge",
     "1, with the worker's delivery guarantee, serving mode and base model.",
-    (Label("delivery"), Label("serving"), Label("base")),
+    (MetricLabel("delivery"), MetricLabel("serving"), MetricLabel("base")),
 )
 ADAPTER_INFO = Metric(
     "clerk_adapter_info",
     "gauge",
     "1, with the main adapter's name, the first 12 characters of its digest, and the version of "
     "its taxonomy.",
-    (Label("name"), Label("adapter"), Label("taxonomy_version")),
+    (MetricLabel("name"), MetricLabel("adapter"), MetricLabel("taxonomy_version")),
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
 
-METRICS: tuple[Metric, ...] = tuple(
-    named for named in tuple(globals().values()) if isinstance(named, Metric)
+METRICS: tuple[Metric, ...] = (
+    *(named for named in tuple(globals().values()) if isinstance(named, Metric)),
+    *DRIFT_METRICS,
 )

@@ -23,8 +23,8 @@ from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics, adapter_samples
 from worker.observe.drift.baseline import DriftPolicy
 from worker.observe.drift.listener import DriftListener
-from worker.observe.health import Health, Verdict
-from worker.observe.info import describe
+from worker.observe.health import Health, HealthVerdict
+from worker.observe.info import describe_worker
 from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
@@ -148,7 +148,7 @@ class Observer:
 
     def _info(self) -> object:
         drift = self.drift.info() if self.drift is not None else None
-        found = describe(self._settings, self._started_at, self._opened, self._serving)
+        found = describe_worker(self._settings, self._started_at, self._opened, self._serving)
         return {**found, "drift": drift}
 
     def _ready(self) -> Sequence[MetricSample]:
@@ -165,7 +165,7 @@ def observing(settings: Settings, max_iteration_s: float) -> Iterator[Observer]:
         observer.close()
 
 
-def _verdict(verdict: Verdict) -> Page:
+def _verdict(verdict: HealthVerdict) -> Page:
     return _json({"ok": verdict.ok, "why": list(verdict.why)}, 200 if verdict.ok else 503)
 
 

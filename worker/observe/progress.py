@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.core.assignment import CompletedRecord
-from worker.core.events import NullListener, PressureKind, RebalanceKind
+from worker.core.events import NullListener, PressureKind, RebalanceKind, SuspicionKind
 from worker.records.types import Rejected, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
@@ -67,3 +67,17 @@ class LogListener(NullListener):
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
         """Log that fetching was paused or resumed; normal under load."""
         _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)
+
+    def suspicion(
+        self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
+    ) -> None:
+        """Log who is suspected of having killed the engine, and what becomes of them."""
+        tell = _log.info if kind == "acquitted" else _log.warning
+        tell(
+            f"quarantine.{kind}",
+            topic=source.topic,
+            partition=source.partition,
+            offset=offset,
+            records=records,
+            deaths=deaths,
+        )

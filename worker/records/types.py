@@ -128,10 +128,27 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class NextOffset:
-    """The offset from which a partition is read after a batch is published."""
+    """The offset from which a partition is read after a batch is published.
+
+    ``note`` is kept beside it, for whoever reads the partition next.
+    """
 
     source: TopicPartition
     offset: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffset:
+    """Where a partition's last owner left it; ``offset`` is None where nothing was committed.
+
+    ``end`` is that of its log as far as it is known: the offset after its last record.
+    """
+
+    source: TopicPartition
+    offset: int | None
+    note: str = ""
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
-from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
+from worker.records.types import (
+    Batch,
+    CommittedOffset,
+    NextOffset,
+    Outgoing,
+    Record,
+    TopicPartition,
+)
 from worker.stream.port import AssignmentListener
 
 
@@ -20,6 +27,8 @@ class FakeStream:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
         self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
+        self.notes: dict[TopicPartition, str] = {}
+        """What was committed beside each offset."""
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
@@ -109,8 +118,11 @@ class FakeStream:
             for following in batch.next_offsets:
                 source, offset = following.source, following.offset
                 assert source in self.assigned, "published for a partition that was lost"
-                assert offset > self.committed.get(source, 0), "an offset went backwards"
+                committed = self.committed.get(source, 0)
+                repeated = offset == committed and not batch.outputs
+                assert offset > committed or repeated, "an offset went backwards"
                 self.committed[source] = offset
+                self.notes[source] = following.note
         if failure is not None:
             raise failure
 
@@ -119,6 +131,19 @@ class FakeStream:
         self.calls.append("resolve_unknown_commit")
         known = [source for source in partitions if source in self.committed]
         return [NextOffset(source, self.committed[source]) for source in known]
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        """Return the committed offsets with their notes, and the ends of the logs."""
+        self.calls.append("read_committed")
+        return [
+            CommittedOffset(
+                source,
+                self.committed.get(source),
+                self.notes.get(source, ""),
+                len(self.log[source]),
+            )
+            for source in partitions
+        ]
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Count what is not committed of each partition that is assigned."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from worker.errors import PublishAborted, StreamFailed
-from worker.records.types import Batch, NextOffset, Record, TopicPartition
+from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_consumer import KafkaConsumer
 from worker.stream.kafka_publish import KafkaPublisher
@@ -59,6 +59,10 @@ class KafkaStream:
         """Resolve the transaction or the commit in doubt, then read what is committed."""
         self._publisher.resolve(self._config.publish_timeout_s)
         return self._consumer.committed(partitions)
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        """Read what the last owners of these partitions committed. Raises PublishAborted."""
+        return self._consumer.read_committed(partitions)
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Return what the client's statistics last said, every ``statistics.interval.ms``."""

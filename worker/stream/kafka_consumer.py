@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import PublishAborted, StreamFailed
-from worker.records.types import NextOffset, Record, TopicPartition
+from worker.records.types import CommittedOffset, NextOffset, Record, TopicPartition
 from worker.stream.duplicate_filter import DuplicateFilter
 from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
 from worker.stream.kafka_types import (
@@ -131,20 +131,28 @@ class KafkaConsumer:
 
     def committed(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Read the committed offsets of these partitions. Raises PublishAborted: not known yet."""
-        try:
-            found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
-        except KafkaException as error:
-            raise _not_known(error.args[0]) from error
-        for partition in found:
-            if partition.error is not None:
-                raise _not_known(partition.error)
         committed = [
             NextOffset(TopicPartition(partition.topic, partition.partition), partition.offset)
-            for partition in found
+            for partition in self._ask_committed(partitions)
             if partition.offset >= 0
         ]
         self._lag.published(committed)
         return committed
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        """Read the committed offsets with their notes. Raises PublishAborted: not known yet."""
+        found = []
+        for partition in self._ask_committed(partitions):
+            _, end = self._client.get_watermark_offsets(partition, cached=True)
+            found.append(
+                CommittedOffset(
+                    TopicPartition(partition.topic, partition.partition),
+                    partition.offset if partition.offset >= 0 else None,
+                    partition.metadata or "",
+                    end if end >= 0 else None,
+                )
+            )
+        return found
 
     def lag(self) -> Mapping[TopicPartition, int]:
         """Return what the client's statistics last said. Safe from any thread."""
@@ -158,6 +166,16 @@ class KafkaConsumer:
         if not self._client.assignment():
             self._client.unsubscribe()
         self._client.close()
+
+    def _ask_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[KafkaPartition]:
+        try:
+            found = self._client.committed(to_kafka_partitions(partitions), timeout=_COMMITTED_S)
+        except KafkaException as error:
+            raise _not_known(error.args[0]) from error
+        for partition in found:
+            if partition.error is not None:
+                raise _not_known(partition.error)
+        return found
 
     def _commit(self, next_offsets: Sequence[NextOffset]) -> None:
         done = self._client.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)

@@ -94,8 +94,13 @@ def to_kafka_partitions(sources: Sequence[TopicPartition]) -> list[KafkaPartitio
 def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]:
     """Return these offsets as the client takes them."""
     return [
-        KafkaPartition(next_offset.source.topic, next_offset.source.partition, next_offset.offset)
-        for next_offset in next_offsets
+        KafkaPartition(
+            following.source.topic,
+            following.source.partition,
+            following.offset,
+            metadata=following.note,
+        )
+        for following in next_offsets
     ]
 
 

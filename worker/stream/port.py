@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from worker.records.types import Batch, NextOffset, Record, TopicPartition
+from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
 
 
 class AssignmentListener(Protocol):
@@ -56,6 +56,8 @@ class Stream(Protocol):
     def publish(self, batch: Batch) -> None:
         """Publish outputs and next offsets: both, or neither. Blocks, within a bound.
 
+        Without outputs it commits the offsets alone, with their notes; the same ones again too.
+
         Raises PublishAborted (nothing was published; may be tried again) and its two special
         cases, RecordTooLarge and OutcomeUnknown, or StreamFailed (this worker must end).
         """
@@ -66,6 +68,13 @@ class Stream(Protocol):
 
         Whatever was in the air is resolved when this returns. Partitions with no committed
         offset are left out. Raises PublishAborted (cannot tell yet) or StreamFailed.
+        """
+        ...
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        """Return the committed offset of each of ``partitions``, with its note. Blocks.
+
+        Quick once a record of them has come. Raises PublishAborted (cannot tell yet).
         """
         ...
 

@@ -14,7 +14,7 @@ from tests.support.follower import AdapterStore, Follower
 from tests.support.swapping import ONE, THREE, TWO
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe
+from worker.observe.info import describe_worker
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
 
@@ -29,7 +29,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
 
         def info() -> Page:
             serving = (follower.router, follower.events)
-            found = describe(Settings(), datetime.now(UTC), opened, serving)
+            found = describe_worker(Settings(), datetime.now(UTC), opened, serving)
             return Page(json.dumps(found).encode(), "application/json")
 
         servers.append(HttpServer("127.0.0.1", 0, {"/info": info}))

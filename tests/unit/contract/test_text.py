@@ -55,6 +55,7 @@ def test_the_earlier_rules_are_what_they_were() -> None:
     assert normalize_as("nfc-1", text) == plain
 
 
+@pytest.mark.long  # all of Unicode
 def test_every_mark_of_unicode_is_known() -> None:
     """Also what has the class of a letter and comes apart into marks."""
     for code in (*range(0xD800), *range(0xE000, 0x110000)):

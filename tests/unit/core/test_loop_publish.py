@@ -7,7 +7,7 @@ import pytest
 from tests.support.policies import make_loop_policy
 from tests.support.records import Published
 from tests.support.rig import Rig, started
-from worker.core.loop import MAX_BACKOFF_S
+from worker.core.publish_failures import MAX_BACKOFF_S, backoff_s
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 
 
@@ -36,7 +36,7 @@ def test_the_waits_between_tries_grow_up_to_a_bound() -> None:
     assert rig.waits[:5] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
     assert rig.waits[5:] == [MAX_BACKOFF_S] * 3
     assert rig.committed() == 1
-    assert policy.backoff_s(1000) == MAX_BACKOFF_S
+    assert backoff_s(policy.publish_backoff_s, 1000) == MAX_BACKOFF_S
 
 
 @pytest.mark.parametrize("error", [PublishAborted, OutcomeUnknown])

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import Published
 from tests.support.rig import Rig
+from worker.core.quarantine import QuarantinePolicy
 from worker.errors import (
     MessageRejected,
     OutcomeUnknown,
@@ -18,6 +19,14 @@ from worker.errors import (
 
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)
+NOTES = [
+    "",
+    "not ours",
+    '{"v":1,"by":"another"}',
+    '{"v":1,"by":"another","group":[0,2],"deaths":1,"suspects":[0,4]}',
+    '{"v":1,"deaths":2,"suspects":[0,1,2,2]}',
+]
+"""What another worker leaves: in good order, killed, killed in a trial, when its engine died."""
 POLICY = make_loop_policy(
     bounds=make_bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
     publish_max_records=4,
@@ -31,7 +40,13 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.rig = Rig(partitions=PARTITIONS, policy=POLICY, deadline_s=50.0, tick=0.01)
+        self.rig = Rig(
+            partitions=PARTITIONS,
+            policy=POLICY,
+            deadline_s=50.0,
+            tick=0.01,
+            quarantine=QuarantinePolicy("this", POLICY.bounds.max_records),
+        )
         self.added = 0
         self.by_the_other: list[Published] = []
 
@@ -50,7 +65,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 3))
     def iterations_pass(self, times: int) -> None:
-        self.rig.iterate(times)
+        self.rig.pass_time(times)
 
     @precondition(lambda self: self.rig.engine.pending)
     @rule(data=st.data())
@@ -95,8 +110,8 @@ class ExactlyOnce(RuleBasedStateMachine):
         else:
             action()
 
-    @rule(partition=partitions, count=st.integers(1, 3))
-    def another_worker_does_some(self, partition: int, count: int) -> None:
+    @rule(partition=partitions, count=st.integers(1, 3), note=st.sampled_from(NOTES))
+    def another_worker_does_some(self, partition: int, count: int, note: str) -> None:
         if self.held(partition):
             return
         source = self.rig.stream.sources[partition]
@@ -104,6 +119,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         for record in self.rig.stream.log[source][start : start + count]:
             self.by_the_other.append(Published("out", record.id))
             self.rig.stream.committed[source] = record.offset + 1
+            self.rig.stream.notes[source] = note
 
     @precondition(lambda self: not self.rig.stream.failures)
     @rule(failure=st.sampled_from(["aborted", "unknown", "unknown, published", "too large"]))

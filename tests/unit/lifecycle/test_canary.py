@@ -22,7 +22,7 @@ from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.share import place_of
 from worker.errors import MessageRejected
-from worker.lifecycle.canary_judge import BLOCK, CanaryJudge, Comparison
+from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge
 
 
 def label(follower: Follower, keys: Sequence[bytes | None]) -> dict[bytes | None, str]:
@@ -235,9 +235,9 @@ def test_a_canary_whose_answers_are_all_rejected_is_stopped(tmp_path: Path) -> N
     assert 50 <= len(dead) < 120
 
 
-def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> Comparison:
+def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> ArmComparison:
     """A trial of 1,600 messages, until it is stopped, in which some answers are rejected."""
-    rng, comparison = random.Random(seed), Comparison(make_judge_policy())
+    rng, comparison = random.Random(seed), ArmComparison(make_judge_policy())
     for number in range(1_600):
         canary = rng.random() < share
         rejected = rng.random() < (rate if canary else main_rate)
@@ -293,7 +293,7 @@ def test_a_canary_as_good_goes_on(tmp_path: Path) -> None:
 
 def test_one_key_counts_once() -> None:
     """A thousand doubtful messages of one customer are one doubtful customer."""
-    comparison = Comparison(make_judge_policy(min_messages=1))
+    comparison = ArmComparison(make_judge_policy(min_messages=1))
     for number in range(40):
         comparison.add(b"k%d" % number, canary=bool(number % 2), review=False, confidence=0.9)
     value = comparison.value
@@ -325,7 +325,7 @@ def test_dead_letters_of_both_arms_are_no_evidence(tmp_path: Path) -> None:
 
 def test_keys_of_any_size_are_remembered_in_the_same_room() -> None:
     """A key may be a megabyte, and 65,536 of them are remembered."""
-    comparison = Comparison(make_judge_policy(min_messages=1))
+    comparison = ArmComparison(make_judge_policy(min_messages=1))
     for number in range(50):
         key = number.to_bytes(1000, "big")
         for _ in range(2):

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from tests.support.toy_adapter import ENCODERS, small_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.observe.info import describe
+from worker.observe.info import describe_worker
 from worker.serving import make_adapter_router
 from worker.settings import KafkaSettings, ModelSettings, Settings
 
@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 def info(opened: OpenedEngine | None) -> dict[str, Any]:
     serving = None if opened is None else make_adapter_router(SETTINGS, opened)
-    return dict(json.loads(json.dumps(describe(SETTINGS, STARTED, opened, serving))))
+    return dict(json.loads(json.dumps(describe_worker(SETTINGS, STARTED, opened, serving))))
 
 
 def test_before_the_model_is_loaded_it_says_what_is_known() -> None:

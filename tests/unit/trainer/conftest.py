@@ -17,10 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.trainer_world import World, call
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset, write_dataset
-from trainer.model.adapter import CONFIG, WEIGHTS
-from trainer.model.lora_model import LoraModel, load_lora_model, load_renderer
+from trainer.dataset.folder import Dataset, Example, write_dataset
+from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model, load_renderer
 from trainer.model.prompt import load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trainer.artifacts.evaluation import ReviewFigures
-from trainer.report import numbers
-from trainer.report.charts import svg
-from trainer.report.charts.bars import confidence_chart
-from trainer.report.charts.intervals import Bin, reliability_chart
-from trainer.report.charts.lines import Line, line_chart
-from trainer.report.charts.svg import Axis, Chart, Frame, Svg
-from trainer.report.page import Section, lacking
-from trainer.report.records import Input, Run
+from trainer.report import numbers, svg
+from trainer.report.bars import confidence_chart
+from trainer.report.lines import Bin, Line, line_chart, reliability_chart
+from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.svg import Axis, Chart, Frame, Svg
 from trainer.statistics.figures import CoveragePoint, ReliabilityBin
 from trainer.statistics.metrics import wilson
 

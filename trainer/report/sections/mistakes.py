@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.report import numbers
-from trainer.report.charts.bars import bar, span
-from trainer.report.charts.heat import confusion_chart
-from trainer.report.page import Section, lacking
-from trainer.report.records import Input, Run
-from trainer.statistics.metrics import wilson
-from trainer.statistics.paired import ALPHA, binomial_test
+from trainer.report.bars import bar, confusion_chart, span
+from trainer.report.records import Input, Run, Section, lacking
+from trainer.statistics.metrics import ALPHA, binomial_test, wilson
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100

@@ -7,10 +7,9 @@ from typing import Any
 
 from trainer.artifacts.training import Epoch, Step
 from trainer.report import numbers
-from trainer.report.charts.lines import STYLES, Line, Mark, averaged, line_chart, smoothed
-from trainer.report.charts.svg import Chart
-from trainer.report.page import Section, lacking
-from trainer.report.records import Input, Run
+from trainer.report.lines import STYLES, Line, Mark, averaged, line_chart, smoothed
+from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.svg import Chart
 
 
 def curves_section(run: Run) -> Section:

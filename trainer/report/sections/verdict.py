@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
-from trainer.report.page import Section, lacking
-from trainer.report.records import Input, Run
+from trainer.report.records import Input, Run, Section, lacking
 from trainer.report.sections.duel import compare_with_rival, ladder
 
 LARGEST_ECE = 0.03

@@ -12,7 +12,7 @@ import structlog
 from worker.contract import Manifest
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
-from worker.observe import metrics as named
+from worker.observe.drift import metrics as named
 from worker.observe.drift.baseline import DriftBaseline, DriftPolicy, make_baseline
 from worker.observe.drift.detector import DriftDetector, LabelShift, Signal, WindowReport
 from worker.observe.registry import MetricSample

@@ -125,7 +125,7 @@ def test_a_name_or_an_address_is_no_pseudonym(name: str) -> None:
         ({"schema_version": 2}, r"schema_version must be one of \[1\]"),
         ({"label": None}, "label must be str"),
         ({"id": "in-3-41"}, "id is 'in-3-41', and its source makes it 'in-3-42'"),
-        ({"decided_at": "today"}, "decided_at: 'today' is no time"),
+        ({"decided_at": "today"}, "decided_at: what stands there is no time"),
         ({"guideline_version": 3}, "guideline_version must be str, not int"),
         ({"machine": {"label": "billing"}}, r"machine lacks \['confidence', 'adapter'\]"),
     ],

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.check.shop import THINGS, make_examples
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset, write_dataset
+from trainer.dataset.folder import Dataset, Example, write_dataset
 from worker.contract import Label, Taxonomy
 
 

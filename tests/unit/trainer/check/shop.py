@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from trainer.dataset.examples import Example
+from trainer.dataset.folder import Example
 
 THINGS = {
     "order_tracking": ("parcel", "courier", "tracking", "arrive", "shipped", "delivery"),

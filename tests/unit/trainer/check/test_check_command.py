@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.unit.trainer.check.shop import make_examples
-from trainer.cli.check_command import register
+from trainer.cli.train_commands import register
 from trainer.dataset.folder import Dataset, count_openings, open_dataset
 
 Planted = tuple[Dataset, frozenset[str]]

@@ -17,8 +17,7 @@ from trainer.check.duplicates import (
 )
 from trainer.check.finding import Finding, worst
 from trainer.check.labels import check_balance, check_counts, check_holdout_size, check_names
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset, count_openings
+from trainer.dataset.folder import Dataset, Example, count_openings
 from trainer.dataset.near_duplicates import jaccard, near_pairs, shingles
 from worker.contract import Label, Taxonomy
 

@@ -21,10 +21,8 @@ from trainer.check.out_of_fold import (
     text_features,
 )
 from trainer.check.run import CheckSettings, check_dataset
-from trainer.check.sublabels import assign_sublabel_folds, check_sublabels
-from trainer.check.suspects import find_suspects
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset
+from trainer.check.suspects import assign_sublabel_folds, check_sublabels, find_suspects
+from trainer.dataset.folder import Dataset, Example
 
 Planted = tuple[Dataset, frozenset[str]]
 

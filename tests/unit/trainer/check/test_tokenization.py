@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.check.finding import Finding
-from trainer.check.tokenization import CODES, LENGTHS, check_base
-from trainer.dataset.examples import Example
+from trainer.check.labels import CODES, LENGTHS, check_base
+from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
 from worker.contract.redact import REDACTION

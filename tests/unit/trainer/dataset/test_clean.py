@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from trainer.dataset.clean import clean, strip_quotes, strip_signature
-from trainer.dataset.examples import Row
+from trainer.dataset.folder import Row
 
 ASK = "Where is my parcel?"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.dataset.examples import Example
 from trainer.dataset.folder import (
     Dataset,
+    Example,
     count_openings,
     open_dataset,
     open_holdout,

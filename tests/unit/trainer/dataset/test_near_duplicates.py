@@ -104,3 +104,13 @@ def test_a_group_is_named_by_its_smallest_member(order: tuple[int, ...]) -> None
     assert jaccard(sets[0], sets[2]) < 0.85 <= min(map(jaccard, sets[:2], sets[1:]))
     keys = [chain[order[0]], "my card", chain[order[1]], "no money", chain[order[2]]]
     assert near_clusters(keys, similarity=0.85) == [[0, 2, 4], [1], [3]]
+
+
+def test_nothing_is_near_to_nothing() -> None:
+    """A dataset whose every message was dropped, and one without a hold-out to compare with."""
+    some = [shingles("my card was stolen")]
+    assert near_clusters([], similarity=0.7) == []
+    assert near_clusters([""], similarity=0.7) == [[0]]
+    assert list(near_pairs([], [], 0.7)) == []
+    assert list(near_pairs(some, [], 0.7)) == []
+    assert list(near_pairs([], some, 0.7)) == []

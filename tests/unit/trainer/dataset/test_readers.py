@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainer.dataset.examples import Row, complete_ids
+from trainer.dataset.folder import Row, complete_ids
 from trainer.dataset.labels import map_labels, read_label_map
 from trainer.dataset.readers import ColumnNames, Source, choose_columns, read_source
 from trainer.errors import BadInput

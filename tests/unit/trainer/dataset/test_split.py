@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from trainer.dataset.examples import HOLDOUT, TRAIN, VALIDATION, Row
+from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
 from trainer.dataset.split import assign_splits, cap_per_label, commonest
 
 LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset
-from trainer.duel.baseline import EmbeddedSplit
+from trainer.dataset.folder import Dataset, Example
+from trainer.duel.linear import EmbeddedSplit
 
 EmbedLetters = Callable[..., EmbeddedSplit]
 

@@ -13,9 +13,7 @@ import pytest
 
 import trainer.duel
 from tests.support.trainer_world import call_help
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import Dataset
-from trainer.duel.baseline import Baseline, EmbeddedSplit
+from trainer.dataset.folder import Dataset, Example
 from trainer.duel.baselines import (
     BASELINES,
     SUBLABELS_SUFFIX,
@@ -23,6 +21,7 @@ from trainer.duel.baselines import (
     take_part,
     train_baselines,
 )
+from trainer.duel.linear import Baseline, EmbeddedSplit
 
 ROOT = Path(__file__).parents[4]
 LABELS = ("order_tracking", "refund", "payment")

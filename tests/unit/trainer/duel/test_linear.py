@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from trainer.dataset.examples import Example
-from trainer.duel.baseline import EmbeddedSplit
-from trainer.duel.linear import train_linear
+from trainer.dataset.folder import Example
+from trainer.duel.linear import EmbeddedSplit, train_linear
 
 LABELS = ("order_tracking", "refund", "payment")
 

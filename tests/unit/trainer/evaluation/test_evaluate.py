@@ -16,8 +16,7 @@ from rich.console import Console
 
 from tests.support.trainer_world import World, call
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import count_openings, open_dataset, write_dataset
+from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.verify import recompute, verify_evaluation
 from trainer.terminal import show_evaluation
@@ -183,7 +182,7 @@ def test_an_unrelated_folder_is_not_replaced(world: World, tmp_path: Path) -> No
 
 
 def test_an_adapter_that_answers_in_words_is_refused(world: World, tmp_path: Path) -> None:
-    from trainer.model.adapter import read_adapter
+    from trainer.model.lora_model import read_adapter
     from worker.contract import write_manifest
 
     words = tmp_path / "adapter"

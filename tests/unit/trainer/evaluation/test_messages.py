@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import BadInput
-from trainer.evaluation.messages import read_messages
+from trainer.evaluation.engines import read_messages
 
 
 def write(path: Path, text: str) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from trainer.dataset.examples import Example
+from trainer.dataset.folder import Example
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.rows import (
+from trainer.model.prompt import (
     IGNORE_INDEX,
     TrainingRow,
     length_grouped_batches,

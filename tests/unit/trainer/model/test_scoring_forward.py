@@ -10,7 +10,7 @@ import torch
 
 from trainer.errors import ProofFailed
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import IGNORE_INDEX, TrainingRow
+from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.model.scoring import answer_logits, collate, verify_forward
 
 PREFIX = tuple(range(5, 25))

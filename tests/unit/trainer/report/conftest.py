@@ -23,8 +23,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
-from trainer.dataset.examples import Example
-from trainer.dataset.folder import write_dataset
+from trainer.dataset.folder import Example, write_dataset
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds

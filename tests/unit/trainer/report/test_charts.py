@@ -6,12 +6,20 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from trainer.report.charts import svg
-from trainer.report.charts.bars import bar, confidence_chart, span, splits_chart
-from trainer.report.charts.heat import confusion_chart
-from trainer.report.charts.intervals import Bin, Estimate, forest_chart, reliability_chart
-from trainer.report.charts.lines import MOST_POINTS, Line, averaged, line_chart, smoothed
-from trainer.report.charts.svg import Chart, Frame
+from trainer.report import svg
+from trainer.report.bars import bar, confidence_chart, confusion_chart, span, splits_chart
+from trainer.report.lines import (
+    MOST_POINTS,
+    Bin,
+    Estimate,
+    Line,
+    averaged,
+    forest_chart,
+    line_chart,
+    reliability_chart,
+    smoothed,
+)
+from trainer.report.svg import Chart, Frame
 
 HOSTILE = '<script>alert("x")</script>&'
 

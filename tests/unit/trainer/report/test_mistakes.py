@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, UNCLEAR, confused_pairs
-from trainer.statistics.paired import binomial_test
+from trainer.statistics.metrics import binomial_test
 
 
 def test_the_exact_test_is_the_textbooks() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from trainer.statistics.paired import (
+from trainer.statistics.metrics import (
     Discordance,
     bootstrap_difference,
     count_discordant,

@@ -19,8 +19,7 @@ from types import FrameType
 from typing import Any
 
 from trainer.errors import BadInput
-from trainer.store.files import LOCK_NAME, remove_leftovers
-from trainer.store.history import read_history
+from trainer.store.files import LOCK_NAME, read_history, remove_leftovers
 from trainer.store.moves import publish_adapter
 from trainer.store.plan import Plan, plan_publication
 from trainer.store.record import list_store

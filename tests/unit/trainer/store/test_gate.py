@@ -14,8 +14,7 @@ from scipy.stats import binomtest
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
-from trainer.store.gate import judge
-from trainer.store.rules import GateRules, load_rules
+from trainer.store.gate import GateRules, judge, load_rules
 from worker.contract import read_manifest
 
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"

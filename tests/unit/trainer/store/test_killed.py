@@ -17,8 +17,7 @@ import pytest
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
-from trainer.store.files import LOCK_NAME, STALE_S, locked, remove_leftovers
-from trainer.store.history import read_history
+from trainer.store.files import LOCK_NAME, STALE_S, locked, read_history, remove_leftovers
 from trainer.store.moves import publish_adapter
 from trainer.store.plan import plan_publication
 from worker.contract import load_adapter
@@ -33,6 +32,7 @@ def leftovers(store: Path) -> list[str]:
     return [path.name for path in store.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.long  # a process for each line of the publisher's
 def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
@@ -86,6 +86,7 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     assert len(read_history(store)) == 2
 
 
+@pytest.mark.long  # publishers that are killed, for seconds
 def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     tmp_path: Path, make_run: MakeRun
 ) -> None:

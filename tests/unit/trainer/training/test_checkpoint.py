@@ -16,7 +16,9 @@ from rich.console import Console
 
 from trainer.artifacts.training import Step
 from trainer.errors import BadInput
+from trainer.training import run_folder
 from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run_folder import StepLog
 from trainer.training.train import train
 from worker.contract.digest import write_atomically
 
@@ -58,7 +60,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir
 
 def train_and_stop(chosen: Recipe, step: int) -> None:
     """Train until just after a step, and end there as by an unexpected error."""
-    from trainer.training.run_folder import StepLog
 
     original = StepLog.write
 
@@ -153,7 +154,6 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     """When there is room again, --resume goes on from it."""
-    from trainer.training import checkpoint
 
     run = tmp_path / "run"
     original = write_atomically
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         original(path, data)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(checkpoint, "write_atomically", full)
+        patched.setattr(run_folder, "write_atomically", full)
         with pytest.raises(OSError, match="No space"):
             train(recipe(run, tiny_base, dataset_dir), Console(quiet=True))
     assert [path.name for path in (run / "checkpoint").glob("step-*")] == ["step-0000004.pt"]

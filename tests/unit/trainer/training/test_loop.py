@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from trainer.artifacts.training import Epoch
-from trainer.training.checkpoint import best_epoch, should_stop
 from trainer.training.loop import lr_factor
+from trainer.training.run_folder import best_epoch, should_stop
 
 
 def epochs(*figures: tuple[float, float]) -> list[Epoch]:

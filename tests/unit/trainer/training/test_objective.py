@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
 from trainer.model.lora_model import LoraModel
-from trainer.model.rows import IGNORE_INDEX, TrainingRow
+from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.model.scoring import answer_logits, answer_states, collate
 from trainer.training.objective import Objective
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.adapter import read_weights
+from trainer.model.lora_model import read_weights
 from trainer.model.prompt import load_tokenizer
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train

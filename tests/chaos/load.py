@@ -1,0 +1,126 @@
+"""The load: a producer at a steady pace that outlives its broker, and counts what was taken."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from confluent_kafka import Producer
+
+from tests.fuzz.__main__ import payload
+from tests.support.hostile import hostile_values
+
+Values = Callable[[int], bytes | None]
+"""The value of a record, by its number."""
+
+Payloads = Literal["plain", "hostile"]
+
+
+def plain_values(texts: tuple[str, ...] = ("where is parcel {}?",)) -> Values:
+    """Messages that nothing is wrong with, each with an id of its own."""
+    return lambda n: json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
+
+
+def hostile_and_fuzzed(count: int, seed: int) -> Values:
+    """Messages of every kind, and mutated payloads in turn with them."""
+    rng = random.Random(seed)
+    made: list[bytes | None] = []
+    for value in hostile_values((count + 1) // 2, seed):
+        made += [value, payload(rng)]
+    return lambda n: made[n % len(made)]
+
+
+class Load:
+    """Publishes at ``rate_per_s`` on a thread, partition after partition, from ``begin`` to
+    ``finish``. Without transactions, so that a partition's offsets are its records' count."""
+
+    def __init__(
+        self, servers: str, topic: str, partitions: int, values: Values, rate_per_s: float
+    ) -> None:
+        self._topic = topic
+        self._partitions = partitions
+        self._values = values
+        self._rate_per_s = rate_per_s
+        self._published = [0] * partitions
+        self._sent = 0
+        self._errors: list[str] = []
+        self._ended = threading.Event()
+        self._least = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "enable.idempotence": True,
+                "message.timeout.ms": 0,  # as long as it takes: what is sent arrives once
+                "retry.backoff.max.ms": 500,
+                "linger.ms": 5,
+                "log_level": 0,
+                "error_cb": lambda _: None,  # a broker that is away is the point
+            }
+        )
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    @property
+    def published(self) -> int:
+        """Records that the broker has acknowledged."""
+        return sum(self._published)
+
+    def ends(self, partitions: Iterable[int] | None = None) -> dict[int, int]:
+        """The end of each partition, as acknowledged so far."""
+        wanted = range(self._partitions) if partitions is None else partitions
+        return {number: self._published[number] for number in wanted}
+
+    def begin(self) -> None:
+        """Start to publish."""
+        self._thread.start()
+
+    def finish(self, least: int) -> None:
+        """Publish on until there are so many records at least, and wait for their answers."""
+        self._least = least
+        self._ended.set()
+        self._thread.join()
+        left = self._producer.flush(120)
+        assert not left, f"{left} records without an answer of the broker"
+        assert not self._errors, self._errors[:3]
+
+    def abandon(self) -> None:
+        """Stop as soon as may be."""
+        self._least = 0
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        while not self._ended.is_set() or self._sent < self._least:
+            due = int((time.monotonic() - began) * self._rate_per_s)
+            # What was not sent while the queue was full is not made up for all at once.
+            for _ in range(min(due - self._sent, 200)):
+                self._send()
+            self._producer.poll(0.005)
+
+    def _send(self) -> None:
+        partition = self._sent % self._partitions
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    value=self._values(self._sent),
+                    key=str(self._sent),
+                    partition=partition,
+                    on_delivery=self._delivered,
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                self._sent += 1
+                return
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._errors.append(str(error))
+        else:
+            self._published[message.partition()] += 1

@@ -1,0 +1,194 @@
+"""A TCP proxy between one worker and its broker, whose link can be slow, half-open or cut.
+
+The broker's answers name the proxy as the broker, so that all of the worker's connections pass
+through. It runs on a thread of its own; its methods are for any other thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.chaos.frames import Conversation, FrameSplitter
+from worker.demo.broker_config import HOST
+
+Link = Literal["whole", "slow", "half_open", "cut"]
+
+_CHUNK_BYTES = 65_536
+
+
+@dataclass
+class LinkCounts:
+    """What has happened on a link since its proxy was made."""
+
+    connections: int = 0
+    cut: int = 0
+    """Connections that were cut, and those that were refused while the link was cut."""
+    swallowed_bytes: int = 0
+    delayed: int = 0
+    dropped: int = 0
+    """Answers that were withheld."""
+
+
+class Proxy:
+    """Listens on a port of loopback and passes on to the broker's."""
+
+    def __init__(self, broker_port: int, host: str = HOST) -> None:
+        self._host = host
+        self._broker_port = broker_port
+        self.counts = LinkCounts()
+        self.requests: Counter[int] = Counter()
+        """How many requests of each kind have passed."""
+        self.dropped_at: float | None = None
+        """When an answer was withheld last (monotonic)."""
+        self._link: Link = "whole"
+        self._delay_s = 0.0
+        self._to_drop: int | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        started: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="proxy")
+        self._thread.start()
+        self.port = started.result(timeout=30)
+
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        return f"{self._host}:{self.port}"
+
+    def set_link(self, link: Link, delay_s: float = 0.0) -> None:
+        """Make the link so. What was swallowed is lost, so a half-open link ends cut."""
+        self._call(lambda: self._set_link(link, delay_s))
+
+    def drop_answer(self, kind: int) -> None:
+        """Withhold the next answer to a request of this kind, and cut its connection."""
+        self._call(lambda: setattr(self, "_to_drop", kind))
+
+    def close(self) -> None:
+        """End it, and every connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(30)
+
+    def _call(self, action: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(act)
+        assert done.wait(30), "the proxy is stuck"
+
+    def _set_link(self, link: Link, delay_s: float) -> None:
+        if link == "cut" or (self._link == "half_open" and link != "half_open"):
+            self._cut_all()
+        self._link, self._delay_s = link, delay_s
+
+    def _cut_all(self) -> None:
+        for writer in tuple(self._writers):
+            self.counts.cut += 1
+            writer.transport.abort()
+
+    def _run(self, started: Future[int]) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            server = self._loop.run_until_complete(
+                asyncio.start_server(self._accept, self._host, 0)
+            )
+            started.set_result(server.sockets[0].getsockname()[1])
+            self._loop.run_forever()
+            server.close()
+            for writer in tuple(self._writers):
+                writer.transport.abort()
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        finally:
+            self._loop.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.counts.connections += 1
+        if self._link == "cut":
+            self.counts.cut += 1
+            writer.transport.abort()
+            return
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._broker_port)
+        except OSError:  # the broker is away
+            writer.transport.abort()
+            return
+        self._writers |= {writer, up_writer}
+        talk = Conversation(self._host, self._broker_port, self.port)
+        try:
+            await asyncio.gather(
+                self._pass_requests(reader, up_writer, talk),
+                self._pass_answers(up_reader, writer, talk),
+            )
+        finally:
+            for each in (writer, up_writer):
+                self._writers.discard(each)
+                each.transport.abort()
+
+    async def _pass_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, talk: Conversation
+    ) -> None:
+        splitter = FrameSplitter()
+        while chunk := await _read(reader):
+            frames = splitter.feed(chunk)
+            if not await self._may_pass(chunk):
+                continue
+            for frame in frames:
+                self.requests[talk.asked(frame)] += 1
+            writer.write(chunk)
+            await _drain(writer)
+        writer.transport.abort()
+
+    async def _pass_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, talk: Conversation
+    ) -> None:
+        splitter = FrameSplitter()
+        while chunk := await _read(reader):
+            for whole in splitter.feed(chunk):
+                kind, frame = talk.answered(whole)
+                if kind is not None and kind == self._to_drop:
+                    self._to_drop = None
+                    self.counts.dropped += 1
+                    self.dropped_at = time.monotonic()
+                    writer.transport.abort()
+                    return
+                if await self._may_pass(frame):
+                    writer.write(frame)
+            await _drain(writer)
+        writer.transport.abort()
+
+    async def _may_pass(self, chunk: bytes) -> bool:
+        """Wait where the link is slow; say whether the bytes get through."""
+        if self._link == "slow":
+            self.counts.delayed += 1
+            await asyncio.sleep(self._delay_s)
+        if self._link == "half_open":
+            self.counts.swallowed_bytes += len(chunk)
+            return False
+        return True
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """Return what has come; nothing once the other side is gone."""
+    try:
+        return await reader.read(_CHUNK_BYTES)
+    except OSError:
+        return b""
+
+
+async def _drain(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):  # it is gone: the side that reads will see it
+        await writer.drain()

@@ -1,0 +1,112 @@
+"""The fault suite itself: each kind of fault has its effect, and what is broken is noticed.
+
+Needs Kafka, which it starts; the faults of a full disk need root, those of the clock libfaketime
+(Debian: faketime). ``make chaos`` is the long form.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.disk import can_mount
+from tests.chaos.load import hostile_and_fuzzed, plain_values
+from tests.chaos.plan import KINDS, Kind, PlanRequest, draw_plan
+from tests.chaos.report import problems_of, summarise, table
+from tests.chaos.run import Goal, carry_out
+from tests.chaos.site import Site, SiteOptions
+from tests.chaos.worker_slot import FAKETIME
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+OPTIONS = SiteOptions(rate_per_s=150, small_disks=can_mount(), fake_clocks=FAKETIME.exists())
+
+
+def run(
+    folder: Path,
+    kinds: tuple[Kind, ...],
+    faults: int,
+    seconds: float,
+    options: SiteOptions = OPTIONS,
+    *,
+    records: int = 2000,
+) -> tuple[Site, dict[str, Any]]:
+    """Carry out so many faults of these kinds; return the site, ended, and what came of it."""
+    plan = draw_plan(PlanRequest(3, faults, seconds, 2, options.workers, kinds))
+    goal = Goal(faults=faults, records=records, limit_s=300)
+    with Site(options, folder, plain_values()) as site:
+        outcome = carry_out(site, plan, goal)
+        summary = summarise(outcome, site)
+    print(table(summary))
+    return site, summary
+
+
+def test_every_kind_of_fault_has_its_effect_and_nothing_is_lost(tmp_path: Path) -> None:
+    """One of each within a minute or so, on two to four workers: one result for each record."""
+    kinds = tuple(kind for kind in KINDS if can_mount() or "disk" not in kind)
+    kinds = tuple(kind for kind in kinds if FAKETIME.exists() or kind != "clock_step")
+    if len(kinds) < len(KINDS) and os.environ.get("CI"):
+        pytest.fail(f"not possible here: {set(KINDS) - set(kinds)}")
+    site, summary = run(tmp_path, kinds, len(kinds), 50)
+    without = [e.fault.kind for e in site.journal.entries if not e.counts]
+    assert summary["problems"] == [], summary
+    assert without == []
+    assert {entry.fault.kind for entry in site.journal.entries} == set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("broken", "kills", "fault"),
+    [
+        ("lose_some", 0, "missing"),
+        ("double_some", 0, "twice"),
+        ("out_of_order", 0, "out_of_order"),
+        ("invent_some", 0, "foreign"),
+        ("commit_first", 4, "missing"),
+        ("two_transactions", 4, "twice"),
+    ],
+)
+def test_a_guarantee_broken_on_purpose_is_noticed(
+    tmp_path: Path, broken: str, kills: int, fault: str
+) -> None:
+    """By the judge at the end, by its name; what a kill alone brings out, by kills. Honest workers
+    pass the same in the test above."""
+    options = replace(OPTIONS, workers=2, swaps=False, broken=broken, small_disks=False)
+    _, summary = run(tmp_path, ("kill",), kills, 10, options, records=800)
+    assert not summary["proven"]
+    assert summary["faults_found"][fault] > 0
+    others = {name: count for name, count in summary["faults_found"].items() if name != fault}
+    assert not any(others.values()), others
+
+
+@pytest.mark.parametrize("protocol", ["range", "consumer"])
+def test_other_protocols_of_the_group_keep_the_promise(tmp_path: Path, protocol: Any) -> None:
+    """Kills, joins and zombies under each; cooperative is the one of the test above."""
+    options = replace(OPTIONS, workers=3, protocol=protocol, swaps=False, small_disks=False)
+    kinds: tuple[Kind, ...] = ("kill", "freeze", "join", "leave", "terminate")
+    _, summary = run(tmp_path, kinds, 5, 15, options)
+    assert summary["problems"] == []
+
+
+def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
+    """Kills and lost answers: what comes twice has the same id, and nothing is missing."""
+    options = replace(OPTIONS, workers=2, delivery="at_least_once", swaps=False, small_disks=False)
+    _, summary = run(tmp_path, ("kill", "lost_answer"), 5, 12, options)
+    assert summary["problems"] == []
+
+
+def test_hostile_and_fuzzed_payloads_are_all_accounted_for(tmp_path: Path) -> None:
+    """Of every kind, through running workers of which one is killed."""
+    count = 3000
+    options = replace(OPTIONS, workers=2, swaps=False, small_disks=False, rate_per_s=400)
+    goal = Goal(faults=1, records=count, limit_s=120, clean_letters=False)
+    plan = draw_plan(PlanRequest(3, 1, 4, 2, 2, ("kill",)))
+    with Site(options, tmp_path, hostile_and_fuzzed(count, 1)) as site:
+        outcome = carry_out(site, plan, goal)
+        problems = problems_of(outcome, site, 1, clean_letters=False)
+        dead = outcome.verification["by_topic"][site.topics["dead"]]
+    assert problems == outcome.failures == []
+    assert count / 4 < dead < count
