@@ -18,7 +18,6 @@ from worker.errors import StreamFailed
 from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_reach import reach
 from worker.stream.kafka_rights import check_rights
-from worker.stream.kafka_types import client_log
 
 _COMPRESSION = 32
 # A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
@@ -68,6 +67,10 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
                 raise StreamFailed(
                     f"cannot create the topic {topic}: {error.args[0].str()}"
                 ) from error
+        except TimeoutError as error:
+            raise StreamFailed(
+                f"cannot create the topic {topic}: no answer within {config.start_timeout_s:g} s"
+            ) from error
         _log.info("stream.topic_created", topic=topic)
 
 
@@ -88,7 +91,7 @@ def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
             limits[resource.name] = int(
                 future.result(timeout=config.start_timeout_s)["max.message.bytes"].value
             )
-        except (KafkaException, KeyError, ValueError) as error:
+        except (KafkaException, KeyError, TimeoutError, ValueError) as error:
             # Reading a topic's configuration may be forbidden; the client's default then stands.
             _log.info(
                 "stream.size_limit_unknown",
@@ -117,13 +120,14 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
 def is_compacted(config: KafkaConfig, topic: str) -> bool:
     """Tell whether records of a topic that were superseded by key are dropped from its log.
 
-    Where its configuration may not be read it is taken for one that keeps all.
+    Where its configuration may not be read it is taken for one that keeps all. Raises StreamFailed
+    where the cluster cannot be reached.
     """
-    admin = AdminClient({"log_level": 2, **config.common}, logger=client_log)
+    admin, _ = reach(config)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         answer = admin.describe_configs([resource])[resource].result(config.start_timeout_s)
-    except KafkaException as error:
-        _log.info("stream.cleanup_policy_unknown", topic=topic, error=error.args[0].name())
+    except (KafkaException, TimeoutError) as error:
+        _log.info("stream.cleanup_policy_unknown", topic=topic, error=type(error).__name__)
         return False
     return "compact" in str(answer["cleanup.policy"].value)
