@@ -48,10 +48,12 @@ class TaxonomyRef:
 
 
 def check_identity(id_: str, source: Source) -> None:
-    """Raise ValueError unless a record's id is that of its source, and its timestamp is a time."""
-    wanted = record_id(source.topic, source.partition, source.offset)
-    if id_ != wanted:
-        raise ValueError(f"id is {id_!r}, and its source makes it {wanted!r}")
+    """Raise ValueError unless a record's id is that of its source, and its timestamp is a time.
+
+    What stands there is not quoted: in a field of a foreign record it may be a message's text.
+    """
+    if id_ != record_id(source.topic, source.partition, source.offset):
+        raise ValueError("id is not that of its source, topic-partition-offset")
     if source.timestamp is not None:
         check_time("source.timestamp", source.timestamp)
 
