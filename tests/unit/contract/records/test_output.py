@@ -113,7 +113,10 @@ def test_whole_numbers_are_numbers() -> None:
         (changed("review", "reasons", to="low_confidence"), "reasons must be a list"),
         (changed("review", "needed", to=False), "review.needed and review.reasons contradict"),
         (changed("source", "partition", to="3"), "the value.source.partition must be int, not str"),
-        (changed("source", "offset", to=41), "id is not that of its source, topic-partition-offset"),
+        (
+            changed("source", "offset", to=41),
+            "id is not that of its source, topic-partition-offset",
+        ),
         (
             changed("source", "timestamp", to="now"),
             "source.timestamp: what stands there is no time",
