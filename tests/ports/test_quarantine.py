@@ -70,8 +70,15 @@ def poisoned(count: int, at: int) -> list[bytes]:
     return values
 
 
-@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-@pytest.mark.parametrize(("death", "code"), [("engine", 5), ("process", -9)])
+@pytest.mark.parametrize(
+    ("death", "code", "delivery"),
+    [
+        ("engine", 5, "exactly_once"),
+        pytest.param("engine", 5, "at_least_once", marks=pytest.mark.long),
+        pytest.param("process", -9, "exactly_once", marks=pytest.mark.long),
+        pytest.param("process", -9, "at_least_once", marks=pytest.mark.long),
+    ],
+)
 def test_a_crash_loop_ends_by_itself(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, death: str, code: int, delivery: str
 ) -> None:
@@ -95,7 +102,7 @@ def test_a_crash_loop_ends_by_itself(
     verify(arena, delivery)
 
 
-@pytest.mark.parametrize("death", ["engine", "process"])
+@pytest.mark.parametrize("death", [pytest.param("engine", marks=pytest.mark.long), "process"])
 def test_suspicion_survives_a_takeover(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, death: str
 ) -> None:
