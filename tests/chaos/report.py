@@ -82,6 +82,7 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
             if any(entry.fault.kind == kind for entry in entries)
         },
         "workers_ended_unasked": outcome.restarts,
+        "broker_was_stuck": sum(note["event"] == "broker.stuck" for note in site.journal.notes),
         "longest_stall_s": _longest_stalls(site),
     }
 
@@ -110,6 +111,7 @@ def table(summary: dict[str, Any]) -> str:
             f"published {summary['published']}, judged {summary['inputs']}, results "
             f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}"
         ),
+        f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}",
         "faults found: "
         + ", ".join(f"{name} {count}" for name, count in summary["faults_found"].items()),
         "PROVEN" if summary["proven"] else "NOT PROVEN: " + "; ".join(summary["problems"]),

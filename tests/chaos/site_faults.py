@@ -10,6 +10,8 @@ from tests.chaos.site import ADAPTERS, Site
 
 _SWAP_S = 12.0
 _FULL_S = 25.0
+_STUCK_S = 45.0
+_RESTARTS = 2
 
 
 def broker_kill(site: Site, fault: Fault) -> Effect:
@@ -19,9 +21,7 @@ def broker_kill(site: Site, fault: Fault) -> Effect:
         site.broker.kill()
         gone = site.broker.pid is None
         time.sleep(fault.lasts_s)
-        site.broker.restart()
-        back = time.monotonic()
-        recovery_s = site.recovery_s(site.all_partitions, back)
+        back, recovery_s = _bring_back(site)
     noticed = _who_noticed(site, began)
     figures = {"away_s": round(back - began, 2), "pid": pid}
     seen = f"broker gone for {back - began:.1f} s; {noticed} workers said so" if gone else None
@@ -43,9 +43,7 @@ def broker_disk_full(site: Site, fault: Fault) -> Effect:
             time.sleep(fault.lasts_s)
         finally:
             site.broker_disk.free()
-        site.broker.restart()
-        back = time.monotonic()
-        recovery_s = site.recovery_s(site.all_partitions, back)
+        back, recovery_s = _bring_back(site)
     noticed = _who_noticed(site, began)
     what = "the broker ended by itself" if ended else "the broker stayed up"
     seen = None
@@ -80,6 +78,26 @@ def adapter_swap(site: Site, fault: Fault) -> Effect:
         time.sleep(0.05)
     seen = f"{swapped} workers serve the other adapter" if swapped else None
     return Effect(seen)
+
+
+def _bring_back(site: Site) -> tuple[float, float | None]:
+    """Start the broker again; return when it was back (monotonic), and the recovery's seconds.
+
+    Now and then Kafka 4.4 comes back with a group coordinator that has loaded a part of its log:
+    it tells offsets of long ago as unstable and answers no member, until it is started once more.
+    Nobody else can mend that, so it is done here, and written down.
+    """
+    targets = site.load.ends()
+    site.broker.restart()
+    back = time.monotonic()
+    for again in range(_RESTARTS):
+        if site.progress.await_beyond(targets, _STUCK_S):
+            return back, time.monotonic() - back
+        committed = dict(site.progress.committed)
+        site.journal.note("broker.stuck", again=again, committed=committed, wanted=targets)
+        site.broker.restart()
+    recovered = site.progress.await_beyond(targets, _STUCK_S)
+    return back, time.monotonic() - back if recovered else None
 
 
 def _who_noticed(site: Site, began: float) -> int:

@@ -154,7 +154,7 @@ def clock_step(site: Site, fault: Fault) -> Effect:
 
 
 def _stepped(offsets_s: list[float], amount: float) -> bool:
-    return any(abs(offset - amount) < 0.2 * abs(amount) for offset in offsets_s)
+    return any(abs(offset - amount) < 1.0 for offset in offsets_s)
 
 
 def _engine_dies(site: Site, fault: Fault, words: str, what: str) -> Effect:

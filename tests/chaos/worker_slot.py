@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -197,6 +198,7 @@ class WorkerSlot:
             self._child.kill()
         self.proxy.close()
         if self.disk is not None:
+            shutil.copytree(self.disk.folder, self._folder / "kept-log")
             self.disk.close()
 
     def _take(self) -> ChildProcess:
