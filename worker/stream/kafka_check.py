@@ -11,6 +11,9 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_promises import Properties
 from worker.stream.kafka_types import client_log
 
+# They begin to connect by themselves; whether anybody answers does not matter yet.
+_SILENT = {"log_level": 0}
+
 
 def check_clients(config: KafkaConfig) -> None:
     """Make both clients and close them again: the library judges its own properties.
@@ -56,11 +59,11 @@ def _hint(problem: str) -> str:
 
 
 def _try_consumer(properties: Properties) -> None:
-    Consumer(dict(properties), error_cb=_ignore, logger=client_log).close()
+    Consumer({**properties, **_SILENT}, error_cb=_ignore, logger=client_log).close()
 
 
 def _try_producer(properties: Properties) -> None:
-    Producer(dict(properties), error_cb=_ignore, logger=client_log).purge()
+    Producer({**properties, **_SILENT}, error_cb=_ignore, logger=client_log).purge()
 
 
 def _ignore(_: object) -> None:

@@ -77,3 +77,11 @@ def test_a_worker_finds_out_before_its_model_is_loaded() -> None:
     settings = Settings.model_validate({"kafka": kafka, "http": {"enabled": False}})
     with pytest.raises(SettingsError, match=r"^kafka\.producer\.linger\.msx: "):
         run_worker(settings, load)
+
+
+def test_that_nobody_is_there_yet_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The clients begin to connect behind our back; the cluster is looked for later, and by us."""
+    for _ in range(20):
+        check()
+        time.sleep(0.01)
+    assert caplog.records == []
