@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from worker.contract.records import record_id
 from worker.records.types import Batch, NextOffset, Record, TopicPartition
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
@@ -36,9 +38,8 @@ def _out_of_order(stream: KafkaStream, batch: Batch) -> None:
 
 
 def _lose_some(stream: KafkaStream, batch: Batch) -> None:
-    """Commit past what is not written: one result in a hundred is left out."""
-    kept = tuple(output for output in batch.outputs if hash(output.value) % 100)
-    stream.publish(replace(batch, outputs=kept))
+    """Commit past what is not written: the first result of each batch is left out."""
+    stream.publish(replace(batch, outputs=tuple(batch.outputs[1:])))
 
 
 def _double_some(stream: KafkaStream, batch: Batch) -> None:
@@ -51,10 +52,20 @@ def _invent_some(stream: KafkaStream, batch: Batch) -> None:
     made_up = []
     for output in batch.outputs[:1]:
         record = json.loads(output.value or b"{}")
-        record["source"]["offset"] = 10**9
+        source = record["source"]
+        source["offset"] = 10**9
+        record["id"] = record_id(source["topic"], source["partition"], source["offset"])
         made_up.append(replace(output, value=json.dumps(record).encode()))
     stream.publish(replace(batch, outputs=(*batch.outputs, *made_up)))
 
+
+def _all_in_turn(stream: KafkaStream, batch: Batch) -> None:
+    """Each of those that need no kill to be seen, batch after batch."""
+    turn = next(_TURNS)
+    turn(stream, batch)
+
+
+_TURNS = itertools.cycle((_out_of_order, _lose_some, _double_some, _invent_some))
 
 BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
     "commit_first": _commit_first,
@@ -63,6 +74,7 @@ BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
     "lose_some": _lose_some,
     "double_some": _double_some,
     "invent_some": _invent_some,
+    "all_in_turn": _all_in_turn,
 }
 
 

@@ -40,12 +40,16 @@ class StallWatch:
         self._seen = dict.fromkeys(range(partitions), 0)
         self._waits_since: dict[int, float | None] = dict.fromkeys(range(partitions))
         self.stalls: list[Stall] = []
+        self.steps_back: list[tuple[int, int, int]] = []
+        """Partition, offset that was committed, and the lower one that was read after it."""
 
     def take(self, now: float, committed: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """Take in a sample, and the ends of the partitions at that time."""
         for partition, before in self._seen.items():
             offset = committed.get(partition, before)
             since = self._waits_since[partition]
+            if offset < before:
+                self.steps_back.append((partition, before, offset))
             waits = offset < ends[partition]
             if since is not None and (offset > before or not waits):
                 if now - since >= LEAST_STALL_S:

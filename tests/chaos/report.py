@@ -43,6 +43,8 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
     dead = found["by_topic"].get(site.topics["dead"], 0)
     if clean_letters and dead:
         problems.append(f"{dead} good messages are dead letters")
+    if back := site.progress.watch.steps_back:
+        problems.append(f"committed offsets went back {len(back)} times, first {back[0]}")
     counted = site.journal.counted
     if counted < faults:
         problems.append(f"{counted} faults had an effect, of {faults} wanted")

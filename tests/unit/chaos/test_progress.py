@@ -38,6 +38,14 @@ def test_less_than_a_second_is_none() -> None:
     assert watch([(0.0, 1, 9), (0.8, 2, 9), (1.6, 3, 9)]) == []
 
 
+def test_committed_offsets_that_go_back_are_told() -> None:
+    """Whoever set them back: what lies between is done twice."""
+    found = StallWatch(1)
+    for now, committed in enumerate((5, 7, 3, 4)):
+        found.take(float(now), {0: committed}, {0: 9})
+    assert found.steps_back == [(0, 7, 3)]
+
+
 def test_what_a_fault_explains_is_no_stall_of_a_healthy_partition() -> None:
     """Only its partitions, only while it lasts."""
     stall = Stall(3, 10.0, 20.0)
