@@ -42,7 +42,7 @@ test: unit ## every test that needs no more than Python, but for the long ones
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
 test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads
-	$(PYTEST) tests/unit tests/ports tests/e2e -m long $(SERVICE_PROCESSES)
+	$(PYTEST) tests/unit tests/ports tests/e2e -m long
 	$(BIN)/python -m tests.fuzz 60000
 
 format: $(READY) ## order the imports, mend what ruff can, format
