@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from worker.contract.records import record_id
-from worker.records.types import Batch, NextOffset, Record, TopicPartition
+from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.port import AssignmentListener
@@ -100,7 +100,13 @@ class BrokenStream:
         self._stream.resume(partitions)
 
     def publish(self, batch: Batch) -> None:
-        self._publish(self._stream, batch)
+        if batch.outputs:
+            self._publish(self._stream, batch)
+        else:  # offsets and their notes alone
+            self._stream.publish(batch)
+
+    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
+        return self._stream.read_committed(partitions)
 
     def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         return self._stream.resolve_unknown_commit(partitions)
