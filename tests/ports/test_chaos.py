@@ -76,9 +76,12 @@ def test_every_kind_of_fault_has_its_effect_and_nothing_is_lost(tmp_path: Path) 
 
 
 def test_lost_doubled_swapped_and_invented_results_are_each_found(tmp_path: Path) -> None:
-    """Workers that do one of them with each batch: each is found by its name."""
-    options = replace(PLAIN, broken="all_in_turn")
-    _, summary = run(tmp_path, ("kill",), 0, 1, options, records=800)
+    """Workers that do one of them with each batch: each is found by its name.
+
+    At a rate at which a batch has several records of a partition, whose order can be wrong.
+    """
+    options = replace(PLAIN, broken="all_in_turn", rate_per_s=500)
+    _, summary = run(tmp_path, ("kill",), 0, 1, options, records=2500)
     assert not summary["proven"]
     named = {"missing", "twice", "out_of_order", "foreign"}
     assert {name for name, count in summary["faults_found"].items() if count} == named
