@@ -20,9 +20,9 @@ from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the process that a test belongs in, for ``--dist=loadgroup``.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Name the process that a test belongs in, for ``--dist=loadgroup``, before xdist reads it.
 
     Whatever needs the model is in one of them: two engines at a time would only wait for each
     other's cores, and all but the first start of a process take little. The others go by file.
@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         model = "base_model_dir" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("model" if model else item.path.stem))
+    yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,14 @@ def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Itera
         opened.engine.close()
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """An engine that answers in words, and the process that is its core."""
+
+    opened: OpenedEngine
+    core: int
+
+
 @pytest.fixture(scope="module", params=WAYS_TO_START)
 def choosing(
     request: pytest.FixtureRequest,
@@ -102,12 +110,13 @@ def choosing(
     demo_adapter_dir: Path,
     cache_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[OpenedEngine]:
+) -> Iterator[Choosing]:
     """vLLM answering in words, as for an adapter trained elsewhere; its processes are its own."""
     need_vllm()
     adapter = tmp_path_factory.mktemp("adapters") / "choice"
     shutil.copytree(demo_adapter_dir, adapter)
     write_manifest(adapter, replace(read_manifest(adapter), decoding="choice", codes={}))
+    others = engine_processes(os.getpid(), named="EngineCore")
     opened = open_engine(
         base=base_model_dir,
         adapter=adapter,
@@ -116,7 +125,9 @@ def choosing(
         engine_args=request.param,
     )
     try:
-        yield opened
+        cores = engine_processes(os.getpid(), named="EngineCore")
+        (core,) = set(cores).difference(others)
+        yield Choosing(opened, core)
     finally:
         opened.engine.close()
 
@@ -273,9 +284,9 @@ def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts
     assert len(ask(real.engine, prompts)) == len(prompts)
 
 
-def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts: Prompts) -> None:
-    labels = choosing.manifest.taxonomy.names
-    futures = [choosing.engine.submit(prompt) for prompt in prompts]
+def test_an_answer_in_words_is_one_of_the_labels(choosing: Choosing, prompts: Prompts) -> None:
+    labels = choosing.opened.manifest.taxonomy.names
+    futures = [choosing.opened.engine.submit(prompt) for prompt in prompts]
     for answer in (future.result(TIMEOUT_S) for future in futures):
         assert isinstance(answer, ChoiceAnswer)
         assert answer.text in labels
@@ -283,16 +294,15 @@ def test_an_answer_in_words_is_one_of_the_labels(choosing: OpenedEngine, prompts
 
 
 def test_a_killed_engine_is_told_at_once(
-    real: OpenedEngine, choosing: OpenedEngine, prompts: Prompts
+    real: OpenedEngine, choosing: Choosing, prompts: Prompts
 ) -> None:
     """In flight, asked or submitted later: EngineDied, and no message is to blame.
 
     Nor is another engine of the same process.
     """
-    engine = choosing.engine
-    core = engine_processes(os.getpid(), named="EngineCore")[-1]  # of the latest engine
+    engine = choosing.opened.engine
     futures = [engine.submit(prompt) for prompt in prompts * 20]
-    os.kill(core, signal.SIGKILL)
+    os.kill(choosing.core, signal.SIGKILL)
     begin = time.monotonic()
     failures = [future.exception(TIMEOUT_S) for future in futures]
     assert time.monotonic() - begin < 10

@@ -11,8 +11,12 @@ import re
 from worker.stream.kafka_promises import Properties
 from worker.stream.tls_probe import peer_kind, why_not_verified
 
-# By a part of what the client says. An alert is what the broker sends before it hangs up.
+_NO_TLS = (
+    "the broker speaks no TLS at this address: set kafka.security_protocol to plaintext or "
+    "sasl_plaintext, or use its TLS listener"
+)
 _CERTIFICATE = "check kafka.ssl_certificate_location and kafka.ssl_key_location"
+# By a part of what the client says. An alert is what the broker sends before it hangs up.
 _SAID = {
     "Unsupported SASL mechanism": "the broker does not offer this mechanism: set "
     "kafka.sasl_mechanism to one that it supports",
@@ -28,8 +32,7 @@ _SAID = {
     "alert certificate unknown": "the broker does not trust the client certificate (expired, or of "
     f"an authority that it does not know): {_CERTIFICATE}",
     "alert bad certificate": f"the broker refuses the client certificate: {_CERTIFICATE}",
-    "connecting to a PLAINTEXT broker listener": "the broker speaks no TLS at this address: set "
-    "kafka.security_protocol to plaintext or sasl_plaintext, or use its TLS listener",
+    "connecting to a PLAINTEXT broker listener": _NO_TLS,
 }
 _SPEAKER = re.compile(r"://([^/\s]+)/")
 _UNTRUSTED = {
@@ -92,6 +95,8 @@ def _of_protocol(servers: str, protocol: str) -> str:
             f"the broker speaks TLS and kafka.security_protocol is {protocol}: set it to ssl or "
             "sasl_ssl, and kafka.ssl_ca_location"
         )
+    if peer == "no_tls" and protocol.endswith("ssl"):
+        return _NO_TLS
     if peer == "unreachable":
         return "check kafka.bootstrap_servers and that the broker is up"
     if not protocol.startswith("sasl"):

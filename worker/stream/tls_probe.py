@@ -52,8 +52,8 @@ def peer_kind(servers: str) -> Peer:
         with plain:
             try:
                 context.wrap_socket(plain, server_hostname=host).close()
-            except OSError:
-                return "no_tls"
+            except OSError as error:  # an alert is TLS too
+                return "tls" if "ALERT" in (getattr(error, "reason", None) or "") else "no_tls"
             return "tls"
     return "unreachable"
 

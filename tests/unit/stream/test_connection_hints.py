@@ -70,13 +70,33 @@ def test_servers_that_are_none_are_looked_at_in_vain(servers: str) -> None:
     assert why_not_verified(servers, {"ssl.ca.location": "/nowhere"}) is None
 
 
-def test_a_server_that_hangs_up_speaks_no_tls() -> None:
-    """As a plain listener does."""
+@pytest.mark.parametrize("protocol", ["ssl", "sasl_ssl"])
+def test_a_server_that_hangs_up_speaks_no_tls(protocol: str) -> None:
+    """As a plain listener does; the client says no more than that, when the other was quick."""
 
     def hang_up() -> None:
-        server.accept()[0].close()
+        for _ in range(2):
+            server.accept()[0].close()
 
+    said = "SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)"
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
         threading.Thread(target=hang_up, daemon=True).start()
-        assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "no_tls"
+        servers = f"127.0.0.1:{server.getsockname()[1]}"
+        assert peer_kind(servers) == "no_tls"
+        told = explain("_TRANSPORT", said, servers, {"security.protocol": protocol})
+    assert "speaks no TLS at this address: set kafka.security_protocol" in told
+
+
+def test_a_server_that_refuses_the_handshake_speaks_tls() -> None:
+    """An alert is TLS too: fatal, handshake_failure (RFC 8446, 6)."""
+
+    def refuse() -> None:
+        with server.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(bytes([21, 3, 3, 0, 2, 2, 40]))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        threading.Thread(target=refuse, daemon=True).start()
+        assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "tls"
