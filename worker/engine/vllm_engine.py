@@ -25,10 +25,12 @@ from worker.engine.arguments import EngineSettings, answer_tokens
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_config import no_warnings, sampling_params, vllm_config
+from worker.engine.vllm_context import destroy_context
 from worker.engine.vllm_core import starting_processes
 from worker.errors import EngineDied, MessageRejected
 
 _SHUTDOWN_S = 15
+_CONTEXT_S = 5
 _LOAD_S = 300
 _CALL_POLL_S = 0.5
 _DIED = "the engine's processes are gone; its own log, on stderr, says why"
@@ -264,7 +266,7 @@ class VllmEngine:
         for one in rest:
             one.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        self._llm.engine_core.resources.ctx.destroy(linger=0)  # vLLM leaves it to the collector
+        await destroy_context(self._llm.engine_core.resources.ctx, _CONTEXT_S)
         self._llm = None
 
 
