@@ -20,6 +20,8 @@ from worker.stream.record_range import RecordRange
 # What has no use, or a use in a group alone; the client warns of some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
 _LATER = 1 << 62
+# Whether a partition ends here is told when a fetch comes back empty, after 500 ms by default.
+_FETCH_WAIT_MS = 20
 
 
 def read_range(
@@ -53,6 +55,7 @@ def reading_properties(config: KafkaConfig) -> dict[str, Property]:
     """Return the properties of a client that reads what is committed, and joins no group."""
     properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
     return {
+        "fetch.wait.max.ms": _FETCH_WAIT_MS,
         **properties,
         "isolation.level": "read_committed",
         "enable.partition.eof": True,

@@ -27,7 +27,7 @@ from worker.stream.kafka_types import (
 )
 
 _BATCH = 1000
-_WAIT_S = 1.0
+_WAIT_S = 0.1
 _AGAIN_S = 0.2
 _OPEN_TRANSACTION_S = 60.0
 """A transaction that a dead worker left open ends after its own timeout, by default 15 s."""
@@ -67,7 +67,8 @@ class TopicScanner:
         timeout_s = self._config.start_timeout_s
 
         def ask() -> dict[TopicPartition, LogSpan]:
-            about = self._written.list_topics(topic, timeout=timeout_s).topics[topic]
+            # The client that reads learns of the topic here, and else once a second.
+            about = self._committed.list_topics(topic, timeout=timeout_s).topics[topic]
             if about.error is not None:
                 raise KafkaException(about.error)
             return {
