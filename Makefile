@@ -30,10 +30,11 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 ##@ Change it
 
 # Tests run in several processes, four at most. Those that start an engine stay in one of them
-# (tests/conftest.py). What is marked "long" has a target of its own, and CI runs it too.
+# (tests/conftest.py); those on Kafka wait most of the time, so there are more than cores. What is
+# marked "long" has a target of its own, and CI runs it too.
 PYTEST = $(BIN)/python -m pytest --durations=15
 UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
-SERVICE_PROCESSES ?= -n 2 --dist=loadgroup
+SERVICE_PROCESSES ?= -n 3 --dist=loadscope
 
 unit: $(READY) ## the unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)

@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,33 @@ from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir
 
+_WITH_ENGINE = {
+    "test_compare.py",
+    "test_demo.py",
+    "test_end_to_end.py",
+    "test_engine.py",
+    "test_swap.py",
+}
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Name the process that a test belongs in, for ``--dist=loadgroup``, before xdist reads it.
 
-    Whatever needs the model is in one of them: two engines at a time would only wait for each
-    other's cores, and all but the first start of a process take little. The others go by file.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist=loadscope``: tests go to a process file by file, and those with an engine all
+    to one. Two engines at a time would only wait for each other's cores, and all but the first
+    start of a process take little.
+
+    (``--dist=loadgroup`` does nothing with pytest 9.2: pytest-xdist's issue 1386.)
     """
-    for item in items:
-        model = "base_model_dir" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("model" if model else item.path.stem))
-    yield
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).name
+            return "engine" if file in _WITH_ENGINE else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -156,6 +156,8 @@ class Reader:
                 **_QUIET,
             }
         )
+        for topic in topics:  # whose leaders it would ask for a second later
+            self._consumer.list_topics(topic, timeout=20)
         self._consumer.assign(
             [TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)]
         )

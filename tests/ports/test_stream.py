@@ -810,8 +810,13 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line() -> None:
         prepare_topics(config)
 
 
-def test_a_deleted_input_topic_ends_the_worker(kafka: KafkaBench) -> None:
+def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBench]) -> None:
     """A topic that vanishes is not waited for in silence."""
+    sooner = {
+        "topic.metadata.refresh.interval.ms": 500,
+        "topic.metadata.propagation.max.ms": 1000,
+    }
+    kafka = make_kafka(consumer=sooner)
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     admin = AdminClient({"bootstrap.servers": kafka.servers})

@@ -45,6 +45,9 @@ _DEFAULTS: dict[str, PropertyValue] = {
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
     "group.consumer.min.session.timeout.ms": 3000,
+    # A rebalance by the newer protocol takes several heartbeats: of 5 s by default.
+    "group.consumer.min.heartbeat.interval.ms": 500,
+    "group.consumer.heartbeat.interval.ms": 1000,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
     # After a kill -9 a restart waits for the old session to run out: 4 s so, 13 s by default.
     "broker.session.timeout.ms": 1500,
