@@ -67,14 +67,14 @@ class EngineControl:
 
 
 def make_engine(
-    respond: Callable[[Sequence[int]], Answer],
+    respond: Callable[[Sequence[int]], Answer | Exception],
     control: EngineControl,
     service_s: float,
     concurrency: int,
 ) -> FakeEngine:
     """Return an engine that answers so, under control."""
 
-    def answer(prompt: Sequence[int]) -> Answer:
+    def answer(prompt: Sequence[int]) -> Answer | Exception:
         control.obey()
         return respond(prompt)
 

@@ -18,7 +18,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -48,35 +47,21 @@ def respond(prompt: Sequence[int]) -> Answer:
 POISON = "this message is poison"
 
 
-class PoisonedEngine:
-    """A FakeEngine that some messages kill, or the whole process with it."""
+def make_poisoned(
+    control: EngineControl, service_s: float, concurrency: int, death: str
+) -> FakeEngine:
+    """Return an engine that some messages kill, or the whole process with it."""
 
-    def __init__(self, service_s: float, concurrency: int, death: str) -> None:
-        self._death = death
-        self.fake = FakeEngine(self._respond, service_s=service_s, concurrency=concurrency)
-
-    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in."""
-        return self.fake.submit(prompt_ids)
-
-    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
-
-    def check_health(self) -> None:
-        """Raise EngineDied once it is dead."""
-        self.fake.check_health()
-
-    def close(self) -> None:
-        """End it."""
-        self.fake.close()
-
-    def _respond(self, prompt: Sequence[int]) -> Answer | Exception:
+    def answer(prompt: Sequence[int]) -> Answer | Exception:
         if POISON not in message_of(prompt):
             return respond(prompt)
-        if self._death == "process":
+        if death == "process":
             os.kill(os.getpid(), signal.SIGKILL)
-        self.fake.die("killed by a message")
+        engine.die("killed by a message")
         return EngineDied("killed by a message")
+
+    engine = make_engine(answer, control, service_s, concurrency)
+    return engine
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
@@ -92,11 +77,10 @@ def open_fake(settings: Settings) -> OpenedEngine:
         manifest = read_manifest(directory)
         first = loader.load(directory, manifest)
         return OpenedEngine(first, manifest, ENCODERS, "merged", loader)
-    death = os.environ.get("CHAOS_POISON", "")
-    if death:
-        poisoned = PoisonedEngine(service_s, concurrency, death)
-        return OpenedEngine(poisoned, small_manifest(), ENCODERS, "merged")
-    engine = make_engine(respond, control, service_s, concurrency)
+    if death := os.environ.get("CHAOS_POISON"):
+        engine = make_poisoned(control, service_s, concurrency, death)
+    else:
+        engine = make_engine(respond, control, service_s, concurrency)
     return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
 
 
