@@ -20,6 +20,13 @@ _PRODUCER, _SIZE = 0, 512
 PRODUCE, FETCH, LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 8, 9, 10
 INIT_PRODUCER_ID = 22
 
+QUICK_CONSUMER = {
+    "fetch.wait.max.ms": 10,
+    # A client whose connection is idle looks once a second whether there is something to fetch.
+    "topic.metadata.refresh.interval.ms": 20,
+}
+"""Properties of a consumer that reads without pauses."""
+
 
 class MockKafka:
     """One broker on a free port of loopback; made by ``mock_kafka``."""
