@@ -2,7 +2,8 @@
 
 Clients talk to it over TCP in Kafka's protocol, as to any other. It knows topics, producing,
 fetching, offsets, groups and transactions, and says of anything else (creating topics, reading
-configurations, describing groups) that it does not. It fails on demand.
+configurations, describing groups) that it does not. It fails on demand. What it does not keep are
+the times of records, which no offset is found by, and the offsets that a transaction commits.
 """
 
 from __future__ import annotations
