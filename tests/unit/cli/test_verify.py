@@ -79,7 +79,9 @@ def test_each_fault_is_told_with_the_record_and_with_what_it_means(
     done = verify()
     assert done.exit_code == EXIT_UNEXPECTED
     assert "proven" not in done.stdout
-    (row,) = [line.split() for line in done.stdout.splitlines() if line.lstrip().startswith("missing ")]
+    (row,) = [
+        line.split() for line in done.stdout.splitlines() if line.lstrip().startswith("missing ")
+    ]
     assert row[1] == lost
     assert "missing: 1 input records without a result" in done.stdout
     assert "twice: 1 results beyond the first for one input record, in one run" in done.stdout
@@ -95,7 +97,9 @@ def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify
     done = verify("--adapter", "0123456789", "--show", "2")
     assert done.exit_code == EXIT_UNEXPECTED
     assert f"unknown_adapter: {COUNT} results by an adapter that was not in" in done.stdout
-    assert sum(line.lstrip().startswith("unknown_adapter ") for line in done.stdout.splitlines()) == 2
+    assert (
+        sum(line.lstrip().startswith("unknown_adapter ") for line in done.stdout.splitlines()) == 2
+    )
     assert "(any is allowed)" not in done.stdout
 
 

@@ -38,7 +38,7 @@ def read(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_terminal_shows_how_far_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By topic, in records; a range whose offsets are not all records ends at 100 % all the same."""
+    """By topic, in records; where not every offset is a record it ends at 100 % all the same."""
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")

@@ -38,9 +38,7 @@ def test_the_newest_of_all_partitions(config: KafkaConfig) -> None:
     assert read(config, limit=2, last=3) == [b"y", b"c"]
 
 
-def test_markers_of_transactions_are_not_counted(
-    broker: MockKafka, configured: Configured
-) -> None:
+def test_markers_of_transactions_are_not_counted(broker: MockKafka, configured: Configured) -> None:
     """The newest two are two records, however many offsets lie between them."""
     broker.create_topic("in")
     producer = Producer(

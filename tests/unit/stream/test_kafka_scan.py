@@ -110,7 +110,9 @@ def test_a_right_that_is_missing_is_told_in_one_line(
         assert "the rights to read the topics and to describe the group" in said
         assert "\n" not in said
         broker.fail_next(OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED)
-        with pytest.raises(StreamFailed, match=r"^the group's offsets at .*no right to use the con"):
+        with pytest.raises(
+            StreamFailed, match=r"^the group's offsets at .*no right to use the con"
+        ):
             scanner.read_note("in")
 
 
