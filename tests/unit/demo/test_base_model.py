@@ -5,6 +5,7 @@ The conversion itself takes half a minute: ``tests/e2e`` runs it.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,6 @@ def test_a_conversion_that_fails_says_its_last_words(
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'not a GGUF file' >&2\nexit 1\n")
     python.chmod(0o755)
-    monkeypatch.setattr(base_model.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(BaseModelError, match=r"cannot be unpacked: not a GGUF file$"):
         base_model._convert_apart(tmp_path / "x.gguf", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ def test_the_stream_as_a_command(
         raise BrokerError("3 messages could not be published")
 
     monkeypatch.setattr(generate_module, "generate", fail)
-    monkeypatch.setattr(generate_module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["generate", "--bootstrap-servers", "x:1"])
     with pytest.raises(SystemExit) as caught:
         main()

@@ -28,11 +28,11 @@ def shown(screen: Screen) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def seen(label: str | None, kind: str = "output", at: float = 0.0, **headers: str) -> Seen:
+def seen(label: str | None, kind: str = "output", at: float = 0.0, reason: str = "") -> Seen:
     value: dict[str, Any] | None = None
     if label is not None:
         value = {"label": label, "confidence": 0.914}
-    return Seen(kind, "1", value, headers, at, at)
+    return Seen(kind, "1", value, {"clerk.reason": reason}, at, at)
 
 
 def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
@@ -54,7 +54,7 @@ def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
 def test_a_dead_letter_is_told_with_its_reason() -> None:
     """And is a result as well, of no label."""
     screen = make_screen()
-    dead = seen(None, "dead letter", **{"clerk.reason": "too_long"})
+    dead = seen(None, "dead letter", reason="too_long")
     screen.landed(dead, Sample("1", "blah", None), 0.1)
     assert shown(screen) == ["  dead letter: too_long  blah"]
     assert screen.tally.total == 1

@@ -69,7 +69,7 @@ def test_all_that_is_missing_is_told_at_once(configured: Configured) -> None:
     config = configured(bootstrap_servers="kafka:9092", security=login)
     denied = KafkaError.TOPIC_AUTHORIZATION_FAILED
     with pytest.raises(StreamFailed) as caught:
-        check(config, **{"in": denied, "dead": READ, "g": (AclOperation.DESCRIBE,)})
+        check(config, dead=READ, g=(AclOperation.DESCRIBE,), **{"in": denied})
     assert str(caught.value) == (
         "the user 'clerk' may not read the topic 'in' (kafka.input_topics), nor write the topic "
         "'dead' (kafka.dead_letter_topic), nor read as the consumer group 'g' (kafka.group_id) at "

@@ -167,8 +167,8 @@ def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path
     names = {"billing": "billing [urgent]", "delivery": "sent back [/b]", "other": "other"}
     comparison = replace(
         result.comparison,
-        labels=[replace(each, label=names[each.label]) for each in result.comparison.labels],
-        moves=[(names[one], names[two], count) for one, two, count in result.comparison.moves],
+        labels=tuple(replace(each, label=names[each.label]) for each in result.comparison.labels),
+        moves=tuple((names[a], names[b], count) for a, b, count in result.comparison.moves),
     )
     told = screen(replace(result, comparison=comparison))
     assert told.count("billing [urgent]") == told.count("sent back [/b]") == 2

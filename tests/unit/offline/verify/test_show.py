@@ -65,7 +65,7 @@ def test_what_is_no_fault_is_counted_where_there_is_any(verdict: Verdict) -> Non
 def test_words_of_a_strangers_record_are_shown_as_they_are(verdict: Verdict) -> None:
     """In brackets or not; a record without an id has none."""
     odd = Offender("unreadable", None, "out-0-7", "the key 'a[/b]' is [unknown]")
-    text = shown(replace(verdict, offenders=[odd]))
+    text = shown(replace(verdict, offenders=(odd,)))
     assert "the key 'a[/b]' is [unknown]" in text
 
 
