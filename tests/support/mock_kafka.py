@@ -26,7 +26,8 @@ QUICK_CONSUMER = {
     # A client whose connection is idle looks once a second whether there is something to fetch.
     "topic.metadata.refresh.interval.ms": 20,
 }
-"""Properties of a consumer that reads without pauses."""
+"""Properties of a consumer that reads what it is assigned without pauses. A member of a group must
+not have them: while its metadata change all the time it may never join."""
 
 
 class MockKafka:

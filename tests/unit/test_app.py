@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
 from worker.app import run_worker
 from worker.engine.fake import FakeEngine
@@ -44,7 +44,7 @@ def settings(broker: MockKafka) -> Settings:
             review_topic="review",
             dead_letter_topic="dead",
             start_timeout_s=5,
-            consumer=QUICK_CONSUMER,
+            consumer={"fetch.wait.max.ms": 10},
         ),
         http=HttpSettings(enabled=False),
     )
