@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -44,8 +45,8 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     low, high = record.accuracy_interval_95
     tried = "  [yellow](a try: not all messages)[/yellow]" if record.limited else ""
     console.print(
-        f"\n[bold]{record.adapter.name}[/bold] {record.adapter.digest[:12]} on "
-        f"{record.examples} held-out messages of {record.dataset.name} "
+        f"\n[bold]{escape(record.adapter.name)}[/bold] {record.adapter.digest[:12]} on "
+        f"{record.examples} held-out messages of {escape(record.dataset.name)} "
         f"(opening number {record.dataset.openings}){tried}"
     )
     console.print(
@@ -61,15 +62,15 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
 def show_duel(console: Console, record: DuelRecord) -> None:
     """Print ``duel.json`` as tables, the verdict last."""
     console.print(
-        f"\n{record.adapter.name} {record.adapter.digest[:12]} against all, on "
-        f"{record.examples} held-out messages of {record.dataset.name} (opening number "
+        f"\n{escape(record.adapter.name)} {record.adapter.digest[:12]} against all, on "
+        f"{record.examples} held-out messages of {escape(record.dataset.name)} (opening number "
         f"{record.dataset.openings})\n"
     )
     console.print(_duel_candidates(record))
     console.print(_duel_pairs(record))
     console.print(_learning_curve(record))
     console.print(
-        f"\n[bold]{record.verdict}[/bold]\n\n[dim]The rules: {record.rules}[/dim]",
+        f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
     )
 
@@ -83,7 +84,7 @@ def show_sweep(console: Console, record: SweepRecord) -> None:
         trial = record.trials[at]
         table.add_row(
             str(place),
-            " ".join(f"{key}={value}" for key, value in trial.settings.items()),
+            escape(" ".join(f"{key}={value}" for key, value in trial.settings.items())),
             f"{trial.validation_macro_f1:.3f}",
             f"{trial.validation_accuracy:.1%}",
             f"{trial.validation_loss:.3f}",
@@ -100,7 +101,7 @@ def _labels(record: EvaluationRecord) -> Table:
         table.add_column(name, justify="left" if name == "label" else "right")
     for figures in record.per_label:
         table.add_row(
-            figures.label,
+            escape(figures.label),
             f"{figures.precision:.1%}",
             f"{figures.recall:.1%}",
             f"{figures.f1:.3f}",
@@ -120,7 +121,7 @@ def _confusions(record: EvaluationRecord) -> Table:
         if at != other and count
     ]
     for count, label, other in sorted(cells, key=lambda cell: -cell[0])[:_CONFUSIONS]:
-        table.add_row(label, other, str(count))
+        table.add_row(escape(label), escape(other), str(count))
     return table
 
 
@@ -131,7 +132,7 @@ def _engines(record: EvaluationRecord) -> Table:
     for engine in record.engines:
         latency = engine.latency_ms
         table.add_row(
-            engine.name,
+            escape(engine.name),
             str(engine.messages),
             f"{engine.accuracy:.1%}",
             f"{engine.messages_per_s:.1f}",
@@ -232,7 +233,7 @@ def _duel_candidates(record: DuelRecord) -> Table:
             figures.outside_labels,
         )
         table.add_row(
-            figures.name,
+            escape(figures.name),
             f"{figures.accuracy:.1%}",
             f"{low:.1%} to {high:.1%}",
             f"{figures.macro_f1:.3f}",
@@ -257,7 +258,7 @@ def _duel_pairs(record: DuelRecord) -> Table:
     for pair in record.pairs:
         low, high = pair.interval_95
         table.add_row(
-            pair.b,
+            escape(pair.b),
             f"{pair.difference:+.1%}",
             f"{low:+.1%} to {high:+.1%}",
             f"{pair.a_only} : {pair.b_only}",
@@ -279,7 +280,7 @@ def _learning_curve(record: DuelRecord) -> Table:
             for point in points
             if point.candidate == name
         }
-        table.add_row(name, *(accuracies.get(size, "") for size in sizes))
+        table.add_row(escape(name), *(accuracies.get(size, "") for size in sizes))
     return table
 
 

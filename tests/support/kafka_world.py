@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, Producer
@@ -29,14 +29,13 @@ class KafkaWorld:
 
     servers: str
     partitions: int = 2
+    create_topic: Callable[[str, int], object] | None = None
+    """Creates a topic with so many partitions; by default the cluster is asked to."""
     run: str = field(default_factory=lambda: f"world.{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
         self.topics = {name: f"{self.run}.{name}" for name in ("in", "out", "review", "dead")}
-        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(timeout=30)
+        self._create_topics()
         self.producer = Producer(
             {"bootstrap.servers": self.servers, "transactional.id": self.run, **_QUIET}
         )
@@ -44,6 +43,16 @@ class KafkaWorld:
         self.manifest = small_manifest()
         self._outputs = OutputEncoder(self.manifest, "9.9")
         self._dead = DeadLetterEncoder(self.topics["dead"], "9.9", self.manifest.digest)
+
+    def _create_topics(self) -> None:
+        if self.create_topic is not None:
+            for topic in self.topics.values():
+                self.create_topic(topic, self.partitions)
+            return
+        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
+        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
+        for future in admin.create_topics(new).values():
+            future.result(timeout=30)
 
     @property
     def settings(self) -> dict[str, str]:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from tests.support.mock_kafka import MockKafka, mock_kafka
+
 # On top of what Hypothesis chose by itself: its "ci" profile where CI is set. A busy machine is
 # no failure, so examples have no deadline.
 settings.register_profile("unit", parent=settings(), deadline=None)
@@ -29,6 +31,15 @@ def one_thread() -> Iterator[None]:
         for name in THREADS:
             patched.setenv(name, "1")
         yield
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockKafka]:
+    """A broker that speaks Kafka's protocol, in this process, in two milliseconds."""
+    # A reader waits so long for a full batch, at the end of each topic too.
+    monkeypatch.setattr("worker.stream.kafka_scan._WAIT_S", 0.05)
+    with mock_kafka() as running:
+        yield running
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -221,7 +222,7 @@ def _tell(result: Mapping[str, Any], console: Console) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     for label in result["splits"]["train"]:
-        table.add_row(label, *(f"{column.get(label, 0):,}" for column in columns.values()))
+        table.add_row(escape(label), *(f"{column.get(label, 0):,}" for column in columns.values()))
     totals = (f"{sum(column.values()):,}" for column in columns.values())
     table.add_row("all", *totals, style="bold")
     console.print()

@@ -178,6 +178,7 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
         f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
         "evaluate measures it on the hold-out.",
+        markup=False,
         soft_wrap=True,
     )
 

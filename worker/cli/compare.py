@@ -31,7 +31,8 @@ def compare_adapters(
         show(result, Console(highlight=False))
     if out is not None:
         count = write_csv(out, result.pairs)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{count} disagreements: {out}")
+        console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{count} disagreements: {out}")
 
 
 def parse_range(

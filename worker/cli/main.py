@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from worker import __version__
 from worker.cli.offline import classify, compare
@@ -68,7 +69,9 @@ def main() -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        "[bold red]error[/bold red]", message, markup=True
+        # What an error says is not ours to read: in brackets are options, settings, paths.
+        "[bold red]error[/bold red]",
+        escape(message),
     ) if sys.stderr.isatty() else print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 

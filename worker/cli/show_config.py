@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from worker.settings_load import LoadedSettings, effective
@@ -22,5 +23,5 @@ def print_settings(loaded: LoadedSettings) -> None:
         table.add_column(title, overflow="fold")
     for name, value, origin in rows:
         style = "dim" if origin == "default" else ""
-        table.add_row(name, value, origin, style=style)
+        table.add_row(name, escape(value), escape(origin), style=style)
     Console().print(table)

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from rich.markup import escape
+
 from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import BaseModelError, ensure_base_model
 from worker.demo.broker import BrokerError, LocalBroker
@@ -45,7 +47,7 @@ def run_demo(*, count: int, keep: bool, bootstrap_servers: str | None) -> int:
         with _stopped_by_signals(), ExitStack() as stack:
             _run(screen, stack, demo_samples(count), keep, bootstrap_servers)
     except (BrokerError, BaseModelError, WorkerFailed) as error:
-        screen.console.print(f"[red]the demo stopped:[/red] {error}", markup=True)
+        screen.console.print(f"[red]the demo stopped:[/red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         screen.console.print("\n[dim]stopped; nothing is left running[/dim]")

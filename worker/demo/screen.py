@@ -95,7 +95,7 @@ class Screen:
         mark, style = _mark(label, sample)
         note = " [yellow](a human should look)[/yellow]" if kind == "review" else ""
         self.console.print(
-            f"  {mark} [{style}]{label:<{self._width}}[/{style}] {confidence:4.0%}  "
+            f"  {mark} [{style}]{escape(f'{label:<{self._width}}')}[/{style}] {confidence:4.0%}  "
             f"[dim]{escape(shown)}[/dim]{note}",
             overflow="ellipsis",
             no_wrap=True,
@@ -187,5 +187,5 @@ def _label_table(labels: Sequence[str], tally: Tally) -> Table:
     for label in labels:
         known = tally.known_by_label[label]
         right = f"{tally.right_by_label[label]} of {known}" if known else ""
-        table.add_row(label, str(tally.labels[label]), right)
+        table.add_row(escape(label), str(tally.labels[label]), right)
     return table

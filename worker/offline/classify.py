@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.contract.records import SupportMessage
@@ -165,12 +166,12 @@ def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
 def _print_result(result: Result) -> None:
     console = Console(highlight=False)
     if result.get("error"):
-        console.print(f"[red]no label[/red]  {result['error']}")
+        console.print(f"[red]no label[/red]  {escape(result['error'])}")
         return
-    console.print(f"[bold green]{result['label']}[/bold green]  {result['confidence']:.1%}")
+    console.print(f"[bold green]{escape(result['label'])}[/bold green]  {result['confidence']:.1%}")
     ranked = sorted(result["scores"].items(), key=lambda scored: -scored[1])
     for label, score in ranked[1:4]:
-        console.print(f"[dim]{label}  {score:.1%}[/dim]")
+        console.print(f"[dim]{escape(label)}  {score:.1%}[/dim]")
     if result["off_label_mass"] is not None:
         console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
     if result["review"]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.kafka_world import KafkaWorld
+from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
 from worker.cli.main import app
 from worker.errors import EXIT_SETTINGS, SettingsError
 
@@ -34,3 +38,34 @@ def test_what_cannot_be_asked_is_told(line: str, said: str) -> None:
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)
     assert result.exception.exit_code == EXIT_SETTINGS
+
+
+def test_it_counts_and_says_how_to_go_on(broker: MockKafka) -> None:
+    """How many, by partition; the command that would do it on standard error, out of a pipe's way.
+    With nothing left to do --execute loads no model."""
+    world = KafkaWorld(broker.servers, create_topic=broker.create_topic)
+    records = world.publish_inputs([b"planted text"] * 20, batch=20)
+    world.publish([world.result(record) for record in records], batch=20)
+    settings = {
+        **world.settings,
+        "kafka.start_timeout_s": "5",
+        **{f"kafka.consumer.{name}": str(value) for name, value in QUICK_CONSUMER.items()},
+    }
+    flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
+
+    def replay(*options: str) -> tuple[str, str]:
+        done = CliRunner().invoke(app, ["replay", *options, *flags])
+        assert done.exit_code == 0, done.exception
+        return done.stdout, done.stderr
+
+    out, err = replay("--dead-letters", "--id", "bug-17")
+    assert out == "2 records to label again (by partition 0: 1, 1: 1)\n"
+    assert err == "nothing was done: add --execute --id bug-17 --why TEXT to do it\n"
+    out, _ = replay("--offsets", "0:2-4")
+    assert out == "at most 3 records to label again (by partition 0: 3)\n"
+    out, err = replay("--label", "weather", "--execute", "--id", "x", "--why", "y")
+    assert out == "0 records to label again\npublished: 0 labels, 0 dead letters\n"
+    assert err == ""
+    found = json.loads(replay("--dead-letters", "--json", "--id", "bug-17")[0])
+    assert (found["schema"], found["id"]) == ("replay/1", "bug-17")
+    assert found["chosen"] == {"0": 1, "1": 1}

@@ -125,3 +125,29 @@ def test_lines_in_give_json_lines_out(
     run_classify(Settings(), ClassifyRequest(None, str(file), None, None))
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["label"] for row in found] == labels
+
+
+def test_one_text_on_a_terminal_is_a_few_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The label with its confidence, the next ones, and what a human should look at; labels as
+    they are, brackets too."""
+    labels = ("billing [urgent]", "sent back [/b]", "other")
+    result = {
+        "label": labels[0],
+        "confidence": 0.6,
+        "off_label_mass": 0.2,
+        "review": ["low_confidence"],
+        "scores": dict(zip(labels, (0.6, 0.3, 0.1), strict=True)),
+    }
+    monkeypatch.setenv("COLUMNS", "100")
+    classify._print_result(result)
+    assert capsys.readouterr().out.splitlines() == [
+        "billing [urgent]  60.0%",
+        "sent back [/b]  30.0%",
+        "other  10.0%",
+        "no label fits  20.0%",
+        "for review: low_confidence",
+    ]
+    classify._print_result({"label": None, "error": "not_json: at [/x]"})
+    assert capsys.readouterr().out == "no label  not_json: at [/x]\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -135,14 +136,14 @@ def _by_label(comparison: Comparison) -> Table:
     )  # fmt: skip
     for agreement in sorted(comparison.labels, key=lambda agreement: agreement.share):
         counts = (str(agreement.first), str(agreement.second), str(agreement.both))
-        table.add_row(agreement.label, *counts, f"{agreement.share:.1%}")
+        table.add_row(escape(agreement.label), *counts, f"{agreement.share:.1%}")
     return table
 
 
 def _moves(comparison: Comparison) -> Table:
     table = _table(("moved from", "left"), ("to", "left"), ("messages", "right"))
     for first, second, count in comparison.moves[:SHOWN]:
-        table.add_row(first, second, str(count))
+        table.add_row(escape(first), escape(second), str(count))
     if len(comparison.moves) > SHOWN:
         table.add_row(f"... and {len(comparison.moves) - SHOWN} more", "", "")
     return table

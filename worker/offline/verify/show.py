@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from worker.offline.verify.check import FAULTS, Fault
@@ -72,7 +73,8 @@ def show(verification: Verification, console: Console) -> None:
         return
     table = Table("fault", "id", "result at", "problem", box=None)
     for offender in verdict.offenders:
-        table.add_row(offender.fault, offender.id, offender.place, offender.problem)
+        known = (offender.id, offender.place, offender.problem)
+        table.add_row(offender.fault, *(text and escape(text) for text in known))
     console.print(table)
     for fault in FAULTS:
         if count := verdict.faults[fault]:

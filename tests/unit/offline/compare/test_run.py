@@ -161,6 +161,19 @@ def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: 
     ]
 
 
+def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path: Path) -> None:
+    """They are the user's words, and no instruction to the terminal."""
+    result = compared(settings, tmp_path)
+    names = {"billing": "billing [urgent]", "delivery": "sent back [/b]", "other": "other"}
+    comparison = replace(
+        result.comparison,
+        labels=tuple(replace(each, label=names[each.label]) for each in result.comparison.labels),
+        moves=tuple((names[a], names[b], count) for a, b, count in result.comparison.moves),
+    )
+    told = screen(replace(result, comparison=comparison))
+    assert told.count("billing [urgent]") == told.count("sent back [/b]") == 2
+
+
 def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:
     """The same adapter twice and an empty file are told before an engine is started."""
     with pytest.raises(SettingsError, match="the same adapter"):

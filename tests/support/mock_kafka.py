@@ -1,0 +1,107 @@
+"""A broker inside of the test's process: librdkafka's own mock cluster, by its C interface.
+
+Clients talk to it over TCP in Kafka's protocol, as to any other. It knows topics, producing,
+fetching, offsets, groups and transactions, and says of anything else (creating topics, reading
+configurations, describing groups) that it does not. It fails on demand. What it does not keep are
+the times of records, which no offset is found by, and the offsets that a transaction commits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import cimpl
+
+_PRODUCER, _SIZE = 0, 512
+
+# Keys of requests in Kafka's protocol.
+PRODUCE, FETCH, LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 8, 9, 10
+INIT_PRODUCER_ID = 22
+
+QUICK_CONSUMER = {
+    "fetch.wait.max.ms": 10,
+    # A client whose connection is idle looks once a second whether there is something to fetch.
+    "topic.metadata.refresh.interval.ms": 20,
+}
+"""Properties of a consumer that reads what it is assigned without pauses. A member of a group must
+not have them: while its metadata change all the time it may never join."""
+
+
+class MockKafka:
+    """One broker on a free port of loopback; made by ``mock_kafka``."""
+
+    def __init__(self) -> None:
+        self._library = _library()
+        error = ctypes.create_string_buffer(_SIZE)
+        conf = self._library.rd_kafka_conf_new()
+        for name, value in ((b"log_level", b"0"), (b"test.mock.num.brokers", b"1")):
+            assert self._library.rd_kafka_conf_set(conf, name, value, error, _SIZE) == 0
+        self._client = self._library.rd_kafka_new(_PRODUCER, conf, error, _SIZE)
+        assert self._client, error.value
+        self._cluster = self._library.rd_kafka_handle_mock_cluster(self._client)
+        # Who creates topics and describes things; it would be nobody, and asked for in vain.
+        assert self._library.rd_kafka_mock_set_controller_id(self._cluster, 1) == 0
+        # The classic group's members would be waited for as long as on a cluster, 3 s.
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 10)
+        self.servers: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Create a topic. One that a client asks for is created too, with four partitions."""
+        self._succeed("topic_create", name.encode(), ctypes.c_int(partitions), ctypes.c_int(1))
+
+    def fail_topic(self, name: str, error: int) -> None:
+        """Answer with this error (a code of KafkaError's) to whoever asks about a topic."""
+        self._library.rd_kafka_mock_topic_set_error(
+            ctypes.c_void_p(self._cluster), name.encode(), ctypes.c_int(error)
+        )
+
+    def fail_next(self, request: int, *errors: int) -> None:
+        """Answer the next requests of this kind with these errors, one each."""
+        codes = (ctypes.c_int * len(errors))(*errors)
+        self._library.rd_kafka_mock_push_request_errors_array(
+            ctypes.c_void_p(self._cluster), ctypes.c_int16(request),
+            ctypes.c_size_t(len(errors)), codes,
+        )  # fmt: skip
+
+    def go_away(self) -> None:
+        """Hang up on everybody, and listen no more."""
+        self._succeed("broker_set_down", ctypes.c_int32(1))
+
+    def close(self) -> None:
+        """End it. Clients that are left find nobody."""
+        self._library.rd_kafka_destroy(ctypes.c_void_p(self._client))
+
+    def _succeed(self, name: str, *arguments: Any) -> None:
+        call = getattr(self._library, f"rd_kafka_mock_{name}")
+        assert call(ctypes.c_void_p(self._cluster), *arguments) == 0
+
+
+@contextmanager
+def mock_kafka() -> Iterator[MockKafka]:
+    """Run a broker."""
+    broker = MockKafka()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+def _library() -> Any:
+    """The librdkafka that the Python client is linked with: found through it."""
+    library = ctypes.CDLL(cimpl.__file__)
+    pointer = ctypes.c_void_p
+    for name, result, arguments in (
+        ("conf_new", pointer, []),
+        ("conf_set", ctypes.c_int, [pointer, *[ctypes.c_char_p] * 3, ctypes.c_size_t]),
+        ("new", pointer, [ctypes.c_int, pointer, ctypes.c_char_p, ctypes.c_size_t]),
+        ("handle_mock_cluster", pointer, [pointer]),
+        ("mock_cluster_bootstraps", ctypes.c_char_p, [pointer]),
+        ("mock_set_controller_id", ctypes.c_int, [pointer, ctypes.c_int32]),
+        ("mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+    ):
+        function = getattr(library, f"rd_kafka_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library

@@ -1,0 +1,166 @@
+"""Commands as a person sees them, and what an error looks like: one line, an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.mock_kafka import MockKafka
+from worker import __version__
+from worker.cli.main import app, main
+from worker.errors import (
+    EXIT_ADAPTER,
+    EXIT_INTERRUPTED,
+    EXIT_SETTINGS,
+    EXIT_STREAM,
+    EXIT_UNEXPECTED,
+    SettingsError,
+    StreamFailed,
+)
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No colours, 200 columns, and the hook that ``main`` sets taken away afterwards."""
+    for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """From now on both outputs are one terminal."""
+    made = Terminal()
+    monkeypatch.setattr(sys, "stdout", made)
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """Run the program in this process; return what it exits with."""
+    monkeypatch.setattr(sys, "argv", ["clerk-worker", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code or 0
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Have any command end with this error."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["worker.cli.main"], "app", fail)
+
+
+def test_expected_errors_are_one_line_and_a_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Each kind has its own code, which scripts can tell apart."""
+    for arguments, code, said in (
+        (("config", "-s", "kafka.grop_id=x"), EXIT_SETTINGS, "did you mean 'kafka.group_id'"),
+        (("adapters",), EXIT_SETTINGS, "give --store DIR, or --worker URL, or both"),
+        (("classify",), EXIT_SETTINGS, "give one TEXT, or --input FILE"),
+        (("adapters", "--store", str(tmp_path / "x")), EXIT_ADAPTER, "there is no such store"),
+    ):
+        assert exit_code(monkeypatch, *arguments) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert said in line
+
+
+def test_ctrl_c_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the code of a program that was interrupted."""
+    fails(monkeypatch, KeyboardInterrupt())
+    assert exit_code(monkeypatch, "run") == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_an_unexpected_error_shows_where_and_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may be a message's text."""
+    fails(monkeypatch, ValueError("Zanzibar-4111"))
+    assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
+    said = capsys.readouterr().err
+    assert "ValueError" in said
+    assert "Zanzibar" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["pip install 'filing-clerk[gpu]'", "set it in [kafka.client]", "no such folder: /x[/y]/z"],
+)
+def test_a_terminal_shows_an_errors_words_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """What is in brackets is part of what has to be typed, not of how it is shown."""
+    fails(monkeypatch, SettingsError(words))
+    terminal = on_terminal(monkeypatch)
+    assert exit_code(monkeypatch, "run") == EXIT_SETTINGS
+    assert terminal.getvalue() == f"error {words}\n"
+
+
+def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same values as elsewhere, whatever is in them, and no secret."""
+    terminal = on_terminal(monkeypatch)
+    pattern = "^shop\\.[a-z]+$"
+    arguments = ("-s", f"kafka.input_topics=['{pattern}']", "-s", "kafka.sasl_password=hunter2")
+    assert exit_code(monkeypatch, "config", *arguments) == 0
+    rows = [line.split() for line in terminal.getvalue().splitlines()]
+    assert rows[0] == ["setting", "value", "origin"]
+    (topics,) = [row for row in rows if row[0] == "kafka.input_topics"]
+    assert "[a-z]+" in topics[1]
+    assert topics[2] == "flag"
+    assert "hunter2" not in terminal.getvalue()
+    assert any(row[:1] == ["kafka.group_id"] and row[-1] == "default" for row in rows)
+
+
+def test_the_settings_elsewhere_are_lines_that_toml_reads() -> None:
+    """A name, a value, and the origin as a comment."""
+    done = CliRunner().invoke(app, ["config", "-s", "loop.deadline_s=5"])
+    assert done.exit_code == 0
+    assert "loop.deadline_s = 5.0  # flag" in done.stdout.splitlines()
+
+
+def test_the_version_is_told_without_anything_else() -> None:
+    """For scripts and bug reports."""
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"clerk-worker {__version__}\n"
+
+
+def test_topics_that_are_there_are_named(broker: MockKafka) -> None:
+    """The shadow's too, where there is one; nothing is created twice."""
+    names = ("in", "out", "review", "dead", "shadow")
+    for name in names:
+        broker.create_topic(name)
+    flags = [
+        f"kafka.bootstrap_servers={broker.servers}",
+        "kafka.input_topics=in",
+        "kafka.output_topic=out",
+        "kafka.review_topic=review",
+        "kafka.dead_letter_topic=dead",
+        "kafka.start_timeout_s=2",
+    ]
+    given = [part for flag in flags for part in ("-s", flag)]
+    done = CliRunner().invoke(app, ["topics", *given])
+    assert done.exit_code == 0, done.exception
+    assert done.stdout.splitlines()[-1] == f"{broker.servers} has in, out, review, dead"
+    shadow = ["-s", "adapters.shadow=/adapters/next", "-s", "adapters.shadow_topic=shadow"]
+    done = CliRunner().invoke(app, ["topics", *given, *shadow])
+    assert done.stdout.splitlines()[-1].endswith("dead, shadow")
+    done = CliRunner().invoke(app, ["topics", *given, "-s", "kafka.output_topic=missing"])
+    assert isinstance(done.exception, StreamFailed)
+    assert done.exception.exit_code == EXIT_STREAM
+    assert str(done.exception).startswith("cannot create the topic missing: ")

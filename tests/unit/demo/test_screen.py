@@ -1,0 +1,120 @@
+"""What the demo shows: a line a label, what a human should look at, and a summary that is true."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from worker.demo.client import Seen
+from worker.demo.samples import Sample
+from worker.demo.screen import Screen
+
+LABELS = ("billing", "delivery [urgent]")
+
+
+def make_screen(*, terminal: bool = False) -> Screen:
+    console = Console(
+        file=io.StringIO(), width=120, force_terminal=terminal, color_system=None, highlight=False
+    )
+    return Screen(LABELS, console)
+
+
+def shown(screen: Screen) -> list[str]:
+    file = screen.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue().splitlines()
+
+
+def seen(label: str | None, kind: str = "output", at: float = 0.0, reason: str = "") -> Seen:
+    value: dict[str, Any] | None = None
+    if label is not None:
+        value = {"label": label, "confidence": 0.914}
+    return Seen(kind, "1", value, {"clerk.reason": reason}, at, at)
+
+
+def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
+    """Right, wrong, nobody knows, and what fits no label; the message's first words."""
+    screen = make_screen()
+    long = "where is\nmy   parcel " + "x" * 100
+    screen.landed(seen("billing"), Sample("1", "my invoice", "billing"), 0.1)
+    screen.landed(seen("billing"), Sample("2", long, "delivery [urgent]"), 0.1)
+    screen.landed(seen("billing", "review"), Sample("3", "[/b] blah", None), 0.1)
+    screen.landed(seen("delivery [urgent]"), None, 0.1)
+    right, wrong, strange, own = shown(screen)
+    assert right == "  ✓ billing            91%  my invoice"
+    assert wrong.startswith("  ✗ billing            91%  where is my parcel xxx")
+    assert wrong.endswith("…")
+    assert strange == "  ? billing            91%  [/b] blah (a human should look)"
+    assert own == "  > delivery [urgent]  91%  (published by you)"
+
+
+def test_a_dead_letter_is_told_with_its_reason() -> None:
+    """And is a result as well, of no label."""
+    screen = make_screen()
+    dead = seen(None, "dead letter", reason="too_long")
+    screen.landed(dead, Sample("1", "blah", None), 0.1)
+    assert shown(screen) == ["  dead letter: too_long  blah"]
+    assert screen.tally.total == 1
+    assert not screen.tally.labels
+
+
+def test_the_summary_counts_what_was_shown() -> None:
+    """Of the known answers how many are right; of the strange how many a human sees; the rates."""
+    screen = make_screen()
+    for number in range(4):
+        label = "billing" if number else "delivery [urgent]"
+        screen.landed(seen(label), Sample("1", "my invoice", "billing"), 0.1)
+    screen.landed(seen("billing", "review"), Sample("2", "blah", None), 0.1)
+    screen.landed(seen("billing"), Sample("3", "blah", None), 0.1)
+    screen.landed(seen("weather"), None, 0.1)
+    before = len(shown(screen))
+    screen.summary(burst=100, burst_s=4.0, live_s=[0.010, 0.020, 0.030])
+    told = "\n".join(line.rstrip() for line in shown(screen)[before:])
+    for line in (
+        "  results                    7 for 7 messages: 6 output, 1 review",
+        "  accuracy                   75.0% (3 of 4 known answers)",
+        "  fit no label               1 of 2 were sent to a human",
+        "  outside the label set      1",
+        "  throughput                 25 messages/s (100 at once)",
+        "  latency, end to end        p50 20 ms, p99 30 ms (3 messages, a few at a time)",
+    ):
+        assert line in told
+    (billing,) = [line.split() for line in told.splitlines() if line.startswith(" billing")]
+    assert billing == ["billing", "5", "3", "of", "4"]
+
+
+def test_what_was_not_measured_is_not_told() -> None:
+    """A demo that was stopped early has no latency, and no throughput of nothing."""
+    screen = make_screen()
+    screen.landed(seen("billing"), None, 0.1)
+    screen.summary(burst=0, burst_s=0.0, live_s=[0.01])
+    told = "\n".join(shown(screen))
+    for name in ("accuracy", "fit no label", "throughput", "latency"):
+        assert name not in told
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_rate_runs_on_a_terminal_and_is_told_now_and_then_elsewhere(terminal: bool) -> None:
+    """A log has no use for a line that changes."""
+    screen = make_screen(terminal=terminal)
+    with screen.streaming(expected=120):
+        for number in range(120):
+            screen.landed(seen("billing", at=number / 10), None, 0.1)
+    told = [line for line in shown(screen) if "messages/s" in line]
+    if terminal:
+        assert any("120 of 120  10 messages/s" in line for line in told)
+    else:
+        assert told == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_waiting_is_told_before_it_begins(terminal: bool) -> None:
+    """Spinning on a terminal; once elsewhere."""
+    screen = make_screen(terminal=terminal)
+    with screen.waiting("loading the model [tiny]"):
+        assert ("· loading the model [tiny]" in shown(screen)) is not terminal
+    if terminal:
+        assert any("loading the model [tiny]" in line for line in shown(screen))

@@ -1,0 +1,79 @@
+"""A verification for people: counts that matter, and words of strangers as they are."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from worker.offline.verify.check import FAULTS, Checker, Offender, Span, Verdict
+from worker.offline.verify.run import Verification
+from worker.offline.verify.show import MEANING, show, to_json
+from worker.records.types import TopicPartition
+
+
+@pytest.fixture
+def verdict() -> Verdict:
+    """Ten input records at offsets 0 to 9, and nothing else."""
+    source = TopicPartition("in", 0)
+    checker = Checker(
+        {source: Span(0, 10, 10)},
+        adapters=None,
+        compacted=False,
+        repeats_allowed=False,
+        max_offenders=2,
+    )
+    for offset in range(10):
+        checker.add_input(source, offset)
+    return checker.verdict()
+
+
+def shown(verdict: Verdict, pending: int = 0) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    show(Verification("in", "clerks", {0: (0, 10), 1: (5, 5)}, pending, None, verdict), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_fault_has_its_meaning(verdict: Verdict) -> None:
+    """Told with its count, and only where there is one."""
+    assert set(MEANING) == set(FAULTS)
+    text = shown(verdict)
+    assert text.startswith("in (0:0-9), group clerks\n")
+    assert "missing: 10 input records without a result" in text
+    assert "twice" not in text
+    assert sum(line.split()[:2] == ["missing", "in-0-0"] for line in text.splitlines()) == 1
+
+
+def test_what_is_no_fault_is_counted_where_there_is_any(verdict: Verdict) -> None:
+    """Replays, what at_least_once allows, what lies outside, what is not committed."""
+    assert "pending" not in shown(verdict)
+    more = replace(verdict, replayed=1234, repeated=2, outside=3, compacted=4)
+    text = shown(more, pending=5)
+    for line in (
+        "of replays: 1,234",
+        "repeated, which at_least_once allows: 2",
+        "not judged: outside of the range: 3",
+        "not judged: the input is compacted: 4",
+        "offsets not committed yet (pending): 5",
+    ):
+        assert f"  {line}\n" in text
+
+
+def test_words_of_a_strangers_record_are_shown_as_they_are(verdict: Verdict) -> None:
+    """In brackets or not; a record without an id has none."""
+    odd = Offender("unreadable", None, "out-0-7", "the key 'a[/b]' is [unknown]")
+    text = shown(replace(verdict, offenders=(odd,)))
+    assert "the key 'a[/b]' is [unknown]" in text
+
+
+def test_for_machines_all_of_it(verdict: Verdict) -> None:
+    """Offsets as the first and the one to stop before; offenders as they are."""
+    found = to_json(Verification("in", "clerks", {0: (0, 10)}, 7, ("ab" * 32,), verdict))
+    assert found["proven"] is False
+    assert found["offsets"] == {"0": {"from": 0, "before": 10}}
+    assert found["pending"] == 7
+    assert found["allowed_adapters"] == ("ab" * 32,)
+    assert len(found["offenders"]) == 2

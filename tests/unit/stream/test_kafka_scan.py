@@ -1,0 +1,133 @@
+"""Topics read from end to end, on a broker in this process: ends, times, notes, and failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+
+from tests.support.mock_kafka import OFFSET_FETCH, MockKafka
+from worker.errors import StreamFailed
+from worker.records.types import NextOffset, TopicPartition
+from worker.stream import kafka_scan
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.kafka_scan import LogSpan, TopicScanner
+
+FIRST, SECOND = TopicPartition("in", 0), TopicPartition("in", 1)
+
+Configured = Callable[..., KafkaConfig]
+Publish = Callable[..., None]
+
+
+def test_a_topic_is_read_to_where_it_ended(
+    broker: MockKafka, configured: Configured, publish: Publish
+) -> None:
+    """Each partition in order; what comes in meanwhile is left out, and nothing is committed."""
+    broker.create_topic("in", 2)
+    publish("in", 0, [b"a", b"b", b"c"])
+    publish("in", 1, [b"x"])
+    with TopicScanner(configured()) as scanner:
+        spans = scanner.spans("in")
+        assert spans == {FIRST: LogSpan(0, 3), SECOND: LogSpan(0, 1)}
+        publish("in", 0, [b"too late"])
+        ranges = {FIRST: (1, 3), SECOND: (0, 1)}
+        found = list(scanner.records(ranges))
+        assert [(r.offset, r.value) for r in found if r.source == FIRST] == [(1, b"b"), (2, b"c")]
+        assert [r.value for r in found if r.source == SECOND] == [b"x"]
+        assert list(scanner.records({FIRST: (2, 2)})) == []
+        assert scanner.committed([FIRST, SECOND]) == {}
+
+
+def test_a_range_may_end_with_the_marker_of_a_transaction(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """The log's last offset is no record: the reader does not wait for one."""
+    broker.create_topic("in")
+    producer = Producer(
+        {"bootstrap.servers": broker.servers, "transactional.id": "t", "log_level": 0}
+    )
+    producer.init_transactions(5)
+    producer.begin_transaction()
+    producer.produce("in", b"a", partition=0)
+    producer.commit_transaction(5)
+    with TopicScanner(configured()) as scanner:
+        (span,) = scanner.spans("in").values()
+        assert span.end == 2
+        assert [r.value for r in scanner.records({FIRST: (0, span.end)})] == [b"a"]
+
+
+def test_offsets_and_a_note_of_a_group_that_nobody_is_in(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """A replay keeps its progress so: offsets of the input, and a text beside them."""
+    broker.create_topic("in", 2)
+    broker.create_topic("dead")
+    with TopicScanner(configured()) as scanner:
+        assert scanner.read_note("dead") is None
+        scanner.commit([NextOffset(SECOND, 7)])
+        scanner.write_note("dead", "begun on a Monday")
+        assert scanner.committed([FIRST, SECOND]) == {SECOND: 7}
+    with TopicScanner(configured()) as later:
+        assert later.read_note("dead") == "begun on a Monday"
+    with TopicScanner(configured(group_id="another")) as stranger:
+        assert stranger.read_note("dead") is None
+
+
+def test_a_time_after_all_records_is_no_offset(
+    broker: MockKafka, configured: Configured, publish: Publish
+) -> None:
+    """Partitions without a record of that time or later are left out."""
+    broker.create_topic("in", 2)
+    publish("in", 0, [b"a"], at_ms=1000)
+    with TopicScanner(configured()) as scanner:
+        assert scanner.at_time([FIRST, SECOND], 99_000) == {}
+
+
+def test_a_moment_without_a_coordinator_is_waited_for(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """A new group has none yet; asked again it has."""
+    broker.create_topic("in")
+    broker.fail_next(OFFSET_FETCH, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+    with TopicScanner(configured()) as scanner:
+        assert scanner.committed([FIRST]) == {}
+
+
+def test_a_right_that_is_missing_is_told_in_one_line(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """What could not be read, where, why, and the rights that it takes."""
+    broker.create_topic("in")
+    broker.fail_topic("in", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with TopicScanner(configured()) as scanner:
+        with pytest.raises(StreamFailed) as caught:
+            scanner.spans("in")
+        said = str(caught.value)
+        assert said.startswith(f"in at {broker.servers} cannot be read (")
+        assert "no right to use the topic" in said
+        assert "the rights to read the topics and to describe the group" in said
+        assert "\n" not in said
+        broker.fail_next(OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED)
+        with pytest.raises(
+            StreamFailed, match=r"^the group's offsets at .*no right to use the con"
+        ):
+            scanner.read_note("in")
+
+
+def test_a_reader_that_gets_no_further_says_where_it_stands(
+    broker: MockKafka, configured: Configured, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka went away half-way: the partition, the offset, and what may be the cause."""
+    monkeypatch.setattr(kafka_scan, "_OPEN_TRANSACTION_S", 0.2)
+    broker.create_topic("in")
+    publish("in", 0, [b"a"])
+    with TopicScanner(configured(start_timeout_s=0.2)) as scanner:
+        reader = scanner.records({FIRST: (0, 2)})
+        assert next(reader).value == b"a"
+        broker.go_away()
+        begin = time.monotonic()
+        with pytest.raises(StreamFailed, match=r"^in, partition 0: cannot be read up to offset 2 "):
+            next(reader)
+        assert time.monotonic() - begin < 5

@@ -1,0 +1,208 @@
+"""Topics before the worker joins: there, missing, created, forbidden, and how much they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from structlog.testing import capture_logs
+
+from tests.support.mock_kafka import MockKafka
+from worker.errors import StreamFailed
+from worker.stream import kafka_topics
+from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_topics import is_compacted, prepare_topics
+
+Configured = Callable[..., KafkaConfig]
+
+
+def test_missing_topics_are_named_with_the_two_ways_out(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """All of them at once, so that they are created at once."""
+    for topic in ("in", "review"):
+        broker.create_topic(topic)
+    with pytest.raises(StreamFailed) as caught:
+        prepare_topics(configured())
+    assert str(caught.value) == (
+        f"these topics do not exist at {broker.servers}: out, dead. "
+        "Create them, or set kafka.create_topics = true"
+    )
+
+
+def test_what_cannot_be_created_is_told_by_name(broker: MockKafka, configured: Configured) -> None:
+    """With the cluster's own reason."""
+    with pytest.raises(StreamFailed, match=r"^cannot create the topic in: Topic Admin API"):
+        prepare_topics(configured(create_topics=True))
+
+
+def test_a_cluster_that_tells_no_configurations_is_worked_with(
+    broker: MockKafka, configured: Configured
+) -> None:
+    """The client's own size limit stands, and no topic is taken for a compacted one."""
+    for topic in ("in", "out", "review", "dead"):
+        broker.create_topic(topic)
+    config = configured()
+    with capture_logs() as logs:
+        assert prepare_topics(config, rights=True) == config
+        assert is_compacted(config, "in") is False
+    events = [entry["event"] for entry in logs]
+    assert events.count("stream.size_limit_unknown") == 3
+    assert events[-1] == "stream.cleanup_policy_unknown"
+
+
+def test_what_a_pattern_matches_is_logged(broker: MockKafka, configured: Configured) -> None:
+    """Nothing may be right, for topics come later, and is a warning all the same."""
+    for topic in ("shop.de", "shop.fr", "out", "dead"):
+        broker.create_topic(topic)
+
+    def matched(pattern: str) -> dict[str, Any]:
+        with capture_logs() as logs:
+            prepare_topics(configured(topics=Topics((pattern,), "out", None, "dead")))
+        (found,) = [dict(entry) for entry in logs if entry["event"] == "stream.topics_matched"]
+        return found
+
+    found = matched("^shop\\.")
+    assert (found["log_level"], found["topics"]) == ("info", ["shop.de", "shop.fr"])
+    found = matched("^store\\.")
+    assert (found["log_level"], found["count"]) == ("warning", 0)
+
+
+class Value(NamedTuple):
+    """One property of a topic, as the client gives it."""
+
+    value: str | None
+
+
+class Admin:
+    """Stands in for the client on a cluster that tells configurations and creates topics.
+
+    ``known`` has the properties of a topic, or the code of the error that it is answered with.
+    ``created`` has what creating a topic ends with: None, a code, or no end at all ("hangs").
+    """
+
+    def __init__(self, known: Mapping[str, Any], created: Mapping[str, Any] | None = None) -> None:
+        self.known = known
+        self.created = created or {}
+        self.asked: list[tuple[str, int, int]] = []
+
+    def describe_configs(self, resources: list[Any]) -> dict[Any, Future[dict[str, Value]]]:
+        return {resource: self._known(resource.name) for resource in resources}
+
+    def create_topics(self, topics: list[Any]) -> dict[str, Future[None]]:
+        self.asked += [
+            (topic.topic, topic.num_partitions, topic.replication_factor) for topic in topics
+        ]
+        return {topic.topic: self._created(topic.topic) for topic in topics}
+
+    def _known(self, topic: str) -> Future[dict[str, Value]]:
+        answer: Future[dict[str, Value]] = Future()
+        if isinstance(found := self.known.get(topic, {}), int):
+            answer.set_exception(KafkaException(KafkaError(found)))
+        else:
+            answer.set_result({name: Value(text) for name, text in found.items()})
+        return answer
+
+    def _created(self, topic: str) -> Future[None]:
+        answer: Future[None] = Future()
+        match self.created.get(topic):
+            case "hangs":
+                pass
+            case int(code):
+                answer.set_exception(KafkaException(KafkaError(code)))
+            case _:
+                answer.set_result(None)
+        return answer
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Admin]:
+    """Puts an administrator's client in the place of the one that has reached the cluster."""
+
+    def reached(known: Mapping[str, Any], found: tuple[str, ...] = (), **given: Any) -> Admin:
+        client = Admin(known, **given)
+        monkeypatch.setattr(kafka_topics, "reach", lambda _: (client, found))
+        return client
+
+    return reached
+
+
+def limits(out: str, dead: str) -> dict[str, dict[str, str]]:
+    """What the topics out and dead take."""
+    return {"out": {"max.message.bytes": out}, "dead": {"max.message.bytes": dead}}
+
+
+EVERY = ("in", "out", "dead")
+NO_REVIEW = Topics(("in",), "out", None, "dead")
+
+
+def test_the_client_refuses_nothing_that_the_topics_take(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """It judges a record before it compresses it; a batch must fit the topic that takes least."""
+    admin(limits("1000000", "300000"), EVERY)
+    made = prepare_topics(configured(topics=NO_REVIEW))
+    assert made.max_record_bytes == {"out": 1_000_000, "dead": 300_000}
+    assert made.producer["message.max.bytes"] == 32_000_000
+    assert made.producer["batch.size"] == 300_000
+    plain = prepare_topics(configured(topics=NO_REVIEW, producer={"compression.type": "none"}))
+    assert plain.producer["message.max.bytes"] == 1_000_000
+    own = prepare_topics(configured(topics=NO_REVIEW, producer={"message.max.bytes": 5000}))
+    assert own.producer["message.max.bytes"] == 5000
+
+
+def test_a_try_stays_below_what_a_broker_takes_as_one_request(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """But for topics that take more themselves."""
+    for limit, tried in (("10000000", 64 * 1024 * 1024), ("90000000", 90_000_000)):
+        admin(limits(limit, limit), EVERY)
+        made = prepare_topics(configured(topics=NO_REVIEW))
+        assert made.producer["message.max.bytes"] == tried
+
+
+def test_a_topic_whose_configuration_is_forbidden_leaves_the_others_limits(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """Known is what was told, whatever is wrong with the rest."""
+    for forbidden in (KafkaError.TOPIC_AUTHORIZATION_FAILED, {}, {"max.message.bytes": "?"}):
+        admin({**limits("1000", "1"), "dead": forbidden}, EVERY)
+        assert prepare_topics(configured(topics=NO_REVIEW)).max_record_bytes == {"out": 1000}
+
+
+def test_missing_topics_are_created_as_the_settings_say(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """Only those; and somebody else may be the first."""
+    exists = {"out": KafkaError.TOPIC_ALREADY_EXISTS}
+    client = admin({}, ("in",), created=exists)
+    config = configured(
+        topics=NO_REVIEW, create_topics=True, topic_partitions=12, topic_replication_factor=3
+    )
+    prepare_topics(config)
+    assert client.asked == [("out", 12, 3), ("dead", 12, 3)]
+
+
+def test_a_topic_that_is_not_created_stops_the_start(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """By its name: refused, or without an answer."""
+    forbidden = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    for ends_with, said in ((forbidden, "authorization"), ("hangs", r"no answer within 0\.05 s$")):
+        admin({}, ("in", "out"), created={"dead": ends_with})
+        config = configured(topics=NO_REVIEW, create_topics=True, start_timeout_s=0.05)
+        with pytest.raises(StreamFailed, match=f"^cannot create the topic dead: .*{said}"):
+            prepare_topics(config)
+
+
+def test_a_compacted_topic_is_told_from_one_that_keeps_all(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """Also where records are dropped by age as well."""
+    policies = {"in": "delete", "a": "compact", "b": "compact,delete"}
+    admin({topic: {"cleanup.policy": policy} for topic, policy in policies.items()})
+    found = {topic: is_compacted(configured(), topic) for topic in policies}
+    assert found == {"in": False, "a": True, "b": True}

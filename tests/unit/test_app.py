@@ -1,0 +1,153 @@
+"""The worker, whole, from its first check to its drain, on a broker in this process.
+
+``tests/e2e`` runs it as a process, with Kafka and with a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+from structlog.testing import capture_logs
+
+from tests.support.mock_kafka import MockKafka
+from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from worker.app import run_worker
+from worker.engine.fake import FakeEngine
+from worker.engine.open import OpenedEngine
+from worker.engine.port import Answer
+from worker.errors import FeedBroken, MessageRejected, StreamFailed
+from worker.policies import kafka_config
+from worker.settings import HttpSettings, KafkaSettings, LoopSettings, Settings
+from worker.stream.kafka_range import read_range
+from worker.stream.record_range import RecordRange
+
+COUNT = 20
+
+Opener = Callable[[Settings], OpenedEngine]
+
+
+@pytest.fixture
+def settings(broker: MockKafka) -> Settings:
+    for topic in ("in", "out", "review", "dead"):
+        broker.create_topic(topic)
+    return Settings(
+        kafka=KafkaSettings(
+            bootstrap_servers=broker.servers,
+            input_topics=("in",),
+            output_topic="out",
+            review_topic="review",
+            dead_letter_topic="dead",
+            start_timeout_s=5,
+            consumer={"fetch.wait.max.ms": 10},
+        ),
+        http=HttpSettings(enabled=False),
+    )
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The signals' handlers are afterwards what they were."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def publish(broker: MockKafka, values: Sequence[bytes]) -> None:
+    producer = Producer({"bootstrap.servers": broker.servers, "log_level": 0})
+    for value in values:
+        producer.produce("in", value)
+    assert producer.flush(10) == 0
+
+
+def messages() -> list[bytes]:
+    return [json.dumps({"id": str(n), "message": f"parcel {n}"}).encode() for n in range(COUNT)]
+
+
+def read(settings: Settings, topic: str) -> list[bytes]:
+    whole = RecordRange(offsets={0: (0, None)})
+    records = read_range(kafka_config(settings.kafka), topic, whole, 1000)
+    return [record.value or b"" for record in sorted(records, key=lambda record: record.offset)]
+
+
+def opener(signal_at: int | None = COUNT) -> Opener:
+    """An engine that refuses what is too hard, and sends this process SIGTERM once it has been
+    asked so often, as whoever stops a worker does."""
+    asked = 0
+    lock = threading.Lock()
+
+    def respond(prompt: Sequence[int]) -> Answer | Exception:
+        nonlocal asked
+        with lock:
+            asked += 1
+            if asked == signal_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+        if "hard" in decode([token for token in prompt if token >= 10]):
+            return MessageRejected("engine_rejected", "no")
+        return scores("delivery", p=0.95)
+
+    def opened(_: Settings) -> OpenedEngine:
+        engine = FakeEngine(respond, service_s=0.0005)
+        return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
+
+    return opened
+
+
+@pytest.mark.usefixtures("handlers")
+def test_each_message_gets_its_label_and_sigterm_drains(
+    broker: MockKafka, settings: Settings
+) -> None:
+    """What is in flight is finished and published first; then it returns, and logs that."""
+    publish(broker, [b"{", *messages()])
+    with capture_logs() as logs:
+        run_worker(settings, opener())
+    events = [entry["event"] for entry in logs]
+    ready, stopping = events.index("worker.ready"), events.index("worker.stopping")
+    assert ready < stopping < events.index("worker.drained")
+    assert logs[ready]["adapter"] == small_manifest().name
+    assert logs[stopping]["signal"] == "SIGTERM"
+    ids = [json.loads(value)["message_id"] for value in read(settings, "out")]
+    assert ids == [str(number) for number in range(COUNT)]
+    assert read(settings, "dead") == [b"{"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_broken_feed_stops_the_worker(broker: MockKafka, settings: Settings) -> None:
+    """Too many dead letters of the last so many: it says so rather than going on."""
+    loop = LoopSettings(max_dead_letter_ratio=0.5, dead_letter_window=40)
+    publish(broker, [b'{"message": "too hard"}'] * 60)
+    with pytest.raises(FeedBroken, match="dead letters"):
+        run_worker(settings.model_copy(update={"loop": loop}), opener(signal_at=None))
+    assert len(read(settings, "dead")) >= 40
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_fails_fast_fails_before_a_model_is_loaded(
+    broker: MockKafka, settings: Settings
+) -> None:
+    """A topic that is forbidden is told while nothing has been waited for."""
+
+    def unopened(_: Settings) -> OpenedEngine:
+        raise AssertionError("a model is loaded for nothing")
+
+    broker.fail_topic("out", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(StreamFailed, match=r"may not write the topic 'out' \(kafka\.output_topic"):
+        run_worker(settings, unopened)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_before_there_is_a_loop_ends_it_at_once(settings: Settings) -> None:
+    """A model that loads for minutes is not waited for."""
+
+    def slow(_: Settings) -> OpenedEngine:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 5)
+        raise AssertionError("not interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_worker(settings, slow)

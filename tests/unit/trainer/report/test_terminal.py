@@ -1,0 +1,95 @@
+"""The results as tables on a terminal: their figures, and labels of any letters."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.unit.trainer.report.conftest import Made
+from trainer.artifacts.duel import DUEL
+from trainer.artifacts.evaluation import EVALUATION
+from trainer.artifacts.training import SWEEP
+from trainer.terminal import make_bar, show_duel, show_evaluation, show_sweep
+
+ODD = ("closed [urgent]", "sent back [/b]", "fee", "refund")
+
+
+def shown(show: Callable[[Console, Any], None], record: Any) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    show(console, record)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_an_evaluation_begins_with_its_headline(made: Made) -> None:
+    """Then each label, what is mistaken for what, and what else was measured."""
+    text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[1].startswith("june abababababab on 240 held-out messages of tickets (opening")
+    assert lines[2].startswith(f"accuracy {made.evaluation['accuracy']:.1%} (95 %: ")
+    for label in made.evaluation["labels"]:
+        assert any(line.startswith(label) for line in lines)
+    mistaken = lines[lines.index("most often mistaken") + 2 :]
+    counts = [int(line.split()[-1]) for line in mistaken[: mistaken.index("")]]
+    assert counts == sorted(counts, reverse=True)
+    assert 0 < len(counts) <= 6
+    for name in ("outside the label set", "calibration", "review, as the adapter says"):
+        assert name in text
+    assert "(a try: not all messages)" not in text
+
+
+def test_a_try_on_a_part_says_that_it_is_one(made: Made, rewrite: Callable[..., None]) -> None:
+    """Its figures are for nobody to be quoted."""
+    rewrite(made.run / "evaluation" / "evaluation.json", limited=True)
+    text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
+    assert "(a try: not all messages)" in text
+
+
+def test_a_duel_ends_with_its_verdict(made: Made) -> None:
+    """The best candidate first; differences with their sign; the rules last."""
+    text = shown(show_duel, DUEL.read(made.run / "duel"))
+    lines = [line.rstrip() for line in text.splitlines()]
+    at = lines.index("candidates")
+    assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["adapter", "minilm", "tf-idf"]
+    assert "+3.0%" in text
+    assert lines[-1] == "The rules: written down before"
+    assert lines[-3] == "The adapter is the most accurate, clearly."
+    curve = next(line for line in lines if line.startswith("candidate") and "240" in line)
+    assert curve.split() == ["candidate", "15", "60", "240"]
+
+
+def test_a_sweep_tells_its_best_trial_first_and_what_it_skipped(
+    made: Made, rewrite: Callable[..., None]
+) -> None:
+    """A budget that ran out is part of the result."""
+    rewrite(made.run / "sweep.json", skipped=2)
+    text = shown(show_sweep, SWEEP.read(made.run))
+    (first,) = [line for line in text.splitlines() if " 1 " in line[:6]]
+    assert "lora_rank=16 learning_rate=0.0001" in first
+    assert text.rstrip().endswith("2 trials did not fit within 3600 s")
+
+
+def test_labels_with_brackets_are_shown_as_they_are(make_run: Callable[..., Made]) -> None:
+    """They are the user's words, and no instruction to the terminal."""
+    run = make_run(labels=ODD).run
+    text = shown(show_evaluation, EVALUATION.read(run / "evaluation"))
+    assert all(label in text for label in ODD)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_is_for_terminals(tmp_path: Path, is_terminal: bool) -> None:
+    """It tells how many are done; elsewhere it says nothing."""
+    with (tmp_path / "out").open("w+") as file:
+        console = Console(file=file, force_terminal=is_terminal, width=100, color_system=None)
+        with make_bar(console, "scoring", 40) as more:
+            more(30)
+            more(10)
+        file.seek(0)
+        said = file.read()
+    assert ("40/40" in said) is is_terminal
+    assert ("scoring" in said) is is_terminal
