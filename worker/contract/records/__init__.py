@@ -3,6 +3,7 @@
 - input: ``decode_value`` finds the message in a record, in any of the formats of ``DECODERS``;
 - output: ``OutputRecord``, also on the review topic, and ``ShadowRecord`` on the shadow's;
 - dead letters: ``DeadLetter``, which is in the headers;
+- messages that wait for another attempt: ``Retry``, likewise;
 - corrections: ``Correction``, a label that a person decided.
 
 How they are written fast, and their JSON Schemas, are ``worker.records``.
@@ -16,6 +17,7 @@ from worker.contract.records.message import FormatName, InputFormat, SupportMess
 from worker.contract.records.output import OutputRecord, read_output
 from worker.contract.records.own_headers import without_worker_headers
 from worker.contract.records.replay import Replay, read_replay, supersedes
+from worker.contract.records.retry import Retry, RetryReason, read_retry
 from worker.contract.records.shadow import ShadowRecord, read_shadow, shadow_headers
 from worker.contract.records.wire import to_json
 
@@ -31,6 +33,8 @@ __all__ = [
     "MachineLabel",
     "OutputRecord",
     "Replay",
+    "Retry",
+    "RetryReason",
     "ShadowRecord",
     "Stage",
     "SupportMessage",
@@ -40,6 +44,7 @@ __all__ = [
     "read_dead_letter",
     "read_output",
     "read_replay",
+    "read_retry",
     "read_shadow",
     "record_id",
     "shadow_headers",
