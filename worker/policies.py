@@ -78,6 +78,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         kafka.review_topic or None,
         kafka.dead_letter_topic,
         shadow_topic,
+        kafka.retry_topic or None,
     )
     if topics.shadow and topics.shadow in (topics.output, topics.review, topics.dead_letter):
         raise SettingsError(f"{topics.shadow!r} is for real results: a shadow needs its own topic")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.contract.records import FormatName, HeaderStyle
+from worker.contract.records.retry import LONGEST_DELAY_S, MOST_ATTEMPTS
 from worker.settings_types import Properties, Ratio, Seconds, TopicList
 
 
@@ -40,6 +41,11 @@ class KafkaSettings(Section):
     )
     dead_letter_topic: str = Field(
         "support.labels.dead", description="Where records that got no label are written."
+    )
+    retry_topic: str | None = Field(
+        None,
+        description="Where messages wait that the engine could not answer, for another attempt; "
+        "empty: they are dead letters at once.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start-up.")
     topic_partitions: int = Field(1, ge=1, description="Partitions of a created topic.")
@@ -190,6 +196,16 @@ class LoopSettings(Section):
     )
     max_attempts: int = Field(
         2, ge=1, description="Attempts in the engine before a message is rejected."
+    )
+    retry_delay_s: float = Field(
+        60.0, ge=1, le=LONGEST_DELAY_S, description="Wait on kafka.retry_topic before an attempt."
+    )
+    retry_max_attempts: int = Field(
+        3,
+        ge=0,
+        le=MOST_ATTEMPTS,
+        description="Delayed attempts, after the first, before a message is a dead letter; 0: what "
+        "waits is tried, and nothing more is put there.",
     )
     quarantine: bool = Field(
         True,

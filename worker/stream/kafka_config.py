@@ -11,6 +11,8 @@ from worker.stream.kafka_promises import Delivery, Properties, Property, check_p
 
 _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
 # With the broker-side protocol these are the broker's to set; the client refuses them.
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 
@@ -18,7 +20,7 @@ _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assig
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one worker. Without a review topic, doubtful labels go to the output; without
-    a shadow topic there is no shadow.
+    a shadow topic there is no shadow; without a retry topic no message is tried again later.
 
     Of the ``inputs``, those that begin with ^ are patterns: regular expressions that the client or
     the broker compares with the topics there are, now and later.
@@ -29,12 +31,22 @@ class Topics:
     review: str | None
     dead_letter: str
     shadow: str | None = None
+    retry: str | None = None
 
     @property
     def sinks(self) -> tuple[str, ...]:
         """Every topic that is written to."""
-        named = (self.output, self.review, self.dead_letter, self.shadow)
-        return tuple(dict.fromkeys(topic for topic in named if topic is not None))
+        return _distinct(self.output, self.review, self.dead_letter, self.shadow, self.retry)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The topics in which each message has its one result."""
+        return _distinct(self.output, self.review, self.dead_letter)
+
+    @property
+    def subscribed(self) -> tuple[str, ...]:
+        """What the worker's group reads: the inputs, and the retry topic that it writes itself."""
+        return self.inputs if self.retry is None else (*self.inputs, self.retry)
 
     @property
     def named_inputs(self) -> tuple[str, ...]:
@@ -49,6 +61,11 @@ class Topics:
 
     def one_input(self, chosen: str | None) -> str:
         """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
+        if chosen is not None and chosen == self.retry:
+            raise SettingsError(
+                f"--topic {chosen}: on the retry topic messages only wait; their place is the "
+                f"input topic they came from: {', '.join(self.inputs)}"
+            )
         if chosen is not None:
             return chosen
         if len(self.inputs) > 1 or not self.named_inputs:
@@ -59,12 +76,42 @@ class Topics:
 
     def check(self) -> None:
         """Refuse a worker that would feed itself. Raises SettingsError."""
+        self._check_retry()
         for topic in self.sinks:
             if self.is_input(topic):
                 raise SettingsError(
                     f"{topic!r} is read (kafka.input_topics) and written: the worker would feed "
                     "itself"
                 )
+
+    def _check_retry(self) -> None:
+        if self.retry is None:
+            return
+        if not _TOPIC.fullmatch(self.retry):
+            raise SettingsError(
+                f"kafka.retry_topic is {self.retry!r}, which is no name of a topic (letters, "
+                "digits, '.', '_' and '-', at most 249): messages are written to it"
+            )
+        if self.is_input(self.retry):
+            raise SettingsError(
+                f"kafka.retry_topic {self.retry!r} is one of kafka.input_topics: messages that "
+                "wait would be taken for new ones; name another, or narrow the pattern"
+            )
+        for setting, topic in (
+            ("kafka.output_topic", self.output),
+            ("kafka.review_topic", self.review),
+            ("kafka.dead_letter_topic", self.dead_letter),
+            ("adapters.shadow_topic", self.shadow),
+        ):
+            if topic == self.retry:
+                raise SettingsError(
+                    f"kafka.retry_topic and {setting} are both {topic!r}: the worker reads the "
+                    "first and would take its own results for messages; name another"
+                )
+
+
+def _distinct(*topics: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(topic for topic in topics if topic is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class KafkaConsumer:
         """Join the group."""
         self._listener = listener
         self._client.subscribe(
-            list(self._topics.inputs),
+            list(self._topics.subscribed),
             on_assign=lambda _, partitions: self._rebalance("on_assigned", partitions),
             on_revoke=lambda _, partitions: self._rebalance("on_revoked", partitions),
             on_lost=lambda _, partitions: self._rebalance("on_lost", partitions),
@@ -195,7 +195,7 @@ class KafkaConsumer:
             return record
         # A topic that a pattern matched may go as it came.
         passing = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and (
-            message.topic() not in self._topics.inputs
+            message.topic() not in self._topics.subscribed
         )
         if error.fatal() or (error.code() in HOPELESS and not passing):
             where = f"{message.topic()}: " if message.topic() else ""  # the group has none
@@ -218,7 +218,9 @@ class KafkaConsumer:
             self._lag.assigned(sources)
             # The settings were checked, by a regular expression that is not the client's own.
             self._own_results.update(
-                source.topic for source in sources if source.topic in self._topics.sinks
+                source.topic
+                for source in sources
+                if source.topic in self._topics.sinks and source.topic != self._topics.retry
             )
         else:
             self._ended.update(sources)

@@ -24,6 +24,8 @@ _log = structlog.get_logger("worker.stream")
 _ASK_S = 10.0
 _TRY_S = 5.0
 
+_OPERATIONS = {"read": AclOperation.READ, "write": AclOperation.WRITE}
+
 _DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -55,22 +57,25 @@ def named_in(topics: Topics, topic: str) -> str:
         topics.review: "kafka.review_topic",
         topics.dead_letter: "kafka.dead_letter_topic",
         topics.shadow: "adapters.shadow_topic",
+        topics.retry: "kafka.retry_topic",
     }
     return names[topic]
 
 
 def _topic_rights(admin: AdminClient, topics: Topics) -> Iterator[str]:
-    needed = dict.fromkeys(topics.named_inputs, AclOperation.READ)
-    needed |= dict.fromkeys(topics.sinks, AclOperation.WRITE)
+    needed = {topic: ["read"] for topic in topics.named_inputs}
+    needed |= {topic: ["write"] for topic in topics.sinks}
+    if topics.retry is not None:
+        needed[topics.retry] = ["read", "write"]
     answers = admin.describe_topics(
         TopicCollection([topic for topic in needed if topic]),
         include_authorized_operations=True,
         request_timeout=_ASK_S,
     )
     for topic, future in answers.items():
-        if _is_denied(future, needed[topic]):
-            verb = "read" if needed[topic] is AclOperation.READ else "write"
-            yield f"{verb} the topic {topic!r} ({named_in(topics, topic)})"
+        for verb in needed[topic]:
+            if _is_denied(future, _OPERATIONS[verb]):
+                yield f"{verb} the topic {topic!r} ({named_in(topics, topic)})"
 
 
 def _group_right(admin: AdminClient, config: KafkaConfig) -> Iterator[str]:

@@ -117,8 +117,7 @@ def make_selector(
 def _read_results(
     scanner: TopicScanner, progress: ScanProgress, topics: Topics, selector: Selector
 ) -> None:
-    named = (topics.output, topics.review, topics.dead_letter)
-    for topic in dict.fromkeys(name for name in named if name is not None):
+    for topic in topics.results:
         logs = scanner.spans(topic)
         for record in progress.read(
             scanner, topic, {source: (log.start, log.end) for source, log in logs.items()}

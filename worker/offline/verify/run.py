@@ -109,10 +109,9 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
 
 
 def _result_offsets(scanner: TopicScanner, topics: Topics) -> dict[str, Offsets]:
-    named = (topics.output, topics.review, topics.dead_letter)
     return {
         topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
-        for topic in dict.fromkeys(name for name in named if name is not None)
+        for topic in topics.results
     }
 
 
