@@ -33,6 +33,7 @@ from worker.policies import (
     loop_policy,
     max_iteration_s,
     quarantine_policy,
+    retry_policy,
     shadow_topic,
 )
 from worker.records.header_policy import HeaderPolicy
@@ -134,12 +135,14 @@ def make_loop(
         listeners.append(CanaryJudge(router, adapter_events, judge_policy(settings.adapters)))
     if limit is not None:
         listeners.append(limit)
+    retry = retry_policy(settings)
     pipeline = Pipeline(
         router,
         admission=admission_policy(settings.loop),
         max_attempts=settings.loop.max_attempts,
         clock=time.monotonic,
         max_shadows=settings.adapters.shadow_max_in_flight,
+        retry=retry,
     )
     topic_router = TopicRouter(
         output_topic=topics.output,
@@ -148,6 +151,7 @@ def make_loop(
         propagate_headers=observer.propagate_headers if observer else None,
         header_policy=HeaderPolicy(settings.records.headers_allow, settings.records.headers_deny),
         input_timestamps=settings.records.timestamp == "input",
+        retry=retry,
     )
     loop = Loop(
         stream,
@@ -159,6 +163,7 @@ def make_loop(
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
         quarantine=quarantine_policy(settings.loop),
+        retry_topic=topics.retry,
     )
     if limit is not None:
         limit.when_exceeded(loop.stop)

@@ -14,6 +14,7 @@ from worker.core.publish_failures import MAX_BACKOFF_S
 from worker.core.quarantine import QuarantinePolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
+from worker.records.retry import RetryPolicy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka_config import KafkaConfig, Topics, build_config
 
@@ -35,6 +36,14 @@ def loop_policy(loop: LoopSettings) -> LoopPolicy:
 def admission_policy(loop: LoopSettings) -> AdmissionPolicy:
     """Return how much the engine is given at a time, as the settings have it."""
     return AdmissionPolicy(max_in_engine=loop.max_in_engine, deadline_s=loop.deadline_s)
+
+
+def retry_policy(settings: Settings) -> RetryPolicy | None:
+    """Return which failures are tried again later, None where none is."""
+    topic = settings.kafka.retry_topic
+    if not topic:
+        return None
+    return RetryPolicy(topic, settings.loop.retry_delay_s, settings.loop.retry_max_attempts)
 
 
 def quarantine_policy(loop: LoopSettings) -> QuarantinePolicy | None:

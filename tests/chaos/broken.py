@@ -89,9 +89,14 @@ class BrokenStream:
         self._stream.subscribe(listener)
 
     def poll(
-        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+        self,
+        max_records: int,
+        timeout_s: float,
+        *,
+        max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
-        return self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
+        return self._stream.poll(max_records, timeout_s, max_bytes=max_bytes, stop_after=stop_after)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         self._stream.pause(partitions)

@@ -61,6 +61,6 @@ def read_output(outgoing: Outgoing) -> Published:
         assert outgoing.value is not None
         value = json.loads(outgoing.value)
         return Published(outgoing.topic, value["id"], label=value["label"])
-    headers = {name: (value or b"").decode() for name, value in outgoing.headers}
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in outgoing.headers}
     source = "-".join(headers[f"clerk.source.{part}"] for part in ("topic", "partition", "offset"))
     return Published("dead", source, reason=headers["clerk.reason"])

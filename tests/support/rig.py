@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.support.fakes import NOW, Clock, Events, RouterEvents, ScriptedEngine, message_of
@@ -19,6 +20,8 @@ from worker.core.loop import Loop, LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.quarantine import QuarantinePolicy
 from worker.policies import admission_policy
+from worker.records.header_policy import HeaderPolicy
+from worker.records.retry import RetryPolicy
 from worker.settings import LoopSettings
 from worker.stream.fake import FakeStream
 
@@ -35,6 +38,10 @@ class Rig:
     tick: float = 0.0
     admission: dict[str, Any] = field(default_factory=dict)
     quarantine: QuarantinePolicy | None = None
+    retry: RetryPolicy | None = None
+    """With it there is a retry topic of one partition, whose number is ``partitions``; and the
+    wall clock goes with the other one."""
+    header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     shared: FakeStream | None = None
     """The stream of a worker before this one; None: a new one."""
     stream: FakeStream = field(init=False)
@@ -49,7 +56,8 @@ class Rig:
     def __post_init__(self) -> None:
         # The real wait for an answer is no use here: answers come when a test says so.
         policy = replace(self.policy, result_wait_s=0.0)
-        self.stream = self.shared or FakeStream("in", self.partitions)
+        retry_topic = self.retry.topic if self.retry is not None else None
+        self.stream = self.shared or FakeStream("in", self.partitions, retry_topic)
         self.engine = ScriptedEngine()
         self.clock = Clock(tick=self.tick)
         self.events = Events()
@@ -65,19 +73,27 @@ class Rig:
             ),
             max_attempts=self.max_attempts,
             clock=self.clock,
+            retry=self.retry,
         )
         self.loop = Loop(
             self.stream,
             pipeline=pipeline,
-            topic_router=TopicRouter("out", self.review_topic),
+            topic_router=TopicRouter(
+                "out", self.review_topic, header_policy=self.header_policy, retry=self.retry
+            ),
             listener=self.events,
             policy=policy,
             clock=self.clock,
-            now=lambda: NOW,
+            now=self.wall,
             wait=self._wait,
             quarantine=self.quarantine,
+            retry_topic=retry_topic,
         )
         self.stream.subscribe(self.loop)
+
+    def wall(self) -> datetime:
+        """The time of day."""
+        return NOW if self.retry is None else NOW + timedelta(seconds=self.clock.now - 1000.0)
 
     def _wait(self, seconds: float) -> None:
         self.waits.append(seconds)

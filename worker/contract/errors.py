@@ -26,6 +26,7 @@ RejectReason = Literal[
     "invalid_answer",
     "output_too_large",
     "killed_engine",
+    "retry_damaged",
 ]
 """Why a record has no label: all reasons there are, explained in docs/records.md."""
 

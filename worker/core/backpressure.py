@@ -36,6 +36,8 @@ class Backpressure:
         self.records = 0
         self.bytes = 0
         self.paused: set[TopicPartition] = set()
+        self.held: set[TopicPartition] = set()
+        """Partitions that somebody else has paused, until it is somebody else who resumes them."""
 
     @property
     def room(self) -> tuple[int, int]:
@@ -66,6 +68,7 @@ class Backpressure:
     def end(self, sources: Iterable[TopicPartition]) -> None:
         """Forget these partitions: their next assignment begins unpaused."""
         self.paused.difference_update(sources)
+        self.held.difference_update(sources)
 
     def pause(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
         """Take these for paused; return those that were not."""
@@ -81,6 +84,8 @@ class Backpressure:
         ratio = self.bounds.resume_ratio
         pause, resume = [], []
         for partition in partitions:
+            if partition.source in self.held:
+                continue
             records, size_bytes = len(partition.watermark), partition.size_bytes
             full = records >= free_records or size_bytes >= free_bytes
             if full and partition.source not in self.paused:

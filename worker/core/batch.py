@@ -11,11 +11,13 @@ from worker.core.assignment import CompletedRecord, PartitionState
 from worker.core.shadow import ShadowRequest
 from worker.errors import StreamFailed
 from worker.records.header_policy import HeaderPolicy
+from worker.records.retry import RetryPolicy
 from worker.records.types import (
     Batch,
     Classified,
     NextOffset,
     Outgoing,
+    Postponed,
     Record,
     Rejected,
     Tombstone,
@@ -28,7 +30,8 @@ class TopicRouter:
 
     ``header_policy`` chooses the input's headers that go along with a label, and
     ``propagate_headers`` may change those. Dead letters always keep theirs. ``input_timestamps``:
-    what is written has the time of its input, not that of writing.
+    what is written has the time of its input, not that of writing. ``retry`` writes what is tried
+    again later; without it nothing is.
     """
 
     output_topic: str
@@ -37,10 +40,17 @@ class TopicRouter:
     propagate_headers: Callable[[CompletedRecord], Headers] | None = None
     header_policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     input_timestamps: bool = False
+    retry: RetryPolicy | None = None
 
     def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
-        """Every record ends in one place: output, review or dead letters, unless it is skipped."""
+        """Every record ends in one place: output, review or dead letters, unless it is skipped.
+
+        Or it does not end yet, and goes to the retry topic.
+        """
         outcome = completed.outcome
+        if isinstance(outcome, Postponed):
+            assert self.retry is not None
+            return self.retry.encode(completed.record, outcome, now)
         if isinstance(outcome, Rejected):
             return self._timed(self._dead_letter(completed, outcome), completed, now)
         record = self._with_headers(completed)
@@ -171,8 +181,8 @@ def replace_oversized(
 ) -> None:
     """Make the records at ``indexes`` of the batch end as something that fits their topic.
 
-    A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed
-    when that is too large as well.
+    A label becomes a dead letter, as does what was to be tried again; a dead letter one without
+    its payload. Raises StreamFailed when that is too large as well.
     """
     placed = [
         (batch.partition, completed)
@@ -183,7 +193,9 @@ def replace_oversized(
     for index in indexes:
         partition, completed = placed[index]
         record, outcome = completed.record, completed.outcome
-        if not isinstance(outcome, Rejected):
+        if isinstance(outcome, Postponed):
+            smaller = replace(completed, outcome=outcome.rejected)
+        elif not isinstance(outcome, Rejected):
             rejected = Rejected("output_too_large", "encode", detail)
             smaller = replace(completed, outcome=rejected)
         elif not completed.without_payload:

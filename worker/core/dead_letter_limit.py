@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener
 from worker.errors import FeedBroken, SettingsError
-from worker.records.types import Rejected
+from worker.records.types import Postponed, Rejected
 
 _FALSE_STOP = 1e-9
 
@@ -84,6 +84,8 @@ class DeadLetterLimit(NullListener):
         del seconds
         for completed in batch:
             outcome = completed.outcome
+            if isinstance(outcome, Postponed):
+                continue  # it has not ended yet
             reason = outcome.reason if isinstance(outcome, Rejected) else None
             self._recent.append(reason)
             if reason is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from worker.core.events import Listener, TransactionResult
 from worker.core.pipeline import Pipeline
 from worker.core.publish_failures import PublishFailures
 from worker.core.quarantine import Quarantine, QuarantinePolicy
+from worker.core.retry_waits import RetryWaits
 from worker.core.state import LoopState
 from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Record, TopicPartition
@@ -66,6 +67,7 @@ class Loop:
         now: Callable[[], datetime],
         wait: Callable[[float], None],
         quarantine: QuarantinePolicy | None = None,
+        retry_topic: str | None = None,
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
@@ -86,6 +88,16 @@ class Loop:
             clock=clock,
         )
         self._pressure = Backpressure(policy.bounds)
+        self._retries: RetryWaits | None = None
+        if retry_topic is not None:
+            self._retries = RetryWaits(
+                retry_topic,
+                stream=stream,
+                assignment=self._assignment,
+                pressure=self._pressure,
+                clock=clock,
+                now=now,
+            )
         self._last_publish = clock()
         self._commit_unknown = False
         self._stepped = False
@@ -121,6 +133,8 @@ class Loop:
             engine_busy_s=self._pipeline.busy_timer.busy_s,
             outage_since=self._failures.since,
             suspect_records=self._pipeline.trials.suspects,
+            retry_topic=self._retries.topic if self._retries else None,
+            retry_due_ms=self._retries.next_due_ms if self._retries else None,
         )
 
     def stop(self) -> None:
@@ -208,7 +222,16 @@ class Loop:
 
     def _fetch(self, timeout_s: float) -> None:
         max_records, max_bytes = self._pressure.room
-        records = self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
+        records: Iterable[Record]
+        if self._retries is None:
+            records = self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
+        else:
+            early = self._retries.is_early
+            timeout_s = self._retries.limit(timeout_s)
+            fetched = self._stream.poll(
+                max_records, timeout_s, max_bytes=max_bytes, stop_after=early
+            )
+            records = self._retries.sift(fetched)
         self._polled_at = self._clock()
         for record in records:
             self._accept(record)
@@ -338,6 +361,8 @@ class Loop:
         for partition in ended:
             self._pressure.release(len(partition.watermark), partition.size_bytes)
         self._pressure.end(sources)
+        if self._retries is not None:
+            self._retries.forget(sources)
         self._pipeline.terminate(ended)
         return dropped
 

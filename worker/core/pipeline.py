@@ -17,6 +17,7 @@ from worker.core.trials import HeldRecord
 from worker.core.waiting_line import WaitingLine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
 
 
@@ -48,8 +49,10 @@ class Pipeline:
         max_attempts: int,
         clock: Callable[[], float],
         max_shadows: int = 0,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self._router = router
+        self._retry = retry
         self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
         self._admission = admission
         self._max_attempts = max_attempts
@@ -322,7 +325,10 @@ class Pipeline:
 
     def _finish(self, in_flight: InFlightRecord, outcome: Outcome, at: float) -> None:
         self._end(in_flight)
-        in_flight.prepared = None if isinstance(outcome, Rejected) else in_flight.prepared
+        if isinstance(outcome, Rejected):
+            in_flight.prepared = None
+            if self._retry is not None:
+                outcome = self._retry.judge(in_flight.record, outcome)
         completed = CompletedRecord(
             in_flight.record,
             outcome,

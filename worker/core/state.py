@@ -17,7 +17,9 @@ class LoopState:
     partition that are finished and wait behind an unfinished one. ``engine_window`` is how
     many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
     only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
-    is. ``suspect_records`` may have killed the engine, and are tried apart.
+    is. ``suspect_records`` may have killed the engine, and are tried apart. ``retry_topic`` is None
+    where nothing is tried again later; of what waits there for its time, the first is due at
+    ``retry_due_ms`` (Unix time), None if nothing waits.
     """
 
     polled_at: float | None
@@ -33,3 +35,5 @@ class LoopState:
     engine_busy_s: float
     outage_since: float | None = None
     suspect_records: int = 0
+    retry_topic: str | None = None
+    retry_due_ms: int | None = None

@@ -12,7 +12,7 @@ from worker.core.events import NullListener
 from worker.core.serving_adapter import ServingAdapter
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.sequential import Evidence, marked_lowest
-from worker.records.types import Classified, Rejected
+from worker.records.types import Classified, Postponed, Rejected
 
 BLOCK = 20
 """Messages that are compared with one another; see ``worker.lifecycle.sequential``."""
@@ -143,7 +143,9 @@ def _add(
             continue
         if isinstance(outcome, Classified):
             review, confidence = bool(outcome.review), outcome.decision.confidence
-        elif isinstance(outcome, Rejected) and outcome.stage == "engine":
+        elif isinstance(outcome, Postponed) or (
+            isinstance(outcome, Rejected) and outcome.stage == "engine"
+        ):
             review, confidence = True, None
         else:  # what cannot be read is not the adapter's doing
             continue

@@ -14,7 +14,7 @@ from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
 from worker.observe import metrics as named
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, Outcome
+from worker.records.types import Classified, Outcome, Postponed
 
 DIGEST_CHARS = 12
 """Length of the part of a digest that names its adapter in metrics and logs."""
@@ -67,6 +67,8 @@ class AdapterMetrics:
             adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
             for shadow in completed.shadows:
                 self._compare(shadow, outcome)
+            if isinstance(outcome, Postponed):
+                continue  # it has not ended yet
             records[adapter, outcome.kind] += 1
             if not isinstance(outcome, Classified):
                 continue

@@ -11,7 +11,7 @@ from worker.core.state import LoopState
 from worker.observe import metrics as named
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import MetricSample, Registry
-from worker.records.types import Classified, Rejected, TopicPartition
+from worker.records.types import Classified, Postponed, Rejected, TopicPartition
 
 
 class MetricsListener(NullListener):
@@ -29,6 +29,7 @@ class MetricsListener(NullListener):
         self._adapters = adapters
         self._records = registry.counter(named.RECORDS, *_each(named.OUTCOMES))
         self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
+        self._retries = registry.counter(named.RETRIES, *_each(named.RETRY_REASONS))
         self._truncated = registry.counter(named.TRUNCATED)
         self._confidence = registry.histogram(named.CONFIDENCE)
         self._off_label_mass = registry.histogram(named.OFF_LABEL_MASS)
@@ -48,7 +49,10 @@ class MetricsListener(NullListener):
         self._transaction_s(seconds)
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:  # noqa: ARG002
-        """Count each record by its outcome, and observe where its time went."""
+        """Count each record by its outcome, and observe where its time went.
+
+        What is tried again later has not ended: it is counted apart, and again when it has.
+        """
         now, wall = self._clock(), self._wall()
         self._adapters.published(batch)
         outcomes: Counter[str] = Counter()
@@ -56,6 +60,9 @@ class MetricsListener(NullListener):
         truncated = 0
         for completed in batch:
             outcome = completed.outcome
+            if isinstance(outcome, Postponed):
+                self._retries(1, outcome.rejected.reason)
+                continue
             self._commit_wait(max(0.0, now - completed.finished_at))
             if completed.record.timestamp_ms is not None:
                 self._end_to_end(max(0.0, wall - completed.record.timestamp_ms / 1000))
@@ -107,7 +114,12 @@ def loop_samples(
     yield named.OUTAGE, [((), away_s)]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
-    yield named.LAG, _by_partition(lag)
+    topic = state.retry_topic
+    yield named.LAG, _by_partition({at: count for at, count in lag.items() if at.topic != topic})
+    waiting = {at: count for at, count in lag.items() if at.topic == topic}
+    yield named.RETRY_WAITING, _by_partition(waiting)
+    if state.retry_due_ms is not None:
+        yield named.RETRY_DUE, [((), state.retry_due_ms / 1000)]
     yield named.SUSPECTS, [((), state.suspect_records)]
     yield named.PROMPT_TOKENS, [((), state.prompt_tokens)]
     yield named.ENGINE_BUSY, [((), state.engine_busy_s)]

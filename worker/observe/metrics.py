@@ -13,6 +13,7 @@ from __future__ import annotations
 import typing
 
 from worker.contract.errors import RejectReason
+from worker.contract.records.retry import RETRY_REASONS
 from worker.core.arms import Role
 from worker.core.events import PressureKind, RebalanceKind, TransactionResult
 from worker.core.shadow import ShadowDrop
@@ -60,6 +61,13 @@ DEAD_LETTERS = Metric(
     "counter",
     "Dead letters committed, by reason (docs/records.md).",
     (MetricLabel("reason", REASONS),),
+)
+RETRIES = Metric(
+    "clerk_retries_total",
+    "counter",
+    "Records put on the retry topic, by the reason of the failure. They are in no other count of "
+    "records until they end.",
+    (MetricLabel("reason", RETRY_REASONS),),
 )
 TRUNCATED = Metric(
     "clerk_truncated_messages_total",
@@ -184,6 +192,19 @@ LAG = Metric(
     "updated every 5 s. Transaction markers in the input count as records, except in a partition "
     "that has been processed to its end, whose lag is 0.",
     (_TOPIC, _PARTITION),
+)
+
+RETRY_WAITING = Metric(
+    "clerk_retry_waiting_records",
+    "gauge",
+    "Records of a partition of the retry topic that are not done, as of the last fetch: they wait "
+    "for their time, or for the engine. They are no lag.",
+    (_TOPIC, _PARTITION),
+)
+RETRY_DUE = Metric(
+    "clerk_retry_due_timestamp_seconds",
+    "gauge",
+    "Unix time at which the first of this worker's waiting records is due; absent if none waits.",
 )
 
 # The group, Kafka, the engine.

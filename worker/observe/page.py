@@ -26,6 +26,7 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             named.RECORDS,
             named.LABELS,
             named.DEAD_LETTERS,
+            named.RETRIES,
             named.TRUNCATED,
             named.CONFIDENCE,
             named.OFF_LABEL_MASS,
@@ -53,6 +54,8 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             named.OUTAGE,
             named.LAST_POLL,
             named.LAG,
+            named.RETRY_WAITING,
+            named.RETRY_DUE,
         ),
     ),
     (

@@ -9,7 +9,7 @@ import structlog
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, PressureKind, RebalanceKind, SuspicionKind
-from worker.records.types import Rejected, TopicPartition
+from worker.records.types import Postponed, Rejected, TopicPartition
 
 _log = structlog.get_logger("worker.loop")
 
@@ -36,6 +36,14 @@ class LogListener(NullListener):
                     reason=outcome.reason,
                     stage=outcome.stage,
                     detail=outcome.detail,
+                )
+            elif isinstance(outcome, Postponed):
+                _log.info(
+                    "record.postponed",
+                    id=completed.record.id,
+                    reason=outcome.rejected.reason,
+                    attempt=outcome.attempt,
+                    detail=outcome.rejected.detail,
                 )
         self._since_line += len(batch)
         _log.debug("batch.published", records=len(batch), seconds=round(seconds, 4))

@@ -26,7 +26,7 @@ from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, TransactionResult
 from worker.errors import SettingsError
-from worker.records.types import Classified, Rejected
+from worker.records.types import Classified, Postponed, Rejected
 
 try:
     from opentelemetry import trace
@@ -157,6 +157,8 @@ class Tracing(NullListener):
             span.set_attribute("clerk.label", outcome.decision.label)
         elif isinstance(outcome, Rejected):
             _fail(span, outcome.reason)
+        elif isinstance(outcome, Postponed):
+            _fail(span, outcome.rejected.reason)
         span.add_event("answered", timestamp=self._ns(finished.finished_at))
         _fail(span, failed)
         span.end()

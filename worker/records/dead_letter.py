@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from worker.contract.records import DeadLetter, Headers, HeaderStyle, without_worker_headers
 from worker.contract.records.dead_letter import OMITTED_BYTES
+from worker.contract.records.retry import RETRY_HEADERS
 from worker.records.types import Outgoing, Record, Rejected
 
 
@@ -21,21 +22,28 @@ class DeadLetterEncoder:
     def encode(self, record: Record, rejected: Rejected) -> Outgoing:
         """Keep the raw key, value and headers, and add the reason as headers.
 
-        Where the record was a dead letter before, these replace what was said then.
+        Where the record was a dead letter before, these replace what was said then. Where it was
+        tried again later, they say how often; headers of the retry topic that could not be read
+        stay, for whoever looks for the message.
         """
+        topic, partition, offset = record.origin
         letter = DeadLetter(
             reason=rejected.reason,
             stage=rejected.stage,
             error=rejected.detail,
-            topic=record.source.topic,
-            partition=record.source.partition,
-            offset=record.offset,
+            topic=topic,
+            partition=partition,
+            offset=offset,
             timestamp_ms=record.timestamp_ms,
             attempts=rejected.attempts,
             worker_version=self.worker_version,
             adapter_digest=self.adapter_digest,
         )
         headers: Headers = without_worker_headers(record.headers) + letter.headers(self.style)
+        if record.retry is not None:
+            headers += record.retry.history()
+        elif record.damage is not None:
+            headers += tuple(header for header in record.headers if header[0] in RETRY_HEADERS)
         return Outgoing(self.topic, record.key, record.value, headers)
 
     def without_payload(self, record: Record, rejected: Rejected) -> Outgoing:

@@ -42,9 +42,7 @@ class OutputEncoder:
             schema_version=1,
             id=record.id,
             source=Source(
-                record.source.topic,
-                record.source.partition,
-                record.offset,
+                *record.origin,
                 None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
             ),
             message_id=result.message_id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.contract.errors import RejectReason
-from worker.contract.records import Headers, Stage, record_id
+from worker.contract.records import Headers, Retry, Stage, record_id
 from worker.contract.review import ReviewReason
 from worker.contract.scoring import Decision
 
@@ -28,7 +28,12 @@ class TopicPartition:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as it came; ``timestamp_ms`` is Unix time, None if the broker has none."""
+    """One Kafka record as it came; ``timestamp_ms`` is Unix time, None if the broker has none.
+
+    ``source`` and ``offset`` are where it was read, and what is committed. One that was read from
+    the retry topic has the headers and the timestamp that it had in the input topic, and ``retry``
+    says where that was; or, where its headers cannot be read, ``damage`` says what is wrong.
+    """
 
     source: TopicPartition
     offset: int
@@ -36,6 +41,8 @@ class Record:
     value: bytes | None
     headers: Headers = ()
     timestamp_ms: int | None = None
+    retry: Retry | None = None
+    damage: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -43,9 +50,17 @@ class Record:
         return content_bytes(self.key, self.value, self.headers)
 
     @property
+    def origin(self) -> tuple[str, int, int]:
+        """Topic, partition and offset of the input record: where this one was read first."""
+        retry = self.retry
+        if retry is None:
+            return self.source.topic, self.source.partition, self.offset
+        return retry.topic, retry.partition, retry.offset
+
+    @property
     def id(self) -> str:
         """The id of whatever is made of this record. See ``record_id``."""
-        return record_id(self.source.topic, self.source.partition, self.offset)
+        return record_id(*self.origin)
 
 
 OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]
@@ -106,7 +121,24 @@ class Tombstone:
         return "forwarded" if self.forwarded else "skipped"
 
 
-Outcome = Classified | Rejected | Tombstone
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A record that goes to the retry topic: it has not ended yet.
+
+    ``rejected`` is how it would have ended, ``attempt`` which of the delayed attempts comes next,
+    from 1.
+    """
+
+    rejected: Rejected
+    attempt: int
+
+    @property
+    def kind(self) -> Literal["postponed"]:
+        """Where it goes; none of the ways in which a record ends."""
+        return "postponed"
+
+
+Outcome = Classified | Rejected | Tombstone | Postponed
 
 
 @dataclass(frozen=True, slots=True)

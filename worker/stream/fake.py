@@ -23,8 +23,21 @@ from worker.stream.port import AssignmentListener
 class FakeStream:
     """See ``worker.stream.port.Stream``. What happens at the next polls is put on ``script``."""
 
-    def __init__(self, topic: str = "in", partitions: int = 1) -> None:
+    def __init__(
+        self,
+        topic: str = "in",
+        partitions: int = 1,
+        retry_topic: str | None = None,
+        retry_partitions: int = 1,
+    ) -> None:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
+        self.retry_sources = [
+            TopicPartition(retry_topic, number)
+            for number in range(retry_partitions if retry_topic is not None else 0)
+        ]
+        """What is published to the retry topic is appended to these, by key; their numbers for
+        ``assign`` and the like follow those of the others."""
+        self.sources += self.retry_sources
         self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
@@ -83,13 +96,14 @@ class FakeStream:
         timeout_s: float,  # noqa: ARG002
         *,
         max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Run one step of the script, then return what is there. Never waits."""
         if self.script:
             self.script.popleft()()
         records: list[Record] = []
         size_bytes = 0
-        for source in sorted(self.assigned - self.paused, key=lambda source: source.partition):
+        for source in sorted(self.assigned - self.paused, key=self.sources.index):
             start = self._position[source]
             for record in self.log[source][start : start + max_records - len(records)]:
                 if max_bytes is not None and size_bytes >= max_bytes:
@@ -97,6 +111,8 @@ class FakeStream:
                 records.append(record)
                 size_bytes += record.size_bytes
                 self._position[source] += 1
+                if stop_after is not None and stop_after(record):
+                    return records
         return records
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
@@ -115,6 +131,7 @@ class FakeStream:
         if failure is None or self.commits_before_failure:
             self.publishes.append(batch)
             self.outputs.extend(batch.outputs)
+            self._append_retries(batch.outputs)
             for following in batch.next_offsets:
                 source, offset = following.source, following.offset
                 assert source in self.assigned, "published for a partition that was lost"
@@ -155,6 +172,15 @@ class FakeStream:
     def close(self) -> None:
         """Take note of it."""
         self.closed = True
+
+    def _append_retries(self, outputs: Sequence[Outgoing]) -> None:
+        for outgoing in outputs:
+            if not self.retry_sources or outgoing.topic != self.retry_sources[0].topic:
+                continue
+            source = self.retry_sources[sum(outgoing.key or b"") % len(self.retry_sources)]
+            log = self.log[source]
+            key, value, headers = outgoing.key, outgoing.value, outgoing.headers
+            log.append(Record(source, len(log), key, value, headers, outgoing.timestamp_ms))
 
     def _take_away(self, partitions: Sequence[TopicPartition]) -> None:
         self.assigned.difference_update(partitions)

@@ -6,7 +6,7 @@ only their own types.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
@@ -36,11 +36,18 @@ class KafkaStream:
         self._consumer.subscribe(listener)
 
     def poll(
-        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+        self,
+        max_records: int,
+        timeout_s: float,
+        *,
+        max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Serve both clients and return what has arrived. Raises StreamFailed."""
         self._publisher.serve()
-        return self._consumer.poll(max_records, timeout_s, max_bytes=max_bytes)
+        return self._consumer.poll(
+            max_records, timeout_s, max_bytes=max_bytes, stop_after=stop_after
+        )
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop delivery of these partitions."""

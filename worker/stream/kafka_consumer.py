@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -67,7 +67,12 @@ class KafkaConsumer:
         )
 
     def poll(
-        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+        self,
+        max_records: int,
+        timeout_s: float,
+        *,
+        max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Serve the client and return what has arrived. Raises StreamFailed."""
         records: list[Record] = []
@@ -79,6 +84,8 @@ class KafkaConsumer:
             if (record := self._read(message)) is not None:
                 records.append(record)
                 size_bytes += record.size_bytes
+                if stop_after is not None and stop_after(record):
+                    break
             if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
                 break
             message = self._client.poll(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
@@ -35,11 +35,17 @@ class Stream(Protocol):
         ...
 
     def poll(
-        self, max_records: int, timeout_s: float, *, max_bytes: int | None = None
+        self,
+        max_records: int,
+        timeout_s: float,
+        *,
+        max_bytes: int | None = None,
+        stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Serve the client and return up to ``max_records``, in order by partition.
 
-        The last of them may be the one with which they are larger than ``max_bytes``. Waits up to
+        The last of them may be the one with which they are larger than ``max_bytes``, and is the
+        first that ``stop_after`` holds for: so its partition can be paused behind it. Waits up to
         ``timeout_s`` for a first record and for no further one. ``max_records=0`` only serves the
         client. Raises StreamFailed.
         """

@@ -14,7 +14,7 @@ from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.header_policy import HeaderPolicy
-from worker.records.types import Outcome, Outgoing, Record, Rejected, Timing, Tombstone
+from worker.records.types import Outcome, Outgoing, Postponed, Record, Rejected, Timing, Tombstone
 from worker.stream.kafka_config import Topics
 
 
@@ -84,7 +84,7 @@ def encode_results(
     now = datetime.now(UTC)
     results = []
     for record, outcome in zip(records, outcomes, strict=True):
-        assert not isinstance(outcome, Tombstone), "tombstones are not labelled again"
+        assert not isinstance(outcome, Tombstone | Postponed), "these are no results"
         if isinstance(outcome, Rejected):
             results.append(_marked(adapter.dead_letters.encode(record, outcome), replay))
             continue

@@ -1,0 +1,141 @@
+"""Records of the retry topic that are not due yet: the head of each partition, which is paused.
+
+Every record of the topic waits equally long, so the head of a partition is due first, and only it
+has to be held; what lies behind it stays in Kafka. Were the delay made shorter meanwhile, what lies
+behind a head is late, and nothing is early.
+
+A head that waits is not in flight: it takes no place of the bounds, nothing waits for it when the
+worker drains or the partition goes, and its offset is not committed. Whoever has the partition next
+reads it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.core.assignment import Assignment
+from worker.core.backpressure import Backpressure
+from worker.records.retry import restore
+from worker.records.types import Record, TopicPartition
+from worker.stream.port import Stream
+
+_LEAST_PAUSE_S = 0.5
+"""Each pause throws the client's prefetch away, so there are two in a second at most: of records
+that are due one after the other those of half a second go together."""
+
+
+@dataclass(slots=True)
+class _Head:
+    """What is held of a partition: its head, and whatever the client gives in spite of the pause.
+
+    ``due_ms`` is the head's (Unix time); it is not looked at before ``since`` and the least pause
+    have passed, by the monotonic clock.
+    """
+
+    records: deque[Record]
+    due_ms: int
+    since: float
+
+
+class RetryWaits:
+    """Holds heads and pauses their partitions. For the loop's thread, but for ``next_due_ms``."""
+
+    def __init__(
+        self,
+        topic: str,
+        *,
+        stream: Stream,
+        assignment: Assignment,
+        pressure: Backpressure,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.topic = topic
+        self._stream = stream
+        self._assignment = assignment
+        self._pressure = pressure
+        self._clock = clock
+        self._now = now
+        self._heads: dict[TopicPartition, _Head] = {}
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the first of the heads is due (Unix time), None without any. From any thread."""
+        return min((head.due_ms for head in tuple(self._heads.values())), default=None)
+
+    def is_early(self, record: Record) -> bool:
+        """Tell whether a record, as it was read, is before its time: no more should be fetched."""
+        if record.source.topic != self.topic:
+            return False
+        retry = restore(record, self._now()).retry
+        return retry is not None and retry.not_before_ms > self._now_ms
+
+    def limit(self, timeout_s: float) -> float:
+        """Return how long may be waited for records, so that the next head is not late."""
+        if not self._heads:
+            return timeout_s
+        now_ms, clock = self._now_ms, self._clock()
+        left_s = min(
+            max((head.due_ms - now_ms) / 1000, head.since + _LEAST_PAUSE_S - clock)
+            for head in self._heads.values()
+        )
+        return max(0.0, min(timeout_s, left_s))
+
+    def sift(self, records: Sequence[Record]) -> Iterator[Record]:
+        """Yield the records whose time has come: those of ``records``, then heads, where there is
+        room for them."""
+        for record in records:
+            if record.source.topic != self.topic:
+                yield record
+            elif record.source in self._assignment:
+                restored = restore(record, self._now())
+                if not self._hold(restored):
+                    yield restored
+        yield from self._release()
+
+    def forget(self, sources: Iterable[TopicPartition]) -> None:
+        """Drop the heads of partitions that went away."""
+        for source in sources:
+            self._heads.pop(source, None)
+
+    def _hold(self, record: Record) -> bool:
+        head = self._heads.get(record.source)
+        if head is not None:
+            head.records.append(record)
+            return True
+        due_ms = _due_ms(record)
+        if due_ms <= self._now_ms:
+            return False
+        self._heads[record.source] = _Head(deque([record]), due_ms, self._clock())
+        self._pressure.held.add(record.source)
+        self._stream.pause([record.source])
+        return True
+
+    def _release(self) -> Iterator[Record]:
+        if not self._heads:
+            return
+        now_ms, earliest = self._now_ms, self._clock() - _LEAST_PAUSE_S
+        for source, head in tuple(self._heads.items()):
+            if head.since > earliest or not self._pressure.room[0]:
+                continue
+            while head.records and _due_ms(head.records[0]) <= now_ms:
+                yield head.records.popleft()
+            if head.records:
+                head.due_ms = _due_ms(head.records[0])
+                continue
+            del self._heads[source]
+            self._pressure.held.discard(source)
+            if source not in self._pressure.paused:
+                self._stream.resume([source])
+
+    @property
+    def _now_ms(self) -> float:
+        return self._now().timestamp() * 1000
+
+
+def _due_ms(record: Record) -> int:
+    """Unix time from which a record may be tried; what cannot be read may be told at once."""
+    return 0 if record.retry is None else record.retry.not_before_ms
