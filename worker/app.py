@@ -41,9 +41,10 @@ from worker.serving import make_adapter_router, make_watcher, open_model
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
+from worker.stream.kafka_config import KafkaConfig, check_bounds
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
+from worker.stream.topics import Topics
 
 _log = structlog.get_logger("worker.app")
 

@@ -16,7 +16,8 @@ from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.records.retry import RetryPolicy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
-from worker.stream.kafka_config import KafkaConfig, Topics, build_config
+from worker.stream.kafka_config import KafkaConfig, build_config
+from worker.stream.topics import Topics
 
 
 def loop_policy(loop: LoopSettings) -> LoopPolicy:

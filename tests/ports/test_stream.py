@@ -28,9 +28,10 @@ from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, Stream
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
+from worker.stream.topics import Topics
 
 PARTITIONS = 2
 

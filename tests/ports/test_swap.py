@@ -33,7 +33,7 @@ from worker.policies import loop_policy
 from worker.serving import make_serving_adapter, make_watcher
 from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
 from worker.stream.fake import FakeStream
-from worker.stream.kafka_config import Topics
+from worker.stream.topics import Topics
 
 pytestmark = pytest.mark.timeout(3000)
 

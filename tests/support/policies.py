@@ -10,7 +10,8 @@ from worker.core.loop import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import judge_policy, loop_policy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings
-from worker.stream.kafka_config import KafkaConfig, Topics, build_config
+from worker.stream.kafka_config import KafkaConfig, build_config
+from worker.stream.topics import Topics
 
 
 def make_bounds(**changes: Any) -> Bounds:

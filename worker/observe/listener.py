@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from worker.contract.records.retry import RETRY_REASONS
 from worker.core.assignment import CompletedRecord
 from worker.core.events import NullListener, PressureKind, RebalanceKind, TransactionResult
 from worker.core.state import LoopState
@@ -29,7 +30,7 @@ class MetricsListener(NullListener):
         self._adapters = adapters
         self._records = registry.counter(named.RECORDS, *_each(named.OUTCOMES))
         self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
-        self._retries = registry.counter(named.RETRIES, *_each(named.RETRY_REASONS))
+        self._retries = registry.counter(named.RETRIES, *_each(RETRY_REASONS))
         self._truncated = registry.counter(named.TRUNCATED)
         self._confidence = registry.histogram(named.CONFIDENCE)
         self._off_label_mass = registry.histogram(named.OFF_LABEL_MASS)

@@ -63,7 +63,7 @@ DEAD_LETTERS = Metric(
     (MetricLabel("reason", REASONS),),
 )
 RETRIES = Metric(
-    "clerk_retries_total",
+    "clerk_retried_records_total",
     "counter",
     "Records put on the retry topic, by the reason of the failure. They are in no other count of "
     "records until they end.",

@@ -31,9 +31,11 @@ class FakeStream:
         retry_partitions: int = 1,
     ) -> None:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
+        retry_topics = [] if retry_topic is None else [retry_topic]
         self.retry_sources = [
-            TopicPartition(retry_topic, number)
-            for number in range(retry_partitions if retry_topic is not None else 0)
+            TopicPartition(name, number)
+            for name in retry_topics
+            for number in range(retry_partitions)
         ]
         """What is published to the retry topic is appended to these, by key; their numbers for
         ``assign`` and the like follow those of the others."""

@@ -2,116 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker.errors import SettingsError
 from worker.stream.kafka_promises import Delivery, Properties, Property, check_promises
+from worker.stream.topics import Topics
 
 _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-
 # With the broker-side protocol these are the broker's to set; the client refuses them.
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The topics of one worker. Without a review topic, doubtful labels go to the output; without
-    a shadow topic there is no shadow; without a retry topic no message is tried again later.
-
-    Of the ``inputs``, those that begin with ^ are patterns: regular expressions that the client or
-    the broker compares with the topics there are, now and later.
-    """
-
-    inputs: tuple[str, ...]
-    output: str
-    review: str | None
-    dead_letter: str
-    shadow: str | None = None
-    retry: str | None = None
-
-    @property
-    def sinks(self) -> tuple[str, ...]:
-        """Every topic that is written to."""
-        return _distinct(self.output, self.review, self.dead_letter, self.shadow, self.retry)
-
-    @property
-    def results(self) -> tuple[str, ...]:
-        """The topics in which each message has its one result."""
-        return _distinct(self.output, self.review, self.dead_letter)
-
-    @property
-    def subscribed(self) -> tuple[str, ...]:
-        """What the worker's group reads: the inputs, and the retry topic that it writes itself."""
-        return self.inputs if self.retry is None else (*self.inputs, self.retry)
-
-    @property
-    def named_inputs(self) -> tuple[str, ...]:
-        """The inputs that are names of topics."""
-        return tuple(topic for topic in self.inputs if not topic.startswith("^"))
-
-    def is_input(self, topic: str) -> bool:
-        """Tell whether a topic may be read. Raises SettingsError for a pattern that is none."""
-        return topic in self.inputs or any(
-            _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
-        )
-
-    def one_input(self, chosen: str | None) -> str:
-        """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
-        if chosen is not None and chosen == self.retry:
-            raise SettingsError(
-                f"--topic {chosen}: on the retry topic messages only wait; their place is the "
-                f"input topic they came from: {', '.join(self.inputs)}"
-            )
-        if chosen is not None:
-            return chosen
-        if len(self.inputs) > 1 or not self.named_inputs:
-            raise SettingsError(
-                f"kafka.input_topics are {', '.join(self.inputs)}: choose a topic by --topic"
-            )
-        return self.inputs[0]
-
-    def check(self) -> None:
-        """Refuse a worker that would feed itself. Raises SettingsError."""
-        self._check_retry()
-        for topic in self.sinks:
-            if self.is_input(topic):
-                raise SettingsError(
-                    f"{topic!r} is read (kafka.input_topics) and written: the worker would feed "
-                    "itself"
-                )
-
-    def _check_retry(self) -> None:
-        if self.retry is None:
-            return
-        if not _TOPIC.fullmatch(self.retry):
-            raise SettingsError(
-                f"kafka.retry_topic is {self.retry!r}, which is no name of a topic (letters, "
-                "digits, '.', '_' and '-', at most 249): messages are written to it"
-            )
-        if self.is_input(self.retry):
-            raise SettingsError(
-                f"kafka.retry_topic {self.retry!r} is one of kafka.input_topics: messages that "
-                "wait would be taken for new ones; name another, or narrow the pattern"
-            )
-        for setting, topic in (
-            ("kafka.output_topic", self.output),
-            ("kafka.review_topic", self.review),
-            ("kafka.dead_letter_topic", self.dead_letter),
-            ("adapters.shadow_topic", self.shadow),
-        ):
-            if topic == self.retry:
-                raise SettingsError(
-                    f"kafka.retry_topic and {setting} are both {topic!r}: the worker reads the "
-                    "first and would take its own results for messages; name another"
-                )
-
-
-def _distinct(*topics: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(topic for topic in topics if topic is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +77,13 @@ def build_config(
         **security,
         **client,
     }
+    read_from = _consumer(common, group_id, {**client, **consumer}, consumer)
+    _check_reset(topics, read_from)
     return KafkaConfig(
         topics=topics,
         delivery=delivery,
         common=common,
-        consumer=_consumer(common, group_id, {**client, **consumer}, consumer),
+        consumer=read_from,
         producer=_producer(common, transactional_id, delivery, producer),
         create_topics=create_topics,
         topic_partitions=topic_partitions,
@@ -192,19 +95,15 @@ def build_config(
     )
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    """Compile a pattern of topics. The client and the broker have dialects of their own: what is
-    written in all of them alike is taken."""
-    if "[[:" in text or "[[." in text or "[[=" in text:
+def _check_reset(topics: Topics, consumer: Properties) -> None:
+    """A partition of the retry topic has no committed offset until its first message is done."""
+    reset = str(consumer["auto.offset.reset"]).lower()
+    if topics.retry is not None and reset not in {"earliest", "smallest", "beginning"}:
         raise SettingsError(
-            f"kafka.input_topics: {text!r}: write a class of characters out, as in [a-z]"
+            f"auto.offset.reset is {reset} and kafka.retry_topic is set: a message that waits when "
+            "a worker starts for the first time would be passed over; leave it at earliest, or "
+            "kafka.retry_topic empty"
         )
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise SettingsError(
-            f"kafka.input_topics: {text!r} is no regular expression: {error}"
-        ) from None
 
 
 def uses_brokers_protocol(consumer: Properties) -> bool:

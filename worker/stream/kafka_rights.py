@@ -16,8 +16,9 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from worker.errors import StreamFailed
 from worker.stream.bounded import BoundedCaller
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_types import client_log
+from worker.stream.topics import Topics
 
 _log = structlog.get_logger("worker.stream")
 

@@ -48,6 +48,11 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
             "Create them, or set kafka.create_topics = true"
         )
     _create(admin, missing, config)
+    if config.topics.retry is not None and _compacts(admin, config, config.topics.retry):
+        raise StreamFailed(
+            f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two messages "
+            "of one key that wait there the first would be dropped; set its cleanup.policy=delete"
+        )
     _log_matches(config, found)
     return _with_size_limit(config, _size_limits(admin, config))
 
@@ -124,6 +129,10 @@ def is_compacted(config: KafkaConfig, topic: str) -> bool:
     where the cluster cannot be reached.
     """
     admin, _ = reach(config)
+    return _compacts(admin, config, topic)
+
+
+def _compacts(admin: AdminClient, config: KafkaConfig, topic: str) -> bool:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         answer = admin.describe_configs([resource])[resource].result(config.start_timeout_s)

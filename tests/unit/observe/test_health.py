@@ -149,9 +149,7 @@ def test_a_loop_that_hangs_in_kafkas_client_is_found_dead() -> None:
     go.set()
     original = rig.stream.poll
 
-    def poll(
-        max_records: int, timeout_s: float, *, max_bytes: int | None = None
-    ) -> Sequence[Record]:
+    def poll(max_records: int, timeout_s: float, **_: object) -> Sequence[Record]:
         go.wait(30)
         time.sleep(0.001)
         return original(max_records, timeout_s)

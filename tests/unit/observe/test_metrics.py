@@ -10,9 +10,11 @@ from tests.support.toy_adapter import ENCODERS, small_manifest
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
+from worker.errors import MessageRejected
 from worker.observe.metrics import METRICS, REASONS
 from worker.observe.observer import Observer
 from worker.observe.page import SECTIONS, metrics_page
+from worker.records.retry import RetryPolicy
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
 
@@ -32,7 +34,10 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
             FakeEngine(lambda _: ValueError()), small_manifest(), ENCODERS, "merged"
         )
         observer.model_ready(opened, *make_adapter_router(Settings(), opened, observer.adapters))
-        rig = started("m0")
+        rig = started("m0", "m1", retry=RetryPolicy("retry", 60.0, 1), max_attempts=1)
+        rig.stream.assign(1)
+        rig.engine.fail("m0", MessageRejected("engine_rejected", ""))
+        rig.iterate(2)  # one waits, one is in the engine
         observer.runs(rig.loop, rig.stream)
         for listener in observer.listeners:  # a whole window, for what drift shows
             listener.published(finished(*[label()] * 1000), 0.1)

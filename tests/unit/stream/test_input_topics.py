@@ -8,7 +8,7 @@ from worker.errors import SettingsError
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
 from worker.settings_load import load_settings
-from worker.stream.kafka_config import Topics
+from worker.stream.topics import Topics
 
 
 def topics(*inputs: str, **changes: Any) -> Topics:

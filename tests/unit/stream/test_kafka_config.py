@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.policies import make_kafka_config
 from worker.errors import SettingsError
-from worker.stream.kafka_config import KafkaConfig, Topics, check_bounds
+from worker.stream.kafka_config import KafkaConfig, check_bounds
+from worker.stream.topics import Topics
 
 TOPICS = Topics(("in",), "out", "review", "dead")
 

@@ -8,7 +8,7 @@ from worker.errors import SettingsError
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings, Settings
 from worker.settings_load import load_settings
-from worker.stream.kafka_config import Topics
+from worker.stream.topics import Topics
 
 
 def topics(shadow: str | None = None, **changes: Any) -> Topics:
@@ -72,6 +72,16 @@ def test_commands_that_look_at_an_input_refuse_it() -> None:
     with pytest.raises(SettingsError, match=r"--topic retry.*retry topic.*support\.messages"):
         topics().one_input("retry")
     assert topics().one_input(None) == "support.messages"
+
+
+@pytest.mark.parametrize("reset", ["latest", "largest", "end", "error", "none"])
+def test_what_waits_is_not_passed_over(reset: str) -> None:
+    """A partition without a committed offset is read from its beginning, or not at all."""
+    consumer = {"auto.offset.reset": reset}
+    with pytest.raises(SettingsError, match=r"auto\.offset\.reset.*kafka\.retry_topic"):
+        topics(consumer=consumer)
+    assert kafka_config(KafkaSettings(consumer=consumer))
+    assert topics(consumer={"auto.offset.reset": "smallest"})
 
 
 @pytest.mark.parametrize(

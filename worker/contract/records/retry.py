@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from worker.contract.errors import RecordRefused
 from worker.contract.records.identity import record_id
@@ -95,7 +95,8 @@ def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
     }
     if not _TOPIC.fullmatch(texts["topic"]):
         raise _refused(f"the header {_NAMES['topic']} is no name of a topic")
-    if texts["reason"] not in RETRY_REASONS:
+    reason = next((known for known in RETRY_REASONS if known == texts["reason"]), None)
+    if reason is None:
         raise _refused(f"the header {_NAMES['reason']} is no reason to try again")
     timestamp = _number(texts, "timestamp_ms", -(1 << 63)) if texts["timestamp_ms"] else None
     return Retry(
@@ -105,7 +106,7 @@ def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
         timestamp_ms=timestamp,
         attempt=_number(texts, "attempt", 1, MOST_ATTEMPTS),
         not_before_ms=_number(texts, "not_before_ms", 0),
-        reason=cast("RetryReason", texts["reason"]),
+        reason=reason,
         first_failed_ms=_number(texts, "first_failed_ms", 0),
         engine_attempts=_number(texts, "engine_attempts", 0),
     )

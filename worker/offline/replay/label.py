@@ -15,7 +15,7 @@ from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Outcome, Outgoing, Postponed, Record, Rejected, Timing, Tombstone
-from worker.stream.kafka_config import Topics
+from worker.stream.topics import Topics
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ from worker.offline.replay.select import Criteria, Selector
 from worker.offline.results import read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.records.types import Record, TopicPartition
-from worker.stream.kafka_config import Topics
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.record_range import RecordRange
+from worker.stream.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from worker.records.header_policy import HeaderPolicy
 from worker.records.types import NextOffset, Outgoing, Record, Rejected, TopicPartition
 from worker.serving import make_serving_adapter, open_model
 from worker.settings import Settings
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.record_range import RecordRange
+from worker.stream.topics import Topics
 
 Opener = Callable[[Settings], OpenedEngine]
 

@@ -1,99 +1,31 @@
 """The judge: input offsets and results in, what contradicts the guarantees out. Pure.
 
 For each input partition it keeps a bit for each input record and one for each result, and one more
-for each result of a replay: a quarter of a byte a record, and nothing else that grows with them.
+for each result of a replay: a quarter of a byte a record, and nothing else that grows with them. A
+record that was tried again later has three more.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Literal, get_args
+from typing import Literal
 
 from worker.contract.records import record_id
 from worker.offline.offset_set import OffsetSet
+from worker.offline.verify.verdict import (
+    FAULTS,
+    Fault,
+    Offender,
+    Place,
+    Result,
+    RetryRecord,
+    Span,
+    Verdict,
+)
 from worker.records.types import TopicPartition
-
-Fault = Literal["missing", "twice", "out_of_order", "foreign", "unreadable", "unknown_adapter"]
-"""What contradicts the guarantees; see docs/guarantees.md."""
-
-FAULTS: tuple[Fault, ...] = get_args(Fault)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a result was read."""
-
-    partition: TopicPartition
-    offset: int
-
-    def __str__(self) -> str:
-        return record_id(self.partition.topic, self.partition.partition, self.offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the judge needs to know of a result: the input record that it is for, by which adapter
-    (a digest), in which replay (an id; None for the first run), and where it was read."""
-
-    source: TopicPartition
-    offset: int
-    adapter_digest: str
-    replay: str | None
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Offender:
-    """One fault: the id of the input record (None where it has none), where the result is (None
-    where there is none), and what is wrong with it in words. No message text."""
-
-    fault: Fault
-    id: str | None
-    place: str | None
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Offsets of an input partition: those from ``start`` to before ``stop`` are judged; nothing
-    is at ``end`` or later, so a result that claims to be is foreign."""
-
-    start: int
-    stop: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How input and results compare. Counts are of records.
-
-    ``results`` and ``by_topic`` count all that was read. ``replayed`` are results of replays,
-    ``repeated`` those beyond the first where that is allowed.
-    ``outside`` are results for input records that are not judged: before the range, after it, or
-    deleted since; ``compacted`` those for offsets that a compacted topic no longer has.
-    ``adapters`` counts the judged results by the digest of the adapter.
-    """
-
-    inputs: int
-    results: int
-    by_topic: Mapping[str, int]
-    replayed: int
-    repeated: int
-    outside: int
-    compacted: int
-    adapters: Mapping[str, int]
-    faults: Mapping[Fault, int]
-    offenders: tuple[Offender, ...]
-    memory_bytes: int
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether nothing contradicts the guarantees."""
-        return not any(self.faults.values())
-
 
 _Stream = tuple[TopicPartition, TopicPartition, str | None]
 """Results are in order within one partition of one topic, for one input partition, in one run."""
@@ -130,6 +62,10 @@ class Checker:
         self._inputs: defaultdict[TopicPartition, OffsetSet] = defaultdict(OffsetSet)
         self._firsts: defaultdict[TopicPartition, OffsetSet] = defaultdict(OffsetSet)
         self._replays: defaultdict[tuple[TopicPartition, str], OffsetSet] = defaultdict(OffsetSet)
+        self._retries: defaultdict[tuple[TopicPartition, int], OffsetSet] = defaultdict(OffsetSet)
+        self._retried: defaultdict[TopicPartition, OffsetSet] = defaultdict(OffsetSet)
+        self._waiting: defaultdict[TopicPartition, OffsetSet] = defaultdict(OffsetSet)
+        self._retry_count = 0
         self._newest: dict[_Stream, int] = {}
         self._late: defaultdict[_Run, OffsetSet] = defaultdict(OffsetSet)
         self._late_offenders: dict[tuple[_Run, int], Offender] = {}
@@ -152,22 +88,27 @@ class Checker:
             self.spans[source] = replace(span, start=offset, stop=max(offset, span.stop))
             self._inputs[source].discard_before(offset)
 
+    def add_retry(self, retry: RetryRecord) -> None:
+        """Take in a record of the retry topic. All of them come before the first result."""
+        self._retry_count += 1
+        if self._judged(retry) is not True:
+            return
+        if not self._retries[retry.source, retry.attempt].add(retry.offset):
+            self._note_repeat(retry, f"is on the retry topic twice for attempt {retry.attempt}")
+        self._retried[retry.source].add(retry.offset)
+        if retry.waits:
+            self._waiting[retry.source].add(retry.offset)
+
     def add_result(self, result: Result) -> None:
         """Take in a result; those of one partition of a topic in the order of its log."""
         self._by_topic[result.place.partition.topic] += 1
-        span = self.spans.get(result.source)
-        if span is None:
-            self._blame("foreign", result, "there is no such input partition")
-        elif not 0 <= result.offset < span.end:
-            self._blame("foreign", result, "the input partition ends before it")
-        elif not span.start <= result.offset < span.stop:
-            self._outside += 1
-        elif result.offset in self._inputs[result.source]:
+        judged = self._judged(result)
+        if judged is True:
             self._take(result)
-        elif self._compacted_topic:
+        elif judged == "outside":
+            self._outside += 1
+        elif judged == "compacted":
             self._compacted += 1
-        else:
-            self._blame("foreign", result, "the input has no record at this offset")
 
     def add_unreadable(self, place: Place, problem: str) -> None:
         """Take in a record of a result topic that is none of the worker's."""
@@ -178,9 +119,12 @@ class Checker:
         """Say how they compare, once all have been taken in."""
         faults = Counter(self._faults)
         faults["out_of_order"] = sum(map(len, self._late.values()))
+        waiting = 0
         offenders = [*self._offenders, *self._late_offenders.values()]
         for source in sorted(self._inputs, key=lambda source: (source.topic, source.partition)):
-            missing = self._missing(source)
+            open_ = self._without_result(source)
+            missing = open_.without(self._waiting[source])
+            waiting += len(open_) - len(missing)
             faults["missing"] += len(missing)
             kept = sum(offender.fault == "missing" for offender in offenders)
             offenders += [
@@ -189,6 +133,7 @@ class Checker:
             ]
         bitmaps = [*self._inputs.values(), *self._firsts.values(), *self._replays.values()]
         bitmaps += self._late.values()
+        bitmaps += [*self._retries.values(), *self._retried.values(), *self._waiting.values()]
         return Verdict(
             inputs=sum(map(len, self._inputs.values())),
             results=self._by_topic.total(),
@@ -201,7 +146,26 @@ class Checker:
             faults={fault: faults[fault] for fault in FAULTS},
             offenders=tuple(offenders),
             memory_bytes=sum(bitmap.memory_bytes for bitmap in bitmaps),
+            retries=self._retry_count,
+            waiting=waiting,
         )
+
+    def _judged(self, found: Result | RetryRecord) -> Literal[True, "outside", "compacted"] | None:
+        """Tell whether the input record of this is judged, or why not; None: it is foreign."""
+        span = self.spans.get(found.source)
+        if span is None:
+            self._blame("foreign", found, "there is no such input partition")
+        elif not 0 <= found.offset < span.end:
+            self._blame("foreign", found, "the input partition ends before it")
+        elif not span.start <= found.offset < span.stop:
+            return "outside"
+        elif found.offset in self._inputs[found.source]:
+            return True
+        elif self._compacted_topic:
+            return "compacted"
+        else:
+            self._blame("foreign", found, "the input has no record at this offset")
+        return None
 
     def _take(self, result: Result) -> None:
         self._adapters[result.adapter_digest] += 1
@@ -221,11 +185,10 @@ class Checker:
             late = result.source, result.replay
             self._late[late].discard(result.offset)
             self._late_offenders.pop((late, result.offset), None)
-            if self._repeats_allowed:
-                self._repeated += 1
-            else:
-                self._blame("twice", result, f"has a result before this one{run}")
+            self._note_repeat(result, f"has a result before this one{run}")
             return
+        if result.offset in self._retried[result.source]:
+            return  # it comes after its neighbours, and says nothing of theirs
         stream = (result.place.partition, result.source, result.replay)
         newest = self._newest.get(stream, -1)
         if result.offset < newest:
@@ -233,12 +196,18 @@ class Checker:
         else:
             self._newest[stream] = result.offset
 
-    def _missing(self, source: TopicPartition) -> OffsetSet:
+    def _without_result(self, source: TopicPartition) -> OffsetSet:
         missing = self._inputs[source].without(self._firsts[source])
         for (replayed, _), seen in self._replays.items():
             if replayed == source:
                 missing = missing.without(seen)
         return missing
+
+    def _note_repeat(self, found: Result | RetryRecord, problem: str) -> None:
+        if self._repeats_allowed:
+            self._repeated += 1
+        else:
+            self._blame("twice", found, problem)
 
     def _note_late(self, result: Result, problem: str) -> None:
         late = result.source, result.replay
@@ -248,8 +217,8 @@ class Checker:
                 "out_of_order", _id(result.source, result.offset), str(result.place), problem
             )
 
-    def _blame(self, fault: Fault, result: Result, problem: str) -> None:
-        self._note(fault, _id(result.source, result.offset), str(result.place), problem)
+    def _blame(self, fault: Fault, found: Result | RetryRecord, problem: str) -> None:
+        self._note(fault, _id(found.source, found.offset), str(found.place), problem)
 
     def _note(self, fault: Fault, id_: str | None, place: str | None, problem: str) -> None:
         self._faults[fault] += 1

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.contract.errors import RecordRefused
+from worker.contract.records import read_retry
 from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.compare.adapters import store_of
 from worker.offline.input_range import Offsets, wanted_offsets
 from worker.offline.results import has_no_result, read_result
 from worker.offline.scan_progress import ScanProgress
-from worker.offline.verify.check import Checker, Place, Result, Span, Verdict
+from worker.offline.verify.check import Checker
+from worker.offline.verify.verdict import Place, Result, RetryRecord, Span, Verdict
 from worker.policies import kafka_config
 from worker.records.types import Record, TopicPartition
 from worker.settings import Settings
-from worker.stream.kafka_config import Topics
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.kafka_topics import is_compacted
 from worker.stream.record_range import RecordRange
+from worker.stream.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,10 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     compacted = is_compacted(config, topic)
     with TopicScanner(config) as scanner, ScanProgress() as progress:
         committed = scanner.committed(list(scanner.spans(topic)))
-        written = _result_offsets(scanner, topics)
+        retried = scanner.committed(list(scanner.spans(topics.retry))) if topics.retry else {}
+        written = _result_offsets(scanner, topics.results)
+        # After those of results: of each that was tried again later it is known that it was.
+        retries = _result_offsets(scanner, (topics.retry,) if topics.retry else ())
         # Asked for after the results, so that no record of theirs is beyond it.
         logs = scanner.spans(topic)
         _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
@@ -91,6 +96,9 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
         # What expired meanwhile was read in part, so it is not judged.
         for source, log in scanner.spans(topic).items():
             checker.forget_before(source, log.start)
+        for retry_topic, offsets in retries.items():
+            for record in progress.read(scanner, retry_topic, offsets):
+                _take_retry(checker, record, topics, topic, retried)
         for result_topic, offsets in written.items():
             for record in progress.read(scanner, result_topic, offsets):
                 _take_result(checker, record, topics, topic)
@@ -108,10 +116,10 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     )
 
 
-def _result_offsets(scanner: TopicScanner, topics: Topics) -> dict[str, Offsets]:
+def _result_offsets(scanner: TopicScanner, topics: Sequence[str]) -> dict[str, Offsets]:
     return {
         topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
-        for topic in topics.results
+        for topic in topics
     }
 
 
@@ -123,6 +131,26 @@ def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[Topi
     }
 
 
+def _take_retry(
+    checker: Checker,
+    record: Record,
+    topics: Topics,
+    input_topic: str,
+    committed: Mapping[TopicPartition, int],
+) -> None:
+    place = Place(record.source, record.offset)
+    try:
+        retry = read_retry(record.headers)
+    except RecordRefused as error:
+        checker.add_unreadable(place, str(error))
+        return
+    if retry.topic != input_topic and topics.is_input(retry.topic):
+        return  # of another input topic, which is judged on its own
+    source = TopicPartition(retry.topic, retry.partition)
+    waits = record.offset >= committed.get(record.source, 0)
+    checker.add_retry(RetryRecord(source, retry.offset, retry.attempt, waits, place))
+
+
 def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: str) -> None:
     place = Place(record.source, record.offset)
     if record.value is None and record.source.topic != topics.dead_letter:
@@ -132,6 +160,8 @@ def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: 
     except RecordRefused as error:
         checker.add_unreadable(place, str(error))
         return
+    if read.source.topic == topics.retry:
+        return  # of a record there that could not be read, which is told by itself
     if read.source.topic != input_topic and topics.is_input(read.source.topic):
         return  # of another input topic, which is judged on its own
     replay = read.replay.id if read.replay is not None else None

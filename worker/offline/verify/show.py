@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.offline.verify.check import FAULTS, Fault
 from worker.offline.verify.run import Verification
+from worker.offline.verify.verdict import FAULTS, Fault
 
 _DIGEST_CHARS = 12
 
@@ -57,6 +57,8 @@ def show(verification: Verification, console: Console) -> None:
         console.print(f"  {topic:<15} {count:>12,} results")
     for what, count in (
         ("of replays", verdict.replayed),
+        ("records of the retry topic", verdict.retries),
+        ("input records that wait there for another attempt (pending)", verdict.waiting),
         ("repeated, which at_least_once allows", verdict.repeated),
         ("not judged: outside of the range", verdict.outside),
         ("not judged: the input is compacted", verdict.compacted),
@@ -69,7 +71,11 @@ def show(verification: Verification, console: Console) -> None:
         allowed = "" if verification.adapters is not None else " (any is allowed)"
         console.print(f"  adapters: {', '.join(by)}{allowed}")
     if verdict.is_proven:
-        console.print("[green]proven[/green]: every input record has exactly one result, in order")
+        waits = ", or waits for another attempt" if verdict.waiting else ""
+        order = "in order" if not verdict.retries else "in order but for those tried again later"
+        console.print(
+            f"[green]proven[/green]: every input record has exactly one result{waits}, {order}"
+        )
         return
     table = Table("fault", "id", "result at", "problem", box=None)
     for offender in verdict.offenders:

@@ -17,7 +17,7 @@ from worker.errors import EngineDied, MessageRejected, StreamFailed
 from worker.offline.replay.label import encode_results, label_records, make_smaller
 from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Classified, Rejected
-from worker.stream.kafka_config import Topics
+from worker.stream.topics import Topics
 
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
 TOPICS = Topics(("in",), "out", "review", "dead")

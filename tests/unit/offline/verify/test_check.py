@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.offline.verify.check import FAULTS, Checker, Fault, Place, Result, Span, Verdict
+from worker.offline.verify.check import Checker
+from worker.offline.verify.verdict import FAULTS, Fault, Place, Result, Span, Verdict
 from worker.records.types import TopicPartition
 
 PARTITIONS = [TopicPartition("in", number) for number in range(3)]
