@@ -6,13 +6,15 @@ CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its
 CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
 to fail (``tests.chaos.controlled_engine``), CHAOS_BREAK a guarantee to break
 (``tests.chaos.broken``). CHAOS_POISON=engine: the engine dies of a message with POISON in it;
-=process: the whole process is killed. Where ``model.adapter`` names a store, its adapters are
+=process: the whole process is killed. A message with ``refused until SECONDS`` in it is refused by
+the engine before that moment (Unix time). Where ``model.adapter`` names a store, its adapters are
 served, and followed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -32,14 +34,19 @@ from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import EngineDied, WorkerStopped
+from worker.errors import EngineDied, MessageRejected, WorkerStopped
 from worker.logs import configure_logging
 from worker.settings import Settings
 from worker.settings_load import load_settings
 
+_REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
 
-def respond(prompt: Sequence[int]) -> Answer:
+
+def respond(prompt: Sequence[int]) -> Answer | Exception:
     """Choose a label by the prompt alone: the same message always gets the same one."""
+    refused = _REFUSED.search(message_of(prompt))
+    if refused and time.time() < float(refused[1]):
+        return MessageRejected("engine_rejected", "the engine was told to refuse it")
     labels = small_manifest().taxonomy.names
     return scores(labels[sum(prompt) % len(labels)], p=0.9 if sum(prompt) % 10 else 0.1)
 

@@ -147,6 +147,10 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         merge(kafka(topic_partitions=4), {"autoscaling": {"kind": "keda", "maxReplicas": 5}}),
         ("autoscaling.maxReplicas is 5", "4 partitions"),
     ),
+    (
+        merge(kafka(retry_topic="retry"), {"autoscaling": {"kind": "keda", "minReplicas": 0}}),
+        ("minReplicas is 0", "config.kafka.retry_topic", "set it to 1"),
+    ),
     ({"autoscaling": {"kind": "keda", "minReplicas": 9}}, ("minReplicas is 9", "maxReplicas 4")),
     ({"autoscaling": {"kind": "hpa"}}, ("autoscaling.hpa.metrics is empty",)),
     (

@@ -259,6 +259,26 @@ def test_no_more_records_than_asked_for(bench: Bench) -> None:
     assert len(fetch(stream, 3)) == 3
 
 
+def test_nothing_is_fetched_behind_a_record_that_stops_it(bench: Bench) -> None:
+    """Its partition is paused behind it before more of it comes, and loses nothing by it."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for number in range(6):
+        bench.send(str(number).encode(), partition=0)
+    stops = {b"1", b"2"}
+    seen: list[bytes | None] = []
+    until = time.monotonic() + 30
+    while len(seen) < 6 and time.monotonic() < until:
+        got = stream.poll(10, 0.2, stop_after=lambda record: record.value in stops)
+        assert not stops & {record.value for record in got[:-1]}
+        seen += [record.value for record in got]
+        if got and got[-1].value in stops:
+            stream.pause([got[-1].source])
+            assert [record.value for record in stream.poll(10, 0.3)] == []
+            stream.resume([got[-1].source])
+    assert seen == [str(number).encode() for number in range(6)]
+
+
 def test_many_publishes_follow_each_other(bench: Bench) -> None:
     """Batch after batch is published, each exactly once."""
     stream, listener = bench.open(), Listener()

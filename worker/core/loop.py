@@ -226,12 +226,7 @@ class Loop:
         if self._retries is None:
             records = self._stream.poll(max_records, timeout_s, max_bytes=max_bytes)
         else:
-            early = self._retries.is_early
-            timeout_s = self._retries.limit(timeout_s)
-            fetched = self._stream.poll(
-                max_records, timeout_s, max_bytes=max_bytes, stop_after=early
-            )
-            records = self._retries.sift(fetched)
+            records = self._retries.poll(max_records, timeout_s, max_bytes)
         self._polled_at = self._clock()
         for record in records:
             self._accept(record)

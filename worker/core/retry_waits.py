@@ -66,15 +66,30 @@ class RetryWaits:
         """When the first of the heads is due (Unix time), None without any. From any thread."""
         return min((head.due_ms for head in tuple(self._heads.values())), default=None)
 
-    def is_early(self, record: Record) -> bool:
-        """Tell whether a record, as it was read, is before its time: no more should be fetched."""
+    def poll(self, max_records: int, timeout_s: float, max_bytes: int) -> Iterator[Record]:
+        """Poll the stream; give the records whose time has come, as they were in the input topic.
+
+        They are those that were fetched, then heads, where there is room for them. It is waited no
+        longer than until the next head is due. Raises StreamFailed.
+        """
+        fetched = self._stream.poll(
+            max_records, self._limit(timeout_s), max_bytes=max_bytes, stop_after=self._is_early
+        )
+        return self._sift(fetched)
+
+    def forget(self, sources: Iterable[TopicPartition]) -> None:
+        """Drop the heads of partitions that went away."""
+        for source in sources:
+            self._heads.pop(source, None)
+
+    def _is_early(self, record: Record) -> bool:
+        """Tell whether a record, as it was read, is before its time."""
         if record.source.topic != self.topic:
             return False
         retry = restore(record, self._now()).retry
         return retry is not None and retry.not_before_ms > self._now_ms
 
-    def limit(self, timeout_s: float) -> float:
-        """Return how long may be waited for records, so that the next head is not late."""
+    def _limit(self, timeout_s: float) -> float:
         if not self._heads:
             return timeout_s
         now_ms, clock = self._now_ms, self._clock()
@@ -84,9 +99,7 @@ class RetryWaits:
         )
         return max(0.0, min(timeout_s, left_s))
 
-    def sift(self, records: Sequence[Record]) -> Iterator[Record]:
-        """Yield the records whose time has come: those of ``records``, then heads, where there is
-        room for them."""
+    def _sift(self, records: Sequence[Record]) -> Iterator[Record]:
         for record in records:
             if record.source.topic != self.topic:
                 yield record
@@ -95,11 +108,6 @@ class RetryWaits:
                 if not self._hold(restored):
                     yield restored
         yield from self._release()
-
-    def forget(self, sources: Iterable[TopicPartition]) -> None:
-        """Drop the heads of partitions that went away."""
-        for source in sources:
-            self._heads.pop(source, None)
 
     def _hold(self, record: Record) -> bool:
         head = self._heads.get(record.source)

@@ -153,6 +153,9 @@
 - autoscaling.minReplicas is {{ int $scaling.minReplicas }} and .maxReplicas {{ int $scaling.maxReplicas }}
 {{- end }}
 {{- end }}
+{{- if and (eq $scaling.kind "keda") $kafka.retry_topic (not (int $scaling.minReplicas)) }}
+- autoscaling.minReplicas is 0 and config.kafka.retry_topic is set: messages that wait there for another attempt would wait until others come; set it to 1
+{{- end }}
 {{- if eq $scaling.kind "hpa" }}
 {{- if not $scaling.hpa.metrics }}
 - autoscaling.hpa.metrics is empty: a HorizontalPodAutoscaler needs something to go by

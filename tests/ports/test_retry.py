@@ -1,0 +1,250 @@
+"""Delayed retry on real Kafka: real workers, killed while messages wait and while one is tried.
+
+The engine has a fixed service time and refuses what it is told to. Needs Kafka; ``clerk-worker
+verify`` is the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from tests.chaos.harness import Arena, messages
+from tests.ports.test_verify import verify
+from worker.contract.records import Retry, read_dead_letter, read_retry
+from worker.contract.timestamps import parse_rfc3339
+
+COUNT = 24
+PARTITIONS = 2
+NEVER = 99_999_999_999
+HeaderList = list[tuple[str, bytes]]
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class RetryArena(Arena):
+    """An arena whose workers try again later; what they say of it, and what is on the topic."""
+
+    def set_up(self, delay_s: float, attempts: int, **more: str) -> None:
+        """Settings of the workers to come."""
+        self.topics["retry"] = f"chaos.{self.run}.retry"
+        self.settings = {
+            "kafka.retry_topic": f"'{self.topics['retry']}'",
+            "kafka.create_topics": "true",
+            "kafka.topic_partitions": str(PARTITIONS),
+            "kafka.instance_id": "'worker-0'",
+            "kafka.consumer": "{'session.timeout.ms' = 2000}",
+            "loop.retry_delay_s": str(delay_s),
+            "loop.retry_max_attempts": str(attempts),
+            **{name.replace("__", "."): value for name, value in more.items()},
+        }
+
+    def judge(self) -> dict[str, Any]:
+        """What ``verify`` says; fails unless it finds everything proven."""
+        names = {"in": "input_topics", "out": "output_topic", "review": "review_topic",
+                 "dead": "dead_letter_topic", "retry": "retry_topic"}  # fmt: skip
+        settings = {f"kafka.{name}": self.topics[short] for short, name in names.items()}
+        settings |= {"kafka.bootstrap_servers": self.servers, "kafka.group_id": self.run}
+        if "kafka.delivery" in self.settings:
+            settings["kafka.delivery"] = self.settings["kafka.delivery"].strip("'")
+        code, found = verify(settings)
+        assert (code, found["proven"]) == (0, True), found["offenders"]
+        return found
+
+    def read(self, topic: str) -> list[tuple[HeaderList, bytes, int]]:
+        """Headers, value and timestamp of every committed record of a topic."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "reader",
+                             "isolation.level": "read_committed", "enable.partition.eof": True,
+                             "log_level": 0})  # fmt: skip
+        name = self.topics[topic]
+        numbers = list(consumer.list_topics(name, timeout=20).topics[name].partitions)
+        consumer.assign([TopicPartition(name, number, 0) for number in numbers])
+        found, ended = [], 0
+        while ended < len(numbers):
+            message = consumer.poll(20)
+            assert message is not None
+            if message.error() is not None:
+                ended += 1
+                continue
+            headers = cast("HeaderList", message.headers() or [])
+            found.append((headers, message.value() or b"", message.timestamp()[1]))
+        consumer.close()
+        return found
+
+    def retries(self) -> list[Retry]:
+        """What is on the retry topic, done or not."""
+        return [read_retry(headers) for headers, _, _ in self.read("retry")]
+
+    def wait_for_retries(self, count: int) -> None:
+        """Wait until so many records were put on the retry topic."""
+        until = time.monotonic() + 30
+        while len(self.read("retry")) < count:
+            assert time.monotonic() < until, "too few were put there"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def arena(bootstrap_servers: str) -> Iterator[RetryArena]:
+    with ExitStack() as stack:
+        yield RetryArena(bootstrap_servers, stack, partitions=PARTITIONS)
+
+
+def refused(number: int, until: float) -> bytes:
+    """A message that the engine refuses before that moment (Unix time)."""
+    return json.dumps({"id": f"r{number}", "message": f"refused until {until:.1f}"}).encode()
+
+
+def with_refused(places: dict[int, float]) -> list[bytes]:
+    """Messages of which those at these places are refused until then."""
+    values = messages(COUNT)
+    for number, until in places.items():
+        values[number] = refused(number, until)
+    return values
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        pytest.param({"kafka__delivery": "'at_least_once'"}, marks=pytest.mark.long),
+        pytest.param(
+            {"kafka__consumer": "{'group.protocol' = 'consumer'}"}, marks=pytest.mark.long
+        ),
+    ],
+)
+def test_what_fails_is_tried_again_in_time_and_what_fails_on_is_dead(
+    arena: RetryArena, more: dict[str, str]
+) -> None:
+    """Pending while it waits; then one result each, in the end a dead letter that says how often;
+    a stranger's record on the topic is one too, and stops nothing."""
+    arena.set_up(2.0, 2, **more)
+    worker = arena.start_worker()
+    worker.wait_until_ready("partitions.assigned")
+    passing, lasting = [3, 4, 9], [6, 13]
+    mended = time.time() + 3.0
+    places = dict.fromkeys(passing, mended) | dict.fromkeys(lasting, float(NEVER))
+    arena.publish(with_refused(places))
+    arena.wait_for(COUNT - 5)
+    found = arena.judge()
+    assert (found["waiting"], found["inputs"]) == (5, COUNT)
+    stranger = Producer({"bootstrap.servers": arena.servers})
+    stranger.produce(arena.topics["retry"], b"planted text", headers={"clerk.retry.attempt": b"x"})
+    assert stranger.flush(20) == 0
+    arena.wait_for(COUNT + 1)
+    assert arena.stop(worker) == 0
+    assert_each_once(arena, more)
+    assert_attempts(arena, passing, lasting)
+    log = worker.log_path.read_text()
+    assert "refused until" not in log
+    assert "planted text" not in log
+    assert Counter(worker.events())["record.postponed"] == len(arena.read("retry")) - 1
+
+
+def assert_each_once(arena: RetryArena, more: dict[str, str]) -> None:
+    """One result each, beside the stranger's, which is all that ``verify`` blames."""
+    ids = [f"{n % PARTITIONS}-{n // PARTITIONS}" for n in range(COUNT)]
+    dead = {read_dead_letter(headers).id for headers, _, _ in arena.read("dead")}
+    (strange,) = [id_ for id_ in dead if id_.startswith(arena.topics["retry"])]
+    counts = Counter(arena.results)
+    counts.subtract([strange.removeprefix(f"{arena.topics['retry']}-")])
+    if "kafka__delivery" not in more:
+        assert {id_: count for id_, count in counts.items() if count} == dict.fromkeys(ids, 1)
+    with pytest.raises(AssertionError, match=r"unreadable.*lacks the header"):
+        arena.judge()
+
+
+def assert_attempts(arena: RetryArena, passing: list[int], lasting: list[int]) -> None:
+    """None was early; the dead ones had all their attempts and keep what they came with."""
+    letters = [
+        (read_dead_letter(headers), dict(headers), value)
+        for headers, value, _ in arena.read("dead")
+    ]
+    refusals = [each for each in letters if each[0].reason == "engine_rejected"]
+    assert len(refusals) == len(lasting)
+    for letter, headers, value in refusals:
+        assert headers["clerk.retry.attempt"] == b"2"
+        assert letter.topic == arena.topics["in"]
+        assert letter.attempts == 2 * 3
+        assert b"refused until" in value
+    assert [each[0].reason for each in letters].count("retry_damaged") == 1
+    written: dict[str, list[tuple[Retry, int]]] = {}
+    for pairs, _, at_ms in arena.read("retry"):
+        if len(pairs) > 1:
+            retry = read_retry(pairs)
+            written.setdefault(retry.id, []).append((retry, at_ms))
+    assert len(written) == len(passing) + len(lasting)
+    for attempts in written.values():
+        attempts.sort(key=lambda each: each[0].attempt)
+        for (before, _), (_, at_ms) in pairwise(attempts):
+            assert at_ms >= before.not_before_ms, "tried before its time"
+        assert [retry.attempt for retry, _ in attempts] == list(range(1, len(attempts) + 1))
+
+
+def test_a_worker_killed_while_messages_wait_and_while_one_is_tried(
+    arena: RetryArena, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With -9, twice: neither lost nor doubled, by the reader's count and by ``verify``."""
+    control = tmp_path / "engine"
+    monkeypatch.setenv("CHAOS_CONTROL", str(control))
+    arena.set_up(2.0, 50)
+    first = arena.start_worker()
+    first.wait_until_ready("partitions.assigned")
+    arena.publish(with_refused(dict.fromkeys(range(0, COUNT, 3), time.time() + 1.5)))
+    arena.wait_for(COUNT - COUNT // 3)
+    arena.wait_for_retries(COUNT // 3)
+    arena.kill(first)
+    control.write_text("hang")
+    second = arena.start_worker()
+    done = control.with_suffix(".done")
+    until = time.monotonic() + 30
+    while not done.exists():
+        second.check()
+        assert time.monotonic() < until, "none was tried"
+        time.sleep(0.05)
+    arena.kill(second)
+    control.write_text("")
+    third = arena.start_worker()
+    arena.wait_for(COUNT)
+    arena.verdict(COUNT)
+    assert arena.stop(third) == 0
+    found = arena.judge()
+    assert (found["waiting"], found["inputs"], found["pending"]) == (0, COUNT, 0)
+    assert found["retries"] >= COUNT // 3
+
+
+def test_a_worker_that_is_told_to_go_does_not_wait_and_the_next_one_is_not_early(
+    arena: RetryArena,
+) -> None:
+    """SIGTERM ends it at once; who comes after it, with a shorter delay, keeps the time set."""
+    arena.set_up(4.0, 3)
+    first = arena.start_worker()
+    first.wait_until_ready("partitions.assigned")
+    arena.publish(with_refused(dict.fromkeys([1, 2, 3, 4], time.time() + 1.5)))
+    arena.wait_for_retries(4)
+    assert arena.stop(first) == 0
+    ended_ms = time.time() * 1000
+    due_ms = {retry.id: retry.not_before_ms for retry in arena.retries()}
+    arena.set_up(1.0, 3)
+    second = arena.start_worker()
+    arena.wait_for(COUNT)
+    arena.verdict(COUNT)
+    results = [
+        json.loads(value) for topic in ("out", "review") for _, value, _ in arena.read(topic)
+    ]
+    labelled = {result["id"]: parse_rfc3339(result["labelled_at"]) for result in results}
+    assert len(due_ms) == 4
+    assert ended_ms < min(due_ms.values())
+    for id_, at_ms in due_ms.items():
+        assert labelled[id_].timestamp() * 1000 >= at_ms - 1
+        assert labelled[id_].timestamp() * 1000 < at_ms + 8000
+    assert arena.stop(second) == 0
+    assert arena.judge()["waiting"] == 0

@@ -1,0 +1,305 @@
+"""Delayed retry: what waits is tried in its time, and nothing else waits for it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.policies import make_bounds, make_loop_policy
+from tests.support.records import Published
+from tests.support.retrying import (
+    OWN,
+    REFUSED,
+    add,
+    made_up,
+    now_ms,
+    of_retry,
+    refuse,
+    results,
+    rig_with,
+    waiting,
+)
+from worker.contract.records import read_retry
+from worker.core.quarantine import QuarantinePolicy
+from worker.errors import PublishAborted
+
+# When it is tried again.
+
+
+def test_nothing_is_tried_before_its_time() -> None:
+    """Not a moment before; then at once, under the id that it always had."""
+    rig = rig_with("m0")
+    refuse(rig)
+    due_ms = read_retry(waiting(rig)[0].headers).not_before_ms
+    while now_ms(rig) + 1000 < due_ms:
+        rig.iterate()
+        assert rig.engine.pending == []
+        assert rig.loop.held_records == 0
+    rig.iterate(2)
+    assert rig.engine.pending == ["m0"]
+    rig.answer("m0")
+    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+    (label,) = [each for each in rig.stream.outputs if each.topic == "out"]
+    assert label.key == b"k"
+    assert label.headers == OWN
+    assert b'"timestamp":"2023-11-14T22:13:20.000Z"' in (label.value or b"")
+    assert (rig.committed(0), rig.committed(1)) == (1, 1)
+
+
+def test_a_doubtful_label_of_a_retry_goes_to_review() -> None:
+    """It is routed as any other."""
+    rig = rig_with("m0")
+    refuse(rig)
+    rig.iterate(11)
+    rig.engine.answer("m0", "other", p=0.011)
+    rig.iterate()
+    assert results(rig) == [Published("review", "in-0-0", label="other")]
+
+
+def test_the_partition_is_paused_until_its_head_is_due() -> None:
+    """One pause and one resume; what lies behind the head stays in the topic."""
+    rig = rig_with("m0", "m1", "m2")
+    for text in ("m0", "m1", "m2"):
+        rig.engine.fail(text, REFUSED)
+    rig.iterate(2)
+    source = rig.stream.retry_sources[0]
+    assert rig.stream.paused == {source}
+    assert rig.stream._position[source] == 1, "only the head is fetched"
+    rig.iterate(7)
+    assert rig.stream.calls.count("pause") == 1
+    rig.iterate(4)
+    assert rig.stream.paused == set()
+    assert rig.engine.pending == ["m0", "m1", "m2"]
+    assert rig.stream.calls.count("resume") == 1
+
+
+def test_other_partitions_go_on() -> None:
+    """Waiting is nobody else's affair, and takes no place in the bounds."""
+    bounds = make_bounds(max_records=4, max_bytes=1_000_000, resume_ratio=0.5)
+    rig = rig_with("m0", policy=make_loop_policy(bounds=bounds))
+    refuse(rig)
+    rig.iterate()
+    for number in range(6):
+        add(rig, f"n{number}")
+        rig.iterate()
+        rig.answer(f"n{number}")
+    assert rig.committed() == 7
+    assert rig.loop.state.paused_partitions == 0
+    assert [published.id for published in results(rig)] == [f"in-0-{n}" for n in range(1, 7)]
+
+
+def test_the_client_is_not_asked_more_often_than_needed() -> None:
+    """An idle loop sleeps until the next record, or until the head is due."""
+    rig = rig_with("m0")
+    refuse(rig)
+    rig.iterate()
+    asked: list[float] = []
+    poll = rig.stream.poll
+
+    def noting(max_records: int, timeout_s: float, **options: Any) -> Any:
+        asked.append(timeout_s)
+        return poll(max_records, timeout_s, **options)
+
+    rig.stream.poll = noting  # type: ignore[method-assign]
+    rig.iterate(8)
+    assert set(asked[:7]) == {0.5}
+    left_s = (read_retry(waiting(rig)[0].headers).not_before_ms - now_ms(rig)) / 1000
+    rig.clock.advance(left_s - 0.2)
+    rig.loop.run_once()
+    assert asked[-1] == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_delay_that_was_made_shorter_lets_nothing_go_early() -> None:
+    """What is due later is in front: what lies behind it is late, and nothing is early."""
+    rig = rig_with()
+    of_retry(rig, made_up(rig, 100.0, offset=0).headers(), "old")
+    of_retry(rig, made_up(rig, 5.0, offset=1).headers(), "new")
+    rig.iterate(60)
+    assert rig.engine.pending == []
+    rig.iterate(42)
+    assert rig.engine.pending == ["old", "new"]
+
+
+def test_records_that_come_in_spite_of_the_pause_wait_behind_the_head() -> None:
+    """However the client takes a pause: in order, and not before their own time."""
+    rig = rig_with()
+    of_retry(rig, made_up(rig, 5.0, offset=0).headers(), "r0")
+    of_retry(rig, made_up(rig, 20.0, offset=1).headers(), "r1")
+    rig.iterate()
+    rig.stream.paused.clear()
+    rig.iterate(7)
+    assert rig.engine.pending == ["r0"]
+    rig.iterate(16)
+    assert rig.engine.pending == ["r0", "r1"]
+    rig.answer("r1", "r0")
+    assert [published.id for published in results(rig)] == ["in-0-0", "in-0-1"]
+
+
+def test_a_head_waits_for_room_too() -> None:
+    """The bound on records is a bound."""
+    bounds = make_bounds(max_records=2, max_bytes=1_000_000, resume_ratio=0.5)
+    rig = rig_with(policy=make_loop_policy(bounds=bounds), partitions=2)
+    of_retry(rig, made_up(rig, 3.0).headers(), "r0")
+    rig.iterate()
+    add(rig, "m0")
+    rig.iterate()
+    add(rig, "n0", partition=1)
+    rig.iterate(10)
+    assert sorted(rig.engine.pending) == ["m0", "n0"]
+    rig.answer("m0")
+    rig.iterate(2)
+    assert sorted(rig.engine.pending) == ["n0", "r0"]
+
+
+# Partitions and workers that go.
+
+
+def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
+    """It is paused anew, and tried once, in time."""
+    rig = rig_with("m0")
+    refuse(rig)
+    rig.iterate()
+    rig.stream.revoke(1)
+    assert rig.committed(1) == 0
+    rig.iterate(3)
+    rig.stream.assign(1)
+    rig.iterate()
+    assert rig.stream.paused == {rig.stream.retry_sources[0]}
+    assert rig.engine.pending == []
+    rig.iterate(9)
+    assert rig.engine.pending == ["m0"]
+    rig.answer("m0")
+    assert results(rig) == [Published("out", "in-0-0", label="billing")]
+
+
+def test_a_head_of_a_lost_partition_is_dropped() -> None:
+    """Its next owner tries it."""
+    rig = rig_with("m0")
+    refuse(rig)
+    rig.iterate()
+    rig.stream.lose(1)
+    rig.iterate(20)
+    assert rig.engine.pending == []
+    assert rig.loop.state.retry_due_ms is None
+
+
+def test_a_revoke_does_not_wait_for_a_head() -> None:
+    """It would wait for its whole bound, for a record that is not due."""
+    rig = rig_with("m0", tick=0.01, policy=make_loop_policy(revoke_drain_s=100.0))
+    refuse(rig)
+    rig.iterate()
+    began = rig.clock.now
+    rig.stream.revoke(1)
+    assert rig.clock.now - began < 1.0
+
+
+def test_a_worker_that_is_told_to_go_does_not_wait() -> None:
+    """What waits stays in the topic, not committed; the next worker tries it."""
+    rig = rig_with("m0")
+    refuse(rig)
+    rig.iterate()
+    began = rig.clock.now
+    rig.loop.stop()
+    rig.loop.run()
+    assert rig.clock.now - began < 1.0
+    assert (results(rig), rig.committed(1)) == ([], 0)
+    rig.stream._take_away(rig.stream.sources)
+    after = rig_with(shared=rig.stream)
+    after.clock.now = rig.clock.now
+    after.iterate(11)
+    assert after.engine.pending == ["m0"]
+
+
+def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
+    """The notes are those of the retry topic's partition; the dead letter has the message's id."""
+    rig = rig_with("m0", quarantine=QuarantinePolicy("this", 100))
+    rig.iterate()
+    refuse(rig)
+    note = '{"v":1,"condemned":[0,4]}'
+    rig.stream.notes[rig.stream.retry_sources[0]] = note
+    rig.stream.committed[rig.stream.retry_sources[0]] = 0
+    rig.iterate(13)
+    add(rig, "m1")
+    rig.iterate()
+    rig.answer("m1")
+    rig.iterate(3)
+    assert Published("dead", "in-0-0", reason="killed_engine") in results(rig)
+    assert rig.committed(1) == 1
+
+
+def test_what_waits_is_shown() -> None:
+    """When the first of it is due; a partition that waits is none that is too busy."""
+    rig = rig_with("m0")
+    assert rig.loop.state.retry_topic == "retry"
+    refuse(rig)
+    rig.iterate()
+    state = rig.loop.state
+    assert state.retry_due_ms == read_retry(waiting(rig)[0].headers).not_before_ms
+    assert (state.paused_partitions, state.in_flight_records) == (0, 0)
+    assert rig.stream.lag()[rig.stream.retry_sources[0]] == 1
+
+
+class Shuffled:
+    """One worker, to whose retry partition anything may happen."""
+
+    def __init__(self) -> None:
+        self.rig = rig_with(policy=make_loop_policy(publish_attempts=10_000))
+        self.added = 0
+
+    @property
+    def ours(self) -> bool:
+        return self.rig.stream.retry_sources[0] in self.rig.stream.assigned
+
+    def step(self, kind: str) -> None:
+        """Do one of the things that may happen, where it can."""
+        if kind == "add":
+            add(self.rig, f"m{self.added}")
+            self.added += 1
+        elif kind in {"fail", "answer"}:
+            self.take(kind)
+        elif kind == "wait":
+            self.rig.iterate(4)
+        elif kind == "abort":
+            self.rig.stream.failures.append(PublishAborted("aborted"))
+        elif kind == "assign" and not self.ours:
+            self.rig.stream.assign(1)
+        elif kind in {"revoke", "lose"} and self.ours:
+            getattr(self.rig.stream, kind)(1)
+
+    def take(self, kind: str) -> None:
+        """The engine answers or refuses what it has had longest, which is due."""
+        rig = self.rig
+        written = [read_retry(each.headers) for each in waiting(rig)]
+        due = {retry.id: retry.not_before_ms for retry in written}  # of each the last attempt
+        for text in rig.engine.pending[:1]:
+            assert now_ms(rig) >= due.get(f"in-0-{text[1:]}", 0)
+            if kind == "fail":
+                rig.engine.fail(text, REFUSED)
+            else:
+                rig.engine.answer(text)
+        rig.iterate()
+
+    def finish(self) -> None:
+        """Answer everything there is."""
+        if not self.ours:
+            self.rig.stream.assign(1)
+        for _ in range(400):
+            self.take("answer")
+
+
+KINDS = ["add", "fail", "answer", "wait", "revoke", "lose", "assign", "abort"]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(KINDS), max_size=60))
+def test_whatever_happens_each_message_ends_once_and_none_is_early(steps: list[str]) -> None:
+    """Failures, rebalances of the retry partition and aborted batches in any order."""
+    world = Shuffled()
+    for step in steps:
+        world.step(step)
+    world.finish()
+    ids = sorted(each.id for each in results(world.rig))
+    assert ids == sorted(f"in-0-{n}" for n in range(world.added))
+    committed, source = world.rig.stream.committed, world.rig.stream.retry_sources[0]
+    assert committed.get(source, 0) == len(world.rig.stream.log[source])
