@@ -244,7 +244,8 @@ class Shuffled:
     """One worker, to whose retry partition anything may happen."""
 
     def __init__(self) -> None:
-        self.rig = rig_with(policy=make_loop_policy(publish_attempts=10_000))
+        policy = make_loop_policy(publish_attempts=10_000, revoke_drain_s=0.0)
+        self.rig = rig_with(policy=policy)
         self.added = 0
 
     @property
