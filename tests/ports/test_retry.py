@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +17,16 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.chaos.harness import Arena, messages
 from tests.ports.test_verify import verify
+from tests.support.policies import make_kafka_config
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
+from worker.errors import StreamFailed
+from worker.stream.kafka_topics import prepare_topics
+from worker.stream.topics import Topics
 
 COUNT = 24
 PARTITIONS = 2
@@ -109,6 +114,19 @@ def with_refused(places: dict[int, float]) -> list[bytes]:
     for number, until in places.items():
         values[number] = refused(number, until)
     return values
+
+
+def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
+    """Of two messages with one key the first would be dropped while it waits."""
+    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=topic("retry"))
+    made = NewTopic(names.retry, 1, 1, config={"cleanup.policy": "compact,delete"})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([made])[names.retry].result(timeout=20)
+    config = make_kafka_config(
+        bootstrap_servers=bootstrap_servers, topics=names, create_topics=True
+    )
+    with pytest.raises(StreamFailed, match=r"kafka\.retry_topic.*is compacted.*policy=delete"):
+        prepare_topics(config)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,29 @@ def test_a_head_waits_for_room_too() -> None:
     assert sorted(rig.engine.pending) == ["n0", "r0"]
 
 
+def test_a_head_is_no_affair_of_the_bounds() -> None:
+    """Its partition is neither resumed when there is room again, nor before its time."""
+    bounds = make_bounds(max_records=4, max_bytes=1_000_000, resume_ratio=0.5)
+    rig = rig_with(policy=make_loop_policy(bounds=bounds))
+    of_retry(rig, made_up(rig, -1.0, offset=0).headers(), "r0")
+    of_retry(rig, made_up(rig, 30.0, offset=1).headers(), "r1")
+    rig.iterate()
+    add(rig, "m0", "m1")
+    rig.iterate(3)
+    assert sorted(rig.engine.pending) == ["m0", "m1", "r0"]
+    rig.answer("m0", "m1")
+    rig.iterate(3)
+    source = rig.stream.retry_sources[0]
+    assert source in rig.stream.paused
+    rig.loop._pressure.paused.add(source)  # as if it had been too busy before
+    rig.iterate(5)
+    assert source in rig.stream.paused
+    rig.answer("r0")
+    rig.iterate(25)
+    assert rig.engine.pending == ["r1"]
+    assert rig.stream.paused == set()
+
+
 # Partitions and workers that go.
 
 

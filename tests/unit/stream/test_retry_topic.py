@@ -1,13 +1,18 @@
 """The retry topic: read and written by the same worker, and nobody else's."""
 
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
-from worker.errors import SettingsError
+from tests.support.policies import make_kafka_config
+from worker.errors import SettingsError, StreamFailed
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings, Settings
 from worker.settings_load import load_settings
+from worker.stream.kafka_rights import check_rights
 from worker.stream.topics import Topics
 
 
@@ -72,6 +77,43 @@ def test_commands_that_look_at_an_input_refuse_it() -> None:
     with pytest.raises(SettingsError, match=r"--topic retry.*retry topic.*support\.messages"):
         topics().one_input("retry")
     assert topics().one_input(None) == "support.messages"
+
+
+class Answer(Future[Any]):
+    """What a broker says may be done."""
+
+    def __init__(self, *operations: AclOperation) -> None:
+        super().__init__()
+        self.set_result(SimpleNamespace(authorized_operations=set(operations)))
+
+
+class Admin:
+    """Describes topics and a group: everything may be done, but for one thing with the topic."""
+
+    def __init__(self, missing: AclOperation) -> None:
+        every = {AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE}
+        self._some = Answer(*every - {missing})
+        self._every = Answer(*every)
+
+    def describe_topics(self, asked: Any, **_: Any) -> dict[str, Answer]:
+        names = ("support.messages", "support.labels", "support.labels.dead")
+        return dict.fromkeys(names, self._every) | {"retry": self._some}
+
+    def describe_consumer_groups(self, groups: list[str], **_: Any) -> dict[str, Answer]:
+        return dict.fromkeys(groups, self._every)
+
+
+@pytest.mark.parametrize(
+    ("missing", "verb"), [(AclOperation.READ, "read"), (AclOperation.WRITE, "write")]
+)
+def test_both_rights_on_it_are_asked_for(missing: AclOperation, verb: str) -> None:
+    """Before the model is loaded, with the setting that names it."""
+    config = make_kafka_config(topics=topics(), consumer={"group.protocol": "classic"})
+    admin: Any = Admin(missing)
+    with pytest.raises(StreamFailed, match=rf"may not {verb} the topic 'retry' \(kafka\.retry_t"):
+        check_rights(admin, config)
+    admin = Admin(AclOperation.ALTER)
+    check_rights(admin, config)
 
 
 @pytest.mark.parametrize("reset", ["latest", "largest", "end", "error", "none"])
