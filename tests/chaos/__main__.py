@@ -4,6 +4,7 @@
     python -m tests.chaos --seed 7 --plan             the plan alone
     python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8
     python -m tests.chaos --payloads hostile --records 50000 --faults 0 --minutes 4
+    python -m tests.chaos --retry --seed 7            with messages that are tried again later
     python -m tests.chaos --soak-minutes 30           steady load, memory and handles watched
 
 Exits 0 when everything is proven, else 1.
@@ -20,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.chaos.disk import can_mount
-from tests.chaos.load import Values, hostile_and_fuzzed, plain_values
+from tests.chaos.load import Values, hostile_and_fuzzed, plain_values, some_refused
 from tests.chaos.plan import KINDS, Kind, PlanRequest, draw_plan
 from tests.chaos.report import summarise, table
 from tests.chaos.run import Goal, carry_out
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         small_disks=can_mount() and any("disk" in kind for kind in kinds),
         fake_clocks="clock_step" in kinds,
         broken=given.broken,
+        retry=given.retry,
     )
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         kept = Path(given.keep or folder).absolute()
@@ -107,7 +109,7 @@ def _values(given: argparse.Namespace) -> Values:
     if given.engine == "real":
         texts = [sample.message for sample in read_samples("holdout.jsonl")]
         return plain_values(tuple(text.replace("{", "(").replace("}", ")") for text in texts))
-    return plain_values()
+    return some_refused(plain_values()) if given.retry else plain_values()
 
 
 def _possible(wanted: Sequence[str], engine: str) -> tuple[tuple[Kind, ...], dict[str, str]]:
@@ -143,6 +145,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--kinds", help="some kinds of fault alone, with commas between")
     add("--checkpoints", type=int, default=1, help="verifications while everything runs")
     add("--broken", help="break a guarantee on purpose (tests/chaos/broken.py)")
+    add("--retry", action="store_true", help="delayed retry, and messages that want it")
     add("--plan", action="store_true", help="print the plan and do nothing")
     add("--soak-minutes", type=float, help="no faults: a steady load for so long")
     add("--report", type=Path, help="write the figures to this file, as JSON")

@@ -6,17 +6,21 @@ each answer), or nothing. What an engine did of it is counted in the file beside
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.support.fakes import message_of
 from tests.support.swapping import by_length
 from worker.contract import Manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, Engine
+from worker.errors import MessageRejected
 
 _POLL_S = 0.05
+_REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
 
 
 class EngineControl:
@@ -67,15 +71,21 @@ class EngineControl:
 
 
 def make_engine(
-    respond: Callable[[Sequence[int]], Answer | Exception],
+    respond: Callable[[Sequence[int]], Answer],
     control: EngineControl,
     service_s: float,
     concurrency: int,
 ) -> FakeEngine:
-    """Return an engine that answers so, under control."""
+    """Return an engine that answers so, under control.
+
+    A message with ``refused until SECONDS`` in it is refused before that moment (Unix time).
+    """
 
     def answer(prompt: Sequence[int]) -> Answer | Exception:
         control.obey()
+        refused = _REFUSED.search(message_of(prompt))
+        if refused and time.time() < float(refused[1]):
+            return MessageRejected("engine_rejected", "the engine was told to refuse it")
         return respond(prompt)
 
     engine = FakeEngine(answer, service_s=service_s, concurrency=concurrency)

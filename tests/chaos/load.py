@@ -25,6 +25,18 @@ def plain_values(texts: tuple[str, ...] = ("where is parcel {}?",)) -> Values:
     return lambda n: json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
 
 
+def some_refused(values: Values, every: int = 10, for_s: float = 2.5) -> Values:
+    """These, but each tenth is one that the engine refuses for a while after it was made."""
+
+    def made(n: int) -> bytes | None:
+        if n % every:
+            return values(n)
+        text = f"refused until {time.time() + for_s:.1f}"
+        return json.dumps({"id": str(n), "message": text}).encode()
+
+    return made
+
+
 def hostile_and_fuzzed(count: int, seed: int) -> Values:
     """Messages of every kind, and mutated payloads in turn with them."""
     rng = random.Random(seed)

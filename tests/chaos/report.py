@@ -38,6 +38,10 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
         problems.append(f"{found['inputs']} inputs judged of {outcome.published} published")
     if found["pending"]:
         problems.append(f"{found['pending']} offsets are pending")
+    if found["waiting"]:
+        problems.append(f"{found['waiting']} records still wait for another attempt")
+    if site.options.retry and not found["retries"]:
+        problems.append("nothing was tried again later")
     if site.options.delivery == "exactly_once" and found["results"] != outcome.published:
         problems.append(f"{found['results']} results for {outcome.published} records")
     dead = found["by_topic"].get(site.topics["dead"], 0)
@@ -71,9 +75,10 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
         "by_topic": {
             name: outcome.verification["by_topic"].get(topic, 0)
             for name, topic in site.topics.items()
-            if name != "in"
+            if name not in {"in", "retry"}
         },
         "repeated": outcome.verification["repeated"],
+        "retries": outcome.verification["retries"],
         "faults_found": outcome.verification["faults"],
         "offenders": outcome.verification["offenders"],
         "checkpoints": [check["inputs"] for check in outcome.checkpoints],
@@ -111,7 +116,8 @@ def table(summary: dict[str, Any]) -> str:
         ),
         (
             f"published {summary['published']}, judged {summary['inputs']}, results "
-            f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}"
+            f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}, "
+            f"tried again later {summary['retries']}"
         ),
         f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}",
         "faults found: "

@@ -155,6 +155,8 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
         checks = _look_on(site, lanes, goal, began)
         site.load.finish(goal.records if not lanes.failures else 0)
         caught_up = site.progress.await_beyond(site.load.ends(), _FINISH_S)
+        if site.options.retry:
+            _await_retries(site)
     finally:
         lanes.stop()
     took_s = time.monotonic() - began
@@ -173,6 +175,13 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
         outcome.failures.append(f"{outcome.behind} records had not been done at the end")
     outcome.failures += problems_of(outcome, site, goal.faults, clean_letters=goal.clean_letters)
     return outcome
+
+
+def _await_retries(site: Site) -> None:
+    """Wait until nothing waits for another attempt any more."""
+    until = time.monotonic() + _FINISH_S
+    while site.verify()["waiting"] and time.monotonic() < until:
+        time.sleep(1.0)
 
 
 def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[str, Any]]:

@@ -55,6 +55,8 @@ class SiteOptions:
     fake_clocks: bool = False
     swaps: bool = True
     broken: str | None = None
+    retry: bool = False
+    """Whether what the engine refuses is tried again later, which some messages want."""
 
 
 class Site:
@@ -72,7 +74,8 @@ class Site:
         self._ended = threading.Event()
         run = uuid.uuid4().hex[:8]
         self.group = f"chaos.{run}"
-        self.topics = {name: f"{self.group}.{name}" for name in ("in", "out", "review", "dead")}
+        names = ("in", "out", "review", "dead", *(("retry",) if options.retry else ()))
+        self.topics = {name: f"{self.group}.{name}" for name in names}
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -166,6 +169,7 @@ class Site:
             "log.level": "'debug'",
             "http.port": "0",
             **self._model_settings(),
+            **self._retry_settings(),
         }
 
     def verify(self) -> dict[str, Any]:
@@ -192,6 +196,15 @@ class Site:
         store = {"model.adapter": f"'{self.store.folder}'", "adapters.poll_interval_s": "0.2"}
         # A hang is told after two thirds of it: ten seconds.
         return {"loop.deadline_s": "15"} | (store if self.options.swaps else {})
+
+    def _retry_settings(self) -> dict[str, str]:
+        if not self.options.retry:
+            return {}
+        return {
+            "kafka.retry_topic": f"'{self.topics['retry']}'",
+            "loop.retry_delay_s": "1",
+            "loop.retry_max_attempts": "100",
+        }
 
     def _make_broker_disk(self) -> SmallDisk | None:
         if not self.options.small_disks:

@@ -118,10 +118,11 @@ def with_refused(places: dict[int, float]) -> list[bytes]:
 
 def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
     """Of two messages with one key the first would be dropped while it waits."""
-    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=topic("retry"))
-    made = NewTopic(names.retry, 1, 1, config={"cleanup.policy": "compact,delete"})
+    retry = topic("retry")
+    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
+    made = NewTopic(retry, 1, 1, config={"cleanup.policy": "compact,delete"})
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([made])[names.retry].result(timeout=20)
+    admin.create_topics([made])[retry].result(timeout=20)
     config = make_kafka_config(
         bootstrap_servers=bootstrap_servers, topics=names, create_topics=True
     )
