@@ -42,8 +42,8 @@ class KafkaSettings(Section):
     dead_letter_topic: str = Field(
         "support.labels.dead", description="Where records that got no label are written."
     )
-    retry_topic: str | None = Field(
-        None,
+    retry_topic: str = Field(
+        "",
         description="Where messages wait that the engine could not answer, for another attempt; "
         "empty: they are dead letters at once.",
     )
