@@ -48,7 +48,9 @@ class KafkaSettings(Section):
         "empty: they are dead letters at once.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start-up.")
-    topic_partitions: int = Field(1, ge=1, description="Partitions of a created topic.")
+    topic_partitions: int = Field(
+        1, ge=1, description="Partitions of a created topic; the retry topic has one."
+    )
     topic_replication_factor: int = Field(
         -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
     )

@@ -237,7 +237,11 @@ class Site:
 
     def _create_topics(self) -> None:
         admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers, "log_level": 0})
-        new = [NewTopic(topic, self.options.partitions, 1) for topic in self.topics.values()]
+        retries = self.topics.get("retry")
+        new = [
+            NewTopic(topic, 2 if topic == retries else self.options.partitions, 1)
+            for topic in self.topics.values()
+        ]
         for future in admin.create_topics(new).values():
             future.result(timeout=30)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-_PARTITION = re.compile(r".*-(\d+)")
+_PARTITION = re.compile(r".*\.in-(\d+)")
 _KEPT = 20_000
 
 

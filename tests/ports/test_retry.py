@@ -41,11 +41,12 @@ class RetryArena(Arena):
 
     def set_up(self, delay_s: float, attempts: int, **more: str) -> None:
         """Settings of the workers to come."""
-        self.topics["retry"] = f"chaos.{self.run}.retry"
+        if "retry" not in self.topics:
+            name = self.topics["retry"] = f"chaos.{self.run}.retry"
+            admin = AdminClient({"bootstrap.servers": self.servers})
+            admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(timeout=20)
         self.settings = {
             "kafka.retry_topic": f"'{self.topics['retry']}'",
-            "kafka.create_topics": "true",
-            "kafka.topic_partitions": str(PARTITIONS),
             "kafka.instance_id": "'worker-0'",
             "kafka.consumer": "{'session.timeout.ms' = 2000}",
             "loop.retry_delay_s": str(delay_s),
@@ -114,6 +115,18 @@ def with_refused(places: dict[int, float]) -> list[bytes]:
     for number, until in places.items():
         values[number] = refused(number, until)
     return values
+
+
+def test_it_is_made_with_one_partition(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
+    """More would be dealt out against those of the input."""
+    retry = topic("retry")
+    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
+    config = make_kafka_config(
+        bootstrap_servers=bootstrap_servers, topics=names, create_topics=True, topic_partitions=3
+    )
+    prepare_topics(config)
+    found = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=20).topics
+    assert [len(found[name].partitions) for name in (names.inputs[0], retry)] == [3, 1]
 
 
 def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[str], str]) -> None:

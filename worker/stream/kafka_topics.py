@@ -61,7 +61,13 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
     if not missing:
         return
     topics = [
-        NewTopic(topic, config.topic_partitions, config.topic_replication_factor)
+        # The group's assignor counts partitions: many of the retry topic, in which little is done,
+        # would be dealt out against those of the input.
+        NewTopic(
+            topic,
+            1 if topic == config.topics.retry else config.topic_partitions,
+            config.topic_replication_factor,
+        )
         for topic in missing
     ]
     for topic, future in admin.create_topics(topics).items():
