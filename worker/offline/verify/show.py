@@ -19,7 +19,7 @@ MEANING: dict[Fault, str] = {
     "twice": "results beyond the first for one input record, in one run",
     "out_of_order": "results after that of a later record of the same input partition",
     "foreign": "results for input records that do not exist",
-    "unreadable": "records on a result topic or the retry topic that no worker writes",
+    "unreadable": "records on a result topic that no worker writes",
     "unknown_adapter": "results by an adapter that was not in service",
 }
 
