@@ -71,7 +71,7 @@ class EngineControl:
 
 
 def make_engine(
-    respond: Callable[[Sequence[int]], Answer],
+    respond: Callable[[Sequence[int]], Answer | Exception],
     control: EngineControl,
     service_s: float,
     concurrency: int,

@@ -10,7 +10,8 @@ from confluent_kafka import Producer
 
 from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
 from tests.support.policies import make_kafka_config
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
+from worker.stream.topics import Topics
 
 TOPICS = Topics(("in",), "out", "review", "dead")
 

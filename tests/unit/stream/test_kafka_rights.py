@@ -13,9 +13,10 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 
 from tests.support.mock_kafka import INIT_PRODUCER_ID, MockKafka
 from worker.errors import StreamFailed
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_reach import reach
 from worker.stream.kafka_rights import check_rights, named_in
+from worker.stream.topics import Topics
 
 Configured = Callable[..., KafkaConfig]
 ALL = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)

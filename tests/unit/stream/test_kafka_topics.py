@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from tests.support.mock_kafka import MockKafka
 from worker.errors import StreamFailed
 from worker.stream import kafka_topics
-from worker.stream.kafka_config import KafkaConfig, Topics
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_topics import is_compacted, prepare_topics
+from worker.stream.topics import Topics
 
 Configured = Callable[..., KafkaConfig]
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from worker.offline.verify.check import FAULTS, Checker, Offender, Span, Verdict
+from worker.offline.verify.check import Checker
 from worker.offline.verify.run import Verification
 from worker.offline.verify.show import MEANING, show, to_json
+from worker.offline.verify.verdict import FAULTS, Offender, Span, Verdict
 from worker.records.types import TopicPartition
 
 
