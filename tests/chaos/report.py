@@ -90,6 +90,7 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
         },
         "workers_ended_unasked": outcome.restarts,
         "broker_was_stuck": sum(note["event"] == "broker.stuck" for note in site.journal.notes),
+        "broker_loads_mixed_up": _loads_mixed_up(site),
         "longest_stall_s": _longest_stalls(site),
     }
 
@@ -119,7 +120,10 @@ def table(summary: dict[str, Any]) -> str:
             f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}, "
             f"tried again later {summary['retries']}"
         ),
-        f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}",
+        (
+            f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}; "
+            f"that took one load of offsets for another: {summary['broker_loads_mixed_up']}"
+        ),
         "faults found: "
         + ", ".join(f"{name} {count}" for name, count in summary["faults_found"].items()),
         "PROVEN" if summary["proven"] else "NOT PROVEN: " + "; ".join(summary["problems"]),
@@ -147,6 +151,13 @@ def _longest_stalls(site: Site) -> dict[str, float]:
         "any": round(longest, 2),
         "healthy": round(longest_undisturbed_s(stalls, explained), 2),
     }
+
+
+def _loads_mixed_up(site: Site) -> int:
+    """How often the broker was told of a load's end when it had taken another's for it: it may have
+    served the group's offsets of long ago (``worker/demo/broker_config.py``)."""
+    said = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
+    return said.count("Ignored load completion from __consumer_offsets")
 
 
 def _figures(entries: Sequence[Entry]) -> dict[str, Any]:

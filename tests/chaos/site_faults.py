@@ -83,9 +83,9 @@ def adapter_swap(site: Site, fault: Fault) -> Effect:
 def _bring_back(site: Site) -> tuple[float, float | None]:
     """Start the broker again; return when it was back (monotonic), and the recovery's seconds.
 
-    Now and then Kafka 4.4 comes back with a group coordinator that has loaded a part of its log:
-    it tells offsets of long ago as unstable and answers no member, until it is started once more.
-    Nobody else can mend that, so it is done here, and written down.
+    Kafka 4.4 may come back with a group coordinator that has loaded a part of its log, and answers
+    no member until it is started once more (``worker/demo/broker_config.py`` says why, and keeps
+    it from that). Nobody else could mend it, so it is done here, and written down.
     """
     targets = site.load.ends()
     site.broker.restart()

@@ -136,6 +136,10 @@ class Events:
         """Keep it."""
         self.log.append((kind, records))
 
+    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
+        """Keep it."""
+        self.log.append(("rewound", source.partition, offset, committed))
+
     def suspicion(
         self, kind: str, source: TopicPartition, offset: int, records: int, deaths: int
     ) -> None:

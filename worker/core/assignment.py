@@ -39,7 +39,8 @@ class PartitionState:
     """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
 
     ``waiting`` are the records that are not in the engine yet, each with when it was fetched. Until
-    it is known what its last owner left, ``suspicion`` is None and none of them is admitted.
+    it is known what its last owner left, ``suspicion`` is None and none of them is admitted. What
+    lies before ``starts_at`` was published by an owner before this one.
     """
 
     source: TopicPartition
@@ -47,7 +48,18 @@ class PartitionState:
     waiting: deque[tuple[Record, float]] = field(default_factory=deque)
     suspicion: Suspicion | None = None
     size_bytes: int = 0
+    starts_at: int = 0
     ended: bool = False
+
+    def start_at(self, offset: int) -> tuple[int, int]:
+        """Leave out what lies before ``offset``, of a partition of which no record is admitted yet;
+        return how many records and bytes are held no more."""
+        self.starts_at = offset
+        size_bytes = 0
+        while self.waiting and self.waiting[0][0].offset < offset:
+            size_bytes += self.waiting.popleft()[0].size_bytes
+        self.size_bytes -= size_bytes
+        return self.watermark.forget_before(offset), size_bytes
 
 
 @dataclass(slots=True, eq=False)

@@ -58,6 +58,11 @@ class Listener(Protocol):
         """Fetching of a partition stopped or resumed, at so many records and bytes in flight."""
         ...
 
+    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
+        """A partition was delivered from ``offset`` on, long published: before ``committed`` its
+        records are left out."""
+        ...
+
     def suspicion(
         self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
     ) -> None:
@@ -92,6 +97,9 @@ class NullListener:
         """Do nothing."""
 
     def backpressure(self, kind: PressureKind, records: int, size_bytes: int) -> None:
+        """Do nothing."""
+
+    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
         """Do nothing."""
 
     def suspicion(
@@ -142,6 +150,11 @@ class Listeners:
         """Tell each."""
         for listener in self._listeners:
             listener.backpressure(kind, records, size_bytes)
+
+    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.rewound(source, offset, committed)
 
     def suspicion(
         self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int

@@ -85,6 +85,7 @@ class Loop:
             assignment=self._assignment,
             listener=lambda: self._listener,
             commit=self._commit_notes,
+            start_at=self._start_at,
             clock=clock,
         )
         self._pressure = Backpressure(policy.bounds)
@@ -187,7 +188,7 @@ class Loop:
         """Take these partitions on, from a clean start."""
         self._joined = True
         self._drop([source for source in partitions if source in self._assignment])
-        self._quarantine.assigned(self._assignment.begin(partitions))
+        self._assignment.begin(partitions)
         self._listener.rebalanced("assigned", partitions, 0)
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -230,12 +231,16 @@ class Loop:
         self._polled_at = self._clock()
         for record in records:
             self._accept(record)
+        try:
+            self._quarantine.fetched()
+        except PublishAborted as error:
+            self._failures.failed(error, self._assignment.ready)
         self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:
         partition = self._assignment.get(record.source)
-        if partition is None:
-            return  # fetched before its partition went away; its new owner reads it again
+        if partition is None or record.offset < partition.starts_at:
+            return  # fetched before its partition went away, or published before it came
         partition.size_bytes += record.size_bytes
         self._pressure.take(record.size_bytes)
         self._pipeline.submit(record, partition)
@@ -360,6 +365,9 @@ class Loop:
             self._retries.forget(sources)
         self._pipeline.terminate(ended)
         return dropped
+
+    def _start_at(self, partition: PartitionState, offset: int) -> None:
+        self._pressure.release(*partition.start_at(offset))
 
     def _release(self, batch: PartitionBatch) -> None:
         size_bytes = sum(completed.record.size_bytes for completed in batch.completed)

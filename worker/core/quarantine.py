@@ -60,6 +60,7 @@ class Quarantine:
         assignment: Assignment,
         listener: Callable[[], Listener],
         commit: Callable[[Callable[[], Sequence[NextOffset]]], None],
+        start_at: Callable[[PartitionState, int], None],
         clock: Callable[[], float],
     ) -> None:
         self._policy = policy
@@ -69,15 +70,15 @@ class Quarantine:
         self._assignment = assignment
         self._listener = listener
         self._commit = commit
+        self._start_at = start_at
         self._clock = clock
         self._suspected: dict[PartitionState, int] = {}
         self._proven = False
 
-    def assigned(self, partitions: Iterable[PartitionState]) -> None:
-        """Without a policy these are open at once; else when their first records come."""
-        if self._policy is None:
-            for partition in partitions:
-                partition.suspicion = Suspicion(None, 0, OffsetNote())
+    def fetched(self) -> None:
+        """Without a policy partitions open as soon as records have come. Raises PublishAborted."""
+        if self._policy is None and self._trials.unopened:
+            self._open()
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
         """Tell whether records of these wait for something else than the engine's answer."""
@@ -146,20 +147,31 @@ class Quarantine:
             self._listener().publish_failed(0, 1, error)
 
     def _open(self) -> bool:
-        """Learn what the last owners left, and note that these partitions are ours."""
-        assert self._policy is not None
+        """Learn what the last owners left, and note that these partitions are ours; tell whether
+        anything was noted."""
         trials, policy = self._trials, self._policy
         partitions = {partition.source: partition for partition in trials.unopened}
         suspicions: dict[PartitionState, Suspicion] = {}
+        rewound: list[tuple[PartitionState, int, int]] = []
         for found in self._stream.read_committed(tuple(partitions)):
             partition = partitions[found.source]
             first = partition.waiting[0][0].offset
             committed = first if found.offset is None else found.offset
+            # A committed offset beyond the end is of a log that was cut: the records are new.
+            if first < committed and found.end is not None and committed <= found.end:
+                rewound.append((partition, first, committed))
+            if policy is None:
+                suspicions[partition] = Suspicion(None, 0, OffsetNote())
+                continue
             start = max(first, committed)  # what has expired is suspected of nothing
             stop = start + policy.reach
             window = range(start, stop if found.end is None else min(stop, found.end))
             suspicions[partition] = Suspicion.read(found.note, committed, window, policy.process)
-        self._commit_notes([(partition.source, kept) for partition, kept in suspicions.items()])
+        if policy is not None:
+            self._commit_notes([(partition.source, kept) for partition, kept in suspicions.items()])
+        for partition, first, committed in rewound:
+            self._start_at(partition, committed)
+            self._listener().rewound(partition.source, first, committed)
         for partition, suspicion in suspicions.items():
             if self._pipeline.proven:
                 suspicion.unproven = 0
@@ -168,7 +180,7 @@ class Quarantine:
             trials.unopened.pop(partition, None)
             if not suspicion.clear:
                 self._tell_suspected(partition, suspicion.committed)
-        return True
+        return policy is not None
 
     def _try_next(self) -> None:
         """Note who is tried next, and that others are no longer; then give them to the engine."""

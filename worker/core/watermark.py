@@ -46,6 +46,13 @@ class Watermark(Generic[T]):
         self._order.append(offset)
         self._open.add(offset)
 
+    def forget_before(self, offset: int) -> int:
+        """Forget records before ``offset`` that nobody has begun with; return how many."""
+        before = len(self._order)
+        while self._order and self._order[0] < offset:
+            self._open.remove(self._order.popleft())
+        return before - len(self._order)
+
     def finish(self, offset: int, result: T) -> None:
         """Keep a record's result. Raises KeyError when it is unknown or already finished."""
         self._open.remove(offset)

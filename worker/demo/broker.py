@@ -144,7 +144,7 @@ class LocalBroker:
         return self._kept_log or self.data_dir / _LOG_NAME
 
     def start(self) -> None:
-        """Start the broker and return when it accepts records: 3 s, 4 s after a kill.
+        """Start the broker and return when it accepts records: 3 s, 11 s after a kill.
 
         The first start on a machine fetches Kafka before. Raises BrokerError with the end of the
         broker's log when it does not come up; nothing is left running then, and of a temporary

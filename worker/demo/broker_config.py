@@ -49,9 +49,15 @@ _DEFAULTS: dict[str, PropertyValue] = {
     "group.consumer.min.heartbeat.interval.ms": 500,
     "group.consumer.heartbeat.interval.ms": 1000,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
-    # After a kill -9 a restart waits for the old session to run out: 4 s so, 13 s by default.
-    "broker.session.timeout.ms": 1500,
+    # After a kill -9 the node begins as the leader that it was, and loads the group's offsets; when
+    # its old session runs out it loses the lead, gets it again and loads them once more. Kafka 4.4
+    # takes the end of the first load for that of the second, if it comes after the second began:
+    # the group then has the offsets of a part of the log, for good. So the session lasts as long as
+    # Kafka has it by default, which a restart waits for (11 s), and the first load is over by then;
+    # and it reads in small pieces, after each of which it ends if the lead is lost.
+    "broker.session.timeout.ms": 9000,
     "broker.heartbeat.interval.ms": 300,
+    "offsets.load.buffer.size": 65_536,
 }
 
 

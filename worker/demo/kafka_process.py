@@ -16,11 +16,22 @@ _JVM_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    "-Dlog4j2.level=WARN",
     # Two warnings of Java 25 about Kafka's own code, which would fill the end of every log.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
 )
+
+_LOGGING = """\
+status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss.SSS} [%t] %-5level %logger{36} - %msg%n
+rootLogger = WARN, out
+# Which offsets were loaded when: a coordinator with a part of them is told by nothing else.
+logger.coordinators.name = org.apache.kafka.coordinator.common.runtime.CoordinatorRuntime
+logger.coordinators.level = INFO
+"""
 
 
 def start_server(libs: Path, folder: Path, settings: Path, log_path: Path) -> ChildProcess:
@@ -72,4 +83,7 @@ def _java(libs: Path, folder: Path) -> list[str]:
     scratch = folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    return [str(JAVA), *_JVM_OPTIONS, f"-Djava.io.tmpdir={scratch}", "-cp", f"{libs}{os.sep}*"]
+    logging = scratch / "log4j2.properties"
+    logging.write_text(_LOGGING, encoding="ascii")
+    options = (f"-Djava.io.tmpdir={scratch}", f"-Dlog4j2.configurationFile={logging}")
+    return [str(JAVA), *_JVM_OPTIONS, *options, "-cp", f"{libs}{os.sep}*"]

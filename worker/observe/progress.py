@@ -76,6 +76,16 @@ class LogListener(NullListener):
         """Log that fetching was paused or resumed; normal under load."""
         _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)
 
+    def rewound(self, source: TopicPartition, offset: int, committed: int) -> None:
+        """Log it."""
+        _log.warning(
+            "stream.rewound",
+            topic=source.topic,
+            partition=source.partition,
+            offset=offset,
+            committed=committed,
+        )
+
     def suspicion(
         self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
     ) -> None:

@@ -55,6 +55,8 @@ class FakeStream:
         self.calls: list[str] = []
         self.script: deque[Callable[[], None]] = deque()
         self.closed = False
+        self.forgets_committed = False
+        """Begin partitions at the beginning whatever is committed, as librdkafka may."""
         self._listener: AssignmentListener | None = None
         self._position: dict[TopicPartition, int] = defaultdict(int)
 
@@ -69,7 +71,8 @@ class FakeStream:
         """Give partitions to the worker, from their committed offsets on."""
         ours = [self.sources[number] for number in partitions]
         for source in ours:
-            self._position[source] = self.committed.get(source, 0)
+            known = 0 if self.forgets_committed else self.committed.get(source, 0)
+            self._position[source] = known
         self.assigned.update(ours)
         assert self._listener is not None
         self._listener.on_assigned(ours)
@@ -153,7 +156,6 @@ class FakeStream:
 
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
         """Return the committed offsets with their notes, and the ends of the logs."""
-        self.calls.append("read_committed")
         return [
             CommittedOffset(
                 source,
