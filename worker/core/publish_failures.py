@@ -17,7 +17,7 @@ def backoff_s(first_s: float, failures: int) -> float:
     return min(MAX_BACKOFF_S, first_s * 2.0 ** min(failures - 1, 32))
 
 
-class RetryPolicy(Protocol):
+class PublishRetries(Protocol):
     """How often and how soon a publish is tried again, in seconds."""
 
     @property
@@ -41,7 +41,7 @@ class PublishFailures:
 
     def __init__(
         self,
-        policy: RetryPolicy,
+        policy: PublishRetries,
         listener: Callable[[], Listener],
         clock: Callable[[], float],
         wait: Callable[[float], None],

@@ -18,7 +18,7 @@ from worker.lifecycle.bring_up import BringUp
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.refusal import Refusal
-from worker.lifecycle.retry import Retry, next_retry
+from worker.lifecycle.retry import ArmRetry, next_retry
 
 _log = structlog.get_logger("worker.adapters")
 
@@ -60,7 +60,7 @@ class ArmController:
         self._clock = clock
         self._loading: dict[Role, _Loading] = {}
         self._waiting: dict[Role, tuple[ArmRole, ArmTarget]] = {}
-        self._retries: dict[Role, tuple[ArmRole, Retry]] = {}
+        self._retries: dict[Role, tuple[ArmRole, ArmRetry]] = {}
         self._incomplete: dict[Role, tuple[str, float]] = {}
         self.call_when_done: Callable[[], None] = lambda: None
         """Called from any thread when there is something to ``collect``."""
@@ -165,7 +165,7 @@ class ArmController:
             return
         if refusal.reason == "files" and self._may_still_come(role.name, target.digest):
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
-            self._retries[role.name] = (role, Retry(target, 0, now))
+            self._retries[role.name] = (role, ArmRetry(target, 0, now))
             return
         _, last = self._retries.pop(role.name, (role, None))
         retry = next_retry(target, refusal, last, now)

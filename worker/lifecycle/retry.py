@@ -16,7 +16,7 @@ so, and a load that hangs would leave one more thread and one more slot of the e
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class ArmRetry:
     """A target to bring up again, not before ``at`` (monotonic seconds), for the n-th time."""
 
     target: ArmTarget
@@ -24,9 +24,11 @@ class Retry:
     at: float
 
 
-def next_retry(target: ArmTarget, refusal: Refusal, last: Retry | None, now: float) -> Retry | None:
+def next_retry(
+    target: ArmTarget, refusal: Refusal, last: ArmRetry | None, now: float
+) -> ArmRetry | None:
     """Return when to try again, after 1, 2, 4 and 8 minutes; None where it stays refused."""
     number = last.number + 1 if last is not None and last.target == target else 1
     if refusal.reason not in _MAY_PASS or number >= _TRIES:
         return None
-    return Retry(target, number, now + _FIRST_S * 2 ** (number - 1))
+    return ArmRetry(target, number, now + _FIRST_S * 2 ** (number - 1))
