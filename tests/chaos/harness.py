@@ -101,7 +101,9 @@ class Arena:
                 worker.check()
             if len(self.results) > seen:
                 seen, moved = len(self.results), time.monotonic()
-            assert time.monotonic() - moved < _STALL_S, f"stuck at {seen} of {count}"
+            if time.monotonic() - moved > _STALL_S:
+                said = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
+                raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
 
     def read_for(self, seconds: float = 2.0) -> None:
         """Read on for a while: anything twice would come now."""
