@@ -91,6 +91,9 @@ class WorkerSlot:
         assert self._child is not None
         return self._child.exit_code()
 
+    def _runs(self) -> bool:
+        return self.exit_code() is None
+
     def start(self) -> None:
         """Start a worker here."""
         self._starts += 1
@@ -150,7 +153,10 @@ class WorkerSlot:
         return child.kill()
 
     def stop(self) -> int:
-        """Let it drain; return the exit code."""
+        """Let it drain, once it is so far that it hears of it; return the exit code."""
+        assert self.log is not None
+        log = self.log
+        log.wait_for(lambda: bool(log.said), self._plan.ready_s, lambda: not self._runs())
         return self._take().stop(_STOP_S)
 
     def wait_for_end(self, timeout_s: float) -> int | None:
