@@ -193,8 +193,11 @@ def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
     assert "has committed nothing" in done.stderr
 
 
-def test_it_works_while_workers_run_and_are_killed(bootstrap_servers: str) -> None:
+def test_it_works_while_workers_run_and_are_killed(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Read in the middle of the work, twice, and after it: proven each time, group untouched."""
+    monkeypatch.setenv("CHAOS_SERVICE_S", "0.03")  # 9 s of work: the command takes some to start
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
         settings = {
