@@ -91,9 +91,6 @@ class WorkerSlot:
         assert self._child is not None
         return self._child.exit_code()
 
-    def _runs(self) -> bool:
-        return self.exit_code() is None
-
     def start(self) -> None:
         """Start a worker here."""
         self._starts += 1
@@ -156,7 +153,9 @@ class WorkerSlot:
         """Let it drain, once it is so far that it hears of it; return the exit code."""
         assert self.log is not None
         log = self.log
-        log.wait_for(lambda: bool(log.said), self._plan.ready_s, lambda: not self._runs())
+        log.wait_for(
+            lambda: bool(log.said), self._plan.ready_s, lambda: self.exit_code() is not None
+        )
         return self._take().stop(_STOP_S)
 
     def wait_for_end(self, timeout_s: float) -> int | None:

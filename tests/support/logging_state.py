@@ -1,0 +1,21 @@
+"""Logging as a test found it: configuring it is for good, and for the whole process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Put back at the end what was there at the beginning."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("worker").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
