@@ -21,14 +21,6 @@ _PRODUCER, _SIZE = 0, 512
 PRODUCE, FETCH, LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 8, 9, 10
 INIT_PRODUCER_ID = 22
 
-QUICK_CONSUMER = {
-    "fetch.wait.max.ms": 10,
-    # A client whose connection is idle looks once a second whether there is something to fetch.
-    "topic.metadata.refresh.interval.ms": 20,
-}
-"""Properties of a consumer that reads what it is assigned without pauses. A member of a group must
-not have them: while its metadata change all the time it may never join."""
-
 
 class MockKafka:
     """One broker on a free port of loopback; made by ``mock_kafka``."""

@@ -34,10 +34,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockKafka]:
+def broker() -> Iterator[MockKafka]:
     """A broker that speaks Kafka's protocol, in this process, in two milliseconds."""
-    # A reader waits so long for a full batch, at the end of each topic too.
-    monkeypatch.setattr("worker.stream.kafka_scan._WAIT_S", 0.05)
     with mock_kafka() as running:
         yield running
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
 from worker.errors import EXIT_SETTINGS, SettingsError
 
@@ -49,7 +49,6 @@ def test_it_counts_and_says_how_to_go_on(broker: MockKafka) -> None:
     settings = {
         **world.settings,
         "kafka.start_timeout_s": "5",
-        **{f"kafka.consumer.{name}": str(value) for name, value in QUICK_CONSUMER.items()},
     }
     flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
 from worker.contract.store import CURRENT_NAME
 from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
@@ -37,7 +37,6 @@ def verify(world: KafkaWorld) -> Verify:
         settings = {
             **world.settings,
             "kafka.start_timeout_s": "5",
-            **{f"kafka.consumer.{name}": str(value) for name, value in QUICK_CONSUMER.items()},
         }
         flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
         return CliRunner().invoke(app, ["verify", *flags, *options])

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from typer.testing import CliRunner, Result
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
 from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
 from worker.records.retry import RetryPolicy
@@ -36,7 +36,6 @@ def verify(world: KafkaWorld, *options: str) -> Result:
         **world.settings,
         "kafka.retry_topic": world.topics["retry"],
         "kafka.start_timeout_s": "5",
-        **{f"kafka.consumer.{name}": str(value) for name, value in QUICK_CONSUMER.items()},
     }
     flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
     return CliRunner().invoke(app, ["verify", *flags, *options])

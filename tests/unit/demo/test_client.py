@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from tests.support.policies import make_kafka_config
 from worker.demo import generate as generate_module
 from worker.demo.broker import BrokerError
@@ -102,7 +102,7 @@ def test_a_message_is_published_as_a_ticketing_system_would(
     publisher = Publisher(broker.servers, INPUT)
     publisher.publish("1", "wo ist mein Päckchen?")
     publisher.flush()
-    config = make_kafka_config(bootstrap_servers=broker.servers, consumer=QUICK_CONSUMER)
+    config = make_kafka_config(bootstrap_servers=broker.servers)
     (record,) = read_range(config, INPUT, RecordRange(last=10), 10)
     assert record.key == b"1"
     assert (record.value or b"").decode() == '{"id": "1", "message": "wo ist mein Päckchen?"}'

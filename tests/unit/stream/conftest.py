@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from tests.support.policies import make_kafka_config
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.topics import Topics
@@ -25,7 +25,6 @@ def configured(broker: MockKafka) -> Callable[..., KafkaConfig]:
             "bootstrap_servers": broker.servers,
             "topics": TOPICS,
             "start_timeout_s": 5.0,
-            "consumer": QUICK_CONSUMER,
             **changes,
         }
         return make_kafka_config(**given)

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.mock_kafka import QUICK_CONSUMER, MockKafka
+from tests.support.mock_kafka import MockKafka
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
 from worker.contract.records import Replay
 from worker.engine.fake import FakeEngine
@@ -75,7 +75,6 @@ def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
             review_topic=made.topics["review"],
             dead_letter_topic=made.topics["dead"],
             start_timeout_s=5,
-            consumer=QUICK_CONSUMER,
         ),
         loop=LoopSettings(publish_max_records=3, deadline_s=5),
         records=RecordSettings(format="text"),
