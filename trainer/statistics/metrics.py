@@ -49,6 +49,16 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def highest_share(hits: int, total: int, alpha: float) -> float:
+    """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
+    Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
+    is at least the floor" rejects at ``alpha``."""
+    if not total:
+        return 1.0
+    found = binomtest(hits, total, alternative="less").proportion_ci(1 - alpha, method="exact")
+    return float(found.high)
+
+
 def auroc(low: Floats, high: Floats) -> float:
     """Return the chance that a value of ``high`` exceeds one of ``low``, ties counting half: the
     area under the ROC curve (Hanley & McNeil 1982)."""
