@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.duel import CandidateKind, Conclusion, Pair
-from trainer.duel.candidates import Candidate
+from trainer.duel.candidates import ADAPTER, Candidate
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import (
     ALPHA,
@@ -180,24 +180,35 @@ def choose_baseline(results: Sequence[PairedResult]) -> PairedResult:
     return max(baselines, key=lambda result: result.validation_accuracy or 0.0)
 
 
+def decide(results: Sequence[PairedResult]) -> tuple[str, Conclusion]:
+    """Apply the rules: return which candidate to ship ("adapter" or another's name), and what was
+    shown."""
+    better = [result for result in results if result.p < ALPHA and result.difference < 0]
+    if better:
+        return max(better, key=lambda result: result.accuracy).name, "better"
+    tested = choose_baseline(results)
+    if tested.not_worse_p < ALPHA:
+        return tested.name, "not_worse"
+    return ADAPTER, "adapter" if tested.p < ALPHA else "undecided"
+
+
 def recommend(
     results: Sequence[PairedResult], accuracy: float, margin: float = MARGIN
 ) -> Recommendation:
-    """Apply the rules. ``accuracy`` is the adapter's."""
+    """Apply the rules and give the reason. ``accuracy`` is the adapter's."""
+    name, conclusion = decide(results)
     tested = choose_baseline(results)
-    better = [result for result in results if result.p < ALPHA and result.difference < 0]
-    if better:
-        best = max(better, key=lambda result: result.accuracy)
-        return Recommendation(best.name, "better", tested.name, _ship_better(best, accuracy))
-    if tested.not_worse_p < ALPHA:
-        reason = _ship_baseline(tested, accuracy, margin)
-        return Recommendation(tested.name, "not_worse", tested.name, reason)
-    also = _name_equals(results)
-    if tested.p < ALPHA:
-        reason = _deploy_adapter(tested, accuracy) + also
-        return Recommendation("adapter", "adapter", tested.name, reason)
-    reason = _keep_adapter(tested, accuracy, margin) + also
-    return Recommendation("adapter", "undecided", tested.name, reason)
+    match conclusion:
+        case "better":
+            best = next(result for result in results if result.name == name)
+            reason = _ship_better(best, accuracy)
+        case "not_worse":
+            reason = _ship_baseline(tested, accuracy, margin)
+        case "adapter":
+            reason = _deploy_adapter(tested, accuracy) + _name_equals(results)
+        case "undecided":
+            reason = _keep_adapter(tested, accuracy, margin) + _name_equals(results)
+    return Recommendation(name, conclusion, tested.name, reason)
 
 
 def tell_power(messages: int, margin: float) -> str:

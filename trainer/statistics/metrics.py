@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -53,10 +53,7 @@ def highest_share(hits: int, total: int, alpha: float) -> float:
     """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
     Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
     is at least the floor" rejects at ``alpha``."""
-    if not total:
-        return 1.0
-    found = binomtest(hits, total, alternative="less").proportion_ci(1 - alpha, method="exact")
-    return float(found.high)
+    return 1.0 if hits == total else float(beta.isf(alpha, hits + 1, total - hits))
 
 
 def auroc(low: Floats, high: Floats) -> float:

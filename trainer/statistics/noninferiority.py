@@ -11,13 +11,14 @@ labelling's accuracy less the second's: ``Discordance.difference``.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from scipy.optimize import brentq
-from scipy.stats import norm
 
 from trainer.statistics.metrics import ALPHA, POWER, Discordance
 
 _LARGEST_MARGIN = 0.999
+_NORMAL = NormalDist()
 
 
 def non_inferiority_p(found: Discordance, margin: float) -> float:
@@ -28,13 +29,13 @@ def non_inferiority_p(found: Discordance, margin: float) -> float:
     its level where others do not (Liu et al. 2002, Statistics in Medicine 21:231);
     ``python -m tests.bench.judges`` works its level out exactly.
     """
-    return float(norm.sf(_score(found, margin)))
+    return math.erfc(_score(found, margin) / math.sqrt(2)) / 2
 
 
 def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
     """Return the lower end of Tango's one-sided score interval of the difference: it lies above
     minus the margin exactly where ``non_inferiority_p`` is below ``alpha``."""
-    wanted = float(norm.isf(alpha))
+    wanted = _NORMAL.inv_cdf(1 - alpha)
     ends = (-_LARGEST_MARGIN, _LARGEST_MARGIN)
     if _score(found, ends[0]) >= wanted:
         return 1.0
@@ -53,8 +54,8 @@ def power(
     estimate tends to the solution of the same equation in the true shares.
     """
     null, true = _deviations(discordance, margin, difference)
-    excess = math.sqrt(total) * (difference + margin) - float(norm.isf(alpha)) * null
-    return float(norm.cdf(excess / true)) if true else float(excess > 0)
+    excess = math.sqrt(total) * (difference + margin) - _NORMAL.inv_cdf(1 - alpha) * null
+    return _NORMAL.cdf(excess / true) if true else float(excess > 0)
 
 
 def required_messages(
@@ -63,7 +64,7 @@ def required_messages(
     """Return how many messages pass an equal labelling with a power of ``wanted``: ``power``
     solved for them."""
     null, true = _deviations(discordance, margin, 0.0)
-    root = (float(norm.isf(alpha)) * null + float(norm.ppf(wanted)) * true) / margin
+    root = (_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(wanted) * true) / margin
     return math.ceil(root * root)
 
 

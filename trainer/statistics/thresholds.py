@@ -41,7 +41,7 @@ def review_threshold(
     sends all but the surest to review, where no part of the rows does.
     """
     order = np.argsort(-confidence, kind="stable")
-    sure, hits = confidence[order], np.cumsum(correct[order])
+    sure, hits = confidence[order], np.cumsum(correct[order], dtype=np.int64)
     # Rows of equal confidence stand or fall together: a part ends where the next one is less sure.
     ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
     kept = _proven(sure, hits, ends, precision) if by == "lower" else _found(hits, ends, precision)
