@@ -16,7 +16,8 @@ from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
 from worker.core.events import Listeners, NullListener
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.loop import Loop
+from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.quarantine import QuarantinePolicy
 from worker.policies import admission_policy
