@@ -103,7 +103,7 @@ class Rig:
     def use(self, router: AdapterRouter) -> None:
         """Have another router choose the adapters of the records to come."""
         self.router = router
-        self.loop._pipeline._router = router
+        self.loop._pipeline._router = self.loop._requests._router = router
 
     def on_published(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
         """Have what is published given to ``call``, beside being kept in ``events``."""

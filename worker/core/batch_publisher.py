@@ -81,8 +81,7 @@ class BatchPublisher:
         )
 
     def try_publish(self) -> None:
-        """Publish what is ready of all partitions, or wait before the next try. Raises
-        StreamFailed."""
+        """Publish what is ready of all partitions; if that fails, wait. Raises StreamFailed."""
         try:
             self.publish(tuple(self._assignment))
         except PublishAborted as error:

@@ -43,6 +43,7 @@ class Loop:
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
+        self._requests = pipeline.requests
         self._listener = listener
         self._policy = policy
         self._clock = clock
@@ -104,12 +105,12 @@ class Loop:
             stopping=self._stopping,
             in_flight_records=self._pressure.records,
             in_flight_bytes=self._pressure.bytes,
-            in_engine_records=len(self._pipeline.busy_timer),
+            in_engine_records=len(self._requests.busy_timer),
             paused_partitions=len(self._pressure.paused),
-            engine_window=self._pipeline.window,
+            engine_window=self._requests.window,
             waiting={state.source: state.watermark.waiting for state in partitions},
-            prompt_tokens=self._pipeline.prompt_tokens,
-            engine_busy_s=self._pipeline.busy_timer.busy_s,
+            prompt_tokens=self._requests.prompt_tokens,
+            engine_busy_s=self._requests.busy_timer.busy_s,
             outage_since=self._publisher.outage_since,
             suspect_records=self._pipeline.trials.suspects,
             retry_topic=self._retries.topic if self._retries else None,
@@ -138,8 +139,8 @@ class Loop:
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
         self._pipeline.poll(self._result_wait() if busy else 0.0)
-        self._pipeline.check_health()
-        self._pipeline.expire()
+        self._requests.check_health()
+        self._requests.expire()
         if not self._step_quarantine() and self._publisher.is_due:
             self._publisher.try_publish()
         self._apply_backpressure()
@@ -153,8 +154,8 @@ class Loop:
             self._stream.poll(0, 0.0)
             self._polled_at = self._clock()
             self._pipeline.poll(self._policy.result_wait_s)
-            self._pipeline.check_health()
-            self._pipeline.expire()
+            self._requests.check_health()
+            self._requests.expire()
             if not self._step_quarantine() and self._assignment.ready:
                 self._publisher.try_publish()
         self._quarantine.close(self._assignment)
@@ -183,7 +184,7 @@ class Loop:
                     break
                 else:
                     self._pipeline.poll(self._policy.result_wait_s)
-                    self._pipeline.expire()
+                    self._requests.expire()
         except PublishAborted as error:
             # The next owner does these records again; nothing of them was published.
             dropped = sum(len(partition.watermark) for partition in going)
