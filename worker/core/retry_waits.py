@@ -72,6 +72,7 @@ class RetryWaits:
         They are those that were fetched, then heads, where there is room for them. It is waited no
         longer than until the next head is due. Raises StreamFailed.
         """
+        # The stream asks of each record that it gives whether to stop: it is restored just then.
         restored: dict[tuple[TopicPartition, int], Record] = {}
 
         def is_early(record: Record) -> bool:
