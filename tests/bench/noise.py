@@ -1,5 +1,5 @@
-"""Planted label errors: what the detector finds, what its suggestions repair, and what a few
-checked examples are worth against many noisy ones.
+"""Planted label errors: what the detector finds, also where near-copies share an error, what its
+suggestions repair, and what a few checked examples are worth against many noisy ones.
 
     python -m tests.bench.noise --tickets CSV --out DIR
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from trainer.check.duplicates import number_clusters
 from trainer.check.out_of_fold import (
     assign_folds,
     cross_val_predict,
@@ -33,6 +34,8 @@ from trainer.check.out_of_fold import (
     unit_rows,
 )
 from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
+from trainer.dataset.folder import Example
+from trainer.dataset.settings import SIMILARITY
 from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)
@@ -42,19 +45,21 @@ FEATURES = ("tfidf", "both")
 SIZES = (25, 50, 100, 200, 364)
 RATES = (0.0, 0.05, 0.10, 0.20, 0.40)
 HOLDOUT_FOLDS = 5  # one of them is held out
+LEAST_COPIES = 3  # of a message, for the errors that near-copies share
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Features by name, labels and sublabels as numbers, each sublabel's label, and what a model
-    of the clean sublabels thinks of each message."""
+    """Features by name, labels and sublabels as numbers, each sublabel's label, each message's
+    cluster of near-duplicates, and what a model of the clean sublabels thinks of each message."""
 
     features: Mapping[str, NDArray[np.float32]]
     labels: Ints
     sublabels: Ints
     label_of: Ints
+    clusters: Ints
     out_of_fold: NDArray[np.float64]
 
     @property
@@ -75,12 +80,14 @@ def main() -> None:
         "messages": len(data.labels),
         "labels": data.label_count,
         "sublabels": len(data.label_of),
+        "copied": kept(arguments.out / "copied.json", copied(data)),
         "drill": kept(arguments.out / "drill.json", drill(data)),
         "clean": kept(arguments.out / "clean.json", clean(data)),
         "curve": kept(arguments.out / "curve.json", curve(data)),
     }
     (arguments.out / "noise.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     drilled = [*drill_table(results["drill"]), *queue_table(results["drill"] + results["clean"])]
+    drilled += copied_table(results["copied"])
     text = "\n".join([*drilled, *curve_table(results["curve"])])
     (arguments.out / "noise.md").write_text(f"{text}\n", encoding="utf-8")
     print(text)
@@ -100,14 +107,17 @@ def load(tickets: Path, out: Path) -> Data:
     assert directory is not None, "install filing-clerk[embeddings]"
     text = cached(out / "tfidf.npy", lambda: text_features(messages))
     vectors = cached(out / "embeddings.npy", lambda: embedding_features(messages, directory))
+    examples = [Example("", message, "") for message in messages]
+    clusters = cached(out / "clusters.npy", lambda: number_clusters(examples, SIMILARITY))
     both = unit_rows(np.concatenate((text, vectors), axis=1)) * np.float32(2**0.5)
     out_of_fold = cached(
         out / "out_of_fold.npy",
         lambda: cross_val_predict(
-            both, sublabels, assign_folds(sublabels, 0), len(label_of), fine=True
+            both, sublabels, assign_folds(sublabels, clusters, 0), len(label_of), fine=True
         ),
     )
-    return Data({"tfidf": text, "both": both}, labels, sublabels, label_of, out_of_fold)
+    features = {"tfidf": text, "both": both}
+    return Data(features, labels, sublabels, label_of, clusters, out_of_fold)
 
 
 def cached(path: Path, make: Any) -> Any:
@@ -155,7 +165,7 @@ def plant(data: Data, rows: Ints, share: float, kind: str, seed: int) -> tuple[I
 
 def split(data: Data, seed: int) -> tuple[Ints, Ints]:
     """Return the rows to learn from and the rows to judge by."""
-    folds = assign_folds(data.labels, 1000 + seed, HOLDOUT_FOLDS)
+    folds = assign_folds(data.labels, data.clusters, 1000 + seed, HOLDOUT_FOLDS)
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 
@@ -172,7 +182,7 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
         rows, held = split(data, seed)
         labels, sublabels = plant(data, rows, share, kind, seed)
         planted = labels != data.labels[rows]
-        folds = assign_folds(labels, seed)
+        folds = assign_folds(sublabels, data.clusters[rows], seed)
         common = {"seed": seed, "share": share, "kind": kind, "planted": int(planted.sum())}
         common["clean"] = accuracy(data, rows, data.labels[rows], held)
         common["noisy"] = accuracy(data, rows, labels, held)
@@ -217,9 +227,8 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
     for seed, features in product(SEEDS, FEATURES):
         rows, _ = split(data, seed)
         labels, sublabels = data.labels[rows], data.sublabels[rows]
-        found = out_of_fold(
-            data, data.features[features][rows], labels, sublabels, assign_folds(labels, seed)
-        )
+        folds = assign_folds(sublabels, data.clusters[rows], seed)
+        found = out_of_fold(data, data.features[features][rows], labels, sublabels, folds)
         none = np.zeros(len(rows), dtype=bool)
         yield {
             "seed": seed,
@@ -229,6 +238,52 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
             "sublabels": True,
             "queue": hit(doubtful(labels, found), none),
         }
+
+
+def copied(data: Data) -> Iterator[dict[str, Any]]:
+    """Give whole clusters of near-copies a wrong label, and look for them with each message dealt
+    into a fold alone, and with the clusters dealt whole."""
+    members: Mapping[int, Ints] = {
+        int(cluster): np.flatnonzero(data.clusters == cluster)
+        for cluster in np.flatnonzero(np.bincount(data.clusters) >= LEAST_COPIES)
+    }
+    for seed in SEEDS:
+        random = np.random.default_rng(seed)
+        labels, sublabels = data.labels.copy(), data.sublabels.copy()
+        chosen = random.choice(sorted(members), len(members) // 3, replace=False)
+        for cluster in chosen:
+            old = data.labels[members[int(cluster)][0]]
+            label = random.choice(np.delete(np.arange(data.label_count), old))
+            labels[members[int(cluster)]] = label
+            sublabels[members[int(cluster)]] = random.choice(np.flatnonzero(data.label_of == label))
+        planted = labels != data.labels
+        alone = np.arange(len(labels))
+        for dealt, clusters in (("each message", alone), ("whole clusters", data.clusters)):
+            folds = assign_folds(sublabels, clusters, seed)
+            found = out_of_fold(data, data.features["both"], labels, sublabels, folds)
+            yield {
+                "seed": seed,
+                "dealt": dealt,
+                "clusters": len(chosen),
+                "planted": int(planted.sum()),
+                "queue": hit(doubtful(labels, found), planted),
+            }
+
+
+def copied_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Means over the seeds: how many of the wrong labels of near-copies are found."""
+    yield f"Wrong labels on whole clusters of {LEAST_COPIES} near-copies or more:"
+    yield ""
+    yield "| dealt into folds | planted: clusters, rows | queue: rows, recall |"
+    yield "|---|---:|---:|"
+    for dealt in ("each message", "whole clusters"):
+        mine = [row for row in rows if row["dealt"] == dealt]
+        queue = [row["queue"] for row in mine]
+        yield (
+            f"| {dealt} | {mean(mine, 'clusters'):.0f}, {mean(mine, 'planted'):.0f} | "
+            f"{mean(queue, 'rows'):.0f}, {mean(queue, 'recall'):.1%} |"
+        )
+    yield ""
 
 
 def hit(flagged: NDArray[np.bool_], planted: NDArray[np.bool_]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from trainer.check.duplicates import (
     find_conflicts,
     fingerprint,
     holdout_fingerprints,
+    number_clusters,
 )
 from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
 from trainer.check.labels import (
@@ -232,6 +233,7 @@ def _judge_labels(
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
+        clusters=number_clusters(examples, settings.similarity),
         embeddings=settings.embeddings,
         seed=settings.seed,
         tick=done,
