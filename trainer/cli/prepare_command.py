@@ -124,6 +124,14 @@ def prepare(
         int, typer.Option(min=3, help="Fewest different messages that each label needs.")
     ] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATASET",
+            help="An earlier dataset that is not beside --out: if its hold-out is the same, its "
+            "openings count on. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
@@ -132,7 +140,9 @@ def prepare(
     near-duplicates and messages under several labels, and splits the rest into training,
     validation and a sealed hold-out, each cluster of near-duplicates in one of them. Writes a
     folder with a manifest (dataset.json), report.md for people, surplus.jsonl for what --per-label
-    left out, and conflicts.csv, which a person can fill in and give back with --decisions.
+    left out, and conflicts.csv, which a person can fill in and give back with --decisions; texts
+    of the hold-out are not in it. How often the same hold-out was opened before is carried on from
+    datasets beside --out, and from --earlier.
 
     Example: clerk-trainer prepare --input tickets.csv --label-column category
     --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
@@ -142,6 +152,7 @@ def prepare(
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.dataset.build import build
+        from trainer.dataset.folder import count_openings, read_manifest
         from trainer.dataset.write import refuse_existing, write_prepared
 
         settings = PrepareSettings(
@@ -169,8 +180,11 @@ def prepare(
             per_label=per_label,
             minimum_per_label=minimum_per_label,
             seed=seed,
+            earlier=tuple(earlier or ()),
         )
         refuse_existing(out)
+        for folder in settings.earlier:
+            read_manifest(folder)
         with _progress(console) as watch:
             prepared = build(settings, watch)
             dataset = write_prepared(prepared, settings)
@@ -184,6 +198,7 @@ def prepare(
                 for name, file in dataset.record["files"].items()
             },
             "counts": dataset.record["counts"],
+            "holdout_openings": count_openings(dataset),
             "report": str(out / "report.md"),
         }
         show(result, console, lambda where: _tell(result, where), as_json=as_json)
@@ -230,6 +245,11 @@ def _tell(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     for sentence in _sentences(counts):
         console.print(sentence, markup=False)
+    if opened := result["holdout_openings"]:
+        console.print(
+            f"This hold-out has been opened {opened:,} times before; they count on.",
+            markup=False,
+        )
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
         f"Read {result['report']}, then: clerk-trainer check.",

@@ -219,9 +219,9 @@ def report(
         typer.Option(
             "--texts/--no-texts",
             help="Show the messages that were answered wrongly. That opens the sealed hold-out, "
-            "which the dataset counts, and makes the page private.",
+            "which is counted, and makes the page private.",
         ),
-    ] = True,
+    ] = False,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -231,7 +231,9 @@ def report(
     holds (train, evaluate, duel, sweep and cost each add to it) and says which command makes
     what is missing.
 
-    Example: clerk-trainer report runs/june --no-texts --out june.html
+    Without --texts the hold-out stays sealed, and the page names messages by their ids.
+
+    Example: clerk-trainer report runs/june --out june.html
 
     Exit codes: 0 written; 2 a file is missing or of another run; 4 the evaluation's figures are
     not what its predictions give.
