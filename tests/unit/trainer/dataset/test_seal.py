@@ -36,8 +36,8 @@ def conflict_rows(directory: Path) -> list[dict[str, str]]:
 def test_conflicts_show_no_text_of_the_hold_out(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, policy: str
 ) -> None:
-    """Every message also under another label, most of them thrice under the first: what is kept in
-    the hold-out, and what would be if a person decided so, is named by its id; the rest is shown."""
+    """Every fourth message also under another label: what is kept in the hold-out, and what would
+    be there if a person decided so, is named by its id; the rest is shown."""
     doubled = [
         *((f"{id_}-{copy}", message, label) for id_, message, label in records for copy in "ab"),
         *(
