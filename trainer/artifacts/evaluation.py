@@ -16,6 +16,10 @@ EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
 
 
+PROBES_NAME = "probes.json"
+"""Written messages that the adapter gets right, as text: the one private file of an evaluation."""
+
+
 class EvaluatedAdapter(Record):
     """Which adapter was evaluated, and where it was."""
 

@@ -68,6 +68,15 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             "well they are told apart, and how many would go to review.",
         ),
     ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Messages that somebody wrote or approved, with their labels (.jsonl or .csv with "
+            "'message', 'label'): those the adapter gets right are what workers try it on, "
+            "if published with them.",
+        ),
+    ] = None,
     wanted_precision: Annotated[
         float,
         typer.Option(
@@ -134,6 +143,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             device=device,
             worker_settings=tuple(worker_set or ()),
             trained_on=trained_on,
+            probes=probes,
         )
         record = evaluate_adapter(request, console)
         show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)

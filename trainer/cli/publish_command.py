@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,14 @@ from trainer.errors import BadInput
 if TYPE_CHECKING:
     from trainer.store.plan import Plan
     from worker.contract.store import Pointer
+
+
+class ProbeOption(StrEnum):
+    """Whose messages workers try an adapter on."""
+
+    WRITTEN = "written"
+    VALIDATION = "validation"
+    OFF = "off"
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +98,15 @@ def publish(
             "current adapter; repeated with another share, change the share.",
         ),
     ] = None,
+    probes: Annotated[
+        ProbeOption | None,
+        typer.Option(
+            help="Whose messages go into the store, as text, for workers to try the adapter on: "
+            "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
+            "'off', none, and workers start it untried [default: written where the evaluation has "
+            "some, else off].",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Judge and report; change nothing.")
     ] = False,
@@ -107,6 +125,10 @@ def publish(
     completes. Running workers whose model.adapter names the store try the new adapter and take
     it up within seconds, or refuse it and stay with the old one (clerk-worker adapters).
 
+    Workers try an adapter on probes, messages whose labels are known. None of customers goes into
+    the store unless --probes validation says so; the file of probes is for its owner and the
+    group of the store's folder.
+
     Examples:
 
       clerk-trainer publish runs/one --store /adapters
@@ -121,6 +143,7 @@ def publish(
         from trainer.store import moves
         from trainer.store.gate import load_rules
         from trainer.store.plan import plan_publication
+        from trainer.store.probes import describe
 
         console = make_console(as_json=as_json)
         if force and not (reason and reason.strip()):
@@ -135,6 +158,7 @@ def publish(
             rules=load_rules(gate, sets or []),
             allow_unpaired=allow_unpaired,
             allow_unjudged=force,
+            probes=probes.value if probes else None,
         )
         nothing_to_do = plan.is_current and (not force or canary is not None)
         if not as_json and not nothing_to_do:
@@ -148,6 +172,8 @@ def publish(
         else:
             outcome = "published" if canary is None else "canary"
             pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
+        if outcome in {"published", "canary", "would_publish"}:
+            print_text(console, describe(store, plan.manifest.digest, plan.probes))
         show(
             _result(plan, outcome, pointer),
             console,
@@ -170,6 +196,9 @@ def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]
         "digest": plan.manifest.digest,
         "name": plan.manifest.name,
         "current": asdict(pointer) if pointer else None,
+        "probes": None
+        if outcome == "already_current"
+        else {"choice": plan.probes.choice, "count": plan.probes.count},
         "gate": None if outcome == "already_current" else gate.to_json(),
     }
 

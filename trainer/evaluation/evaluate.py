@@ -15,6 +15,7 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     OUT_OF_SCOPE,
     PREDICTIONS,
+    PROBES_NAME,
     VALIDATION,
     VLLM,
     BatchScore,
@@ -38,12 +39,14 @@ from trainer.evaluation.engines import (
     worker_answers,
 )
 from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
+from trainer.evaluation.probes import pick_probes, read_written
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
 from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
 from worker.contract import Manifest
+from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.timestamps import rfc3339_now
 
 Engine = Literal["transformers", "vllm", "both"]
@@ -54,7 +57,8 @@ class EvaluationRequest:
     """What to evaluate, and how. ``limit`` takes so many messages of each set (a try).
 
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
-    is another: the hold-out is compared with it.
+    is another: the hold-out is compared with it. ``probes`` is a file of written messages with
+    labels: those that the adapter gets right become its probes.
     """
 
     adapter: Path
@@ -69,6 +73,7 @@ class EvaluationRequest:
     device: str
     worker_settings: tuple[str, ...]
     trained_on: Path | None = None
+    probes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,13 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     check_fits(manifest, dataset, console, proven=request.trained_on is not None)
     trained_on = _open_trained_on(request, manifest, dataset)
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
+    written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
         sample(dataset.validation, request.limit),
         dict(sample(tuple(outside.items()), request.limit)),
+        written,
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured)
@@ -112,7 +119,14 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
             predictions.holdout, predictions.vllm, setup.labels, setup.temperature
         )
         verify_agreement(found, request.tolerance)
-    _write(request.out, record, predictions)
+    probes = pick_probes(manifest, written, measured.scores) if written else None
+    if probes is not None:
+        console.print(
+            f"probes: {len(probes.probes)} of {len(written)} written messages get their label and "
+            "would not go to review",
+            soft_wrap=True,
+        )
+    _write(request.out, record, predictions, probes)
     return record
 
 
@@ -250,8 +264,12 @@ def _make_setup(
     )
 
 
-def _write(out: Path, record: EvaluationRecord, predictions: Predictions) -> None:
+def _write(
+    out: Path, record: EvaluationRecord, predictions: Predictions, probes: ProbeFile | None
+) -> None:
     with fresh_folder(out) as draft:
+        if probes is not None:
+            write_probes(draft / PROBES_NAME, probes)
         PREDICTIONS.write(draft, predictions.holdout)
         VALIDATION.write(draft, predictions.validation)
         if predictions.out_of_scope is not None:
