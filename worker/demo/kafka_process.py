@@ -31,6 +31,9 @@ rootLogger = WARN, out
 # Which offsets were loaded when: a coordinator with a part of them is told by nothing else.
 logger.coordinators.name = org.apache.kafka.coordinator.common.runtime.CoordinatorRuntime
 logger.coordinators.level = INFO
+# And which transactions, and when a producer took over from another under its name.
+logger.transactions.name = kafka.coordinator.transaction
+logger.transactions.level = INFO
 """
 
 
