@@ -1,5 +1,5 @@
-"""Planted label errors: what the detector finds, also where near-copies share an error, what its
-suggestions repair, and what a few checked examples are worth against many noisy ones.
+"""Planted label errors: what the detector finds, what its suggestions repair, and what a few
+checked examples are worth against many noisy ones.
 
     python -m tests.bench.noise --tickets CSV --out DIR
 
@@ -45,7 +45,6 @@ FEATURES = ("tfidf", "both")
 SIZES = (25, 50, 100, 200, 364)
 RATES = (0.0, 0.05, 0.10, 0.20, 0.40)
 HOLDOUT_FOLDS = 5  # one of them is held out
-LEAST_COPIES = 3  # of a message, for the errors that near-copies share
 
 Ints = NDArray[np.int64]
 
@@ -80,14 +79,12 @@ def main() -> None:
         "messages": len(data.labels),
         "labels": data.label_count,
         "sublabels": len(data.label_of),
-        "copied": kept(arguments.out / "copied.json", copied(data)),
         "drill": kept(arguments.out / "drill.json", drill(data)),
         "clean": kept(arguments.out / "clean.json", clean(data)),
         "curve": kept(arguments.out / "curve.json", curve(data)),
     }
     (arguments.out / "noise.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     drilled = [*drill_table(results["drill"]), *queue_table(results["drill"] + results["clean"])]
-    drilled += copied_table(results["copied"])
     text = "\n".join([*drilled, *curve_table(results["curve"])])
     (arguments.out / "noise.md").write_text(f"{text}\n", encoding="utf-8")
     print(text)
@@ -238,52 +235,6 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
             "sublabels": True,
             "queue": hit(doubtful(labels, found), none),
         }
-
-
-def copied(data: Data) -> Iterator[dict[str, Any]]:
-    """Give whole clusters of near-copies a wrong label, and look for them with each message dealt
-    into a fold alone, and with the clusters dealt whole."""
-    members: Mapping[int, Ints] = {
-        int(cluster): np.flatnonzero(data.clusters == cluster)
-        for cluster in np.flatnonzero(np.bincount(data.clusters) >= LEAST_COPIES)
-    }
-    for seed in SEEDS:
-        random = np.random.default_rng(seed)
-        labels, sublabels = data.labels.copy(), data.sublabels.copy()
-        chosen = random.choice(sorted(members), len(members) // 3, replace=False)
-        for cluster in chosen:
-            old = data.labels[members[int(cluster)][0]]
-            label = random.choice(np.delete(np.arange(data.label_count), old))
-            labels[members[int(cluster)]] = label
-            sublabels[members[int(cluster)]] = random.choice(np.flatnonzero(data.label_of == label))
-        planted = labels != data.labels
-        alone = np.arange(len(labels))
-        for dealt, clusters in (("each message", alone), ("whole clusters", data.clusters)):
-            folds = assign_folds(sublabels, clusters, seed)
-            found = out_of_fold(data, data.features["both"], labels, sublabels, folds)
-            yield {
-                "seed": seed,
-                "dealt": dealt,
-                "clusters": len(chosen),
-                "planted": int(planted.sum()),
-                "queue": hit(doubtful(labels, found), planted),
-            }
-
-
-def copied_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Means over the seeds: how many of the wrong labels of near-copies are found."""
-    yield f"Wrong labels on whole clusters of {LEAST_COPIES} near-copies or more:"
-    yield ""
-    yield "| dealt into folds | planted: clusters, rows | queue: rows, recall |"
-    yield "|---|---:|---:|"
-    for dealt in ("each message", "whole clusters"):
-        mine = [row for row in rows if row["dealt"] == dealt]
-        queue = [row["queue"] for row in mine]
-        yield (
-            f"| {dealt} | {mean(mine, 'clusters'):.0f}, {mean(mine, 'planted'):.0f} | "
-            f"{mean(queue, 'rows'):.0f}, {mean(queue, 'recall'):.1%} |"
-        )
-    yield ""
 
 
 def hit(flagged: NDArray[np.bool_], planted: NDArray[np.bool_]) -> dict[str, float]:
