@@ -106,6 +106,41 @@ def test_a_choice_can_be_changed_for_what_is_current(
     assert "nothing to do" in clerk("publish", run, "--probes", "off")[1]
 
 
+def test_a_canary_keeps_its_probes_when_its_share_changes(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """What was chosen for an adapter stands until somebody chooses otherwise; a damaged file is
+    replaced by the choice."""
+    clerk("publish", make_run("one"))
+    run = make_run("two")
+    give(run, "validation")
+    assert clerk("publish", run, "--canary", 0.1, "--probes", "validation")[0] == 0
+    assert clerk("publish", run, "--canary", 0.2)[0] == 0
+    [path] = store.glob("*.probes.json")
+    before = path.read_text(encoding="utf-8")
+    path.write_text("{}", encoding="utf-8")
+    assert clerk("publish", run, "--probes", "validation")[0] == 0
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_an_adapter_from_another_store_brings_what_was_written(
+    clerk: Clerk, store: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Written messages go along; they are never passed off as validation, nor the other way."""
+    run = make_run("one")
+    give(run, "written")
+    clerk("publish", run)
+    digest = read_manifest(run / "adapter").digest
+    store.rename(tmp_path / "first")
+    source = tmp_path / "first" / digest
+    evaluation = tmp_path / "evaluation"
+    write_evaluation(evaluation, read_manifest(source))
+    wrong = clerk("publish", source, "--evaluation", evaluation, "--probes", "validation")
+    assert wrong[0] == 2
+    assert clerk("publish", source, "--evaluation", evaluation)[0] == 0
+    assert probes_in(store) == WRITTEN
+
+
 @pytest.mark.parametrize(
     ("choice", "said"), [("written", "evaluate --probes FILE"), ("validation", "probes_per_label")]
 )
