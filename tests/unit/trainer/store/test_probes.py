@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.unit.trainer.store.conftest import (
     write_evaluation,
 )
 from trainer.artifacts.evaluation import PROBES_NAME
-from trainer.store import probes as store_probes
 from worker.contract import Probe, read_manifest, write_manifest
 from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
 from worker.contract.store import find_adapter
@@ -203,7 +203,7 @@ def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     def denied(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(store_probes.os, "chown", denied)
+    monkeypatch.setattr(os, "chown", denied)
     run = make_run("one")
     give(run, "written")
     code, out, _ = clerk("publish", run)
