@@ -58,6 +58,7 @@ def prepare(
     per_label: options.PerLabel = None,
     minimum_per_label: options.MinimumPerLabel = 10,
     seed: options.Seed = 0,
+    earlier: options.Earlier = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
@@ -66,7 +67,9 @@ def prepare(
     near-duplicates and messages under several labels, and splits the rest into training,
     validation and a sealed hold-out, each cluster of near-duplicates in one of them. Writes a
     folder with a manifest (dataset.json), report.md for people, surplus.jsonl for what --per-label
-    left out, and conflicts.csv, which a person can fill in and give back with --decisions.
+    left out, and conflicts.csv, which a person can fill in and give back with --decisions; texts
+    of the hold-out are not in it. How often the same hold-out was opened before is carried on from
+    datasets beside --out, and from --earlier.
 
     Example: clerk-trainer prepare --input tickets.csv --label-column category
     --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
@@ -99,17 +102,21 @@ def prepare(
             per_label=per_label,
             minimum_per_label=minimum_per_label,
             seed=seed,
+            earlier=tuple(earlier or ()),
         )
         _prepare(settings, as_json=as_json)
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
     from trainer.dataset.build import build
+    from trainer.dataset.folder import count_openings, read_manifest
     from trainer.dataset.write import refuse_existing, write_prepared
 
     console = make_console(as_json=as_json)
     out = settings.out
     refuse_existing(out)
+    for folder in settings.earlier:
+        read_manifest(folder)
     with _progress(console) as watch:
         prepared = build(settings, watch)
         dataset = write_prepared(prepared, settings)
@@ -123,6 +130,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
             for name, file in dataset.record["files"].items()
         },
         "counts": dataset.record["counts"],
+        "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),
     }
     show(result, console, lambda where: _tell(result, where), as_json=as_json)
@@ -169,6 +177,11 @@ def _tell(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     for sentence in _sentences(counts):
         console.print(sentence, markup=False)
+    if opened := result["holdout_openings"]:
+        console.print(
+            f"This hold-out has been opened {opened:,} times before; they count on.",
+            markup=False,
+        )
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
         f"Read {result['report']}, then: clerk-trainer check.",

@@ -86,6 +86,14 @@ PerLabel = Annotated[
     int | None,
     typer.Option(min=1, help="Most training examples of each label; the rest go to surplus.jsonl."),
 ]
+Earlier = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DATASET",
+        help="An earlier dataset that is not beside --out: if its hold-out is the same, its "
+        "openings count on. Repeatable.",
+    ),
+]
 MinimumPerLabel = Annotated[
     int, typer.Option(min=3, help="Fewest different messages that each label needs.")
 ]

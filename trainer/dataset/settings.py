@@ -40,7 +40,11 @@ class NearDuplicates(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1."""
+    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1.
+
+    ``earlier`` are datasets whose openings count on where the hold-out is the same; they have no
+    part in what the dataset holds.
+    """
 
     inputs: tuple[Path, ...]
     taxonomy: Path
@@ -66,6 +70,7 @@ class PrepareSettings:
     per_label: int | None = None
     minimum_per_label: int = 10
     seed: int = 0
+    earlier: tuple[Path, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return what shaped the dataset, for its manifest; files are described elsewhere."""

@@ -17,6 +17,7 @@ from trainer.artifacts.files import Record
 from trainer.errors import BadInput
 from trainer.statistics.metrics import measure
 from trainer.store.evidence import Comparison, Evidence
+from trainer.store.unseen import judge_unseen
 from worker.contract import Manifest
 from worker.contract.assignments import split_assignment, toml_value
 from worker.contract.store import is_digest
@@ -182,6 +183,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
         f"{dataset.holdout_sha256[:12] or 'no digest'}…, openings: {dataset.openings}",
         not figures.limited and is_digest(dataset.holdout_sha256),
     )
+    yield _criterion(*judge_unseen(manifest, figures))
     problem = _disagreement(evidence)
     yield _criterion(
         "predictions",

@@ -71,7 +71,7 @@ class Page(HTMLParser):
 
 def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, str]:
     out = tmp_path / "page.html"
-    report = write_report(run, out, **settings)  # type: ignore[arg-type]
+    report = write_report(run, out, **{"texts": True, **settings})  # type: ignore[arg-type]
     text = out.read_text(encoding="utf-8")
     return report, Page(text), text
 
@@ -180,8 +180,11 @@ def test_showing_texts_opens_the_holdout_and_says_so(made: Made, tmp_path: Path)
 
 
 def test_without_texts_the_holdout_stays_sealed(made: Made, tmp_path: Path) -> None:
-    """--no-texts: no opening, no warning, no text of any part of the dataset."""
-    report, page, text = draw(made.run, tmp_path, texts=False)
+    """The default: no opening, no warning, no text of any part of the dataset."""
+    out = tmp_path / "page.html"
+    report = write_report(made.run, out)
+    text = out.read_text(encoding="utf-8")
+    page = Page(text)
     assert count_openings(open_dataset(made.dataset)) == 0
     assert not report.with_texts
     assert "Private." not in page.words
@@ -360,12 +363,14 @@ def test_the_command_reports_for_people_and_for_machines(
         out = capsys.readouterr()
         return int(left.value.code or 0), out.out, out.err
 
-    code, out, _ = run(str(made.run), "--no-texts")
+    code, out, _ = run(str(made.run))
     page = made.run / "report.html"
     assert code == 0
+    assert "holds texts" not in out
+    assert count_openings(open_dataset(made.dataset)) == 0
     assert out.startswith(f"{page}: {numbers.size(page.stat().st_size)}\n")
     (made.dataset / "check.json").unlink()
-    code, out, _ = run(str(made.run), "--json", "--no-texts")
+    code, out, _ = run(str(made.run), "--json")
     record = json.loads(out)
     assert (code, record["bytes"]) == (0, page.stat().st_size)
     assert record["sections"]["verdict"] == "present"
@@ -374,6 +379,10 @@ def test_the_command_reports_for_people_and_for_machines(
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "no training.json" in err
+    code, out, _ = run(str(made.run), "--texts")
+    assert (code, page.stat().st_mode & 0o777) == (0, 0o640)
+    assert "holds texts of customers" in out
+    assert count_openings(open_dataset(made.dataset)) == 1
 
 
 def wrong(run: Path) -> list[dict[str, Any]]:
