@@ -191,6 +191,15 @@ def _answers(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
             f"right {_percent(review.accuracy_at_wanted)}"
         ),
     )
+    if review.wanted_by == "lower" and review.coverage_by_point is not None:
+        yield (
+            "what its certainty costs",
+            (
+                f"{review.coverage_by_point - review.coverage_at_wanted:.1%} of the messages more "
+                f"to a human: the point value alone would cover {review.coverage_by_point:.1%}, "
+                f"right {_percent(review.accuracy_by_point)}"
+            ),
+        )
     if mass := record.off_label_mass:
         yield "off-label mass", f"mean {mass.mean:.4f}, p99 {mass.p99:.4f}"
 
@@ -261,6 +270,8 @@ def _duel_pairs(record: DuelRecord) -> Table:
         "right alone",
         "p",
         "p (Holm)",
+        "at worst",
+        "p (margin)",
     )
     for pair in record.pairs:
         low, high = pair.interval_95
@@ -271,6 +282,8 @@ def _duel_pairs(record: DuelRecord) -> Table:
             f"{pair.a_only} : {pair.b_only}",
             f"{pair.mcnemar_p:.2g}",
             f"{pair.p_holm:.2g}",
+            "" if pair.worst_difference is None else f"{-pair.worst_difference:+.1%}",
+            "" if pair.non_inferiority_p is None else f"{pair.non_inferiority_p:.2g}",
         )
     return table
 

@@ -68,6 +68,8 @@ TRAINER_OWNERS = {
         "duel/linear.py",
         "statistics/calibration.py",
         "statistics/metrics.py",
+        "statistics/noninferiority.py",
+        "statistics/thresholds.py",
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},

@@ -10,7 +10,12 @@ from pydantic import Field
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.artifacts.training import DatasetName, Interval
 from trainer.errors import BadInput
-from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin
+from trainer.statistics.figures import (
+    CoveragePoint,
+    LabelFigures,
+    ReliabilityBin,
+    ThresholdRule,
+)
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
@@ -72,7 +77,12 @@ class HoldoutCalibration(Record):
 
 class ReviewFigures(Record):
     """The thresholds in force and their effect; then the threshold that the wanted precision
-    asks for, fitted on validation and applied to the hold-out."""
+    asks for, fitted on validation and applied to the hold-out.
+
+    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or (None:
+    an earlier version) the share that was found. ``coverage_by_point`` and ``accuracy_by_point``
+    are those of the latter's threshold, for what the certainty costs.
+    """
 
     confidence_below: float | None
     off_label_mass_above: float | None
@@ -82,6 +92,9 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
+    wanted_by: ThresholdRule | None = None  # these three: earlier versions lack them
+    coverage_by_point: float | None = None
+    accuracy_by_point: float | None = None
 
 
 class OffLabelMass(Record):

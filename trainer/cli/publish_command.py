@@ -125,9 +125,10 @@ def publish(
     """Make an adapter current in a store, if it passes the gate.
 
     The gate asks for an evaluation of exactly this adapter on a whole hold-out; floors on
-    accuracy, macro-F1 and every label's recall; no answer outside the label set; a small
-    calibration error; and no significant regression against the adapter that is current now
-    (McNemar's exact test on the same messages). Each criterion is a row: wanted, found, pass or
+    accuracy, macro-F1 and every label's recall (by the ends of their intervals); no answer outside
+    the label set; a small calibration error; and proof that it is not worse than the adapter that
+    is current now by non_inferiority_margin or more (on the same messages; too few of them prove
+    nothing, and the row says how many it takes). Each criterion is a row: wanted, found, pass or
     fail. If any fails, nothing is changed and the exit code is 3.
 
     The adapter is copied beside its place, verified, renamed into it, and the pointer is moved
@@ -150,7 +151,7 @@ def publish(
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
-        from trainer.store.gate import load_rules
+        from trainer.store.gate_rules import load_rules
         from trainer.store.plan import plan_publication
 
         if force and not (reason and reason.strip()):

@@ -9,7 +9,8 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
 from trainer.store.files import is_sound
-from trainer.store.gate import GateRules, GateVerdict, judge
+from trainer.store.gate import GateVerdict, judge
+from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter

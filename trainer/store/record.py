@@ -12,8 +12,10 @@ from pydantic import Field
 from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
+from trainer.store.criteria import Criterion
 from trainer.store.evidence import Comparison, Evidence, read_answers
-from trainer.store.gate import Criterion, GateRules, GateVerdict
+from trainer.store.gate import GateVerdict
+from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically

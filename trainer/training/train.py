@@ -229,6 +229,7 @@ def _score_best(training: _Training) -> _Result:
         validator.truth,
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
+        review_precision_by=recipe.review_precision_by,
         off_label_quantile=recipe.off_label_quantile,
         seed=recipe.seed,
     )
@@ -314,6 +315,7 @@ def _validation_figures(result: _Result) -> ValidationFigures:
         macro_f1=result.figures.macro_f1,
         accepted_share=result.calibrated.accepted_share,
         accepted_precision=result.calibrated.accepted_precision,
+        point_accepted_share=result.calibrated.point_accepted_share,
     )
 
 

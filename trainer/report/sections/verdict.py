@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
 from trainer.report.records import Input, Run, Section, lacking
-from trainer.report.sections.duel import compare_with_rival, ladder
+from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -45,9 +46,10 @@ def verdict_section(run: Run) -> Section:
             "points": list(_points(run, evaluation)),
             "ladder": ladder(run.duel) if run.duel else [],
             "rules": (
-                f"Marked as a concern: a rival that is not clearly worse (p adjusted by Holm, "
-                f"0.05), an answer outside the labels, accepted answers below the wanted "
-                f"precision, a calibration error above {numbers.percent(LARGEST_ECE)}, a label "
+                f"Marked as a concern: a rival that is better, a baseline that does as well within "
+                f"the duel's margin or cannot be told from it, an answer outside the labels, "
+                f"accepted answers below the wanted precision, a calibration error above "
+                f"{numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
                 f"engines that disagree, a check of the data that is not all right."
             ),
@@ -80,11 +82,34 @@ def _against_rivals(run: Run) -> Point:
         f"{numbers.points_interval(found.interval)}; p {_p(found.p)}); "
         f"{found.rival} reaches {numbers.percent(found.rival_accuracy)}."
     )
+    duel = run.duel
+    if duel is not None and duel.conclusion is not None and duel.margin is not None:
+        return _concluded(duel, found, detail)
     if not found.is_clear:
         return Point(WARN, f"No clear difference from {found.rival}", detail)
     if found.difference > 0:
         return Point(GOOD, f"Better than {found.rival} by {size}", detail)
     return Point(BAD, f"Worse than {found.rival} by {size}", detail)
+
+
+def _concluded(duel: DuelRecord, found: RivalComparison, detail: str) -> Point:
+    """Return the duel's own conclusion; ``found`` and ``detail`` are of the most accurate rival."""
+    margin = numbers.points(duel.margin).removeprefix("+")
+    if duel.conclusion == "better":
+        return Point(BAD, f"Worse than {duel.recommendation}", detail)
+    if duel.conclusion == "not_worse":
+        claim = f"{duel.recommendation} does the job within {margin}, without a GPU"
+        return Point(WARN, claim, detail)
+    if duel.conclusion == "undecided":
+        claim = f"Too few messages to tell it from {duel.tested_baseline} within {margin}"
+        needed = f" {numbers.counted(duel.required_messages or 0, 'message')} would."
+        return Point(WARN, claim, detail + needed)
+    if found.is_clear:
+        size = numbers.points(abs(found.difference)).removeprefix("+")
+        return Point(GOOD, f"Better than {found.rival} by {size}", detail)
+    return Point(
+        GOOD, f"Better than {duel.tested_baseline}, the best baseline on validation", detail
+    )
 
 
 def _outside(evaluation: EvaluationRecord) -> Point:

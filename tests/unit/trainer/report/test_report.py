@@ -292,6 +292,53 @@ def test_the_verdict_follows_the_duel(
 
 
 @pytest.mark.parametrize(
+    ("conclusion", "recommended", "claim"),
+    [
+        ("adapter", "adapter", "Better than minilm by 2.0 points"),
+        ("better", "minilm", "Worse than minilm"),
+        ("not_worse", "tf-idf", "tf-idf does the job within 1.0 points, without a GPU"),
+        ("undecided", "adapter", "Too few messages to tell it from tf-idf within 1.0 points"),
+    ],
+)
+def test_the_verdict_is_the_duels_own_conclusion(
+    made: Made,
+    tmp_path: Path,
+    rewrite: Callable[..., None],
+    *,
+    conclusion: str,
+    recommended: str,
+    claim: str,
+) -> None:
+    """With the margin, the baseline that was tested, what it takes to tell, and, where the cost
+    is known, what the margin comes to in messages and money."""
+    path = made.run / "duel" / "duel.json"
+    record = json.loads(path.read_text("utf-8"))
+    tested = {"non_inferiority_p": 0.123, "worst_difference": 0.0177}
+    rewrite(
+        path,
+        conclusion=conclusion,
+        recommendation=recommended,
+        margin=0.01,
+        tested_baseline="tf-idf",
+        required_messages=3162,
+        pairs=[pair | tested for pair in record["pairs"]],
+    )
+    _, page, _ = draw(made.run, tmp_path)
+    assert claim in page.words
+    assert ("3,162 messages would." in page.words) is (conclusion == "undecided")
+    assert "Validation chose tf-idf to be tested so; 3,162 messages pass" in page.words
+    assert "\N{MINUS SIGN}1.8 points" in page.words
+    assert "up to 20,000 more messages filed wrongly a month, of 2,000,000" in page.words
+
+
+def test_what_the_certainty_of_a_threshold_costs_is_shown(made: Made, tmp_path: Path) -> None:
+    """Beside what the point value alone would answer."""
+    review = made.evaluation["review"]
+    _, page, _ = draw(made.run, tmp_path)
+    assert f"the point value alone would answer {review['coverage_by_point']:.1%}" in page.words
+
+
+@pytest.mark.parametrize(
     ("file", "change", "problem"),
     [
         ("training.json", {"schema": "training/9"}, "training.json: its schema is 'training/9'"),
