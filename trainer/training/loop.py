@@ -69,6 +69,9 @@ class TrainLoop:
         torch.set_rng_state(state_dicts["rng"][self._group.rank])
         if self._model.device.type == "cuda":
             torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
+        device = self._model.device
+        state.best = {name: weights.to(device) for name, weights in state.best.items()}
+        state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
         self.state.resumed += 1
 
@@ -128,8 +131,8 @@ class TrainLoop:
             on_step(figures)
             progress.advance(state.rows, figures.loss, state.rows / state.seconds)
             # Saving gathers from all processes, so all must agree that it is time.
-            due = float(time.monotonic() - saved >= save_every_s)
-            if self._group.all_reduce([due])[0] > 0 and state.batches < len(batches):
+            due = self._group.any(time.monotonic() - saved >= save_every_s)
+            if due and state.batches < len(batches):
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
