@@ -79,7 +79,7 @@ def read_shape(base: Path, target_modules: Sequence[str] = ()) -> Shape:
     try:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
         config = config.get("text_config", config)
-        for path in sorted(base.glob("*.safetensors")):
+        for path in _weight_files(base):
             for name, shape in _shapes(path):
                 weights += math.prod(shape)
                 part = name.removesuffix(".weight").rpartition(".")[2]
@@ -207,6 +207,18 @@ def _parts(found: MemoryParts) -> str:
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
+
+
+def _weight_files(base: Path) -> list[Path]:
+    """Return the files that transformers loads, in their order: those of the index, else the one
+    of the usual name. Some bases hold the same weights a second time under their maker's own names
+    (Mistral's ``consolidated.safetensors``)."""
+    index = base / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [base / name for name in sorted(set(names))]
+    whole = base / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(base.glob("*.safetensors"))
 
 
 def _shapes(path: Path) -> list[tuple[str, list[int]]]:

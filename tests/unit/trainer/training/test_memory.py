@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput
@@ -40,6 +43,24 @@ def test_the_shape_is_read_without_loading_a_weight(
     assert 0 < some.adapter_weights_per_rank < shape.adapter_weights_per_rank
     with pytest.raises(BadInput, match=r"config\.json"):
         read_shape(tiny_base / "nowhere")
+
+
+def test_weights_that_a_base_holds_twice_are_counted_once(tiny_base: Path, tmp_path: Path) -> None:
+    """Mistral's bases ship ``consolidated.safetensors`` beside the shards that the index names."""
+    whole = read_shape(tiny_base)
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    shutil.copy(base / "model.safetensors", base / "consolidated.safetensors")
+    assert read_shape(base) == whole
+    state = load_file(base / "model.safetensors")
+    (base / "model.safetensors").unlink()
+    names = sorted(state)
+    shards = {"model-1-of-2.safetensors": names[::2], "model-2-of-2.safetensors": names[1::2]}
+    for file, held in shards.items():
+        save_file({name: state[name] for name in held}, base / file)
+    index = {name: file for file, held in shards.items() for name in held}
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}), "utf-8")
+    assert read_shape(base) == whole
 
 
 def test_the_recipe_for_7b_fits_a_card_of_24_gb() -> None:
