@@ -70,7 +70,6 @@ class TrainLoop:
         if self._model.device.type == "cuda":
             torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
         device = self._model.device
-        state.best = {name: weights.to(device) for name, weights in state.best.items()}
         state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
         self.state.resumed += 1
@@ -202,7 +201,10 @@ class TrainLoop:
                 )
             state.epochs.append(epoch)
             if self.best == epoch.number:
-                state.best = self._model.state_dict()
+                # Not on the device: there it would take room until the end.
+                state.best = {
+                    name: weights.cpu() for name, weights in self._model.state_dict().items()
+                }
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
