@@ -128,7 +128,23 @@ PANELS: list[Placed] = [
         ),
     ),
     (
-        12,
+        8,
+        8,
+        graph(
+            "Waiting to be tried again",
+            "Messages on the retry topic that are not done, and those put on it per minute. Where "
+            "the first number only grows, the engine does not recover.",
+            [
+                query(f"sum(clerk_retry_waiting_records{{{OF}}})", "waiting"),
+                query(f"60 * {rate('clerk_retried_records_total', 'reason')} > 0", "{{reason}}"),
+            ],
+            unit="short",
+            no_value="no retry topic",
+            colours={"waiting": BLUE},
+        ),
+    ),
+    (
+        8,
         8,
         graph(
             "Drift",
@@ -147,7 +163,7 @@ PANELS: list[Placed] = [
         ),
     ),
     (
-        12,
+        8,
         8,
         graph(
             "Label shift against the training data",

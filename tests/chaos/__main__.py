@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -74,12 +75,17 @@ def main(arguments: Sequence[str]) -> int:
         broken=given.broken,
         retry=given.retry,
     )
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        kept = Path(given.keep or folder).absolute()
-        kept.mkdir(parents=True, exist_ok=True)
-        if given.soak_minutes:
-            return soak(options, kept, given.soak_minutes * 60, given.report)
-        return _run(given, options, request, kept)
+    folder = Path(given.keep or tempfile.mkdtemp(prefix="chaos-")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if given.soak_minutes:
+        code = soak(options, folder, given.soak_minutes * 60, given.report)
+    else:
+        code = _run(given, options, request, folder)
+    if code == 0 and not given.keep:
+        shutil.rmtree(folder)
+    else:
+        print(f"the journal and the logs are in {folder}", flush=True)
+    return code
 
 
 def _run(
@@ -95,8 +101,14 @@ def _run(
         say=lambda line: print(line, flush=True),
     )
     with Site(options, folder, _values(given)) as site:
-        outcome = carry_out(site, draw_plan(request) if given.faults else (), goal)
+        try:
+            outcome = carry_out(site, draw_plan(request) if given.faults else (), goal)
+        except Exception:
+            site.keep_broker_data()
+            raise
         summary = {"seed": given.seed, **summarise(outcome, site)}
+        if not summary["proven"]:
+            site.keep_broker_data()
     print(table(summary), flush=True)
     if given.report:
         given.report.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -149,7 +161,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--plan", action="store_true", help="print the plan and do nothing")
     add("--soak-minutes", type=float, help="no faults: a steady load for so long")
     add("--report", type=Path, help="write the figures to this file, as JSON")
-    add("--keep", help="a folder that keeps the journal and the logs")
+    add("--keep", help="a folder for the journal and the logs (else one that stays if not proven)")
     return parser.parse_args(arguments)
 
 

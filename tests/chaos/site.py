@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,6 +172,16 @@ class Site:
             **self._model_settings(),
             **self._retry_settings(),
         }
+
+    def keep_broker_data(self) -> Path:
+        """Copy the broker's data beside the logs, for whoever looks for a cause; return where.
+
+        What a transaction went through is in ``__transaction_state``, which Kafka's
+        ``kafka.tools.DumpLogSegments`` prints; the results and their markers are in the topics."""
+        kept = self.folder / "broker-data"
+        with self.broker_lock:
+            shutil.copytree(self.broker.data_dir, kept, ignore=shutil.ignore_patterns("tmp"))
+        return kept
 
     def verify(self) -> dict[str, Any]:
         """What ``clerk-worker verify`` says, as JSON. Raises RuntimeError when it says nothing."""

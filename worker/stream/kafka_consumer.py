@@ -116,8 +116,17 @@ class KafkaConsumer:
             self._paused.difference_update(partitions)
 
     def group_metadata(self) -> Any:
-        """Return the membership as the producer's transaction wants it, as of this moment."""
-        return self._client.consumer_group_metadata()
+        """Return the membership as the producer's transaction wants it, as of this moment.
+
+        Raises PublishAborted when the group has given this member up. Its client knows that before
+        the loop does, and then names no member and sometimes no generation either (librdkafka
+        2.16), which Kafka takes for a client that has nothing to do with the group: it would let it
+        commit over the head of whoever has the partitions now.
+        """
+        metadata = self._client.consumer_group_metadata()
+        if not self._client.memberid():  # asked second, so that it is true of the membership too
+            raise PublishAborted("the group has given this member up")
+        return metadata
 
     def commit(self, next_offsets: Sequence[NextOffset]) -> None:
         """Commit offsets outside of a transaction. Blocks. Raises KafkaException.

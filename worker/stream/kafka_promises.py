@@ -80,7 +80,15 @@ _COMMITTED = _Bound(
     "read_committed with kafka.delivery=exactly_once",
     "records of transactions that are aborted later would get results all the same",
 )
+_RESET = _Bound(
+    lambda value: str(value).lower() not in {"latest", "largest", "end"},
+    "earliest or error",
+    "a partition that is new, or whose offset is not told at once, would begin at its end and lose "
+    "what lies before; to begin a group at the end, set its offsets before its first start "
+    "(kafka-consumer-groups.sh --reset-offsets --to-latest)",
+)
 _BOUNDS: Mapping[str, _Bound] = {
+    "auto.offset.reset": _RESET,
     "acks": _ACKS,
     "request.required.acks": _ACKS,
     "max.in.flight": _IN_FLIGHT,

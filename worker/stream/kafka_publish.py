@@ -40,7 +40,9 @@ class OffsetCommitter(Protocol):
     """Whose offsets are committed with the results."""
 
     def group_metadata(self) -> Any:
-        """Return the membership as the producer's transaction wants it, as of this moment."""
+        """Return the membership as the producer's transaction wants it, as of this moment.
+
+        Raises PublishAborted when there is none any more."""
         ...
 
     def commit(self, next_offsets: Sequence[NextOffset]) -> None:

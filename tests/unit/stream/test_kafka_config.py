@@ -66,14 +66,14 @@ def test_a_users_properties_win_over_the_defaults() -> None:
     """Of one side or of both; and nothing else is changed."""
     made = config(
         client={"linger.ms": 50, "check.crcs": True, "client.id": "mine"},
-        consumer={"auto.offset.reset": "latest", "fetch.min.bytes": 5},
+        consumer={"auto.offset.reset": "error", "fetch.min.bytes": 5},
         producer={"compression.type": "none", "client.id": "mine too"},
     )
     assert made.producer["linger.ms"] == 50
     assert made.producer["compression.type"] == "none"
     assert made.producer["client.id"] == "mine too"
     assert made.consumer["check.crcs"] is True
-    assert made.consumer["auto.offset.reset"] == "latest"
+    assert made.consumer["auto.offset.reset"] == "error"
     assert made.consumer["fetch.min.bytes"] == 5
     assert made.consumer["client.id"] == "mine"
     assert made.producer["acks"] == "all"

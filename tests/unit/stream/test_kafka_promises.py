@@ -71,3 +71,16 @@ def test_without_statistics_a_spare_of_the_brokers_protocol_would_never_be_ready
     with pytest.raises(SettingsError, match=r"statistics\.interval\.ms' must be above 0"):
         make_kafka_config(consumer={"group.protocol": "Consumer", "statistics.interval.ms": 0})
     assert make_kafka_config(consumer={"statistics.interval.ms": 0})
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("place", ["client", "consumer"])
+def test_no_partition_begins_at_its_end(place: str, delivery: str) -> None:
+    """One that is added later would lose what came before somebody had it."""
+    for value in ("latest", "LARGEST", "end"):
+        with pytest.raises(
+            SettingsError, match=rf"kafka\.{place}: 'auto.offset.reset' must be .*to-"
+        ):
+            make_kafka_config(delivery=delivery, **{place: {"auto.offset.reset": value}})
+    for value in ("earliest", "smallest", "beginning", "error"):
+        assert make_kafka_config(delivery=delivery, **{place: {"auto.offset.reset": value}})

@@ -1,0 +1,94 @@
+"""What a member that the group has given up may still publish: nothing, on real Kafka.
+
+Its link is cut for longer than its session, and comes back while it publishes, so that it has not
+been told yet what became of it. Its client knows: it is a member no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tests.chaos.proxy import Proxy
+from tests.ports.test_stream import KafkaBench, Listener, batch, fetch
+from worker.errors import PublishAborted
+from worker.stream.topics import Topics
+
+MEMBER: dict[str, Any] = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as closing:
+        yield closing
+
+
+def test_a_member_that_was_cut_off_publishes_nothing(
+    bootstrap_servers: str, topic: Callable[[str], str], stack: ExitStack
+) -> None:
+    names = Topics((topic("in"),), topic("out"), topic("review"), topic("dead"))
+    proxy = Proxy(int(bootstrap_servers.rpartition(":")[2]))
+    stack.callback(proxy.close)
+    cut = KafkaBench(proxy.address, names, consumer=MEMBER, transactional_id=topic("cut"))
+    stack.callback(cut.close)
+    heir = KafkaBench(bootstrap_servers, names, consumer=MEMBER, transactional_id=topic("heir"))
+    stack.callback(heir.close)
+    stream, told = cut.open(), Listener()
+    cut.subscribe(stream, told)
+    for number in range(6):
+        heir.send(b"%d" % number, partition=number % 2)
+    held = batch(fetch(stream, 6), names.output, b"of the member that was cut off")
+
+    proxy.set_link("cut")
+    next_owner = heir.open()
+    next_owner.subscribe(Listener())
+    next_owner.publish(batch(fetch(next_owner, 6, 90), names.output, b"of its heir"))
+    proxy.set_link("whole")
+    time.sleep(3)  # until its client has heard of it
+    with pytest.raises(PublishAborted):
+        stream.publish(held)
+
+    assert heir.visible(names.output) == [b"of its heir"] * 6
+    assert [heir.committed(0), heir.committed(1)] == [3, 3]
+    assert "lost" not in [kind for kind, _ in told.events]
+    until = time.monotonic() + 30
+    while "lost" not in [kind for kind, _ in told.events]:
+        assert time.monotonic() < until
+        stream.poll(0, 0.1)
+
+
+def test_kafka_lets_an_empty_membership_commit(
+    bootstrap_servers: str, topic: Callable[[str], str], stack: ExitStack
+) -> None:
+    """Why the worker may not leave it to Kafka: who names no member and no generation commits what
+    it likes, also while a group has members, and takes their offsets back."""
+    name = topic("in")
+    place = [TopicPartition(name, 0, 7)]
+    settings = {"bootstrap.servers": bootstrap_servers, "group.id": name, "log_level": 0}
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(timeout=20)
+    member = Consumer({**settings, **MEMBER, "enable.auto.commit": False})
+    stack.callback(member.close)
+    member.subscribe([name])
+    while not member.assignment():
+        member.poll(0.1)
+    member.commit(offsets=place, asynchronous=False)
+
+    nobody = Consumer(settings)
+    stack.callback(nobody.close)
+    zombie = Producer({"bootstrap.servers": bootstrap_servers, "transactional.id": name})
+    zombie.init_transactions(20)
+    zombie.begin_transaction()
+    back = [TopicPartition(name, 0, 2)]
+    zombie.send_offsets_to_transaction(back, nobody.consumer_group_metadata(), 20)
+    zombie.commit_transaction(20)
+    until = time.monotonic() + 20
+    while member.committed(place, timeout=20)[0].offset != 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
