@@ -48,7 +48,7 @@ WORKER_OWNERS = {
 TRAINER_OWNERS = {
     "accelerate": {"model/device.py"},
     "cleanlab": {"check/suspects.py"},
-    "jinja2": {"model/lora_model.py", "report/records.py"},
+    "jinja2": {"model/chat_template.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
     "pyarrow": {"dataset/readers.py"},
@@ -73,7 +73,12 @@ TRAINER_OWNERS = {
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},
-    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
+    "transformers": {
+        "model/chat_template.py",
+        "model/embeddings.py",
+        "model/lora_model.py",
+        "model/scoring.py",
+    },
 }
 """The same for the trainer, with paths from its own directory."""
 

@@ -122,7 +122,8 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
     require_same(before, identity, f"{directory}: belongs to another training", remedy)
-    saved = torch.load(io.BytesIO(data), weights_only=True)
+    # On the CPU, wherever it was written: another process, or machine, may have another device.
+    saved = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     fields = saved["state"]
     fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
     return TrainState(**fields), saved["state_dicts"]
