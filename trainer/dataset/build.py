@@ -10,6 +10,15 @@ from typing import Any
 
 from trainer.dataset.clean import Redact, clean, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
+from trainer.dataset.dedupe import (
+    Conflict,
+    Deduped,
+    count_duplicates,
+    dedupe_exact,
+    dedupe_near,
+    find_near_conflicts,
+    name_examples,
+)
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Example, Row, complete_ids
 from trainer.dataset.labels import (
     map_labels,
@@ -23,15 +32,8 @@ from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import PrepareSettings
 from trainer.dataset.split import (
     NEAR_HOLDOUT,
-    Conflict,
-    Deduped,
     cap_per_label,
     check_shares,
-    count_duplicates,
-    dedupe_exact,
-    dedupe_near,
-    find_near_conflicts,
-    name_examples,
     split_rows,
 )
 from worker.contract import Taxonomy
