@@ -4,14 +4,50 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from trainer.dataset.balance import assign_balanced
+from trainer.dataset.by_time import (
+    NEAR_HOLDOUT,
+    Cuts,
+    assign_by_time,
+    choose_cuts,
+    latest_times,
+)
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
-from trainer.dataset.settings import PrepareSettings
+from trainer.dataset.settings import PrepareSettings, SplitBy
+from trainer.dataset.together import unite
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
-NEAR_HOLDOUT = "left out, near to the hold-out"
-"""Where a message goes that is near to one of the user's own hold-out: into no split."""
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where each key goes, and why: ``of`` is key -> split (or ``NEAR_HOLDOUT``,
+    ``NEAR_VALIDATION``), ``units`` what had to stay together, ``cuts`` the moments between the
+    parts of a split by time."""
+
+    of: dict[str, str]
+    units: Sequence[Sequence[str]]
+    cuts: Cuts | None = None
+
+
+def check_split(settings: PrepareSettings) -> None:
+    """Raise BadInput when the way of splitting and the columns do not go together."""
+    split, columns = settings.split, settings.columns
+    if split is SplitBy.TIME and not columns.time:
+        raise BadInput("--split time needs --time-column: when each message came")
+    if split is SplitBy.GROUP and not columns.group:
+        raise BadInput("--split group needs --group-column: the thread or customer of a message")
+    if columns.time and split is not SplitBy.TIME:
+        raise BadInput(f"--time-column has no part in --split {split.value}: use --split time")
+    if columns.group and split is SplitBy.RANDOM:
+        raise BadInput("--group-column has no part in --split random: use --split group or time")
+    if split is SplitBy.TIME and settings.holdout:
+        raise BadInput(
+            "--split time holds out the last part of the input: leave --holdout out, or put its "
+            "rows into the input"
+        )
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:
@@ -27,28 +63,74 @@ def split_rows(
     clusters: Sequence[Sequence[str]],
     given: set[str],
     settings: PrepareSettings,
-) -> dict[str, str]:
-    """Return key -> split, from the rows as they came in: decisions have no part in it.
+) -> Split:
+    """Split the rows as they came in: decisions have no part in it.
 
     ``clusters`` are of keys, ``given`` the keys of the user's own hold-out, if there is one: what
-    is clustered with one of them is ``NEAR_HOLDOUT``.
+    is together with one of them is ``NEAR_HOLDOUT``. Raises BadInput where groups are too few or
+    too large, or the time is too short, for three parts.
     """
-    came_as: dict[str, list[str]] = {}
-    for row in rows:
-        came_as.setdefault(row.key, []).append(row.label)
+    units = unite(clusters, rows) if settings.columns.group else clusters
+    shares = {
+        "validation_share": settings.validation_share,
+        "holdout_share": 0.0 if settings.holdout else settings.holdout_share,
+    }
+    if settings.split is SplitBy.TIME:
+        times = latest_times(rows)
+        cuts = choose_cuts(list(times.values()), **shares)
+        return Split(assign_by_time(units, times, cuts), units, cuts)
     bound = {
         key: HOLDOUT if key in given else NEAR_HOLDOUT
-        for cluster in clusters
-        if not given.isdisjoint(cluster)
-        for key in cluster
+        for unit in units
+        if not given.isdisjoint(unit)
+        for key in unit
     }
-    return bound | assign_splits(
-        [cluster for cluster in clusters if cluster[0] not in bound],
-        {key: commonest(labels) for key, labels in came_as.items()},
-        validation_share=settings.validation_share,
-        holdout_share=0.0 if settings.holdout else settings.holdout_share,
-        seed=settings.seed,
+    free = [unit for unit in units if unit[0] not in bound]
+    labels = _commonest_of(rows, [row.label for row in rows])
+    if settings.split is SplitBy.RANDOM and not settings.columns.language:
+        return Split(bound | assign_splits(free, labels, seed=settings.seed, **shares), units)
+    strata: dict[str, list[tuple[str, ...]]] = {
+        key: [(f"label {label}",)] for key, label in labels.items()
+    }
+    if settings.columns.language:
+        languages = _commonest_of(rows, [row.language for row in rows])
+        strata = {
+            key: [(f"label {label}",), (f"language {languages[key]}",), (label, languages[key])]
+            for key, label in labels.items()
+        }
+    assigned = assign_balanced(
+        free, strata, order=lambda key: shuffle_key(settings.seed, key), **shares
     )
+    if settings.split is SplitBy.GROUP:
+        _refuse_few(free, assigned, shares["validation_share"], shares["holdout_share"])
+    return Split(bound | assigned, units)
+
+
+def _refuse_few(
+    units: Sequence[Sequence[str]],
+    splits: Mapping[str, str],
+    validation_share: float,
+    holdout_share: float,
+) -> None:
+    """Raise BadInput where whole units leave a part with less than half of its share."""
+    sizes = Counter(splits.values())
+    largest = max(map(len, units), default=0)
+    for side, share in ((HOLDOUT, holdout_share), (VALIDATION, validation_share)):
+        wanted = max(1.0, len(splits) * share)
+        if share and sizes[side] < wanted / 2:
+            raise BadInput(
+                f"by group the {side} part would have {sizes[side]} of {len(splits)} messages "
+                f"where {wanted:.0f} are asked for: they are {len(units)} groups, those that "
+                f"near-duplicates link counted as one, and the largest has {largest} messages: "
+                "choose a finer --group-column, a higher --similarity, or a larger share"
+            )
+
+
+def _commonest_of(rows: Sequence[Row], values: Sequence[str]) -> dict[str, str]:
+    came_as: dict[str, list[str]] = {}
+    for row, value in zip(rows, values, strict=True):
+        came_as.setdefault(row.key, []).append(value)
+    return {key: commonest(some) for key, some in came_as.items()}
 
 
 def assign_splits(
