@@ -101,8 +101,14 @@ def _run(
         say=lambda line: print(line, flush=True),
     )
     with Site(options, folder, _values(given)) as site:
-        outcome = carry_out(site, draw_plan(request) if given.faults else (), goal)
+        try:
+            outcome = carry_out(site, draw_plan(request) if given.faults else (), goal)
+        except Exception:
+            site.keep_broker_data()
+            raise
         summary = {"seed": given.seed, **summarise(outcome, site)}
+        if not summary["proven"]:
+            site.keep_broker_data()
     print(table(summary), flush=True)
     if given.report:
         given.report.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -174,8 +174,6 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
     if not caught_up:
         outcome.failures.append(f"{outcome.behind} records had not been done at the end")
     outcome.failures += problems_of(outcome, site, goal.faults, clean_letters=goal.clean_letters)
-    if not outcome.verification["proven"]:
-        goal.say(f"the broker's data is kept in {site.keep_broker_data()}")
     return outcome
 
 

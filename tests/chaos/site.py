@@ -174,10 +174,10 @@ class Site:
         }
 
     def keep_broker_data(self) -> Path:
-        """Copy the broker's data beside the logs, for whoever looks for the cause; return where.
+        """Copy the broker's data beside the logs, for whoever looks for a cause; return where.
 
-        What a transaction went through is in ``__transaction_state``, which ``kafka.tools.
-        DumpLogSegments`` prints; the results and their markers are in the topics."""
+        What a transaction went through is in ``__transaction_state``, which Kafka's
+        ``kafka.tools.DumpLogSegments`` prints; the results and their markers are in the topics."""
         kept = self.folder / "broker-data"
         with self.broker_lock:
             shutil.copytree(self.broker.data_dir, kept, ignore=shutil.ignore_patterns("tmp"))

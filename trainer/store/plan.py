@@ -10,7 +10,7 @@ from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
 from trainer.store.files import is_sound
 from trainer.store.gate import GateRules, GateVerdict, judge
-from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, stands
+from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter
 from worker.contract.store import Pointer, read_pointer
@@ -87,8 +87,9 @@ def plan_publication(
     if is_current and probes is None:
         planned = PlannedProbes("off", None)  # nothing is to be done: what is there stays
     else:
-        planned = plan_probes(adapter, manifest, folder, probes)
-        is_current = is_current and stands(store, manifest, planned)
+        standing = standing_probes(store, manifest)
+        planned = plan_probes(adapter, manifest, folder, probes, standing)
+        is_current = is_current and standing == planned.file
     against = _compare_with_current(store, current, evidence, current_evaluation)
     return Plan(
         source=adapter,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from trainer.artifacts.evaluation import PROBES_NAME
 from trainer.errors import BadInput
-from worker.contract import Manifest
+from worker.contract import AdapterRefused, Manifest
 from worker.contract.probes import ProbeFile, probes_path, read_probes, write_probes
 
 ProbeChoice = Literal["written", "validation", "off"]
@@ -32,10 +32,15 @@ class PlannedProbes:
 
 
 def plan_probes(
-    adapter: Path, manifest: Manifest, evaluation: Path, choice: ProbeChoice | None
+    adapter: Path,
+    manifest: Manifest,
+    evaluation: Path,
+    choice: ProbeChoice | None,
+    standing: ProbeFile | None = None,
 ) -> PlannedProbes:
-    """Return what goes into a store. Without a choice it is what somebody wrote, where the
-    evaluation has such messages, and nothing else: words of customers only go when asked for.
+    """Return what goes into a store. Without a choice it is what the store has for this adapter
+    already (``standing``), or what somebody wrote, where the evaluation has such messages, and
+    nothing else: words of customers only go when asked for.
 
     Raises BadInput where what was chosen is not there, and where the manifest itself holds
     messages that nobody has agreed to; AdapterRefused where a file is damaged.
@@ -51,15 +56,19 @@ def plan_probes(
         )
     if choice == "off":
         return PlannedProbes("off", None)
+    if choice is None and standing is not None:
+        return PlannedProbes(standing.source, standing)
+    beside = read_probes(probes_path(adapter), manifest)
     if choice == "validation":
-        file = read_probes(probes_path(adapter), manifest)
-        if file is None:
+        if beside is None or beside.source != "validation":
             raise BadInput(
-                f"--probes validation: there is no {probes_path(adapter)}: train with "
+                f"--probes validation: {probes_path(adapter)} has none: train with "
                 "probes_per_label above 0, or choose --probes written or off"
             )
-        return PlannedProbes("validation", file)
+        return PlannedProbes("validation", beside)
     written = read_probes(evaluation / PROBES_NAME, manifest)
+    if written is None and beside is not None and beside.source == "written":
+        written = beside  # an adapter that comes from another store
     if written is not None and written.probes:
         return PlannedProbes("written", written)
     if choice == "written":
@@ -70,9 +79,13 @@ def plan_probes(
     return PlannedProbes("off", None)
 
 
-def stands(store: Path, manifest: Manifest, wanted: PlannedProbes) -> bool:
-    """Tell whether a stored adapter has just the probes that are wanted. Raises AdapterRefused."""
-    return read_probes(probes_path(store / manifest.digest), manifest) == wanted.file
+def standing_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
+    """Return the probes that a store has for an adapter; damaged ones, which a publication
+    replaces, are none."""
+    try:
+        return read_probes(probes_path(store / manifest.digest), manifest)
+    except AdapterRefused:
+        return None
 
 
 def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:

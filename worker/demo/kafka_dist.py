@@ -1,8 +1,8 @@
 """Apache Kafka's jars: fetched once, checked against pinned digests, kept in a cache folder.
 
-    <cache>/kafka-4.4.0/libs/*.jar
-    <cache>/kafka-4.4.0/complete.json    written last: it exists only beside a complete set of jars
-    <cache>/kafka-4.4.0.lock             held while one process fetches and the others wait
+    <cache>/kafka-4.2.1/libs/*.jar
+    <cache>/kafka-4.2.1/complete.json    written last: it exists only beside a complete set of jars
+    <cache>/kafka-4.2.1.lock             held while one process fetches and the others wait
 
 To move to another version: change the coordinates below, empty `kafka_jars.json` to `{}`, call
 `fetch_jars` on a scratch folder and pin the digests of what it returns, after reading the list.
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from worker.cache import cache_folder
 
-KAFKA_VERSION = "4.4.0"
-KAFKA_SIZE_MB = 43
+KAFKA_VERSION = "4.2.1"
+KAFKA_SIZE_MB = 45
 
 # The log4j and slf4j lines only make the broker's log readable: Kafka brings no binding of its own.
 COORDINATES = (
@@ -71,7 +71,7 @@ def fetch_jars(scratch: Path) -> list[Path]:
     )
     try:
         # The `!` matters: without it jgo lets the managed versions of every coordinate apply to
-        # all the others, and log4j's replace kafka-clients 4.4.0 by 3.9.1.
+        # all the others, and log4j's replace kafka-clients 4.2.1 by 3.9.1.
         wanted = [context.create_dependency(f"{coordinate}!") for coordinate in COORDINATES]
         inputs, transitive = context.resolver.resolve(wanted)
         needed = [*inputs, *(d for d in transitive if d.scope in ("compile", "runtime"))]

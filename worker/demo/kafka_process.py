@@ -31,9 +31,12 @@ rootLogger = WARN, out
 # Which offsets were loaded when: a coordinator with a part of them is told by nothing else.
 logger.coordinators.name = org.apache.kafka.coordinator.common.runtime.CoordinatorRuntime
 logger.coordinators.level = INFO
-# And which transactions, and when a producer took over from another under its name.
+# And which transactions, when one ran out, and when a producer took over from another by its name.
 logger.transactions.name = kafka.coordinator.transaction
 logger.transactions.level = INFO
+# One line for each attempt, thousands a second while a partition is loaded.
+logger.markers.name = kafka.coordinator.transaction.TransactionMarkerRequestCompletionHandler
+logger.markers.level = WARN
 """
 
 

@@ -45,10 +45,10 @@ def test_jars_are_fetched_once(tmp_path: Path) -> None:
     index, said = Index(), list[str]()
     first = ensure_kafka(tmp_path, said.append, pins=PINS, fetch=index)
     second = ensure_kafka(tmp_path, said.append, pins=PINS, fetch=index)
-    assert first == second == tmp_path / "kafka-4.4.0" / "libs"
+    assert first == second == tmp_path / "kafka-4.2.1" / "libs"
     assert {path.name: path.read_bytes() for path in first.iterdir()} == JARS
     assert index.fetches == 1
-    assert said == ["fetching Apache Kafka 4.4.0 (43 MB)"]
+    assert said == ["fetching Apache Kafka 4.2.1 (45 MB)"]
 
 
 def test_the_marker_names_coordinates_and_digests(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_marker_names_coordinates_and_digests(tmp_path: Path) -> None:
     home = ensure_kafka(tmp_path, pins=PINS, fetch=Index()).parent
     marker = json.loads((home / "complete.json").read_text())
     assert marker["jars"] == PINS
-    assert "org.apache.kafka:kafka_2.13:4.4.0" in marker["coordinates"]
+    assert "org.apache.kafka:kafka_2.13:4.2.1" in marker["coordinates"]
     assert sorted(path.name for path in home.iterdir()) == ["complete.json", "libs"]
 
 
@@ -65,7 +65,7 @@ def test_a_jar_with_another_digest_is_refused_by_name(tmp_path: Path) -> None:
     index = Index(JARS | {"log4j-1.jar": b"something else"})
     with pytest.raises(BrokerError, match=r"^log4j-1\.jar .* pinned is"):
         ensure_kafka(tmp_path, pins=PINS, fetch=index)
-    assert [path.name for path in tmp_path.iterdir()] == ["kafka-4.4.0.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kafka-4.2.1.lock"]
 
 
 def test_another_version_of_a_jar_is_refused_by_name(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_jar_changed_in_the_cache_is_refused_by_name(tmp_path: Path) -> None:
     """Digests are checked each time, and the error says which folder to delete."""
     libs = ensure_kafka(tmp_path, pins=PINS, fetch=Index())
     (libs / "kafka-1.jar").write_bytes(b"the brok")
-    with pytest.raises(BrokerError, match=r"^kafka-1\.jar .* delete .*kafka-4\.4\.0 to fetch"):
+    with pytest.raises(BrokerError, match=r"^kafka-1\.jar .* delete .*kafka-4\.2\.1 to fetch"):
         ensure_kafka(tmp_path, pins=PINS, fetch=Index())
 
 
@@ -97,13 +97,13 @@ def test_an_interrupted_fetch_leaves_nothing_and_is_retried(tmp_path: Path) -> N
     index.breaks = True
     with pytest.raises(KeyboardInterrupt):
         ensure_kafka(tmp_path, pins=PINS, fetch=index)
-    assert [path.name for path in tmp_path.iterdir()] == ["kafka-4.4.0.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kafka-4.2.1.lock"]
     index.breaks = False
     ensure_kafka(tmp_path, pins=PINS, fetch=index)
     assert index.fetches == 2
 
 
-@pytest.mark.parametrize("folder", ["kafka-4.4.0.partial", "kafka-4.4.0"])
+@pytest.mark.parametrize("folder", ["kafka-4.2.1.partial", "kafka-4.2.1"])
 def test_a_folder_without_its_marker_is_fetched_again(tmp_path: Path, folder: str) -> None:
     """What a killed fetch has left is replaced, not used and not added to."""
     libs = tmp_path / folder / "libs"
@@ -138,7 +138,7 @@ def test_concurrent_callers_fetch_once(tmp_path: Path) -> None:
         caller.start()
     for caller in callers:
         caller.join()
-    assert found == [tmp_path / "kafka-4.4.0" / "libs"] * 8
+    assert found == [tmp_path / "kafka-4.2.1" / "libs"] * 8
     assert index.fetches == 1
 
 
@@ -149,7 +149,7 @@ def test_every_shipped_pin_is_a_sha256() -> None:
     asked_for = {
         "{}-{}.jar".format(*coordinate.split(":")[1:]) for coordinate in kafka_dist.COORDINATES
     }
-    assert asked_for | {"kafka-clients-4.4.0.jar"} <= pins.keys()
+    assert asked_for | {"kafka-clients-4.2.1.jar"} <= pins.keys()
 
 
 def test_the_cache_folder_is_configurable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

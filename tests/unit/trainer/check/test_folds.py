@@ -114,7 +114,8 @@ def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
 def test_few_clusters_are_dealt_out_too(sizes: dict[int, list[int]], most: int) -> None:
     """However few there are: no error, no warning, and the clusters of a class lie apart, so that
     as much of it as can be is known when one of them is judged."""
-    targets, clusters = [], []
+    targets: list[int] = []
+    clusters: list[int] = []
     for target, members in sizes.items():
         for size in members:
             clusters += [len(set(clusters))] * size

@@ -12,6 +12,7 @@ from tests.support.trainer_world import World, call
 from trainer.artifacts.evaluation import PROBES_NAME
 from trainer.dataset.folder import Example, count_openings
 from trainer.errors import BadInput
+from trainer.evaluation.engines import ScoresByKey
 from trainer.evaluation.probes import pick_probes, read_written
 from worker.contract.probes import read_probes
 
@@ -56,7 +57,7 @@ def test_only_what_is_right_and_sure_is_kept(world: World) -> None:
     written = [Example(name, f"message {name}", "payment") for name in ("sure", "unsure", "wrong")]
     names = world.manifest.taxonomy.names
     at = names.index("payment")
-    rows = {}
+    rows: ScoresByKey = {}
     for name, (place, share) in zip(
         ("sure", "unsure", "wrong"), ((at, 0.98), (at, 0.4), ((at + 1) % 3, 0.98)), strict=True
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.unit.trainer.store.conftest import (
     write_evaluation,
 )
 from trainer.artifacts.evaluation import PROBES_NAME
-from trainer.store import probes as store_probes
 from worker.contract import Probe, read_manifest, write_manifest
 from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
 from worker.contract.store import find_adapter
@@ -106,6 +106,41 @@ def test_a_choice_can_be_changed_for_what_is_current(
     assert "nothing to do" in clerk("publish", run, "--probes", "off")[1]
 
 
+def test_a_canary_keeps_its_probes_when_its_share_changes(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """What was chosen for an adapter stands until somebody chooses otherwise; a damaged file is
+    replaced by the choice."""
+    clerk("publish", make_run("one"))
+    run = make_run("two")
+    give(run, "validation")
+    assert clerk("publish", run, "--canary", 0.1, "--probes", "validation")[0] == 0
+    assert clerk("publish", run, "--canary", 0.2)[0] == 0
+    [path] = store.glob("*.probes.json")
+    before = path.read_text(encoding="utf-8")
+    path.write_text("{}", encoding="utf-8")
+    assert clerk("publish", run, "--probes", "validation")[0] == 0
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_an_adapter_from_another_store_brings_what_was_written(
+    clerk: Clerk, store: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Written messages go along; they are never passed off as validation, nor the other way."""
+    run = make_run("one")
+    give(run, "written")
+    clerk("publish", run)
+    digest = read_manifest(run / "adapter").digest
+    store.rename(tmp_path / "first")
+    source = tmp_path / "first" / digest
+    evaluation = tmp_path / "evaluation"
+    write_evaluation(evaluation, read_manifest(source))
+    wrong = clerk("publish", source, "--evaluation", evaluation, "--probes", "validation")
+    assert wrong[0] == 2
+    assert clerk("publish", source, "--evaluation", evaluation)[0] == 0
+    assert probes_in(store) == WRITTEN
+
+
 @pytest.mark.parametrize(
     ("choice", "said"), [("written", "evaluate --probes FILE"), ("validation", "probes_per_label")]
 )
@@ -168,7 +203,7 @@ def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     def denied(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(store_probes.os, "chown", denied)
+    monkeypatch.setattr(os, "chown", denied)
     run = make_run("one")
     give(run, "written")
     code, out, _ = clerk("publish", run)

@@ -1,0 +1,47 @@
+"""A transaction that was open when the broker was killed. Needs nothing running."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tests.support.topics import read_all
+from worker.demo.broker import LocalBroker
+
+QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
+OPEN_FOR_MS = 3000
+
+
+def test_a_transaction_that_was_open_is_aborted_everywhere(tmp_path: Path) -> None:
+    """It runs out before the broker leads its partitions again. Kafka 4.3.0 to 4.4.0 then calls it
+    aborted without a word of it in those partitions (KAFKA-20734): the next transaction under its
+    name would commit its records too, and its offsets would stay open for ever."""
+    place = TopicPartition("in", 0, 7)
+    with LocalBroker(log_path=tmp_path / "broker.log") as broker:
+        client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}
+        admin = AdminClient(client)
+        for future in admin.create_topics([NewTopic("in", 1, 1), NewTopic("out", 1, 1)]).values():
+            future.result(timeout=10)
+        group = Consumer({**client, "group.id": "clerk"})
+        settings = {**client, "transactional.id": "clerk"}
+        left = Producer({**settings, "transaction.timeout.ms": OPEN_FOR_MS})
+        left.init_transactions(20)
+        left.begin_transaction()
+        left.produce("out", b"left open")
+        assert left.flush(10) == 0
+        left.send_offsets_to_transaction([place], group.consumer_group_metadata(), 10)
+
+        broker.kill()
+        time.sleep(OPEN_FOR_MS / 1000)
+        broker.restart()
+
+        heir = Producer(settings)
+        heir.init_transactions(30)
+        heir.begin_transaction()
+        heir.produce("out", b"committed")
+        heir.commit_transaction(20)
+        assert read_all(broker.bootstrap_servers, "out") == [b"committed"]
+        assert group.committed([place], timeout=10)[0].offset < 0
+        group.close()
