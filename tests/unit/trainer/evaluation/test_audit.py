@@ -111,8 +111,8 @@ def test_the_sample_is_blind_private_and_counted(site: Site) -> None:
     large as the interval asks for; the hold-out's ledger knows of it."""
     result = draw(site, "--half-width", 0.05)
     rows = read_rows(site.sample)
-    assert result["messages"] == len(rows) == 82
-    assert [row["true_label"] for row in rows] == [""] * 82
+    assert result["messages"] == len(rows) == 83
+    assert [row["true_label"] for row in rows] == [""] * 83
     for row in rows:
         assert row["message"] == f"'=message number {int(row['id'][1:])}"
     text = site.sample.read_text(encoding="utf-8")
