@@ -54,6 +54,7 @@ TRAINER_OWNERS = {
     "pyarrow": {"dataset/readers.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
+        "artifacts/audit.py",
         "artifacts/duel.py",
         "artifacts/evaluation.py",
         "artifacts/files.py",
@@ -65,6 +66,7 @@ TRAINER_OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {
+        "dataset/together.py",
         "duel/linear.py",
         "statistics/calibration.py",
         "statistics/metrics.py",

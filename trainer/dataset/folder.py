@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ class Example:
 class Row:
     """A message as one file gave it, on its way to a dataset. ``id`` is empty until one is made
     from the content; ``where`` is file and line (or row), for error messages; ``given`` says that
-    the row comes from a hold-out file of the user's own."""
+    the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
+    ``group`` and ``language`` (both empty where the row has none) are there where their columns
+    were asked for; they decide the split and are not kept in the dataset."""
 
     id: str
     message: str
@@ -56,6 +59,9 @@ class Row:
     sublabel: str | None
     where: str
     given: bool = False
+    time: datetime | None = None
+    group: str = ""
+    language: str = ""
 
     @property
     def key(self) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.build import Prepared
+from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.folder import HOLDOUT, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
 from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import NEAR_HOLDOUT
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes, sync_directory, write_atomically
 from worker.contract.text import message_sha256
@@ -61,6 +61,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
             ),
             settings=settings.describe(),
+            **({"split": prepared.split} if prepared.split else {}),
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
@@ -126,7 +127,7 @@ def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
         number += 1
         for row in rows:
             split = prepared.split_of[row.key]
-            outcome = split if split == NEAR_HOLDOUT else f"kept in {split}"
+            outcome = f"kept in {split}" if split in SPLITS else split
             yield _conflict_row(row, rows, "near", number, outcome, _shown(row, prepared))
 
 

@@ -94,7 +94,11 @@ def _render(run: Run, sections: list[Section]) -> str:
 
 def _check_same(run: Run, directory: Path) -> None:
     """Figures of another adapter or dataset must not stand on this run's page."""
-    for record, source in ((run.evaluation, Input.EVALUATION), (run.duel, Input.DUEL)):
+    for record, source in (
+        (run.evaluation, Input.EVALUATION),
+        (run.audit, Input.AUDIT),
+        (run.duel, Input.DUEL),
+    ):
         if record is None:
             continue
         for what, mine, other in (

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.report.conftest import Made
+from trainer.artifacts.audit import AUDIT, AuditRecord
+from trainer.artifacts.evaluation import EvaluatedAdapter, EvaluatedDataset
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
@@ -96,6 +98,40 @@ def test_the_page_shows_the_accuracy_that_the_predictions_give(made: Made, tmp_p
         f1.append(2 * hits / (len(mine) + given))
     assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words
     assert f"{len(rows) - right} wrong answers, the surest first" in page.words
+
+
+def test_an_audit_of_the_labels_stands_beside_the_accuracy(made: Made, tmp_path: Path) -> None:
+    """What is left of the accuracy by the true labels, as a concern where it is another; an audit
+    of another adapter is refused."""
+    evaluation = made.evaluation
+    record = AuditRecord(
+        created_at="2026-06-01T13:00:00Z",
+        adapter=EvaluatedAdapter(**evaluation["adapter"]),
+        dataset=EvaluatedDataset(**evaluation["dataset"]),
+        seed=0,
+        examples=evaluation["examples"],
+        audited=120,
+        label_errors=9,
+        label_error_rate=0.075,
+        label_error_rate_interval_95=(0.04, 0.13),
+        accuracy=evaluation["accuracy"],
+        accuracy_interval_95=tuple(evaluation["accuracy_interval_95"]),
+        corrected_accuracy=0.512,
+        corrected_accuracy_interval_95=(0.48, 0.55),
+        gained=1,
+        lost=8,
+        relabelled=(),
+    )
+    AUDIT.write(made.run / "evaluation", record)
+    _, page, _ = draw(made.run, tmp_path, texts=False)
+    assert "By the true labels 51.2% right" in page.words
+    assert "95% interval 48.0% to 55.0%. A person labelled 120 held-out messages" in page.words
+    assert "7.5% of the hold-out's labels are wrong (4.0% to 13.0%)" in page.words
+
+    other = EvaluatedAdapter(name="other", digest="00" * 32, path="other")
+    AUDIT.write(made.run / "evaluation", record.model_copy(update={"adapter": other}))
+    with pytest.raises(BadInput, match=r"audit\.json: of another adapter"):
+        write_report(made.run, tmp_path / "no.html")
 
 
 def test_altered_figures_are_refused(
