@@ -53,6 +53,13 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
         f"accuracy [bold]{record.accuracy:.1%}[/bold] (95 %: {low:.1%} to {high:.1%}), "
         f"macro-F1 [bold]{record.macro_f1:.3f}[/bold]\n"
     )
+    if proof := record.disjoint:
+        console.print(
+            f"of {proof.holdout_messages} held-out messages {proof.copies} are copies of the "
+            f"{proof.seen_messages} that the adapter was trained or chosen on, and "
+            f"{proof.near_copies} near-copies (Jaccard {proof.similarity:g})\n",
+            soft_wrap=True,
+        )
     console.print(_labels(record))
     console.print(_confusions(record))
     console.print(_engines(record))

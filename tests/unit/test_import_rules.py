@@ -48,12 +48,13 @@ WORKER_OWNERS = {
 TRAINER_OWNERS = {
     "accelerate": {"model/device.py"},
     "cleanlab": {"check/suspects.py"},
-    "jinja2": {"model/lora_model.py", "report/records.py"},
+    "jinja2": {"model/chat_template.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
     "pyarrow": {"dataset/readers.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
+        "artifacts/audit.py",
         "artifacts/duel.py",
         "artifacts/evaluation.py",
         "artifacts/files.py",
@@ -65,6 +66,7 @@ TRAINER_OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {
+        "dataset/together.py",
         "duel/linear.py",
         "statistics/calibration.py",
         "statistics/metrics.py",
@@ -73,7 +75,12 @@ TRAINER_OWNERS = {
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},
-    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
+    "transformers": {
+        "model/chat_template.py",
+        "model/embeddings.py",
+        "model/lora_model.py",
+        "model/scoring.py",
+    },
 }
 """The same for the trainer, with paths from its own directory."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,10 @@ EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
 
 
+PROBES_NAME = "probes.json"
+"""Written messages that the adapter gets right, as text: the one private file of an evaluation."""
+
+
 class EvaluatedAdapter(Record):
     """Which adapter was evaluated, and where it was."""
 
@@ -34,6 +38,21 @@ class EvaluatedDataset(DatasetName):
 
     holdout_sha256: str
     openings: int
+
+
+class DisjointProof(Record):
+    """What was compared to show that a hold-out is unseen: two datasets and the hold-out's file by
+    digest, how many messages each side had, and how many of the hold-out's are copies of messages
+    that were trained or chosen on, or near to one (Jaccard index of at least ``similarity``)."""
+
+    trained_on: str
+    evaluated_on: str
+    holdout_sha256: str
+    similarity: float
+    seen_messages: int
+    holdout_messages: int
+    copies: int
+    near_copies: int
 
 
 class OutsideLabels(Record):
@@ -156,6 +175,15 @@ class EvaluationRecord(Record):
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
+    disjoint: DisjointProof | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the file has it: without ``disjoint`` where nothing was proven, as
+        in files of earlier versions."""
+        record = super().to_json()
+        if self.disjoint is None:
+            del record["disjoint"]
+        return record
 
 
 class Answer(Record):

@@ -93,12 +93,15 @@ class CalibrationFigures(Record):
 
 
 class MemoryEstimate(Record):
-    """Bytes that the training was expected to need, and what was free before it."""
+    """Bytes that the training was expected to need, and what was free before it. Scoring was not
+    estimated before it had a place here: then it is 0."""
 
     base: int
     adapter: int
     activations: int
     logits: int
+    served_base: int = 0
+    scoring: int = 0
     overhead: int
     total: int
     free: int

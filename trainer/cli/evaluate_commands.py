@@ -42,6 +42,23 @@ Engine = Annotated[
     EngineChoice,
     typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
 ]
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
+        "folder. The hold-out is compared with it, and publish wants that proof.",
+    ),
+]
+WrittenProbes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Messages that somebody wrote or approved, with their labels (.jsonl or .csv with "
+        "'message', 'label'): those the adapter gets right are what workers try it on, if "
+        "published with them.",
+    ),
+]
 OutOfScope = Annotated[
     Path | None,
     typer.Option(
@@ -134,7 +151,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     base: Base,
     out: EvaluationOut = None,
     engine: Engine = EngineChoice.TRANSFORMERS,
+    trained_on: TrainedOn = None,
     out_of_scope: OutOfScope = None,
+    probes: WrittenProbes = None,
     wanted_precision: WantedPrecision = 0.95,
     tolerance: Tolerance = 0.1,
     limit: Limit = None,
@@ -148,7 +167,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     hold-out (the dataset counts the opening) and writes evaluation.json with every figure and
     predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
     adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
-    hold-out. The dataset and the base are those that the adapter was trained on.
+    hold-out. The dataset and the base are those that the adapter was trained on; a hold-out of
+    another dataset may hold messages that were trained on, which --trained-on finds out: the
+    result then holds both digests and how many messages they share, copies and near-copies.
 
     Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
     --engine both --out-of-scope odd.jsonl
@@ -175,6 +196,8 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             limit=limit,
             device=device,
             worker_settings=tuple(worker_set or ()),
+            trained_on=trained_on,
+            probes=probes,
         )
         record = evaluate_adapter(request, console)
         show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainer.artifacts.evaluation import (
     BatchScore,
     BatchSensitivity,
+    DisjointProof,
     EngineAgreement,
     EngineFigures,
     EngineLatency,
@@ -74,6 +75,7 @@ class Setup:
     wanted_precision: float
     tolerance: float
     speeds: tuple[EngineSpeed, ...]
+    disjoint: DisjointProof | None = None
     wanted_by: ThresholdRule | None = "lower"
 
 
@@ -125,6 +127,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(predictions, confidence, mass),
+        disjoint=setup.disjoint,
     )
 
 

@@ -82,6 +82,7 @@ def _setup_of(record: EvaluationRecord) -> Setup:
             EngineSpeed(engine.name, engine.messages_per_s, engine.machine)
             for engine in record.engines
         ),
+        disjoint=record.disjoint,
     )
 
 

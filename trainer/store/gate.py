@@ -12,6 +12,7 @@ from trainer.statistics.metrics import measure
 from trainer.store.criteria import Criterion, criterion, judge_labels, judge_regression
 from trainer.store.evidence import Comparison, Evidence
 from trainer.store.gate_rules import GateRules
+from trainer.store.unseen import judge_unseen
 from worker.contract import Manifest
 from worker.contract.store import is_digest
 
@@ -82,6 +83,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
         f"{dataset.holdout_sha256[:12] or 'no digest'}…, openings: {dataset.openings}",
         not figures.limited and is_digest(dataset.holdout_sha256),
     )
+    yield criterion(*judge_unseen(manifest, figures))
     problem = _disagreement(evidence)
     yield criterion(
         "predictions",

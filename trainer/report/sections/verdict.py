@@ -51,7 +51,8 @@ def verdict_section(run: Run) -> Section:
                 f"accepted answers below the wanted precision, a calibration error above "
                 f"{numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
-                f"engines that disagree, a check of the data that is not all right."
+                f"engines that disagree, a check of the data that is not all right, an accuracy "
+                f"that an audit of the labels contradicts."
             ),
         },
     )
@@ -59,6 +60,7 @@ def verdict_section(run: Run) -> Section:
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield _against_rivals(run)
+    yield from _audited(run, evaluation)
     yield _outside(evaluation)
     yield from _review(evaluation)
     yield _calibrated(evaluation)
@@ -66,6 +68,20 @@ def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield from _agreement(evaluation)
     yield from _checked(run)
     yield _openings(run, evaluation)
+
+
+def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    if (found := run.audit) is None:
+        return
+    low, high = found.corrected_accuracy_interval_95
+    yield Point(
+        GOOD if low <= evaluation.accuracy <= high else WARN,
+        f"By the true labels {numbers.percent(found.corrected_accuracy)} right",
+        f"95% interval {numbers.interval(found.corrected_accuracy_interval_95)}. A person labelled "
+        f"{numbers.count(found.audited)} held-out messages blind: "
+        f"{numbers.percent(found.label_error_rate)} of the hold-out's labels are wrong "
+        f"({numbers.interval(found.label_error_rate_interval_95)}).",
+    )
 
 
 def _against_rivals(run: Run) -> Point:
