@@ -108,9 +108,15 @@ def duels_simulated(rng: np.random.Generator, runs: int) -> None:
                 _print_duels(draw, messages, worse, baselines, runs)
         said = power(messages, DISCORDANCE, MARGIN)
         print(f"  the power that is told for {messages} messages: {said:.1%}")
+    print("  one of six exactly as good, the others 2 points worse:")
+    for messages in (1501, enough):
+        mixed = np.array([0.0, *[0.02] * 5])
+        _print_duels(_independent(rng, messages, mixed, 6), messages, 0.02, 6, runs)
 
 
-def _independent(rng: np.random.Generator, messages: int, worse: float, baselines: int) -> Draw:
+def _independent(
+    rng: np.random.Generator, messages: int, worse: float | NDArray[np.float64], baselines: int
+) -> Draw:
     lost = (DISCORDANCE + worse) / 2 / ADAPTER
     won = (DISCORDANCE - worse) / 2 / (1 - ADAPTER)
 
