@@ -53,7 +53,7 @@ def write_messages(path: Path, labels: list[str], each: int) -> None:
                 rows.writerow([" ".join(words), label])
 
 
-@pytest.mark.parametrize("count", [77, ROOM])
+@pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
 def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
     """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
     token that it is, and a decision names every label."""
@@ -61,7 +61,7 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     assert len(set(labels)) == count
     source, data, run, store = (tmp_path / name for name in ("raw.csv", "data", "run", "store"))
     result = run / "evaluation"
-    write_messages(source, labels, each=8)
+    write_messages(source, labels, each=6)
     taxonomy = tmp_path / "taxonomy.toml"
     entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
     taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
