@@ -54,6 +54,7 @@ TRAINER_OWNERS = {
     "pyarrow": {"dataset/readers.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
+        "artifacts/audit.py",
         "artifacts/duel.py",
         "artifacts/evaluation.py",
         "artifacts/files.py",
@@ -65,9 +66,12 @@ TRAINER_OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {
+        "dataset/together.py",
         "duel/linear.py",
         "statistics/calibration.py",
         "statistics/metrics.py",
+        "statistics/noninferiority.py",
+        "statistics/thresholds.py",
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},

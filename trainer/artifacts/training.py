@@ -69,7 +69,8 @@ class ParameterCounts(Record):
 
 
 class ValidationFigures(Record):
-    """The kept weights on the validation set; ``accepted_share`` is not sent to review."""
+    """The kept weights on the validation set; ``accepted_share`` is not sent to review, and
+    ``point_accepted_share`` would not be if the threshold were chosen by the point value."""
 
     examples: int
     accuracy: float
@@ -77,6 +78,7 @@ class ValidationFigures(Record):
     macro_f1: float
     accepted_share: float
     accepted_precision: float | None
+    point_accepted_share: float | None = None  # runs of earlier versions lack it
 
 
 class CalibrationFigures(Record):

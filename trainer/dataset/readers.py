@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.folder import Row
 from trainer.dataset.text_files import parse_csv, read_bytes, read_text
 from trainer.errors import BadInput
@@ -32,17 +33,22 @@ _GUESSES = {
     "id": ("ticket_id", "message_id"),
     "sublabel": ("subcategory",),
 }
-_OPTIONAL = frozenset({"id", "sublabel"})
+_ONLY_NAMED = frozenset({"time", "group", "language"})
+_OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Names of columns as the user gave them; None stands for the usual name or a guess."""
+    """Names of columns as the user gave them; None stands for the usual name or a guess, of
+    ``time``, ``group`` and ``language`` for no such column."""
 
     message: str | None = None
     label: str | None = None
     id: str | None = None
     sublabel: str | None = None
+    time: str | None = None
+    group: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,20 @@ class ChosenColumns:
     id: str | None
     sublabel: str | None
     guessed: tuple[str, ...] = ()
+    time: str | None = None
+    group: str | None = None
+    language: str | None = None
 
     def describe(self) -> dict[str, str | None]:
-        """Return field -> column, for the manifest."""
+        """Return field -> column, for the manifest. What only a split other than the plain random
+        one needs is named where it was asked for."""
+        asked = {"time": self.time, "group": self.group, "language": self.language}
         return {
             "message": self.message,
             "label": self.label,
             "id": self.id,
             "sublabel": self.sublabel,
+            **{field: column for field, column in asked.items() if column},
         }
 
 
@@ -104,7 +116,7 @@ def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> Cho
     taken: dict[str, str | None] = {}
     guessed = []
     for field, name in asdict(wanted).items():
-        column = name or (field if field in there else _guess(field, there, taken.values()))
+        column = name or _usual(field, there, taken.values())
         if column is None and field in _OPTIONAL:
             taken[field] = None
             continue
@@ -118,7 +130,16 @@ def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> Cho
     message, label = taken["message"], taken["label"]
     assert message is not None
     assert label is not None
-    return ChosenColumns(message, label, taken["id"], taken["sublabel"], tuple(guessed))
+    return ChosenColumns(
+        message,
+        label,
+        taken["id"],
+        taken["sublabel"],
+        tuple(guessed),
+        time=taken["time"],
+        group=taken["group"],
+        language=taken["language"],
+    )
 
 
 def read_csv(
@@ -165,8 +186,8 @@ def read_jsonl(
 
 
 def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
-    """Read the four columns of a Parquet file and no others. Raises BadInput when the file is
-    cut short or a value has the wrong type."""
+    """Read the columns of a Parquet file that are needed, and no others. Raises BadInput when the
+    file is cut short or a value has the wrong type."""
     # pyarrow is large and not needed for the other formats.
     import pyarrow as pa
     from pyarrow import parquet
@@ -176,6 +197,10 @@ def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColu
         file = parquet.ParquetFile(io.BytesIO(data))
         chosen = choose_columns(wanted, list(file.schema_arrow.names), path.name)
         table = file.read(columns=[name for name in chosen.describe().values() if name])
+        if chosen.time and pa.types.is_timestamp(kind := table.schema.field(chosen.time).type):
+            # Python's times are to the microsecond; what is finer is cut off.
+            times = table[chosen.time].cast(pa.timestamp("us", tz=kind.tz), safe=False)
+            table = table.set_column(table.schema.get_field_index(chosen.time), chosen.time, times)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path.name}: not a whole Parquet file: {error}") from error
     rows = [
@@ -194,6 +219,11 @@ def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
         label=_label_text(record, chosen.label, where),
         sublabel=_label_text(record, chosen.sublabel, where) or None,
         where=where,
+        time=read_time(record.get(chosen.time), chosen.time, where) if chosen.time else None,
+        group=_label_text(record, chosen.group, where),
+        language=read_language(record.get(chosen.language), chosen.language, where)
+        if chosen.language
+        else "",
     )
 
 
@@ -228,6 +258,12 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BadInput(f"{where}: must be a JSON object, one a line, not a list or a bare value")
     return record
+
+
+def _usual(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
+    if field in _ONLY_NAMED:
+        return None
+    return field if field in there else _guess(field, there, taken)
 
 
 def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:

@@ -119,6 +119,7 @@ class Recipe(BaseSettings):
     checkpoint_every_s: Positive = 120.0
 
     review_precision: Share = 0.95
+    review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
     probes_per_label: Annotated[int, Field(ge=0)] = 5

@@ -48,6 +48,7 @@ class Result:
             macro_f1=self.figures.macro_f1,
             accepted_share=self.calibrated.accepted_share,
             accepted_precision=self.calibrated.accepted_precision,
+            point_accepted_share=self.calibrated.point_accepted_share,
         )
 
     def calibration_figures(self) -> CalibrationFigures:
@@ -82,6 +83,7 @@ def score_best(
         validator.truth,
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
+        review_precision_by=recipe.review_precision_by,
         off_label_quantile=recipe.off_label_quantile,
         seed=recipe.seed,
     )

@@ -20,6 +20,7 @@ from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.probes import SUFFIX
 
 Metric = Literal["loss", "macro_f1"]
 
@@ -146,8 +147,11 @@ def remove_checkpoint(run: Path) -> None:
 ADAPTER = "adapter"
 DRAFT = ".adapter.draft"
 
+PROBES = f"{ADAPTER}{SUFFIX}"
+
 _OURS = frozenset(
-    {ADAPTER, DRAFT, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, CHECKPOINT_DIRECTORY}
+    {ADAPTER, DRAFT, PROBES, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
+    | {CHECKPOINT_DIRECTORY}
 )
 _LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
 
