@@ -280,7 +280,7 @@ def test_more_labels_than_are_scored_at_once_have_a_score_each(
 
     assert SCORED_AT_ONCE == MAX_LOGPROB_TOKEN_IDS
     manifest, tokenizer = real.manifest, load_tokenizer(base_model_dir)
-    labels = tuple(Label(f"label {number}") for number in range(150))
+    labels = tuple(Label(f"label {number}", "") for number in range(150))
     taxonomy = replace(manifest.taxonomy, labels=labels)
     codes = choose_codes(
         taxonomy.names,

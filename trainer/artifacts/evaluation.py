@@ -208,7 +208,8 @@ class Prediction(Answer):
 
 
 class BatchScore(Record):
-    """One message scored in a batch of some size; ``seconds`` is the whole batch's time."""
+    """One message scored in a batch of ``batch_size`` messages, or fewer where they are long;
+    ``seconds`` is the whole batch's time."""
 
     id: str
     batch_size: int

@@ -146,12 +146,11 @@ class _Session:
         except Empty:
             raise BadInput(f"the worker gave no answer for {wait_s:.0f} s") from None
         if line is None:
+            code = self._process.wait()
+            self._readers[-1].join(_STOP_S)  # its last words may be on their way
             words = " ".join("".join(self._errors).split())[-_LAST_WORDS:]
-            raise BadInput(f"the worker ended early, with exit code {self._code()}: {words}")
+            raise BadInput(f"the worker ended early, with exit code {code}: {words}")
         return line
-
-    def _code(self) -> int:
-        return self._process.wait()
 
     def _write(self, lines: Sequence[str]) -> None:
         assert self._process.stdin is not None

@@ -243,10 +243,10 @@ def _advice(recipe: Recipe, found: MemoryParts) -> str:
 def _parts(found: MemoryParts) -> str:
     """Say what the larger of the two peaks consists of, and how large the other one is."""
     if found.scored > found.training:
-        names = ("served_base", "adapter", "scoring")
+        names = ["served_base", "adapter", "scoring"]
         other = f"training itself {_gb(found.training)}"
     else:
-        names = ("base", "adapter", "activations", "logits")
+        names = ["base", "adapter", "activations", "logits"]
         other = f"scoring afterwards {_gb(found.scored)}"
     parts = [f"{name.replace('_', ' ')} {_gb(getattr(found, name))}" for name in names]
     return ", ".join([*parts, other])

@@ -22,6 +22,7 @@ ROOM = 150
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 
 
+SPLIT = ("--minimum-per-label", 5, "--validation-share", 0.2, "--holdout-share", 0.2)
 SETTINGS = [
     part
     for setting in ("epochs=1", "lora_rank=2", "prefix_block=0", "threads=1", "list_labels=true")
@@ -52,7 +53,7 @@ def write_messages(path: Path, labels: list[str], each: int) -> None:
                 rows.writerow([" ".join(words), label])
 
 
-@pytest.mark.parametrize("count", [77, ROOM])
+@pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
 def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
     """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
     token that it is, and a decision names every label."""
@@ -60,12 +61,12 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     assert len(set(labels)) == count
     source, data, run, store = (tmp_path / name for name in ("raw.csv", "data", "run", "store"))
     result = run / "evaluation"
-    write_messages(source, labels, each=8)
+    write_messages(source, labels, each=6)
     taxonomy = tmp_path / "taxonomy.toml"
     entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
     taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
     for words in (
-        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data),
+        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
         ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--out", result),
         ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),

@@ -48,7 +48,7 @@ def at(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
             return day
 
     monkeypatch.setattr(chat_template_utils, "datetime", Clock)
-    chat_template_utils._compile_jinja_template.cache_clear()  # type: ignore[attr-defined]
+    chat_template_utils._compile_jinja_template.cache_clear()
 
 
 def test_the_text_is_the_same_on_every_day(
