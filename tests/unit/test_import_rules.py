@@ -51,7 +51,8 @@ TRAINER_OWNERS = {
     "jinja2": {"model/lora_model.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
-    "pyarrow": {"dataset/readers.py"},
+    "openpyxl": {"dataset/xlsx.py"},
+    "pyarrow": {"dataset/arrow_files.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
         "artifacts/duel.py",

@@ -35,8 +35,9 @@ def prepare(
         list[Path],
         typer.Option(
             "--input",
-            metavar="FILE",
-            help="An export: .csv, .tsv, .jsonl or .parquet. Repeatable.",
+            metavar="PATH",
+            help="An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved "
+            "Hugging Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
         ),
     ],
     taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
@@ -61,6 +62,9 @@ def prepare(
     ] = "utf-8",
     delimiter: Annotated[
         str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Sheet of .xlsx workbooks [default: the only one].")
     ] = None,
     label_map: Annotated[
         Path | None,
@@ -152,6 +156,7 @@ def prepare(
             columns=ColumnNames(message_column, label_column, id_column, sublabel_column),
             encoding=encoding,
             delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
+            sheet=sheet,
             label_map=label_map,
             decisions=tuple(decisions or ()),
             holdout=holdout,
