@@ -28,10 +28,11 @@ class DatasetName(Record):
 
 
 class BaseName(Record):
-    """Which base model."""
+    """Which base model; ``license`` is what its folder named, where it did."""
 
     name: str
     revision: str
+    license: str | None = None
 
 
 class Machine(Record):

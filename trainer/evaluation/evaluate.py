@@ -13,6 +13,7 @@ from rich.console import Console
 from trainer.artifacts.evaluation import (
     BATCHES,
     EVALUATION,
+    EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PREDICTIONS,
     VALIDATION,
@@ -24,6 +25,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.artifacts.files import check_target, fresh_folder
+from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
@@ -42,6 +44,7 @@ from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
 from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
+from trainer.model_card import write_run_card
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
@@ -104,6 +107,9 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         )
         verify_agreement(found, request.tolerance)
     _write(request.out, record, predictions)
+    run = request.adapter.resolve().parent
+    if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
+        write_run_card(run)
     return record
 
 

@@ -19,6 +19,7 @@ from trainer.artifacts.duel import COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
+from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
 
 Metric = Literal["loss", "macro_f1"]
@@ -146,7 +147,7 @@ ADAPTER = "adapter"
 DRAFT = ".adapter.draft"
 
 _OURS = frozenset(
-    {ADAPTER, DRAFT, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, CHECKPOINT_DIRECTORY}
+    {ADAPTER, DRAFT, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, CHECKPOINT_DIRECTORY}
 )
 _LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
 

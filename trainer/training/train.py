@@ -24,9 +24,11 @@ from trainer.artifacts.training import (
     TrainingRecord,
     ValidationFigures,
 )
+from trainer.model.base_license import find_license
 from trainer.model.device import ProcessGroup, describe_machine, peak_memory
 from trainer.model.lora_model import LoraModel, load_lora_model, round_weights
 from trainer.model.scoring import Scorer
+from trainer.model_card import write_run_card
 from trainer.statistics.calibration import Calibrated, Floats, calibrate
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
@@ -129,6 +131,7 @@ def train(
         result = _score_best(training)
         if group.is_main:
             record = _write_run(training, result, started)
+            write_run_card(recipe.run)
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         group.barrier()
@@ -271,7 +274,11 @@ def _write_run(training: _Training, result: _Result, started: float) -> Training
             digest=inputs.dataset.digest,
             directory=str(recipe.dataset),
         ),
-        base=BaseName(name=recipe.base_name, revision=recipe.base_revision),
+        base=BaseName(
+            name=recipe.base_name,
+            revision=recipe.base_revision,
+            license=find_license(recipe.base),
+        ),
         recipe=recipe.to_record(),
         seeds={"python": recipe.seed, "torch": recipe.seed},
         machine=describe_machine(

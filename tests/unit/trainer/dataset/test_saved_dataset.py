@@ -109,13 +109,13 @@ def test_what_is_no_saved_dataset_is_refused(tmp_path: Path) -> None:
     """A folder of something else, one that leads elsewhere, one cut short, one that prepare
     made."""
     (tmp_path / "photos").mkdir()
-    with pytest.raises(BadInput, match="photos: is a folder without state.json"):
+    with pytest.raises(BadInput, match=r"photos: is a folder without state\.json"):
         read_source(tmp_path / "photos", ColumnNames())
     saved = tmp_path / "saved"
     some([0, 1, 0]).save_to_disk(saved)
     (shard,) = saved.glob("*.arrow")
     shard.write_bytes(shard.read_bytes()[:200])
-    with pytest.raises(BadInput, match="saved/data-00000-of-00001.arrow: not a whole Arrow file"):
+    with pytest.raises(BadInput, match=r"saved/data-00000-of-00001\.arrow: not a whole"):
         read_source(saved, ColumnNames())
     state = json.loads((saved / "state.json").read_text())
     state["_data_files"] = [{"filename": "../secret.arrow"}]

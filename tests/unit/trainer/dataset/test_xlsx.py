@@ -75,9 +75,7 @@ def test_cells_of_every_kind_are_text(tmp_path: Path) -> None:
 def test_a_formula_is_the_value_that_was_saved_with_it(tmp_path: Path) -> None:
     """As spreadsheet programs save it; one that no program has computed is an error and not an
     empty message."""
-    path = write(
-        tmp_path / "x.xlsx", S=[["message", "label"], ['=CONCATENATE("Hel","lo")', "a"]]
-    )
+    path = write(tmp_path / "x.xlsx", S=[["message", "label"], ['=CONCATENATE("Hel","lo")', "a"]])
     said = r"x\.xlsx sheet 'S' row 2 column A: a formula whose result was never saved"
     with pytest.raises(BadInput, match=said):
         read_source(path, ColumnNames())
@@ -95,7 +93,7 @@ def test_a_spreadsheet_error_is_told_by_its_cell(tmp_path: Path) -> None:
     """Where it would be read; in another column nobody minds."""
     rows = [["message", "label", "price"], ["Hello", "a", "#DIV/0!"], ["Secret words", "#N/A", 1]]
     path = write(tmp_path / "x.xlsx", S=rows)
-    with pytest.raises(BadInput, match="sheet 'S' row 3 column B: .* #N/A") as error:
+    with pytest.raises(BadInput, match=r"sheet 'S' row 3 column B: .* #N/A") as error:
         read_source(path, ColumnNames())
     assert "Secret" not in str(error.value)
     rows[2][1] = "b"

@@ -56,6 +56,13 @@ def trained(
         return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
 
 
+def test_a_model_card_stands_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
+    """And not in its folder, where a worker accepts no other file."""
+    run, manifest, _ = trained
+    assert manifest.digest in (run / "README.md").read_text(encoding="utf-8")
+    assert not (run / "adapter" / "README.md").exists()
+
+
 def test_the_adapter_passes_every_check_of_a_worker(
     trained: tuple[Path, Manifest, str], tiny_base: Path
 ) -> None:
