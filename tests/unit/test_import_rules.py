@@ -51,6 +51,7 @@ TRAINER_OWNERS = {
     "jinja2": {"model/lora_model.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
+    "mlflow": {"tracking/mlflow_client.py"},
     "openpyxl": {"dataset/xlsx.py"},
     "pyarrow": {"dataset/arrow_files.py"},
     # What is written and read back, and the recipe.
@@ -63,6 +64,7 @@ TRAINER_OWNERS = {
         "store/record.py",
         "training/recipe.py",
     },
+    "trackio": {"tracking/trackio_client.py"},
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {

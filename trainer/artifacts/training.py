@@ -103,6 +103,14 @@ class MemoryEstimate(Record):
     free: int
 
 
+class TrackedRun(Record):
+    """Where a tracker has a training's figures: its name, the project there, and the run."""
+
+    tracker: Literal["mlflow", "trackio"]
+    project: str
+    run: str
+
+
 class TrainingRecord(Record):
     """``training.json``: how an adapter was made. ``recipe`` and ``seeds`` are settings by name.
 
@@ -136,6 +144,7 @@ class TrainingRecord(Record):
     seconds: float
     training_seconds: float
     versions: dict[str, str]
+    tracking: TrackedRun | None = None
 
 
 class Step(Record):

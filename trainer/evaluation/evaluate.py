@@ -44,7 +44,8 @@ from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
 from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
-from trainer.model_card import write_run_card
+from trainer.model_card import read_training, write_run_card
+from trainer.tracking.session import track_evaluation
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
@@ -110,6 +111,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     run = request.adapter.resolve().parent
     if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
         write_run_card(run)
+    track_evaluation(read_training(run, manifest), record, console)
     return record
 
 

@@ -25,7 +25,14 @@ from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
 
-_NO_EFFECT_ON_WEIGHTS = {"name", "checkpoint_every_s", "memory_check", "threads"}
+_NO_EFFECT_ON_WEIGHTS = {
+    "name",
+    "checkpoint_every_s",
+    "memory_check",
+    "threads",
+    "tracking",
+    "tracking_project",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,11 @@ class Inputs:
     def mean_prompt(self) -> float:
         """Mean tokens of a training prompt."""
         return round(sum(len(row.prompt) for row in self.train) / len(self.train), 1)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a tracker is told of the data."""
+        return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
         """Return what a manifest says about the data: which, its sizes, counts per label.

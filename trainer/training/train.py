@@ -21,6 +21,7 @@ from trainer.artifacts.training import (
     ParameterCounts,
     ScoredExample,
     Step,
+    TrackedRun,
     TrainingRecord,
     ValidationFigures,
 )
@@ -32,12 +33,9 @@ from trainer.model_card import write_run_card
 from trainer.statistics.calibration import Calibrated, Floats, calibrate
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
+from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions, write_adapter
-from trainer.training.console import (
-    make_progress,
-    print_epochs,
-    print_result,
-)
+from trainer.training.console import make_progress, print_epochs, print_result
 from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
 from trainer.training.loop import TrainLoop
 from trainer.training.memory import MemoryPlan, Shape, plan_memory, read_shape
@@ -125,18 +123,24 @@ def train(
     else:
         open_run(recipe.run, resume=resume, replace=replace)
     group.barrier()
+    chosen = recipe.tracking if group.is_main else "none"
+    tracking = open_tracking(chosen, recipe.tracking_project, console)
     try:
         training = _prepare(recipe, group, console)
-        _run_loop(training, console, until)
+        done = len(training.loop.state.epochs)
+        tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
+        _run_loop(training, console, until, tracking)
         result = _score_best(training)
         if group.is_main:
-            record = _write_run(training, result, started)
+            record = _write_run(training, result, started, tracking.run)
+            tracking.finish(record)
             write_run_card(recipe.run)
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         group.barrier()
         return TRAINING.read(recipe.run)
     finally:
+        tracking.close()
         group.close()
 
 
@@ -197,16 +201,18 @@ def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessG
     return TrainLoop(model, inputs.train, objective, recipe, group)
 
 
-def _run_loop(training: _Training, console: Console, until: float) -> None:
+def _run_loop(training: _Training, console: Console, until: float, tracking: Tracking) -> None:
     recipe, group, loop = training.recipe, training.group, training.loop
     identity = training.identity
 
     def save(state: TrainState, state_dicts: Any) -> None:
+        tracking.on_epochs(state.epochs)
         if group.is_main:
             save_checkpoint(recipe.run, identity, state, state_dicts)
 
     def on_step(step: Step) -> None:
         steps.write(step)
+        tracking.on_step(step)
         if time.monotonic() > until:
             raise OutOfTime
 
@@ -239,7 +245,9 @@ def _score_best(training: _Training) -> _Result:
     return _Result(weights, logprobs, figures, calibrated)
 
 
-def _write_run(training: _Training, result: _Result, started: float) -> TrainingRecord:
+def _write_run(
+    training: _Training, result: _Result, started: float, tracked: TrackedRun | None
+) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     best = training.loop.best
@@ -298,6 +306,7 @@ def _write_run(training: _Training, result: _Result, started: float) -> Training
         seconds=round(time.monotonic() - started, 1),
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),
+        tracking=tracked,
     )
     TRAINING.write(recipe.run, record)
     return record
