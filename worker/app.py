@@ -17,7 +17,8 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Listener, Listeners
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.loop import Loop
+from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.engine.open import OpenedEngine, begin_to_open
 from worker.lifecycle.canary_judge import CanaryJudge

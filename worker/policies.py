@@ -9,7 +9,7 @@ import uuid
 from worker.core.backpressure import Bounds
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.engine_monitor import AdmissionPolicy
-from worker.core.loop import LoopPolicy
+from worker.core.loop_policy import LoopPolicy
 from worker.core.publish_failures import MAX_BACKOFF_S
 from worker.core.quarantine import QuarantinePolicy
 from worker.errors import SettingsError

@@ -57,7 +57,7 @@ class KafkaWorld:
     @property
     def settings(self) -> dict[str, str]:
         """The worker's settings for these topics."""
-        return {
+        settings = {
             "kafka.bootstrap_servers": self.servers,
             "kafka.group_id": self.run,
             "kafka.input_topics": self.topics["in"],
@@ -65,6 +65,9 @@ class KafkaWorld:
             "kafka.review_topic": self.topics["review"],
             "kafka.dead_letter_topic": self.topics["dead"],
         }
+        if "retry" in self.topics:
+            settings["kafka.retry_topic"] = self.topics["retry"]
+        return settings
 
     def publish_inputs(
         self, values: Sequence[bytes], *, batch: int = 5, aborted: bool = False

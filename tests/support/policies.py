@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker.core.backpressure import Bounds
-from worker.core.loop import LoopPolicy
+from worker.core.loop_policy import LoopPolicy
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import judge_policy, loop_policy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings

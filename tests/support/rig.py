@@ -16,7 +16,8 @@ from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
 from worker.core.events import Listeners, NullListener
-from worker.core.loop import Loop, LoopPolicy
+from worker.core.loop import Loop
+from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.core.quarantine import QuarantinePolicy
 from worker.policies import admission_policy
@@ -102,7 +103,7 @@ class Rig:
     def use(self, router: AdapterRouter) -> None:
         """Have another router choose the adapters of the records to come."""
         self.router = router
-        self.loop._pipeline._router = router
+        self.loop._pipeline._router = self.loop._requests._router = router
 
     def on_published(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
         """Have what is published given to ``call``, beside being kept in ``events``."""

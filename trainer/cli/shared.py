@@ -29,10 +29,13 @@ AsJson = Annotated[
 ]
 """The option that every command takes."""
 
-DATASET_OPTION = typer.Option(
-    "--dataset", metavar="DIR", help="A dataset folder that prepare made."
-)
-BASE_OPTION = typer.Option("--base", metavar="DIR", help="The base model's directory.")
+_DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder that prepare made.")
+_BASE = typer.Option("--base", metavar="DIR", help="The base model's directory.")
+
+DatasetFolder = Annotated[Path, _DATASET]
+OptionalDataset = Annotated[Path | None, _DATASET]
+Base = Annotated[Path, _BASE]
+OptionalBase = Annotated[Path | None, _BASE]
 
 Store = Annotated[
     Path,

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from trainer.cli.shared import (
-    BASE_OPTION,
-    DATASET_OPTION,
     AsJson,
+    OptionalBase,
+    OptionalDataset,
     make_console,
     outcomes,
     print_text,
@@ -31,6 +31,44 @@ RESULT = "check.json"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 _MOVES = 10
 
+# Of check.
+Dataset = Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")]
+MaxMessageTokens = Annotated[
+    int, typer.Option(min=16, help="The recipe's token budget of a message.")
+]
+Floor = Annotated[int, typer.Option(min=20, help="Examples a label needs.")]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
+]
+UseEmbeddings = Annotated[
+    bool,
+    typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
+]
+MostSuspects = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of doubted labels above which it fails.")
+]
+Queue = Annotated[
+    Path | None,
+    typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
+]
+Result = Annotated[
+    Path | None, typer.Option(help="File for the figures [default: DATASET/check.json].")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the folds.")]
+
+# Of train and sweep.
+RecipeFile = Annotated[
+    Path, typer.Option("--recipe", metavar="FILE", help="A recipe, such as config/trainer.toml.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, over the recipe's. Repeatable."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -40,36 +78,18 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
+    dataset: Dataset,
     *,
-    base: Annotated[Path | None, BASE_OPTION] = None,
-    max_message_tokens: Annotated[
-        int, typer.Option(min=16, help="The recipe's token budget of a message.")
-    ] = 512,
-    floor: Annotated[int, typer.Option(min=20, help="Examples a label needs.")] = 200,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
-    ] = None,
-    use_embeddings: Annotated[
-        bool,
-        typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
-    ] = True,
-    most_suspects: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of doubted labels above which it fails."),
-    ] = 0.2,
-    queue: Annotated[
-        Path | None,
-        typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
-    ] = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
-    ] = False,
-    result: Annotated[
-        Path | None, typer.Option(help="File for the figures [default: DATASET/check.json].")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 1,
+    base: OptionalBase = None,
+    max_message_tokens: MaxMessageTokens = 512,
+    floor: Floor = 200,
+    embeddings: Embeddings = None,
+    use_embeddings: UseEmbeddings = True,
+    most_suspects: MostSuspects = 0.2,
+    queue: Queue = None,
+    update: Update = False,
+    result: Result = None,
+    seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
     """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
@@ -177,17 +197,6 @@ def _print_moves(console: Console, checked: Checked) -> None:
     for label, suggested, count in moves[:_MOVES]:
         table.add_row(escape(label), escape(suggested), f"{count:,}")
     console.print(table)
-
-
-RecipeFile = Annotated[
-    Path, typer.Option("--recipe", metavar="FILE", help="A recipe, such as config/trainer.toml.")
-]
-OptionalBase = Annotated[Path | None, BASE_OPTION]
-OptionalDataset = Annotated[Path | None, DATASET_OPTION]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting, over the recipe's. Repeatable."),
-]
 
 
 def train(

@@ -14,6 +14,9 @@ from worker.contract.digest import sha256_bytes
 
 _GROUPS, _MEMBERS = 5, 6
 
+NEAR_HOLDOUT = "left out, near to the hold-out"
+"""Where a message goes that is near to one of the user's own hold-out: into no split."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -158,10 +161,6 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 def _cluster_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
     return {key: number for number, cluster in enumerate(clusters) for key in cluster}
-
-
-NEAR_HOLDOUT = "left out, near to the hold-out"
-"""Where a message goes that is near to one of the user's own hold-out: into no split."""
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:

@@ -18,6 +18,20 @@ from trainer.dataset.folder import Example
 from trainer.statistics.calibration import Floats
 from worker.contract.text import normalize
 
+Features = Literal["tfidf", "embeddings", "combined"]
+
+C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Inverse strengths of the L2 penalty that are tried."""
+
+WEIGHTS = (1.0, 2.0)
+"""Lengths of an embedding beside word counts of length sqrt(2) that are tried."""
+
+_C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
+_MAX_ITERATIONS = 1000
+_SEPARATOR = "\x1f"
+_ALONE_WEIGHT = 2.0
+_PATIENCE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSplit:
@@ -75,21 +89,6 @@ class Baseline:
     title: str
     needs_embeddings: bool
     train: TrainBaseline
-
-
-Features = Literal["tfidf", "embeddings", "combined"]
-
-C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Inverse strengths of the L2 penalty that are tried."""
-
-WEIGHTS = (1.0, 2.0)
-"""Lengths of an embedding beside word counts of length sqrt(2) that are tried."""
-
-_C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
-_MAX_ITERATIONS = 1000
-_SEPARATOR = "\x1f"
-_ALONE_WEIGHT = 2.0
-_PATIENCE = 2
 
 
 def train_linear(

@@ -29,6 +29,17 @@ Element = TypeVar("Element")
 
 _SEED = 1
 
+BATCH_SIZES = (1, 8, BATCH_SIZE)
+ROUNDED_TO_ZERO = 5e-7
+"""A worker prints scores to six decimals; one that it prints as 0 counts as this."""
+
+ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
+"""By message key: raw log-probabilities (labels), and whether the likeliest token of all was a
+code."""
+
+_SENSITIVITY_MESSAGES = 64
+_ALONE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class MessageSets:
@@ -92,18 +103,6 @@ def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("a line is not a JSON object")
     return value
-
-
-BATCH_SIZES = (1, 8, BATCH_SIZE)
-ROUNDED_TO_ZERO = 5e-7
-"""A worker prints scores to six decimals; one that it prints as 0 counts as this."""
-
-ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
-"""By message key: raw log-probabilities (labels), and whether the likeliest token of all was a
-code."""
-
-_SENSITIVITY_MESSAGES = 64
-_ALONE = 20
 
 
 def run_transformers(

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from trainer.report import numbers, svg
 from trainer.report.svg import Axis, Chart, Frame, Svg
 
+_CELLS_WIDTH = 600
+_CHARACTER = 6.6  # pixels of a character of the tick font, on average
+_DARK, _MIDDLE = 0.72, 0.55  # shades from which on a theme writes in the other ink
+
 
 def bar(share: float, style: str = "s1") -> Svg:
     """Return the bar of a share, 100 units wide, to stretch over a table cell."""
@@ -144,11 +148,6 @@ def _root_ticks(most: int) -> tuple[int, ...]:
         if value > kept[-1]:
             kept.append(value)
     return tuple(kept)
-
-
-_CELLS_WIDTH = 600
-_CHARACTER = 6.6  # pixels of a character of the tick font, on average
-_DARK, _MIDDLE = 0.72, 0.55  # shades from which on a theme writes in the other ink
 
 
 def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Chart:

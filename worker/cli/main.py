@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from worker import __version__
 from worker.cli.offline import classify, compare
-from worker.cli.options import Config, Sets
+from worker.cli.options import AsJson, Config, Sets
 from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
@@ -191,7 +191,7 @@ def adapters(
         list[str] | None,
         typer.Option("--worker", metavar="URL", help="A running worker. Repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the adapters of a store, and which ones running workers serve and since when.
 

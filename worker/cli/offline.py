@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.options import Config, InputFormat, MessageField, Sets
+from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
 from worker.cli.ranges import InputTopic, Offsets, Since, Until
 from worker.errors import EXIT_SETTINGS
 
@@ -40,7 +40,6 @@ Limit = Annotated[int, typer.Option(min=1, help="Largest number of messages.")]
 Texts = Annotated[
     bool, typer.Option("--texts", help="Include the message texts in the output (private data).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the disagreements to a CSV file.")
 ]
@@ -90,7 +89,7 @@ def compare(
     topic: InputTopic = None,
     limit: Limit = 5000,
     texts: Texts = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
     out: Out = None,
     use_demo: Annotated[
         bool, typer.Option("--demo", help="Use the demo's base model; 'current' is its adapter.")

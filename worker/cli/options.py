@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from worker.errors import SettingsError
 
 Config = Annotated[
     Path | None,
@@ -36,3 +39,12 @@ MessageField = Annotated[
         "--field", help="CSV column or JSON path of the message text.", show_default=False
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_DIGITS = re.compile(r"[0-9a-f]{4,64}")
+
+
+def check_digest(option: str, digits: str) -> None:
+    """Raise SettingsError unless these can be the first digits of an adapter's digest."""
+    if not _DIGITS.fullmatch(digits):
+        raise SettingsError(f"{option} {digits}: give at least 4 hexadecimal digits")

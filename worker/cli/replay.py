@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from worker.cli.options import Config, Sets
+from worker.cli.options import AsJson, Config, Sets, check_digest
 from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
@@ -21,8 +21,7 @@ from worker.errors import SettingsError
 
 if TYPE_CHECKING:
     from worker.offline.replay.run import ReplayResult
-
-_DIGITS = re.compile(r"[0-9a-f]{4,64}")
+    from worker.offline.replay.select import Criteria
 
 Id = Annotated[
     str | None,
@@ -59,6 +58,21 @@ Adapter = Annotated[
         "the first digits of a digest in the store that model.adapter names."
     ),
 ]
+ToOutput = Annotated[
+    str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
+]
+ToReview = Annotated[
+    str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
+]
+ToDead = Annotated[
+    str | None, typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic.")
+]
+Execute = Annotated[
+    bool,
+    typer.Option(
+        "--execute/--dry-run", help="Label and publish; without it records are only counted."
+    ),
+]
 
 
 def replay(
@@ -74,23 +88,11 @@ def replay(
     offsets: Offsets = None,
     topic: InputTopic = None,
     adapter: Adapter = "current",
-    to_output: Annotated[
-        str | None, typer.Option(help="Topic for labels; default: kafka.output_topic.")
-    ] = None,
-    to_review: Annotated[
-        str | None, typer.Option(help="Topic for labels to review; default: kafka.review_topic.")
-    ] = None,
-    to_dead: Annotated[
-        str | None,
-        typer.Option(help="Topic for dead letters; default: kafka.dead_letter_topic."),
-    ] = None,
-    execute: Annotated[
-        bool,
-        typer.Option(
-            "--execute/--dry-run", help="Label and publish; without it records are only counted."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    to_output: ToOutput = None,
+    to_review: ToReview = None,
+    to_dead: ToDead = None,
+    execute: Execute = False,
+    as_json: AsJson = False,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -114,10 +116,8 @@ def replay(
     from worker.offline.replay.select import Criteria
 
     marked = _replay(replay_id, why, execute=execute)
-    _check(reason or [], made_by)
-    if (dead_letters or reason) and (review or label):
-        raise SettingsError("a dead letter has no label: choose it, or --review and --label")
     criteria = Criteria(dead_letters, review, tuple(reason or ()), tuple(label or ()), made_by)
+    _check(criteria)
     topics = {"output_topic": to_output, "review_topic": to_review, "dead_letter_topic": to_dead}
     request = ReplayRequest(
         marked,
@@ -148,13 +148,15 @@ def _replay(replay_id: str | None, why: str | None, *, execute: bool) -> Replay:
     return Replay(name, rfc3339(now), why or "")
 
 
-def _check(reasons: list[str], made_by: str | None) -> None:
+def _check(criteria: Criteria) -> None:
     known = get_args(RejectReason)
-    for reason in reasons:
+    for reason in criteria.reasons:
         if reason not in known:
             raise SettingsError(f"--reason {reason}: it is one of {', '.join(known)}")
-    if made_by is not None and not _DIGITS.fullmatch(made_by):
-        raise SettingsError(f"--made-by {made_by}: give at least 4 hexadecimal digits")
+    if criteria.made_by is not None:
+        check_digest("--made-by", criteria.made_by)
+    if (criteria.dead_letters or criteria.reasons) and (criteria.review or criteria.labels):
+        raise SettingsError("a dead letter has no label: choose it, or --review and --label")
 
 
 def _show(result: ReplayResult, marked: Replay, *, execute: bool) -> None:

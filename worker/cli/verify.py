@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import Annotated
 
 import typer
 
-from worker.cli.options import Config, Sets
+from worker.cli.options import AsJson, Config, Sets, check_digest
 from worker.cli.ranges import InputTopic, Offsets, Since, Until, input_range
-from worker.errors import EXIT_UNEXPECTED, SettingsError
-
-_DIGITS = re.compile(r"[0-9a-f]{4,64}")
+from worker.errors import EXIT_UNEXPECTED
 
 
 def verify(
@@ -33,7 +30,7 @@ def verify(
         int, typer.Option("--show", min=1, help="Most offenders to show of each fault.")
     ] = 10,
     topic: InputTopic = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -55,8 +52,7 @@ def verify(
     from worker.offline.verify.show import show, to_json
 
     for digits in adapter or ():
-        if not _DIGITS.fullmatch(digits):
-            raise SettingsError(f"--adapter {digits}: give at least 4 hexadecimal digits")
+        check_digest("--adapter", digits)
     records = input_range(since, until, offsets)
     settings = load_offline(config, sets, use_demo=False).settings
     found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first, topic))

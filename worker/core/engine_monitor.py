@@ -100,6 +100,8 @@ class EngineMonitor:
         self._policy = policy
         self._answered_at = -math.inf
         self._answered_submission = -math.inf
+        self._orphaned_at: float | None = None
+        """Since when the engine has had nothing but what nobody waits for any more."""
         self._check: Future[Answer] | None = None
         self._check_at = 0.0
 
@@ -124,14 +126,16 @@ class EngineMonitor:
             yield record
 
     def find_death(self, now: float) -> EngineDied | None:
-        """Say that the engine hangs or has died, if so; ask it something if that is not clear."""
-        oldest = next(iter(self.records), None)
+        """Say that the engine hangs or has died, if so; ask it something if that is not clear.
+
+        What it has of partitions that have gone counts too: suspects wait until it is done.
+        """
+        waits_from = self._find_oldest(now)
         if self._check is not None:
-            return self._look_at_check(now, wanted=oldest is not None)
-        if oldest is None:
+            return self._look_at_check(now, wanted=waits_from is not None)
+        if waits_from is None:
             return None
-        silent_s = now - max(self._answered_at, oldest.submitted_at)
-        if silent_s < self._policy.silence_s:
+        if now - max(self._answered_at, waits_from) < self._policy.silence_s:
             return None
         try:
             self._check = self.adapter.engine.submit(self.adapter.manifest.golden[0].ids)
@@ -139,6 +143,17 @@ class EngineMonitor:
             return error
         self._check_at = now
         return None
+
+    def _find_oldest(self, now: float) -> float | None:
+        """Return since when the engine has had something, as far as that is known here."""
+        if (oldest := next(iter(self.records), None)) is not None:
+            self._orphaned_at = None
+            return oldest.submitted_at
+        if not self.adapter.in_engine:
+            self._orphaned_at = None
+        elif self._orphaned_at is None:
+            self._orphaned_at = now
+        return self._orphaned_at
 
     def _look_at_check(self, now: float, *, wanted: bool) -> EngineDied | None:
         check = self._check
@@ -163,7 +178,7 @@ class EngineMonitor:
             check.cancel()
             return EngineDied(
                 f"the engine has answered nothing for {waited_s + self._policy.silence_s:.0f} s, "
-                f"with {len(self.records)} messages given to it"
+                f"with {max(len(self.records), self.adapter.in_engine)} messages given to it"
             )
         return None
 

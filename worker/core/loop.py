@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from worker.core.assignment import Assignment, PartitionState
-from worker.core.backpressure import Backpressure, Bounds
-from worker.core.batch import (
-    PartitionBatch,
-    TopicRouter,
-    build_batch,
-    drop_shadows,
-    records_of,
-    replace_oversized,
-    take_oldest,
-    take_ready,
-)
-from worker.core.events import Listener, TransactionResult
+from worker.core.backpressure import Backpressure
+from worker.core.batch import TopicRouter
+from worker.core.batch_publisher import BatchPublisher
+from worker.core.events import Listener
+from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.publish_failures import PublishFailures
 from worker.core.quarantine import Quarantine, QuarantinePolicy
 from worker.core.retry_waits import RetryWaits
 from worker.core.state import LoopState
-from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Batch, NextOffset, Record, TopicPartition
+from worker.errors import EngineDied, PublishAborted
+from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class LoopPolicy:
-    """Times in seconds, sizes in records: what ``[loop]`` of the settings says, and where each
-    has its default. ``idle_poll_s`` and ``result_wait_s`` are nobody's to set: the longest waits
-    for a record when nothing is in flight, and for an answer when something is.
-    """
-
-    bounds: Bounds
-    publish_interval_s: float
-    publish_max_records: int
-    publish_attempts: int
-    publish_backoff_s: float
-    revoke_drain_s: float
-    drain_s: float
-    max_outage_s: float | None = None
-    idle_poll_s: float = 0.5
-    result_wait_s: float = 0.01
 
 
 class Loop:
@@ -71,24 +43,33 @@ class Loop:
     ) -> None:
         self._stream = stream
         self._pipeline = pipeline
-        self._topic_router = topic_router
+        self._requests = pipeline.requests
         self._listener = listener
         self._policy = policy
         self._clock = clock
-        self._now = now
-        self._failures = PublishFailures(policy, lambda: self._listener, clock, wait)
         self._assignment = Assignment()
+        self._pressure = Backpressure(policy.bounds)
+        self._publisher = BatchPublisher(
+            stream,
+            assignment=self._assignment,
+            pressure=self._pressure,
+            topic_router=topic_router,
+            listener=lambda: self._listener,
+            policy=policy,
+            clock=clock,
+            now=now,
+            wait=wait,
+        )
         self._quarantine = Quarantine(
             quarantine,
             stream=stream,
             pipeline=pipeline,
             assignment=self._assignment,
             listener=lambda: self._listener,
-            commit=self._commit_notes,
+            commit=self._publisher.commit_notes,
             start_at=self._start_at,
             clock=clock,
         )
-        self._pressure = Backpressure(policy.bounds)
         self._retries: RetryWaits | None = None
         if retry_topic is not None:
             self._retries = RetryWaits(
@@ -99,8 +80,6 @@ class Loop:
                 clock=clock,
                 now=now,
             )
-        self._last_publish = clock()
-        self._commit_unknown = False
         self._stepped = False
         self._stopping = False
         self._joined = False
@@ -126,13 +105,13 @@ class Loop:
             stopping=self._stopping,
             in_flight_records=self._pressure.records,
             in_flight_bytes=self._pressure.bytes,
-            in_engine_records=len(self._pipeline.busy_timer),
+            in_engine_records=len(self._requests.busy_timer),
             paused_partitions=len(self._pressure.paused),
-            engine_window=self._pipeline.window,
+            engine_window=self._requests.window,
             waiting={state.source: state.watermark.waiting for state in partitions},
-            prompt_tokens=self._pipeline.prompt_tokens,
-            engine_busy_s=self._pipeline.busy_timer.busy_s,
-            outage_since=self._failures.since,
+            prompt_tokens=self._requests.prompt_tokens,
+            engine_busy_s=self._requests.busy_timer.busy_s,
+            outage_since=self._publisher.outage_since,
             suspect_records=self._pipeline.trials.suspects,
             retry_topic=self._retries.topic if self._retries else None,
             retry_due_ms=self._retries.next_due_ms if self._retries else None,
@@ -160,10 +139,10 @@ class Loop:
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
         self._pipeline.poll(self._result_wait() if busy else 0.0)
-        self._pipeline.check_health()
-        self._pipeline.expire()
-        if not self._step_quarantine() and self._publish_is_due():
-            self._try_publish(tuple(self._assignment))
+        self._requests.check_health()
+        self._requests.expire()
+        if not self._step_quarantine() and self._publisher.is_due:
+            self._publisher.try_publish()
         self._apply_backpressure()
 
     def drain(self) -> None:
@@ -175,10 +154,10 @@ class Loop:
             self._stream.poll(0, 0.0)
             self._polled_at = self._clock()
             self._pipeline.poll(self._policy.result_wait_s)
-            self._pipeline.check_health()
-            self._pipeline.expire()
+            self._requests.check_health()
+            self._requests.expire()
             if not self._step_quarantine() and self._assignment.ready:
-                self._try_publish(tuple(self._assignment))
+                self._publisher.try_publish()
         self._quarantine.close(self._assignment)
         self._drop(self._assignment.sources)
 
@@ -200,12 +179,12 @@ class Loop:
         try:
             while any(len(partition.watermark) for partition in going):
                 if any(partition.watermark.ready for partition in going):
-                    self._publish(going)
+                    self._publisher.publish(going)
                 elif self._clock() >= until:
                     break
                 else:
                     self._pipeline.poll(self._policy.result_wait_s)
-                    self._pipeline.expire()
+                    self._requests.expire()
         except PublishAborted as error:
             # The next owner does these records again; nothing of them was published.
             dropped = sum(len(partition.watermark) for partition in going)
@@ -234,7 +213,7 @@ class Loop:
         try:
             self._quarantine.fetched()
         except PublishAborted as error:
-            self._failures.failed(error, self._assignment.ready)
+            self._publisher.failed(error)
         self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:
@@ -247,20 +226,8 @@ class Loop:
 
     def _result_wait(self) -> float:
         if self._assignment.ready:
-            due = self._last_publish + self._policy.publish_interval_s - self._clock()
-            return min(self._policy.result_wait_s, max(0.0, due))
+            return min(self._policy.result_wait_s, max(0.0, self._publisher.due_in_s))
         return self._policy.result_wait_s
-
-    def _publish_is_due(self) -> bool:
-        ready = self._assignment.ready
-        if not ready:
-            return False
-        waited = self._clock() - self._last_publish
-        return (
-            waited >= self._policy.publish_interval_s
-            or ready >= self._policy.publish_max_records
-            or ready == self._pressure.records
-        )
 
     def _step_quarantine(self) -> bool:
         """Open partitions that are new, try suspects; tell if that took a commit, done or not."""
@@ -271,77 +238,9 @@ class Loop:
         try:
             self._stepped = self._quarantine.step()
         except PublishAborted as error:
-            self._failures.failed(error, self._assignment.ready)
+            self._publisher.failed(error)
             self._stepped = True
         return self._stepped
-
-    def _try_publish(self, partitions: Sequence[PartitionState]) -> None:
-        try:
-            self._publish(partitions)
-        except PublishAborted as error:
-            self._failures.failed(error, self._assignment.ready)
-
-    def _publish(self, partitions: Sequence[PartitionState]) -> None:
-        if self._commit_unknown:
-            self._resolve_unknown_commit()
-        started = self._clock()
-        while True:
-            batches = take_ready(partitions, self._policy.publish_max_records)
-            if not batches:
-                return
-            try:
-                self._attempt(batches)
-                break
-            except RecordTooLarge as error:
-                if not drop_shadows(batches):  # a shadow's may have been the one
-                    replace_oversized(batches, error.indexes, "larger than its topic takes")
-            except PublishAborted as error:
-                drop_shadows(batches)
-                self._commit_unknown = isinstance(error, OutcomeUnknown)
-                raise
-        self._confirm(batches, started)
-
-    def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
-        started = self._clock()
-        self._listener.publishing(records_of(batches))
-        try:
-            self._stream.publish(build_batch(batches, self._topic_router, self._now()))
-        except (PublishAborted, StreamFailed) as error:
-            unknown = isinstance(error, OutcomeUnknown)
-            result: TransactionResult = "unknown" if unknown else "aborted"
-            self._listener.transaction(result, self._clock() - started)
-            raise
-        self._listener.transaction("committed", self._clock() - started)
-
-    def _commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
-        """Commit these with their notes, and no results. Raises PublishAborted, StreamFailed."""
-        if self._commit_unknown:
-            self._resolve_unknown_commit()  # whatever was published has moved the offsets
-        self._stream.publish(Batch((), offsets()))
-
-    def _resolve_unknown_commit(self) -> None:
-        """Find out which completed records an unanswered commit published after all."""
-        started = self._clock()
-        published = []
-        for committed in self._stream.resolve_unknown_commit(self._assignment.sources):
-            partition = self._assignment.get(committed.source)
-            if partition is not None:
-                count = partition.watermark.ready_below(committed.offset)
-                published.append(take_oldest(partition, count))
-        self._commit_unknown = False
-        # Nothing published is no success: the count of failures in a row goes on.
-        if published := [batch for batch in published if batch.completed]:
-            self._confirm(published, started)
-
-    def _confirm(self, batches: Sequence[PartitionBatch], started: float) -> None:
-        for batch in batches:
-            batch.partition.watermark.confirm(len(batch.completed))
-            if batch.partition.suspicion is not None:
-                batch.partition.suspicion.commit(batch.completed[-1].record.offset + 1)
-            self._release(batch)
-        self._last_publish = self._clock()
-        self._failures.succeeded(self._last_publish)
-        self._listener.published(records_of(batches), self._last_publish - started)
 
     def _apply_backpressure(self) -> None:
         pause, resume = self._pressure.decide(self._assignment)
@@ -368,8 +267,3 @@ class Loop:
 
     def _start_at(self, partition: PartitionState, offset: int) -> None:
         self._pressure.release(*partition.start_at(offset))
-
-    def _release(self, batch: PartitionBatch) -> None:
-        size_bytes = sum(completed.record.size_bytes for completed in batch.completed)
-        batch.partition.size_bytes -= size_bytes
-        self._pressure.release(len(batch.completed), size_bytes)

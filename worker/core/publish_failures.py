@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from worker.core.events import Listener
+from worker.core.loop_policy import LoopPolicy
 from worker.core.outage import Outage
 from worker.errors import PublishAborted, StreamFailed
 
@@ -17,31 +17,12 @@ def backoff_s(first_s: float, failures: int) -> float:
     return min(MAX_BACKOFF_S, first_s * 2.0 ** min(failures - 1, 32))
 
 
-class PublishRetries(Protocol):
-    """How often and how soon a publish is tried again, in seconds."""
-
-    @property
-    def publish_attempts(self) -> int:
-        """Refusals in a row before the worker ends."""
-        ...
-
-    @property
-    def publish_backoff_s(self) -> float:
-        """Wait after the first."""
-        ...
-
-    @property
-    def max_outage_s(self) -> float | None:
-        """How long an unreachable Kafka is waited for; None: as long as it takes."""
-        ...
-
-
 class PublishFailures:
     """Counts refusals, and waits an unreachable Kafka out. For the loop's thread, but ``since``."""
 
     def __init__(
         self,
-        policy: PublishRetries,
+        policy: LoopPolicy,
         listener: Callable[[], Listener],
         clock: Callable[[], float],
         wait: Callable[[float], None],

@@ -66,6 +66,7 @@ class Quarantine:
         self._policy = policy
         self._stream = stream
         self._pipeline = pipeline
+        self._requests = pipeline.requests
         self._trials = pipeline.trials
         self._assignment = assignment
         self._listener = listener
@@ -98,14 +99,14 @@ class Quarantine:
         if not (trials.unopened or trials.active or trials.condemned or self._suspected):
             return False
         committed = self._open() if trials.unopened else False
-        if self._pipeline.proven and not self._proven:
+        if self._requests.proven and not self._proven:
             self._proven = True
             for partition in self._assignment:
                 if partition.suspicion is not None:
                     partition.suspicion.unproven = 0
         if trials.condemned:
             self._put_aside()
-        idle = not trials.group and not self._pipeline.in_engine
+        idle = not trials.group and not self._requests.in_engine
         if idle and (trials.waiting or trials.noted):
             self._try_next()
             committed = True
@@ -116,8 +117,8 @@ class Quarantine:
         """Leave word of who was in the engine when it died. Never raises: it is a last act."""
         if self._policy is None:
             return
-        suspects = self._pipeline.find_suspects()
-        alone = len(suspects) == 1 and self._pipeline.in_engine <= 1
+        suspects = self._requests.find_suspects()
+        alone = len(suspects) == 1 and self._requests.in_engine <= 1
         by_partition: dict[PartitionState, list[int]] = {}
         for in_flight in suspects:
             by_partition.setdefault(in_flight.partition, []).append(in_flight.record.offset)
@@ -173,7 +174,7 @@ class Quarantine:
             self._start_at(partition, committed)
             self._listener().rewound(partition.source, first, committed)
         for partition, suspicion in suspicions.items():
-            if self._pipeline.proven:
+            if self._requests.proven:
                 suspicion.unproven = 0
             partition.suspicion = suspicion
             self._pipeline.line.open(partition)
@@ -190,7 +191,7 @@ class Quarantine:
             if held.partition.suspicion is not None
         }
         left = sum(suspicion.left for suspicion in partitions.values())
-        group = self._trials.choose(self._pipeline.window, left) if partitions else ()
+        group = self._trials.choose(self._requests.window, left) if partitions else ()
         tried: dict[PartitionState, list[int]] = {}
         for held in group:
             tried.setdefault(held.partition, []).append(held.offset)

@@ -12,7 +12,7 @@ reads it again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,22 +72,24 @@ class RetryWaits:
         They are those that were fetched, then heads, where there is room for them. It is waited no
         longer than until the next head is due. Raises StreamFailed.
         """
+        # The stream asks of each record that it gives whether to stop: it is restored just then.
+        restored: dict[tuple[TopicPartition, int], Record] = {}
+
+        def is_early(record: Record) -> bool:
+            if record.source.topic != self.topic:
+                return False
+            restored[record.source, record.offset] = found = restore(record, self._now())
+            return _due_ms(found) > self._now_ms
+
         fetched = self._stream.poll(
-            max_records, self._limit(timeout_s), max_bytes=max_bytes, stop_after=self._is_early
+            max_records, self._limit(timeout_s), max_bytes=max_bytes, stop_after=is_early
         )
-        return self._sift(fetched)
+        return self._sift(fetched, restored)
 
     def forget(self, sources: Iterable[TopicPartition]) -> None:
         """Drop the heads of partitions that went away."""
         for source in sources:
             self._heads.pop(source, None)
-
-    def _is_early(self, record: Record) -> bool:
-        """Tell whether a record, as it was read, is before its time."""
-        if record.source.topic != self.topic:
-            return False
-        retry = restore(record, self._now()).retry
-        return retry is not None and retry.not_before_ms > self._now_ms
 
     def _limit(self, timeout_s: float) -> float:
         if not self._heads:
@@ -99,14 +101,16 @@ class RetryWaits:
         )
         return max(0.0, min(timeout_s, left_s))
 
-    def _sift(self, records: Sequence[Record]) -> Iterator[Record]:
+    def _sift(
+        self, records: Sequence[Record], restored: Mapping[tuple[TopicPartition, int], Record]
+    ) -> Iterator[Record]:
         for record in records:
             if record.source.topic != self.topic:
                 yield record
             elif record.source in self._assignment:
-                restored = restore(record, self._now())
-                if not self._hold(restored):
-                    yield restored
+                found = restored[record.source, record.offset]
+                if not self._hold(found):
+                    yield found
         yield from self._release()
 
     def _hold(self, record: Record) -> bool:

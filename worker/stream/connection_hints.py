@@ -1,6 +1,6 @@
 """From the client's words for a connection that fails to what is wrong and how to mend it.
 
-The words are librdkafka's and OpenSSL's; ``tests/ports/test_security.py`` holds them to real
+The words are librdkafka's and OpenSSL's; ``tests/ports/security`` holds them to real
 brokers. What is not known here is passed on as it is.
 """
 

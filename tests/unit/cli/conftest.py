@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import structlog
+from typer.testing import CliRunner, Result
 
+from tests.support.kafka_world import KafkaWorld
 from tests.support.logging_state import logging_restored
+from tests.support.mock_kafka import MockKafka
+from worker.cli.main import app
 from worker.logs import configure_logging
 
 
@@ -24,3 +29,27 @@ def restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("worker.cli.load.configure_logging", configure)
     with logging_restored():
         yield
+
+
+@pytest.fixture
+def world(broker: MockKafka) -> KafkaWorld:
+    """Topics of an input and its results, on a broker in this process."""
+    return KafkaWorld(broker.servers, create_topic=broker.create_topic)
+
+
+@pytest.fixture
+def run(world: KafkaWorld) -> Callable[..., Result]:
+    """Runs a command of the worker with the settings of the world's topics."""
+
+    def invoke(command: str, *options: str) -> Result:
+        settings = {**world.settings, "kafka.start_timeout_s": "5"}
+        flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
+        return CliRunner().invoke(app, [command, *flags, *options])
+
+    return invoke
+
+
+@pytest.fixture
+def verify(run: Callable[..., Result]) -> Callable[..., Result]:
+    """Runs ``clerk-worker verify``."""
+    return partial(run, "verify")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
 from worker.errors import EXIT_SETTINGS, SettingsError
 
@@ -40,20 +40,14 @@ def test_what_cannot_be_asked_is_told(line: str, said: str) -> None:
     assert result.exception.exit_code == EXIT_SETTINGS
 
 
-def test_it_counts_and_says_how_to_go_on(broker: MockKafka) -> None:
+def test_it_counts_and_says_how_to_go_on(world: KafkaWorld, run: Callable[..., Result]) -> None:
     """How many, by partition; the command that would do it on standard error, out of a pipe's way.
     With nothing left to do --execute loads no model."""
-    world = KafkaWorld(broker.servers, create_topic=broker.create_topic)
     records = world.publish_inputs([b"planted text"] * 20, batch=20)
     world.publish([world.result(record) for record in records], batch=20)
-    settings = {
-        **world.settings,
-        "kafka.start_timeout_s": "5",
-    }
-    flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
 
     def replay(*options: str) -> tuple[str, str]:
-        done = CliRunner().invoke(app, ["replay", *options, *flags])
+        done = run("replay", *options)
         assert done.exit_code == 0, done.exception
         return done.stdout, done.stderr
 

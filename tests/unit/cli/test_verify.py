@@ -9,12 +9,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
-from worker.cli.main import app
 from worker.contract.store import CURRENT_NAME
 from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
 from worker.records.types import Outgoing, Record
@@ -22,26 +20,6 @@ from worker.records.types import Outgoing, Record
 COUNT = 20
 
 Verify = Callable[..., Result]
-
-
-@pytest.fixture
-def world(broker: MockKafka) -> KafkaWorld:
-    return KafkaWorld(broker.servers, create_topic=broker.create_topic)
-
-
-@pytest.fixture
-def verify(world: KafkaWorld) -> Verify:
-    """Runs the command with the settings of the world's topics."""
-
-    def run(*options: str) -> Result:
-        settings = {
-            **world.settings,
-            "kafka.start_timeout_s": "5",
-        }
-        flags = [part for name, value in settings.items() for part in ("-s", f"{name}={value}")]
-        return CliRunner().invoke(app, ["verify", *flags, *options])
-
-    return run
 
 
 def labelled(world: KafkaWorld) -> tuple[list[Record], list[Outgoing]]:

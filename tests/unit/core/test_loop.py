@@ -281,7 +281,7 @@ def test_a_stuck_message_keeps_no_finished_one_in_memory() -> None:
         rig.iterate()
         rig.answer(f"m{number}")
     assert rig.committed(1) == 50
-    monitors = rig.loop._pipeline._monitors.values()
+    monitors = rig.loop._requests._monitors.values()
     assert sum(len(monitor.records) for monitor in monitors) == rig.loop.held_records == 1
 
 

@@ -162,7 +162,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         assert self.committed == self.added, "a record is stuck"
         assert (rig.loop.held_records, rig.loop._pressure.bytes) == (0, 0)
         rig.iterate(2)
-        assert rig.loop._pipeline.in_engine == len(rig.engine.pending)
+        assert rig.loop._requests.in_engine == len(rig.engine.pending)
 
 
 class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]

@@ -20,7 +20,7 @@ from tests.support.retrying import (
     rig_with,
     waiting,
 )
-from worker.contract.records import read_retry
+from worker.contract.records import Headers, Retry, read_retry
 from worker.core.quarantine import QuarantinePolicy
 from worker.errors import PublishAborted
 
@@ -72,6 +72,23 @@ def test_the_partition_is_paused_until_its_head_is_due() -> None:
     assert rig.stream.paused == set()
     assert rig.engine.pending == ["m0", "m1", "m2"]
     assert rig.stream.calls.count("resume") == 1
+
+
+def test_each_records_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is asked of each whether it is early, and some wait here for their time."""
+    read: list[Headers] = []
+
+    def counting(headers: Headers) -> Retry:
+        read.append(headers)
+        return read_retry(headers)
+
+    monkeypatch.setattr("worker.records.retry.read_retry", counting)
+    rig = rig_with("m0", "m1", "m2")
+    for text in ("m0", "m1", "m2"):
+        rig.engine.fail(text, REFUSED)
+    rig.iterate(13)
+    assert rig.engine.pending == ["m0", "m1", "m2"]
+    assert len(read) == 3
 
 
 def test_other_partitions_go_on() -> None:

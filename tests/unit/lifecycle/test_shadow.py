@@ -41,7 +41,7 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
         shadow_share=share,
     )
     loop = follower.rig.loop
-    loop._topic_router = TopicRouter("out", "review", "shadow")
+    loop._publisher._topic_router = TopicRouter("out", "review", "shadow")
     loop._pipeline._shadow_traffic = ShadowTraffic(follower.router, at_a_time, follower.rig.clock)
     registry = Registry()
     metrics = AdapterMetrics(registry)

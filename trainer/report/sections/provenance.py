@@ -40,6 +40,8 @@ _FATES = (
 
 _TONES = {"ok": "good", "warn": "warn", "fail": "bad"}
 
+Rows = list[tuple[str, str]]
+
 
 def data_section(run: Run) -> Section:
     """Return the size of every split by label, and every decision that the dataset records."""
@@ -121,9 +123,6 @@ def check_section(run: Run) -> Section:
             ],
         },
     )
-
-
-Rows = list[tuple[str, str]]
 
 
 def engines_section(run: Run) -> Section:

@@ -1,0 +1,72 @@
+"""The rights of a worker on a Kafka that has rules for them: those that are missing are named.
+
+A real broker.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.harness import FAKE_WORKER
+from tests.support.secure_desk import FAILS_WITHIN_S, Desk, ways
+from worker.demo.worker_process import start_worker
+
+MISSING = {
+    "input": ("read the topic '{in}' (kafka.input_topics)", False),
+    "output": ("write the topic '{out}' (kafka.output_topic)", True),
+    "review": ("write the topic '{review}' (kafka.review_topic)", True),
+    "dead": ("write the topic '{dead}' (kafka.dead_letter_topic)", False),
+    "group": ("read as the consumer group '{group}' (kafka.group_id)", False),
+    "transactions": ("(kafka.transactional_id)", False),
+}
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        pytest.param(right, marks=pytest.mark.long if later else [])
+        for right, (_, later) in MISSING.items()
+    ],
+)
+@pytest.mark.parametrize("described", [False, True], ids=["nothing at all", "may be described"])
+def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: bool) -> None:
+    """Before the model is loaded; also where the thing is to be seen and no more."""
+    desk.allow("scram", but=right)
+    if described:
+        kind, name, _ = desk.rights[right]
+        desk.kafka.allow("User:scram-clerk", [(kind, name, "DESCRIBE")])
+    ended, written, seconds = desk.start_failing(ways(desk.kafka)["scram"])
+    told = [line for line in written.splitlines() if line.startswith("error: ")]
+    assert ended == 4, written
+    assert len(told) == 1, written
+    assert "'scram-clerk' may not " in told[0]
+    assert MISSING[right][0].format(**desk.topics, group=desk.group) in told[0]
+    assert desk.kafka.broker.address_of("SASL") in told[0]
+    assert "Traceback" not in written
+    assert len(written.splitlines()) == 1, written
+    assert seconds < FAILS_WITHIN_S
+
+
+def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
+    """So that rights are asked for once."""
+    desk.kafka.forbid("User:scram-clerk")
+    ended, written, _ = desk.start_failing(ways(desk.kafka)["scram"])
+    assert ended == 4
+    for topic in (*desk.topics.values(), desk.group):
+        assert repr(topic) in written
+
+
+def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -> None:
+    """While it runs it finds out by what is refused, and loses nothing by it."""
+    desk.allow("scram")
+    log = desk.folder / "worker.log"
+    given = desk.settings(ways(desk.kafka)["scram"])
+    with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
+        desk.label_all(worker, 5)
+        desk.allow("scram", but="output")
+        desk.publish(5)
+        assert worker.child.wait(60) == 4
+    (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert "producing to " in told
+    assert desk.topics["out"] in told.partition(": no right to use the topic: ")[0]
+    assert desk.results() == 7

@@ -1,0 +1,91 @@
+"""Workers on a Kafka that asks for a password: what is right works, what is wrong is told.
+
+A real broker. What the workers write is searched for secrets and messages.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.secure_broker import SecureBroker
+from tests.support.secure_desk import WRONG_PASSWORD, Desk, Refused, ways
+
+
+@pytest.mark.parametrize(
+    ("way", "delivery"),
+    [
+        ("plain", "at_least_once"),
+        ("scram", "exactly_once"),
+        pytest.param("scram", "at_least_once", marks=pytest.mark.long),
+    ],
+)
+def test_a_worker_labels_by_each_way_in(desk: Desk, way: str, delivery: str) -> None:
+    """With no right but those that the runbook lists; at least once without transactional ids."""
+    desk.label_by(way, delivery)
+
+
+def wrong(kafka: SecureBroker) -> dict[str, Refused]:
+    """Each thing that can be wrong with a login."""
+    at, good = kafka.broker.address_of, ways(kafka)
+    plain, scram, tls = good["plain"], good["scram"], good["tls"]
+    return {
+        "a wrong password (PLAIN)": Refused(
+            {**plain, "sasl_password": WRONG_PASSWORD},
+            4, at("SASL"), "refuses the user 'plain-clerk' (PLAIN): check kafka.sasl_username",
+        ),
+        "a wrong password (SCRAM)": Refused(
+            {**scram, "sasl_password": WRONG_PASSWORD},
+            4, at("SASL"), "refuses the user 'scram-clerk' (SCRAM-SHA-512): check kafka.sasl_",
+        ),
+        "a mechanism that is not offered": Refused(
+            {**scram, "sasl_mechanism": "SCRAM-SHA-256"},
+            4, at("SASL"), "set kafka.sasl_mechanism to one that it supports",
+        ),
+        "no login": Refused(
+            {**tls, "bootstrap_servers": at("SASL")},
+            4, at("SASL"), "if it demands a login, set kafka.security_protocol to sasl_ssl",
+        ),
+        "a login where there is none": Refused(
+            {**plain, "bootstrap_servers": at("TLS")},
+            4, at("TLS"), "takes no SASL at this address: set kafka.security_protocol",
+        ),
+    }  # fmt: skip
+
+
+_OFTEN = {"a wrong password (SCRAM)"}
+_WRONG = (
+    "a wrong password (PLAIN)", "a wrong password (SCRAM)", "a mechanism that is not offered",
+    "no login", "a login where there is none",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=[] if what in _OFTEN else pytest.mark.long) for what in _WRONG],
+)
+def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
+    """Before the model is loaded, in a bounded time, in one line: what, where, how to mend it."""
+    cases = wrong(desk.kafka)
+    assert set(cases) == set(_WRONG)
+    desk.is_told(cases[what], soon=what not in _OFTEN)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["verify", "topics"])
+def test_every_command_tells_it(desk: Desk, command: str) -> None:
+    """In the same words as the worker."""
+    given, code, where, mend = wrong(desk.kafka)["a wrong password (SCRAM)"]
+    settings = desk.settings({**given, "start_timeout_s": "3"})
+    flags = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", command, *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    (told,) = done.stdout.splitlines()
+    assert where in told
+    assert mend in told
+    assert WRONG_PASSWORD not in told

@@ -1,0 +1,95 @@
+"""Workers on a Kafka with TLS and client certificates: what is right works, what is wrong is told.
+
+A real broker. What the workers write is searched for secrets and messages.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from tests.support.secure_broker import SecureBroker
+from tests.support.secure_desk import RUNBOOK, WRONG_PASSWORD, Desk, Refused, ways
+
+
+@pytest.mark.parametrize("way", ["tls", "mutual tls"])
+def test_a_worker_labels_by_each_way_in(desk: Desk, way: str) -> None:
+    """With no right but those that the runbook lists."""
+    desk.label_by(way, "exactly_once")
+
+
+def test_the_settings_in_the_runbook_are_those_that_were_run(kafka: SecureBroker) -> None:
+    """The same keys, and the same values where they are no address, path or name."""
+    blocks = re.findall(r"```toml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    written = [tomllib.loads(block)["kafka"] for block in blocks]
+    assert len(written) == 3
+    for given, way in zip(written, ("tls", "mutual tls", "scram"), strict=True):
+        run = ways(kafka)[way]
+        assert given.keys() == {name for name in run if not name.endswith("password")}
+        for name in ("security_protocol", "sasl_mechanism"):
+            assert given.get(name) == run.get(name)
+
+
+def wrong(kafka: SecureBroker) -> dict[str, Refused]:
+    """Each thing that can be wrong with TLS."""
+    at, good = kafka.broker.address_of, ways(kafka)
+    mutual, tls = good["mutual tls"], good["tls"]
+    expired = {
+        **mutual,
+        "ssl_certificate_location": str(kafka.expired_client.certificate),
+        "ssl_key_location": str(kafka.expired_client.key),
+    }
+    return {
+        "an unknown authority": Refused(
+            {**tls, "ssl_ca_location": str(kafka.other_ca.certificate)},
+            4, at("TLS"), "authority that is not known: set kafka.ssl_ca_location",
+        ),
+        "another host's certificate": Refused(
+            {**tls, "bootstrap_servers": at("RENAMED")},
+            4, at("RENAMED"), "another host's: connect by a name that it has (kafka.bootstrap",
+        ),
+        "an expired certificate": Refused(
+            {**tls, "bootstrap_servers": at("EXPIRED")},
+            4, at("EXPIRED"), "the broker's certificate has expired",
+        ),
+        "no client certificate": Refused(
+            {**tls, "bootstrap_servers": at("MTLS")},
+            4, at("MTLS"), "demands a client certificate: set kafka.ssl_certificate_location",
+        ),
+        "an expired client certificate": Refused(
+            expired, 4, at("MTLS"), "check kafka.ssl_certificate_location",
+        ),
+        "a wrong key password": Refused(
+            {**mutual, "ssl_key_password": WRONG_PASSWORD},
+            2, "kafka.ssl_key", "kafka.ssl_key_password is wrong or missing",
+        ),
+        "plaintext to a TLS port": Refused(
+            {"bootstrap_servers": at("TLS")},
+            4, at("TLS"), "speaks TLS and kafka.security_protocol is plaintext",
+        ),
+        "TLS to a plaintext port": Refused(
+            {**tls, "bootstrap_servers": kafka.servers},
+            4, kafka.servers, "speaks no TLS at this address: set kafka.security_protocol",
+        ),
+    }  # fmt: skip
+
+
+_OFTEN = {"an unknown authority", "no client certificate"}
+_WRONG = (
+    "an unknown authority", "another host's certificate", "an expired certificate",
+    "no client certificate", "an expired client certificate", "a wrong key password",
+    "plaintext to a TLS port", "TLS to a plaintext port",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=[] if what in _OFTEN else pytest.mark.long) for what in _WRONG],
+)
+def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
+    """Before the model is loaded, in a bounded time, in one line: what, where, how to mend it."""
+    cases = wrong(desk.kafka)
+    assert set(cases) == set(_WRONG)
+    desk.is_told(cases[what], soon=what not in _OFTEN)

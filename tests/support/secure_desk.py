@@ -1,0 +1,208 @@
+"""A worker's place on a secured Kafka: ways in, topics, rights; how it works there, how it ends.
+
+It is the production worker with an engine of fixed time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import Producer
+
+from tests.chaos.harness import FAKE_WORKER
+from tests.support.secure_broker import (
+    KEY_PASSWORD,
+    PLAIN_PASSWORD,
+    SCRAM_PASSWORD,
+    Right,
+    SecureBroker,
+    fresh_topics,
+)
+from tests.support.topics import read_all
+from worker.demo.worker_process import WorkerProcess, start_worker
+
+WRONG_PASSWORD = "planted-wrong-password"
+MESSAGE = "planted-message-text where is parcel"
+PLANTED = (PLAIN_PASSWORD, SCRAM_PASSWORD, KEY_PASSWORD, WRONG_PASSWORD, MESSAGE, "PRIVATE KEY")
+FAILS_WITHIN_S = 15.0
+"""With the default settings; the interpreter's own start included."""
+
+RUNBOOK = Path("docs/operations.md")
+PLACES = {
+    "support.messages": "input",
+    "support.labels": "output",
+    "support.labels.review": "review",
+    "support.labels.dead": "dead",
+    "filing-clerk": "group",
+    "filing-clerk.": "transactions",
+}
+PRINCIPALS = {"mutual tls": "CN=clerk", "plain": "plain-clerk", "scram": "scram-clerk"}
+
+
+class Refused(NamedTuple):
+    """A way in that is wrong: its settings, the exit code, and what the worker tells: where, and
+    how to mend it."""
+
+    given: dict[str, str]
+    code: int
+    where: str
+    mend: str
+
+
+def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
+    """The settings of each way in."""
+    at = kafka.broker.address_of
+    tls = {"security_protocol": "ssl", "ssl_ca_location": str(kafka.ca.certificate)}
+    sasl = {**tls, "bootstrap_servers": at("SASL"), "security_protocol": "sasl_ssl"}
+    mutual = {
+        **tls,
+        "bootstrap_servers": at("MTLS"),
+        "ssl_certificate_location": str(kafka.client.certificate),
+        "ssl_key_location": str(kafka.client.key),
+        "ssl_key_password": KEY_PASSWORD,
+    }
+    plain = {"sasl_mechanism": "PLAIN", "sasl_username": "plain-clerk"}
+    scram = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "scram-clerk"}
+    return {
+        "tls": {**tls, "bootstrap_servers": at("TLS")},
+        "mutual tls": mutual,
+        "plain": {**sasl, **plain, "sasl_password": PLAIN_PASSWORD},
+        "scram": {**sasl, **scram, "sasl_password": SCRAM_PASSWORD},
+    }
+
+
+def runbooks_rights() -> dict[str, tuple[str, str]]:
+    """The rights that docs/operations.md gives a worker: by place the kind and the operation."""
+    text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
+    given = re.findall(
+        r"^    kafka-acls\.sh .* --operation (\w+) +--(topic|group|transactional-id) (\S+)",
+        text,
+        re.MULTILINE,
+    )
+    return {
+        PLACES[name]: (kind.upper().replace("-", "_"), operation.upper())
+        for operation, kind, name in given
+    }
+
+
+@dataclass
+class Desk:
+    """A worker's topics and group, and the rights that it needs, as docs/operations.md has them."""
+
+    kafka: SecureBroker
+    folder: Path
+    topics: dict[str, str] = field(default_factory=fresh_topics)
+
+    def __post_init__(self) -> None:
+        self.kafka.create_topics(self.topics.values())
+        self.group = self.topics["in"].rpartition(".")[0]
+        names = {
+            "input": self.topics["in"],
+            "output": self.topics["out"],
+            "review": self.topics["review"],
+            "dead": self.topics["dead"],
+            "group": self.group,
+            "transactions": f"{self.group}.*",
+        }
+        self.rights: dict[str, Right] = {
+            place: (kind, names[place], operation)
+            for place, (kind, operation) in runbooks_rights().items()
+        }
+        assert set(self.rights) == set(names)
+
+    def allow(self, way: str, *, but: str | None = None) -> None:
+        """Give the way's user a worker's rights, ``but`` for one."""
+        if way not in PRINCIPALS:
+            return
+        principal = f"User:{PRINCIPALS[way]}"
+        self.kafka.forbid(principal)
+        self.kafka.allow(principal, [self.rights[name] for name in self.rights if name != but])
+
+    def settings(self, given: Mapping[str, str]) -> dict[str, str]:
+        """A worker's settings, as TOML."""
+        named = {
+            "group_id": self.group,
+            "input_topics": self.topics["in"],
+            "output_topic": self.topics["out"],
+            "review_topic": self.topics["review"],
+            "dead_letter_topic": self.topics["dead"],
+            **given,
+        }
+        return {f"kafka.{name}": f"'{value}'" for name, value in named.items()}
+
+    def publish(self, count: int) -> None:
+        """Publish good messages, one that is none, and one without a value."""
+        producer = Producer({"bootstrap.servers": self.kafka.servers, "log_level": 0})
+        for number in range(count):
+            text = json.dumps({"id": str(number), "message": f"{MESSAGE} {number}?"})
+            producer.produce(self.topics["in"], text)
+        producer.produce(self.topics["in"], f'{{"message": ["{MESSAGE}'.encode())
+        producer.produce(self.topics["in"], None)
+        assert producer.flush(30) == 0
+
+    def results(self) -> int:
+        """How many there are, in all three topics."""
+        named = (self.topics[name] for name in ("out", "review", "dead"))
+        return sum(len(read_all(self.kafka.servers, topic)) for topic in named)
+
+    def label_all(self, worker: WorkerProcess, count: int) -> None:
+        """Publish messages, and wait for the results of just these."""
+        self.publish(count)
+        until = time.monotonic() + 60
+        while self.results() < count + 2:
+            worker.check()
+            assert time.monotonic() < until, f"{self.results()} of {count + 2}"
+            time.sleep(0.2)
+        assert self.results() == count + 2
+
+    def label_by(self, way: str, delivery: str) -> None:
+        """A worker labels by this way in, with no right but those that the runbook lists, at least
+        once without transactional ids; and it stops in good order."""
+        self.allow(way, but="transactions" if delivery == "at_least_once" else None)
+        given = self.settings({**ways(self.kafka)[way], "delivery": delivery})
+        log = self.folder / "worker.log"
+        with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
+            self.label_all(worker, 20)
+            assert worker.stop() == 0
+        for planted in PLANTED:
+            assert planted not in log.read_text(encoding="utf-8")
+
+    def start_failing(self, given: Mapping[str, str]) -> tuple[int, str, float]:
+        """Start a worker that must end by itself; its exit code, all that it wrote, and seconds."""
+        settings = {**self.settings(given), "http.enabled": "false"}
+        flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        begin = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, *FAKE_WORKER, *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+            env={**os.environ, "CHAOS_LOAD_S": "100"},  # a model that would be noticed
+        )  # fmt: skip
+        return done.returncode, done.stdout, time.monotonic() - begin
+
+    def is_told(self, refused: Refused, *, soon: bool) -> None:
+        """A worker with these settings ends before the model is loaded, in a bounded time, with one
+        line: what, where, how to mend it.
+
+        What nobody refuses is waited for as long as the settings say, for a broker may be starting;
+        what is refused, 5 s by default. With ``soon`` 3 s are set.
+        """
+        sooner = {"start_timeout_s": "3"} if soon else {}
+        ended, written, seconds = self.start_failing(refused.given | sooner)
+        told = written.splitlines()
+        assert ended == refused.code, written
+        assert len(told) == 1, written
+        assert told[0].startswith("error: ")
+        assert refused.where in told[0]
+        assert refused.mend in told[0]
+        assert seconds < FAILS_WITHIN_S
+        for planted in PLANTED:
+            assert planted not in written

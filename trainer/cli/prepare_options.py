@@ -1,0 +1,97 @@
+"""The options of ``clerk-trainer prepare``, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.dataset.settings import ConflictPolicy, NearDuplicates, OnBad
+
+Inputs = Annotated[
+    list[Path],
+    typer.Option(
+        "--input",
+        metavar="PATH",
+        help="An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved Hugging "
+        "Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
+    ),
+]
+TaxonomyFile = Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")]
+Out = Annotated[Path, typer.Option(help="Folder to make; must not exist, or be empty.")]
+Name = Annotated[str | None, typer.Option(help="Name of the dataset [default: the taxonomy's].")]
+Seed = Annotated[int, typer.Option(help="Seed of the split.")]
+
+# How an export is read.
+MessageColumn = Annotated[
+    str | None, typer.Option(help="Column of the message [default: message, else a guess].")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of the label [default: label, else a guess].")
+]
+IdColumn = Annotated[
+    str | None, typer.Option(help="Column of the id [default: id, else made from the text].")
+]
+SublabelColumn = Annotated[
+    str | None, typer.Option(help="Column of a finer label [default: sublabel, else none].")
+]
+Encoding = Annotated[
+    str, typer.Option(help="Encoding of text files; a byte that does not fit is an error.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")
+]
+Sheet = Annotated[
+    str | None, typer.Option(help="Sheet of .xlsx workbooks [default: the only one].")
+]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(help="Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
+]
+Decisions = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A review queue that a person filled in. Repeatable."),
+]
+
+# What becomes of messages.
+StripSignatures = Annotated[bool, typer.Option(help="Remove mail signatures. Serving does not.")]
+StripQuotes = Annotated[bool, typer.Option(help="Remove quoted earlier mails. Serving does not.")]
+Redact = Annotated[
+    bool,
+    typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),
+]
+Empty = Annotated[OnBad, typer.Option(help="What to do with an empty message.")]
+TooLong = Annotated[OnBad, typer.Option(help="What to do with a message over --max-message-bytes.")]
+MaxMessageBytes = Annotated[int, typer.Option(min=1, help="Limit, bytes of UTF-8.")]
+Conflicts = Annotated[
+    ConflictPolicy,
+    typer.Option(help="What to do with a message that occurs under several labels."),
+]
+NearDuplicatePolicy = Annotated[
+    NearDuplicates, typer.Option(help="What to do with near-duplicates in the training set.")
+]
+Similarity = Annotated[
+    float,
+    typer.Option(
+        min=0.3,
+        max=1.0,
+        help="Similarity from which two messages are near-duplicates: the Jaccard index of "
+        "their four-letter shingles.",
+    ),
+]
+
+# How they are split.
+HoldoutFile = Annotated[
+    Path | None,
+    typer.Option(help="A hold-out of your own, instead of one taken from the input."),
+]
+ValidationShare = Annotated[float, typer.Option(help="Share of each label for validation, 0 to 1.")]
+HoldoutShare = Annotated[float, typer.Option(help="Share of each label for the hold-out, 0 to 1.")]
+PerLabel = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most training examples of each label; the rest go to surplus.jsonl."),
+]
+MinimumPerLabel = Annotated[
+    int, typer.Option(min=3, help="Fewest different messages that each label needs.")
+]
