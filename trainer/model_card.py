@@ -146,8 +146,10 @@ def _head(sources: Sources) -> Iterator[str]:
             f"- Licence of the base, as its folder names it: {sources.license}. Whoever gives the "
             "adapter away sees to what that asks for, and to the rights to the training messages."
         )
-    else:
+    elif sources.training is not None:
         yield "- Licence of the base: its folder named none when the adapter was trained."
+    else:
+        yield "- Licence of the base: not recorded."
     yield "- Language: not recorded; that of the training messages."
 
 
@@ -283,6 +285,6 @@ def _json(value: Any) -> str:
 def _text(value: Any) -> str:
     """Return a value for a line or a table's cell, so that nothing in it is Markdown or HTML."""
     text = " ".join(str(value).split())
-    for mark in "\\|<>`*_[]":
+    for mark in "\\|<>`*[]":
         text = text.replace(mark, f"\\{mark}")
     return text

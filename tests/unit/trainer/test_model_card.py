@@ -85,11 +85,16 @@ def training_of(manifest: Manifest, **base: Any) -> TrainingRecord:
     return TRAINING.validate(value, Path("training.json"))
 
 
+def read_card(text: str) -> Any:
+    """Return the front matter as Hugging Face's library reads it; a wrong result is an error."""
+    return ModelCard(text, ignore_metadata_errors=False).data
+
+
 def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Manifest) -> None:
     """The front matter is what that library reads as a model's data and results."""
     found = evaluation_of(manifest)
     text = make_card(Sources(manifest, training_of(manifest, license="apache-2.0"), found))
-    data = ModelCard(text, ignore_metadata_errors=False).data
+    data = read_card(text)
     assert data.base_model == "SmolLM2-135M-Instruct"
     assert data.license == "apache-2.0"
     assert data.library_name == "peft"
@@ -113,11 +118,11 @@ def test_it_tells_figures_with_intervals_counts_and_limits(manifest: Manifest) -
     assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
     assert "ECE | 0.031 (perfect confidences would show up to 0.03" in text
     assert "opened 3 times" in text
-    assert "hardly measured: refund, " in text.replace("\\_", "_")
+    assert "hardly measured: refund, " in text
     assert "| training | 1122 | 3e812cccc8f1" in text
     assert f"digest `{manifest.data['digest']}`" in text
     assert "| refund | " in text
-    assert "| learning\\_rate | 0.002 |" in text
+    assert "| learning_rate | 0.002 |" in text
     assert "named none" in text
 
 
@@ -139,8 +144,9 @@ def test_without_an_evaluation_it_says_that_nothing_was_measured(manifest: Manif
     """And what chose the thresholds, by that name."""
     text = make_card(Sources(manifest))
     assert "Not measured on held-out messages" in text
+    assert "Licence of the base: not recorded" in text
     assert "198 validation messages, which also chose" in text
-    assert ModelCard(text).data.eval_results is None
+    assert read_card(text).eval_results is None
 
 
 def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
@@ -150,7 +156,7 @@ def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
     taxonomy = replace(manifest.taxonomy, labels=(about, *labels[1:]))
     base = replace(manifest.base, name='no: "yes" # \\ é')
     text = make_card(Sources(replace(manifest, taxonomy=taxonomy, base=base)))
-    assert ModelCard(text).data.base_model == 'no: "yes" # \\ é'
+    assert read_card(text).base_model == 'no: "yes" # \\ é'
     assert "| a \\| b \\<script\\> # c |" in text
 
 

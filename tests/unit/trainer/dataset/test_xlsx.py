@@ -91,7 +91,11 @@ def test_a_formula_is_the_value_that_was_saved_with_it(tmp_path: Path) -> None:
 @needs_openpyxl
 def test_a_spreadsheet_error_is_told_by_its_cell(tmp_path: Path) -> None:
     """Where it would be read; in another column nobody minds."""
-    rows = [["message", "label", "price"], ["Hello", "a", "#DIV/0!"], ["Secret words", "#N/A", 1]]
+    rows: list[list[Any]] = [
+        ["message", "label", "price"],
+        ["Hello", "a", "#DIV/0!"],
+        ["Secret words", "#N/A", 1],
+    ]
     path = write(tmp_path / "x.xlsx", S=rows)
     with pytest.raises(BadInput, match=r"sheet 'S' row 3 column B: .* #N/A") as error:
         read_source(path, ColumnNames())
