@@ -179,6 +179,7 @@ adapter: $(READY) ## the adapter that ships, trained anew
 	  --out .cache/demo-adapter/run $(DEMO_SETTINGS)
 	$(TRAINER) evaluate .cache/demo-adapter/run/adapter --dataset .cache/demo-adapter/data --base $(BASE)
 	cp .cache/demo-adapter/run/adapter/* worker/demo/adapter/
+	cp .cache/demo-adapter/run/adapter.probes.json worker/demo/  # written for the demo, no customer's
 
 ##@ Measure
 

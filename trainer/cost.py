@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.artifacts.duel import Volume
+from trainer.artifacts.duel import CostRecord, Volume
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
@@ -117,6 +117,21 @@ def at_volume(given: CostInputs, messages: float) -> Volume:
         hosted=hosted,
         saving=saving,
         break_even_days=one_off / saving * DAYS_PER_MONTH if saving > 0 else None,
+    )
+
+
+def describe_margin(cost: CostRecord, margin: float) -> str:
+    """Return what it comes to, at the planned volume, to ship a baseline that is worse than the
+    adapter by ``margin`` (a share): what is saved a month, and up to which price of a message
+    filed wrongly it pays."""
+    planned = cost.planned
+    wrong = margin * planned.messages_per_month
+    return (
+        f"A margin of {100 * margin:.3g} points is up to {wrong:,.0f} more messages filed wrongly "
+        f"a month, of {planned.messages_per_month:,.0f}. Serving the adapter costs "
+        f"{planned.serving:,.2f} {cost.currency} a month: without it, a baseline pays while one "
+        f"such message costs less than {planned.serving / wrong:,.4f} {cost.currency}, less its "
+        f"share of the baseline's own machine."
     )
 
 

@@ -53,6 +53,13 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
         f"accuracy [bold]{record.accuracy:.1%}[/bold] (95 %: {low:.1%} to {high:.1%}), "
         f"macro-F1 [bold]{record.macro_f1:.3f}[/bold]\n"
     )
+    if proof := record.disjoint:
+        console.print(
+            f"of {proof.holdout_messages} held-out messages {proof.copies} are copies of the "
+            f"{proof.seen_messages} that the adapter was trained or chosen on, and "
+            f"{proof.near_copies} near-copies (Jaccard {proof.similarity:g})\n",
+            soft_wrap=True,
+        )
     console.print(_labels(record))
     console.print(_confusions(record))
     console.print(_engines(record))
@@ -184,6 +191,15 @@ def _answers(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
             f"right {_percent(review.accuracy_at_wanted)}"
         ),
     )
+    if review.wanted_by == "lower" and review.coverage_by_point is not None:
+        yield (
+            "what its certainty costs",
+            (
+                f"{review.coverage_by_point - review.coverage_at_wanted:.1%} of the messages more "
+                f"to a human: the point value alone would cover {review.coverage_by_point:.1%}, "
+                f"right {_percent(review.accuracy_by_point)}"
+            ),
+        )
     if mass := record.off_label_mass:
         yield "off-label mass", f"mean {mass.mean:.4f}, p99 {mass.p99:.4f}"
 
@@ -254,6 +270,8 @@ def _duel_pairs(record: DuelRecord) -> Table:
         "right alone",
         "p",
         "p (Holm)",
+        "at worst",
+        "p (margin)",
     )
     for pair in record.pairs:
         low, high = pair.interval_95
@@ -264,6 +282,8 @@ def _duel_pairs(record: DuelRecord) -> Table:
             f"{pair.a_only} : {pair.b_only}",
             f"{pair.mcnemar_p:.2g}",
             f"{pair.p_holm:.2g}",
+            "" if pair.worst_difference is None else f"{-pair.worst_difference:+.1%}",
+            "" if pair.non_inferiority_p is None else f"{pair.non_inferiority_p:.2g}",
         )
     return table
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from trainer.check.duplicates import number_clusters
 from trainer.check.out_of_fold import (
     assign_folds,
     cross_val_predict,
@@ -33,6 +34,8 @@ from trainer.check.out_of_fold import (
     unit_rows,
 )
 from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
+from trainer.dataset.folder import Example
+from trainer.dataset.settings import SIMILARITY
 from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)
@@ -48,13 +51,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Features by name, labels and sublabels as numbers, each sublabel's label, and what a model
-    of the clean sublabels thinks of each message."""
+    """Features by name, labels and sublabels as numbers, each sublabel's label, each message's
+    cluster of near-duplicates, and what a model of the clean sublabels thinks of each message."""
 
     features: Mapping[str, NDArray[np.float32]]
     labels: Ints
     sublabels: Ints
     label_of: Ints
+    clusters: Ints
     out_of_fold: NDArray[np.float64]
 
     @property
@@ -100,14 +104,17 @@ def load(tickets: Path, out: Path) -> Data:
     assert directory is not None, "install filing-clerk[embeddings]"
     text = cached(out / "tfidf.npy", lambda: text_features(messages))
     vectors = cached(out / "embeddings.npy", lambda: embedding_features(messages, directory))
+    examples = [Example("", message, "") for message in messages]
+    clusters = cached(out / "clusters.npy", lambda: number_clusters(examples, SIMILARITY))
     both = unit_rows(np.concatenate((text, vectors), axis=1)) * np.float32(2**0.5)
     out_of_fold = cached(
         out / "out_of_fold.npy",
         lambda: cross_val_predict(
-            both, sublabels, assign_folds(sublabels, 0), len(label_of), fine=True
+            both, sublabels, assign_folds(sublabels, clusters, 0), len(label_of), fine=True
         ),
     )
-    return Data({"tfidf": text, "both": both}, labels, sublabels, label_of, out_of_fold)
+    features = {"tfidf": text, "both": both}
+    return Data(features, labels, sublabels, label_of, clusters, out_of_fold)
 
 
 def cached(path: Path, make: Any) -> Any:
@@ -155,7 +162,7 @@ def plant(data: Data, rows: Ints, share: float, kind: str, seed: int) -> tuple[I
 
 def split(data: Data, seed: int) -> tuple[Ints, Ints]:
     """Return the rows to learn from and the rows to judge by."""
-    folds = assign_folds(data.labels, 1000 + seed, HOLDOUT_FOLDS)
+    folds = assign_folds(data.labels, data.clusters, 1000 + seed, HOLDOUT_FOLDS)
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 
@@ -172,7 +179,7 @@ def drill(data: Data) -> Iterator[dict[str, Any]]:
         rows, held = split(data, seed)
         labels, sublabels = plant(data, rows, share, kind, seed)
         planted = labels != data.labels[rows]
-        folds = assign_folds(labels, seed)
+        folds = assign_folds(sublabels, data.clusters[rows], seed)
         common = {"seed": seed, "share": share, "kind": kind, "planted": int(planted.sum())}
         common["clean"] = accuracy(data, rows, data.labels[rows], held)
         common["noisy"] = accuracy(data, rows, labels, held)
@@ -217,9 +224,8 @@ def clean(data: Data) -> Iterator[dict[str, Any]]:
     for seed, features in product(SEEDS, FEATURES):
         rows, _ = split(data, seed)
         labels, sublabels = data.labels[rows], data.sublabels[rows]
-        found = out_of_fold(
-            data, data.features[features][rows], labels, sublabels, assign_folds(labels, seed)
-        )
+        folds = assign_folds(sublabels, data.clusters[rows], seed)
+        found = out_of_fold(data, data.features[features][rows], labels, sublabels, folds)
         none = np.zeros(len(rows), dtype=bool)
         yield {
             "seed": seed,

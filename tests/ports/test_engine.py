@@ -21,12 +21,24 @@ from pathlib import Path
 
 import pytest
 
-from worker.contract import Encoders, Manifest, build_prompt, read_manifest, write_manifest
+from trainer.model.prompt import load_tokenizer
+from worker.contract import (
+    Encoders,
+    Label,
+    Manifest,
+    build_prompt,
+    choose_codes,
+    read_manifest,
+    write_manifest,
+)
+from worker.engine.adapter_view import AdapterView
+from worker.engine.arguments import SCORED_AT_ONCE
 from worker.engine.fake import FakeEngine, Prompt
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine
 from worker.engine.tokenizer import load_encoders
 from worker.engine.vllm_config import vllm_is_installed
+from worker.engine.vllm_engine import VllmEngine
 from worker.errors import EngineDied, MessageRejected
 
 ROOT = Path(__file__).parents[2]
@@ -258,6 +270,40 @@ def test_scores_are_what_transformers_computes(
         assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
         if (winner := clear_winner(CodeScores(expected))) is not None:
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
+
+
+def test_more_labels_than_are_scored_at_once_have_a_score_each(
+    real: OpenedEngine, base_model_dir: Path, prompts: Prompts
+) -> None:
+    """150 codes are asked for in two parts, and a code's score does not depend on its part."""
+    from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
+
+    assert SCORED_AT_ONCE == MAX_LOGPROB_TOKEN_IDS
+    manifest, tokenizer = real.manifest, load_tokenizer(base_model_dir)
+    labels = tuple(Label(f"label {number}") for number in range(150))
+    taxonomy = replace(manifest.taxonomy, labels=labels)
+    codes = choose_codes(
+        taxonomy.names,
+        manifest.prompt.suffix,
+        tokenizer.encoders.control,
+        tokenizer.encoders.single_tokens,
+    )
+    many = replace(manifest, taxonomy=taxonomy, codes=codes, reference=None)
+    assert isinstance(real.engine, AdapterView)
+    host = real.engine.host
+    assert isinstance(host, VllmEngine)
+    adapter = host._describe(many, None)
+    assert len(adapter.params) == 2
+    futures = [host.answer(adapter, prompt) for prompt in prompts]
+    for future, few in zip(futures, ask(real.engine, prompts), strict=True):
+        scores = future.result(TIMEOUT_S)
+        assert isinstance(scores, CodeScores)
+        assert set(scores.logprobs) == {code.token_id for code in codes.values()}
+        assert 0 < sum(map(math.exp, scores.logprobs.values())) < 1.02
+        shared = {one: few.logprobs[one] for one in few.logprobs if one in scores.logprobs}
+        assert len(shared) == len(few.logprobs)
+        found = {one: scores.logprobs[one] for one in shared}
+        assert found == pytest.approx(shared, abs=BF16_NATS)
 
 
 def test_on_a_cpu_the_core_is_a_fork_that_computes_by_itself(real: OpenedEngine) -> None:

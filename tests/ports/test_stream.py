@@ -492,6 +492,32 @@ def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench)
     assert kafka.visible(kafka.topics.output) == []
 
 
+def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
+    make_kafka: Callable[..., KafkaBench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has aborted its transaction and fenced it for that: nobody else has its name."""
+    settings = {"transaction.timeout.ms": 2000}
+    kafka = make_kafka(producer=settings, publish_timeout_s=1.5)
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    kafka.send(b"x")
+    records = fetch(stream, 1)
+    with monkeypatch.context() as patched:
+        flush = stream._publisher._flush
+
+        def away(client: Producer, until: float) -> None:
+            flush(client, until)
+            time.sleep(6)  # as a process that is stopped
+
+        patched.setattr(stream._publisher, "_flush", away)
+        with pytest.raises(PublishAborted):
+            stream.publish(batch(records, kafka.topics.output, b"away"))
+    assert stream.resolve_unknown_commit(listener.assigned) == []
+    stream.publish(batch(records, kafka.topics.output, b"back"))
+    assert kafka.visible(kafka.topics.output) == [b"back"]
+    assert kafka.committed(0) == 1
+
+
 def test_partitions_move_and_the_old_owner_publishes_first(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:

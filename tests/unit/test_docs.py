@@ -191,7 +191,7 @@ def test_every_module_that_is_to_be_run_can_be(page: str) -> None:
 @each_page
 def test_every_sub_command_that_is_named_is_one(page: str) -> None:
     """Of clerk-worker and of clerk-trainer, wherever a page has one typed."""
-    line = r"(?:^    |`|\| )(clerk-(?:worker|trainer) [a-z]+)([^`\n|]*)"
+    line = r"(?:^    |`|\| )(clerk-(?:worker|trainer) [a-z]+(?:-[a-z]+)*)([^`\n|]*)"
     for command, rest in re.findall(line, text_of(page), re.MULTILINE):
         assert command in options(), command
         given = set(re.findall(r"(?<=\s)--[a-z-]+", rest.split("#")[0]))

@@ -48,7 +48,7 @@ WORKER_OWNERS = {
 TRAINER_OWNERS = {
     "accelerate": {"model/device.py"},
     "cleanlab": {"check/suspects.py"},
-    "jinja2": {"model/lora_model.py", "report/records.py"},
+    "jinja2": {"model/chat_template.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
     "mlflow": {"tracking/mlflow_client.py"},
@@ -56,6 +56,7 @@ TRAINER_OWNERS = {
     "pyarrow": {"dataset/arrow_files.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
+        "artifacts/audit.py",
         "artifacts/duel.py",
         "artifacts/evaluation.py",
         "artifacts/files.py",
@@ -68,13 +69,21 @@ TRAINER_OWNERS = {
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {
+        "dataset/together.py",
         "duel/linear.py",
         "statistics/calibration.py",
         "statistics/metrics.py",
+        "statistics/noninferiority.py",
+        "statistics/thresholds.py",
     },
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},
-    "transformers": {"model/embeddings.py", "model/lora_model.py", "model/scoring.py"},
+    "transformers": {
+        "model/chat_template.py",
+        "model/embeddings.py",
+        "model/lora_model.py",
+        "model/scoring.py",
+    },
 }
 """The same for the trainer, with paths from its own directory."""
 

@@ -21,6 +21,11 @@ CandidateKind = Literal["adapter", "baseline", "base", "recorded"]
 that another model gave elsewhere."""
 
 
+Conclusion = Literal["better", "not_worse", "adapter", "undecided"]
+"""Another candidate is better; a baseline is within the margin; the adapter beats the baseline; the
+messages are too few to tell, and the adapter is kept."""
+
+
 class CandidateFigures(Record):
     """One candidate on the hold-out; None: not measured or not told.
 
@@ -44,7 +49,11 @@ class CandidateFigures(Record):
 
 class Pair(Record):
     """Candidate ``a`` against ``b`` on the same messages: ``difference`` is a's accuracy less
-    b's with its bootstrap interval, ``a_only`` counts messages that only a gets right."""
+    b's with its bootstrap interval, ``a_only`` counts messages that only a gets right.
+
+    ``non_inferiority_p`` is the p-value of "b is worse than a by the margin or more", and
+    ``worst_difference`` by how much b may be worse (one-sided 95 %).
+    """
 
     a: str
     b: str
@@ -55,6 +64,8 @@ class Pair(Record):
     a_only: int
     b_only: int
     minimum_detectable_difference: float
+    non_inferiority_p: float | None = None  # these two: files of earlier versions lack them
+    worst_difference: float | None = None
 
 
 class LearningCurvePoint(Record):
@@ -67,9 +78,14 @@ class LearningCurvePoint(Record):
 
 
 class DuelRecord(Record):
-    """``duel.json``. ``minimum_detectable_difference`` is the smallest difference of accuracy
-    from the strongest baseline that the hold-out finds four times in five; ``recommendation`` is
-    a candidate's name, ``verdict`` says why, and ``rules`` by which rules."""
+    """``duel.json``. ``recommendation`` is a candidate's name, ``verdict`` says why, and
+    ``rules`` by which rules.
+
+    ``tested_baseline`` was chosen on validation and tested for being within ``margin`` (a share)
+    of the adapter; ``required_messages`` would pass one that is exactly as good four times in
+    five, and ``minimum_detectable_difference`` is the smallest difference from it that the
+    hold-out finds as often.
+    """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
     created_at: str
@@ -84,6 +100,10 @@ class DuelRecord(Record):
     recommendation: str
     rules: str
     learning_curve: tuple[LearningCurvePoint, ...]
+    margin: float | None = None  # these four: files of earlier versions lack them
+    conclusion: Conclusion | None = None
+    tested_baseline: str | None = None
+    required_messages: int | None = None
 
 
 DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.artifacts.training import DatasetName, Interval
 from trainer.errors import BadInput
-from trainer.statistics.figures import CoveragePoint, LabelFigures, ReliabilityBin
+from trainer.statistics.figures import (
+    CoveragePoint,
+    LabelFigures,
+    ReliabilityBin,
+    ThresholdRule,
+)
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
+
+
+PROBES_NAME = "probes.json"
+"""Written messages that the adapter gets right, as text: the one private file of an evaluation."""
 
 
 class EvaluatedAdapter(Record):
@@ -29,6 +38,21 @@ class EvaluatedDataset(DatasetName):
 
     holdout_sha256: str
     openings: int
+
+
+class DisjointProof(Record):
+    """What was compared to show that a hold-out is unseen: two datasets and the hold-out's file by
+    digest, how many messages each side had, and how many of the hold-out's are copies of messages
+    that were trained or chosen on, or near to one (Jaccard index of at least ``similarity``)."""
+
+    trained_on: str
+    evaluated_on: str
+    holdout_sha256: str
+    similarity: float
+    seen_messages: int
+    holdout_messages: int
+    copies: int
+    near_copies: int
 
 
 class OutsideLabels(Record):
@@ -53,7 +77,12 @@ class HoldoutCalibration(Record):
 
 class ReviewFigures(Record):
     """The thresholds in force and their effect; then the threshold that the wanted precision
-    asks for, fitted on validation and applied to the hold-out."""
+    asks for, fitted on validation and applied to the hold-out.
+
+    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or (None:
+    an earlier version) the share that was found. ``coverage_by_point`` and ``accuracy_by_point``
+    are those of the latter's threshold, for what the certainty costs.
+    """
 
     confidence_below: float | None
     off_label_mass_above: float | None
@@ -63,6 +92,9 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
+    wanted_by: ThresholdRule | None = None  # these three: earlier versions lack them
+    coverage_by_point: float | None = None
+    accuracy_by_point: float | None = None
 
 
 class OffLabelMass(Record):
@@ -143,6 +175,15 @@ class EvaluationRecord(Record):
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
+    disjoint: DisjointProof | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the file has it: without ``disjoint`` where nothing was proven, as
+        in files of earlier versions."""
+        record = super().to_json()
+        if self.disjoint is None:
+            del record["disjoint"]
+        return record
 
 
 class Answer(Record):

@@ -70,7 +70,8 @@ class ParameterCounts(Record):
 
 
 class ValidationFigures(Record):
-    """The kept weights on the validation set; ``accepted_share`` is not sent to review."""
+    """The kept weights on the validation set; ``accepted_share`` is not sent to review, and
+    ``point_accepted_share`` would not be if the threshold were chosen by the point value."""
 
     examples: int
     accuracy: float
@@ -78,6 +79,7 @@ class ValidationFigures(Record):
     macro_f1: float
     accepted_share: float
     accepted_precision: float | None
+    point_accepted_share: float | None = None  # runs of earlier versions lack it
 
 
 class CalibrationFigures(Record):
@@ -92,12 +94,15 @@ class CalibrationFigures(Record):
 
 
 class MemoryEstimate(Record):
-    """Bytes that the training was expected to need, and what was free before it."""
+    """Bytes that the training was expected to need, and what was free before it. Scoring was not
+    estimated before it had a place here: then it is 0."""
 
     base: int
     adapter: int
     activations: int
     logits: int
+    served_base: int = 0
+    scoring: int = 0
     overhead: int
     total: int
     free: int

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.check.finding import Finding, grade
 from trainer.dataset.folder import Dataset, Example
-from trainer.dataset.near_duplicates import near_pairs, shingles
+from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
 from worker.contract.digest import sha256_bytes
 
 _PAIRS_LISTED = 50
@@ -51,6 +54,14 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
     messages = (json.loads(line)["instruction"] for line in lines if line)
     return tuple(fingerprint(Example("", message, "").key) for message in messages)
+
+
+def number_clusters(examples: Sequence[Example], similarity: float) -> NDArray[np.int64]:
+    """Number the groups of copies and near-duplicates, (examples,), as ``prepare`` forms them."""
+    keys = sorted({example.key for example in examples})
+    groups = near_clusters(keys, similarity=similarity)
+    number = {keys[place]: at for at, group in enumerate(groups) for place in group}
+    return np.array([number[example.key] for example in examples], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,15 +149,15 @@ def check_base(
     if base is None:
         advice = "Give --base DIR to check against the tokenizer that you will train with."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
-    from trainer.model.lora_model import load_renderer
-    from trainer.model.prompt import load_tokenizer, make_prompt
+    from trainer.model.chat_template import load_renderer
+    from trainer.model.prompt import DEFAULT_PROMPT_DATE, load_tokenizer, make_prompt
 
     tokenizer = load_tokenizer(base)
     try:
         spec, codes = make_prompt(
             taxonomy,
             tokenizer.encoders,
-            load_renderer(base),
+            load_renderer(base, DEFAULT_PROMPT_DATE),
             instruction="File the message.",
             list_labels=False,
             descriptions=False,
@@ -166,7 +166,7 @@ def check_base(
             redaction=redaction,
         )
     except ContractError as error:
-        advice = "Use fewer labels, or a base whose tokenizer has more one-character tokens."
+        advice = "Merge labels, or take a base with a larger vocabulary."
         return [
             Finding(LENGTHS, "skipped", "no prompt can be made: see the codes"),
             Finding(CODES, "fail", str(error), advice),

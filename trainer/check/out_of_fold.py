@@ -20,6 +20,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_union
 
 from trainer.dataset.folder import Example
@@ -46,12 +47,17 @@ _MAX_STEPS = 60
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
     """What the models think. ``probabilities`` (examples, labels) is over ``labels``, those that
-    occur; ``own`` (examples,) are their indexes as given. ``features`` are unit vectors."""
+    occur; ``own`` (examples,) are their indexes as given. ``features`` are unit vectors.
+
+    ``judged`` (examples,) is False where every example of a label is a near-duplicate of the
+    others: nothing would be left to know the label by. There the label has the probability 1.
+    """
 
     labels: tuple[str, ...]
     own: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     features: Matrix
+    judged: NDArray[np.bool_]
     detector: str
 
     @property
@@ -64,12 +70,15 @@ def predict_out_of_fold(
     examples: Sequence[Example],
     names: Sequence[str],
     *,
+    clusters: NDArray[np.int64],
     embeddings: Path | None,
     seed: int,
     tick: Callable[[str, int], None] = lambda _what, _count: None,
 ) -> OutOfFold:
     """Ask a model on TF-IDF and, with ``embeddings`` (a directory), of sentence embeddings.
 
+    ``clusters`` (examples,) numbers the groups of near-duplicates: no message is judged by a model
+    that learnt a near-duplicate of it, whose label is likely to be wrong in the same way.
     Where examples have sublabels the model is of these, and their probabilities are added up for
     each label: small, tight groups are easier to tell apart (docs/figures.md has the
     measurement). ``tick`` is told the step's name and how many of its parts are done.
@@ -90,16 +99,19 @@ def predict_out_of_fold(
     def count(done: int) -> None:
         tick("folds", done)
 
+    folds = assign_folds(own if groups is None else groups, clusters, seed)
     if groups is None:
-        found = cross_val_predict(features, own, assign_folds(own, seed), len(labels), tick=count)
+        found = cross_val_predict(features, own, folds, len(labels), tick=count)
     else:
-        folds = assign_folds(groups, seed)
         fine = cross_val_predict(features, groups, folds, len(label_of), fine=True, tick=count)
         found = sum_per_label(fine, label_of, len(labels))
+    found = _rows_to_one(found)
+    judged = ~_hidden_whole(own, folds)
+    found[~judged] = np.eye(len(labels))[own[~judged]]
     what = "TF-IDF and sentence embeddings" if embeddings else "TF-IDF"
     over = "labels" if groups is None else f"{len(label_of)} sublabels"
     detector = f"{what}, logistic regression over {over}, {FOLDS} folds"
-    return OutOfFold(labels, own, _rows_to_one(found), unit_rows(features), detector)
+    return OutOfFold(labels, own, found, unit_rows(features), judged, detector)
 
 
 def group_sublabels(
@@ -203,14 +215,34 @@ def cross_val_predict(
     return found
 
 
-def assign_folds(targets: NDArray[np.int64], seed: int, folds: int = FOLDS) -> NDArray[np.int64]:
-    """Assign rows to folds at random, class by class: each fold has its share of each class
-    (stratified)."""
-    order = np.random.default_rng(seed).permutation(len(targets))
-    order = order[np.argsort(targets[order], kind="stable")]
-    found = np.empty(len(targets), dtype=np.int64)
-    found[order] = np.arange(len(targets)) % folds
+def assign_folds(
+    targets: NDArray[np.int64], clusters: NDArray[np.int64], seed: int, folds: int = FOLDS
+) -> NDArray[np.int64]:
+    """Deal whole clusters into folds, (rows,): each fold has its share of each class as nearly as
+    its clusters allow (scikit-learn's ``StratifiedGroupKFold``).
+
+    Deterministic for a seed. With fewer clusters than ``folds`` there are as many folds as
+    clusters.
+    """
+    found = np.zeros(len(targets), dtype=np.int64)
+    splits = min(folds, len(np.unique(clusters)))
+    if splits < 2:
+        return found
+    if np.bincount(targets).max() < splits:
+        targets = np.zeros_like(targets)  # classes so small that there is nothing to share out
+    deal = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer rows than folds is missing in some: it can be nowhere else.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for fold, (_, asked) in enumerate(deal.split(targets, targets, clusters)):
+            found[asked] = fold
     return found
+
+
+def _hidden_whole(own: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell of each row whether all rows of its label lie in one fold, (rows,)."""
+    alone = [label for label in np.unique(own) if len(np.unique(folds[own == label])) == 1]
+    return np.isin(own, alone)
 
 
 def sum_per_label(

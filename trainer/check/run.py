@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import PRIVATE
 from trainer.check.duplicates import (
     check_conflicts,
     check_leakage,
     find_conflicts,
     fingerprint,
     holdout_fingerprints,
+    number_clusters,
 )
 from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
 from trainer.check.labels import (
@@ -70,7 +72,8 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
     for rank, old in enumerate(kept.values(), start=len(rows) + 1):
         rows.append({**old, "rank": str(rank), "reason": "decided earlier; no longer suspected"})
     # The byte order mark tells spreadsheets that this is UTF-8.
-    write_atomically(path, write_review_csv(COLUMNS, rows).encode("utf-8-sig"))
+    data = write_review_csv(COLUMNS, rows).encode("utf-8-sig")
+    write_atomically(path, data, mode=PRIVATE)
     return decided
 
 
@@ -232,6 +235,7 @@ def _judge_labels(
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
+        clusters=number_clusters(examples, settings.similarity),
         embeddings=settings.embeddings,
         seed=settings.seed,
         tick=done,

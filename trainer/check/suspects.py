@@ -122,8 +122,8 @@ def _suspect(
     example: Example, suggested: str, confidence: float, share: float, similar: tuple[Example, ...]
 ) -> Suspect:
     reason = (
-        f"models that did not see it give {suggested} {share:.0%} and {example.label} "
-        f"{1 - confidence:.0%}"
+        f"models that saw neither it nor a near-copy give {suggested} {share:.0%} and "
+        f"{example.label} {1 - confidence:.0%}"
     )
     labels = [example.label for example in similar]
     if labels:
@@ -145,6 +145,7 @@ def check_suspects(
         "suspects": len(suspects),
         "share": round(share, 4),
         "vouched": vouched,
+        "not_judged": int((~out_of_fold.judged).sum()),
         "detector": out_of_fold.detector,
         "agreement": round(out_of_fold.agreement, 4),
         "per_label": {

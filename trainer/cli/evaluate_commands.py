@@ -42,6 +42,23 @@ Engine = Annotated[
     EngineChoice,
     typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
 ]
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
+        "folder. The hold-out is compared with it, and publish wants that proof.",
+    ),
+]
+WrittenProbes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Messages that somebody wrote or approved, with their labels (.jsonl or .csv with "
+        "'message', 'label'): those the adapter gets right are what workers try it on, if "
+        "published with them.",
+    ),
+]
 OutOfScope = Annotated[
     Path | None,
     typer.Option(
@@ -104,6 +121,16 @@ Embeddings = Annotated[
         help="A sentence embedding model's directory; auto: the installed one, if any.",
     ),
 ]
+Margin = Annotated[
+    float,
+    typer.Option(
+        metavar="POINTS",
+        min=0.01,
+        max=50.0,
+        help="By less than so many points of accuracy a baseline may be worse than the adapter "
+        "and still be shipped; the hold-out has to show it.",
+    ),
+]
 BasePrompted = Annotated[
     bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
 ]
@@ -121,7 +148,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     base: Base,
     out: EvaluationOut = None,
     engine: Engine = EngineChoice.TRANSFORMERS,
+    trained_on: TrainedOn = None,
     out_of_scope: OutOfScope = None,
+    probes: WrittenProbes = None,
     wanted_precision: WantedPrecision = 0.95,
     tolerance: Tolerance = 0.1,
     limit: Limit = None,
@@ -135,7 +164,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     hold-out (the dataset counts the opening) and writes evaluation.json with every figure and
     predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
     adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
-    hold-out. The dataset and the base are those that the adapter was trained on.
+    hold-out. The dataset and the base are those that the adapter was trained on; a hold-out of
+    another dataset may hold messages that were trained on, which --trained-on finds out: the
+    result then holds both digests and how many messages they share, copies and near-copies.
 
     Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
     --engine both --out-of-scope odd.jsonl
@@ -162,6 +193,8 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             limit=limit,
             device=device,
             worker_settings=tuple(worker_set or ()),
+            trained_on=trained_on,
+            probes=probes,
         )
         record = evaluate_adapter(request, console)
         show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
@@ -176,6 +209,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     evaluation: Evaluation = None,
     candidate: Candidates = None,
     embeddings: Embeddings = "auto",
+    margin: Margin = 1.0,
     base_prompted: BasePrompted = True,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -185,9 +219,13 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     The baselines are word counts (TF-IDF), sentence embeddings and both together, each with
     logistic regression trained on the adapter's own training split (and once more on the finer
     labels, where the data has them). Further candidates are the base without the adapter and the
-    recorded answers of other models. Each is tested against the adapter (McNemar's exact test,
-    Holm's correction, paired bootstrap), and the verdict follows rules that are printed with it.
-    duel.json holds all of it, duel_predictions.csv every answer.
+    recorded answers of other models. Each is tested against the adapter on the same messages, and
+    the verdict follows rules that are printed with it: one that is significantly better is
+    shipped (McNemar's exact test, Holm's correction); else the baseline that validation puts
+    first, if it is shown to be less than --margin worse (Tango's non-inferiority test, 5 %); else
+    the adapter. What so many messages can tell is printed before the hold-out is opened, and
+    where they are too few to tell the verdict says how many it takes. duel.json holds all of it,
+    duel_predictions.csv every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
     --evaluation runs/bank/evaluation --candidate hosted=answers.csv
@@ -196,6 +234,8 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     """
     console = make_console(as_json=as_json)
     with outcomes():
+        from trainer.artifacts.duel import COST
+        from trainer.cost import describe_margin
         from trainer.duel.run import DuelRequest, run_duel
         from trainer.terminal import show_duel
 
@@ -208,10 +248,13 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             embeddings=_embedding_model(embeddings, console),
             recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
+            margin=margin / 100,
             device=device,
         )
         record = run_duel(request, console)
         show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
+        if bill := COST.read_if_present(adapter.parent):
+            print_text(console, f"\n{describe_margin(bill, request.margin)}")
         print_text(console, f"\n{request.out}: duel.json and every answer")
 
 

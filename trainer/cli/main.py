@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from trainer.cli import (
+    audit_command,
     evaluate_commands,
     prepare_command,
     publish_command,
@@ -62,6 +63,7 @@ for group in (
     prepare_command,
     train_commands,
     evaluate_commands,
+    audit_command,
     report_commands,
     publish_command,
     store_commands,

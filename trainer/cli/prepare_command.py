@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from trainer.cli import prepare_options as options
+from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.readers import ColumnNames
 from trainer.dataset.settings import (
@@ -21,6 +19,7 @@ from trainer.dataset.settings import (
     NearDuplicates,
     OnBad,
     PrepareSettings,
+    SplitBy,
 )
 
 
@@ -39,6 +38,10 @@ def prepare(
     label_column: options.LabelColumn = None,
     id_column: options.IdColumn = None,
     sublabel_column: options.SublabelColumn = None,
+    split: options.Split = SplitBy.RANDOM,
+    time_column: options.TimeColumn = None,
+    group_column: options.GroupColumn = None,
+    language_column: options.LanguageColumn = None,
     encoding: options.Encoding = "utf-8",
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
@@ -59,15 +62,20 @@ def prepare(
     per_label: options.PerLabel = None,
     minimum_per_label: options.MinimumPerLabel = 10,
     seed: options.Seed = 0,
+    earlier: options.Earlier = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
 
     Reads messages with their labels, cleans them as serving does, removes copies, finds
     near-duplicates and messages under several labels, and splits the rest into training,
-    validation and a sealed hold-out, each cluster of near-duplicates in one of them. Writes a
+    validation and a sealed hold-out, each cluster of near-duplicates in one of them. The hold-out
+    is drawn at random, or is what came last (--split time), or whole threads or customers
+    (--split group): take what serving will meet. Writes a
     folder with a manifest (dataset.json), report.md for people, surplus.jsonl for what --per-label
-    left out, and conflicts.csv, which a person can fill in and give back with --decisions.
+    left out, and conflicts.csv, which a person can fill in and give back with --decisions; texts
+    of the hold-out are not in it. How often the same hold-out was opened before is carried on from
+    datasets beside --out, and from --earlier.
 
     Example: clerk-trainer prepare --input tickets.csv --label-column category
     --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
@@ -80,7 +88,16 @@ def prepare(
             taxonomy=taxonomy,
             out=out,
             name=name,
-            columns=ColumnNames(message_column, label_column, id_column, sublabel_column),
+            columns=ColumnNames(
+                message_column,
+                label_column,
+                id_column,
+                sublabel_column,
+                time=time_column,
+                group=group_column,
+                language=language_column,
+            ),
+            split=split,
             encoding=encoding,
             delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
             sheet=sheet,
@@ -101,17 +118,21 @@ def prepare(
             per_label=per_label,
             minimum_per_label=minimum_per_label,
             seed=seed,
+            earlier=tuple(earlier or ()),
         )
         _prepare(settings, as_json=as_json)
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
     from trainer.dataset.build import build
+    from trainer.dataset.folder import count_openings, read_manifest
     from trainer.dataset.write import refuse_existing, write_prepared
 
     console = make_console(as_json=as_json)
     out = settings.out
     refuse_existing(out)
+    for folder in settings.earlier:
+        read_manifest(folder)
     with _progress(console) as watch:
         prepared = build(settings, watch)
         dataset = write_prepared(prepared, settings)
@@ -124,10 +145,12 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
             name.removesuffix(".jsonl"): file["per_label"]
             for name, file in dataset.record["files"].items()
         },
+        "split": dataset.record.get("split", {"by": "random"}),
         "counts": dataset.record["counts"],
+        "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),
     }
-    show(result, console, lambda where: _tell(result, where), as_json=as_json)
+    show(result, console, lambda where: tell_prepared(result, where), as_json=as_json)
 
 
 @contextmanager
@@ -148,61 +171,3 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
             return lambda done: progress.advance(task, done)
 
         yield watch
-
-
-def _tell(result: Mapping[str, Any], console: Console) -> None:
-    counts = result["counts"]
-    for source in result["sources"]:
-        guessed = [
-            f"{field} from {source['columns'][field]!r}" for field in source["guessed_columns"]
-        ]
-        taken = f" (took {', '.join(guessed)})" if guessed else ""
-        console.print(f"Read {source['rows']:,} rows of {source['name']}{taken}.", markup=False)
-    table = Table("label", box=None, pad_edge=False)
-    columns = result["splits"] | {"surplus": counts["surplus"]}
-    for name in columns:
-        table.add_column(name, justify="right")
-    for label in result["splits"]["train"]:
-        table.add_row(escape(label), *(f"{column.get(label, 0):,}" for column in columns.values()))
-    totals = (f"{sum(column.values()):,}" for column in columns.values())
-    table.add_row("all", *totals, style="bold")
-    console.print()
-    console.print(table)
-    console.print()
-    for sentence in _sentences(counts):
-        console.print(sentence, markup=False)
-    console.print(
-        f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Read {result['report']}, then: clerk-trainer check.",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _sentences(counts: Mapping[str, Any]) -> Iterator[str]:
-    """Say what became of the rows, and nothing about what did not happen."""
-    near, conflicts = counts["near_clusters"], counts["conflicts"]
-    held, decisions = counts["holdout_copies_removed"], counts["decisions"]
-    made = {word: decisions[word] for word in ("accept", "relabel", "drop") if word in decisions}
-    if made or decisions["undecided"]:
-        listed = ", ".join(f"{count:,} {word}" for word, count in made.items())
-        yield f"Decisions: {listed or 'none'}; {decisions['undecided']:,} undecided."
-    if dropped := counts["empty_dropped"] + counts["too_long_dropped"]:
-        yield f"Dropped {dropped:,} rows whose message is empty or too long."
-    if redacted := counts["redacted"]:
-        yield f"Redacted {', '.join(f'{count:,} {kind}' for kind, count in redacted.items())}."
-    yield (
-        f"Removed {counts['exact_duplicates_removed']:,} exact duplicates, and "
-        f"{conflicts['rows_left_out']:,} rows because their message has several labels."
-    )
-    if held["exact"] or held["near"]:
-        yield (
-            f"Removed {held['exact']:,} copies and {held['near']:,} near-copies of hold-out "
-            f"messages; {held['exact_with_another_label']:,} copies had another label there."
-        )
-    yield (
-        f"{near['messages']:,} messages are near-duplicates, in {near['clusters']:,} clusters, "
-        f"each whole in one split; {near['with_several_labels']:,} clusters hold several labels."
-    )
-    if conflicts["messages"] or near["with_several_labels"]:
-        yield "What has several labels is in conflicts.csv, for a person to decide."

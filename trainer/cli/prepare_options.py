@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.dataset.settings import ConflictPolicy, NearDuplicates, OnBad
+from trainer.dataset.settings import ConflictPolicy, NearDuplicates, OnBad, SplitBy
 
 Inputs = Annotated[
     list[Path],
@@ -35,6 +35,31 @@ IdColumn = Annotated[
 ]
 SublabelColumn = Annotated[
     str | None, typer.Option(help="Column of a finer label [default: sublabel, else none].")
+]
+Split = Annotated[
+    SplitBy,
+    typer.Option(
+        help="Who is held out: random, each label by its share; time, what came last (validation "
+        "is what came before it); group, whole threads or customers."
+    ),
+]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of the time at which a message came, for --split time: ISO 8601, or seconds "
+        "or milliseconds since 1970."
+    ),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of the thread or customer, for --split group; with --split time earlier "
+        "messages of a held-out group are left out."
+    ),
+]
+LanguageColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the language: each is kept in every part, as far as it can."),
 ]
 Encoding = Annotated[
     str, typer.Option(help="Encoding of text files; a byte that does not fit is an error.")
@@ -91,6 +116,14 @@ HoldoutShare = Annotated[float, typer.Option(help="Share of each label for the h
 PerLabel = Annotated[
     int | None,
     typer.Option(min=1, help="Most training examples of each label; the rest go to surplus.jsonl."),
+]
+Earlier = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DATASET",
+        help="An earlier dataset that is not beside --out: if its hold-out is the same, its "
+        "openings count on. Repeatable.",
+    ),
 ]
 MinimumPerLabel = Annotated[
     int, typer.Option(min=3, help="Fewest different messages that each label needs.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,14 @@ from trainer.errors import BadInput
 if TYPE_CHECKING:
     from trainer.store.plan import Plan
     from worker.contract.store import Pointer
+
+
+class ProbeOption(StrEnum):
+    """Whose messages workers try an adapter on."""
+
+    WRITTEN = "written"
+    VALIDATION = "validation"
+    OFF = "off"
 
 
 Source = Annotated[
@@ -80,6 +89,15 @@ CanaryShare = Annotated[
         "current adapter; repeated with another share, change the share.",
     ),
 ]
+Probes = Annotated[
+    ProbeOption | None,
+    typer.Option(
+        help="Whose messages go into the store, as text, for workers to try the adapter on: "
+        "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
+        "'off', none, and workers start it untried [default: what is there already, or written "
+        "where the evaluation has some, else off]."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Judge and report; change nothing.")]
 
 
@@ -100,21 +118,27 @@ def publish(
     force: Force = False,
     reason: Reason = None,
     canary: CanaryShare = None,
+    probes: Probes = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter current in a store, if it passes the gate.
 
     The gate asks for an evaluation of exactly this adapter on a whole hold-out; floors on
-    accuracy, macro-F1 and every label's recall; no answer outside the label set; a small
-    calibration error; and no significant regression against the adapter that is current now
-    (McNemar's exact test on the same messages). Each criterion is a row: wanted, found, pass or
+    accuracy, macro-F1 and every label's recall (by the ends of their intervals); no answer outside
+    the label set; a small calibration error; and proof that it is not worse than the adapter that
+    is current now by non_inferiority_margin or more (on the same messages; too few of them prove
+    nothing, and the row says how many it takes). Each criterion is a row: wanted, found, pass or
     fail. If any fails, nothing is changed and the exit code is 3.
 
     The adapter is copied beside its place, verified, renamed into it, and the pointer is moved
     last: a kill at any moment leaves the old adapter serving, and the same command again
     completes. Running workers whose model.adapter names the store try the new adapter and take
     it up within seconds, or refuse it and stay with the old one (clerk-worker adapters).
+
+    Workers try an adapter on probes, messages whose labels are known. None of customers goes into
+    the store unless --probes validation says so; the file of probes is for its owner and the
+    group of the store's folder.
 
     Examples:
 
@@ -127,7 +151,7 @@ def publish(
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
-        from trainer.store.gate import load_rules
+        from trainer.store.gate_rules import load_rules
         from trainer.store.plan import plan_publication
 
         if force and not (reason and reason.strip()):
@@ -142,6 +166,7 @@ def publish(
             rules=load_rules(gate, sets or []),
             allow_unpaired=allow_unpaired,
             allow_unjudged=force,
+            probes=probes.value if probes else None,
         )
         _carry_out(
             plan, force=force, reason=reason, canary=canary, dry_run=dry_run, as_json=as_json
@@ -158,6 +183,7 @@ def _carry_out(
     as_json: bool,
 ) -> None:
     from trainer.store import moves
+    from trainer.store.probes import describe
 
     console = make_console(as_json=as_json)
     nothing_to_do = plan.is_current and (not force or canary is not None)
@@ -172,6 +198,8 @@ def _carry_out(
     else:
         outcome = "published" if canary is None else "canary"
         pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
+    if outcome in {"published", "canary", "would_publish"}:
+        print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
     show(
         _result(plan, outcome, pointer),
         console,
@@ -194,6 +222,9 @@ def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]
         "digest": plan.manifest.digest,
         "name": plan.manifest.name,
         "current": asdict(pointer) if pointer else None,
+        "probes": None
+        if outcome == "already_current"
+        else {"choice": plan.probes.choice, "count": plan.probes.count},
         "gate": None if outcome == "already_current" else gate.to_json(),
     }
 

@@ -62,7 +62,7 @@ Texts = Annotated[
     typer.Option(
         "--texts/--no-texts",
         help="Show the messages that were answered wrongly. That opens the sealed hold-out, "
-        "which the dataset counts, and makes the page private.",
+        "which is counted, and makes the page private.",
     ),
 ]
 
@@ -234,7 +234,7 @@ def report(
     run: ReportRun,
     out: ReportOut = None,
     dataset: Dataset = None,
-    texts: Texts = True,
+    texts: Texts = False,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -244,7 +244,9 @@ def report(
     holds (train, evaluate, duel, sweep and cost each add to it) and says which command makes
     what is missing.
 
-    Example: clerk-trainer report runs/june --no-texts --out june.html
+    Without --texts the hold-out stays sealed, and the page names messages by their ids.
+
+    Example: clerk-trainer report runs/june --out june.html
 
     Exit codes: 0 written; 2 a file is missing or of another run; 4 the evaluation's figures are
     not what its predictions give.

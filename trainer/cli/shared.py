@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -75,7 +76,10 @@ def make_console(*, as_json: bool) -> Console:
 def show(
     result: Mapping[str, Any], console: Console, text: Callable[[Console], None], *, as_json: bool
 ) -> None:
-    """Print a result, for people by ``text`` or for machines as one JSON object."""
+    """Print a result, for people by ``text`` or for machines as one JSON object. Of several
+    processes (``accelerate launch``) the first one prints."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str))
     else:

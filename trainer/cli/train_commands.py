@@ -95,9 +95,9 @@ def check(
     """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
 
     Every check says ok, warn or fail, why, and what to do; lengths and label codes are checked
-    with the tokenizer of --base. Labels are judged by cheap models that did not learn the message
-    they judge (confident learning); the doubted ones go into a review queue, the surest first,
-    with a suggestion and the three most similar undoubted messages:
+    with the tokenizer of --base. Labels are judged by cheap models that learnt neither the message
+    they judge nor a near-copy of it (confident learning); the doubted ones go into a review queue,
+    the surest first, with a suggestion and the three most similar undoubted messages:
 
       clerk-trainer check data/support --base models/base
 

@@ -42,7 +42,7 @@ def open_parquet(path: Path, name: str) -> Columns:
 
     def read(columns: Sequence[str]) -> list[dict[str, Any]]:
         try:
-            table = file.read(columns=list(columns))
+            table = _to_microseconds(file.read(columns=list(columns)))
         except damaged as error:
             raise BadInput(f"{name}: not a whole Parquet file: {error}") from error
         return _with_label_names(table.to_pylist(), schema.metadata, name)
@@ -62,10 +62,21 @@ def open_arrow(path: Path, name: str) -> Columns:
         raise BadInput(f"{name}: not a whole Arrow file: {error}") from error
 
     def read(columns: Sequence[str]) -> list[dict[str, Any]]:
-        rows = table.select(list(columns)).to_pylist()
+        rows = _to_microseconds(table.select(list(columns))).to_pylist()
         return _with_label_names(rows, table.schema.metadata, name)
 
     return Columns(tuple(table.schema.names), read)
+
+
+def _to_microseconds(table: Any) -> Any:
+    """Python's times are to the microsecond; what is finer is cut off."""
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            times = table[field.name].cast(pa.timestamp("us", tz=field.type.tz), safe=False)
+            table = table.set_column(at, field.name, times)
+    return table
 
 
 def _with_label_names(

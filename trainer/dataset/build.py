@@ -8,9 +8,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.by_time import (
+    NEAR_HOLDOUT,
+    NEAR_VALIDATION,
+    latest_first,
+    moment,
+    refuse_mixed,
+)
 from trainer.dataset.clean import Redact, clean, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
-from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Example, Row, complete_ids
+from trainer.dataset.dedupe import (
+    Conflict,
+    Deduped,
+    count_duplicates,
+    dedupe_exact,
+    dedupe_near,
+    find_near_conflicts,
+    name_examples,
+)
+from trainer.dataset.folder import (
+    HOLDOUT,
+    SPLITS,
+    TRAIN,
+    VALIDATION,
+    Example,
+    Row,
+    complete_ids,
+)
 from trainer.dataset.labels import (
     map_labels,
     read_label_map,
@@ -20,20 +44,9 @@ from trainer.dataset.labels import (
 )
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import (
-    NEAR_HOLDOUT,
-    Conflict,
-    Deduped,
-    cap_per_label,
-    check_shares,
-    count_duplicates,
-    dedupe_exact,
-    dedupe_near,
-    find_near_conflicts,
-    name_examples,
-    split_rows,
-)
+from trainer.dataset.settings import PrepareSettings, SplitBy
+from trainer.dataset.split import Split, cap_per_label, check_shares, check_split, split_rows
+from trainer.dataset.split_record import describe_split
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize
@@ -46,7 +59,8 @@ Watch = Callable[[str, int], Callable[[int], None]]
 class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
-    ``split_of`` tells a key's split."""
+    ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
+    made."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -54,6 +68,7 @@ class Prepared:
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
     split_of: dict[str, str]
+    split: dict[str, Any] | None
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
@@ -72,6 +87,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     of the whole input come before the slow search."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
+    check_split(settings)
     rows, sources = _read(settings, taxonomy, watch)
     redaction, redact = _redaction(settings)
     usable, cleaning = _clean(rows, settings, redact, watch)
@@ -87,9 +103,14 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
     clusters = _cluster(usable, settings, watch)
-    split_of = split_rows(usable, clusters, given_keys, settings)
-    filled = _fill_splits(deduped.rows, held.rows, split_of, clusters, settings)
-    refuse_absent(filled.splits, taxonomy, own_holdout=settings.holdout is not None)
+    split = split_rows(usable, clusters, given_keys, settings)
+    filled = _fill_splits(deduped.rows, held.rows, split, clusters, settings)
+    refuse_absent(
+        filled.splits,
+        taxonomy,
+        own_holdout=settings.holdout is not None,
+        by_time=split.cuts is not None,
+    )
     near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
     conflicts = deduped.conflicts + held.conflicts
     return Prepared(
@@ -98,7 +119,8 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         surplus=filled.surplus,
         conflicts=conflicts,
         near_conflicts=near_conflicts,
-        split_of=split_of,
+        split_of=split.of,
+        split=describe_split(settings, split, usable, filled.rows),
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
@@ -142,6 +164,9 @@ def _read(
     rows = complete_ids(rows)
     if settings.label_map:
         rows = map_labels(rows, read_label_map(settings.label_map, taxonomy.names))
+    if settings.split is SplitBy.TIME:
+        refuse_mixed(rows)
+        rows = latest_first(rows)
     return rows, sources
 
 
@@ -197,6 +222,7 @@ def _cluster(rows: Sequence[Row], settings: PrepareSettings, watch: Watch) -> li
 
 @dataclass(frozen=True, slots=True)
 class _Filled:
+    rows: dict[str, list[Row]]
     splits: dict[str, tuple[Example, ...]]
     surplus: tuple[Example, ...]
     near_holdout: int
@@ -206,32 +232,42 @@ class _Filled:
 def _fill_splits(
     rows: Sequence[Row],
     held: Sequence[Row],
-    split_of: dict[str, str],
+    split: Split,
     clusters: Sequence[Sequence[str]],
     settings: PrepareSettings,
 ) -> _Filled:
     """Put each row into its split; ``held`` are those of the user's own hold-out."""
-    placed: dict[str, list[Row]] = {
-        TRAIN: [],
-        VALIDATION: [],
-        HOLDOUT: list(held),
-        NEAR_HOLDOUT: [],
-    }
+    places = (TRAIN, VALIDATION, HOLDOUT, NEAR_HOLDOUT, NEAR_VALIDATION, _OUT_OF_TIME)
+    placed: dict[str, list[Row]] = {place: [] for place in places}
+    placed[HOLDOUT] += held
     for row in rows:
-        placed[split_of[row.key]].append(row)
+        placed[_place(row, split)].append(row)
     train, near_dropped = dedupe_near(placed[TRAIN], clusters, settings.near_duplicates)
-    train, surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
-    splits = {
-        TRAIN: _examples(train),
-        VALIDATION: _examples(placed[VALIDATION]),
-        HOLDOUT: _examples(placed[HOLDOUT]),
-    }
-    counts = {
+    placed[TRAIN], surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
+    splits = {name: _examples(placed[name]) for name in SPLITS}
+    counts: dict[str, Any] = {
         "near_duplicates_dropped": near_dropped,
         "surplus": dict(Counter(row.label for row in surplus)),
-        "splits": {split: len(examples) for split, examples in splits.items()},
+        "splits": {name: len(examples) for name, examples in splits.items()},
     }
-    return _Filled(splits, _examples(surplus), len(placed[NEAR_HOLDOUT]), counts)
+    if split.cuts is not None:
+        counts["near_validation_removed"] = len(placed[NEAR_VALIDATION])
+        counts["out_of_time_removed"] = len(placed[_OUT_OF_TIME])
+    near_holdout = len(placed[NEAR_HOLDOUT])
+    return _Filled(
+        {name: placed[name] for name in SPLITS}, splits, _examples(surplus), near_holdout, counts
+    )
+
+
+_OUT_OF_TIME = "left out, its label was given before the part it is in"
+
+
+def _place(row: Row, split: Split) -> str:
+    """Return where a row goes. A message that came in two parts of the time is in the later one;
+    where people or a majority chose the label of the earlier time, the row is in neither."""
+    place = split.of[row.key]
+    in_time = split.cuts is None or place not in SPLITS or split.cuts.side_of(moment(row)) == place
+    return place if in_time else _OUT_OF_TIME
 
 
 def _count_copies(own: Sequence[Row], fresh: Sequence[Row], held: Deduped) -> dict[str, int]:

@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.openings import Opening, known_openings, make_opening, note_opening
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
@@ -46,7 +49,9 @@ class Example:
 class Row:
     """A message as one file gave it, on its way to a dataset. ``id`` is empty until one is made
     from the content; ``where`` is file and line (or row), for error messages; ``given`` says that
-    the row comes from a hold-out file of the user's own."""
+    the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
+    ``group`` and ``language`` (both empty where the row has none) are there where their columns
+    were asked for; they decide the split and are not kept in the dataset."""
 
     id: str
     message: str
@@ -54,6 +59,9 @@ class Row:
     sublabel: str | None
     where: str
     given: bool = False
+    time: datetime | None = None
+    group: str = ""
+    language: str = ""
 
     @property
     def key(self) -> str:
@@ -126,6 +134,12 @@ class Dataset:
     record: Mapping[str, Any]
 
     @property
+    def holdout_sha256(self) -> str:
+        """SHA-256 of the hold-out's file: the hold-out's name, whatever dataset it is in."""
+        digest: str = self.record["files"][_file(HOLDOUT)]["sha256"]
+        return digest
+
+    @property
     def redaction(self) -> str | None:
         """Name of the rules by which personal data was redacted, None where it was not."""
         key = "masking" if self.record["schema_version"] == 1 else "redaction"
@@ -140,18 +154,20 @@ def write_dataset(
     taxonomy: Taxonomy,
     splits: Mapping[str, Sequence[Example]],
     redaction: str | None = None,
+    openings: Sequence[Opening] = (),
     **facts: Any,
 ) -> Dataset:
     """Write the three files, then the manifest, into a directory that exists or is made here.
 
-    ``splits`` maps each of ``SPLITS`` to its examples; ``facts`` (JSON) go into the manifest as
-    they are: source, settings, decisions. Return the dataset as read back.
+    ``splits`` maps each of ``SPLITS`` to its examples; ``openings`` are those of the same hold-out
+    in earlier datasets; ``facts`` (JSON) go into the manifest as they are: source, settings,
+    decisions. Return the dataset as read back.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
     for split in SPLITS:
         data = to_lines(splits[split])
-        write_atomically(directory / _file(split), data)
+        write_atomically(directory / _file(split), data, mode=PRIVATE)
         counts = Counter(example.label for example in splits[split])
         files[_file(split)] = {
             "sha256": sha256_bytes(data),
@@ -169,14 +185,14 @@ def write_dataset(
         **facts,
     }
     record["digest"] = _digest(record)
-    _write_manifest(directory, record | {"holdout_openings": []})
+    _write_manifest(directory, record | {"holdout_openings": list(openings)})
     return open_dataset(directory)
 
 
 def open_dataset(directory: Path) -> Dataset:
     """Read a dataset and verify every digest, the sealed hold-out's file too (without reading
     its lines). Raises BadInput with the file at fault."""
-    record = _read_manifest(directory)
+    record = read_manifest(directory)
     for split in SPLITS:
         path = directory / _file(split)
         try:
@@ -204,13 +220,14 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     Two that open it at once are both written down. Raises BadInput when the file was altered, and
     OSError, without opening it, when the opening cannot be written.
     """
-    opening = {"at": rfc3339_now(), "purpose": purpose, "subject": subject}
+    opening = make_opening(purpose, subject)
     with _alone(dataset.directory):
-        record = _read_manifest(dataset.directory)
+        record = read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
             raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
         record["holdout_openings"] = [*record["holdout_openings"], opening]
         _write_manifest(dataset.directory, record)
+    note_opening(dataset.directory, dataset.holdout_sha256, opening)
     path = dataset.directory / _file(HOLDOUT)
     if sha256_file(path) != record["files"][path.name]["sha256"]:
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
@@ -218,8 +235,15 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
 
 
 def count_openings(dataset: Dataset) -> int:
-    """Return how often the hold-out has been opened so far."""
-    return len(_read_manifest(dataset.directory)["holdout_openings"])
+    """Return how often the hold-out has been opened so far, under whatever dataset: see
+    ``openings`` for what is known of others."""
+    return len(list_openings(dataset))
+
+
+def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
+    """Return the hold-out's openings so far, oldest first."""
+    own = read_manifest(dataset.directory)["holdout_openings"]
+    return known_openings(dataset.directory, dataset.holdout_sha256, own)
 
 
 @contextmanager
@@ -259,7 +283,8 @@ def _example(record: Mapping[str, Any]) -> Example:
     return Example(record["id"], record["instruction"], record["response"], record.get("sublabel"))
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return a dataset's manifest, its own digest verified. Raises BadInput."""
     path = directory / MANIFEST
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

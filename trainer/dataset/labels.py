@@ -83,7 +83,11 @@ def refuse_small(rows: Sequence[Row], taxonomy: Taxonomy, minimum: int) -> None:
 
 
 def refuse_absent(
-    splits: Mapping[str, Sequence[Example]], taxonomy: Taxonomy, *, own_holdout: bool
+    splits: Mapping[str, Sequence[Example]],
+    taxonomy: Taxonomy,
+    *,
+    own_holdout: bool,
+    by_time: bool = False,
 ) -> None:
     """Raise BadInput when a split lacks a label: nothing could be learned, chosen or judged about
     it."""
@@ -94,6 +98,12 @@ def refuse_absent(
             raise BadInput(
                 f"the hold-out file has no usable example of {', '.join(map(repr, missing))}: a "
                 "label that is never judged should not be published: add some"
+            )
+        if missing and by_time:
+            raise BadInput(
+                f"label {missing[0]!r} has no {split} example: none came in that part of the time, "
+                "or near-duplicates of later messages and decisions took them away: change "
+                "--holdout-share and --validation-share, or take the label out of the taxonomy"
             )
         if missing:
             raise BadInput(

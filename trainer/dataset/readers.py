@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
+from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.folder import Row
 from trainer.dataset.saved_dataset import find_shards
 from trainer.dataset.text_files import parse_csv, read_text
@@ -36,17 +37,22 @@ _GUESSES = {
     "id": ("ticket_id", "message_id"),
     "sublabel": ("subcategory",),
 }
-_OPTIONAL = frozenset({"id", "sublabel"})
+_ONLY_NAMED = frozenset({"time", "group", "language"})
+_OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Names of columns as the user gave them; None stands for the usual name or a guess."""
+    """Names of columns as the user gave them; None stands for the usual name or a guess, of
+    ``time``, ``group`` and ``language`` for no such column."""
 
     message: str | None = None
     label: str | None = None
     id: str | None = None
     sublabel: str | None = None
+    time: str | None = None
+    group: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,9 @@ class ChosenColumns:
     id: str | None
     sublabel: str | None
     guessed: tuple[str, ...] = ()
+    time: str | None = None
+    group: str | None = None
+    language: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -65,12 +74,15 @@ class ChosenColumns:
         return [column for column in self.describe().values() if column]
 
     def describe(self) -> dict[str, str | None]:
-        """Return field -> column, for the manifest."""
+        """Return field -> column, for the manifest. What only a split other than the plain random
+        one needs is named where it was asked for."""
+        asked = {"time": self.time, "group": self.group, "language": self.language}
         return {
             "message": self.message,
             "label": self.label,
             "id": self.id,
             "sublabel": self.sublabel,
+            **{field: column for field, column in asked.items() if column},
         }
 
 
@@ -121,7 +133,7 @@ def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> Cho
     taken: dict[str, str | None] = {}
     guessed = []
     for field, name in asdict(wanted).items():
-        column = name or (field if field in there else _guess(field, there, taken.values()))
+        column = name or _usual(field, there, taken.values())
         if column is None and field in _OPTIONAL:
             taken[field] = None
             continue
@@ -135,7 +147,16 @@ def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> Cho
     message, label = taken["message"], taken["label"]
     assert message is not None
     assert label is not None
-    return ChosenColumns(message, label, taken["id"], taken["sublabel"], tuple(guessed))
+    return ChosenColumns(
+        message,
+        label,
+        taken["id"],
+        taken["sublabel"],
+        tuple(guessed),
+        time=taken["time"],
+        group=taken["group"],
+        language=taken["language"],
+    )
 
 
 def read_csv(
@@ -182,8 +203,8 @@ def read_jsonl(
 
 
 def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
-    """Read the four columns of a Parquet file and no others. Raises BadInput when the file is
-    cut short or a value has the wrong type."""
+    """Read the columns of a Parquet file that are needed, and no others. Raises BadInput when the
+    file is cut short or a value has the wrong type."""
     rows, chosen = _read_columns(open_parquet, path, path.name, wanted)
     if not rows:
         raise BadInput(f"{path.name}: holds no rows")
@@ -249,6 +270,11 @@ def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
         label=_label_text(record, chosen.label, where),
         sublabel=_label_text(record, chosen.sublabel, where) or None,
         where=where,
+        time=read_time(record.get(chosen.time), chosen.time, where) if chosen.time else None,
+        group=_label_text(record, chosen.group, where),
+        language=read_language(record.get(chosen.language), chosen.language, where)
+        if chosen.language
+        else "",
     )
 
 
@@ -283,6 +309,12 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BadInput(f"{where}: must be a JSON object, one a line, not a list or a bare value")
     return record
+
+
+def _usual(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
+    if field in _ONLY_NAMED:
+        return None
+    return field if field in there else _guess(field, there, taken)
 
 
 def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:

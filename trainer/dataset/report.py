@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.dataset.folder import SPLITS
+from trainer.dataset.split_record import tell_split
 
 
 def render_report(record: Mapping[str, Any], digest: str) -> str:
@@ -59,12 +60,15 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield from _decisions(record)
     yield "## How it was split"
     yield ""
+    for sentence in tell_split(record):
+        yield f"- {sentence}"
+    yield ""
     yield (
-        "Each cluster of near-duplicates is in one split whole: a hold-out message whose rewording "
+        "Each cluster of near-duplicates is in one split alone: a hold-out message whose rewording "
         "was learned measures memory, not skill. The splits depend on the seed "
-        f"({record['settings']['seed']}), the messages and the labels as they came in, never on "
-        "the order of lines. Decisions move no message to another split, so figures before and "
-        "after a correction can be compared."
+        f"({record['settings']['seed']}), the messages, the labels and other columns as they came "
+        "in, never on the order of lines. Decisions move no message to another split, so figures "
+        "before and after a correction can be compared."
     )
     yield ""
     yield (
@@ -104,6 +108,9 @@ def _fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     yield "in a label conflict, left out", counts["conflicts"]["rows_left_out"]
     yield "copies of hold-out messages, removed", counts["holdout_copies_removed"]["exact"]
     yield "near-copies of hold-out messages, removed", counts["holdout_copies_removed"]["near"]
+    if "near_validation_removed" in counts:  # of a split by time
+        yield "near-copies of validation messages, removed", counts["near_validation_removed"]
+        yield "labelled in an earlier part, left out", counts["out_of_time_removed"]
     yield "near-duplicates in training, removed", counts["near_duplicates_dropped"]
     yield "over the cap, surplus", sum(counts["surplus"].values())
     for split, size in counts["splits"].items():

@@ -38,9 +38,21 @@ class NearDuplicates(StrEnum):
     DROP = "drop"
 
 
+class SplitBy(StrEnum):
+    """What decides who is held out."""
+
+    RANDOM = "random"
+    TIME = "time"
+    GROUP = "group"
+
+
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1."""
+    """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1.
+
+    ``earlier`` are datasets whose openings count on where the hold-out is the same; they have no
+    part in what the dataset holds.
+    """
 
     inputs: tuple[Path, ...]
     taxonomy: Path
@@ -53,6 +65,7 @@ class PrepareSettings:
     label_map: Path | None = None
     decisions: tuple[Path, ...] = ()
     holdout: Path | None = None
+    split: SplitBy = SplitBy.RANDOM
     strip_quotes: bool = False
     strip_signatures: bool = False
     redact: bool = False
@@ -67,10 +80,14 @@ class PrepareSettings:
     per_label: int | None = None
     minimum_per_label: int = 10
     seed: int = 0
+    earlier: tuple[Path, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return what shaped the dataset, for its manifest; files are described elsewhere."""
+        """Return what shaped the dataset, for its manifest; files are described elsewhere. A random
+        split is not named, so that the same export has the digest that it had before there were
+        others."""
         return {
+            **({"split": self.split.value} if self.split is not SplitBy.RANDOM else {}),
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,
             "redact": self.redact,

@@ -1,166 +1,53 @@
-"""Which rows go where: copies kept on one side, then training, validation and hold-out."""
+"""Which rows go where: training, validation and hold-out."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from trainer.dataset.balance import assign_balanced
+from trainer.dataset.by_time import (
+    NEAR_HOLDOUT,
+    Cuts,
+    assign_by_time,
+    choose_cuts,
+    latest_times,
+)
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
-from trainer.dataset.settings import ConflictPolicy, NearDuplicates, PrepareSettings
+from trainer.dataset.settings import PrepareSettings, SplitBy
+from trainer.dataset.together import unite
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
-_GROUPS, _MEMBERS = 5, 6
-
-NEAR_HOLDOUT = "left out, near to the hold-out"
-"""Where a message goes that is near to one of the user's own hold-out: into no split."""
-
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """One message under several labels; ``kept`` is the label it went on with, if any, and
-    ``why`` says how that came about."""
+class Split:
+    """Where each key goes, and why: ``of`` is key -> split (or ``NEAR_HOLDOUT``,
+    ``NEAR_VALIDATION``), ``units`` what had to stay together, ``cuts`` the moments between the
+    parts of a split by time."""
 
-    rows: tuple[Row, ...]
-    kept: str | None
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deduped:
-    """One row for each message, in the order of the input. ``copies`` counts the rows that were
-    exact copies with the same label; ``left_out`` the rows that went with a conflict."""
-
-    rows: tuple[Row, ...]
-    copies: int
-    left_out: int
-    conflicts: tuple[Conflict, ...]
+    of: dict[str, str]
+    units: Sequence[Sequence[str]]
+    cuts: Cuts | None = None
 
 
-def dedupe_exact(
-    rows: Sequence[Row], policy: ConflictPolicy, decided: Collection[str] = ()
-) -> Deduped:
-    """Keep the first of every group of exact copies, and resolve the groups that disagree.
-
-    ``decided`` holds the ids whose label a person confirmed or set: where these agree they win,
-    whatever the policy. Else DROP leaves out all sides; KEEP_MAJORITY keeps the most frequent
-    label and, where there is none, drops; ERROR raises BadInput that names the rows.
-    """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.key, []).append(row)
-    kept: list[Row] = []
-    conflicts: list[Conflict] = []
-    copies = left_out = 0
-    for group in groups.values():
-        label: str | None = group[0].label
-        if any(row.label != label for row in group):
-            label, why = _resolve(group, policy, decided)
-            conflicts.append(Conflict(tuple(group), label, why))
-        chosen = [row for row in group if row.label == label]
-        kept += chosen[:1]
-        copies += len(chosen[1:])
-        left_out += len(group) - len(chosen)
-    return Deduped(tuple(kept), copies, left_out, tuple(conflicts))
-
-
-def dedupe_near(
-    train: Sequence[Row], clusters: Sequence[Sequence[str]], policy: NearDuplicates
-) -> tuple[list[Row], int]:
-    """Return the training rows, of each cluster only the first where that was asked for, and how
-    many were left out."""
-    if policy is NearDuplicates.KEEP:
-        return list(train), 0
-    cluster_of = _cluster_of(clusters)
-    first: dict[int, Row] = {}
-    for row in train:
-        first.setdefault(cluster_of[row.key], row)
-    return list(first.values()), len(train) - len(first)
-
-
-def find_near_conflicts(
-    rows: Sequence[Row], clusters: Sequence[Sequence[str]]
-) -> tuple[tuple[Row, ...], ...]:
-    """Return the clusters that hold rows of several labels."""
-    cluster_of = _cluster_of(clusters)
-    members: dict[int, list[Row]] = {}
-    for row in rows:
-        members.setdefault(cluster_of[row.key], []).append(row)
-    return tuple(tuple(some) for some in members.values() if len({row.label for row in some}) > 1)
-
-
-def count_duplicates(
-    own: Deduped,
-    held: Deduped,
-    clusters: Sequence[Sequence[str]],
-    near_conflicts: Sequence[Sequence[Row]],
-) -> dict[str, Any]:
-    """Count copies, conflicts and clusters for the manifest, of the input and the user's own
-    hold-out together."""
-    conflicts = own.conflicts + held.conflicts
-    sizes = Counter(len(cluster) for cluster in clusters if len(cluster) > 1)
-    return {
-        "exact_duplicates_removed": own.copies + held.copies,
-        "conflicts": {
-            "messages": len(conflicts),
-            "rows_left_out": own.left_out + held.left_out,
-            "resolved": dict(Counter(conflict.why for conflict in conflicts)),
-        },
-        "near_clusters": {
-            "clusters": sum(sizes.values()),
-            "messages": sum(size * count for size, count in sizes.items()),
-            "sizes": {str(size): sizes[size] for size in sorted(sizes)},
-            "with_several_labels": len(near_conflicts),
-        },
-    }
-
-
-def name_examples(
-    conflicts: Sequence[Conflict],
-    near_conflicts: Sequence[Sequence[Row]],
-    clusters: Sequence[Sequence[str]],
-    rows: Sequence[Row],
-) -> dict[str, list[list[str]]]:
-    """Return the first groups of each kind and the largest clusters, a few rows of each by id and
-    label: the report shows what is meant, and holds no text."""
-    by_key = {row.key: row for row in rows}
-    largest = sorted((cluster for cluster in clusters if len(cluster) > 1), key=len, reverse=True)
-    return {
-        "conflicts": [_names(conflict.rows) for conflict in conflicts[:_GROUPS]],
-        "near_conflicts": [_names(some) for some in near_conflicts[:_GROUPS]],
-        "largest_clusters": [
-            _names([by_key[key] for key in cluster]) for cluster in largest[:_GROUPS]
-        ],
-    }
-
-
-def _resolve(
-    group: Sequence[Row], policy: ConflictPolicy, decided: Collection[str]
-) -> tuple[str | None, str]:
-    by_person = {row.label for row in group if row.id in decided}
-    if len(by_person) == 1:
-        return by_person.pop(), "decided by a person"
-    if policy is ConflictPolicy.ERROR:
-        sides = ", ".join(f"{row.id} ({row.where}) {row.label!r}" for row in group[:6])
+def check_split(settings: PrepareSettings) -> None:
+    """Raise BadInput when the way of splitting and the columns do not go together."""
+    split, columns = settings.split, settings.columns
+    if split is SplitBy.TIME and not columns.time:
+        raise BadInput("--split time needs --time-column: when each message came")
+    if split is SplitBy.GROUP and not columns.group:
+        raise BadInput("--split group needs --group-column: the thread or customer of a message")
+    if columns.time and split is not SplitBy.TIME:
+        raise BadInput(f"--time-column has no part in --split {split.value}: use --split time")
+    if columns.group and split is SplitBy.RANDOM:
+        raise BadInput("--group-column has no part in --split random: use --split group or time")
+    if split is SplitBy.TIME and settings.holdout:
         raise BadInput(
-            f"the same message has several labels: {sides}: decide, or choose --conflicts drop"
+            "--split time holds out the last part of the input: leave --holdout out, or put its "
+            "rows into the input"
         )
-    if policy is ConflictPolicy.KEEP_MAJORITY:
-        (first, most), (_, second) = Counter(row.label for row in group).most_common(2)
-        if most > second:
-            return first, "the majority"
-    return None, "dropped, all sides"
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    named = [f"{row.id} ({row.label})" for row in rows[:_MEMBERS]]
-    return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
-
-
-def _cluster_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
-    return {key: number for number, cluster in enumerate(clusters) for key in cluster}
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:
@@ -176,28 +63,74 @@ def split_rows(
     clusters: Sequence[Sequence[str]],
     given: set[str],
     settings: PrepareSettings,
-) -> dict[str, str]:
-    """Return key -> split, from the rows as they came in: decisions have no part in it.
+) -> Split:
+    """Split the rows as they came in: decisions have no part in it.
 
     ``clusters`` are of keys, ``given`` the keys of the user's own hold-out, if there is one: what
-    is clustered with one of them is ``NEAR_HOLDOUT``.
+    is together with one of them is ``NEAR_HOLDOUT``. Raises BadInput where groups are too few or
+    too large, or the time is too short, for three parts.
     """
-    came_as: dict[str, list[str]] = {}
-    for row in rows:
-        came_as.setdefault(row.key, []).append(row.label)
+    units = unite(clusters, rows) if settings.columns.group else clusters
+    shares = {
+        "validation_share": settings.validation_share,
+        "holdout_share": 0.0 if settings.holdout else settings.holdout_share,
+    }
+    if settings.split is SplitBy.TIME:
+        times = latest_times(rows)
+        cuts = choose_cuts(list(times.values()), **shares)
+        return Split(assign_by_time(units, times, cuts), units, cuts)
     bound = {
         key: HOLDOUT if key in given else NEAR_HOLDOUT
-        for cluster in clusters
-        if not given.isdisjoint(cluster)
-        for key in cluster
+        for unit in units
+        if not given.isdisjoint(unit)
+        for key in unit
     }
-    return bound | assign_splits(
-        [cluster for cluster in clusters if cluster[0] not in bound],
-        {key: commonest(labels) for key, labels in came_as.items()},
-        validation_share=settings.validation_share,
-        holdout_share=0.0 if settings.holdout else settings.holdout_share,
-        seed=settings.seed,
+    free = [unit for unit in units if unit[0] not in bound]
+    labels = _commonest_of(rows, [row.label for row in rows])
+    if settings.split is SplitBy.RANDOM and not settings.columns.language:
+        return Split(bound | assign_splits(free, labels, seed=settings.seed, **shares), units)
+    strata: dict[str, list[tuple[str, ...]]] = {
+        key: [(f"label {label}",)] for key, label in labels.items()
+    }
+    if settings.columns.language:
+        languages = _commonest_of(rows, [row.language for row in rows])
+        strata = {
+            key: [(f"label {label}",), (f"language {languages[key]}",), (label, languages[key])]
+            for key, label in labels.items()
+        }
+    assigned = assign_balanced(
+        free, strata, order=lambda key: shuffle_key(settings.seed, key), **shares
     )
+    if settings.split is SplitBy.GROUP:
+        _refuse_few(free, assigned, shares["validation_share"], shares["holdout_share"])
+    return Split(bound | assigned, units)
+
+
+def _refuse_few(
+    units: Sequence[Sequence[str]],
+    splits: Mapping[str, str],
+    validation_share: float,
+    holdout_share: float,
+) -> None:
+    """Raise BadInput where whole units leave a part with less than half of its share."""
+    sizes = Counter(splits.values())
+    largest = max(map(len, units), default=0)
+    for side, share in ((HOLDOUT, holdout_share), (VALIDATION, validation_share)):
+        wanted = max(1.0, len(splits) * share)
+        if share and sizes[side] < wanted / 2:
+            raise BadInput(
+                f"by group the {side} part would have {sizes[side]} of {len(splits)} messages "
+                f"where {wanted:.0f} are asked for: they are {len(units)} groups, those that "
+                f"near-duplicates link counted as one, and the largest has {largest} messages: "
+                "choose a finer --group-column, a higher --similarity, or a larger share"
+            )
+
+
+def _commonest_of(rows: Sequence[Row], values: Sequence[str]) -> dict[str, str]:
+    came_as: dict[str, list[str]] = {}
+    for row, value in zip(rows, values, strict=True):
+        came_as.setdefault(row.key, []).append(value)
+    return {key: commonest(some) for key, some in came_as.items()}
 
 
 def assign_splits(

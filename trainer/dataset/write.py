@@ -11,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import PRIVATE
 from trainer.dataset.build import Prepared
+from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
-from trainer.dataset.folder import HOLDOUT, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
 from trainer.dataset.settings import PrepareSettings
-from trainer.dataset.split import NEAR_HOLDOUT
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes, sync_directory, write_atomically
 from worker.contract.text import message_sha256
@@ -41,10 +43,11 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     Raises BadInput when the name was taken meanwhile or the disk is full.
     """
     refuse_existing(settings.out)
+    holdout_sha256 = sha256_bytes(to_lines(prepared.splits[HOLDOUT]))
     with _building(settings.out) as directory:
         extra = {}
         for name, data, rows in _extra_files(prepared):
-            write_atomically(directory / name, data)
+            write_atomically(directory / name, data, mode=PRIVATE)
             extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
         dataset = write_dataset(
             directory,
@@ -52,11 +55,13 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
             redaction=prepared.redaction,
+            openings=earlier_openings(settings.out, holdout_sha256, settings.earlier),
             sources=[_describe(source) for source in prepared.sources],
             holdout_source=(
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
             ),
             settings=settings.describe(),
+            **({"split": prepared.split} if prepared.split else {}),
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
@@ -80,7 +85,7 @@ def _building(out: Path) -> Iterator[Path]:
         raise BadInput(f"{out}: cannot be made: {error.strerror}: choose another --out") from error
     try:
         yield directory
-        directory.chmod(0o755)
+        directory.chmod(0o750)  # it holds texts: for the owner and the group
         directory.rename(out)
         sync_directory(out.parent)
     except OSError as error:
@@ -116,15 +121,24 @@ def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
         number += 1
         outcome = f"{conflict.why}: kept {conflict.kept}" if conflict.kept else conflict.why
         for row in conflict.rows:
-            yield _conflict_row(row, conflict.rows, "exact", number, outcome, row.message)
+            text = _shown(row, prepared)
+            yield _conflict_row(row, conflict.rows, "exact", number, outcome, text)
     for rows in prepared.near_conflicts:
         number += 1
         for row in rows:
             split = prepared.split_of[row.key]
-            # The hold-out is sealed: a look at its texts here would be a look nobody counted.
-            text = "(in the sealed hold-out)" if split == HOLDOUT else row.message
-            outcome = split if split == NEAR_HOLDOUT else f"kept in {split}"
-            yield _conflict_row(row, rows, "near", number, outcome, text)
+            outcome = f"kept in {split}" if split in SPLITS else split
+            yield _conflict_row(row, rows, "near", number, outcome, _shown(row, prepared))
+
+
+def _shown(row: Row, prepared: Prepared) -> str:
+    """Return a row's text, unless it is the hold-out's or nearly so: a look at that here would be
+    a look nobody counted. One that was left out may have near-copies in the hold-out."""
+    hidden = {
+        HOLDOUT: "(in the sealed hold-out, or bound for it: look it up by its id)",
+        NEAR_HOLDOUT: "(near to the sealed hold-out: look it up by its id)",
+    }
+    return hidden.get(prepared.split_of[row.key], row.message)
 
 
 def _conflict_row(

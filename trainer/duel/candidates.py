@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import read_table
 from trainer.evaluation.predictions import decide
-from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids, load_renderer
-from trainer.model.prompt import BaseTokenizer, make_prompt
+from trainer.model.chat_template import load_renderer
+from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
+from trainer.model.prompt import DEFAULT_PROMPT_DATE, BaseTokenizer, make_prompt
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar
 from worker.contract import Manifest
@@ -31,8 +33,6 @@ INSTRUCTION = (
     "belongs to, and with nothing else. The categories are:"
 )
 """What the base is told, before the labels with their codes."""
-
-_BASE_BATCH_SIZE = 16  # its prompts are long
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ def ask_base(
 ) -> Candidate:
     """Score the hold-out with the adapter switched off, by the base's own chat template, every
     label listed with its code and its description: what training has to beat."""
-    taxonomy = manifest.taxonomy
+    taxonomy, day = manifest.taxonomy, manifest.prompt.prompt_date
     spec, codes = make_prompt(
         taxonomy,
         tokenizer.encoders,
-        load_renderer(base),
+        load_renderer(base, date.fromisoformat(day) if day else DEFAULT_PROMPT_DATE),
         instruction=INSTRUCTION,
         list_labels=True,
         descriptions=any(label.description for label in taxonomy.labels),
@@ -117,7 +117,7 @@ def ask_base(
     label_ids = label_token_ids(codes, taxonomy.names)
     with model.without_adapter(), make_bar(console, "the base", len(prompts)) as advance:
         scorer = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts)
-        scores = scorer.score(prompts, batch_size=_BASE_BATCH_SIZE, on_progress=advance)
+        scores = scorer.score(prompts, on_progress=advance)
     return _from_scores(BASE_PROMPTED, "base", scores, manifest)
 
 

@@ -34,7 +34,7 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
-from trainer.duel.verdict import RULES, compare_all
+from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset
 from trainer.evaluation.verify import verify_evaluation
@@ -53,7 +53,7 @@ _SEED = 1
 class DuelRequest:
     """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
-    elsewhere."""
+    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped."""
 
     adapter: Path
     dataset: Path
@@ -63,6 +63,7 @@ class DuelRequest:
     embeddings: Path | None
     recorded: tuple[str, ...]
     base_prompted: bool
+    margin: float
     device: str
 
 
@@ -82,6 +83,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     reused = None
     if request.evaluation:
         reused = _read_evaluation(request.evaluation, manifest, dataset)
+    told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
+    console.print(told, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
@@ -90,7 +93,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
 
     candidates = [adapter, *baselines, *elsewhere, *base]
     truth = [example.label for example in holdout]
-    outcome = compare_all(candidates, truth, seed=_SEED)
+    outcome = compare_all(candidates, truth, seed=_SEED, margin=request.margin)
     record = DuelRecord(
         created_at=rfc3339_now(),
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
@@ -102,8 +105,12 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         minimum_detectable_difference=outcome.minimum_detectable_difference,
         verdict=outcome.recommendation.reason,
         recommendation=outcome.recommendation.candidate,
-        rules=RULES,
+        rules=outcome.rules,
         learning_curve=tuple(curve),
+        margin=request.margin,
+        conclusion=outcome.recommendation.conclusion,
+        tested_baseline=outcome.recommendation.baseline,
+        required_messages=outcome.required_messages,
     )
     with fresh_folder(request.out) as draft:
         table = _table(ids, truth, candidates)

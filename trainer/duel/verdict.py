@@ -9,52 +9,86 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.artifacts.duel import CandidateKind, Pair
-from trainer.duel.candidates import Candidate
+from trainer.artifacts.duel import CandidateKind, Conclusion, Pair
+from trainer.duel.candidates import ADAPTER, Candidate
+from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import (
     ALPHA,
+    Discordance,
     bootstrap_difference,
     count_discordant,
     holm,
     mcnemar_exact,
     minimum_detectable_difference,
 )
+from trainer.statistics.noninferiority import (
+    largest_discordance,
+    lowest_difference,
+    non_inferiority_p,
+    power,
+    required_messages,
+    smallest_margin,
+)
 
-RULES = (
+MARGIN = 0.01
+"""One point: what a baseline may be worse and still be shipped, unless the user says otherwise."""
+
+_RULES = (
     "1. A candidate that is significantly better than the adapter is shipped in its place (the "
-    "most accurate of them). 2. Else, where a baseline (no GPU, no base model) cannot be told from "
-    "the adapter, the baseline is shipped (the most accurate of them). 3. Else the adapter. "
-    "Significant: McNemar's exact test of each candidate against the adapter, below 5 % after "
-    "Holm's correction for all of them."
+    "most accurate of them): McNemar's exact test of each against the adapter, below 5 % after "
+    "Holm's correction for all of them. 2. Else the baseline (no GPU, no base model) that is the "
+    "most accurate on validation is shipped, if the hold-out shows that it is less than {margin} "
+    "worse than the adapter: Tango's score test for non-inferiority on the same messages, below "
+    "5 %. That is one test however many baselines there are, for validation chose which. 3. Else "
+    "the adapter; where the messages were too few to tell, the verdict says so."
 )
 _ELSEWHERE = (
     " It runs elsewhere: what it costs a message, how long it takes and that the messages leave "
     "the house are yours to weigh."
 )
+_PLANNED_DISCORDANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
-    """A candidate beside the adapter. ``difference`` is the adapter's accuracy less the
-    candidate's, ``p`` the corrected p-value."""
+    """A candidate beside the adapter, on the same messages.
+
+    ``found`` counts the adapter as a; ``p`` is McNemar's p-value, corrected for all candidates;
+    ``not_worse_p`` is that of "worse than the adapter by the margin or more".
+    """
 
     name: str
     kind: CandidateKind
     accuracy: float
-    difference: float
+    validation_accuracy: float | None
+    found: Discordance
     p: float
+    not_worse_p: float
 
     @property
     def is_baseline(self) -> bool:
         """Whether it runs without a GPU and without a base model."""
         return self.kind == "baseline"
 
+    @property
+    def difference(self) -> float:
+        """The adapter's accuracy less the candidate's."""
+        return self.found.difference
+
+    @property
+    def worst_difference(self) -> float:
+        """By how much it may be worse than the adapter: the end of a one-sided 95 % interval."""
+        return -lowest_difference(_turned(self.found))
+
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Which candidate to ship ("adapter" or another's name), and why, in plain words."""
+    """Which candidate to ship ("adapter" or another's name), what was shown, and why, in plain
+    words. ``baseline`` is the one that was tested for being not worse."""
 
     candidate: str
+    conclusion: Conclusion
+    baseline: str
     reason: str
 
 
@@ -62,49 +96,74 @@ class Recommendation:
 class DuelOutcome:
     """The adapter against each other candidate, and what follows.
 
-    ``minimum_detectable_difference`` is that of the pair with the strongest baseline.
+    The last two are those of the pair with the baseline that was tested: the smallest difference
+    that is found four times in five, and the messages that pass an equal baseline as often.
     """
 
     pairs: tuple[Pair, ...]
-    minimum_detectable_difference: float
+    rules: str
     recommendation: Recommendation
+    minimum_detectable_difference: float
+    required_messages: int
 
 
-def compare_all(candidates: Sequence[Candidate], truth: Sequence[str], *, seed: int) -> DuelOutcome:
-    """Test the first candidate, the adapter, against each other one."""
+def compare_all(
+    candidates: Sequence[Candidate], truth: Sequence[str], *, seed: int, margin: float = MARGIN
+) -> DuelOutcome:
+    """Test the first candidate, the adapter, against each other one. At least one of them is a
+    baseline; ``margin`` is a share, above 0 and below 1."""
     adapter, *others = candidates
-    right = {candidate.name: is_right(candidate, truth) for candidate in candidates}
-    of_adapter = right[adapter.name]
-    discordances = [count_discordant(of_adapter, right[other.name]) for other in others]
-    p_values = [mcnemar_exact(counts) for counts in discordances]
-    pairs, results = [], []
-    for other, counts, p, p_holm in zip(
-        others, discordances, p_values, holm(p_values), strict=True
-    ):
-        pairs.append(
-            Pair(
-                a=adapter.name,
-                b=other.name,
-                difference=counts.difference,
-                interval_95=bootstrap_difference(of_adapter, right[other.name], seed=seed),
-                mcnemar_p=p,
-                p_holm=p_holm,
-                a_only=counts.a_only,
-                b_only=counts.b_only,
-                minimum_detectable_difference=minimum_detectable_difference(
-                    counts.share, counts.total
-                ),
-            )
+    of_adapter = is_right(adapter, truth)
+    results = pair_all(candidates, truth, margin)
+    pairs = tuple(
+        Pair(
+            a=adapter.name,
+            b=other.name,
+            difference=result.difference,
+            interval_95=bootstrap_difference(of_adapter, is_right(other, truth), seed=seed),
+            mcnemar_p=mcnemar_exact(result.found),
+            p_holm=result.p,
+            a_only=result.found.a_only,
+            b_only=result.found.b_only,
+            minimum_detectable_difference=minimum_detectable_difference(
+                result.found.share, result.found.total
+            ),
+            non_inferiority_p=result.not_worse_p,
+            worst_difference=result.worst_difference,
         )
-        accuracy = float(right[other.name].mean())
-        results.append(PairedResult(other.name, other.kind, accuracy, counts.difference, p_holm))
-    strongest = max(
-        (at for at, result in enumerate(results) if result.is_baseline),
-        key=lambda at: results[at].accuracy,
+        for other, result in zip(others, results, strict=True)
     )
-    detectable = pairs[strongest].minimum_detectable_difference
-    recommendation = recommend(results, float(of_adapter.mean()), detectable)
-    return DuelOutcome(tuple(pairs), detectable, recommendation)
+    tested = choose_baseline(results).found
+    return DuelOutcome(
+        pairs=pairs,
+        rules=_RULES.format(margin=in_points(margin)),
+        recommendation=recommend(results, float(of_adapter.mean()), margin),
+        minimum_detectable_difference=minimum_detectable_difference(tested.share, tested.total),
+        required_messages=required_messages(tested.share, margin),
+    )
+
+
+def pair_all(
+    candidates: Sequence[Candidate], truth: Sequence[str], margin: float
+) -> list[PairedResult]:
+    """Return each other candidate beside the first, the adapter."""
+    adapter, *others = candidates
+    of_adapter = is_right(adapter, truth)
+    right = [is_right(other, truth) for other in others]
+    counts = [count_discordant(of_adapter, of_other) for of_other in right]
+    corrected = holm([mcnemar_exact(found) for found in counts])
+    return [
+        PairedResult(
+            name=other.name,
+            kind=other.kind,
+            accuracy=float(of_other.mean()),
+            validation_accuracy=other.validation_accuracy,
+            found=found,
+            p=p,
+            not_worse_p=non_inferiority_p(_turned(found), margin),
+        )
+        for other, of_other, found, p in zip(others, right, counts, corrected, strict=True)
+    ]
 
 
 def is_right(candidate: Candidate, truth: Sequence[str]) -> NDArray[np.bool_]:
@@ -113,53 +172,105 @@ def is_right(candidate: Candidate, truth: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([answer == label for answer, label in pairs], dtype=np.bool_)
 
 
-def recommend(
-    results: Sequence[PairedResult], accuracy: float, detectable: float
-) -> Recommendation:
-    """Apply ``RULES``. ``accuracy`` is the adapter's, ``detectable`` the smallest difference
-    that the hold-out finds four times in five."""
+def choose_baseline(results: Sequence[PairedResult]) -> PairedResult:
+    """Return the baseline that is tested: the most accurate on validation, of equals the first,
+    which is the cheapest. The hold-out has no say, so that nothing has to be corrected for the
+    choice."""
+    baselines = [result for result in results if result.is_baseline]
+    return max(baselines, key=lambda result: result.validation_accuracy or 0.0)
+
+
+def decide(results: Sequence[PairedResult]) -> tuple[str, Conclusion]:
+    """Apply the rules: return which candidate to ship ("adapter" or another's name), and what was
+    shown."""
     better = [result for result in results if result.p < ALPHA and result.difference < 0]
     if better:
-        return _ship_better(_most_accurate(better), accuracy)
-    equal = [result for result in results if result.is_baseline and result.p >= ALPHA]
-    if equal:
-        return _ship_baseline(_most_accurate(equal), accuracy, detectable)
-    return _deploy_adapter(results, accuracy)
+        return max(better, key=lambda result: result.accuracy).name, "better"
+    tested = choose_baseline(results)
+    if tested.not_worse_p < ALPHA:
+        return tested.name, "not_worse"
+    return ADAPTER, "adapter" if tested.p < ALPHA else "undecided"
 
 
-def _ship_better(best: PairedResult, accuracy: float) -> Recommendation:
+def recommend(
+    results: Sequence[PairedResult], accuracy: float, margin: float = MARGIN
+) -> Recommendation:
+    """Apply the rules and give the reason. ``accuracy`` is the adapter's."""
+    name, conclusion = decide(results)
+    tested = choose_baseline(results)
+    match conclusion:
+        case "better":
+            best = next(result for result in results if result.name == name)
+            reason = _ship_better(best, accuracy)
+        case "not_worse":
+            reason = _ship_baseline(tested, accuracy, margin)
+        case "adapter":
+            reason = _deploy_adapter(tested, accuracy) + _name_equals(results)
+        case "undecided":
+            reason = _keep_adapter(tested, accuracy, margin) + _name_equals(results)
+    return Recommendation(name, conclusion, tested.name, reason)
+
+
+def tell_power(messages: int, margin: float) -> str:
+    """Return what a hold-out of so many messages can tell, before it is opened: which share of
+    them is discordant is known only afterwards."""
+    planned, wanted = _PLANNED_DISCORDANCE, in_points(margin)
+    return (
+        f"{messages:,} held-out messages, a margin of {wanted}: a baseline exactly as good as the "
+        f"adapter passes four times in five if the two differ in being right on up to "
+        f"{largest_discordance(messages, margin):.1%} of the messages. Where they differ on "
+        f"{planned:.0%}, it passes {power(messages, planned, margin):.0%} of the time; so many "
+        f"messages then tell {in_points(smallest_margin(messages, planned))}, and {wanted} takes "
+        f"{required_messages(planned, margin):,}"
+    )
+
+
+def _turned(found: Discordance) -> Discordance:
+    """Return the counts with the candidate as a and the adapter as b."""
+    return Discordance(found.b_only, found.a_only, found.total)
+
+
+def _ship_better(best: PairedResult, accuracy: float) -> str:
     text = (
         f"Ship {best.name}: right {best.accuracy:.1%} of the time against the adapter's "
         f"{accuracy:.1%}, which is more than chance would explain (p = {best.p:.2g})."
     )
-    return Recommendation(best.name, text + (_ELSEWHERE if best.kind == "recorded" else ""))
+    return text + (_ELSEWHERE if best.kind == "recorded" else "")
 
 
-def _ship_baseline(best: PairedResult, accuracy: float, detectable: float) -> Recommendation:
-    text = (
-        f"Ship {best.name}: right {best.accuracy:.1%} of the time, it cannot be told from the "
-        f"adapter's {accuracy:.1%} (p = {best.p:.2g}) and needs no GPU. This hold-out finds "
-        f"differences from {detectable:.1%} on; a larger one, or a better adapter, could "
-        "change this."
+def _ship_baseline(tested: PairedResult, accuracy: float, margin: float) -> str:
+    worst = tested.worst_difference
+    at_worst = (
+        f"at most {in_points(worst)} worse" if worst > 0 else f"at least {in_points(-worst)} better"
     )
-    return Recommendation(best.name, text)
+    return (
+        f"Ship {tested.name}: right {tested.accuracy:.1%} of the time against the adapter's "
+        f"{accuracy:.1%}, it is {at_worst} (95 %), within the margin of {in_points(margin)} "
+        f"(p = {tested.not_worse_p:.2g}), and needs no GPU."
+    )
 
 
-def _deploy_adapter(results: Sequence[PairedResult], accuracy: float) -> Recommendation:
-    text = f"Deploy the adapter: right {accuracy:.1%} of the time"
-    baselines = [result for result in results if result.is_baseline]
-    if baselines:
-        best = _most_accurate(baselines)
-        text += (
-            f", it beats every baseline; the best, {best.name}, reaches "
-            f"{best.accuracy:.1%} (p = {best.p:.2g})"
-        )
+def _deploy_adapter(tested: PairedResult, accuracy: float) -> str:
+    return (
+        f"Deploy the adapter: right {accuracy:.1%} of the time, it beats {tested.name}, the best "
+        f"baseline on validation, which reaches {tested.accuracy:.1%} (p = {tested.p:.2g})."
+    )
+
+
+def _keep_adapter(tested: PairedResult, accuracy: float, margin: float) -> str:
+    total, discordance = tested.found.total, tested.found.share
+    return (
+        f"Keep the adapter for now: not enough messages to tell whether {tested.name} "
+        f"({tested.accuracy:.1%}, the adapter {accuracy:.1%}) is within {in_points(margin)} of it; "
+        f"it may be up to {in_points(tested.worst_difference)} worse (95 %). {total:,} messages "
+        f"tell {in_points(smallest_margin(total, discordance))}; {in_points(margin)} needs about "
+        f"{required_messages(discordance, margin):,}."
+    )
+
+
+def _name_equals(results: Sequence[PairedResult]) -> str:
     equal = [result for result in results if not result.is_baseline and result.p >= ALPHA]
-    if equal:
-        names = ", ".join(f"{result.name} ({result.accuracy:.1%})" for result in equal)
-        text += f". Not told apart from it: {names}, which cost more to run or more a message"
-    return Recommendation("adapter", f"{text}.")
-
-
-def _most_accurate(results: Sequence[PairedResult]) -> PairedResult:
-    return max(results, key=lambda result: result.accuracy)
+    if not equal:
+        return ""
+    names = ", ".join(f"{result.name} ({result.accuracy:.1%})" for result in equal)
+    return f" Not told apart from it: {names}, which cost more to run or more a message."

@@ -43,17 +43,20 @@ _ALONE = 20
 
 @dataclass(frozen=True, slots=True)
 class MessageSets:
-    """The three sets of messages to answer; out-of-scope messages, by id, have no label."""
+    """The sets of messages to answer; out-of-scope messages, by id, have no label. ``written`` are
+    candidates for probes, which are no part of any figure."""
 
     holdout: tuple[Example, ...]
     validation: tuple[Example, ...]
     out_of_scope: Mapping[str, str]
+    written: tuple[Example, ...] = ()
 
     @property
     def messages(self) -> dict[str, str]:
         """Every message by a key that tells the sets apart."""
         known = {f"h:{example.id}": example.message for example in self.holdout}
         known |= {f"v:{example.id}": example.message for example in self.validation}
+        known |= {f"p:{example.id}": example.message for example in self.written}
         return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
 
 

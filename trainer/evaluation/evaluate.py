@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from trainer.artifacts.evaluation import (
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PREDICTIONS,
+    PROBES_NAME,
     VALIDATION,
     VLLM,
     BatchScore,
@@ -26,6 +27,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
+from trainer.dataset.disjoint import prove_disjoint
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
@@ -39,6 +41,7 @@ from trainer.evaluation.engines import (
     worker_answers,
 )
 from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
+from trainer.evaluation.probes import pick_probes, read_written
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
@@ -47,6 +50,7 @@ from trainer.model.prompt import BaseTokenizer
 from trainer.model_card import read_training, write_run_card
 from trainer.tracking.session import track_evaluation
 from worker.contract import Manifest
+from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.timestamps import rfc3339_now
 
 Engine = Literal["transformers", "vllm", "both"]
@@ -54,7 +58,12 @@ Engine = Literal["transformers", "vllm", "both"]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What to evaluate, and how. ``limit`` takes so many messages of each set (a try)."""
+    """What to evaluate, and how. ``limit`` takes so many messages of each set (a try).
+
+    ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
+    is another: the hold-out is compared with it. ``probes`` is a file of written messages with
+    labels: those that the adapter gets right become its probes.
+    """
 
     adapter: Path
     dataset: Path
@@ -67,6 +76,8 @@ class EvaluationRequest:
     limit: int | None
     device: str
     worker_settings: tuple[str, ...]
+    trained_on: Path | None = None
+    probes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +100,22 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     check_target(request.out, EVALUATION.name)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
-    check_fits(manifest, dataset, console)
+    check_fits(manifest, dataset, console, proven=request.trained_on is not None)
+    trained_on = _open_trained_on(request, manifest, dataset)
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
+    written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
         sample(dataset.validation, request.limit),
         dict(sample(tuple(outside.items()), request.limit)),
+        written,
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
+    if trained_on is not None:
+        setup = replace(setup, disjoint=prove_disjoint(trained_on, dataset, sets.holdout))
     record = summarize(setup, predictions)
     if request.engine == "both":
         assert predictions.vllm is not None
@@ -107,7 +123,14 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
             predictions.holdout, predictions.vllm, setup.labels, setup.temperature
         )
         verify_agreement(found, request.tolerance)
-    _write(request.out, record, predictions)
+    probes = pick_probes(manifest, written, measured.scores) if written else None
+    if probes is not None:
+        console.print(
+            f"probes: {len(probes.probes)} of {len(written)} written messages get their label and "
+            "would not go to review",
+            soft_wrap=True,
+        )
+    _write(request.out, record, predictions, probes)
     run = request.adapter.resolve().parent
     if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
         write_run_card(run)
@@ -115,9 +138,29 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     return record
 
 
-def check_fits(manifest: Manifest, dataset: Dataset, console: Console) -> None:
+def _open_trained_on(
+    request: EvaluationRequest, manifest: Manifest, dataset: Dataset
+) -> Dataset | None:
+    """Return the dataset that the adapter was trained on, None where that is ``dataset`` itself or
+    was not named. Raises BadInput where the folder named is another one."""
+    own = manifest.data.get("digest")
+    if request.trained_on is None or own == dataset.digest:
+        return None
+    trained_on = open_dataset(request.trained_on)
+    if trained_on.digest != own:
+        raise BadInput(
+            f"--trained-on {request.trained_on}: is dataset {trained_on.digest[:12]}…, and the "
+            f"adapter was trained on {str(own)[:12]}…: name that one's folder"
+        )
+    return trained_on
+
+
+def check_fits(
+    manifest: Manifest, dataset: Dataset, console: Console, *, proven: bool = False
+) -> None:
     """Raise BadInput when adapter and dataset have other labels; warn when the adapter was
-    trained on another dataset, whose training messages this hold-out may hold."""
+    trained on another dataset, whose training messages this hold-out may hold, unless that is
+    about to be ``proven``."""
     if set(manifest.taxonomy.names) != set(dataset.taxonomy.names):
         odd = sorted(set(manifest.taxonomy.names) ^ set(dataset.taxonomy.names))
         raise BadInput(
@@ -125,11 +168,12 @@ def check_fits(manifest: Manifest, dataset: Dataset, console: Console) -> None:
             "side): use the dataset it was trained on"
         )
     trained_on = manifest.data.get("digest")
-    if trained_on != dataset.digest:
+    if trained_on != dataset.digest and not proven:
         console.print(
             f"[yellow]note[/yellow] the adapter's manifest does not name this dataset "
             f"({dataset.digest[:12]}) as the one it was trained on: its training messages may be "
-            "in this hold-out, and every figure below too good",
+            "in this hold-out, and every figure below too good; evaluate --trained-on compares "
+            "the two, and publish refuses an adapter without that",
             soft_wrap=True,
         )
 
@@ -228,8 +272,12 @@ def _make_setup(
     )
 
 
-def _write(out: Path, record: EvaluationRecord, predictions: Predictions) -> None:
+def _write(
+    out: Path, record: EvaluationRecord, predictions: Predictions, probes: ProbeFile | None
+) -> None:
     with fresh_folder(out) as draft:
+        if probes is not None:
+            write_probes(draft / PROBES_NAME, probes)
         PREDICTIONS.write(draft, predictions.holdout)
         VALIDATION.write(draft, predictions.validation)
         if predictions.out_of_scope is not None:

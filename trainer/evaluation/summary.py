@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from trainer.artifacts.evaluation import (
     BatchScore,
     BatchSensitivity,
+    DisjointProof,
     EngineAgreement,
     EngineFigures,
     EngineLatency,
@@ -33,15 +35,14 @@ from trainer.statistics.calibration import (
     Bools,
     Floats,
     Ints,
-    accept,
-    coverage_curve,
     ece,
     nll,
     reliability,
-    review_threshold,
     temperature_softmax,
 )
+from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import auroc, measure
+from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
 from worker.contract import Thresholds
 
 _SLACK = 1e-9
@@ -59,7 +60,10 @@ class EngineSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What no prediction tells: identities, settings in force, and speeds as they were measured."""
+    """What no prediction tells: identities, settings in force, and speeds as they were measured.
+
+    ``wanted_by`` None: figures as earlier versions made them, by the point value alone.
+    """
 
     created_at: str
     limited: bool
@@ -71,6 +75,8 @@ class Setup:
     wanted_precision: float
     tolerance: float
     speeds: tuple[EngineSpeed, ...]
+    disjoint: DisjointProof | None = None
+    wanted_by: ThresholdRule | None = "lower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(predictions, confidence, mass),
+        disjoint=setup.disjoint,
     )
 
 
@@ -194,10 +201,15 @@ def _review(
     right = np.array(
         [prediction.predicted == prediction.label for prediction in predictions.validation]
     )
-    threshold = review_threshold(
-        _confidence(predictions.validation), right, setup.wanted_precision, floor=0.0
-    )
+    thresholds = {
+        rule: review_threshold(
+            _confidence(predictions.validation), right, setup.wanted_precision, floor=0.0, by=rule
+        )
+        for rule in get_args(ThresholdRule)
+    }
+    threshold = thresholds[setup.wanted_by or "point"]
     wanted = accept(confidence, correct, threshold)
+    by_point = accept(confidence, correct, thresholds["point"]) if setup.wanted_by else None
     return ReviewFigures(
         confidence_below=setup.limits.review_confidence,
         off_label_mass_above=setup.limits.review_off_label_mass,
@@ -207,6 +219,9 @@ def _review(
         threshold_for_wanted=threshold,
         coverage_at_wanted=wanted.coverage,
         accuracy_at_wanted=wanted.accuracy,
+        wanted_by=setup.wanted_by,
+        coverage_by_point=by_point.coverage if by_point else None,
+        accuracy_by_point=by_point.accuracy if by_point else None,
     )
 
 

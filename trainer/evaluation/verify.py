@@ -49,9 +49,10 @@ def verify_evaluation(directory: Path) -> EvaluationRecord:
 
 def _difference(given: Any, found: Any, place: str) -> str | None:
     """Return the dotted place of the first value that differs, None where all are equal."""
-    if isinstance(given, dict) and isinstance(found, dict) and given.keys() == found.keys():
+    if isinstance(given, dict) and isinstance(found, dict) and given.keys() <= found.keys():
+        # What an earlier version did not write has no figure.
         places = (
-            _difference(given[key], found[key], f"{place}.{key}".lstrip(".")) for key in given
+            _difference(given.get(key), found[key], f"{place}.{key}".lstrip(".")) for key in found
         )
     elif isinstance(given, list) and isinstance(found, list) and len(given) == len(found):
         pairs = enumerate(zip(given, found, strict=True))
@@ -75,11 +76,13 @@ def _setup_of(record: EvaluationRecord) -> Setup:
         temperature=record.calibration.temperature,
         limits=Thresholds(record.review.confidence_below, record.review.off_label_mass_above),
         wanted_precision=record.review.wanted_precision,
+        wanted_by=record.review.wanted_by,
         tolerance=record.agreement.tolerance if record.agreement else 0.0,
         speeds=tuple(
             EngineSpeed(engine.name, engine.messages_per_s, engine.machine)
             for engine in record.engines
         ),
+        disjoint=record.disjoint,
     )
 
 

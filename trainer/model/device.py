@@ -30,9 +30,10 @@ def resolve_device(name: str) -> torch.device:
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic pays: on a CPU without AMX it is slower than float32 (5.1
-    against 8.6 examples/s, docs/figures.md)."""
+    against 8.6 examples/s, docs/figures.md), and so it is on a GPU that emulates it (before
+    Ampere)."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return " amx_bf16 " in _cpu_info()
 
 
@@ -102,6 +103,9 @@ class ProcessGroup:
     """The processes of one training, as ``accelerate launch`` or ``torchrun`` started them
     (alone: one).
 
+    Groups that are made one after the other hold the same processes, and the first to be closed
+    closes it for all: processes that have parted cannot meet a second time.
+
     Only adapter weights have gradients, a few megabytes, so they are summed once a step; the
     model is not wrapped, and the short forward pass works as it does alone.
     """
@@ -164,6 +168,11 @@ class ProcessGroup:
             torch.tensor(values, dtype=torch.float64, device=self.device), reduction="sum"
         )
         return [float(value) for value in total]
+
+    def any(self, condition: bool) -> bool:
+        """Whether it holds in any of the processes: what each may see at another moment, all
+        decide alike."""
+        return self.all_reduce([float(condition)])[0] > 0
 
     def all_gather(self, elements: list[Element]) -> list[Element]:
         """Return the elements of all processes, in the order of their ranks."""

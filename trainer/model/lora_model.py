@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
-from trainer.model.prompt import BaseTokenizer, Render, load_tokenizer
+from trainer.model.prompt import BaseTokenizer, load_tokenizer
 from worker.contract import (
     Code,
     FileDigest,
@@ -71,31 +70,18 @@ class LoraModel:
         plain["target_modules"] = sorted(plain["target_modules"])
         return plain
 
+    def release(self) -> None:
+        """Give the memory of all weights back. Nothing can be computed any more."""
+        for tensor in (*self.peft_model.parameters(), *self.peft_model.buffers()):
+            tensor.data = tensor.data.new_empty(0)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Switch the adapter off: inside, the model is the bare base."""
         with self.peft_model.disable_adapter():
             yield
-
-
-def load_renderer(base: Path) -> Render:
-    """Return the base's chat template as a function; it raises ValueError where the template
-    refuses a chat. Raises BadInput when the base has none."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
-    if not tokenizer.chat_template:
-        raise BadInput(f"{base}: the base has no chat template; use an instruct model")
-
-    def render(chat: list[dict[str, str]]) -> str:
-        try:
-            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise ValueError(f"the chat template refuses this chat: {error}") from error
-        return str(text)
-
-    return render
 
 
 def load_lora_model(
@@ -139,6 +125,28 @@ def load_lora_model(
         raise BadInput(f"{base}: cannot load the base model: {error}") from error
     if not load_in_4bit:
         causal_lm.to(chosen)
+    return add_lora(
+        causal_lm,
+        rank=rank,
+        alpha=alpha,
+        dropout=dropout,
+        device=chosen,
+        gradient_checkpointing=gradient_checkpointing,
+        target_modules=target_modules,
+    )
+
+
+def add_lora(
+    causal_lm: Any,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    device: torch.device,
+    gradient_checkpointing: bool,
+    target_modules: Sequence[str] = (),
+) -> LoraModel:
+    """Put LoRA layers into a language model that is on ``device``; see ``load_lora_model``."""
     if gradient_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     targets = _choose(linear_layers(causal_lm), target_modules)
@@ -151,7 +159,7 @@ def load_lora_model(
         bias="none",
     )
     peft_model = get_peft_model(causal_lm, config, autocast_adapter_dtype=True)
-    return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), chosen)
+    return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 
 def linear_layers(causal_lm: Any) -> tuple[str, ...]:
@@ -206,22 +214,38 @@ def read_adapter(directory: Path, base: Path) -> tuple[Manifest, BaseTokenizer]:
 def load_adapter_model(
     directory: Path, base: Path, manifest: Manifest, *, device: str = "auto"
 ) -> LoraModel:
-    """Load the base as it is served (not in 4 bits, whatever it was trained in) with the
-    adapter's weights. Float32 on a CPU, bfloat16 elsewhere. Raises BadInput."""
+    """Load the base as it is served with the adapter's weights: in 4 bits where the recipe says
+    that it is served so, whatever it was trained in. Raises BadInput."""
+    recipe = manifest.data.get("recipe", {})
+    model = load_as_served(
+        base,
+        manifest.lora,
+        device=device,
+        in_4bit=bool(recipe.get("serve_in_4bit", False)),
+    )
+    model.load_state_dict(read_weights(directory))
+    return model
+
+
+def load_as_served(
+    base: Path, lora: Lora, *, device: str, in_4bit: bool, dropout: float = 0.0
+) -> LoraModel:
+    """Load a base in the precision in which workers serve it (float32 on a CPU, else bfloat16, or
+    4 bits) with LoRA layers of that shape, to be scored with. Raises BadInput."""
     chosen = resolve_device(device)
     on_cpu = chosen.type == "cpu"
     model = load_lora_model(
         base,
-        rank=manifest.lora.rank,
-        alpha=manifest.lora.alpha,
-        dropout=0.0,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=dropout,
         base_dtype="float32" if on_cpu else "bfloat16",
         attn_implementation="eager" if on_cpu else "sdpa",
         device=str(chosen),
         gradient_checkpointing=False,
-        target_modules=manifest.lora.target_modules,
+        load_in_4bit=in_4bit,
+        target_modules=lora.target_modules,
     )
-    model.load_state_dict(read_weights(directory))
     model.peft_model.eval()
     return model
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -26,6 +27,9 @@ from worker.contract.tokens import Encode
 
 Render = Callable[[list[dict[str, str]]], str]
 """Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
+
+DEFAULT_PROMPT_DATE = date(2026, 1, 1)
+"""What a chat template is told that prints today's date: any day will do, as long as it stays."""
 
 PLACEHOLDER = "<<<MESSAGE>>>"
 MARKER = " [...] "
@@ -73,7 +77,26 @@ def load_tokenizer(base: Path) -> BaseTokenizer:
     def decode(ids: Sequence[int]) -> str:
         return str(control.decode(list(ids), skip_special_tokens=False))
 
-    return BaseTokenizer(Encoders(encode_control, encode_plain, added_token_ids(text)), decode)
+    def single_tokens() -> Iterable[tuple[str, int]]:
+        return _single_tokens(control, added)
+
+    added = added_token_ids(text)
+    return BaseTokenizer(Encoders(encode_control, encode_plain, added, single_tokens), decode)
+
+
+def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[str, int]]:
+    """Return every token but the added ones as (text, id): plain letters and digits first, then
+    the short ones, then by id, so that codes are as easy to read as the vocabulary allows."""
+    ids = set(tokenizer.get_vocab(with_added_tokens=False).values()) - added
+    texts = [
+        (tokenizer.decode([token_id], skip_special_tokens=False), token_id) for token_id in ids
+    ]
+
+    def key(token: tuple[str, int]) -> tuple[bool, int, int]:
+        text, token_id = token
+        return not (text.isascii() and text.isalnum()), len(text), token_id
+
+    return sorted(texts, key=key)
 
 
 def make_prompt(
@@ -97,7 +120,7 @@ def make_prompt(
     Raises BadInput, or ContractError from the choice of codes.
     """
     _, suffix = _split(render, instruction)
-    codes = choose_codes(taxonomy.names, suffix, encoders.control)
+    codes = choose_codes(taxonomy.names, suffix, encoders.control, encoders.single_tokens)
     lines = [instruction]
     if list_labels:
         for label in taxonomy.labels:

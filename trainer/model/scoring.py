@@ -4,7 +4,7 @@ position's logits), and the loop that scores many."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,12 @@ PromptIds = tuple[int, ...]
 """A prompt's token ids, prefix and suffix included."""
 
 BATCH_SIZE = 64
+"""Rows of a scoring batch at most."""
+
+BATCH_TOKENS = 4096
+"""Tokens of a scoring batch at most, prefixes and padding included. Memory grows with them and not
+with the rows; so many keep a GPU busy, and take less than a training step of the same base."""
+
 _PROBES = 4
 _LOWEST = -1e4
 """Stands for minus infinity, which JSON has no number for."""
@@ -44,6 +50,20 @@ class Batch:
     tails: Tensor
     last: Tensor
     tokens: int
+
+
+def token_batches(
+    lengths: Sequence[int], *, rows: int = BATCH_SIZE, tokens: int = BATCH_TOKENS
+) -> Iterator[list[int]]:
+    """Yield the index of every length once, the longest first (what does not fit is known at
+    once), in batches that hold at most so many rows and, padded to their longest, so many tokens.
+    A prompt that is longer than that goes alone."""
+    order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
+    start = 0
+    while start < len(order):
+        count = max(1, min(rows, tokens // max(1, lengths[order[start]])))
+        yield order[start : start + count]
+        start += count
 
 
 def collate(prompts: Sequence[Sequence[int]], prefix_tokens: int, device: torch.device) -> Batch:
@@ -89,6 +109,17 @@ def answer_logits(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix:
     states = answer_states(causal_lm, prefix, batch, share_prefix=share_prefix)
     logits: Tensor = causal_lm.get_output_embeddings()(states)
     return logits.float()
+
+
+def score_batch(
+    causal_lm: Any, prefix: Tensor, codes: Tensor, batch: Batch, *, share_prefix: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the codes' log-probabilities, (prompts, codes), and whether the likeliest token is a
+    code, (prompts). The vocabulary is there at the last position alone, for its sum: the mass
+    that no label gets is one minus the codes'."""
+    logits = answer_logits(causal_lm, prefix, batch, share_prefix=share_prefix)
+    of_codes = logits[:, codes] - logits.logsumexp(dim=-1, keepdim=True)
+    return of_codes, torch.isin(logits.argmax(dim=-1), codes)
 
 
 def verify_forward(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> float:
@@ -145,11 +176,11 @@ class Scorer:
         autocast: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Score prompts without gradients and without dropout, the longest first.
+        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
+        ``batch_size`` rows.
 
         ``autocast`` computes in bfloat16; ``on_progress`` is told how many more are done.
         """
-        order = sorted(range(len(prompts)), key=lambda at: -len(prompts[at]))
         device = self.model.device
         prefix = torch.tensor(self.prefix_ids, device=device)
         codes = torch.tensor(self.label_ids, device=device)
@@ -161,16 +192,14 @@ class Scorer:
         precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
         started = time.perf_counter()
         with torch.inference_mode(), precision:
-            for start in range(0, len(order), batch_size):
+            for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
                 began = time.perf_counter()
-                chosen = order[start : start + batch_size]
                 batch = collate([prompts[at] for at in chosen], len(prefix), device)
-                logits = answer_logits(
-                    self.model.causal_lm, prefix, batch, share_prefix=self.share_prefix
+                of_codes, inside = score_batch(
+                    self.model.causal_lm, prefix, codes, batch, share_prefix=self.share_prefix
                 )
-                of_codes = torch.log_softmax(logits, dim=-1)[:, codes].double().cpu().numpy()
-                logprobs[chosen] = np.maximum(of_codes, _LOWEST)
-                in_set[chosen] = torch.isin(logits.argmax(dim=-1), codes).cpu().numpy()
+                logprobs[chosen] = np.maximum(of_codes.double().cpu().numpy(), _LOWEST)
+                in_set[chosen] = inside.cpu().numpy()
                 batch_seconds[chosen] = time.perf_counter() - began
                 if on_progress:
                     on_progress(len(chosen))
@@ -180,7 +209,8 @@ class Scorer:
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
         prefix = torch.tensor(self.prefix_ids, device=self.model.device)
-        batch = collate(prompts[:_PROBES], len(prefix), self.model.device)
+        probes = next(token_batches([len(prompt) for prompt in prompts[:_PROBES]]))
+        batch = collate([prompts[at] for at in probes], len(prefix), self.model.device)
         verify_forward(self.model.causal_lm, prefix, batch, share_prefix=self.share_prefix)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.dataset.folder import count_openings, open_dataset, open_holdout
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
@@ -53,7 +54,7 @@ class Report:
 
 
 def write_report(
-    directory: Path, out: Path, *, dataset: Path | None = None, texts: bool = True
+    directory: Path, out: Path, *, dataset: Path | None = None, texts: bool = False
 ) -> Report:
     """Write the page about a run folder.
 
@@ -72,7 +73,7 @@ def write_report(
     run = _with_dataset(run, dataset, texts=texts)
     sections = [make(run) for make in _SECTIONS]
     page = _render(run, sections).encode("utf-8", "replace")
-    write_atomically(out, page)
+    write_atomically(out, page, mode=PRIVATE if run.texts is not None else 0o644)
     shown = {section.key: section.present for section in sections}
     return Report(out, len(page), shown, run.texts is not None)
 
@@ -93,7 +94,11 @@ def _render(run: Run, sections: list[Section]) -> str:
 
 def _check_same(run: Run, directory: Path) -> None:
     """Figures of another adapter or dataset must not stand on this run's page."""
-    for record, source in ((run.evaluation, Input.EVALUATION), (run.duel, Input.DUEL)):
+    for record, source in (
+        (run.evaluation, Input.EVALUATION),
+        (run.audit, Input.AUDIT),
+        (run.duel, Input.DUEL),
+    ):
         if record is None:
             continue
         for what, mine, other in (
@@ -125,11 +130,11 @@ def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
     if texts and run.predictions:
         holdout = open_holdout(dataset, purpose="report", subject=run.training.adapter.digest)
         found = {example.id: example.message for example in holdout}
-        dataset = open_dataset(directory)
+    openings = list_openings(dataset)
     return replace(
         run,
-        dataset=dataset.record,
+        dataset={**dataset.record, "holdout_openings": list(openings)},
         check=read_check(directory),
-        openings=count_openings(dataset),
+        openings=len(openings),
         texts=found,
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.artifacts import duel, evaluation, training
+from trainer.artifacts import audit, duel, evaluation, training
+from trainer.artifacts.audit import AuditRecord
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord, Prediction
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
@@ -35,6 +36,7 @@ class Input(Enum):
         f"{evaluation.EVALUATION_FOLDER}/{evaluation.PREDICTIONS.name}",
         evaluation.PREDICTIONS.command,
     )
+    AUDIT = (f"{evaluation.EVALUATION_FOLDER}/{audit.AUDIT.name}", audit.AUDIT.command)
     DUEL = (f"{duel.DUEL_FOLDER}/{duel.DUEL.name}", duel.DUEL.command)
     COST = (duel.COST.name, duel.COST.command)
     DATASET = ("dataset.json", "clerk-trainer prepare")
@@ -56,6 +58,7 @@ class Run:
     steps: tuple[Step, ...] = ()
     evaluation: EvaluationRecord | None = None
     predictions: tuple[Prediction, ...] = ()
+    audit: AuditRecord | None = None
     duel: DuelRecord | None = None
     cost: CostRecord | None = None
     sweep: SweepRecord | None = None
@@ -78,6 +81,7 @@ def read_run(directory: Path) -> Run:
         steps=training.STEPS.read_if_present(directory) or (),
         evaluation=evaluation.EVALUATION.read_if_present(evaluated),
         predictions=evaluation.PREDICTIONS.read_if_present(evaluated) or (),
+        audit=audit.AUDIT.read_if_present(evaluated),
         duel=duel.DUEL.read_if_present(directory / duel.DUEL_FOLDER),
         cost=duel.COST.read_if_present(directory),
         sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),

@@ -1,5 +1,4 @@
-"""Confidences that mean something: temperature scaling, calibration error, thresholds for human
-review, and what a threshold accepts (selective classification, El-Yaniv & Wiener 2010)."""
+"""Confidences that mean something: temperature scaling and calibration error."""
 
 from __future__ import annotations
 
@@ -12,15 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from trainer.statistics.figures import CoveragePoint, ReliabilityBin
+from trainer.statistics.figures import ReliabilityBin, ThresholdRule
+from trainer.statistics.thresholds import accept, off_label_threshold, review_threshold
 from worker.contract import Calibration, Thresholds
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MIN_OFF_LABEL_MASS = 0.05
-_COVERAGE_STEPS = 20
 _FOLDS = 5
 _BINS = 10
 _LOG_RANGE = (math.log(0.05), math.log(20.0))
@@ -28,12 +26,17 @@ _LOG_RANGE = (math.log(0.05), math.log(20.0))
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What a manifest holds about confidence, and the same figures before calibration."""
+    """What a manifest holds about confidence, and the same figures before calibration.
+
+    ``point_accepted_share`` is what would be accepted if the threshold were chosen by the point
+    value: what the certainty costs is the difference from ``accepted_share``.
+    """
 
     calibration: Calibration
     thresholds: Thresholds
     accepted_share: float
     accepted_precision: float | None
+    point_accepted_share: float
     raw_nll: float
     raw_ece: float
 
@@ -111,6 +114,7 @@ def calibrate(
     *,
     review_precision: float,
     review_floor: float,
+    review_precision_by: ThresholdRule = "lower",
     off_label_quantile: float,
     seed: int,
 ) -> Calibrated:
@@ -124,7 +128,10 @@ def calibrate(
     probabilities = cross_fitted(logprobs, truth, seed=seed)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
-    review = review_threshold(confidence, correct, review_precision, floor=review_floor)
+    review, point = (
+        review_threshold(confidence, correct, review_precision, floor=review_floor, by=rule)
+        for rule in (review_precision_by, "point")
+    )
     accepted = accept(confidence, correct, review)
     raw = temperature_softmax(logprobs, 1.0)
     mass = off_label_mass(logprobs)
@@ -138,57 +145,9 @@ def calibrate(
         thresholds=Thresholds(review, off_label_threshold(mass, off_label_quantile)),
         accepted_share=accepted.coverage,
         accepted_precision=accepted.accuracy,
+        point_accepted_share=accept(confidence, correct, point).coverage,
         raw_nll=nll(raw, truth),
         raw_ece=ece(raw.max(axis=1), correct),
-    )
-
-
-def review_threshold(
-    confidence: Floats, correct: Bools, precision: float, *, floor: float
-) -> float:
-    """Return the smallest confidence from which on the accepted rows reach ``precision``.
-
-    It is ``floor`` where all rows together reach it, and never below: a good validation set must
-    not switch review off, because it holds no message from outside the taxonomy. It is 1.0, which
-    sends all but the surest to review, where even the surest rows fall short.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    sure, right = confidence[order], np.cumsum(correct[order])
-    reached = right / np.arange(1, len(order) + 1) >= precision
-    reached[:-1] &= sure[:-1] > sure[1:]  # rows of equal confidence stand or fall together
-    if not reached.any():
-        return 1.0
-    if reached[-1]:
-        return floor
-    return max(floor, float(sure[np.flatnonzero(reached)[-1]]))
-
-
-def off_label_threshold(mass: Floats, quantile: float) -> float:
-    """Return a high quantile of validation's off-label mass, rounded up to two decimals and at
-    least 0.05: a well trained adapter gives known messages next to none."""
-    high = math.ceil(float(np.quantile(mass, quantile)) * 100) / 100
-    return max(MIN_OFF_LABEL_MASS, high)
-
-
-def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
-    """Return accuracy against coverage, from all messages down to the surest twentieth: each
-    point accepts the messages at or above its threshold."""
-    ranked = np.sort(confidence)[::-1]
-    points: list[CoveragePoint] = []
-    for step in range(_COVERAGE_STEPS, 0, -1):
-        threshold = float(ranked[max(1, round(len(ranked) * step / _COVERAGE_STEPS)) - 1])
-        if not points or points[-1].threshold != threshold:
-            points.append(accept(confidence, correct, threshold))
-    return points
-
-
-def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoint:
-    """Return what a threshold accepts."""
-    accepted = confidence >= threshold
-    return CoveragePoint(
-        threshold=threshold,
-        coverage=float(accepted.mean()),
-        accuracy=float(correct[accepted].mean()) if accepted.any() else None,
     )
 
 

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+ThresholdRule = Literal["lower", "point"]
+"""What has to reach the wanted precision: its lower bound, or the share that was found."""
+
+
+def in_points(share: float) -> str:
+    """Return a difference of two shares in words: 0.01 is "1 point"."""
+    text = f"{100 * share:.2f}".rstrip("0").rstrip(".")
+    return f"{text} point{'' if text == '1' else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -47,6 +47,13 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
         return 0.0, 1.0
     interval = binomtest(hits, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def highest_share(hits: int, total: int, alpha: float) -> float:
+    """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
+    Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
+    is at least the floor" rejects at ``alpha``."""
+    return 1.0 if hits == total else float(beta.isf(alpha, hits + 1, total - hits))
 
 
 def auroc(low: Floats, high: Floats) -> float:

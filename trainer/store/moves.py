@@ -31,6 +31,7 @@ from trainer.store.files import (
     remove_leftovers,
 )
 from trainer.store.plan import Plan
+from trainer.store.probes import give_to_group, place_probes
 from trainer.store.record import (
     make_gate_record,
     make_record,
@@ -38,7 +39,7 @@ from trainer.store.record import (
     stored_evidence,
     write_record,
 )
-from worker.contract import Manifest
+from worker.contract import MANIFEST_NAME, Manifest
 from worker.contract.digest import sync_directory
 from worker.contract.store import (
     CanaryPointer,
@@ -200,7 +201,11 @@ def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> Non
 def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | None) -> None:
     """Put the adapter and its record in the store. Nothing points to them yet."""
     remove_leftovers(plan.store)
-    place_adapter(plan.source, plan.store, plan.manifest)
+    private = plan.probes.in_manifest > 0
+    directory = place_adapter(plan.source, plan.store, plan.manifest, private=private)
+    if private:
+        give_to_group(directory / MANIFEST_NAME, plan.store)
+    place_probes(plan.store, plan.manifest.digest, plan.probes)
     record = make_record(
         plan.manifest,
         plan.evidence,
@@ -209,6 +214,7 @@ def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | Non
         by=signature.by,
         reason=reason,
         source=str(plan.source.resolve()),
+        probes=plan.probes,
     )
     write_record(plan.store, record, plan.evidence)
     _write_card(plan)

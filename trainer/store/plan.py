@@ -9,7 +9,9 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
 from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
 from trainer.store.files import is_sound
-from trainer.store.gate import GateRules, GateVerdict, judge
+from trainer.store.gate import GateVerdict, judge
+from trainer.store.gate_rules import GateRules
+from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter
 from worker.contract.store import Pointer, read_pointer
@@ -30,6 +32,7 @@ class Plan:
     verdict: GateVerdict
     current: Pointer | None
     is_current: bool
+    probes: PlannedProbes
 
     @property
     def way_to_compare(self) -> str | None:
@@ -53,12 +56,15 @@ def plan_publication(
     rules: GateRules | None = None,
     allow_unpaired: bool = False,
     allow_unjudged: bool = False,
+    probes: ProbeChoice | None = None,
 ) -> Plan:
     """Verify and judge an adapter, or a run that holds one as ``adapter``. Writes nothing.
 
     ``evaluation`` is a folder, by default the run's; ``current_evaluation`` one of the adapter
     that is current, for when the store's own is of another hold-out. ``allow_unjudged`` continues
-    without an evaluation, to a verdict that fails. Raises AdapterRefused and BadInput.
+    without an evaluation, to a verdict that fails. ``probes`` says whose messages workers try it
+    on; by default what ``plan_probes`` says, or what a current one has. Raises AdapterRefused and
+    BadInput.
     """
     rules = rules or GateRules()
     adapter = _adapter_in(source)
@@ -73,6 +79,18 @@ def plan_publication(
             f"{folder}: holds no {EVALUATION.name}: run clerk-trainer evaluate, or name its "
             "folder with --evaluation"
         )
+    # One that is damaged is published again, and one that is to have other probes.
+    is_current = (
+        current is not None
+        and current.digest == manifest.digest
+        and is_sound(store, manifest.digest)
+    )
+    if is_current and probes is None:
+        planned = PlannedProbes("off", None)  # nothing is to be done: what is there stays
+    else:
+        standing = standing_probes(store, manifest)
+        planned = plan_probes(adapter, manifest, folder, probes, standing)
+        is_current = is_current and standing == planned.file
     against = _compare_with_current(store, current, evidence, current_evaluation)
     return Plan(
         source=adapter,
@@ -82,10 +100,8 @@ def plan_publication(
         evidence=evidence,
         verdict=judge(manifest, evidence, rules, against, allow_unpaired=allow_unpaired),
         current=current,
-        # One that is damaged is published again.
-        is_current=current is not None
-        and current.digest == manifest.digest
-        and is_sound(store, manifest.digest),
+        is_current=is_current,
+        probes=planned,
     )
 
 

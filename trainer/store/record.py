@@ -12,8 +12,11 @@ from pydantic import Field
 from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
+from trainer.store.criteria import Criterion
 from trainer.store.evidence import Comparison, Evidence, read_answers
-from trainer.store.gate import Criterion, GateRules, GateVerdict
+from trainer.store.gate import GateVerdict
+from trainer.store.gate_rules import GateRules
+from trainer.store.probes import PlannedProbes, ProbeChoice
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
 from worker.contract.store import Pointer, is_digest, read_pointer
@@ -31,8 +34,9 @@ class GateRecord(Record):
 
 
 class AdapterRecord(Record):
-    """``STORE/<digest>.json``. The last three are None where the adapter was published, by force,
-    without an evaluation of its own; ``evaluation`` is the content of ``evaluation.json``."""
+    """``STORE/<digest>.json``. The evaluation's three are None where the adapter was published, by
+    force, without an evaluation of its own; ``evaluation`` is the content of ``evaluation.json``.
+    ``probes`` says whose messages it was published with (None: by an earlier version)."""
 
     schema_id: Literal["adapter-record/1"] = Field("adapter-record/1", alias="schema")
     digest: str
@@ -45,6 +49,8 @@ class AdapterRecord(Record):
     evaluation_sha256: str | None = None
     predictions_sha256: str | None = None
     evaluation: Mapping[str, Any] | None = None
+    probes: ProbeChoice | None = None
+    probe_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ def make_record(
     by: str,
     reason: str | None,
     source: str,
+    probes: PlannedProbes,
 ) -> AdapterRecord:
     """Return an adapter's record. The adapter itself stays as it was evaluated.
 
@@ -103,6 +110,8 @@ def make_record(
         reason=reason,
         source=source,
         gate=gate,
+        probes=probes.choice,
+        probe_count=probes.count,
     )
     if evidence is None or evidence.evaluation.adapter.digest != manifest.digest:
         return record

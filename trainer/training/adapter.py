@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from worker.contract import (
     write_manifest,
 )
 from worker.contract.digest import sha256_json
+from worker.contract.probes import ProbeFile, attach_probes, probes_path, write_probes
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
 _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
@@ -62,8 +64,9 @@ def write_adapter(
     validator: Validator,
     logprobs: Floats,
 ) -> Manifest:
-    """Write ``weights`` and a manifest into the run folder, and check that what is on disk scores
-    the validation set as it was measured (``logprobs``). Raises ProofFailed, AdapterRefused."""
+    """Write ``weights`` and a manifest into the run folder, and beside the adapter its probes;
+    check that what is on disk scores the validation set as it was measured (``logprobs``). Raises
+    ProofFailed, AdapterRefused."""
     draft = recipe.run / DRAFT
     config = model.adapter_config(recipe.base_name)
     files = write_weights(draft, weights, config, recipe.adapter_dtype)
@@ -72,6 +75,15 @@ def write_adapter(
         model.load_state_dict(read_weights(draft))
         if not np.array_equal(validator.score(), logprobs):
             raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+    reference = make_reference(
+        inputs.dataset,
+        logprobs,
+        validator.truth,
+        calibrated.calibration,
+        calibrated.thresholds,
+        probes_per_label=recipe.probes_per_label,
+        seed=recipe.seed,
+    )
     manifest = Manifest(
         name=recipe.name,
         created_at=created_at,
@@ -85,20 +97,17 @@ def write_adapter(
         thresholds=calibrated.thresholds,
         golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
         files=files,
-        reference=make_reference(
-            inputs.dataset,
-            logprobs,
-            validator.truth,
-            calibrated.calibration,
-            calibrated.thresholds,
-            probes_per_label=recipe.probes_per_label,
-            seed=recipe.seed,
-        ),
+        reference=replace(reference, probes=()),  # messages: not for everybody who serves it
         data=inputs.to_record() | {"recipe": recipe.to_record()},
         metrics=metrics,
         versions=versions(),
     )
-    return _finish(draft, recipe.run / ADAPTER, manifest, inputs.tokenizer.encoders)
+    made = _finish(draft, recipe.run / ADAPTER, manifest, inputs.tokenizer.encoders)
+    path = probes_path(recipe.run / ADAPTER)
+    path.unlink(missing_ok=True)
+    if reference.probes:
+        write_probes(path, ProbeFile(made.digest, "validation", reference.probes))
+    return attach_probes(made, recipe.run / ADAPTER)
 
 
 def versions() -> dict[str, str]:
@@ -120,9 +129,9 @@ def make_reference(
     probes_per_label: int,
     seed: int,
 ) -> Reference:
-    """Return what a manifest says of the data, for whoever watches the adapter in service: shares
-    of the labels, quantiles over validation, and at most ``probes_per_label`` messages of each
-    label as probes.
+    """Return what is known of the data, for whoever watches the adapter in service: shares of the
+    labels, quantiles over validation, and, to be kept apart from the manifest, at most
+    ``probes_per_label`` messages of each label as probes.
 
     ``logprobs``, (messages, labels), and ``truth`` are of ``dataset.validation``. A probe is a
     message that is classified correctly and far from review, so that arithmetic

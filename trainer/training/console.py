@@ -174,12 +174,27 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
         f"{fitted.ece_uncalibrated:.3f} to {fitted.ece:.3f})",
         soft_wrap=True,
     )
+    console.print(describe_review(record), markup=False, soft_wrap=True)
     console.print(
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
         f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
         "evaluate measures it on the hold-out.",
         markup=False,
         soft_wrap=True,
+    )
+
+
+def describe_review(record: TrainingRecord) -> str:
+    """Return what goes to review by the adapter's threshold, and what its certainty costs."""
+    found, point = record.validation, record.validation.point_accepted_share
+    text = f"review: {1 - found.accepted_share:.1%} of validation goes to a person"
+    if found.accepted_precision is not None:
+        text += f", {found.accepted_precision:.1%} of the rest are right"
+    if point is None or point == found.accepted_share:
+        return text
+    return (
+        f"{text} ({1 - point:.1%} if the threshold were chosen by the point value, which keeps "
+        "the promised precision half of the time)"
     )
 
 

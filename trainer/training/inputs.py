@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,8 @@ from rich.console import Console
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
-from trainer.model.lora_model import label_token_ids, load_renderer
+from trainer.model.chat_template import load_renderer
+from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
     TrainingRow,
@@ -29,6 +30,7 @@ _NO_EFFECT_ON_WEIGHTS = {
     "name",
     "checkpoint_every_s",
     "memory_check",
+    "serve_in_4bit",
     "threads",
     "tracking",
     "tracking_project",
@@ -107,10 +109,11 @@ def read_inputs(recipe: Recipe) -> Inputs:
                 "with more of them, or take the label out of the taxonomy"
             )
     tokenizer = load_tokenizer(recipe.base)
+    renderer = load_renderer(recipe.base, recipe.prompt_date)
     spec, codes = make_prompt(
         dataset.taxonomy,
         tokenizer.encoders,
-        load_renderer(recipe.base),
+        renderer,
         instruction=recipe.instruction,
         list_labels=recipe.list_labels,
         descriptions=recipe.descriptions,
@@ -118,6 +121,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         prefix_block=recipe.prefix_block,
         redaction=dataset.redaction,
     )
+    spec = replace(spec, prompt_date=renderer.printed_date)
     train, validation = (
         make_rows(examples, spec, codes, tokenizer.encoders.plain)
         for examples in (

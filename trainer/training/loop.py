@@ -69,6 +69,8 @@ class TrainLoop:
         torch.set_rng_state(state_dicts["rng"][self._group.rank])
         if self._model.device.type == "cuda":
             torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
+        device = self._model.device
+        state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
         self.state.resumed += 1
 
@@ -128,8 +130,8 @@ class TrainLoop:
             on_step(figures)
             progress.advance(state.rows, figures.loss, state.rows / state.seconds)
             # Saving gathers from all processes, so all must agree that it is time.
-            due = float(time.monotonic() - saved >= save_every_s)
-            if self._group.all_reduce([due])[0] > 0 and state.batches < len(batches):
+            due = self._group.any(time.monotonic() - saved >= save_every_s)
+            if due and state.batches < len(batches):
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
@@ -199,7 +201,10 @@ class TrainLoop:
                 )
             state.epochs.append(epoch)
             if self.best == epoch.number:
-                state.best = self._model.state_dict()
+                # Not on the device: there it would take room until the end.
+                state.best = {
+                    name: weights.cpu() for name, weights in self._model.state_dict().items()
+                }
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:

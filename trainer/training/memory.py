@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 from trainer.artifacts.training import MemoryEstimate
 from trainer.errors import BadInput
 from trainer.model.device import free_memory
+from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.recipe import Recipe
+from trainer.training.shape import Shape
 
 _OVERHEAD = 700 << 20
 """The interpreter with its libraries, or a CUDA context with its workspaces (bytes)."""
@@ -26,33 +24,32 @@ _FOUR_BIT = 0.53
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What an estimate needs of a base: counts of weights and the layers' sizes."""
-
-    weights: int
-    linear_weights: int
-    adapter_weights_per_rank: int
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    vocabulary: int
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Bytes of a training at its peak, by what they are for."""
+    """Bytes by what they are for. Training holds ``base``, ``activations`` and ``logits``; scoring
+    the validation set afterwards ``served_base`` and ``scoring``; both the rest."""
 
     base: int
     adapter: int
     activations: int
     logits: int
+    served_base: int
+    scoring: int
     overhead: int
 
     @property
-    def total(self) -> int:
-        """All of them, in bytes."""
+    def training(self) -> int:
+        """Bytes at the peak of a training step."""
         return self.base + self.adapter + self.activations + self.logits + self.overhead
+
+    @property
+    def scored(self) -> int:
+        """Bytes at the peak of scoring."""
+        return self.served_base + self.adapter + self.scoring + self.overhead
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak of it all."""
+        return max(self.training, self.scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,35 +69,6 @@ class MemoryPlan:
         return MemoryEstimate(**asdict(self.estimate), total=self.estimate.total, free=self.free)
 
 
-def read_shape(base: Path, target_modules: Sequence[str] = ()) -> Shape:
-    """Read a base's shape from its config and the headers of its weight files, without loading
-    a weight. ``target_modules`` limits LoRA to some layers. Raises BadInput."""
-    weights = linear = per_rank = 0
-    try:
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
-        for path in sorted(base.glob("*.safetensors")):
-            for name, shape in _shapes(path):
-                weights += math.prod(shape)
-                part = name.removesuffix(".weight").rpartition(".")[2]
-                if len(shape) == 2 and "embed" not in name and part != "lm_head":
-                    linear += math.prod(shape)
-                    if not target_modules or part in target_modules:
-                        per_rank += sum(shape)
-        return Shape(
-            weights,
-            linear,
-            per_rank,
-            config["num_hidden_layers"],
-            config["hidden_size"],
-            config.get("intermediate_size", 4 * config["hidden_size"]),
-            config["num_attention_heads"],
-            config["vocab_size"],
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{base}: cannot read the base's shape: {error}") from error
-
-
 def estimate(
     shape: Shape,
     recipe: Recipe,
@@ -110,41 +78,110 @@ def estimate(
     bf16: bool,
     gradient_checkpointing: bool,
     on_cpu: bool = False,
+    heap: float = 1.0,
 ) -> MemoryParts:
-    """Estimate the peak of a training step, in bytes.
+    """Estimate the peaks of a training step and of scoring, in bytes.
 
-    ``longest_tokens`` is the longest prompt, prefix included. A layer keeps for the way back
-    about 9 states of the hidden size and 4 of the intermediate size a token in the base's
-    precision, two float32 states for its norms, and with "eager" attention two rows of scores a
-    head (counted after Korthikanti et al. 2022, arXiv 2205.05198, for gated layers with frozen
-    weights). bf16 arithmetic over a float32 base saves nothing: what is rounded is kept beside
-    what it was. Checkpointing keeps one hidden state a layer and recomputes one layer at a time.
+    ``longest_tokens`` is the longest prompt, prefix included; ``heap`` is what an allocator takes
+    over what is in use. Counted for gated layers with frozen
+    weights (after Korthikanti et al. 2022, arXiv 2205.05198) and compared with PyTorch's own
+    tensors, without their memory, at the width of a 7B (``tests/unit/trainer/training/
+    test_memory_peak.py``).
     """
-    element = 2 if recipe.base_dtype == "bfloat16" else 4
     rows = recipe.micro_batch_size or recipe.batch_size
-    tail = longest_tokens - prefix_tokens
-    tokens = rows * tail + prefix_tokens if recipe.share_prefix else rows * longest_tokens
-    layer = element * (9 * shape.hidden + 4 * shape.intermediate) + 8 * shape.hidden
-    if recipe.attn_implementation == "eager":
-        layer += 2 * element * shape.heads * longest_tokens
-    kept = shape.layers * layer
+    tokens = rows * longest_tokens
+    if recipe.share_prefix:
+        tokens = rows * (longest_tokens - prefix_tokens) + prefix_tokens
+    # On a CPU rounding a float32 base's states saved nothing: 6.5 GB where plain ones took 5.9.
+    rounds = bf16 and not (on_cpu and recipe.base_dtype == "float32")
+    held = _held_by_a_layer(shape, recipe, longest_tokens, bf16=rounds, on_cpu=on_cpu)
+    keys = rows * longest_tokens * _keys_of_a_layer(shape, recipe, bf16=rounds)
+    activations = shape.layers * (tokens * held + keys)
     if gradient_checkpointing:
-        kept = shape.layers * shape.hidden * element + layer
-    if recipe.load_in_4bit:
-        base = _FOUR_BIT * shape.linear_weights + 2 * (shape.weights - shape.linear_weights)
-    else:
-        base = (2 if recipe.base_dtype == "bfloat16" else 4) * shape.weights
-        if bf16 and recipe.base_dtype == "float32":
-            base += 2 * shape.weights  # autocast keeps rounded copies for the step
+        element = _element(recipe, bf16=False)
+        activations = tokens * shape.layers * shape.hidden * element + tokens * held + keys
+    # What a layer makes and lets go again, one layer at a time.
+    activations += tokens * (11 if recipe.lora_dropout and bf16 else 8) * shape.intermediate
+    weights = recipe.lora_rank * shape.adapter_weights_per_rank
     return MemoryParts(
-        base=round(base),
-        adapter=16
-        * recipe.lora_rank
-        * shape.adapter_weights_per_rank,  # value, gradient, two moments
-        activations=round(tokens * kept * (_CPU_HEAP if on_cpu else 1)),
-        logits=rows * shape.vocabulary * (8 + element),
+        base=_base(shape, recipe, bf16=bf16, in_4bit=recipe.load_in_4bit),
+        # value, gradient and two moments in float32; a rounded copy; the average
+        adapter=weights * (16 + 2 * bf16 + 4 * bool(recipe.ema_decay)),
+        activations=round(activations * heap),
+        logits=rows * shape.vocabulary * (8 + _element(recipe, bf16=bf16)),
+        served_base=_base(shape, recipe, bf16=False, in_4bit=recipe.serve_in_4bit),
+        scoring=round(_scoring(shape, recipe, prefix_tokens, longest_tokens) * heap),
         overhead=_OVERHEAD,
     )
+
+
+def _element(recipe: Recipe, *, bf16: bool) -> int:
+    """Bytes of a state: in bfloat16 where the base is, or where arithmetic rounds to it."""
+    return 2 if bf16 or recipe.base_dtype == "bfloat16" or recipe.load_in_4bit else 4
+
+
+def _base(shape: Shape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int:
+    if in_4bit:
+        return round(_FOUR_BIT * shape.linear_weights) + 2 * (shape.weights - shape.linear_weights)
+    if recipe.base_dtype == "bfloat16" or recipe.load_in_4bit:
+        return 2 * shape.weights
+    return (6 if bf16 else 4) * shape.weights  # autocast keeps rounded copies for the step
+
+
+def _held_by_a_layer(
+    shape: Shape, recipe: Recipe, longest_tokens: int, *, bf16: bool, on_cpu: bool
+) -> int:
+    """Bytes a token that a layer holds for the way back, but for keys and values.
+
+    Queries and the heads' answers; gate, activation and up; two float32 states for the norms; what
+    each LoRA layer reads, in its own precision (float32, or what autocast makes of it), and where
+    that is a copy, one for each. Dropout keeps a mask beside it: a byte on a GPU, a float on a CPU.
+    """
+    element = _element(recipe, bf16=bf16)
+    hidden, attention, intermediate = shape.hidden, shape.attention, shape.intermediate
+    held = element * (2 * attention + 3 * intermediate) + 8 * hidden
+    copies = 5 * hidden + attention + intermediate
+    if element == 2:
+        held += (2 if bf16 else 4) * copies
+    elif recipe.lora_dropout:
+        held += 4 * copies
+    else:
+        held += 4 * (2 * hidden + attention + intermediate)
+    if recipe.lora_dropout:
+        held += (4 if on_cpu else 1) * copies
+    if recipe.attn_implementation == "eager":
+        held += 2 * element * shape.heads * longest_tokens
+    return held
+
+
+def _keys_of_a_layer(shape: Shape, recipe: Recipe, *, bf16: bool) -> int:
+    """Bytes of keys and values a token of the whole prompt that a layer holds. Behind a mask (a
+    shared prefix) and with "eager" attention they are repeated for every head."""
+    repeated = recipe.share_prefix or recipe.attn_implementation == "eager"
+    width = shape.attention if repeated else shape.key_value
+    return 2 * width * _element(recipe, bf16=bf16)
+
+
+def _scoring(shape: Shape, recipe: Recipe, prefix_tokens: int, longest_tokens: int) -> int:
+    """Bytes of one scoring batch (``token_batches``) beside the weights.
+
+    The highest point is a LoRA layer as wide as the intermediate states: its float32 sum beside
+    what it is added to. With a shared prefix the batch's keys and values stay, of all layers. The
+    vocabulary comes after the layers.
+    """
+    element = _element(recipe, bf16=False)
+    held = tokens = max(BATCH_TOKENS, longest_tokens)
+    cache = 0
+    if recipe.share_prefix:
+        tokens = round(held * (1 - prefix_tokens / longest_tokens)) + prefix_tokens
+        cache = held * 2 * shape.layers * shape.key_value * element
+    state = 14 * shape.intermediate + 6 * shape.hidden
+    if element == 4:
+        state = 16 * (shape.intermediate + shape.hidden)
+    if recipe.attn_implementation == "eager":
+        state += element * shape.heads * longest_tokens
+    vocabulary = BATCH_SIZE * shape.vocabulary * (element + 8)
+    return cache + max(tokens * state, vocabulary)
 
 
 def plan_memory(
@@ -170,6 +207,7 @@ def plan_memory(
             bf16=bf16,
             gradient_checkpointing=gradient_checkpointing,
             on_cpu=device.type == "cpu",
+            heap=_CPU_HEAP if device.type == "cpu" else 1.0,
         )
         return MemoryPlan(found, free, gradient_checkpointing)
 
@@ -182,12 +220,14 @@ def plan_memory(
         raise BadInput(
             f"this training needs about {_gb(chosen.estimate.total)} and {_gb(free)} of "
             f"{device.type.upper()} memory are free ({_parts(chosen.estimate)}): "
-            f"{_advice(recipe)}; memory_check=false tries anyway"
+            f"{_advice(recipe, chosen.estimate)}; memory_check=false tries anyway"
         )
     return chosen
 
 
-def _advice(recipe: Recipe) -> str:
+def _advice(recipe: Recipe, found: MemoryParts) -> str:
+    if found.scored > found.training and recipe.load_in_4bit and not recipe.serve_in_4bit:
+        return "try serve_in_4bit=true, if workers will hold the base in 4 bits too"
     ideas = []
     if not recipe.load_in_4bit and recipe.base_dtype == "float32":
         ideas.append("base_dtype=bfloat16")
@@ -201,15 +241,16 @@ def _advice(recipe: Recipe) -> str:
 
 
 def _parts(found: MemoryParts) -> str:
-    names = ("base", "adapter", "activations", "logits")
-    return ", ".join(f"{name} {_gb(getattr(found, name))}" for name in names)
+    """Say what the larger of the two peaks consists of, and how large the other one is."""
+    if found.scored > found.training:
+        names = ("served_base", "adapter", "scoring")
+        other = f"training itself {_gb(found.training)}"
+    else:
+        names = ("base", "adapter", "activations", "logits")
+        other = f"scoring afterwards {_gb(found.scored)}"
+    parts = [f"{name.replace('_', ' ')} {_gb(getattr(found, name))}" for name in names]
+    return ", ".join([*parts, other])
 
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _shapes(path: Path) -> list[tuple[str, list[int]]]:
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]

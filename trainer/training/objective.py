@@ -72,6 +72,17 @@ class Objective:
     def __call__(self, rows: Sequence[TrainingRow], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
         losses add up to the batch's mean. Call it under the process group's autocast."""
+        total, label, sublabel, tokens = self.summed(rows)
+        return Loss(
+            total / batch_rows,
+            float(label.detach()),
+            0.0 if sublabel is None else float(sublabel.detach()),
+            tokens,
+        )
+
+    def summed(self, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """Return the total to minimize and its two parts, (no dimension), in nats over all rows,
+        and the tokens of their prompts."""
         device, causal_lm = self._model.device, self._model.causal_lm
         batch = collate([row.prompt for row in rows], len(self._prefix), device)
         answers = torch.tensor([row.answer for row in rows], device=device)
@@ -85,12 +96,7 @@ class Objective:
         sublabel = self._sublabel_loss(states, rows)
         if sublabel is not None:
             total = total + self._weight * sublabel
-        return Loss(
-            total / batch_rows,
-            float(label.detach()),
-            0.0 if sublabel is None else float(sublabel.detach()),
-            batch.tokens,
-        )
+        return total, label, sublabel, batch.tokens
 
     def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
         """The summed loss of the rows that have a finer label; None where none has."""

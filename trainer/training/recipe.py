@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic_settings import (
 )
 
 from trainer.errors import BadInput
+from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
@@ -81,6 +83,7 @@ class Recipe(BaseSettings):
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
+    prompt_date: date = DEFAULT_PROMPT_DATE
 
     lora_rank: Count = 16
     lora_alpha: Positive = 32
@@ -91,6 +94,7 @@ class Recipe(BaseSettings):
     device: str = "auto"
     base_dtype: Literal["bfloat16", "float32"] = "float32"
     load_in_4bit: bool = False
+    serve_in_4bit: bool = False
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     attn_implementation: Literal["sdpa", "eager"] = "sdpa"
     threads: Annotated[int, Field(ge=0)] = 0
@@ -118,6 +122,7 @@ class Recipe(BaseSettings):
     tracking_project: Name = "filing-clerk"
 
     review_precision: Share = 0.95
+    review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
     probes_per_label: Annotated[int, Field(ge=0)] = 5

@@ -21,6 +21,7 @@ from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES
 from trainer.errors import BadInput
 from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.probes import SUFFIX
 
 Metric = Literal["loss", "macro_f1"]
 
@@ -122,7 +123,8 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
     require_same(before, identity, f"{directory}: belongs to another training", remedy)
-    saved = torch.load(io.BytesIO(data), weights_only=True)
+    # On the CPU, wherever it was written: another process, or machine, may have another device.
+    saved = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     fields = saved["state"]
     fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
     return TrainState(**fields), saved["state_dicts"]
@@ -146,8 +148,11 @@ def remove_checkpoint(run: Path) -> None:
 ADAPTER = "adapter"
 DRAFT = ".adapter.draft"
 
+PROBES = f"{ADAPTER}{SUFFIX}"
+
 _OURS = frozenset(
-    {ADAPTER, DRAFT, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name, CHECKPOINT_DIRECTORY}
+    {ADAPTER, DRAFT, PROBES, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
+    | {CHECKPOINT_DIRECTORY}
 )
 _LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
 

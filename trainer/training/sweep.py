@@ -13,6 +13,7 @@ from rich.console import Console
 from trainer.artifacts.training import SWEEP, SweepRecord, TrainingRecord, Trial
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
+from trainer.model.device import ProcessGroup
 from trainer.training.inputs import weights_identity
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import require_same
@@ -51,8 +52,8 @@ def sweep(
     The better validation macro-F1 wins, of equals the lower loss; the hold-out is never opened.
     ``sweep.json`` is written after each trial; trials it holds already are not repeated. No
     trial starts that would not end within the budget at the speed of those before, and one that
-    passes it all the same is stopped. Raises BadInput, for a wrong setting before the first
-    trial.
+    passes it all the same is stopped. Several processes (``accelerate launch``) train each trial
+    together, and one of them writes. Raises BadInput, for a wrong setting before the first trial.
     """
     names = list(grid)
     combinations = [
@@ -62,28 +63,58 @@ def sweep(
         load_recipe(recipe_file, {**flags, **settings, "run": out / f"trial-{number}"})
         for number, settings in enumerate(combinations, start=1)
     ]
+    group = ProcessGroup(recipes[0].device, recipes[0].mixed_precision)
+    try:
+        if not group.is_main:
+            console = Console(quiet=True)
+        return _run_trials(
+            recipes, combinations, grid, out, console, group=group, budget_s=budget_s
+        )
+    finally:
+        group.close()
+
+
+def _run_trials(
+    recipes: Sequence[Recipe],
+    combinations: Sequence[Mapping[str, str]],
+    grid: Mapping[str, Sequence[str]],
+    out: Path,
+    console: Console,
+    *,
+    group: ProcessGroup,
+    budget_s: float,
+) -> SweepRecord:
     fixed = _fixed_settings(recipes[0], grid)
     out.mkdir(parents=True, exist_ok=True)
     trials = _earlier_trials(out, fixed, combinations)
     end = time.monotonic() + budget_s
     skipped = 0
+
+    def record() -> SweepRecord:
+        found = _rank(fixed, trials, budget_s, skipped)
+        if group.is_main:
+            SWEEP.write(out, found)
+        return found
+
     for recipe, settings in zip(recipes, combinations, strict=True):
         if any(trial.settings == settings for trial in trials):
             continue
-        if time.monotonic() + _expected_s(trials, recipe) > end:
+        if group.any(time.monotonic() + _expected_s(trials, recipe) > end):
             skipped += 1
             continue
         console.rule(" ".join(f"{key}={value}" for key, value in settings.items()))
+        # A group of its own for each trial: which precision it computes in may be of the grid.
+        processes = ProcessGroup(recipe.device, recipe.mixed_precision)
         try:
-            record = train(recipe, console, replace=True, until=end)
+            training = train(recipe, console, replace=True, until=end, group=processes)
         except OutOfTime:
             skipped += 1
             continue
-        trials.append(_make_trial(settings, recipe, record))
-        _write(out, fixed, trials, budget_s, skipped)
+        trials.append(_make_trial(settings, recipe, training))
+        record()
     if not trials:
         raise BadInput(f"no trial ended within {budget_s:.0f} s: raise --budget-s")
-    return _write(out, fixed, trials, budget_s, skipped)
+    return record()
 
 
 def _make_trial(settings: Mapping[str, str], recipe: Recipe, record: TrainingRecord) -> Trial:
@@ -115,14 +146,14 @@ def _fixed_settings(recipe: Recipe, grid: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in identity.items() if key not in grid}
 
 
-def _write(
-    out: Path, fixed: Mapping[str, Any], trials: Sequence[Trial], budget_s: float, skipped: int
+def _rank(
+    fixed: Mapping[str, Any], trials: Sequence[Trial], budget_s: float, skipped: int
 ) -> SweepRecord:
-    def rank(at: int) -> tuple[float, float]:
+    def key(at: int) -> tuple[float, float]:
         return -trials[at].validation_macro_f1, trials[at].validation_loss
 
-    ranking = tuple(sorted(range(len(trials)), key=rank))
-    record = SweepRecord(
+    ranking = tuple(sorted(range(len(trials)), key=key))
+    return SweepRecord(
         fixed=dict(fixed),
         trials=tuple(trials),
         ranking=ranking,
@@ -130,8 +161,6 @@ def _write(
         budget_s=budget_s,
         skipped=skipped,
     )
-    SWEEP.write(out, record)
-    return record
 
 
 def _earlier_trials(

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from trainer.artifacts.training import (
     TRAINING,
     VALIDATION_SCORES,
     AdapterName,
     BaseName,
-    CalibrationFigures,
     DatasetName,
     ParameterCounts,
-    ScoredExample,
     Step,
     TrackedRun,
     TrainingRecord,
-    ValidationFigures,
 )
 from trainer.model.base_license import find_license
 from trainer.model.device import ProcessGroup, describe_machine, peak_memory
-from trainer.model.lora_model import LoraModel, load_lora_model, round_weights
+from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.scoring import Scorer
 from trainer.model_card import write_run_card
-from trainer.statistics.calibration import Calibrated, Floats, calibrate
-from trainer.statistics.figures import Figures
-from trainer.statistics.metrics import measure
 from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions, write_adapter
 from trainer.training.console import make_progress, print_epochs, print_result
 from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
 from trainer.training.loop import TrainLoop
-from trainer.training.memory import MemoryPlan, Shape, plan_memory, read_shape
+from trainer.training.memory import MemoryPlan, plan_memory
 from trainer.training.objective import Objective, Validator
 from trainer.training.recipe import Recipe
+from trainer.training.result import Result, score_best
 from trainer.training.run_folder import (
     ADAPTER,
     StepLog,
@@ -51,6 +45,7 @@ from trainer.training.run_folder import (
     remove_checkpoint,
     save_checkpoint,
 )
+from trainer.training.shape import Shape, read_shape
 from worker.contract import BaseModel, describe_base
 from worker.contract.timestamps import rfc3339_now
 
@@ -88,16 +83,6 @@ class _Training:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """The kept weights, as they are published, and what they give on validation."""
-
-    weights: dict[str, Tensor]
-    logprobs: Floats
-    figures: Figures
-    calibrated: Calibrated
-
-
 def train(
     recipe: Recipe,
     console: Console,
@@ -105,43 +90,48 @@ def train(
     resume: bool = False,
     replace: bool = False,
     until: float = math.inf,
+    group: ProcessGroup | None = None,
 ) -> TrainingRecord:
     """Train, calibrate on validation, and leave in ``recipe.run`` the adapter and the record of
     its making, which is returned too.
 
     ``resume`` continues from the run's checkpoint, if there is one; ``until`` (time.monotonic, in
-    seconds) is when to give up. Raises BadInput or ContractError for what the caller has to
+    seconds) is when to give up; ``group``, the processes that take part, is the caller's to close
+    where it is given. Raises BadInput or ContractError for what the caller has to
     mend, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
     adapter.
     """
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    group = ProcessGroup(recipe.device, recipe.mixed_precision)
-    if not group.is_main:
-        console = Console(quiet=True)
-    else:
-        open_run(recipe.run, resume=resume, replace=replace)
-    group.barrier()
-    chosen = recipe.tracking if group.is_main else "none"
-    tracking = open_tracking(chosen, recipe.tracking_project, console)
+    joined = group or ProcessGroup(recipe.device, recipe.mixed_precision)
     try:
-        training = _prepare(recipe, group, console)
-        done = len(training.loop.state.epochs)
-        tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
-        _run_loop(training, console, until, tracking)
-        result = _score_best(training)
-        if group.is_main:
-            record = _write_run(training, result, started, tracking.run)
-            tracking.finish(record)
+        if joined.is_main:
+            open_run(recipe.run, resume=resume, replace=replace)
+        else:
+            console = Console(quiet=True)
+        joined.barrier()
+        chosen = recipe.tracking if joined.is_main else "none"
+        with open_tracking(chosen, recipe.tracking_project, console) as tracking:
+            training = _prepare(recipe, joined, console)
+            done = len(training.loop.state.epochs)
+            tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
+            _run_loop(training, console, until, tracking)
+            training = _as_served(training)
+            best = training.loop.state.best
+            result = score_best(best, recipe, training.model, training.validator, training.inputs)
+            if joined.is_main:
+                record = _write_run(training, result, started, tracking.run)
+                tracking.finish(record)
+        if joined.is_main:
             write_run_card(recipe.run)
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
-        group.barrier()
+        joined.barrier()
         return TRAINING.read(recipe.run)
     finally:
-        tracking.close()
-        group.close()
+        if group is None:
+            joined.close()
 
 
 def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training:
@@ -160,9 +150,7 @@ def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training
     torch.manual_seed(recipe.seed)
     base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
     model = _load_model(recipe, group, plan)
-    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
-    scorer.verify([row.prompt for row in inputs.validation])
-    validator = Validator(scorer, inputs.validation, inputs.labels, group)
+    validator = _make_validator(recipe, group, inputs, model)
     loop = _make_loop(recipe, inputs, model, group)
     training = _Training(recipe, group, inputs, base, shape, plan, model, validator, loop)
     console.print(f"{plan}; {training.compute_dtype} arithmetic on {group.device}")
@@ -185,6 +173,14 @@ def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraMo
         device=str(group.device),
         gradient_checkpointing=plan.gradient_checkpointing,
     )
+
+
+def _make_validator(
+    recipe: Recipe, group: ProcessGroup, inputs: Inputs, model: LoraModel
+) -> Validator:
+    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
+    scorer.verify([row.prompt for row in inputs.validation])
+    return Validator(scorer, inputs.validation, inputs.labels, group)
 
 
 def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessGroup) -> TrainLoop:
@@ -213,7 +209,7 @@ def _run_loop(training: _Training, console: Console, until: float, tracking: Tra
     def on_step(step: Step) -> None:
         steps.write(step)
         tracking.on_step(step)
-        if time.monotonic() > until:
+        if math.isfinite(until) and group.any(time.monotonic() > until):
             raise OutOfTime
 
     with StepLog(recipe.run, last_step=loop.state.step, enabled=group.is_main) as steps:
@@ -227,32 +223,31 @@ def _run_loop(training: _Training, console: Console, until: float, tracking: Tra
     print_epochs(console, loop.state.epochs, loop.best)
 
 
-def _score_best(training: _Training) -> _Result:
-    """Load the best epoch's weights, rounded as the file holds them, and calibrate them."""
-    recipe, validator = training.recipe, training.validator
-    weights = round_weights(training.loop.state.best, recipe.adapter_dtype)
-    training.model.load_state_dict(weights)
-    logprobs = validator.score()
-    calibrated = calibrate(
-        logprobs,
-        validator.truth,
-        review_precision=recipe.review_precision,
-        review_floor=recipe.review_floor,
-        off_label_quantile=recipe.off_label_quantile,
-        seed=recipe.seed,
+def _as_served(training: _Training) -> _Training:
+    """Return the training with the base that the adapter will be served on, where it learnt on
+    another: rounding to 4 bits shifts every score, and the confidence is of scores."""
+    recipe, group, inputs = training.recipe, training.group, training.inputs
+    if recipe.serve_in_4bit == recipe.load_in_4bit:
+        return training
+    training.model.release()
+    model = load_as_served(
+        recipe.base,
+        training.model.lora,
+        device=str(group.device),
+        in_4bit=recipe.serve_in_4bit,
+        dropout=recipe.lora_dropout,
     )
-    figures = measure(validator.truth, logprobs.argmax(axis=1), training.inputs.labels)
-    return _Result(weights, logprobs, figures, calibrated)
+    return replace(training, model=model, validator=_make_validator(recipe, group, inputs, model))
 
 
 def _write_run(
-    training: _Training, result: _Result, started: float, tracked: TrackedRun | None
+    training: _Training, result: Result, started: float, tracked: TrackedRun | None
 ) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     best = training.loop.best
     created_at = rfc3339_now()
-    validation = _validation_figures(result)
+    validation = result.validation_figures()
     outcome: dict[str, Any] = {
         "best_epoch": best,
         "kept": f"epoch {best}{' (averaged weights)' if recipe.ema_decay else ''}",
@@ -271,7 +266,9 @@ def _write_run(
         validator=training.validator,
         logprobs=result.logprobs,
     )
-    VALIDATION_SCORES.write(recipe.run, _scored_examples(training, result))
+    VALIDATION_SCORES.write(
+        recipe.run, result.scored_examples(inputs.dataset.validation, inputs.labels)
+    )
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
         name=recipe.name,
@@ -300,7 +297,7 @@ def _write_run(
         resumed=state.resumed,
         parameters=ParameterCounts(trainable=trainable, total=training.shape.weights),
         validation=validation,
-        calibration=_calibration_figures(result.calibrated),
+        calibration=result.calibration_figures(),
         memory=training.plan.to_record(),
         peak_memory_bytes=peak_memory(training.group.device),
         seconds=round(time.monotonic() - started, 1),
@@ -310,38 +307,3 @@ def _write_run(
     )
     TRAINING.write(recipe.run, record)
     return record
-
-
-def _scored_examples(training: _Training, result: _Result) -> list[ScoredExample]:
-    dataset, labels = training.inputs.dataset, training.inputs.labels
-    return [
-        ScoredExample(
-            id=example.id, label=example.label, logprobs=dict(zip(labels, scores, strict=True))
-        )
-        for example, scores in zip(dataset.validation, result.logprobs.tolist(), strict=True)
-    ]
-
-
-def _validation_figures(result: _Result) -> ValidationFigures:
-    return ValidationFigures(
-        examples=result.figures.examples,
-        accuracy=result.figures.accuracy,
-        accuracy_interval_95=result.figures.interval,
-        macro_f1=result.figures.macro_f1,
-        accepted_share=result.calibrated.accepted_share,
-        accepted_precision=result.calibrated.accepted_precision,
-    )
-
-
-def _calibration_figures(calibrated: Calibrated) -> CalibrationFigures:
-    fitted = calibrated.calibration
-    assert fitted.nll is not None
-    assert fitted.ece is not None
-    return CalibrationFigures(
-        temperature=fitted.temperature,
-        examples=fitted.examples,
-        nll=fitted.nll,
-        ece=fitted.ece,
-        nll_uncalibrated=calibrated.raw_nll,
-        ece_uncalibrated=calibrated.raw_ece,
-    )

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from worker.contract.codec import encode
 from worker.contract.errors import AdapterRefused
+from worker.contract.manifest import Manifest
 from worker.contract.manifest_json import read_manifest
+from worker.contract.probes import attach_probes
 from worker.contract.store import is_digest, read_canary, read_pointer
 
 _TIMEOUT_S = 5.0
@@ -64,9 +66,18 @@ def _stored(directory: Path) -> dict[str, Any]:
         "created_at": manifest.created_at,
         "labels": len(manifest.taxonomy.names),
         "taxonomy": f"{manifest.taxonomy.name} {manifest.taxonomy.version}",
-        "probes": len(manifest.reference.probes) if manifest.reference else 0,
+        "probes": _count_probes(directory, manifest),
         "problem": None,
     }
+
+
+def _count_probes(directory: Path, manifest: Manifest) -> int | None:
+    """Return how many probes an adapter has; None where this user may not read them, or where
+    they are damaged, which workers say."""
+    try:
+        return len(attach_probes(manifest, directory).probes)
+    except AdapterRefused:
+        return None
 
 
 def _worker(url: str) -> dict[str, Any]:

@@ -36,9 +36,10 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write ``data`` so that a reader sees the old file or the whole new one, never a part.
 
+    ``mode`` is the file's, whatever the umask: what holds messages is not for everybody to read.
     The data reaches the disk before the name does: a manifest that exists is complete, also
     after a power cut. Raises OSError, and leaves no temporary file behind.
     """
@@ -48,7 +49,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

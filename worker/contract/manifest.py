@@ -92,8 +92,8 @@ class Probe:
 class Reference:
     """What an adapter in service is compared with, taken from its dataset.
 
-    ``probes`` holds validation messages that the adapter classifies correctly and would not send
-    to review. ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
+    ``probes`` is empty but in manifests of earlier versions: see ``Manifest.probes``.
+    ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
     label; they sum to 1. ``confidence`` and ``off_label_mass`` are quantiles over validation, by
     their probability ("0.05"); the latter is empty with choice decoding.
     """
@@ -134,6 +134,9 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
     digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
+    probes_beside: tuple[Probe, ...] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.decoding == "code" and set(self.codes) != set(self.taxonomy.names):
@@ -147,6 +150,14 @@ class Manifest:
             labels.update(self.reference.label_shares)
             if strange := sorted(labels.difference(self.taxonomy.names)):
                 raise ValueError(f"the reference names labels that are not there: {strange}")
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The messages to try the adapter on: those beside it (``probes.attach_probes``), or those
+        that a manifest of an earlier version holds itself; empty where there are none."""
+        if self.probes_beside is not None:
+            return self.probes_beside
+        return self.reference.probes if self.reference else ()
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ Training rows and serving requests are assembled here, by the same code from the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 from worker.contract.codec import LEAVE_OUT_NONE
 from worker.contract.redact import REDACTION, redact_personal_data
@@ -32,7 +33,9 @@ class PromptSpec:
     adapter was trained; the ids are what is sent. ``max_message_tokens`` counts the marker that
     stands where a long message was shortened. ``normalization`` names the rules for the text
     (``worker.contract.text``). ``redaction`` names the rules by which personal
-    data is redacted before a message is tokenized; None leaves it as it is.
+    data is redacted before a message is tokenized; None leaves it as it is. ``prompt_date`` is the
+    day (``2026-01-01``) that the base's chat template was told where it prints today's date: the
+    fixed parts hold it, on every day.
     """
 
     prefix: str
@@ -46,6 +49,8 @@ class PromptSpec:
     normalization: str = FIRST_NORMALIZATION
     # Left out of the JSON where it is None: adapters made before it existed keep their digest.
     redaction: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    # So are those of bases whose chat template prints no date.
+    prompt_date: str | None = field(default=None, metadata=LEAVE_OUT_NONE)
 
     def __post_init__(self) -> None:
         if self.max_message_tokens < len(self.marker_ids) + 2:
@@ -57,11 +62,22 @@ class PromptSpec:
             )
         if self.redaction not in {None, REDACTION}:
             raise ValueError(f"redaction {self.redaction!r} is not known here; {REDACTION!r} is")
+        if self.prompt_date is not None:
+            _require_day(self.prompt_date)
 
     @property
     def max_prompt_tokens(self) -> int:
         """The longest prompt that can come out, in tokens, without the answer."""
         return len(self.prefix_ids) + self.max_message_tokens + len(self.suffix_ids)
+
+
+def _require_day(text: str) -> None:
+    try:
+        written = date.fromisoformat(text).isoformat()
+    except ValueError:
+        written = ""
+    if written != text:
+        raise ValueError(f"prompt_date {text!r} is no day such as '2026-01-01'")
 
 
 @dataclass(frozen=True, slots=True)

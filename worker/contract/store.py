@@ -2,6 +2,7 @@
 
     STORE/<digest>/                    an adapter, never changed
     STORE/<digest>.predictions.jsonl   what it answered on the hold-out, without any text
+    STORE/<digest>.probes.json         messages to try it on, if any: private (see probes)
     STORE/<digest>.json                its record: evaluation, gate, who, when and why
     STORE/<digest>.README.md           its model card, for people
     STORE/history.jsonl                every move of the pointer, appended before the move

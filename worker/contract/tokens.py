@@ -11,20 +11,31 @@ Neither adds a beginning-of-sequence token by itself: the fixed parts hold what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Encode = Callable[[str], Sequence[int]]
+SingleTokens = Callable[[], Iterable[tuple[str, int]]]
+"""The texts of a vocabulary's tokens with their ids, control tokens left out."""
+
+
+def no_tokens() -> Iterable[tuple[str, int]]:
+    """Offer none: whoever serves an adapter reads its codes and chooses none."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The two encodings of one tokenizer, and the ids that a message must never contain."""
+    """The two encodings of one tokenizer, and the ids that a message must never contain.
+
+    ``single_tokens`` is for whoever chooses codes for many labels, in the order of preference.
+    """
 
     control: Encode
     plain: Encode
     control_ids: frozenset[int]
+    single_tokens: SingleTokens = no_tokens
 
 
 def all_added_tokens_special(tokenizer_json: str) -> str:

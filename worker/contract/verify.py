@@ -9,6 +9,7 @@ from worker.contract.codes import check_codes
 from worker.contract.errors import AdapterRefused
 from worker.contract.manifest import MANIFEST_NAME, GoldenPrompt, Manifest
 from worker.contract.manifest_json import read_manifest
+from worker.contract.probes import attach_probes
 from worker.contract.prompt import PromptSpec, build_prompt
 from worker.contract.tokens import Encoders
 
@@ -90,8 +91,9 @@ def verify_adapter(
     *,
     weights: bool = True,
 ) -> Manifest:
-    """Run every check of this module, cheapest first, and return the manifest to serve by."""
-    manifest = load_adapter(directory)
+    """Run every check of this module, cheapest first, and return the manifest to serve by, with
+    the probes that are beside the adapter."""
+    manifest = attach_probes(load_adapter(directory), directory)
     verify_base(base, manifest.base, weights=weights)
     verify_tokens(manifest, encoders, base / "tokenizer.json")
     return manifest

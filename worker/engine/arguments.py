@@ -41,8 +41,8 @@ processes that wait by spinning."""
 
 _GIB = 1 << 30
 
-_MAX_LABELS = 256
-"""As many labels as an adapter that comes later may have; it costs nothing until one has them."""
+SCORED_AT_ONCE = 128
+"""As many tokens as vLLM scores in one request (its ``MAX_LOGPROB_TOKEN_IDS``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ def engine_arguments(
         "generation_config": "vllm",
         "skip_tokenizer_init": manifest.decoding == "code",
         "disable_log_stats": True,
-        "max_logprobs": max(20, len(manifest.codes)),
     }
     if settings.adapter is not None:
         arguments |= {
@@ -96,9 +95,6 @@ def engine_arguments(
             "max_loras": settings.max_adapters,
             "max_lora_rank": _rank(manifest),
         }
-    if settings.max_adapters > 1:
-        # The next adapter may have more labels.
-        arguments["max_logprobs"] = max(_MAX_LABELS, len(manifest.codes))
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:

@@ -15,6 +15,7 @@ from typing import Any
 from worker.contract import Manifest
 from worker.engine import fork_server
 from worker.engine.arguments import (
+    SCORED_AT_ONCE,
     EngineSettings,
     answer_tokens,
     engine_arguments,
@@ -84,21 +85,28 @@ def vllm_config(settings: EngineSettings) -> Any:
     return config
 
 
-def sampling_params(manifest: Manifest) -> Any:
-    """Return vLLM's ``SamplingParams`` for the answers of an adapter."""
+def sampling_params(manifest: Manifest) -> tuple[Any, ...]:
+    """Return vLLM's ``SamplingParams`` for an answer of an adapter, one for each request that it
+    takes: the codes of more labels than are scored at once are asked for one part after the other.
+    """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
     if manifest.decoding == "choice":
-        return SamplingParams(
+        words = SamplingParams(
             max_tokens=answer_tokens(manifest),
             logprobs=0,  # the answer's own tokens, and no others
             structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
             **common,
         )
+        return (words,)
     ids = [code.token_id for code in manifest.codes.values()]
-    return SamplingParams(
-        max_tokens=1, allowed_token_ids=ids, logprob_token_ids=ids, detokenize=False, **common
+    parts = (ids[at : at + SCORED_AT_ONCE] for at in range(0, len(ids), SCORED_AT_ONCE))
+    return tuple(
+        SamplingParams(
+            max_tokens=1, allowed_token_ids=part, logprob_token_ids=part, detokenize=False, **common
+        )
+        for part in parts
     )
 
 

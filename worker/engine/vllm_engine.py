@@ -38,10 +38,11 @@ _DIED = "the engine's processes are gone; its own log, on stderr, says why"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Adapter:
-    """What vLLM is told with each prompt of an adapter. ``priority``: lower goes first."""
+    """What vLLM is told with each prompt of an adapter: ``params`` for each request that a prompt
+    takes. ``priority``: lower goes first."""
 
     manifest: Manifest
-    params: Any
+    params: tuple[Any, ...]
     lora: Any
     priority: int = 0
 
@@ -159,8 +160,6 @@ class VllmEngine:
             return f"needs {need} tokens a message and the engine holds {model.max_model_len}"
         if manifest.decoding == "choice" and model.skip_tokenizer_init:
             return "answers in words and the engine has no tokenizer"
-        if len(manifest.codes) > model.max_logprobs:
-            return f"has {len(manifest.codes)} labels and the engine scores {model.max_logprobs}"
         return None
 
     def _problem(self, manifest: Manifest, prompt_ids: Sequence[int]) -> str | None:
@@ -227,20 +226,12 @@ class VllmEngine:
 
     async def _answer(self, adapter: _Adapter, prompt_ids: list[int]) -> Answer:
         from vllm.exceptions import VLLMError
-        from vllm.inputs import tokens_input
 
         task = asyncio.current_task()
         self._answers.add(task)
-        last: Any = None
         try:
-            async for output in self._llm.generate(
-                tokens_input(prompt_ids),
-                adapter.params,
-                str(next(self._numbers)),
-                lora_request=adapter.lora,
-                priority=adapter.priority,
-            ):
-                last = output
+            # One after the other: of a second request nearly everything is cached by then.
+            found = [await self._ask(adapter, prompt_ids, params) for params in adapter.params]
         except asyncio.CancelledError:
             if self._closed:
                 raise EngineDied("the engine was closed") from None
@@ -252,7 +243,22 @@ class VllmEngine:
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
-        return _read(adapter, last.outputs[0])
+        return _read(adapter, found)
+
+    async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
+        """Return vLLM's completion of one request."""
+        from vllm.inputs import tokens_input
+
+        last: Any = None
+        async for output in self._llm.generate(
+            tokens_input(prompt_ids),
+            params,
+            str(next(self._numbers)),
+            lora_request=adapter.lora,
+            priority=adapter.priority,
+        ):
+            last = output
+        return last.outputs[0]
 
     async def _stop(self) -> None:
         answers = [task for task in self._answers if task is not None]
@@ -270,13 +276,18 @@ class VllmEngine:
         self._llm = None
 
 
-def _read(adapter: _Adapter, completion: Any) -> Answer:
-    if completion.finish_reason == "abort":
-        raise EngineDied("the engine is shutting down")
-    if completion.finish_reason == "error":
-        raise MessageRejected("engine_rejected", "the engine failed on this prompt")
+def _read(adapter: _Adapter, completions: Sequence[Any]) -> Answer:
+    for completion in completions:
+        if completion.finish_reason == "abort":
+            raise EngineDied("the engine is shutting down")
+        if completion.finish_reason == "error":
+            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
     if adapter.manifest.decoding == "choice":
-        return ChoiceAnswer(completion.text, float(completion.cumulative_logprob))
-    found = completion.logprobs[0]
-    ids = adapter.params.logprob_token_ids
-    return CodeScores({one: float(found[one].logprob) for one in ids if one in found})
+        (words,) = completions
+        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
+    scores: dict[int, float] = {}
+    for params, completion in zip(adapter.params, completions, strict=True):
+        found = completion.logprobs[0]
+        ids = params.logprob_token_ids
+        scores |= {one: float(found[one].logprob) for one in ids if one in found}
+    return CodeScores(scores)

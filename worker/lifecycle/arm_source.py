@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.contract import Manifest, read_manifest
+from worker.contract.probes import attach_probes
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
 from worker.core.arms import CANARY, MAIN, ArmRole
 
@@ -70,7 +71,8 @@ def adapter_before(store: Path, pointer: Pointer) -> Manifest | None:
     """
     if pointer.previous is None or not is_compared(pointer):
         return None
-    return read_manifest(store / pointer.previous)
+    directory = store / pointer.previous
+    return attach_probes(read_manifest(directory), directory)
 
 
 def canary_adapter(store: Path) -> ArmSource:

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import structlog
+
 from worker.contract import AdapterRefused, BaseModel, Encoders, Manifest, Probe, load_adapter
+from worker.contract.probes import attach_probes
 from worker.contract.records import SupportMessage
 from worker.contract.verify import verify_tokens
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
 from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.refusal import Refusal
+
+_log = structlog.get_logger("worker.adapters")
 
 _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""
@@ -27,7 +32,7 @@ def verify_beside(directory: Path, digest: str, like: Manifest, encoders: Encode
     Refusal.
     """
     try:
-        manifest = load_adapter(directory)
+        manifest = attach_probes(load_adapter(directory), directory)
     except AdapterRefused as error:
         raise Refusal("files", str(error)) from error
     if manifest.digest != digest:
@@ -51,12 +56,20 @@ def verify_beside(directory: Path, digest: str, like: Manifest, encoders: Encode
 
 
 def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> int:
-    """Have an adapter classify the probes of its own manifest; return how many there are.
+    """Have an adapter classify its own probes; return how many there are.
 
-    They were chosen far from review, so each must get its label. Raises Refusal.
+    They were chosen far from review, so each must get its label. An adapter without any is not
+    tried, which is logged, once for each time that it is brought up. Raises Refusal.
     """
     manifest = labeller.manifest
-    probes = manifest.reference.probes if manifest.reference else ()
+    probes = manifest.probes
+    if not probes:
+        _log.warning(
+            "adapter.no_probes",
+            adapter=manifest.name,
+            adapter_digest=manifest.digest[:12],
+            effect="serves without having been tried on messages whose labels are known",
+        )
     wrong = _misclassified(labeller, engine, probes, timeout_s)
     if wrong:
         raise Refusal(
@@ -75,7 +88,7 @@ def compare_on_probes(
     None where there is nothing to compare: no probes, or another set of labels. Raises Refusal
     above ``max_error_rate``.
     """
-    probes = serving.reference.probes if serving.reference else ()
+    probes = serving.probes
     names = {*serving.taxonomy.names}
     if not probes or names != {*labeller.manifest.taxonomy.names}:
         return None

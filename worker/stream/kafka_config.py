@@ -36,6 +36,11 @@ class KafkaConfig:
     """Whether the transactional.id may be tried before it is needed: no other process has it."""
 
     @property
+    def transaction_timeout_s(self) -> float:
+        """For how long the broker lets a transaction be open."""
+        return _number(self.producer, "transaction.timeout.ms", 60_000) / 1000
+
+    @property
     def bootstrap_servers(self) -> str:
         """Where the cluster was looked for, for messages to people."""
         return str(self.common["bootstrap.servers"])
@@ -200,7 +205,7 @@ def check_bounds(config: KafkaConfig, max_iteration_s: float) -> None:
             f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
             "max.poll.interval.ms in [kafka.consumer]"
         )
-    timeout_ms = _number(config.producer, "transaction.timeout.ms", 60_000)
+    timeout_ms = 1000 * config.transaction_timeout_s
     if config.delivery == "exactly_once" and config.publish_timeout_s * 1000 > timeout_ms:
         raise SettingsError(
             f"kafka.publish_timeout_s is {config.publish_timeout_s:g} s and the broker aborts a "

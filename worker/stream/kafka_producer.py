@@ -21,9 +21,10 @@ from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_types import (
     HOPELESS,
-    LOST_TRANSACTION,
+    client_callbacks,
     client_log,
     describe,
+    ends_the_worker,
     is_unreachable,
 )
 
@@ -73,9 +74,12 @@ class KafkaProducer:
         return client
 
     def serve(self) -> None:
-        """Let the client call back, if there is one. Does not block."""
+        """Let the client call back, if there is one. Does not block.
+
+        What is fatal for it is told again by its next transaction.
+        """
         if self._client is not None:
-            self._client.poll(0)
+            self._poll(self._client)
 
     def repeat(self, call: Callable[[float], object], until: float) -> None:
         """Make a resumable transactional call again while its error is retriable and time is left.
@@ -94,15 +98,17 @@ class KafkaProducer:
             else:
                 return
 
-    def abort(self, client: Producer) -> bool:
-        """Abort the open transaction; tell whether that was done. Raises StreamFailed."""
+    def abort(self, client: Producer, *, timed_out: bool = False) -> bool:
+        """Abort the open transaction; tell whether that was done. Raises StreamFailed.
+
+        ``timed_out``: it was open for longer than the broker lets it be."""
         try:
             self.repeat(client.abort_transaction, time.monotonic() + _CALL_S)
         except TimeoutError:
             self.leave_behind()
             return False
         except KafkaException as error:
-            if error.args[0].fatal() and error.args[0].code() != LOST_TRANSACTION:
+            if ends_the_worker(error.args[0], timed_out=timed_out):
                 raise StreamFailed(describe(error.args[0])) from error
             return False
         return True
@@ -115,14 +121,18 @@ class KafkaProducer:
         """Throw the producer away, with whatever is still queued in it."""
         if self._client is not None:
             self._client.purge()
-            try:
-                self._client.poll(0)
-            except KafkaException as error:  # what was fatal for it is told once more
-                _log.debug("stream.producer_discarded", error=describe(error.args[0]))
+            self._poll(self._client)
             self._client = None
         if self._calls is not None:
             self._calls.close()
             self._calls = None
+
+    def _poll(self, client: Producer) -> None:
+        try:
+            with client_callbacks():
+                client.poll(0)
+        except KafkaException as error:
+            _log.debug("stream.producer_failed", error=describe(error.args[0]))
 
 
 def _on_error(error: KafkaError) -> None:

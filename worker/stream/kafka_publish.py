@@ -15,9 +15,10 @@ from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
     HOPELESS,
-    LOST_TRANSACTION,
+    client_callbacks,
     describe,
     describe_exception,
+    ends_the_worker,
     is_unreachable,
     to_kafka_offsets,
 )
@@ -99,7 +100,7 @@ class KafkaPublisher:
 
     def _publish_transaction(self, client: Producer, batch: Batch, until: float) -> None:
         offsets = to_kafka_offsets(batch.next_offsets)
-        committing = False
+        committing, began = False, time.monotonic()
         try:
             client.begin_transaction()
             self._produce(client, batch.outputs, until)
@@ -119,18 +120,19 @@ class KafkaPublisher:
             kind = OutcomeUnknown if committing else PublishAborted
             raise kind(hung, unreachable=True) from error
         except (KafkaException, _Refused, PublishAborted) as error:
-            raise self._undo(client, batch, error, committing=committing) from error
+            raise self._undo(client, batch, error, began, committing=committing) from error
 
     def _undo(
-        self, client: Producer, batch: Batch, error: Exception, *, committing: bool
+        self, client: Producer, batch: Batch, error: Exception, began: float, *, committing: bool
     ) -> PublishAborted:
         """End a transaction that failed; return what the caller is told. Raises StreamFailed."""
+        timed_out = time.monotonic() - began > self._config.transaction_timeout_s
         cause = error.args[0] if isinstance(error, KafkaException) else None
-        if cause is not None and cause.fatal() and cause.code() != LOST_TRANSACTION:
+        if cause is not None and ends_the_worker(cause, timed_out=timed_out):
             raise StreamFailed(describe(cause)) from error
         refusal = self._refusal(error, batch)
         abortable = cause is None or cause.txn_requires_abort()
-        aborted = abortable and self._producer.abort(client)
+        aborted = abortable and self._producer.abort(client, timed_out=timed_out)
         # What was sent after a record that the broker refused is answered with a gap in the
         # sequence, sometimes only within the next transaction: a new producer has none.
         if aborted and not isinstance(refusal, RecordTooLarge):
@@ -178,7 +180,8 @@ class KafkaPublisher:
                         raise PublishAborted(
                             "the producer's queue stays full", unreachable=True
                         ) from None
-                    client.poll(0.05)
+                    with client_callbacks():
+                        client.poll(0.05)
                 except KafkaException as error:
                     # Too large for the client's own limit: told at once, the record is not queued.
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
@@ -194,7 +197,8 @@ class KafkaPublisher:
         return delivered
 
     def _flush(self, client: Producer, until: float) -> None:
-        left = client.flush(max(0.1, until - time.monotonic()))
+        with client_callbacks():
+            left = client.flush(max(0.1, until - time.monotonic()))
         if left and not self._failed:
             raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 

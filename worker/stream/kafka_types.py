@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import structlog
@@ -56,10 +57,8 @@ UNREACHABLE = {
 }
 """Codes of errors that say: nobody answers, or nobody who may, for now."""
 
-LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
-"""The transaction is no longer open: the broker ended it by itself while it was away or we were.
-It is fatal for the producer (librdkafka issues 3297 and 4849), and no reason for the worker to
-end: the next producer finds a settled state."""
+_LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
+_FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
 def to_record(message: Message) -> Record:
@@ -107,10 +106,38 @@ def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]
 def describe(error: KafkaError) -> str:
     """Say what an error is, for people: the client's words, and what they mean where we know."""
     hint = HOPELESS.get(error.code())
-    if error.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+    if error.code() in _FENCES:
         hint = "another worker has taken over this one's transactional.id"
     said = f"{error.name()}: {error.str()}"
     return f"{hint} ({said})" if hint else said
+
+
+@contextmanager
+def client_callbacks() -> Iterator[None]:
+    """Around a call that lets a client call back: raises KafkaException for what is fatal to it.
+
+    The Python client (2.16) raises that from within, and where more callbacks follow at once they
+    meet the exception, which then arrives as the cause of a SystemError.
+    """
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from error
+        raise
+
+
+def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
+    """Tell whether a transaction's error is a reason for the worker to end.
+
+    What is fatal for a producer is, but where the broker ended the transaction by itself, while it
+    was away or we were: the next producer finds a settled state. It says then that the transaction
+    is lost (librdkafka issues 3297 and 4849) or, where the time of ``transaction.timeout.ms`` had
+    run out (``timed_out``), that the producer is fenced, as it is by another of its name.
+    """
+    if not error.fatal() or error.code() == _LOST_TRANSACTION:
+        return False
+    return not (timed_out and error.code() in _FENCES)
 
 
 def is_unreachable(error: KafkaError) -> bool:

@@ -48,10 +48,35 @@ def test_two_characters_of_one_token_are_not_two_codes() -> None:
 
 
 def test_too_few_codes_are_told_with_the_way_out() -> None:
-    """The trainer's user reads what to do instead."""
+    """The trainer's user reads what to do instead: something that there is."""
     labels = tuple(f"l{number}" for number in range(63))
-    with pytest.raises(ContractError, match=r"62 one-token codes .* 63 .*decoding='choice'"):
+    with pytest.raises(ContractError, match=r"62 one-token codes .* 63 .*: merge labels, or .*"):
         choose_codes(labels, "</s>=", encode_control)
+
+
+def test_more_labels_than_letters_get_other_single_tokens() -> None:
+    """The first 62 keep what they always had; the rest take the tokens that are offered, in that
+    order, but what cannot be seen, what is no token there, and what another label has already."""
+    labels = tuple(f"l{number}" for number in range(65))
+    offered = ("A", " ", "\n", "\x00", "\ufffd", "é", "é", "ab", "§", "~", "ß")
+    tokens = [(text, encode_control(text)[0]) for text in offered]
+    codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
+    few = choose_codes(labels[:62], "</s>=", encode_control, forbidden)
+    assert [codes[label] for label in labels[:62]] == list(few.values())
+    assert [codes[label].text for label in labels[62:]] == ["é", "§", "~"]
+    assert check_codes(labels, codes, "</s>=", encode_control) is None
+
+
+def test_a_token_that_reads_as_another_one_is_no_code() -> None:
+    """Its text would come back as a token that decodes to something else."""
+    tokens = [("é", 7), ("§", encode_control("§")[0])]
+    labels = tuple(f"l{number}" for number in range(63))
+    codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
+    assert codes["l62"].text == "§"
+
+
+def forbidden() -> list[tuple[str, int]]:
+    raise AssertionError("a vocabulary was gone through for a few labels")
 
 
 @pytest.mark.parametrize(

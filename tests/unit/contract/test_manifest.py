@@ -50,6 +50,16 @@ def test_redaction_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
     assert redaction.digest != plain.digest
 
 
+def test_the_day_of_the_prompt_is_part_of_the_identity_where_there_is_one(tmp_path: Path) -> None:
+    """A base whose template prints a date has it recorded; others keep their digests."""
+    plain = toy_manifest()
+    assert "prompt_date" not in json.loads(write_manifest(tmp_path, plain).read_text())["prompt"]
+    dated = toy_manifest(prompt=replace(toy_spec(), prompt_date="2026-01-01"))
+    write_manifest(tmp_path, dated)
+    assert read_manifest(tmp_path) == dated
+    assert dated.digest != plain.digest
+
+
 def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Path) -> None:
     """Probes and expected shares travel with the adapter; adapters from before have none."""
     plain = toy_manifest()

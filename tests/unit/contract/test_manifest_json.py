@@ -68,6 +68,8 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
         (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
         (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is not known"),
+        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' is no day"),
+        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' is no day"),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),

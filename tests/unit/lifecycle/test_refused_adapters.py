@@ -13,8 +13,9 @@ from tests.support.fake_loader import FakeLoader
 from tests.support.follower import AdapterStore, Follower
 from tests.support.swapping import ONE, THREE, TWO, answer_with, labels_of, with_probes
 from tests.support.toy_adapter import toy_manifest
-from worker.contract import BaseModel, FileDigest, write_manifest
+from worker.contract import BaseModel, FileDigest, Probe, write_manifest
 from worker.contract.digest import sha256_bytes
+from worker.contract.probes import ProbeFile, probes_path, write_probes
 from worker.contract.store import CURRENT_NAME
 from worker.errors import EngineDied
 
@@ -126,6 +127,31 @@ def test_an_adapter_that_the_engine_cannot_load_is_refused(
     """The engine in service is none the worse."""
     follower.loader.failures = [error]
     assert refuse(follower, TWO)[0] == "engine"
+
+
+def test_an_adapter_without_probes_serves_and_says_so_once(follower: Follower) -> None:
+    """Probes are off: it is not tried, it serves, and the log tells it in one line."""
+    follower.store.publish(TWO)
+    with capture_logs() as logs:
+        for _ in range(3):
+            follower.follow()
+    assert follower.main.digest == TWO.digest
+    [told] = [event for event in logs if event["event"] == "adapter.no_probes"]
+    assert told["adapter_digest"] == TWO.digest[:12]
+
+
+def test_an_adapter_is_tried_on_the_probes_beside_it(follower: Follower) -> None:
+    """A store's file of probes counts as those in a manifest do: what fails them is refused, and
+    so is a file that is of another adapter."""
+    a, b = labels_of("two")
+    path = probes_path(follower.store.add(TWO))
+    write_probes(path, ProbeFile(TWO.digest, "written", (Probe("where is it", a),)))
+    follower.loader.respond[TWO.digest] = lambda _: answer_with(TWO, b)
+    assert refuse(follower, TWO)[0] == "probes"
+    write_probes(probes_path(follower.store.add(THREE)), ProbeFile(ONE.digest, "written", ()))
+    reason, problem = refuse(follower, THREE)
+    assert reason == "files"
+    assert "another adapter" in problem
 
 
 def test_an_adapter_that_fails_its_own_probes_is_refused(follower: Follower) -> None:

@@ -11,6 +11,7 @@ from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
 from worker.stream import kafka_consumer, kafka_producer
 from worker.stream.kafka import KafkaStream
+from worker.stream.kafka_types import client_callbacks
 
 BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in", 0), 1)])
 
@@ -70,6 +71,29 @@ def test_an_abort_of_a_transaction_that_is_gone_is_an_abort(stream: KafkaStream)
     Client.unacknowledged = 0
     stream.publish(BATCH)
     assert len(Client.made) == 3
+
+
+def test_a_fence_by_the_broker_that_let_a_transaction_run_out_is_no_end(
+    stream: KafkaStream,
+) -> None:
+    """The worker was away for longer than it may last; nobody has taken its name over."""
+    short = {"transaction.timeout.ms": 0}
+    stream = KafkaStream(make_kafka_config(delivery="exactly_once", producer=short))
+    Client.made.clear()
+    Client.fails = {"commit_transaction": KafkaError._FENCED}
+    with pytest.raises(OutcomeUnknown):
+        stream.publish(BATCH)
+    stream.publish(BATCH)
+    assert len(Client.made) == 2
+
+
+def test_what_is_fatal_for_a_client_is_found_behind_what_its_callbacks_met() -> None:
+    fatal = KafkaException(KafkaError(KafkaError._FENCED, "the broker's words", fatal=True))
+    with pytest.raises(KafkaException) as caught, client_callbacks():
+        raise SystemError("a callback returned a result with an exception set") from fatal
+    assert caught.value is fatal
+    with pytest.raises(SystemError), client_callbacks():
+        raise SystemError("something else")
 
 
 @pytest.mark.parametrize("call", ["begin_transaction", "commit_transaction"])

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
-from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model, load_renderer
+from trainer.model.chat_template import load_renderer
+from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model
 from trainer.model.prompt import load_tokenizer, make_prompt
 from worker.contract import (
     Calibration,
@@ -47,16 +49,20 @@ FILLERS = ["please", "my", "the", "hello", "today", "thanks", "it", "is", "still
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a base model: 2 layers, 32 wide, about 400 tokens."""
-    directory = tmp_path_factory.mktemp("base")
+    text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
+    return make_tiny_base(tmp_path_factory.mktemp("base"), text, vocab_size=400)
+
+
+def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> Path:
+    """Write a random base of 2 layers into a directory, with a tokenizer trained on ``text``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
     tokenizer.train_from_iterator(
         text,
         trainers.BpeTrainer(
-            vocab_size=400,
+            vocab_size=vocab_size,
             special_tokens=controls,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
@@ -190,7 +196,7 @@ def world(
     spec, codes = make_prompt(
         sealed.taxonomy,
         tokenizer.encoders,
-        load_renderer(tiny_base),
+        load_renderer(tiny_base, date(2026, 1, 1)),
         instruction="Answer with the letter.",
         list_labels=False,
         descriptions=False,

@@ -70,6 +70,9 @@ def coverage_section(run: Run) -> Section:
             "wanted_threshold": numbers.percent(review.threshold_for_wanted),
             "wanted_coverage": numbers.percent(review.coverage_at_wanted),
             "wanted_accuracy": numbers.percent(review.accuracy_at_wanted),
+            "by_lower": review.wanted_by == "lower",
+            "point_coverage": numbers.percent(review.coverage_by_point),
+            "point_accuracy": numbers.percent(review.accuracy_by_point),
         },
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, DuelRecord
+from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, DuelRecord, Pair
+from trainer.cost import describe_margin
 from trainer.report import numbers
 from trainer.report.bars import span
 from trainer.report.lines import Estimate, Line, Mark, forest_chart, line_chart
@@ -72,11 +73,17 @@ def duel_section(run: Run) -> Section:
                         numbers.count(pair.b_only),
                         numbers.probability(pair.mcnemar_p),
                         numbers.probability(pair.p_holm),
+                        numbers.points(_worst(pair)),
+                        numbers.probability(pair.non_inferiority_p),
                     ),
                 )
                 for pair in run.duel.pairs
             ],
             "detectable": detectable.removeprefix("+"),
+            "margin": _margin(run.duel),
+            "tested": run.duel.tested_baseline,
+            "required": numbers.count(run.duel.required_messages),
+            "money": money_of_margin(run),
             "verdict": run.duel.verdict,
             "recommendation": run.duel.recommendation,
         },
@@ -145,6 +152,21 @@ def compare_with_rival(duel: DuelRecord) -> RivalComparison | None:
                 best.name, best.accuracy, sign * pair.difference, (low, high), pair.p_holm
             )
     return None
+
+
+def money_of_margin(run: Run) -> str | None:
+    """Return what the margin comes to in messages and money, None where it is not known."""
+    if run.duel is None or run.duel.margin is None or run.cost is None:
+        return None
+    return describe_margin(run.cost, run.duel.margin)
+
+
+def _margin(duel: DuelRecord) -> str | None:
+    return None if duel.margin is None else numbers.points(duel.margin).removeprefix("+")
+
+
+def _worst(pair: Pair) -> float | None:
+    return None if pair.worst_difference is None else -pair.worst_difference
 
 
 def _is_adapter(candidate: CandidateFigures) -> bool:

@@ -32,6 +32,8 @@ _FATES = (
     ("one text under several labels, left out", ("conflicts", "rows_left_out")),
     ("copies of hold-out messages, removed", ("holdout_copies_removed", "exact")),
     ("near-copies of hold-out messages, removed", ("holdout_copies_removed", "near")),
+    ("near-copies of validation messages, removed", ("near_validation_removed",)),
+    ("labelled in an earlier part of the time, left out", ("out_of_time_removed",)),
     ("near-duplicates in training, removed", ("near_duplicates_dropped",)),
     ("more than asked for of a label, unused", ("surplus",)),
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
 from trainer.report.records import Input, Run, Section, lacking
-from trainer.report.sections.duel import compare_with_rival, ladder
+from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -45,11 +46,13 @@ def verdict_section(run: Run) -> Section:
             "points": list(_points(run, evaluation)),
             "ladder": ladder(run.duel) if run.duel else [],
             "rules": (
-                f"Marked as a concern: a rival that is not clearly worse (p adjusted by Holm, "
-                f"0.05), an answer outside the labels, accepted answers below the wanted "
-                f"precision, a calibration error above {numbers.percent(LARGEST_ECE)}, a label "
+                f"Marked as a concern: a rival that is better, a baseline that does as well within "
+                f"the duel's margin or cannot be told from it, an answer outside the labels, "
+                f"accepted answers below the wanted precision, a calibration error above "
+                f"{numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
-                f"engines that disagree, a check of the data that is not all right."
+                f"engines that disagree, a check of the data that is not all right, an accuracy "
+                f"that an audit of the labels contradicts."
             ),
         },
     )
@@ -57,6 +60,7 @@ def verdict_section(run: Run) -> Section:
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield _against_rivals(run)
+    yield from _audited(run, evaluation)
     yield _outside(evaluation)
     yield from _review(evaluation)
     yield _calibrated(evaluation)
@@ -64,6 +68,20 @@ def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield from _agreement(evaluation)
     yield from _checked(run)
     yield _openings(run, evaluation)
+
+
+def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    if (found := run.audit) is None:
+        return
+    low, high = found.corrected_accuracy_interval_95
+    yield Point(
+        GOOD if low <= evaluation.accuracy <= high else WARN,
+        f"By the true labels {numbers.percent(found.corrected_accuracy)} right",
+        f"95% interval {numbers.interval(found.corrected_accuracy_interval_95)}. A person labelled "
+        f"{numbers.count(found.audited)} held-out messages blind: "
+        f"{numbers.percent(found.label_error_rate)} of the hold-out's labels are wrong "
+        f"({numbers.interval(found.label_error_rate_interval_95)}).",
+    )
 
 
 def _against_rivals(run: Run) -> Point:
@@ -80,11 +98,34 @@ def _against_rivals(run: Run) -> Point:
         f"{numbers.points_interval(found.interval)}; p {_p(found.p)}); "
         f"{found.rival} reaches {numbers.percent(found.rival_accuracy)}."
     )
+    duel = run.duel
+    if duel is not None and duel.conclusion is not None and duel.margin is not None:
+        return _concluded(duel, found, detail)
     if not found.is_clear:
         return Point(WARN, f"No clear difference from {found.rival}", detail)
     if found.difference > 0:
         return Point(GOOD, f"Better than {found.rival} by {size}", detail)
     return Point(BAD, f"Worse than {found.rival} by {size}", detail)
+
+
+def _concluded(duel: DuelRecord, found: RivalComparison, detail: str) -> Point:
+    """Return the duel's own conclusion; ``found`` and ``detail`` are of the most accurate rival."""
+    margin = numbers.points(duel.margin).removeprefix("+")
+    if duel.conclusion == "better":
+        return Point(BAD, f"Worse than {duel.recommendation}", detail)
+    if duel.conclusion == "not_worse":
+        claim = f"{duel.recommendation} does the job within {margin}, without a GPU"
+        return Point(WARN, claim, detail)
+    if duel.conclusion == "undecided":
+        claim = f"Too few messages to tell it from {duel.tested_baseline} within {margin}"
+        needed = f" {numbers.counted(duel.required_messages or 0, 'message')} would."
+        return Point(WARN, claim, detail + needed)
+    if found.is_clear:
+        size = numbers.points(abs(found.difference)).removeprefix("+")
+        return Point(GOOD, f"Better than {found.rival} by {size}", detail)
+    return Point(
+        GOOD, f"Better than {duel.tested_baseline}, the best baseline on validation", detail
+    )
 
 
 def _outside(evaluation: EvaluationRecord) -> Point:

@@ -107,7 +107,8 @@ def test_sentence_embeddings_are_a_second_set_of_features(
     monkeypatch.setattr(
         out_of_fold, "text_features", lambda messages: np.ones((len(messages), 1), np.float32)
     )
-    judged = predict_out_of_fold(examples, names, embeddings=Path("model"), seed=1)
+    alone = np.arange(len(examples))
+    judged = predict_out_of_fold(examples, names, clusters=alone, embeddings=Path("model"), seed=1)
     assert "sentence embeddings" in judged.detector
     found = find_suspects(examples, judged, frozenset())
     assert {suspect.example.id for suspect in found} == planted[1]
@@ -152,7 +153,9 @@ def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
     """Each row is its own class's only mark: learnt, it would be certain; unlearnt, it is even."""
     features = np.eye(40, dtype=np.float32)
     targets = np.arange(40) % 2
-    found = cross_val_predict(features, targets, assign_folds(targets, 1), 2)
+    found = cross_val_predict(
+        features, targets, assign_folds(targets, np.arange(len(targets)), 1), 2
+    )
     assert np.allclose(found, 0.5, atol=0.02)
     assert fit_predict(features, targets, features, 2)[np.arange(40), targets].min() > 0.7
 
@@ -161,7 +164,7 @@ def test_folds_share_out_every_class() -> None:
     """A class of ten has two in each of five folds, whatever the seed."""
     targets = np.repeat(np.arange(4), 10)
     for seed in range(3):
-        folds = assign_folds(targets, seed)
+        folds = assign_folds(targets, np.arange(len(targets)), seed)
         for target in range(4):
             assert np.bincount(folds[targets == target], minlength=5).tolist() == [2] * 5
 
@@ -170,7 +173,9 @@ def test_a_class_with_one_example_breaks_nothing() -> None:
     """Its fold's model has never seen it and gives it nothing."""
     targets = np.array([0] * 10 + [1] * 10 + [2])
     features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
-    found = cross_val_predict(features, targets, assign_folds(targets, 1), 3)
+    found = cross_val_predict(
+        features, targets, assign_folds(targets, np.arange(len(targets)), 1), 3
+    )
     assert found[20, 2] == 0
     assert np.allclose(found.sum(axis=1), 1)
     assert fit_predict(features, np.zeros(21, np.int64), features, 3)[:, 0].min() == 1
@@ -196,7 +201,13 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
         if example.label == "refund" or at % 4
     ]
     dataset = make_dataset(train)
-    judged = predict_out_of_fold(dataset.train, dataset.taxonomy.names, embeddings=None, seed=1)
+    judged = predict_out_of_fold(
+        dataset.train,
+        dataset.taxonomy.names,
+        clusters=np.arange(len(dataset.train)),
+        embeddings=None,
+        seed=1,
+    )
     finding = check_sublabels(dataset.train, judged, lambda _: None)
     assert finding.verdict == "warn"
     first = finding.figures["misplaced"][0]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.dataset.dedupe import dedupe_exact
 from trainer.dataset.folder import Row
 from trainer.dataset.settings import ConflictPolicy
-from trainer.dataset.split import dedupe_exact
 from trainer.errors import BadInput
 
 

@@ -14,7 +14,10 @@ import pytest
 from rich.console import Console
 
 from tests.support.trainer_world import World, call
+from tests.unit.trainer.report.conftest import cost_record
 from trainer.artifacts.duel import DUEL
+from trainer.statistics.metrics import Discordance
+from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.terminal import show_duel
 
 
@@ -35,6 +38,7 @@ def fought(
         *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
         *("--out", directory / "duel", "--evaluation", evaluated[0]),
         *("--candidate", f"hosted={answers}", "--embeddings", "none", "--json"),
+        *("--margin", 2),
     )
     assert code == 0
     return directory / "duel", record
@@ -47,6 +51,46 @@ def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict[
     assert names == ["adapter", "tfidf", "tfidf-sublabels", "hosted", "base-prompted"]
     assert record["recommendation"] in {"tfidf", "tfidf-sublabels"}
     assert record["verdict"].startswith("Ship tfidf")
+
+
+def test_the_margin_is_stated_and_what_it_takes_to_tell_it(
+    fought: tuple[Path, dict[str, Any]],
+) -> None:
+    """In the record, with each pair's test; a duel of an earlier version is read without."""
+    out, record = fought
+    assert record["margin"] == 0.02
+    assert record["conclusion"] in {"better", "not_worse"}
+    assert record["tested_baseline"] in {"tfidf", "tfidf-sublabels"}
+    for pair in record["pairs"]:
+        counts = Discordance(pair["b_only"], pair["a_only"], 36)
+        assert pair["non_inferiority_p"] == pytest.approx(non_inferiority_p(counts, 0.02))
+        assert pair["worst_difference"] >= pair["difference"]
+    added = ("margin", "conclusion", "tested_baseline", "required_messages")
+    earlier = {key: value for key, value in record.items() if key not in added}
+    earlier["pairs"] = [
+        {key: pair[key] for key in pair if key not in {"non_inferiority_p", "worst_difference"}}
+        for pair in record["pairs"]
+    ]
+    read = DUEL.validate(earlier, out / "duel.json")
+    assert (read.margin, read.conclusion, read.pairs[0].worst_difference) == (None, None, None)
+    console = Console(record=True, width=120, file=io.StringIO())
+    show_duel(console, read)
+
+
+def test_what_the_holdout_can_tell_and_what_the_margin_costs_are_told(
+    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """The first before it is opened, the second where the run has a cost.json."""
+    shutil.copytree(world.adapter, tmp_path / "run" / "adapter")
+    (tmp_path / "run" / "cost.json").write_text(json.dumps(cost_record(hosted_price=2.5)))
+    code, _, errors = call(
+        *("duel", tmp_path / "run" / "adapter", "--dataset", world.dataset.directory),
+        *("--base", world.base, "--evaluation", evaluated[0], "--margin", 3),
+        *("--embeddings", "none", "--no-base-prompted", "--json"),
+    )
+    assert code == 0
+    assert "36 held-out messages, a margin of 3 points: a baseline exactly as good" in errors
+    assert "A margin of 3 points is up to 60,000 more messages filed wrongly a month" in errors
 
 
 def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict[str, Any]]) -> None:

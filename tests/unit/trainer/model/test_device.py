@@ -33,6 +33,18 @@ def test_bf16_pays_where_the_processor_has_matrix_units_for_it(
     assert (machine.cpu, machine.threads) == ("A Processor", 2)
 
 
+def test_a_gpu_that_only_emulates_bf16_is_not_fast_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA says that such a card supports it, unless it is asked without its emulation."""
+
+    def is_supported(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert not has_fast_bf16(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert has_fast_bf16(torch.device("cuda"))
+
+
 def test_a_machine_that_does_not_tell_is_still_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

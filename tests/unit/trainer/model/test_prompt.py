@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainer.errors import BadInput
-from trainer.model.lora_model import load_renderer
+from trainer.model.chat_template import load_renderer
 from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_prompt
 from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
 
@@ -27,7 +28,7 @@ def prompt(
         "max_message_tokens": 64,
         "prefix_block": 0,
     }
-    render = changes.pop("render", None) or load_renderer(base)
+    render = changes.pop("render", None) or load_renderer(base, date(2026, 1, 1))
     taxonomy = Taxonomy.from_toml(taxonomy_file)
     return tokenizer, *make_prompt(taxonomy, tokenizer.encoders, render, **(settings | changes))
 

@@ -12,7 +12,13 @@ import torch
 from trainer.errors import ProofFailed
 from trainer.model import scoring
 from trainer.model.lora_model import LoraModel
-from trainer.model.scoring import Scorer, make_verified_scorer
+from trainer.model.scoring import (
+    BATCH_SIZE,
+    BATCH_TOKENS,
+    Scorer,
+    make_verified_scorer,
+    token_batches,
+)
 
 PREFIX = tuple(range(5, 25))
 CODES = (40, 41, 42)
@@ -62,6 +68,25 @@ def test_the_batch_changes_rounding_alone(
     wanted = Scorer(model, PREFIX, CODES, share_prefix=True).score(prompts)
     assert np.abs(found.logprobs - wanted.logprobs).max() < 1e-4
     assert sum(done) == len(prompts)
+
+
+def test_a_batch_holds_so_many_tokens_and_no_more() -> None:
+    """The longest rows decide about memory: each index comes once, the longest first, and padding
+    counts. What is longer than the budget goes alone."""
+    rng = random.Random(5)
+    lengths = [rng.randrange(1, 700) for _ in range(500)] + [5000, 4096, 4097]
+    batches = list(token_batches(lengths))
+    assert sorted(at for batch in batches for at in batch) == list(range(len(lengths)))
+    assert [lengths[batch[0]] for batch in batches] == sorted(
+        (lengths[batch[0]] for batch in batches), reverse=True
+    )
+    for batch in batches:
+        longest = max(lengths[at] for at in batch)
+        assert len(batch) == 1 or longest * len(batch) <= BATCH_TOKENS
+        assert len(batch) <= BATCH_SIZE
+    assert [lengths[at] for at in batches[0]] == [5000]
+    assert list(token_batches([], rows=3)) == []
+    assert [len(batch) for batch in token_batches([1] * 7, rows=3)] == [3, 3, 1]
 
 
 def test_dropout_is_off_while_scoring_and_on_again_after_it(

@@ -28,6 +28,14 @@ def test_a_pair_is_judged_by_the_stated_rule(forth: int, back: int, kind: str) -
     assert pair.kind == kind
 
 
+@pytest.mark.parametrize(("forth", "back", "kind"), [(1200, 0, ONE_WAY), (700, 650, TWO_WAY)])
+def test_a_thousand_mistakes_are_judged_too(forth: int, back: int, kind: str) -> None:
+    """Binomial coefficients of so many are beyond a float; the test's p-value is not."""
+    (pair,) = confused_pairs("ab", [[0, forth], [back, forth - back]])
+    assert (pair.kind, pair.total) == (kind, forth + back)
+    assert 0 <= pair.p <= 1
+
+
 def test_a_small_label_beside_a_large_one_is_not_called_lopsided() -> None:
     """Ten times the messages make ten times the mistakes: that is even, not one-way."""
     (pair,) = confused_pairs("ab", [[980, 20], [2, 98]])

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.report.conftest import Made
+from trainer.artifacts.audit import AUDIT, AuditRecord
+from trainer.artifacts.evaluation import EvaluatedAdapter, EvaluatedDataset
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
@@ -71,7 +73,7 @@ class Page(HTMLParser):
 
 def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, str]:
     out = tmp_path / "page.html"
-    report = write_report(run, out, **settings)  # type: ignore[arg-type]
+    report = write_report(run, out, **{"texts": True, **settings})  # type: ignore[arg-type]
     text = out.read_text(encoding="utf-8")
     return report, Page(text), text
 
@@ -96,6 +98,40 @@ def test_the_page_shows_the_accuracy_that_the_predictions_give(made: Made, tmp_p
         f1.append(2 * hits / (len(mine) + given))
     assert f"macro-F1 {sum(f1) / len(f1):.3f}" in page.words
     assert f"{len(rows) - right} wrong answers, the surest first" in page.words
+
+
+def test_an_audit_of_the_labels_stands_beside_the_accuracy(made: Made, tmp_path: Path) -> None:
+    """What is left of the accuracy by the true labels, as a concern where it is another; an audit
+    of another adapter is refused."""
+    evaluation = made.evaluation
+    record = AuditRecord(
+        created_at="2026-06-01T13:00:00Z",
+        adapter=EvaluatedAdapter(**evaluation["adapter"]),
+        dataset=EvaluatedDataset(**evaluation["dataset"]),
+        seed=0,
+        examples=evaluation["examples"],
+        audited=120,
+        label_errors=9,
+        label_error_rate=0.075,
+        label_error_rate_interval_95=(0.04, 0.13),
+        accuracy=evaluation["accuracy"],
+        accuracy_interval_95=tuple(evaluation["accuracy_interval_95"]),
+        corrected_accuracy=0.512,
+        corrected_accuracy_interval_95=(0.48, 0.55),
+        gained=1,
+        lost=8,
+        relabelled=(),
+    )
+    AUDIT.write(made.run / "evaluation", record)
+    _, page, _ = draw(made.run, tmp_path, texts=False)
+    assert "By the true labels 51.2% right" in page.words
+    assert "95% interval 48.0% to 55.0%. A person labelled 120 held-out messages" in page.words
+    assert "7.5% of the hold-out's labels are wrong (4.0% to 13.0%)" in page.words
+
+    other = EvaluatedAdapter(name="other", digest="00" * 32, path="other")
+    AUDIT.write(made.run / "evaluation", record.model_copy(update={"adapter": other}))
+    with pytest.raises(BadInput, match=r"audit\.json: of another adapter"):
+        write_report(made.run, tmp_path / "no.html")
 
 
 def test_altered_figures_are_refused(
@@ -180,8 +216,11 @@ def test_showing_texts_opens_the_holdout_and_says_so(made: Made, tmp_path: Path)
 
 
 def test_without_texts_the_holdout_stays_sealed(made: Made, tmp_path: Path) -> None:
-    """--no-texts: no opening, no warning, no text of any part of the dataset."""
-    report, page, text = draw(made.run, tmp_path, texts=False)
+    """The default: no opening, no warning, no text of any part of the dataset."""
+    out = tmp_path / "page.html"
+    report = write_report(made.run, out)
+    text = out.read_text(encoding="utf-8")
+    page = Page(text)
     assert count_openings(open_dataset(made.dataset)) == 0
     assert not report.with_texts
     assert "Private." not in page.words
@@ -289,6 +328,53 @@ def test_the_verdict_follows_the_duel(
 
 
 @pytest.mark.parametrize(
+    ("conclusion", "recommended", "claim"),
+    [
+        ("adapter", "adapter", "Better than minilm by 2.0 points"),
+        ("better", "minilm", "Worse than minilm"),
+        ("not_worse", "tf-idf", "tf-idf does the job within 1.0 points, without a GPU"),
+        ("undecided", "adapter", "Too few messages to tell it from tf-idf within 1.0 points"),
+    ],
+)
+def test_the_verdict_is_the_duels_own_conclusion(
+    made: Made,
+    tmp_path: Path,
+    rewrite: Callable[..., None],
+    *,
+    conclusion: str,
+    recommended: str,
+    claim: str,
+) -> None:
+    """With the margin, the baseline that was tested, what it takes to tell, and, where the cost
+    is known, what the margin comes to in messages and money."""
+    path = made.run / "duel" / "duel.json"
+    record = json.loads(path.read_text("utf-8"))
+    tested = {"non_inferiority_p": 0.123, "worst_difference": 0.0177}
+    rewrite(
+        path,
+        conclusion=conclusion,
+        recommendation=recommended,
+        margin=0.01,
+        tested_baseline="tf-idf",
+        required_messages=3162,
+        pairs=[pair | tested for pair in record["pairs"]],
+    )
+    _, page, _ = draw(made.run, tmp_path)
+    assert claim in page.words
+    assert ("3,162 messages would." in page.words) is (conclusion == "undecided")
+    assert "Validation chose tf-idf to be tested so; 3,162 messages pass" in page.words
+    assert "\N{MINUS SIGN}1.8 points" in page.words
+    assert "up to 20,000 more messages filed wrongly a month, of 2,000,000" in page.words
+
+
+def test_what_the_certainty_of_a_threshold_costs_is_shown(made: Made, tmp_path: Path) -> None:
+    """Beside what the point value alone would answer."""
+    review = made.evaluation["review"]
+    _, page, _ = draw(made.run, tmp_path)
+    assert f"the point value alone would answer {review['coverage_by_point']:.1%}" in page.words
+
+
+@pytest.mark.parametrize(
     ("file", "change", "problem"),
     [
         ("training.json", {"schema": "training/9"}, "training.json: its schema is 'training/9'"),
@@ -360,12 +446,14 @@ def test_the_command_reports_for_people_and_for_machines(
         out = capsys.readouterr()
         return int(left.value.code or 0), out.out, out.err
 
-    code, out, _ = run(str(made.run), "--no-texts")
+    code, out, _ = run(str(made.run))
     page = made.run / "report.html"
     assert code == 0
+    assert "holds texts" not in out
+    assert count_openings(open_dataset(made.dataset)) == 0
     assert out.startswith(f"{page}: {numbers.size(page.stat().st_size)}\n")
     (made.dataset / "check.json").unlink()
-    code, out, _ = run(str(made.run), "--json", "--no-texts")
+    code, out, _ = run(str(made.run), "--json")
     record = json.loads(out)
     assert (code, record["bytes"]) == (0, page.stat().st_size)
     assert record["sections"]["verdict"] == "present"
@@ -374,6 +462,10 @@ def test_the_command_reports_for_people_and_for_machines(
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "no training.json" in err
+    code, out, _ = run(str(made.run), "--texts")
+    assert (code, page.stat().st_mode & 0o777) == (0, 0o640)
+    assert "holds texts of customers" in out
+    assert count_openings(open_dataset(made.dataset)) == 1
 
 
 def wrong(run: Path) -> list[dict[str, Any]]:

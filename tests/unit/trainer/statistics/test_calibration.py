@@ -1,4 +1,4 @@
-"""Temperature, calibration error and thresholds, against data whose truth is planted."""
+"""Temperature and calibration error, against data whose truth is planted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.statistics.calibration import (
-    MIN_OFF_LABEL_MASS,
-    accept,
     calibrate,
-    coverage_curve,
     cross_fitted,
     ece,
     fit_temperature,
     nll,
     off_label_mass,
-    off_label_threshold,
     reliability,
-    review_threshold,
     temperature_softmax,
 )
-from trainer.statistics.figures import CoveragePoint
 
 SETTINGS: Any = {
     "review_precision": 0.95,
@@ -95,58 +89,21 @@ def test_the_off_label_mass_is_what_the_codes_leave() -> None:
 
 def test_a_flawless_validation_set_still_gives_a_finite_temperature() -> None:
     logprobs = np.log(np.full((20, 3), 0.05) + np.eye(3)[np.arange(20) % 3] * 0.85)
-    found = calibrate(logprobs, np.arange(20) % 3, **SETTINGS)
+    found = calibrate(logprobs, np.arange(20) % 3, **SETTINGS, review_precision_by="point")
     assert found.calibration.temperature > 0.3
     assert found.thresholds.review_confidence == 0.5
     assert found.accepted_share == 1.0
 
 
+def test_twenty_flawless_messages_are_no_proof_of_a_precision() -> None:
+    """By the lower bound everything goes to review, and what that costs is told."""
+    logprobs = np.log(np.full((20, 3), 0.05) + np.eye(3)[np.arange(20) % 3] * 0.85)
+    found = calibrate(logprobs, np.arange(20) % 3, **SETTINGS)
+    assert found.thresholds.review_confidence == 1.0
+    assert (found.accepted_share, found.accepted_precision) == (0.0, None)
+    assert found.point_accepted_share == 1.0
+
+
 def test_one_validation_row_is_enough_to_go_on() -> None:
     found = calibrate(np.log(np.array([[0.7, 0.2]])), np.array([0]), **SETTINGS)
     assert found.calibration.examples == 1
-
-
-def test_the_review_threshold_is_the_lowest_that_reaches_the_precision() -> None:
-    confidence = np.array([0.99, 0.95, 0.9, 0.8, 0.7, 0.6])
-    correct = np.array([True, True, True, True, False, False])
-    assert review_threshold(confidence, correct, 0.95, floor=0.0) == 0.8
-    assert review_threshold(confidence, correct, 0.8, floor=0.0) == 0.7
-    assert review_threshold(confidence, correct, 0.8, floor=0.75) == 0.75
-    assert review_threshold(confidence, correct, 0.6, floor=0.3) == 0.3
-
-
-def test_nothing_good_enough_sends_everything_to_review() -> None:
-    confidence = np.array([0.9, 0.8])
-    assert review_threshold(confidence, np.array([False, True]), 0.95, floor=0.5) == 1.0
-
-
-def test_rows_of_equal_confidence_stand_or_fall_together() -> None:
-    confidence = np.array([0.9, 0.8, 0.8, 0.8])
-    correct = np.array([True, True, False, False])
-    assert review_threshold(confidence, correct, 0.95, floor=0.5) == 0.9
-
-
-def test_the_off_label_threshold_is_a_rounded_up_quantile_with_a_floor() -> None:
-    assert off_label_threshold(np.full(100, 1e-6), 0.995) == MIN_OFF_LABEL_MASS
-    assert off_label_threshold(np.linspace(0, 0.301, 1000), 0.995) == pytest.approx(0.3)
-
-
-def test_the_coverage_curve_starts_with_everything_and_gets_surer() -> None:
-    points = coverage_curve(CONFIDENCE, CORRECT)
-    assert points[0].coverage == 1.0
-    assert points[0].accuracy == pytest.approx(CORRECT.mean())
-    coverage = [point.coverage for point in points]
-    assert coverage == sorted(coverage, reverse=True)
-    assert points[-1].coverage == pytest.approx(0.05, abs=0.01)
-    least, most = points[0].accuracy, points[-1].accuracy
-    assert least is not None
-    assert most is not None
-    assert most > least
-
-
-def test_equal_confidences_are_one_point_of_the_curve() -> None:
-    assert len(coverage_curve(np.full(50, 0.9), np.ones(50, dtype=bool))) == 1
-
-
-def test_a_threshold_that_accepts_nothing_has_no_accuracy() -> None:
-    assert accept(CONFIDENCE, CORRECT, 2.0) == CoveragePoint(2.0, 0.0, None)

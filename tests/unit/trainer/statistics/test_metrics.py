@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from trainer.statistics.metrics import auroc, measure, wilson
+from trainer.statistics.metrics import auroc, highest_share, measure, wilson
 
 LABELS = ("a", "b", "c", "d")
 RNG = np.random.default_rng(4)
@@ -45,6 +46,19 @@ def test_a_label_without_messages_does_not_count_in_the_mean() -> None:
 )
 def test_wilson_intervals(hits: int, total: int, low: float, high: float) -> None:
     assert wilson(hits, total) == pytest.approx((low, high), abs=2e-4)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 15), (6, 15), (14, 15), (74, 100)])
+def test_the_highest_share_is_where_the_binomial_test_turns(hits: int, total: int) -> None:
+    """Clopper and Pearson's end, as scipy has it too."""
+    high = highest_share(hits, total, 0.005)
+    assert binomtest(hits, total, high, alternative="less").pvalue == pytest.approx(0.005)
+    found = binomtest(hits, total, alternative="less").proportion_ci(0.995, method="exact")
+    assert high == pytest.approx(found.high)
+
+
+def test_the_highest_share_of_all_and_of_nothing_is_one() -> None:
+    assert highest_share(15, 15, 0.05) == highest_share(0, 0, 0.05) == 1.0
 
 
 def test_auroc_is_the_share_of_pairs_in_order_ties_counting_half() -> None:

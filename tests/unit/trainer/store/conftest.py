@@ -19,6 +19,7 @@ from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 
 HOLDOUT = "a1" * 32
+DATASET = "d1" * 32
 MakeRun = Callable[..., Path]
 
 
@@ -47,7 +48,7 @@ def write_adapter(directory: Path, name: str) -> Manifest:
     ):
         (directory / file).write_bytes(data)
         files[file] = FileDigest(sha256_bytes(data), len(data))
-    manifest = toy_manifest(name=name, files=files)
+    manifest = toy_manifest(name=name, files=files, data={"digest": DATASET})
     write_manifest(directory, manifest)
     return manifest
 
@@ -86,7 +87,7 @@ def write_evaluation(
         "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
         "dataset": {
             "name": "toy",
-            "digest": "d1" * 32,
+            "digest": DATASET,
             "directory": "data/toy",
             "holdout_sha256": HOLDOUT,
             "openings": 2,

@@ -13,8 +13,11 @@ from scipy.stats import binomtest
 
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
+from trainer.statistics.metrics import Discordance
+from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
-from trainer.store.gate import GateRules, judge, load_rules
+from trainer.store.gate import judge
+from trainer.store.gate_rules import GateRules, load_rules
 from worker.contract import read_manifest
 
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"
@@ -34,7 +37,8 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
     """Ten wrong of 300, spread over one label, calibrated: nothing to object to."""
     found = verdict_of(make_run("good"))
     assert all(found.values())
-    assert {f"recall of {label}" for label in ("billing", "delivery", "other")} <= set(found)
+    labels = ("billing", "delivery", "other")
+    assert {f"recall of {label}, upper end of its interval" for label in labels} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +46,12 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
     [
         ({"wrong": range(0, 300, 14)}, {"accuracy, lower end of the 95 % interval"}),
         (
-            {"wrong": [*range(0, 78, 3)]},
-            {"accuracy, lower end of the 95 % interval", "recall of billing"},
+            {"wrong": [*range(0, 111, 3)]},
+            {
+                "accuracy, lower end of the 95 % interval",
+                "macro-F1",
+                "recall of billing, upper end of its interval",
+            },
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
         ({"limited": True}, {"hold-out"}),
@@ -94,31 +102,72 @@ def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run: MakeR
     assert not verdict_of(blind, GateRules(unconstrained_share=1.0))[name]
 
 
-def test_a_significant_regression_fails_and_an_insignificant_one_passes(make_run: MakeRun) -> None:
-    """McNemar's test on the same messages: 8 that only the old one gets right against 1 is
-    significant, 5 against 1 is not; the p-value is scipy's."""
+def test_the_recall_itself_or_its_upper_end_is_judged_as_the_rules_say(make_run: MakeRun) -> None:
+    """26 of 100 wrong: 74 % as a point, and up to 83.0 % (Clopper & Pearson, 5 % over three)."""
+    run = make_run("luck", wrong=range(0, 78, 3))
+    assert not verdict_of(run, GateRules(label_recall_by="point"))["recall of billing"]
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    rows = {row.name: row for row in judge(manifest, evidence, GateRules(), None).criteria}
+    row = rows["recall of billing, upper end of its interval"]
+    end = binomtest(74, 100).proportion_ci(1 - 2 * 0.05 / 3, method="exact").high
+    assert row.passed
+    assert row.found == f"{end:.4f} (point 0.7400 of 100)"
+
+
+def test_a_label_with_too_few_messages_to_fail_says_so(make_run: MakeRun) -> None:
+    """Of two messages none may be right, and 75 % could still be true."""
+    run = make_run("tiny", wrong=(), messages=6)
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    rows = judge(manifest, evidence, GateRules(), None).criteria
+    found = [row.found for row in rows if row.name.startswith("recall of billing")]
+    assert found == ["1.0000 (point 1.0000 of 2); too few messages to fail"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "passed", "told"),
+    [
+        (range(100, 101), True, "+0.0 points, at worst -1.2 points (95 %)"),
+        (range(100, 103), False, "not enough messages to tell: about "),
+        (range(100, 109), False, "significantly worse (McNemar's p = "),
+    ],
+)
+def test_it_has_to_be_shown_that_the_new_adapter_is_not_worse(
+    make_run: MakeRun, wrong: range, passed: bool, told: str
+) -> None:
+    """On the same 300 messages: one each way is proof of less than two points, three against one
+    is none and the row says how many messages it takes, nine against one is a regression."""
     shared = set(range(0, 300, 30))
-    runs = {
-        "old": shared | {1},
-        "worse": shared | set(range(100, 108)),
-        "level": shared | set(range(100, 105)),
-    }
-    found = {
-        name: read_evidence(make_run(name, wrong) / "evaluation") for name, wrong in runs.items()
-    }
-    for name, only_old, passed in (("worse", 8, False), ("level", 5, True)):
-        against = compare_evidence(found[name], found["old"])
-        assert isinstance(against, Comparison)
-        assert (against.only_new_right, against.only_current_right) == (1, only_old)
-        assert against.p_value == pytest.approx(binomtest(1, only_old + 1, 0.5).pvalue)
-        manifest = read_manifest(found[name].path.parents[1] / "adapter")
-        verdict = judge(manifest, found[name], GateRules(), against)
-        assert verdict.passed is passed
-        assert f"1 new, {only_old} current, of 300" in verdict.criteria[-1].found
-    better = compare_evidence(found["old"], found["worse"])
-    assert isinstance(better, Comparison)
-    manifest = read_manifest(found["old"].path.parents[1] / "adapter")
-    assert judge(manifest, found["old"], GateRules(), better).passed
+    old = read_evidence(make_run("old", shared | {1}) / "evaluation")
+    new = read_evidence(make_run("new", shared | set(wrong)) / "evaluation")
+    against = compare_evidence(new, old)
+    assert isinstance(against, Comparison)
+    assert (against.only_new_right, against.only_current_right) == (1, len(wrong))
+    assert against.p_value == pytest.approx(binomtest(1, len(wrong) + 1, 0.5).pvalue)
+    verdict = judge(read_manifest(new.path.parents[1] / "adapter"), new, GateRules(), against)
+    row = verdict.criteria[-1]
+    assert row.passed is passed
+    assert f"1 new, {len(wrong)} current, of 300" in row.found
+    assert told in row.found
+    counts = Discordance(1, len(wrong), 300)
+    assert f"p = {non_inferiority_p(counts, 0.02):.2g}" in row.found
+
+
+def test_a_larger_margin_asks_for_fewer_messages(make_run: MakeRun) -> None:
+    """The row names the margin that so many messages can tell."""
+    shared = set(range(0, 300, 30))
+    old = read_evidence(make_run("old", shared | {1}) / "evaluation")
+    new = read_evidence(make_run("new", shared | {100, 101, 102}) / "evaluation")
+    manifest = read_manifest(new.path.parents[1] / "adapter")
+    against = compare_evidence(new, old)
+    assert judge(manifest, new, GateRules(), against).failed == ("against the current adapter",)
+    assert judge(manifest, new, GateRules(non_inferiority_margin=0.03), against).passed
+
+
+def test_a_better_one_passes(make_run: MakeRun) -> None:
+    old = read_evidence(make_run("old", range(0, 300, 20)) / "evaluation")
+    new = read_evidence(make_run("new", range(0, 300, 60)) / "evaluation")
+    manifest = read_manifest(new.path.parents[1] / "adapter")
+    assert judge(manifest, new, GateRules(), compare_evidence(new, old)).passed
 
 
 def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
@@ -213,6 +262,14 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("", ["label_support=1.5"], "must be a whole number"),
         ("", ["label_support=0"], "at least 1"),
         ("", ["accuracy_by=upper"], r"use one of \['lower', 'point'\]"),
+        ("", ["label_recall_by=lower"], r"use one of \['upper', 'point'\]"),
+        ("", ["non_inferiority_margin=0"], r"must be above 0 and at most 0.5"),
+        ("", ["non_inferiority_margin=0.6"], r"0.02 is two points"),
+        (
+            "regression_p = 0.05",
+            [],
+            r"gate.toml: .* 'regression_p' any more: set non_inferiority_m",
+        ),
         ("", ["ece"], "key=value"),
         ("accuracy =", [], "is not TOML"),
     ],

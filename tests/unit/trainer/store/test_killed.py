@@ -39,7 +39,7 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
     """A real SIGKILL, then an ENOSPC, at lines all over a publication: the store is sound with
     one of both adapters current, and the same command again completes with one move recorded."""
     for name in ("old", "new"):
-        make_run(name, (), 90)
+        make_run(name, (), 150)
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), str(LINES)],
         env=ENVIRONMENT,

@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from trainer.artifacts.training import Step
 from trainer.errors import BadInput
 from trainer.training import run_folder
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.run_folder import StepLog
+from trainer.training.run_folder import StepLog, TrainState, load_checkpoint, save_checkpoint
 from trainer.training.train import train
 from worker.contract.digest import write_atomically
 
@@ -92,6 +93,18 @@ def test_resumed_weights_are_the_uninterrupted_ones(
     found = (run / "adapter" / WEIGHTS).read_bytes()
     assert found == (whole / "adapter" / WEIGHTS).read_bytes()
     assert steps(run) == steps(whole)
+
+
+def test_a_checkpoint_of_another_device_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written beside a GPU that this process does not have, as a second process has another."""
+    kept = TrainState(best={"a": torch.ones(2)}, ema=[torch.ones(2)])
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:7")
+        save_checkpoint(tmp_path, {}, kept, {"rng": [torch.get_rng_state()]})
+    state, state_dicts = load_checkpoint(tmp_path, {})
+    assert state.best["a"].device == state_dicts["rng"][0].device == torch.device("cpu")
 
 
 @pytest.mark.long  # a process that imports PyTorch; the others here end a training in this one

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from trainer.errors import BadInput
-from trainer.model.lora_model import LoraModel
+from trainer.model.lora_model import LoraModel, load_adapter_model
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import load_adapter
@@ -74,9 +74,23 @@ def test_it_learns_on_a_base_of_four_bits(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     """QLoRA: the base is quantized, the adapter is not."""
-    more = {"load_in_4bit": True, "share_prefix": False}
+    more = {"load_in_4bit": True, "serve_in_4bit": True, "share_prefix": False}
     losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("serve_in_4bit", [False, True])
+def test_an_adapter_of_four_bits_is_evaluated_on_the_base_that_serves(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, serve_in_4bit: bool
+) -> None:
+    """In the same precision as it was calibrated in: the layers say which."""
+    more = {"load_in_4bit": True, "serve_in_4bit": serve_in_4bit, "share_prefix": False}
+    learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
+    manifest = load_adapter(tmp_path / "run" / "adapter")
+    model = load_adapter_model(tmp_path / "run" / "adapter", tiny_base, manifest)
+    kinds = {type(module).__name__ for module in model.peft_model.modules()}
+    assert ("Linear4bit" in kinds) is serve_in_4bit
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")

@@ -29,6 +29,24 @@ SETTINGS = {
 }
 
 
+def run_two(
+    command: str, base: Path, dataset: Path, out: Path, *more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the trainer in two processes, as ``torchrun`` does."""
+    words = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"),
+        *("-m", "trainer", command, "--recipe", str(CONFIG), "--base", str(base)),
+        *("--dataset", str(dataset), "--out", str(out)),
+        *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
+        *more,
+    ]
+    done = subprocess.run(
+        words, cwd=CONFIG.parents[1], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
 @pytest.mark.long  # three more processes that import PyTorch
 def test_two_processes_train_what_one_trains(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
@@ -36,17 +54,7 @@ def test_two_processes_train_what_one_trains(
     """Batches are shared out, gradients added up, and one process writes."""
     alone = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "one"}
     train(load_recipe(CONFIG, SETTINGS | alone), Console(quiet=True))
-    launch = "torch.distributed.run"
-    command = [
-        *(sys.executable, "-m", launch, "--nproc_per_node", "2", "-m", "trainer", "train"),
-        *("--recipe", str(CONFIG), "--base", str(tiny_base), "--dataset", str(dataset_dir)),
-        *("--out", str(tmp_path / "two")),
-        *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
-    ]
-    done = subprocess.run(
-        command, cwd=CONFIG.parents[1], capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = run_two("train", tiny_base, dataset_dir, tmp_path / "two")
     assert done.stdout.count("learning curve") == 1
     record = json.loads((tmp_path / "two" / "training.json").read_text("utf-8"))
     assert record["machine"]["processes"] == 2
@@ -56,3 +64,18 @@ def test_two_processes_train_what_one_trains(
     )
     for name, weights in of_one.items():
         torch.testing.assert_close(of_two[name], weights, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.long  # three more processes that import PyTorch
+def test_two_processes_sweep_trial_after_trial(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """The processes stay together from one trial to the next; one of them writes and prints."""
+    grid = ("--grid", "per_label=5,10,20", "--json")
+    done = run_two("sweep", tiny_base, dataset_dir, tmp_path, *grid)
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((tmp_path / "sweep.json").read_text("utf-8"))
+    assert [trial["per_label"] for trial in printed["trials"]] == [5, 10, 20]
+    assert done.stderr.count("learning curve") == 3
+    again = json.loads(run_two("sweep", tiny_base, dataset_dir, tmp_path, *grid).stdout)
+    assert again == printed

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import read_weights
 from trainer.model.prompt import load_tokenizer
@@ -21,6 +22,7 @@ from trainer.tracking.session import TrackerName, Tracking
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
+from worker.contract.probes import attach_probes, probes_path
 
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
@@ -115,6 +117,28 @@ def test_the_adapter_passes_every_check_of_a_worker(
         "manifest.json",
     ]
     assert not (run / ".adapter.draft").exists()
+
+
+def test_no_message_of_the_dataset_is_in_the_adapter(
+    tmp_path: Path, tiny_base: Path, dataset_dir: Path
+) -> None:
+    """An adapter travels; the messages it can be tried on stay in the run folder, for owner and
+    group, and a worker that serves it from there tries it on them."""
+    lenient = recipe(tmp_path, tiny_base, dataset_dir, review_precision=0.1, review_floor=0.0)
+    with (tmp_path / "log").open("w", encoding="utf-8") as log:
+        train(lenient, Console(file=log))
+    adapter = tmp_path / "run" / "adapter"
+    dataset = open_dataset(dataset_dir)
+    content = "".join(
+        path.read_text(encoding="utf-8", errors="replace") for path in adapter.iterdir()
+    )
+    for example in (*dataset.train, *dataset.validation):
+        assert example.message not in content
+    known = {(example.message, example.label) for example in dataset.validation}
+    probes = attach_probes(load_adapter(adapter), adapter).probes
+    assert probes
+    assert {(probe.message, probe.label) for probe in probes} <= known
+    assert probes_path(adapter).stat().st_mode & 0o777 == 0o640
 
 
 def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, str]) -> None:

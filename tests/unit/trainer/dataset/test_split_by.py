@@ -1,0 +1,382 @@
+"""Splits by time, by group and by language: leakage is measured, against what is known of the
+rows."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.unit.trainer.dataset.conftest import (
+    LABELS,
+    Record,
+    Refused,
+    Run,
+    WriteCsv,
+    unlike_messages,
+)
+from trainer.dataset.balance import assign_balanced
+from trainer.dataset.build import Prepared, build
+from trainer.dataset.cells import read_language, read_time
+from trainer.dataset.folder import SPLITS, open_dataset
+from trainer.dataset.near_duplicates import jaccard, shingles
+from trainer.dataset.readers import ColumnNames, read_source
+from trainer.dataset.settings import SIMILARITY, ConflictPolicy, PrepareSettings, SplitBy
+from trainer.dataset.split_record import missing_languages, tell_split
+from trainer.dataset.write import write_prepared
+from trainer.errors import BadInput
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class Told(NamedTuple):
+    """What a row of the made-up export is known to be."""
+
+    id: str
+    message: str
+    label: str
+    at: datetime
+    customer: str
+    language: str
+
+
+Prepare = Callable[..., Prepared]
+
+
+@pytest.fixture
+def export() -> list[Told]:
+    """Return 360 rows of 90 customers over 360 hours, labels in turn; every third message is a
+    rewording of one that came up to 100 hours before, mostly another customer's."""
+    rng = random.Random(3)
+    fresh = unlike_messages(360, seed=2)
+    rows: list[Told] = []
+    for n in range(360):
+        old = rows[rng.randrange(max(0, n - 100), n)] if n % 3 == 2 else None
+        message = f"{old.message.removesuffix('.')} ok {n}." if old else fresh[n]
+        label = old.label if old else LABELS[n // 3 % 3]
+        # Customers come within half a day and then no more.
+        customer = f"c{n // 12}-{rng.randrange(3)}"
+        at = START + timedelta(hours=n)
+        rows.append(Told(f"t{n:03}", message, label, at, customer, ("de", "en")[n % 4 == 0]))
+    rng.shuffle(rows)
+    return rows
+
+
+@pytest.fixture
+def few_copies(export: list[Told]) -> list[Told]:
+    """Return the same rows with 10 rewordings in place of 120."""
+    fresh = unlike_messages(360, seed=11)
+    numbered = [(int(row.id[1:]), row) for row in export]
+    return [
+        row._replace(message=fresh[n]) if n % 3 == 2 and n % 36 != 2 else row for n, row in numbered
+    ]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, taxonomy: Path) -> Prepare:
+    def build_it(rows: list[Told], split: SplitBy, *columns: str, **more: Any) -> Prepared:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("id", "message", "label", "at", "customer", "lang"))
+            writer.writerows((*row[:3], row.at.isoformat(), *row[4:]) for row in rows)
+        there = {"time": "at", "group": "customer", "language": "lang"}
+        names = ColumnNames(**{field: there[field] for field in columns})
+        return build(
+            PrepareSettings((path,), taxonomy, tmp_path / "out", columns=names, split=split, **more)
+        )
+
+    return build_it
+
+
+def sides(prepared: Prepared, rows: list[Told]) -> dict[str, list[Told]]:
+    by_id = {row.id: row for row in rows}
+    return {side: [by_id[example.id] for example in prepared.splits[side]] for side in SPLITS}
+
+
+def near_across(found: dict[str, list[Told]]) -> int:
+    """Count pairs of near-duplicates on two sides, by comparing every pair."""
+    sets = {
+        side: [shingles(row.message.casefold()) for row in rows] for side, rows in found.items()
+    }
+    return sum(
+        jaccard(one, other) >= SIMILARITY
+        for left, right in (
+            ("train", "validation"),
+            ("train", "holdout"),
+            ("validation", "holdout"),
+        )
+        for one in sets[left]
+        for other in sets[right]
+    )
+
+
+def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
+    prepare: Prepare, export: list[Told]
+) -> None:
+    """Training, validation and hold-out follow each other without overlap; no near-duplicate is on
+    two sides, though a third of the rows are; every row is in a part or counted as left out."""
+    prepared = prepare(export, SplitBy.TIME, "time")
+    found = sides(prepared, export)
+    assert max(row.at for row in found["train"]) < min(row.at for row in found["validation"])
+    assert max(row.at for row in found["validation"]) < min(row.at for row in found["holdout"])
+    assert near_across(found) == 0
+    # All that came in the last 15 % is held out, near-duplicates of each other included.
+    assert {row.id for row in found["holdout"]} == {f"t{n:03}" for n in range(306, 360)}
+    counts = prepared.counts
+    left_out = counts["holdout_copies_removed"]["near"] + counts["near_validation_removed"]
+    assert left_out > 10
+    assert sum(map(len, found.values())) + left_out == len(export)
+
+
+def test_a_random_split_of_the_same_rows_does_learn_from_the_future(
+    prepare: Prepare, export: list[Told]
+) -> None:
+    """So the tests above and below can fail: at random both time and customers cross."""
+    found = sides(prepare(export, SplitBy.RANDOM), export)
+    assert max(row.at for row in found["train"]) > min(row.at for row in found["holdout"])
+    assert {r.customer for r in found["train"]} & {r.customer for r in found["holdout"]}
+
+
+def test_by_time_with_a_group_no_customer_crosses(prepare: Prepare, few_copies: list[Told]) -> None:
+    """Earlier messages of a held-out customer leave training, as near-duplicates do."""
+    found = sides(prepare(few_copies, SplitBy.TIME, "time", "group"), few_copies)
+    assert near_across(found) == 0
+    assert max(row.at for row in found["train"]) < min(row.at for row in found["holdout"])
+    customers = [{row.customer for row in rows} for rows in found.values()]
+    assert sum(map(len, customers)) == len(set().union(*customers))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_by_group_neither_a_customer_nor_a_near_duplicate_crosses(
+    prepare: Prepare, few_copies: list[Told], seed: int
+) -> None:
+    """Each part has its share, to a fifth, of all and of every label."""
+    own = few_copies
+    found = sides(prepare(own, SplitBy.GROUP, "group", seed=seed), own)
+    side_of = defaultdict(set)
+    for side, rows in found.items():
+        for row in rows:
+            side_of[row.customer].add(side)
+    assert all(len(some) == 1 for some in side_of.values())
+    assert near_across(found) == 0
+    assert sum(map(len, found.values())) == len(own)
+    assert 44 <= len(found["holdout"]) <= 64
+    for label in LABELS:
+        assert 12 <= sum(row.label == label for row in found["holdout"]) <= 24
+
+
+def test_near_duplicates_link_groups(prepare: Prepare, export: list[Told]) -> None:
+    """Where they link all customers of a time there are few units left, which the error counts."""
+    with pytest.raises(BadInput, match=r"by group the \w+ part would have \d+ of 360 messages"):
+        prepare(export, SplitBy.GROUP, "group")
+
+
+def test_a_copy_that_comes_again_is_the_later_one(prepare: Prepare, export: list[Told]) -> None:
+    """A message that came in training's time and word for word in the hold-out's is held out, once,
+    with its later id. Where its label was disputed and the earlier one won, it is in no part."""
+    by_id = {row.id: row for row in export}
+    again = [
+        by_id["t000"]._replace(id="late", at=START + timedelta(hours=359)),
+        by_id["t001"]._replace(id="late2", label="payment", at=START + timedelta(hours=358)),
+        by_id["t001"]._replace(id="early2", at=START + timedelta(hours=2)),
+    ]
+    prepared = prepare(
+        [*export, *again], SplitBy.TIME, "time", conflicts=ConflictPolicy.KEEP_MAJORITY
+    )
+    ids = {side: {example.id for example in prepared.splits[side]} for side in SPLITS}
+    assert "late" in ids["holdout"]
+    assert not any({"t000", "t001", "late2", "early2"} & some for some in ids.values())
+    assert prepared.counts["out_of_time_removed"] == 1
+
+
+def test_the_order_of_lines_changes_nothing(prepare: Prepare, export: list[Told]) -> None:
+    """By time, by group and with languages: the same rows shuffled give the same parts."""
+    sparse = [row for row in export if int(row.id[1:]) % 3 != 2]
+    for how, columns in (
+        (SplitBy.TIME, ("time", "group")),
+        (SplitBy.GROUP, ("group", "language")),
+        (SplitBy.RANDOM, ("language",)),
+    ):
+        first = prepare(sparse, how, *columns)
+        random.Random(7).shuffle(sparse)
+        assert prepare(sparse, how, *columns).splits == first.splits
+
+
+def test_a_rare_language_is_in_every_part_in_its_share(
+    prepare: Prepare, export: list[Told]
+) -> None:
+    """240 messages of one language and 6 of another, 2 a label: both are in all three parts, labels
+    keep their shares, and nobody is warned. Of a language with two messages somebody is."""
+    plain = [row._replace(language="de") for row in export if int(row.id[1:]) % 3 != 2]
+    rare = [
+        plain[0]._replace(id=f"r{n}", message=message, label=LABELS[n % 3], language="FR")
+        for n, message in enumerate(unlike_messages(6, seed=9))
+    ]
+    prepared = prepare([*plain, *rare], SplitBy.RANDOM, "language")
+    assert prepared.split is not None
+    assert min(prepared.split["languages"]["fr"].values()) >= 1
+    assert missing_languages(prepared.split) == []
+    for label in LABELS:
+        held = sum(example.label == label for example in prepared.splits["holdout"])
+        assert abs(held - 0.15 * 82) < 4
+
+    prepared = prepare([*plain, *rare[:2]], SplitBy.RANDOM, "language")
+    assert prepared.split is not None
+    [(name, lacking)] = missing_languages(prepared.split)
+    assert name == "fr"
+    assert lacking
+    told = list(tell_split({"split": prepared.split, "counts": prepared.counts}))
+    assert told[-1].startswith("Warning: fr has 2 messages and none in ")
+
+
+def test_languages_keep_their_share_of_each_label() -> None:
+    """A label that is all but in one language stays so in each part: label and language are
+    stratified together where there are enough messages, not one by one."""
+    strata = {}
+    for n in range(1000):
+        label, language = "ab"[n % 2], "de" if (n % 2 == 0) == (n % 10 < 8) else "en"
+        strata[f"k{n:04}"] = [(label,), (language,), (label, language)]
+    order = {key: f"{random.Random(key).random()}" for key in strata}
+    splits = assign_balanced(
+        [[key] for key in strata], strata,
+        validation_share=0.08, holdout_share=0.15, order=order.__getitem__,
+    )  # fmt: skip
+    whole = Counter(some[2] for some in strata.values())
+    held = Counter(strata[key][2] for key, side in splits.items() if side == "holdout")
+    for stratum, total in whole.items():
+        assert abs(held[stratum] - 0.15 * total) <= 1.5
+
+
+def test_the_manifest_the_report_and_the_output_say_how_it_was_split(
+    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+) -> None:
+    """With the times between which each part lies; customers are counted and never named."""
+    rows = [
+        (*record, f"2024-05-{1 + n // 10:02} {n % 10:02}:00:00", f"customer-{n}")
+        for n, record in enumerate(records)
+    ]
+    path = write_csv(rows, header=("id", "message", "label", "at", "who"))
+    done = run(path, "--split", "time", "--time-column", "at", "--group-column", "who")
+    assert done.exit_code == 0, done.output
+    record = open_dataset(tmp_path / "out").record
+    assert record["settings"]["split"] == record["split"]["by"] == "time"
+    assert record["split"]["time"]["train"][0] == "2024-05-01T00:00:00.000Z"
+    assert record["split"]["groups"]["groups"] == len(records)
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for text in (report, " ".join(done.stdout.split())):
+        assert "Split by time, the last part held out: train 2024-05-01T00:00:00.000Z to" in text
+        assert "customer-" not in text
+
+
+def test_a_plain_random_split_has_the_digest_that_it_had_before_there_were_others(
+    write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
+) -> None:
+    """An adapter names its dataset by that digest; and a dataset without the entry reads as split
+    at random."""
+    settings = PrepareSettings((write_csv(records),), taxonomy, tmp_path / "out")
+    dataset = write_prepared(build(settings), settings)
+    assert dataset.digest == "8ab6655eaeb86386e5526efaac0659d435c3c19c12309e1b70532d1a17ea4adb"
+    assert next(tell_split(dataset.record)).startswith("Split at random")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--split", "time"), "--split time needs --time-column"),
+        (("--split", "group"), "--split group needs --group-column"),
+        (("--time-column", "label"), "--time-column has no part in --split random"),
+        (("--group-column", "label"), "--group-column has no part in --split random"),
+        (("--split", "time", "--time-column", "at"), "no column 'at'"),
+        (("--split", "group", "--group-column", "custmer"), "did you mean 'customer'?"),
+        (("--language-column", "lang"), "Name one by --language-column"),
+        (("--split", "time", "--time-column", "customer"), "'customer' holds no time that can be"),
+        (("--split", "group", "--group-column", "all"), "the largest has 120 messages"),
+        (("--split", "time", "--time-column", "day"), "the rows have 1 different times"),
+        (("--language-column", "number"), "'number' holds no language (text of "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split_so_is_refused(
+    refused: Refused,
+    write_csv: WriteCsv,
+    records: list[Record],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    """In one line with the flag or the row at fault."""
+    rows = [(*record, f"c{n}", "all", "2024-05-06", f"{n}") for n, record in enumerate(records)]
+    path = write_csv(rows, header=("id", "message", "label", "customer", "all", "day", "number"))
+    assert said in refused(path, *options)
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2024-05-06T07:08:09Z", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)),
+        (" 2024-05-06 07:08:09.5 ", datetime(2024, 5, 6, 7, 8, 9, 500_000)),
+        ("2024-05-06", datetime(2024, 5, 6)),
+        ("20240506", datetime(2024, 5, 6)),
+        ("1714979289", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)),
+        (1714979289000, datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)),
+        (1714979289.0, datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)),
+        (date(2024, 5, 6), datetime(2024, 5, 6)),
+    ],
+)  # fmt: skip
+def test_times_are_read_as_exports_have_them(value: object, moment: datetime) -> None:
+    """ISO 8601 with and without an offset, seconds and milliseconds since 1970, Parquet's dates."""
+    assert read_time(value, "at", "x:1") == moment
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", None, "my card 1234 was stolen", "05/06/2024", True, 12, float("nan"), "1" * 14, []],
+)
+def test_a_time_that_cannot_be_read_is_told_without_its_text(value: object) -> None:
+    """Place, column and kind of value; never the value, which may be a message."""
+    with pytest.raises(BadInput, match=r"x:7: 'at' holds no time that can be read \(") as error:
+        read_time(value, "at", "x:7")
+    if isinstance(value, str) and value:
+        assert value not in str(error.value)
+        assert f"text of {len(value)} characters" in str(error.value)
+
+
+def test_times_with_and_without_an_offset_have_no_order(
+    refused: Refused, write_csv: WriteCsv, records: list[Record]
+) -> None:
+    """Both rows are named."""
+    rows = [(*record, f"2024-05-06 07:08:{n % 60:02}") for n, record in enumerate(records)]
+    rows[5] = (*records[5], "2024-05-06 07:08:09+02:00")
+    line = refused(
+        write_csv(rows, header=("id", "message", "label", "at")),
+        "--split", "time", "--time-column", "at",
+    )  # fmt: skip
+    assert "export.csv:7 has a time with an offset from UTC and export.csv:2 one without" in line
+
+
+def test_a_language_is_a_code_or_a_name() -> None:
+    """Case does not matter; an empty cell is one of its own; a sentence is refused unquoted."""
+    assert read_language("pt-BR", "lang", "x:1") == "pt-br"
+    assert read_language(" ", "lang", "x:1") == read_language(None, "lang", "x:1") == "unknown"
+    text = "My card has not arrived, where is it?"
+    with pytest.raises(BadInput, match="holds no language") as error:
+        read_language(text, "lang", "x:1")
+    assert "card" not in str(error.value)
+
+
+def test_times_of_parquet_are_read_to_the_microsecond(tmp_path: Path) -> None:
+    """Data frames write nanoseconds, which Python's times cannot hold."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    times = pa.array([1714979289_123456789], type=pa.timestamp("ns", tz="UTC"))
+    table = pa.table({"message": ["Hello"], "label": ["a"], "at": times})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    [row], source = read_source(tmp_path / "x.parquet", ColumnNames(time="at"))
+    assert row.time == datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+    assert source.columns.describe()["time"] == "at"

@@ -1,0 +1,202 @@
+"""An audit of the hold-out's labels, from the sample to the corrected accuracy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.trainer_world import call, evaluation_json
+from trainer.artifacts.audit import AUDIT
+from trainer.artifacts.evaluation import EVALUATION_FOLDER
+from trainer.dataset.folder import Dataset, Example, list_openings, write_dataset
+from worker.contract import Label, Taxonomy
+
+LABELS = ("refund", "payment")
+TAXONOMY = Taxonomy("t", "1", "", tuple(Label(name, "") for name in LABELS))
+HELD = 200
+
+
+class Site(NamedTuple):
+    """A dataset, an evaluation on it, and where a sample goes."""
+
+    dataset: Dataset
+    evaluation: Path
+    sample: Path
+
+
+Fill = Callable[..., None]
+
+
+def other(label: str) -> str:
+    return LABELS[label == LABELS[0]]
+
+
+def true_label(n: int) -> str:
+    return LABELS[n % 2]
+
+
+def given_label(n: int) -> str:
+    """Every tenth label is wrong."""
+    return other(true_label(n)) if n % 10 == 0 else true_label(n)
+
+
+def answer(n: int) -> str:
+    """The adapter repeats every second of the labels' mistakes, and makes four of its own."""
+    if n % 20 == 0:
+        return given_label(n)
+    return other(true_label(n)) if n % 50 == 7 else true_label(n)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    held = [Example(f"h{n:03}", f"=message number {n}", given_label(n)) for n in range(HELD)]
+    rest = [Example(f"x{n}", f"another {n}", LABELS[n % 2]) for n in range(4)]
+    dataset = write_dataset(
+        tmp_path / "data",
+        name="n",
+        taxonomy=TAXONOMY,
+        splits={"train": rest[:2], "validation": rest[2:], "holdout": held},
+    )
+    folder = tmp_path / EVALUATION_FOLDER
+    folder.mkdir()
+    right = sum(answer(n) == given_label(n) for n in range(HELD))
+    record = evaluation_json(examples=HELD, accuracy=right / HELD, labels=list(LABELS))
+    record["dataset"] |= {"digest": dataset.digest, "holdout_sha256": dataset.holdout_sha256}
+    (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
+    lines = [
+        {
+            "id": f"h{n:03}", "label": given_label(n), "predicted": answer(n), "confidence": 0.9,
+            "off_label_mass": 0.0, "review": False, "unconstrained_in_set": True,
+            "logprobs": {},
+        }
+        for n in range(HELD)
+    ]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "predictions.jsonl").write_text(text, encoding="utf-8")
+    return Site(dataset, folder, tmp_path / "data-audit.csv")
+
+
+def draw(site: Site, *options: object) -> dict[str, object]:
+    code, result, error = call("audit-sample", site.dataset.directory, "--json", *options)
+    assert code == 0, error
+    return result
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(path: Path, change: Callable[[list[dict[str, str]]], object] = lambda _: None) -> None:
+    """Label every row rightly, as a person does, then change what the test is about."""
+    rows = read_rows(path)
+    columns = list(rows[0])
+    for row in rows:
+        row["true_label"] = true_label(int(row["id"][1:]))
+    change(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_the_sample_is_blind_private_and_counted(site: Site) -> None:
+    """It holds messages, guarded against spreadsheets, and neither a label nor an answer; it is as
+    large as the interval asks for; the hold-out's ledger knows of it."""
+    result = draw(site, "--half-width", 0.05)
+    rows = read_rows(site.sample)
+    assert result["messages"] == len(rows) == 83
+    assert [row["true_label"] for row in rows] == [""] * 83
+    for row in rows:
+        assert row["message"] == f"'=message number {int(row['id'][1:])}"
+    text = site.sample.read_text(encoding="utf-8")
+    assert not any(label in text for label in LABELS)
+    assert stat.S_IMODE(site.sample.stat().st_mode) == 0o640
+    [opening] = list_openings(site.dataset)
+    assert opening["purpose"] == "audit"
+    assert (site.dataset.directory.parent / "holdout-openings.jsonl").is_file()
+
+
+def test_another_seed_is_another_sample_and_nobody_s_work_is_written_over(site: Site) -> None:
+    """The refusal comes before the hold-out is opened."""
+    draw(site, "--size", 40)
+    code, _, error = call("audit-sample", site.dataset.directory)
+    assert code == 2
+    assert "may hold somebody's work" in error
+    assert len(list_openings(site.dataset)) == 1
+    second = site.sample.with_name("b.csv")
+    draw(site, "--size", 40, "--seed", 1, "--out", second)
+    assert {row["id"] for row in read_rows(second)} != {row["id"] for row in read_rows(site.sample)}
+
+
+def test_audited_whole_the_truth_comes_out(site: Site) -> None:
+    """Of 200 labels 20 are wrong; the adapter agrees with 10 of them and is right against 10, and
+    has 4 mistakes of its own: 93 % right, and not the 93 % by the given labels that hide it."""
+    draw(site, "--size", HELD)
+    fill(site.sample)
+    code, result, error = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    assert code == 0, error
+    assert result["label_errors"] == 20
+    assert result["label_error_rate_interval_95"] == [0.1, 0.1]
+    assert (result["gained"], result["lost"]) == (10, 10)
+    true = sum(answer(n) == true_label(n) for n in range(HELD)) / HELD
+    assert result["corrected_accuracy"] == pytest.approx(true)
+    assert AUDIT.read(site.evaluation).to_json() == result
+    assert "message number" not in (site.evaluation / "audit.json").read_text(encoding="utf-8")
+
+
+def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site) -> None:
+    """The person writes none."""
+    draw(site, "--size", HELD)
+
+    def none_fits(rows: list[dict[str, str]]) -> None:
+        next(row for row in rows if row["id"] == "h001")["true_label"] = "None"
+
+    fill(site.sample, none_fits)
+    _, result, _ = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    assert (result["label_errors"], result["lost"]) == (21, 11)
+    assert {"given": "payment", "true": None, "messages": 1} in result["relabelled"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.pop(3), "1 rows of the sample are missing and 0 are not of it"),
+        (lambda rows: rows[3].update(true_label=" "), "no true_label, in 1 of 40 rows"),
+        (lambda rows: rows[3].update(true_label="refunds"), "did you mean 'refund'?"),
+        (lambda rows: rows[3].update(id=rows[4]["id"]), "occurs twice: keep one"),
+        (lambda rows: rows[3].update(id="h999x"), "1 are not of it"),
+        (lambda rows: rows[3].update(sample="x"), "the column 'sample' was changed"),
+        (
+            lambda rows: [row.update(sample="0" * 16 + row["sample"][16:]) for row in rows],
+            "a sample of the hold-out 0000000000000000",
+        ),
+    ],
+)
+def test_what_is_not_the_whole_sample_labelled_is_refused(
+    site: Site, change: Callable[[list[dict[str, str]]], object], said: str
+) -> None:
+    """One line says what, and nothing is written."""
+    draw(site, "--size", 40)
+    fill(site.sample, change)
+    code, _, error = call("audit", site.evaluation, "--sample", site.sample)
+    assert code == 2
+    assert said in error
+    assert not (site.evaluation / "audit.json").exists()
+
+
+def test_an_evaluation_that_contradicts_itself_proves_nothing(site: Site) -> None:
+    """Its accuracy must be what its predictions give (exit 4); a try is no evaluation."""
+    draw(site, "--size", 40)
+    fill(site.sample)
+    path = site.evaluation / "evaluation.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for changes, code in (({"accuracy": 0.99}, 4), ({"limited": True}, 2)):
+        path.write_text(json.dumps(record | changes), encoding="utf-8")
+        assert call("audit", site.evaluation, "--sample", site.sample)[0] == code

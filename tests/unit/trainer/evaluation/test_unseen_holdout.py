@@ -1,0 +1,128 @@
+"""A hold-out of another dataset is compared with what the adapter was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.trainer_world import World, call
+from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.folder import Dataset, Example, count_openings, write_dataset
+from trainer.evaluation.verify import verify_evaluation
+from trainer.store.unseen import judge_unseen
+
+
+def read(world: World, part: str) -> list[Example]:
+    lines = map(json.loads, world.lines(f"{part}.jsonl"))
+    return [Example(line["id"], line["instruction"], line["response"]) for line in lines]
+
+
+def another(
+    world: World, directory: Path, holdout: list[Example], redaction: str | None = None
+) -> Dataset:
+    splits = {"train": read(world, "holdout"), "validation": [], "holdout": holdout}
+    splits["validation"] = [replace(example, id=f"v{example.id}") for example in splits["train"]]
+    taxonomy = world.dataset.taxonomy
+    return write_dataset(
+        directory, name="other", taxonomy=taxonomy, splits=splits, redaction=redaction
+    )
+
+
+def fresh(world: World) -> list[Example]:
+    """Return messages that are like no other."""
+    return [
+        replace(
+            example,
+            id=f"f{at}",
+            message=f"{'kvw'[at % 3] * (at + 5)} zq{at} {'xyj'[at % 3] * (at + 7)}",
+        )
+        for at, example in enumerate(read(world, "holdout"))
+    ]
+
+
+def evaluate(world: World, dataset: Dataset, out: Path, *more: object) -> tuple[int, dict, str]:  # type: ignore[type-arg]
+    return call(
+        *("evaluate", world.adapter, "--dataset", dataset.directory, "--base", world.base),
+        *("--out", out, *more, "--json"),
+    )
+
+
+def test_messages_that_were_trained_on_are_found(world: World, tmp_path: Path) -> None:
+    """Of 36 held-out messages ten are training messages, five nearly so and two from validation:
+    told in the record, which its predictions verify, and refused by the gate."""
+    trained, chosen, new = read(world, "train"), read(world, "validation"), fresh(world)
+    near = [
+        replace(example, message=f"{example.message} {example.message} ok")
+        for example in trained[20:25]
+    ]
+    mixed = [*trained[:10], *near, *chosen[:2], *new[17:]]
+    holdout = [replace(example, id=f"x{at}") for at, example in enumerate(mixed)]
+    dataset = another(world, tmp_path / "mixed", holdout)
+    out = tmp_path / "out"
+    code, record, _ = evaluate(world, dataset, out, "--trained-on", world.dataset.directory)
+    assert code == 0
+    assert record["disjoint"] == {
+        "trained_on": world.dataset.digest,
+        "evaluated_on": dataset.digest,
+        "holdout_sha256": dataset.holdout_sha256,
+        "similarity": 0.7,
+        "seen_messages": 120,
+        "holdout_messages": 36,
+        "copies": 12,
+        "near_copies": 5,
+    }
+    row = judge_unseen(world.manifest, verify_evaluation(out))
+    assert not row.passed
+    assert "17 of its 36 held-out messages" in row.found
+
+
+def test_a_hold_out_of_new_messages_is_proven_unseen(world: World, tmp_path: Path) -> None:
+    """No copy, no near-copy: the gate takes it for the adapter's own."""
+    dataset = another(world, tmp_path / "new", fresh(world))
+    out = tmp_path / "out"
+    assert evaluate(world, dataset, out, "--trained-on", world.dataset.directory)[0] == 0
+    assert judge_unseen(world.manifest, verify_evaluation(out)).passed
+
+
+def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: Path) -> None:
+    """It is measured all the same, with a note that says what is missing; the gate refuses."""
+    dataset = another(world, tmp_path / "new", fresh(world))
+    out = tmp_path / "out"
+    code, record, errors = evaluate(world, dataset, out)
+    assert code == 0
+    assert "--trained-on" in errors
+    assert "disjoint" not in record
+    assert not judge_unseen(world.manifest, verify_evaluation(out)).passed
+
+
+def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
+    world: World, tmp_path: Path
+) -> None:
+    """--trained-on names the adapter's dataset, by digest, or nothing is compared."""
+    dataset = another(world, tmp_path / "new", fresh(world))
+    code, _, errors = evaluate(world, dataset, tmp_path / "out", "--trained-on", dataset.directory)
+    assert code == 2
+    assert "name that one's folder" in errors
+    assert count_openings(dataset) == 0
+
+
+@pytest.mark.parametrize("redaction", ["pii-1", None])
+def test_redaction_hides_no_copy(world: World, tmp_path: Path, redaction: str | None) -> None:
+    """The same message with its address redacted in one dataset and plain in the other, among
+    words enough and too few to be near as it stands."""
+    plain = [
+        replace(example, id=f"p{at}", message=f"mail ann.example.{at}.somebody@long.example.org")
+        for at, example in enumerate(read(world, "train"))
+    ]
+    shown = "mail [mail]" if redaction else plain[0].message
+    taxonomy = world.dataset.taxonomy
+    trained = write_dataset(
+        tmp_path / "t", name="t", taxonomy=taxonomy,
+        splits={"train": plain, "validation": fresh(world), "holdout": []},
+    )  # fmt: skip
+    dataset = another(world, tmp_path / "h", [replace(plain[0], message=shown)], redaction)
+    proof = prove_disjoint(trained, dataset, [replace(plain[0], message=shown)])
+    assert (proof.copies, proof.near_copies) == (1, 0)

@@ -1,0 +1,99 @@
+"""Messages that somebody wrote become probes, where the adapter gets them right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.trainer_world import World, call
+from trainer.artifacts.evaluation import PROBES_NAME
+from trainer.dataset.folder import Example, count_openings
+from trainer.errors import BadInput
+from trainer.evaluation.engines import ScoresByKey
+from trainer.evaluation.probes import pick_probes, read_written
+from worker.contract.probes import read_probes
+
+LABELS = ("order_tracking", "payment", "refund")
+
+
+def write(path: Path, *rows: tuple[str, str]) -> Path:
+    lines = (json.dumps({"message": message, "label": label}) for message, label in rows)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_an_evaluation_keeps_those_that_the_adapter_gets_right(
+    world: World, tmp_path: Path
+) -> None:
+    """Every message under each label: at most one of the three can be right, and what is kept is
+    what the adapter says; the file alone holds text, for owner and group."""
+    messages = [f"my parcel number {at}, written for this" for at in range(12)]
+    rows = [(message, label) for message in messages for label in LABELS]
+    out = tmp_path / "out"
+    for label in LABELS:
+        file = write(tmp_path / f"{label}.jsonl", *(row for row in rows if row[1] == label))
+        code, record, _ = call(
+            *("evaluate", world.adapter, "--dataset", world.dataset.directory),
+            *("--base", world.base, "--out", out, "--probes", file, "--limit", 3, "--json"),
+        )
+        assert code == 0
+        found = read_probes(out / PROBES_NAME, world.manifest)
+        assert found is not None
+        assert found.source == "written"
+        assert {probe.label for probe in found.probes} <= {label}
+        assert record["examples"] == 3
+        for path in out.iterdir():
+            if path.name == PROBES_NAME:
+                assert path.stat().st_mode & 0o777 == 0o640
+            else:
+                assert "written for this" not in path.read_text(encoding="utf-8")
+
+
+def test_only_what_is_right_and_sure_is_kept(world: World) -> None:
+    """Wrong, or right and for review: no probe, for a worker must give each its label."""
+    written = [Example(name, f"message {name}", "payment") for name in ("sure", "unsure", "wrong")]
+    names = world.manifest.taxonomy.names
+    at = names.index("payment")
+    rows: ScoresByKey = {}
+    for name, (place, share) in zip(
+        ("sure", "unsure", "wrong"), ((at, 0.98), (at, 0.4), ((at + 1) % 3, 0.98)), strict=True
+    ):
+        row = np.full(3, (1 - share) / 2)
+        row[place] = share
+        rows[f"p:{name}"] = (np.log(row), True)
+    assert [probe.message for probe in pick_probes(world.manifest, written, rows).probes] == [
+        "message sure"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("one", "refund"), ("secret", "refunds")], "line 2 has the label 'refunds'"),
+        ([("", "refund")], "line 1 has no text"),
+        ([("secret", "")], "line 1 has no text"),
+        ([], "holds no message"),
+    ],
+)
+def test_a_file_of_probes_that_cannot_be_used_is_an_error(
+    tmp_path: Path, rows: list[tuple[str, str]], said: str
+) -> None:
+    """With its line, and without the message."""
+    with pytest.raises(BadInput, match=said) as error:
+        read_written(write(tmp_path / "p.jsonl", *rows), LABELS)
+    assert "secret" not in str(error.value)
+
+
+def test_it_is_told_before_the_hold_out_is_opened(world: World, tmp_path: Path) -> None:
+    """A wrong label in the file costs no opening."""
+    before = count_openings(world.dataset)
+    code, _, err = call(
+        *("evaluate", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", tmp_path / "out", "--probes", write(tmp_path / "p.jsonl", ("a", "b"))),
+    )
+    assert code == 2
+    assert "line 1 has the label 'b'" in err
+    assert count_openings(world.dataset) == before

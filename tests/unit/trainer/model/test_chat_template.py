@@ -1,0 +1,110 @@
+"""A chat template that prints today's date prints one day, on every day."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from transformers.utils import chat_template_utils
+
+from tests.unit.trainer.conftest import CHAT_TEMPLATE
+from trainer.errors import BadInput
+from trainer.model.chat_template import load_renderer
+from trainer.training.recipe import load_recipe
+from trainer.training.train import train
+from worker.contract import read_manifest
+
+CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
+CHAT = [{"role": "system", "content": "s"}, {"role": "user", "content": "m"}]
+LLAMA_3_2 = (
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    '{%- set date_string = strftime_now("%d %b %Y") %}{%- else %}'
+    '{%- set date_string = "26 Jul 2024" %}{%- endif %}{%- endif %}'
+)
+"""As in Llama 3.2's template."""
+SMOLLM_3 = '{%- set date_string = strftime_now("%d %B %Y") -%}'
+PRINTED = "{{ '<|im_start|>Today Date: ' + date_string + '<|im_end|>\n' }}"
+
+
+@pytest.fixture(params=[LLAMA_3_2, SMOLLM_3], ids=["llama-3.2", "smollm3"])
+def dated_base(request: pytest.FixtureRequest, tiny_base: Path, tmp_path: Path) -> Path:
+    """Return the tiny base with a template that prints the day."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    (base / "chat_template.jinja").write_text(f"{request.param}{PRINTED}{CHAT_TEMPLATE}", "utf-8")
+    return base
+
+
+def at(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
+    """Set the clock that transformers' templates read."""
+
+    class Clock:
+        @staticmethod
+        def now() -> date:
+            return day
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+    chat_template_utils._compile_jinja_template.cache_clear()  # type: ignore[attr-defined]
+
+
+def test_the_text_is_the_same_on_every_day(
+    dated_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the template is told is the chosen day, and the renderer says that it was printed."""
+    texts = set()
+    for today in (date(2026, 3, 4), date(2026, 3, 5)):
+        at(monkeypatch, today)
+        renderer = load_renderer(dated_base, date(2025, 12, 31))
+        assert renderer.printed_date is None
+        texts.add(renderer(CHAT))
+        assert renderer.printed_date == "2025-12-31"
+    (text,) = texts
+    assert "Today Date: 31 Dec" in text
+
+
+def test_a_template_without_a_date_records_none(tiny_base: Path) -> None:
+    renderer = load_renderer(tiny_base, date(2026, 1, 1))
+    renderer(CHAT)
+    assert renderer.printed_date is None
+
+
+def test_a_base_without_a_template_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(BadInput, match="no chat template"):
+        load_renderer(base, date(2026, 1, 1))
+
+
+def test_a_training_resumed_after_midnight_has_the_prompt_it_began_with(
+    dated_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings on two days make the same adapter, whose manifest names the day; the prompt
+    that it proves is the one that is served."""
+    manifests = []
+    for number, today in enumerate((date(2026, 3, 4), date(2026, 3, 5))):
+        at(monkeypatch, today)
+        given = {
+            "base": dated_base,
+            "dataset": dataset_dir,
+            "run": tmp_path / f"run-{number}",
+            "lora_rank": 2,
+            "epochs": 1,
+            "prefix_block": 16,
+            "threads": 1,
+            "prompt_date": "2026-02-01",
+        }
+        train(load_recipe(CONFIG, given), Console(quiet=True))
+        manifests.append(read_manifest(tmp_path / f"run-{number}" / "adapter"))
+    first, second = manifests
+    assert first.prompt == second.prompt
+    assert first.golden == second.golden
+    assert first.files == second.files
+    assert first.prompt.prompt_date == "2026-02-01"
+    assert "Today Date: 01 Feb" in first.prompt.prefix
+    record = json.loads((tmp_path / "run-0" / "training.json").read_text("utf-8"))
+    assert record["recipe"]["prompt_date"] == "2026-02-01"

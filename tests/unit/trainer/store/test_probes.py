@@ -1,0 +1,212 @@
+"""Whose messages are in a store is somebody's choice, and the default is nobody's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.swapping import with_probes
+from tests.unit.trainer.store.conftest import (
+    DATASET,
+    Clerk,
+    MakeRun,
+    write_adapter,
+    write_evaluation,
+)
+from trainer.artifacts.evaluation import PROBES_NAME
+from worker.contract import Probe, read_manifest, write_manifest
+from worker.contract.probes import ProbeFile, ProbeSource, attach_probes, probes_path, write_probes
+from worker.contract.store import find_adapter
+
+WRITTEN = (Probe("where is my order, written for this", "delivery"),)
+CUSTOMERS = (Probe("a customer's words", "billing"), Probe("another customer's words", "other"))
+
+
+def give(run: Path, source: ProbeSource) -> None:
+    """Have a run hold probes as train and evaluate leave them."""
+    digest = read_manifest(run / "adapter").digest
+    if source == "validation":
+        write_probes(probes_path(run / "adapter"), ProbeFile(digest, source, CUSTOMERS))
+    else:
+        write_probes(run / "evaluation" / PROBES_NAME, ProbeFile(digest, source, WRITTEN))
+
+
+def texts_in(store: Path) -> str:
+    return "".join(path.read_text(errors="replace") for path in store.rglob("*") if path.is_file())
+
+
+def probes_in(store: Path) -> tuple[Probe, ...]:
+    directory = find_adapter(store).directory
+    return attach_probes(read_manifest(directory), directory).probes
+
+
+def test_by_default_no_message_of_a_customer_goes_into_a_store(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """A run holds messages of its validation set; nobody asked for them, and it is said in plain
+    words what that means for the workers."""
+    run = make_run("one")
+    give(run, "validation")
+    code, out, _ = clerk("publish", run)
+    assert code == 0
+    assert "probes: off. The store holds no message" in out
+    assert "words" not in texts_in(store)
+    record = json.loads((store / f"{read_manifest(run / 'adapter').digest}.json").read_text())
+    assert (record["probes"], record["probe_count"]) == ("off", 0)
+
+
+def test_what_somebody_wrote_goes_along(clerk: Clerk, store: Path, make_run: MakeRun) -> None:
+    """Where the evaluation has such messages they are taken; workers find them, owner and group
+    may read them, and the record says whose they are."""
+    run = make_run("one")
+    give(run, "validation")
+    give(run, "written")
+    code, out, _ = clerk("publish", run)
+    assert code == 0
+    assert "probes: 1 messages that somebody wrote" in out
+    assert probes_in(store) == WRITTEN
+    [path] = store.glob("*.probes.json")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.stat().st_gid == store.stat().st_gid
+    assert "customer" not in texts_in(store)
+
+
+def test_messages_of_customers_go_when_they_are_asked_for(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """--probes validation, said aloud; everything else in the store is free of text."""
+    run = make_run("one")
+    give(run, "validation")
+    code, out, _ = clerk("publish", run, "--probes", "validation")
+    assert code == 0
+    assert "MESSAGES OF CUSTOMERS" in out
+    assert probes_in(store) == CUSTOMERS
+    [path] = store.glob("*.probes.json")
+    assert path.stat().st_mode & 0o007 == 0
+    path.unlink()
+    assert "words" not in texts_in(store)
+
+
+def test_a_choice_can_be_changed_for_what_is_current(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """Text that should not be there goes with the same command; without a choice what is current
+    stays as it is."""
+    run = make_run("one")
+    give(run, "validation")
+    clerk("publish", run, "--probes", "validation")
+    assert "nothing to do" in clerk("publish", run)[1]
+    assert probes_in(store) == CUSTOMERS
+    assert clerk("publish", run, "--probes", "off")[0] == 0
+    assert probes_in(store) == ()
+    assert "words" not in texts_in(store)
+    assert "nothing to do" in clerk("publish", run, "--probes", "off")[1]
+
+
+def test_a_canary_keeps_its_probes_when_its_share_changes(
+    clerk: Clerk, store: Path, make_run: MakeRun
+) -> None:
+    """What was chosen for an adapter stands until somebody chooses otherwise; a damaged file is
+    replaced by the choice."""
+    clerk("publish", make_run("one"))
+    run = make_run("two")
+    give(run, "validation")
+    assert clerk("publish", run, "--canary", 0.1, "--probes", "validation")[0] == 0
+    assert clerk("publish", run, "--canary", 0.2)[0] == 0
+    [path] = store.glob("*.probes.json")
+    before = path.read_text(encoding="utf-8")
+    path.write_text("{}", encoding="utf-8")
+    assert clerk("publish", run, "--probes", "validation")[0] == 0
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_an_adapter_from_another_store_brings_what_was_written(
+    clerk: Clerk, store: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Written messages go along; they are never passed off as validation, nor the other way."""
+    run = make_run("one")
+    give(run, "written")
+    clerk("publish", run)
+    digest = read_manifest(run / "adapter").digest
+    store.rename(tmp_path / "first")
+    source = tmp_path / "first" / digest
+    evaluation = tmp_path / "evaluation"
+    write_evaluation(evaluation, read_manifest(source))
+    wrong = clerk("publish", source, "--evaluation", evaluation, "--probes", "validation")
+    assert wrong[0] == 2
+    assert clerk("publish", source, "--evaluation", evaluation)[0] == 0
+    assert probes_in(store) == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"), [("written", "evaluate --probes FILE"), ("validation", "probes_per_label")]
+)
+def test_a_choice_that_cannot_be_met_changes_nothing(
+    clerk: Clerk, store: Path, make_run: MakeRun, choice: str, said: str
+) -> None:
+    """The message says which command makes them."""
+    code, _, err = clerk("publish", make_run("one"), "--probes", choice)
+    assert code == 2
+    assert said in err
+    assert not store.exists()
+
+
+def test_written_messages_of_another_adapter_are_refused(clerk: Clerk, make_run: MakeRun) -> None:
+    """This one was never asked them."""
+    run = make_run("one")
+    path = run / "evaluation" / PROBES_NAME
+    write_probes(path, ProbeFile("ab" * 32, "written", WRITTEN))
+    code, _, err = clerk("publish", run)
+    assert code == 2
+    assert "another adapter" in err
+
+
+def test_a_manifest_that_holds_messages_wants_to_be_agreed_to(
+    clerk: Clerk, store: Path, tmp_path: Path
+) -> None:
+    """Adapters of earlier versions carry them inside: refused unless they are asked for, and then
+    the manifest is for owner and group alone."""
+    run = tmp_path / "old"
+    manifest = read_manifest(_embedded(run))
+    write_evaluation(run / "evaluation", manifest)
+    code, _, err = clerk("publish", run)
+    assert code == 2
+    assert "--probes validation" in err
+    assert "holds 3 messages" in err
+    assert not store.exists()
+    code, out, _ = clerk("publish", run, "--probes", "validation")
+    assert code == 0
+    assert "MESSAGES OF CUSTOMERS" in out
+    stored = store / manifest.digest
+    assert (stored / "manifest.json").stat().st_mode & 0o777 == 0o440
+    assert (stored / "adapter_config.json").stat().st_mode & 0o777 == 0o444
+    assert len(probes_in(store)) == 3
+    assert "nothing to do" in clerk("publish", run)[1]
+
+
+def _embedded(run: Path) -> Path:
+    manifest = write_adapter(run / "adapter", "old")
+    old = with_probes(manifest, "billing", "other", "delivery")
+    assert old.data["digest"] == DATASET
+    write_manifest(run / "adapter", old)
+    return run / "adapter"
+
+
+def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
+    clerk: Clerk, store: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file keeps the publisher's group then, and that is said."""
+
+    def denied(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", denied)
+    run = make_run("one")
+    give(run, "written")
+    code, out, _ = clerk("publish", run)
+    assert code == 0
+    [path] = store.glob("*.probes.json")
+    assert f"its group {path.group()}, which has to be the workers'" in out

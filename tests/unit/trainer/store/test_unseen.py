@@ -1,0 +1,103 @@
+"""No adapter is published on the evaluation of messages that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.trainer.store.conftest import DATASET, HOLDOUT, Clerk, MakeRun
+from trainer.dataset import settings
+from trainer.store import unseen
+from trainer.store.evidence import read_evidence
+from trainer.store.unseen import judge_unseen
+from worker.contract import read_manifest
+
+OTHER = "d2" * 32
+PROOF: dict[str, Any] = {
+    "trained_on": DATASET,
+    "evaluated_on": OTHER,
+    "holdout_sha256": HOLDOUT,
+    "similarity": 0.7,
+    "seen_messages": 900,
+    "holdout_messages": 300,
+    "copies": 0,
+    "near_copies": 0,
+}
+
+
+def judged(run: Path) -> tuple[bool, str]:
+    evaluation = read_evidence(run / "evaluation").evaluation
+    row = judge_unseen(read_manifest(run / "adapter"), evaluation)
+    return row.passed, row.found
+
+
+def test_an_evaluation_on_another_dataset_does_not_publish(clerk: Clerk, make_run: MakeRun) -> None:
+    """Good figures, of messages that may have been trained on: refused, nothing is current, and
+    the row says how to mend it."""
+    run = make_run("one", dataset={"digest": OTHER})
+    code, out, _ = clerk("publish", run, "--json")
+    assert code == 3
+    result = json.loads(out)
+    assert result["current"] is None
+    failed = [row for row in result["gate"]["criteria"] if not row["passed"]]
+    assert [row["name"] for row in failed] == ["hold-out unseen"]
+    assert "--trained-on" in failed[0]["found"]
+
+
+def test_its_own_dataset_needs_no_proof(make_run: MakeRun) -> None:
+    """Evaluations of earlier versions, on the dataset that was trained on, publish as before."""
+    run = make_run("one")
+    assert "disjoint" not in json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert judged(run)[0]
+
+
+def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> None:
+    """Another dataset, compared message by message: the proof stays in the store's record."""
+    run = make_run("one", dataset={"digest": OTHER}, disjoint=PROOF)
+    code, out, _ = clerk("publish", run, "--json")
+    assert code == 0
+    digest = json.loads(out)["digest"]
+    record = json.loads((run.parent / "store" / f"{digest}.json").read_text())
+    assert record["evaluation"]["disjoint"] == PROOF
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"copies": 150, "near_copies": 1}, "151 of its 300 held-out messages"),
+        ({"near_copies": 1}, "1 of its 300 held-out messages"),
+        ({"trained_on": "d3" * 32}, "another training dataset"),
+        ({"evaluated_on": "d3" * 32}, "another hold-out"),
+        ({"holdout_sha256": "a2" * 32}, "another hold-out"),
+        ({"holdout_messages": 30}, "30 messages where 300 were evaluated"),
+        ({"similarity": 0.95}, "nearer than 0.95 only"),
+    ],
+)
+def test_a_proof_of_something_else_is_none(
+    make_run: MakeRun, changes: dict[str, Any], said: str
+) -> None:
+    """Overlap, a proof of other digests or of a part, and one that overlooks rewordings."""
+    passed, found = judged(
+        make_run("one", dataset={"digest": OTHER}, disjoint={**PROOF, **changes})
+    )
+    assert not passed
+    assert said in found
+
+
+def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
+    """Where the manifest names none, nothing can be shown."""
+    run = make_run("one")
+    manifest = json.loads((run / "adapter" / "manifest.json").read_text())
+    manifest["data"] = {}
+    (run / "adapter" / "manifest.json").write_text(json.dumps(manifest))
+    passed, found = judged(run)
+    assert not passed
+    assert "does not say which dataset" in found
+
+
+def test_near_means_the_same_to_prepare_and_to_the_gate() -> None:
+    """One threshold, written down in two programs' halves that do not import each other."""
+    assert unseen.SIMILARITY == settings.SIMILARITY

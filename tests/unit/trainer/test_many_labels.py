@@ -1,0 +1,85 @@
+"""More labels than there are letters and digits: from a CSV to an adapter that a worker reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.trainer_world import call
+from tests.unit.trainer.conftest import FILLERS, make_tiny_base
+from worker.contract import decide_from_codes, verify_adapter
+from worker.contract.store import find_adapter
+from worker.engine.tokenizer import load_encoders
+
+CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
+ROOM = 150
+"""Labels of the larger set: more than vLLM scores at once."""
+
+SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
+
+
+SETTINGS = [
+    part
+    for setting in ("epochs=1", "lora_rank=2", "prefix_block=0", "threads=1", "list_labels=true")
+    for part in ("--set", setting)
+]
+
+
+def names(count: int) -> list[str]:
+    """Return so many made-up words, which are at once labels and what their messages speak of."""
+    return [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(count)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a base whose tokenizer has several hundred tokens that begin no word."""
+    return make_tiny_base(tmp_path_factory.mktemp("base"), names(ROOM) * 9, vocab_size=700)
+
+
+def write_messages(path: Path, labels: list[str], each: int) -> None:
+    rng = random.Random(1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["message", "label"])
+        for label in labels:
+            for number in range(each):
+                words = [*rng.sample(FILLERS, 4), label, f"{label}{number}", str(rng.random())]
+                rng.shuffle(words)
+                rows.writerow([" ".join(words), label])
+
+
+@pytest.mark.parametrize("count", [77, ROOM])
+def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
+    """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
+    token that it is, and a decision names every label."""
+    labels = names(count)
+    assert len(set(labels)) == count
+    source, data, run, store = (tmp_path / name for name in ("raw.csv", "data", "run", "store"))
+    result = run / "evaluation"
+    write_messages(source, labels, each=8)
+    taxonomy = tmp_path / "taxonomy.toml"
+    entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
+    taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
+    for words in (
+        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data),
+        ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
+        ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--out", result),
+        ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),
+    ):
+        code, _, errors = call(*words)
+        assert code == 0, errors
+    manifest = verify_adapter(find_adapter(store).directory, base, load_encoders(base))
+    codes = manifest.codes
+    assert len({code.token_id for code in codes.values()}) == count
+    assert len({code.text for code in codes.values()}) == count
+    assert any(len(code.text) > 1 for code in codes.values())
+    lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
+    prediction = json.loads(lines[0])
+    scores = {codes[label].token_id: score for label, score in prediction["logprobs"].items()}
+    decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
+    assert set(decision.scores) == set(labels)
+    assert decision.label == prediction["predicted"]

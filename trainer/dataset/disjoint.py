@@ -1,0 +1,49 @@
+"""Proof that a hold-out is unseen: no message of it, and none nearly the same, was learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.artifacts.evaluation import DisjointProof
+from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.near_duplicates import near_pairs, shingles
+from trainer.dataset.settings import SIMILARITY
+from worker.contract.redact import redact_personal_data
+
+
+def prove_disjoint(
+    trained_on: Dataset, evaluated_on: Dataset, holdout: Sequence[Example]
+) -> DisjointProof:
+    """Compare ``holdout``, of ``evaluated_on``, with all that an adapter has seen of its own
+    dataset: the training messages, and validation, by which its epoch, temperature and thresholds
+    were chosen.
+
+    Near is what ``prepare`` calls so by default (``SIMILARITY``). Where one of the datasets was
+    redacted, both are compared as redacted. The proof holds digests and counts, no text; it is the
+    reader's to judge.
+    """
+    redacted = bool(trained_on.redaction or evaluated_on.redaction)
+    seen = _keys((*trained_on.train, *trained_on.validation), redacted=redacted)
+    held = _keys(holdout, redacted=redacted)
+    known = set(seen)
+    fresh = [key for key in held if key not in known]
+    pairs = near_pairs(
+        [shingles(key) for key in fresh], [shingles(key) for key in seen], SIMILARITY, most=1
+    )
+    return DisjointProof(
+        trained_on=trained_on.digest,
+        evaluated_on=evaluated_on.digest,
+        holdout_sha256=evaluated_on.holdout_sha256,
+        similarity=SIMILARITY,
+        seen_messages=len(seen),
+        holdout_messages=len(held),
+        copies=len(held) - len(fresh),
+        near_copies=sum(1 for _ in pairs),
+    )
+
+
+def _keys(examples: Sequence[Example], *, redacted: bool) -> list[str]:
+    if not redacted:
+        return [example.key for example in examples]
+    texts = (redact_personal_data(example.message)[0] for example in examples)
+    return [Example("", text, "").key for text in texts]

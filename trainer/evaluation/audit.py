@@ -1,0 +1,201 @@
+"""The hold-out's own labels, audited: a random sample of it goes to a person without the labels,
+and what comes back says how many of them are wrong and what accuracy is left.
+
+The sample is named by the hold-out's digest, a seed and its size, which every row of its file
+holds: whoever reads it back draws it again and compares, so that no row can be missing or chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
+from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.decisions import guard, write_review_csv
+from trainer.dataset.folder import Dataset, open_holdout
+from trainer.dataset.labels import suggest_label
+from trainer.dataset.split import shuffle_key
+from trainer.dataset.text_files import parse_csv, read_text
+from trainer.errors import BadInput, ProofFailed
+from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
+from worker.contract.digest import write_atomically
+from worker.contract.timestamps import rfc3339_now
+
+NO_LABEL = "none"
+"""What a person writes where no label of the taxonomy fits."""
+
+_COLUMNS = ("id", "sample", "message", "true_label", "note", "decided_by")
+_NEEDED = ("id", "sample", "true_label")
+_SAMPLE = re.compile(r"([0-9a-f]{16})-(-?[0-9]{1,18})-([0-9]{1,9})")
+
+
+def draw_sample(
+    dataset: Dataset, out: Path, *, half_width: float, expected_rate: float, size: int | None,
+    seed: int,
+) -> int:  # fmt: skip
+    """Write a simple random sample of the hold-out to ``out`` for a person, without its labels, in
+    random order; return its size: ``size``, or what ``half_width`` of the 95 % interval asks for.
+
+    The hold-out's opening is counted. Raises BadInput, before it is opened, where ``out`` is there
+    already or cannot be.
+    """
+    if out.exists():
+        raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out.parent}: there is no such folder for the sample")
+    total: int = dataset.record["files"]["holdout.jsonl"]["examples"]
+    wanted = min(total, size or sample_size(half_width, expected_rate, total))
+    name = _name(dataset.holdout_sha256, seed, wanted)
+    examples = {
+        example.id: example for example in open_holdout(dataset, purpose="audit", subject=name)
+    }
+    rows = [
+        {"id": id_, "sample": name, "message": guard(examples[id_].message)}
+        for id_ in _draw(list(examples), seed, wanted)
+    ]
+    write_atomically(out, write_review_csv(_COLUMNS, rows).encode("utf-8"), mode=PRIVATE)
+    return wanted
+
+
+def audit_evaluation(folder: Path, sample: Path) -> AuditRecord:
+    """Read a sample that a person has labelled, write ``audit.json`` into the evaluation's folder
+    and return it.
+
+    Raises BadInput for a sample of another hold-out, one that is not whole, or a row without a
+    label or with one that is not the taxonomy's; ProofFailed where the evaluation's accuracy is
+    not what its predictions give. No text of a message is read.
+    """
+    evaluation = EVALUATION.read(folder)
+    answers = ANSWERS.read(folder)
+    check_unique(answers, folder / ANSWERS.name)
+    if evaluation.limited:
+        raise BadInput(f"{folder}: a try on a part of the hold-out: evaluate on all of it first")
+    correct = sum(answer.predicted == answer.label for answer in answers)
+    if (
+        len(answers) != evaluation.examples
+        or abs(correct / len(answers) - evaluation.accuracy) > 1e-9
+    ):
+        raise ProofFailed(
+            f"{folder}: its accuracy is not what {ANSWERS.name} gives: evaluate again"
+        )
+    truth, seed = _read_sample(sample, evaluation, [answer.id for answer in answers])
+    record = _judge(evaluation, answers, correct, truth, seed)
+    AUDIT.write(folder, record)
+    return record
+
+
+def _judge(
+    evaluation: EvaluationRecord,
+    answers: Sequence[Answer],
+    correct: int,
+    truth: Mapping[str, str | None],
+    seed: int,
+) -> AuditRecord:
+    audited = [(answer, truth[answer.id]) for answer in answers if answer.id in truth]
+    wrong = Counter((a.label or "", true) for a, true in audited if a.label != true)
+    gained = sum(a.predicted == true != a.label for a, true in audited)
+    lost = sum(a.predicted == a.label != true for a, true in audited)
+    errors = wrong.total()
+    rate = label_error_rate(errors, len(audited), len(answers))
+    corrected = corrected_accuracy(
+        correct, len(answers), gained=gained, lost=lost, sample=len(audited)
+    )
+    return AuditRecord(
+        created_at=rfc3339_now(),
+        adapter=evaluation.adapter,
+        dataset=evaluation.dataset,
+        seed=seed,
+        examples=len(answers),
+        audited=len(audited),
+        label_errors=errors,
+        label_error_rate=rate.value,
+        label_error_rate_interval_95=rate.interval,
+        accuracy=evaluation.accuracy,
+        accuracy_interval_95=evaluation.accuracy_interval_95,
+        corrected_accuracy=corrected.value,
+        corrected_accuracy_interval_95=corrected.interval,
+        gained=gained,
+        lost=lost,
+        relabelled=tuple(
+            Relabelled(given=given, true=true, messages=messages)
+            for (given, true), messages in wrong.most_common()
+        ),
+    )
+
+
+def _read_sample(
+    path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
+) -> tuple[dict[str, str | None], int]:
+    """Return id -> true label (None: no label fits), and the seed."""
+    top, header, records = parse_csv(read_text(path), path.name, columns=_NEEDED)
+    missing = [name for name in _NEEDED if name not in header]
+    if missing:
+        raise BadInput(
+            f"{path.name}:{top}: no column {missing[0]!r}: give the file that clerk-trainer "
+            "audit-sample wrote"
+        )
+    truth: dict[str, str | None] = {}
+    names: set[str] = set()
+    undecided = []
+    for line, cells in records:
+        row = dict(zip(header, cells, strict=True))
+        where, id_ = f"{path.name}:{line}", row["id"].strip()
+        if id_ in truth:
+            raise BadInput(f"{where}: {id_!r} occurs twice: keep one")
+        if not row["true_label"].strip():
+            undecided.append(where)
+        truth[id_] = _label(row["true_label"].strip(), evaluation.labels, where)
+        names.add(row["sample"].strip())
+    seed = _check_sample(path, names, evaluation, ids, set(truth))
+    if undecided:
+        raise BadInput(
+            f"{undecided[0]}: no true_label, in {len(undecided)} of {len(truth)} rows: label all "
+            f"of them, {NO_LABEL!r} where none fits; those that are left over are seldom the easy "
+            "ones"
+        )
+    return truth, seed
+
+
+def _label(written: str, labels: Sequence[str], where: str) -> str | None:
+    if written in labels:
+        return written
+    if written.casefold() in {"", NO_LABEL}:
+        return None
+    raise BadInput(
+        f"{where}: what stands in true_label ({len(written)} characters) is no label"
+        f"{suggest_label(written, labels)}: the labels are {', '.join(labels)}, and {NO_LABEL}"
+    )
+
+
+def _check_sample(
+    path: Path, names: set[str], evaluation: EvaluationRecord, ids: Sequence[str], there: set[str]
+) -> int:
+    """Return the sample's seed. Raises BadInput unless the rows are the sample, whole."""
+    found = _SAMPLE.fullmatch(names.pop()) if len(names) == 1 else None
+    if found is None:
+        raise BadInput(f"{path.name}: the column 'sample' was changed: draw and label a new sample")
+    holdout, seed, size = found[1], int(found[2]), int(found[3])
+    if not evaluation.dataset.holdout_sha256.startswith(holdout):
+        raise BadInput(
+            f"{path.name}: a sample of the hold-out {holdout}, and the evaluation is of "
+            f"{evaluation.dataset.holdout_sha256[:16]}: draw one of that"
+        )
+    drawn = set(_draw(ids, seed, size))
+    if drawn != there:
+        raise BadInput(
+            f"{path.name}: {len(drawn - there)} rows of the sample are missing and "
+            f"{len(there - drawn)} are not of it: a sample with rows chosen by hand proves nothing"
+        )
+    return seed
+
+
+def _name(holdout_sha256: str, seed: int, size: int) -> str:
+    return f"{holdout_sha256[:16]}-{seed}-{size}"
+
+
+def _draw(ids: Sequence[str], seed: int, size: int) -> list[str]:
+    return sorted(ids, key=lambda id_: shuffle_key(seed, f"audit\n{id_}"))[:size]

@@ -1,0 +1,109 @@
+"""Which confidence goes without review, and what a threshold accepts (selective classification,
+El-Yaniv & Wiener 2010)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from trainer.statistics.figures import CoveragePoint, ThresholdRule
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+MIN_OFF_LABEL_MASS = 0.05
+LEVEL = 0.95
+"""How surely a threshold by the lower bound keeps its precision."""
+
+_STEPS = 100
+_COVERAGE_STEPS = 20
+
+
+def review_threshold(
+    confidence: Floats,
+    correct: Bools,
+    precision: float,
+    *,
+    floor: float,
+    by: ThresholdRule = "lower",
+) -> float:
+    """Return the smallest confidence from which on the accepted rows keep ``precision``.
+
+    ``by`` "lower": so that at most one set of rows in twenty gives a threshold whose true precision
+    is below it (see ``_proven``). "point": so that the rows themselves reach it, which half of all
+    sets do by luck.
+
+    It is ``floor`` where all rows together keep it, and never below: a good validation set must
+    not switch review off, because it holds no message from outside the taxonomy. It is 1.0, which
+    sends all but the surest to review, where no part of the rows does.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order], np.cumsum(correct[order], dtype=np.int64)
+    # Rows of equal confidence stand or fall together: a part ends where the next one is less sure.
+    ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
+    kept = _proven(sure, hits, ends, precision) if by == "lower" else _found(hits, ends, precision)
+    if kept == 0:
+        return 1.0
+    return floor if kept == len(sure) else max(floor, float(sure[kept - 1]))
+
+
+def off_label_threshold(mass: Floats, quantile: float) -> float:
+    """Return a high quantile of validation's off-label mass, rounded up to two decimals and at
+    least 0.05: a well trained adapter gives known messages next to none."""
+    high = math.ceil(float(np.quantile(mass, quantile)) * 100) / 100
+    return max(MIN_OFF_LABEL_MASS, high)
+
+
+def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
+    """Return accuracy against coverage, from all messages down to the surest twentieth: each
+    point accepts the messages at or above its threshold."""
+    ranked = np.sort(confidence)[::-1]
+    points: list[CoveragePoint] = []
+    for step in range(_COVERAGE_STEPS, 0, -1):
+        threshold = float(ranked[max(1, round(len(ranked) * step / _COVERAGE_STEPS)) - 1])
+        if not points or points[-1].threshold != threshold:
+            points.append(accept(confidence, correct, threshold))
+    return points
+
+
+def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoint:
+    """Return what a threshold accepts."""
+    accepted = confidence >= threshold
+    return CoveragePoint(
+        threshold=threshold,
+        coverage=float(accepted.mean()),
+        accuracy=float(correct[accepted].mean()) if accepted.any() else None,
+    )
+
+
+def _found(hits: NDArray[np.int64], ends: NDArray[np.int64], precision: float) -> int:
+    """Return how many of the surest rows reach the precision, the largest such part; 0: none."""
+    reached = ends[hits[ends - 1] / ends >= precision]
+    return int(reached[-1]) if len(reached) else 0
+
+
+def _proven(
+    sure: Floats, hits: NDArray[np.int64], ends: NDArray[np.int64], precision: float
+) -> int:
+    """Return how many of the surest rows are shown to have the precision; 0: none.
+
+    Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052): larger and larger parts are tested
+    in a fixed sequence, each by the exact binomial test of "the precision is below the wanted one"
+    at 5 %, and the first that fails ends it. So the first part that is truly below is accepted in
+    at most 5 % of all cases, and nothing after it without it; there is nothing to correct for the
+    number of parts. The smallest parts cannot pass (59 rows without an error do for 95 %): the
+    sequence begins with the part that is likeliest to pass by its mean confidence. That looks at
+    confidences alone, so that their being wrong costs coverage, never precision.
+    """
+    wanted = np.ceil(len(sure) * np.arange(1, _STEPS + 1) / _STEPS)
+    sizes = ends[np.unique(np.searchsorted(ends, wanted))]
+    needed = binom.ppf(LEVEL, sizes, precision) + 1
+    expected = np.minimum(np.cumsum(sure)[sizes - 1] / sizes, 1.0)
+    chance = binom.sf(needed - 1, sizes, expected)
+    first = int(np.argmax(chance))
+    passed = hits[sizes[first:] - 1] >= needed[first:]
+    count = len(passed) if passed.all() else int(np.argmin(passed))
+    return int(sizes[first + count - 1]) if count else 0

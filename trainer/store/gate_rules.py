@@ -1,0 +1,111 @@
+"""What ``gate.toml`` may ask of an adapter before it is published."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.errors import BadInput
+from worker.contract.assignments import split_assignment, toml_value
+
+_LARGEST_MARGIN = 0.5
+
+_REPLACED: Mapping[str, str] = {
+    "regression_p": "set non_inferiority_margin, by how much less accuracy than the current "
+    "adapter's is too much (a share: 0.02 is two points)",
+}
+"""Rules of before, and what takes their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each.
+
+    ``unconstrained_share`` None: not judged. The defaults are those of that file.
+    ``non_inferiority_margin`` is by how much less accuracy than the current adapter's is too much.
+    """
+
+    accuracy: float = 0.9
+    accuracy_by: Literal["lower", "point"] = "lower"
+    macro_f1: float = 0.88
+    label_recall: float = 0.75
+    label_recall_by: Literal["upper", "point"] = "upper"
+    label_support: int = 1
+    ece: float = 0.05
+    unconstrained_share: float | None = None
+    non_inferiority_margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be from 0 to 1")
+        if not 0 < self.non_inferiority_margin <= _LARGEST_MARGIN:
+            raise ValueError(
+                f"non_inferiority_margin is {self.non_inferiority_margin}; it must be above 0 and "
+                f"at most {_LARGEST_MARGIN} (0.02 is two points)"
+            )
+        if self.label_support < 1:
+            raise ValueError(f"label_support is {self.label_support}; it must be at least 1")
+
+
+def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
+    """Read rules from a TOML file; ``sets`` are ``key=value`` and win over it.
+
+    What neither names is the default. Raises BadInput: unknown keys, wrong types, values out of
+    range, each with where it came from.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, source in ((str(file), _from_file(file)), ("--set", _from_flags(sets))):
+        for key, value in source.items():
+            values[key] = _checked(key, value, origin)
+            origins[key] = origin
+    try:
+        return GateRules(**values)
+    except ValueError as error:
+        key = str(error).partition(" ")[0]
+        raise BadInput(f"{origins.get(key, 'gate')}: {error}") from error
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{file}: {error.strerror}: name a file such as config/gate.toml") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{file}: is not TOML: {error}") from error
+
+
+def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for flag in sets:
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        values[key] = toml_value(text)
+    return values
+
+
+def _checked(key: str, value: Any, origin: str) -> Any:
+    kinds = typing.get_type_hints(GateRules)
+    if key in _REPLACED:
+        raise BadInput(f"{origin}: the gate has no rule {key!r} any more: {_REPLACED[key]}")
+    if key not in kinds:
+        known = ", ".join(rule.name for rule in fields(GateRules))
+        raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")
+    kind = kinds[key]
+    if typing.get_origin(kind) is Literal:
+        if value in typing.get_args(kind):
+            return value
+        raise BadInput(f"{origin}: {key} is {value!r}; use one of {list(typing.get_args(kind))}")
+    whole = kind is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        wanted = "a whole number" if whole else "a number"
+        raise BadInput(f"{origin}: {key} is {value!r}; it must be {wanted}")
+    assert whole or kind is float or isinstance(kind, types.UnionType)
+    return value if whole else float(value)
