@@ -216,7 +216,7 @@ def _limits(sources: Sources) -> Iterator[str]:
     )
     yield (
         "- The figures hold for messages like those it was measured on: one company's, of one "
-        "time. Watch it where customers, products or languages change."
+        "time. Watch it where senders, products or languages change."
     )
     yield "- It needs exactly this base, with this tokenizer; a worker refuses any other."
     yield (
