@@ -189,8 +189,9 @@ def regressions(rng: np.random.Generator, runs: int) -> None:
             shares = [(discordance - worse) / 2, (discordance + worse) / 2, 1 - discordance]
             now = before = 0
             for new, current, _ in rng.multinomial(messages, shares, size=runs).tolist():
-                now += _not_worse(new, current, messages, GATE_MARGIN) < ALPHA
-                before += not (new < current and _two_sided(new, current) < ALPHA)
+                unclear = not (new < current and _two_sided(new, current) < ALPHA)
+                now += unclear and _not_worse(new, current, messages, GATE_MARGIN) < ALPHA
+                before += unclear
             print(
                 f"  {messages:5d} messages, truly {100 * worse:g} points worse: "
                 f"{told(now, runs)}; before {told(before, runs)}"

@@ -16,7 +16,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import ComplementNB
-from sklearn.neighbors import NearestCentroid
 
 from trainer.artifacts.duel import ANSWERS_NAME, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, PREDICTIONS
@@ -171,7 +170,7 @@ def _demo_joint() -> Joint:
         (ComplementNB(), demo.words),
         (ComplementNB(), demo.letters),
         (ComplementNB(), demo.both),
-        (NearestCentroid(), demo.both),
+        (RidgeClassifier(alpha=10.0), demo.both),
     )
     others = [
         cross_val_predict(model, features, demo.truth, cv=_FOLDS) == demo.truth

@@ -70,7 +70,10 @@ OutOfScope = Annotated[
 WantedPrecision = Annotated[
     float,
     typer.Option(
-        min=0.0, max=1.0, help="Find the confidence from which labels are right this often."
+        min=0.0,
+        max=1.0,
+        help="Find the confidence from which labels are right this often: validation proves it by "
+        "a lower bound, and what that sends to review beyond the point value is told.",
     ),
 ]
 Tolerance = Annotated[

@@ -163,6 +163,21 @@ def test_a_larger_margin_asks_for_fewer_messages(make_run: MakeRun) -> None:
     assert judge(manifest, new, GateRules(non_inferiority_margin=0.03), against).passed
 
 
+def test_one_that_is_significantly_worse_by_less_than_the_margin_fails_too(
+    make_run: MakeRun,
+) -> None:
+    """Nine against one of 300: a margin of ten points allows it, and nothing is gained by it."""
+    shared = set(range(0, 300, 30))
+    old = read_evidence(make_run("old", shared | {1}) / "evaluation")
+    new = read_evidence(make_run("new", shared | set(range(100, 109))) / "evaluation")
+    manifest = read_manifest(new.path.parents[1] / "adapter")
+    rules = GateRules(non_inferiority_margin=0.1)
+    row = judge(manifest, new, rules, compare_evidence(new, old)).criteria[-1]
+    assert non_inferiority_p(Discordance(1, 9, 300), 0.1) < 0.05
+    assert not row.passed
+    assert row.found.endswith("significantly worse (McNemar's p = 0.021)")
+
+
 def test_a_better_one_passes(make_run: MakeRun) -> None:
     old = read_evidence(make_run("old", range(0, 300, 20)) / "evaluation")
     new = read_evidence(make_run("new", range(0, 300, 60)) / "evaluation")
