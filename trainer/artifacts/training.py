@@ -28,10 +28,11 @@ class DatasetName(Record):
 
 
 class BaseName(Record):
-    """Which base model."""
+    """Which base model; ``license`` is what its folder named, where it did."""
 
     name: str
     revision: str
+    license: str | None = None
 
 
 class Machine(Record):
@@ -107,6 +108,14 @@ class MemoryEstimate(Record):
     free: int
 
 
+class TrackedRun(Record):
+    """Where a tracker has a training's figures: its name, the project there, and the run."""
+
+    tracker: Literal["mlflow", "trackio"]
+    project: str
+    run: str
+
+
 class TrainingRecord(Record):
     """``training.json``: how an adapter was made. ``recipe`` and ``seeds`` are settings by name.
 
@@ -140,6 +149,7 @@ class TrainingRecord(Record):
     seconds: float
     training_seconds: float
     versions: dict[str, str]
+    tracking: TrackedRun | None = None
 
 
 class Step(Record):

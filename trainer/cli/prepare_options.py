@@ -12,7 +12,10 @@ from trainer.dataset.settings import ConflictPolicy, NearDuplicates, OnBad, Spli
 Inputs = Annotated[
     list[Path],
     typer.Option(
-        "--input", metavar="FILE", help="An export: .csv, .tsv, .jsonl or .parquet. Repeatable."
+        "--input",
+        metavar="PATH",
+        help="An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved Hugging "
+        "Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
     ),
 ]
 TaxonomyFile = Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")]
@@ -63,6 +66,9 @@ Encoding = Annotated[
 ]
 Delimiter = Annotated[
     str | None, typer.Option(help="Delimiter of CSV files [default: found in the header].")
+]
+Sheet = Annotated[
+    str | None, typer.Option(help="Sheet of .xlsx workbooks [default: the only one].")
 ]
 LabelMap = Annotated[
     Path | None,

@@ -152,7 +152,11 @@ def _read(
     sources = []
     for path in paths:
         some, source = read_source(
-            path, settings.columns, encoding=settings.encoding, delimiter=settings.delimiter
+            path,
+            settings.columns,
+            encoding=settings.encoding,
+            delimiter=settings.delimiter,
+            sheet=settings.sheet,
         )
         rows += [replace(row, given=True) for row in some] if path is settings.holdout else some
         sources.append(source)

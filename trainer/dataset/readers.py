@@ -1,20 +1,22 @@
-"""Read exports: CSV, JSON Lines and Parquet files as rows. The only file that imports pyarrow."""
+"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets."""
 
 from __future__ import annotations
 
 import difflib
-import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
 from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.folder import Row
-from trainer.dataset.text_files import parse_csv, read_bytes, read_text
+from trainer.dataset.saved_dataset import find_shards
+from trainer.dataset.text_files import parse_csv, read_text
+from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
-from worker.contract.digest import sha256_file
+from worker.contract.digest import sha256_file, sha256_json
 
 FORMATS = {
     ".csv": "csv",
@@ -23,6 +25,8 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
 }
 
 # Taken, in this order, where the usual name is absent and none was asked for. The first pair is
@@ -64,6 +68,11 @@ class ChosenColumns:
     group: str | None = None
     language: str | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """The columns to read."""
+        return [column for column in self.describe().values() if column]
+
     def describe(self) -> dict[str, str | None]:
         """Return field -> column, for the manifest. What only a split other than the plain random
         one needs is named where it was asked for."""
@@ -89,19 +98,27 @@ class Source:
 
 
 def read_source(
-    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8", delimiter: str | None = None
+    path: Path,
+    wanted: ColumnNames,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    sheet: str | None = None,
 ) -> tuple[list[Row], Source]:
-    """Read one file by its suffix. Raises BadInput."""
+    """Read one file by its suffix, or the folder of a saved dataset. Raises BadInput."""
     kind = FORMATS.get(path.suffix.casefold())
+    no_suffix = not path.suffix[1:].isalpha()  # as in FOLDER/SPLIT, and in names of the hub
+    if path.is_dir() or (kind is None and no_suffix and not path.exists()):
+        return _read_saved(path, wanted)
     if kind is None:
         known = ", ".join(FORMATS)
         raise BadInput(f"{path}: cannot tell the format: the name must end with {known}")
-    if path.is_dir():
-        raise BadInput(f"{path}: is a folder, not a file")
     if kind == "csv":
         rows, chosen = read_csv(path, wanted, encoding=encoding, delimiter=delimiter)
     elif kind == "jsonl":
         rows, chosen = read_jsonl(path, wanted, encoding=encoding)
+    elif kind == "xlsx":
+        rows, chosen = read_xlsx(path, wanted, sheet=sheet)
     else:
         rows, chosen = read_parquet(path, wanted)
     return rows, Source(path.name, sha256_file(path), len(rows), chosen)
@@ -188,27 +205,61 @@ def read_jsonl(
 def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
     """Read the columns of a Parquet file that are needed, and no others. Raises BadInput when the
     file is cut short or a value has the wrong type."""
-    # pyarrow is large and not needed for the other formats.
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    data = read_bytes(path)
-    try:
-        file = parquet.ParquetFile(io.BytesIO(data))
-        chosen = choose_columns(wanted, list(file.schema_arrow.names), path.name)
-        table = file.read(columns=[name for name in chosen.describe().values() if name])
-        if chosen.time and pa.types.is_timestamp(kind := table.schema.field(chosen.time).type):
-            # Python's times are to the microsecond; what is finer is cut off.
-            times = table[chosen.time].cast(pa.timestamp("us", tz=kind.tz), safe=False)
-            table = table.set_column(table.schema.get_field_index(chosen.time), chosen.time, times)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path.name}: not a whole Parquet file: {error}") from error
-    rows = [
-        _row(record, chosen, f"{path.name} row {number}")
-        for number, record in enumerate(table.to_pylist(), start=1)
-    ]
+    rows, chosen = _read_columns(open_parquet, path, path.name, wanted)
     if not rows:
         raise BadInput(f"{path.name}: holds no rows")
+    return rows, chosen
+
+
+def read_xlsx(
+    path: Path, wanted: ColumnNames, *, sheet: str | None = None
+) -> tuple[list[Row], ChosenColumns]:
+    """Read a sheet of a workbook, ``sheet`` None: the only one. Raises BadInput with sheet, row
+    and column."""
+    chosen: ChosenColumns | None = None
+
+    def choose(header: list[str], where: str) -> list[str]:
+        nonlocal chosen
+        chosen = choose_columns(wanted, header, where)
+        return chosen.names
+
+    records = list(read_sheet(path, sheet, choose))
+    if chosen is None or not records:
+        raise BadInput(f"{path.name}: a header and no rows")
+    return [_row(cells, chosen, where) for where, cells in records], chosen
+
+
+def _read_saved(path: Path, wanted: ColumnNames) -> tuple[list[Row], Source]:
+    """Read the files of a saved dataset, which have the same columns."""
+    rows: list[Row] = []
+    first: ChosenColumns | None = None
+    digests = {}
+    for shard in find_shards(path):
+        name = f"{shard.parent.name}/{shard.name}"
+        if shard.suffix == ".jsonl":
+            some, chosen = read_jsonl(shard, wanted)
+        else:
+            opener = open_arrow if shard.suffix == ".arrow" else open_parquet
+            some, chosen = _read_columns(opener, shard, name, wanted)
+        if chosen != (first := first or chosen):
+            raise BadInput(f"{name}: has other columns than the files before it")
+        rows += some
+        digests[shard.name] = sha256_file(shard)
+    if first is None or not rows:
+        raise BadInput(f"{path}: holds no rows")
+    return rows, Source(path.name, sha256_json(digests), len(rows), first)
+
+
+def _read_columns(
+    opener: Callable[[Path, str], Columns], path: Path, name: str, wanted: ColumnNames
+) -> tuple[list[Row], ChosenColumns]:
+    file = opener(path, name)
+    chosen = choose_columns(wanted, file.names, name)
+    records = file.read(chosen.names)
+    rows = [
+        _row(record, chosen, f"{name} row {number}")
+        for number, record in enumerate(records, start=1)
+    ]
     return rows, chosen
 
 

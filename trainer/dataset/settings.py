@@ -61,6 +61,7 @@ class PrepareSettings:
     columns: ColumnNames = field(default_factory=ColumnNames)
     encoding: str = "utf-8"
     delimiter: str | None = None
+    sheet: str | None = None
     label_map: Path | None = None
     decisions: tuple[Path, ...] = ()
     holdout: Path | None = None

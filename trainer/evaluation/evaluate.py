@@ -13,6 +13,7 @@ from rich.console import Console
 from trainer.artifacts.evaluation import (
     BATCHES,
     EVALUATION,
+    EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PREDICTIONS,
     PROBES_NAME,
@@ -25,6 +26,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.artifacts.files import check_target, fresh_folder
+from trainer.artifacts.training import TRAINING
 from trainer.dataset.disjoint import prove_disjoint
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
@@ -45,6 +47,8 @@ from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
 from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
+from trainer.model_card import read_training, write_run_card
+from trainer.tracking.session import track_evaluation
 from worker.contract import Manifest
 from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.timestamps import rfc3339_now
@@ -127,6 +131,10 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
             soft_wrap=True,
         )
     _write(request.out, record, predictions, probes)
+    run = request.adapter.resolve().parent
+    if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
+        write_run_card(run)
+    track_evaluation(read_training(run, manifest), record, console)
     return record
 
 

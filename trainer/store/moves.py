@@ -1,7 +1,8 @@
 """Every move of a store's pointers: publish, put a canary beside, promote, end, roll back.
 
 Each is made under the store's lock, with its line in the history written before the pointer moves.
-Publishing puts everything else in its place first: adapter, predictions, record, history, pointer.
+Publishing puts everything else in its place first: adapter, predictions, record, card,
+history, pointer.
 The pointer alone makes an adapter current, so that a kill before it leaves the old one serving, and
 the same command again completes.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.errors import BadInput, NotGoodEnough
+from trainer.model_card import Sources, card_name, read_training, write_card
 from trainer.store.files import (
     Entry,
     Event,
@@ -30,7 +32,13 @@ from trainer.store.files import (
 )
 from trainer.store.plan import Plan
 from trainer.store.probes import give_to_group, place_probes
-from trainer.store.record import make_gate_record, make_record, stored_digests, write_record
+from trainer.store.record import (
+    make_gate_record,
+    make_record,
+    stored_digests,
+    stored_evidence,
+    write_record,
+)
 from worker.contract import MANIFEST_NAME, Manifest
 from worker.contract.digest import sync_directory
 from worker.contract.store import (
@@ -209,6 +217,18 @@ def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | Non
         probes=plan.probes,
     )
     write_record(plan.store, record, plan.evidence)
+    _write_card(plan)
+
+
+def _write_card(plan: Plan) -> None:
+    """Write the adapter's card beside it, with the figures that the store keeps of it."""
+    kept = stored_evidence(plan.store, plan.manifest.digest)
+    sources = Sources(
+        plan.manifest,
+        read_training(plan.source.parent, plan.manifest),
+        kept.evaluation if kept else None,
+    )
+    write_card(plan.store / card_name(plan.manifest.digest), sources)
 
 
 def _point_current(store: Path, entry: Entry) -> Pointer:

@@ -32,6 +32,8 @@ _NO_EFFECT_ON_WEIGHTS = {
     "memory_check",
     "serve_in_4bit",
     "threads",
+    "tracking",
+    "tracking_project",
 }
 
 
@@ -70,6 +72,11 @@ class Inputs:
     def mean_prompt(self) -> float:
         """Mean tokens of a training prompt."""
         return round(sum(len(row.prompt) for row in self.train) / len(self.train), 1)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a tracker is told of the data."""
+        return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
         """Return what a manifest says about the data: which, its sizes, counts per label.

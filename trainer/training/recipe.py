@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from trainer.errors import BadInput
 from trainer.model.prompt import DEFAULT_PROMPT_DATE
+from trainer.tracking.session import TrackerName
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
 
@@ -117,6 +118,8 @@ class Recipe(BaseSettings):
     sublabel_weight: Annotated[float, Field(ge=0)] = 0.0
     sublabel_learning_rate: Positive = 1e-2
     checkpoint_every_s: Positive = 120.0
+    tracking: TrackerName = "none"
+    tracking_project: Name = "filing-clerk"
 
     review_precision: Share = 0.95
     review_precision_by: Literal["lower", "point"] = "lower"

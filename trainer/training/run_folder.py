@@ -19,6 +19,7 @@ from trainer.artifacts.duel import COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
+from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
 from worker.contract.probes import SUFFIX
 
@@ -150,7 +151,7 @@ DRAFT = ".adapter.draft"
 PROBES = f"{ADAPTER}{SUFFIX}"
 
 _OURS = frozenset(
-    {ADAPTER, DRAFT, PROBES, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
+    {ADAPTER, DRAFT, PROBES, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
     | {CHECKPOINT_DIRECTORY}
 )
 _LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})

@@ -18,17 +18,17 @@ from trainer.artifacts.training import (
     DatasetName,
     ParameterCounts,
     Step,
+    TrackedRun,
     TrainingRecord,
 )
+from trainer.model.base_license import find_license
 from trainer.model.device import ProcessGroup, describe_machine, peak_memory
 from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.scoring import Scorer
+from trainer.model_card import write_run_card
+from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions, write_adapter
-from trainer.training.console import (
-    make_progress,
-    print_epochs,
-    print_result,
-)
+from trainer.training.console import make_progress, print_epochs, print_result
 from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
 from trainer.training.loop import TrainLoop
 from trainer.training.memory import MemoryPlan, plan_memory
@@ -111,13 +111,20 @@ def train(
         else:
             console = Console(quiet=True)
         joined.barrier()
-        training = _prepare(recipe, joined, console)
-        _run_loop(training, console, until)
-        training = _as_served(training)
-        best = training.loop.state.best
-        result = score_best(best, recipe, training.model, training.validator, training.inputs)
+        chosen = recipe.tracking if joined.is_main else "none"
+        with open_tracking(chosen, recipe.tracking_project, console) as tracking:
+            training = _prepare(recipe, joined, console)
+            done = len(training.loop.state.epochs)
+            tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
+            _run_loop(training, console, until, tracking)
+            training = _as_served(training)
+            best = training.loop.state.best
+            result = score_best(best, recipe, training.model, training.validator, training.inputs)
+            if joined.is_main:
+                record = _write_run(training, result, started, tracking.run)
+                tracking.finish(record)
         if joined.is_main:
-            record = _write_run(training, result, started)
+            write_run_card(recipe.run)
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         joined.barrier()
@@ -190,16 +197,18 @@ def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessG
     return TrainLoop(model, inputs.train, objective, recipe, group)
 
 
-def _run_loop(training: _Training, console: Console, until: float) -> None:
+def _run_loop(training: _Training, console: Console, until: float, tracking: Tracking) -> None:
     recipe, group, loop = training.recipe, training.group, training.loop
     identity = training.identity
 
     def save(state: TrainState, state_dicts: Any) -> None:
+        tracking.on_epochs(state.epochs)
         if group.is_main:
             save_checkpoint(recipe.run, identity, state, state_dicts)
 
     def on_step(step: Step) -> None:
         steps.write(step)
+        tracking.on_step(step)
         if math.isfinite(until) and group.any(time.monotonic() > until):
             raise OutOfTime
 
@@ -231,7 +240,9 @@ def _as_served(training: _Training) -> _Training:
     return replace(training, model=model, validator=_make_validator(recipe, group, inputs, model))
 
 
-def _write_run(training: _Training, result: Result, started: float) -> TrainingRecord:
+def _write_run(
+    training: _Training, result: Result, started: float, tracked: TrackedRun | None
+) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     best = training.loop.best
@@ -268,7 +279,11 @@ def _write_run(training: _Training, result: Result, started: float) -> TrainingR
             digest=inputs.dataset.digest,
             directory=str(recipe.dataset),
         ),
-        base=BaseName(name=recipe.base_name, revision=recipe.base_revision),
+        base=BaseName(
+            name=recipe.base_name,
+            revision=recipe.base_revision,
+            license=find_license(recipe.base),
+        ),
         recipe=recipe.to_record(),
         seeds={"python": recipe.seed, "torch": recipe.seed},
         machine=describe_machine(
@@ -288,6 +303,7 @@ def _write_run(training: _Training, result: Result, started: float) -> TrainingR
         seconds=round(time.monotonic() - started, 1),
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),
+        tracking=tracked,
     )
     TRAINING.write(recipe.run, record)
     return record

@@ -4,6 +4,7 @@
     STORE/<digest>.predictions.jsonl   what it answered on the hold-out, without any text
     STORE/<digest>.probes.json         messages to try it on, if any: private (see probes)
     STORE/<digest>.json                its record: evaluation, gate, who, when and why
+    STORE/<digest>.README.md           its model card, for people
     STORE/history.jsonl                every move of the pointer, appended before the move
     STORE/current.json                 the pointer, replaced in one step and last of all
     STORE/canary.json                  an adapter that serves a share of the keys, if there is one

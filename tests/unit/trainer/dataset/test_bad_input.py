@@ -218,4 +218,4 @@ def test_a_hold_out_of_ones_own_without_a_label(
 def test_a_file_that_is_not_there_or_of_no_known_kind(refused: Refused, tmp_path: Path) -> None:
     """The name is told, and the kinds that can be read."""
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")
-    assert ".parquet" in refused(tmp_path / "export.xlsx")
+    assert ".parquet" in refused(tmp_path / "export.docx")

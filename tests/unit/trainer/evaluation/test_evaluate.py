@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.support.trainer_world import World, call
+from tests.support.trainer_world import World, call, training_json
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.verify import recompute, verify_evaluation
 from trainer.statistics.thresholds import review_threshold
 from trainer.terminal import show_evaluation
+from trainer.tracking.port import Tracker
 from worker.contract import AdapterRefused, Taxonomy, decide_from_codes
 
 
@@ -152,6 +153,31 @@ def test_a_try_says_so_and_takes_a_place_of_its_own(world: World) -> None:
     assert record["limited"] is True
     assert record["examples"] == 4
     assert recompute(world.adapter.parent / "evaluation-try").to_json() == record
+
+
+def test_the_runs_card_has_the_figures_and_a_tracker_that_is_down_is_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures go to where the training's went; the evaluation is whole without."""
+
+    def connect(name: str) -> Tracker:
+        raise ConnectionError(f"no {name} today")
+
+    monkeypatch.setattr("trainer.tracking.session._client", connect)
+    run = tmp_path / "run"
+    shutil.copytree(world.adapter, run / "adapter")
+    training = training_json(
+        adapter={"name": world.manifest.name, "digest": world.manifest.digest},
+        tracking={"tracker": "mlflow", "project": "p", "run": "r"},
+    )
+    (run / "training.json").write_text(json.dumps(training), encoding="utf-8")
+    code, record, told = call(
+        *("evaluate", run / "adapter", "--dataset", world.dataset.directory),
+        *("--base", world.base, "--json"),
+    )
+    assert code == 0
+    assert f"| accuracy | {record['accuracy']:.1%} (" in (run / "README.md").read_text()
+    assert " ".join(told.split()).count("no mlflow today") == 1
 
 
 def test_every_opening_of_the_holdout_is_counted(world: World, tmp_path: Path) -> None:

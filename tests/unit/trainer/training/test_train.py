@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import read_weights
 from trainer.model.prompt import load_tokenizer
+from trainer.tracking.session import TrackerName, Tracking
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
@@ -56,6 +58,50 @@ def trained(
         )
         log.seek(0)
         return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
+
+
+def test_a_model_card_stands_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
+    """And not in its folder, where a worker accepts no other file."""
+    run, manifest, _ = trained
+    assert manifest.digest in (run / "README.md").read_text(encoding="utf-8")
+    assert not (run / "adapter" / "README.md").exists()
+
+
+class _Down:
+    """A tracker that begins a run and then takes nothing."""
+
+    def start(self, project: str, name: str, params: object, tags: object) -> str:
+        return f"{project}/1"
+
+    def resume(self, project: str, run: str, params: object) -> None:
+        raise ConnectionError
+
+    def log(self, rows: object, tags: object) -> None:
+        raise ConnectionError("the tracker is down")
+
+    def finish(self, *, failed: bool) -> None:
+        raise AssertionError("it was not to be asked again")
+
+
+def test_a_tracker_that_fails_ends_no_training(
+    tmp_path: Path, tiny_base: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, and the record says where the run was begun."""
+    asked = []
+
+    def open_down(name: TrackerName, project: str, console: Console) -> Tracking:
+        asked.append(name)
+        return Tracking(lambda _: _Down(), name, project, console)
+
+    monkeypatch.setattr("trainer.training.train.open_tracking", open_down)
+    printed = Console(file=io.StringIO(), width=200)
+    made = train(recipe(tmp_path, tiny_base, dataset_dir, epochs=1, tracking="mlflow"), printed)
+    assert isinstance(printed.file, io.StringIO)
+    assert printed.file.getvalue().count("the tracker is down") == 1
+    assert asked == ["mlflow"]
+    assert made.tracking is not None
+    assert (made.tracking.tracker, made.tracking.run) == ("mlflow", "filing-clerk/1")
+    assert load_adapter(tmp_path / "run" / "adapter").digest == made.adapter.digest
 
 
 def test_the_adapter_passes_every_check_of_a_worker(

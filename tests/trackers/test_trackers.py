@@ -1,0 +1,272 @@
+"""MLflow and Trackio themselves, each on a database in a temporary folder: what arrives there.
+
+Run by make test-trackers, in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
+from trainer.artifacts.training import TRAINING, Epoch, Step, TrainingRecord
+from trainer.tracking.session import open_tracking, track_evaluation
+
+RECIPE = {"name": "toy", "lora_rank": 8, "learning_rate": 1e-3, "instruction": "x" * 2000}
+TAGS = {"dataset": "tickets", "dataset_digest": "cd" * 32}
+ADAPTER = "ab" * 32
+
+
+def need(package: str) -> None:
+    """Skip where a laptop lacks the package; in CI that is a failure."""
+    if importlib.util.find_spec(package) is None:
+        assert not os.environ.get("CI"), f"{package} is not installed"
+        pytest.skip(f"{package} is not here: make test-trackers installs it")
+
+
+def steps() -> list[Step]:
+    return [
+        Step(
+            step=number,
+            epoch=1,
+            examples=16 * number,
+            loss=2.0 / number,
+            sublabel_loss=None,
+            learning_rate=1e-3,
+            gradient_norm=0.5,
+            examples_per_s=11.0,
+        )
+        for number in range(1, 6)
+    ]
+
+
+def epochs() -> tuple[Epoch, ...]:
+    return (
+        Epoch(
+            number=1,
+            train_loss=0.9,
+            sublabel_loss=None,
+            validation_loss=0.4,
+            validation_accuracy=0.9,
+            validation_macro_f1=0.89,
+            seconds=9.0,
+            examples_per_s=11.0,
+            tokens_per_s=900.0,
+        ),
+    )
+
+
+def training(**changes: Any) -> TrainingRecord:
+    value: dict[str, Any] = {
+        "schema": "training/2",
+        "name": "toy",
+        "created_at": "2026-06-01T11:00:00Z",
+        "adapter": {"name": "toy", "digest": ADAPTER},
+        "dataset": {"name": "tickets", "digest": "cd" * 32, "directory": "data/tickets"},
+        "base": {"name": "tiny", "revision": "1"},
+        "recipe": RECIPE,
+        "seeds": {"python": 1, "torch": 1},
+        "machine": {
+            "cpu": "x86",
+            "cores": 2,
+            "threads": 2,
+            "device": "cpu",
+            "processes": 1,
+            "memory_bytes": 1,
+            "system": "Linux",
+        },
+        "compute_dtype": "float32",
+        "gradient_checkpointing": False,
+        "tokens_per_message": 87.5,
+        "epochs": [epoch.to_json() for epoch in epochs()],
+        "best_epoch": 1,
+        "kept": "epoch 1",
+        "stopped_early": False,
+        "steps": 5,
+        "resumed": 0,
+        "parameters": {"trainable": 1, "total": 2},
+        "validation": {
+            "examples": 120,
+            "accuracy": 0.91,
+            "accuracy_interval_95": [0.83, 0.94],
+            "macro_f1": 0.9,
+            "accepted_share": 0.8,
+            "accepted_precision": None,
+        },
+        "calibration": {
+            "temperature": 1.2,
+            "examples": 120,
+            "nll": 0.3,
+            "ece": 0.02,
+            "nll_uncalibrated": 0.4,
+            "ece_uncalibrated": 0.05,
+        },
+        "memory": {
+            "base": 1,
+            "adapter": 1,
+            "activations": 1,
+            "logits": 1,
+            "overhead": 1,
+            "total": 5,
+            "free": 9,
+        },
+        "peak_memory_bytes": 1,
+        "seconds": 10.0,
+        "training_seconds": 9.0,
+        "versions": {},
+    }
+    return TRAINING.validate(value | changes, Path("training.json"))
+
+
+def evaluation() -> EvaluationRecord:
+    value = {
+        "schema": "evaluation/1",
+        "created_at": "2026-06-02T11:00:00Z",
+        "limited": False,
+        "adapter": {"name": "toy", "digest": ADAPTER, "path": "adapter"},
+        "dataset": {
+            "name": "tickets",
+            "digest": "cd" * 32,
+            "directory": "data",
+            "holdout_sha256": "a1" * 32,
+            "openings": 2,
+        },
+        "labels": ["a"],
+        "examples": 300,
+        "accuracy": 0.88,
+        "accuracy_interval_95": [0.84, 0.91],
+        "macro_f1": 0.87,
+        "per_label": [],
+        "confusion": [],
+        "outside_labels": {"constrained": 0, "unconstrained": 0, "unconstrained_share": 0.0},
+        "calibration": {
+            "temperature": 1.2,
+            "nll": 0.35,
+            "nll_uncalibrated": 0.4,
+            "ece": 0.03,
+            "ece_uncalibrated": 0.05,
+            "reliability": [],
+        },
+        "coverage": [],
+        "review": {
+            "confidence_below": 0.7,
+            "off_label_mass_above": None,
+            "share": 0.12,
+            "accepted_accuracy": 0.95,
+            "wanted_precision": 0.95,
+            "threshold_for_wanted": 0.7,
+            "coverage_at_wanted": 0.9,
+            "accuracy_at_wanted": 0.95,
+        },
+        "engines": [],
+    }
+    return EVALUATION.validate(value, Path("evaluation.json"))
+
+
+def track(name: Any) -> tuple[TrainingRecord, str]:
+    """Send a whole training and its evaluation, and return the record and what was printed."""
+    printed = Console(file=io.StringIO(), width=200)
+    tracking = open_tracking(name, "bank", printed)
+    tracking.start("toy", RECIPE, TAGS)
+    for step in steps():
+        tracking.on_step(step)
+    tracking.on_epochs(epochs())
+    assert isinstance(printed.file, io.StringIO)
+    assert tracking.run is not None, printed.file.getvalue()
+    record = training(tracking=tracking.run.to_json())
+    tracking.finish(record)
+    tracking.close()
+    track_evaluation(record, evaluation(), printed)
+    return record, printed.file.getvalue()
+
+
+# Of MLflow's own use of SQLAlchemy.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlflow_has_recipe_losses_figures_and_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one finished run of the experiment, the evaluation's too."""
+    need("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    record, printed = track("mlflow")
+    assert printed == ""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("bank")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert record.tracking is not None
+    assert run.info.run_id == record.tracking.run
+    assert run.info.status == "FINISHED"
+    assert run.data.params["lora_rank"] == "8"
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(metric.step, metric.value) for metric in losses] == [
+        (number, 2.0 / number) for number in range(1, 6)
+    ]
+    assert run.data.metrics["validation/accuracy"] == 0.9
+    assert run.data.metrics["kept/accuracy"] == 0.91
+    assert run.data.metrics["holdout/accuracy"] == 0.88
+    assert run.data.metrics["holdout/accuracy_low"] == 0.84
+    tags = run.data.tags
+    assert tags["adapter_digest"] == ADAPTER
+    assert tags["dataset_digest"] == "cd" * 32
+    assert tags["holdout_sha256"] == "a1" * 32
+
+
+def test_trackio_has_recipe_losses_figures_and_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one run of the project; standard output stays the result's."""
+    need("trackio")
+    import trackio.sqlite_storage as storage
+    from trackio import utils
+
+    for module in (utils, storage):
+        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path)
+    _, printed = track("trackio")
+    assert printed == ""
+    assert capsys.readouterr().out == ""
+    database = sqlite3.connect(tmp_path / "bank.db")
+    try:
+        rows = database.execute("select run_name, step, metrics from metrics").fetchall()
+        configs = database.execute("select config from configs").fetchall()
+    finally:
+        database.close()
+    assert len({name for name, _, _ in rows}) == 1
+    text = " ".join(str(metrics) for _, _, metrics in rows)
+    for figure in ("train/loss", "validation/accuracy", "kept/nll", "holdout/ece", ADAPTER):
+        assert figure in text
+    assert sorted(step for _, step, metrics in rows if "train/loss" in str(metrics)) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert "lora_rank" in str(configs)
+    assert "cd" * 32 in str(configs)
+
+
+def test_an_mlflow_that_cannot_be_reached_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its address and without the login in it; nothing ends."""
+    need("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    printed = Console(file=io.StringIO(), width=200)
+    tracking = open_tracking("mlflow", "bank", printed)
+    tracking.start("toy", RECIPE, TAGS)
+    for step in steps():
+        tracking.on_step(step)
+    assert tracking.run is None
+    tracking.finish(training())
+    assert isinstance(printed.file, io.StringIO)
+    text = printed.file.getvalue()
+    assert text.count("mlflow takes no figures") == 1
+    assert "secret" not in text

@@ -1,0 +1,221 @@
+"""The model card: what Hugging Face's own reader makes of it, and what is not in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from tests.support.trainer_world import training_json
+from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
+from trainer.artifacts.training import TRAINING, TrainingRecord
+from trainer.model.base_license import find_license
+from trainer.model_card import CARD, Sources, make_card, write_run_card
+from trainer.statistics.figures import ReliabilityBin
+from trainer.statistics.reliability import ece_by_chance
+from worker.contract import Label, Manifest, read_manifest
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "worker" / "demo" / "adapter"
+OLD = ROOT / "tests" / "unit" / "contract" / "schema1"
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return read_manifest(DEMO)
+
+
+def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
+    labels = list(manifest.taxonomy.names)
+    value = {
+        "schema": "evaluation/1",
+        "created_at": "2026-05-06T07:08:09Z",
+        "limited": False,
+        "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "/home/x/adapter"},
+        "dataset": {
+            "name": "shop",
+            "digest": "d1" * 32,
+            "directory": "/home/x/data",
+            "holdout_sha256": "a1" * 32,
+            "openings": 3,
+        },
+        "labels": labels,
+        "examples": 330,
+        "accuracy": 0.9,
+        "accuracy_interval_95": [0.863, 0.928],
+        "macro_f1": 0.897,
+        "per_label": [
+            {"label": name, "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 40 - at * 3}
+            for at, name in enumerate(labels)
+        ],
+        "confusion": [],
+        "outside_labels": {"constrained": 0, "unconstrained": 0, "unconstrained_share": 0.0},
+        "calibration": {
+            "temperature": 1.1,
+            "nll": 0.3,
+            "nll_uncalibrated": 0.4,
+            "ece": 0.031,
+            "ece_uncalibrated": 0.05,
+            "reliability": [{"confidence": 0.9, "accuracy": 0.9, "count": 330}],
+        },
+        "coverage": [],
+        "review": {
+            "confidence_below": 0.7,
+            "off_label_mass_above": 0.1,
+            "share": 0.1,
+            "accepted_accuracy": 0.95,
+            "wanted_precision": 0.95,
+            "threshold_for_wanted": 0.7,
+            "coverage_at_wanted": 0.9,
+            "accuracy_at_wanted": 0.95,
+        },
+        "engines": [],
+    }
+    return EVALUATION.validate(value | changes, Path("evaluation.json"))
+
+
+def training_of(manifest: Manifest, **base: Any) -> TrainingRecord:
+    value = training_json()
+    value["adapter"] = {"name": manifest.name, "digest": manifest.digest}
+    value["base"] = value["base"] | base
+    return TRAINING.validate(value, Path("training.json"))
+
+
+def read_card(text: str) -> Any:
+    """Return the front matter as Hugging Face's library reads it; a wrong result is an error."""
+    return ModelCard(text, ignore_metadata_errors=False).data
+
+
+def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Manifest) -> None:
+    """The front matter is what that library reads as a model's data and results."""
+    found = evaluation_of(manifest)
+    text = make_card(Sources(manifest, training_of(manifest, license="apache-2.0"), found))
+    data = read_card(text)
+    assert data.base_model == "SmolLM2-135M-Instruct"
+    assert data.license == "apache-2.0"
+    assert data.library_name == "peft"
+    assert data.pipeline_tag == "text-classification"
+    results = data.eval_results or []
+    figures = {result.metric_type: result.metric_value for result in results}
+    assert figures == {
+        "accuracy": 0.9,
+        "f1": 0.897,
+        "expected_calibration_error": 0.031,
+        "review_share": 0.1,
+    }
+    assert {result.dataset_revision for result in results} == {"d1" * 32}
+
+
+def test_it_tells_figures_with_intervals_counts_and_limits(manifest: Manifest) -> None:
+    """Of 330 messages 33 were reviewed: Wilson gives 7.2 to 13.7 %; labels that were hardly
+    measured are named, and so is how often the hold-out was opened."""
+    text = make_card(Sources(manifest, training_of(manifest), evaluation_of(manifest)))
+    assert "| accuracy | 90.0% (86.3% to 92.8%) |" in text
+    assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
+    assert "ECE | 0.031 (perfect confidences would show up to 0.03" in text
+    assert "opened 3 times" in text
+    assert "hardly measured: refund, " in text
+    assert "| training | 1122 | 3e812cccc8f1" in text
+    assert f"digest `{manifest.data['digest']}`" in text
+    assert "| refund | " in text
+    assert "| learning_rate | 0.002 |" in text
+    assert "named none" in text
+
+
+def test_the_same_files_give_the_same_card_and_no_message_is_in_it(manifest: Manifest) -> None:
+    """Nor where somebody's disk has what."""
+    sources = Sources(manifest, training_of(manifest), evaluation_of(manifest))
+    text = make_card(sources)
+    assert text == make_card(sources)
+    assert manifest.reference is not None
+    assert manifest.reference.probes
+    for probe in manifest.reference.probes:
+        assert probe.message not in text
+    assert "/home/x" not in text
+    assert sources.training is not None
+    assert sources.training.dataset.directory not in text
+
+
+def test_without_an_evaluation_it_says_that_nothing_was_measured(manifest: Manifest) -> None:
+    """And what chose the thresholds, by that name."""
+    text = make_card(Sources(manifest))
+    assert "Not measured on held-out messages" in text
+    assert "Licence of the base: not recorded" in text
+    assert "198 validation messages, which also chose" in text
+    assert read_card(text).eval_results is None
+
+
+def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
+    """A label's description may hold a bar or a tag, a name a colon or a quote."""
+    labels = manifest.taxonomy.labels
+    about = Label(labels[0].name, "a | b <script>\n# c")
+    taxonomy = replace(manifest.taxonomy, labels=(about, *labels[1:]))
+    base = replace(manifest.base, name='no: "yes" # \\ é')
+    text = make_card(Sources(replace(manifest, taxonomy=taxonomy, base=base)))
+    assert read_card(text).base_model == 'no: "yes" # \\ é'
+    assert "| a \\| b \\<script\\> # c |" in text
+
+
+@pytest.mark.parametrize("directory", sorted(path.parent for path in OLD.rglob("manifest.json")))
+def test_adapters_of_an_earlier_schema_have_a_card(directory: Path) -> None:
+    """Whatever their manifest lacks."""
+    manifest = read_manifest(directory)
+    assert manifest.digest in make_card(Sources(manifest))
+
+
+def test_what_somebody_wrote_in_a_run_stays(tmp_path: Path, manifest: Manifest) -> None:
+    """A card is made anew, another README.md is left alone; figures of another adapter are not
+    this one's."""
+    (tmp_path / "adapter").symlink_to(DEMO)
+    (tmp_path / "evaluation").mkdir()
+    EVALUATION.write(tmp_path / "evaluation", evaluation_of(manifest))
+    write_run_card(tmp_path)
+    assert "| accuracy | 90.0%" in (tmp_path / CARD).read_text()
+    other = {"name": "other", "digest": "cd" * 32, "path": "x"}
+    EVALUATION.write(tmp_path / "evaluation", evaluation_of(manifest, adapter=other))
+    write_run_card(tmp_path)
+    assert "Not measured" in (tmp_path / CARD).read_text()
+    (tmp_path / CARD).write_text("my notes")
+    write_run_card(tmp_path)
+    assert (tmp_path / CARD).read_text() == "my notes"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name"),
+    [
+        ("README.md", "---\nlicense: MIT\nlanguage: en\n---\n# x\nlicense: gpl\n", "mit"),
+        ("README.md", '---\nlibrary_name: x\nlicense: "llama3.1"\n---\n', "llama3.1"),
+        ("README.md", "# x\nlicense: mit\n", None),
+        ("LICENSE", "     Apache License\n  Version 2.0, January 2004\n", "apache-2.0"),
+        ("LICENSE.txt", "All rights reserved\n" + "x" * 2000 + "MIT License", None),
+        ("config.json", "{}", None),
+    ],
+)
+def test_the_licence_is_what_the_bases_folder_names(
+    tmp_path: Path, file: str, text: str, name: str | None
+) -> None:
+    """And none is made up."""
+    (tmp_path / file).write_text(text)
+    assert find_license(tmp_path) == name
+
+
+def test_perfect_confidences_exceed_the_bound_of_chance_one_time_in_twenty() -> None:
+    """Simulated: 400 sets of 300 answers whose confidences are true; a model that claims 90 %
+    and is right 80 % of the time is far above it."""
+    rng = np.random.default_rng(5)
+    above = 0
+    for _ in range(400):
+        counts = rng.multinomial(300, [0.1, 0.2, 0.3, 0.4])
+        confidence = np.array([0.45, 0.65, 0.85, 0.97])
+        right = rng.binomial(counts, confidence) / np.maximum(counts, 1)
+        rows = list(zip(confidence, right, counts, strict=True))
+        bins = [ReliabilityBin(float(c), float(a), int(n)) for c, a, n in rows]
+        ece = sum(abs(c - a) * n for c, a, n in rows) / 300
+        above += ece > ece_by_chance(bins, seed=int(rng.integers(1 << 30)))
+    assert 0.02 <= above / 400 <= 0.09
+    assert ece_by_chance([ReliabilityBin(0.9, 0.8, 300)]) < 0.05
+    assert ece_by_chance([]) == 0

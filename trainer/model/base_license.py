@@ -1,0 +1,33 @@
+"""The licence that a base's own folder names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
+_LICENSE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.\-]+)[\"']?[ \t]*$", re.MULTILINE)
+_TEXTS = (
+    (re.compile(r"Apache License\s+Version 2\.0"), "apache-2.0"),
+    (re.compile(r"MIT License"), "mit"),
+)
+_HEAD = 1000
+"""A licence's name stands at the top of its text."""
+
+
+def find_license(base: Path) -> str | None:
+    """Return the licence's name as model cards write it (``apache-2.0``): of the front matter of
+    the folder's README.md, else of a LICENSE file that is well known; None where neither says."""
+    card = _FRONT_MATTER.match(_read(base / "README.md"))
+    found = _LICENSE.search(card[1]) if card else None
+    if found:
+        return found[1].lower()
+    text = next((text for name in ("LICENSE", "LICENSE.txt") if (text := _read(base / name))), "")
+    return next((name for pattern, name in _TEXTS if pattern.search(text[:_HEAD])), None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,290 @@
+"""The model card of an adapter: what it is, what it was made of and how good it is, for people.
+
+In the form of Hugging Face model cards: YAML front matter, then Markdown. It is made of what was
+written down already (manifest, training.json, evaluation.json) and of nothing else, so that the
+same files give the same card; no message's text is in it. It stands beside the adapter and not in
+its folder, where a worker accepts no file that the manifest does not name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
+from trainer.artifacts.training import TRAINING, TrainingRecord
+from trainer.errors import BadInput
+from trainer.statistics.metrics import wilson
+from trainer.statistics.reliability import ece_by_chance
+from worker.contract import Manifest, read_manifest
+from worker.contract.digest import write_atomically
+
+CARD = "README.md"
+"""A card's name in a run folder."""
+
+_MARK = (
+    "<!-- Made by clerk-trainer from its records, and made anew: what is written here is lost. -->"
+)
+_ADAPTER = "adapter"
+_FEW = 30
+"""Below so many messages the interval of a share may be wider than a third."""
+
+_SPLITS = {"train": "training", "validation": "validation", "holdout": "hold-out"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a card is made of. ``training`` and ``evaluation`` are this adapter's own or None."""
+
+    manifest: Manifest
+    training: TrainingRecord | None = None
+    evaluation: EvaluationRecord | None = None
+
+    @property
+    def license(self) -> str | None:
+        """The licence that the base's folder named when the adapter was trained."""
+        return self.training.base.license if self.training else None
+
+
+def card_name(digest: str) -> str:
+    """Return the name of an adapter's card in a store."""
+    return f"{digest}.{CARD}"
+
+
+def write_run_card(run: Path) -> None:
+    """Write the card of a run's adapter, with the figures of its evaluation where there is one.
+
+    A README.md that somebody wrote there stays. Raises AdapterRefused, BadInput."""
+    path = run / CARD
+    if path.is_file() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        return
+    manifest = read_manifest(run / _ADAPTER)
+    evaluation = EVALUATION.read_if_present(run / EVALUATION_FOLDER)
+    if evaluation is not None and evaluation.adapter.digest != manifest.digest:
+        evaluation = None
+    write_card(path, Sources(manifest, read_training(run, manifest), evaluation))
+
+
+def read_training(run: Path, manifest: Manifest) -> TrainingRecord | None:
+    """Return the record of an adapter's training, None where there is none that can be read."""
+    try:
+        record = TRAINING.read_if_present(run)
+    except BadInput:
+        return None  # of an earlier version: the manifest says most of it too
+    return record if record is not None and record.adapter.digest == manifest.digest else None
+
+
+def write_card(path: Path, sources: Sources) -> None:
+    """Write a card: readers see the earlier one or the whole new one."""
+    write_atomically(path, make_card(sources).encode("utf-8"))
+
+
+def make_card(sources: Sources) -> str:
+    """Return the card, Markdown with YAML front matter."""
+    sections = (
+        _front_matter(sources),
+        _head(sources),
+        _labels(sources),
+        _figures(sources),
+        _limits(sources),
+        _data(sources.manifest),
+        _training(sources),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _front_matter(sources: Sources) -> Iterator[str]:
+    """JSON values are YAML values, and need no thought about what YAML makes of a word."""
+    manifest = sources.manifest
+    yield "---"
+    yield f"base_model: {_json(manifest.base.name)}"
+    yield "base_model_relation: adapter"
+    yield "library_name: peft"
+    if sources.license:
+        yield f"license: {_json(sources.license)}"
+    yield "pipeline_tag: text-classification"
+    yield "tags:\n- lora\n- filing-clerk"
+    if sources.evaluation is not None:
+        yield from _model_index(manifest, sources.evaluation)
+    yield "---"
+
+
+def _model_index(manifest: Manifest, found: EvaluationRecord) -> Iterator[str]:
+    yield "model-index:"
+    yield f"- name: {_json(manifest.name)}"
+    yield "  results:\n  - task:\n      type: text-classification"
+    yield f"    dataset:\n      name: {_json(found.dataset.name)}\n      type: private"
+    yield f"      split: holdout\n      revision: {_json(found.dataset.digest)}"
+    yield "    metrics:"
+    for kind, value in (
+        ("accuracy", found.accuracy),
+        ("f1", found.macro_f1),
+        ("expected_calibration_error", found.calibration.ece),
+        ("review_share", found.review.share),
+    ):
+        yield f"    - type: {kind}\n      value: {_json(round(value, 4))}"
+
+
+def _head(sources: Sources) -> Iterator[str]:
+    manifest = sources.manifest
+    yield f"{_MARK}\n"
+    yield f"# {_text(manifest.name)}\n"
+    yield (
+        f"A LoRA adapter (rank {manifest.lora.rank}) for {_text(manifest.base.name)}, revision "
+        f"{_text(manifest.base.revision)}. It files a support message under one of "
+        f"{len(manifest.taxonomy.names)} labels and says how sure it is. Made by clerk-trainer "
+        f"{manifest.versions.get('trainer', '')}, {manifest.created_at}.\n"
+    )
+    yield f"- Adapter: `{manifest.digest}`"
+    for name, digest in sorted(manifest.base.weights.items()):
+        yield f"- Weights of the base: `{name}`, SHA-256 `{digest.sha256}`"
+    if sources.license:
+        yield (
+            f"- Licence of the base, as its folder names it: {sources.license}. Whoever gives the "
+            "adapter away sees to what that asks for, and to the rights to the training messages."
+        )
+    elif sources.training is not None:
+        yield "- Licence of the base: its folder named none when the adapter was trained."
+    else:
+        yield "- Licence of the base: not recorded."
+    yield "- Language: not recorded; that of the training messages."
+
+
+def _labels(sources: Sources) -> Iterator[str]:
+    manifest, found = sources.manifest, sources.evaluation
+    counts = _split(manifest, "train").get("per_label", {})
+    figures = {row.label: row for row in found.per_label} if found else {}
+    taxonomy = manifest.taxonomy
+    yield f"## Labels\n\nTaxonomy {_text(taxonomy.name)}, version {_text(taxonomy.version)}.\n"
+    yield "| label | what it is for | training messages | precision | recall | held out |"
+    yield "|---|---|---|---|---|---|"
+    for label in manifest.taxonomy.labels:
+        row = figures.get(label.name)
+        measured = f"{row.precision:.3f} | {row.recall:.3f} | {row.support}" if row else "- | - | -"
+        about = _text(label.description) or "-"
+        yield f"| {_text(label.name)} | {about} | {counts.get(label.name, '-')} | {measured} |"
+
+
+def _figures(sources: Sources) -> Iterator[str]:
+    found = sources.evaluation
+    yield "## Figures\n"
+    if found is None:
+        yield "Not measured on held-out messages: clerk-trainer evaluate does that.\n"
+        validation = sources.manifest.metrics.get("validation", {})
+        if "accuracy" in validation:
+            low, high = validation["accuracy_interval_95"]
+            yield (
+                f"On the {validation['examples']} validation messages, which also chose the epoch "
+                f"and the thresholds: accuracy {validation['accuracy']:.1%} "
+                f"({low:.1%} to {high:.1%})."
+            )
+        return
+    part = "a part of the hold-out" if found.limited else "the hold-out"
+    low, high = found.accuracy_interval_95
+    review_low, review_high = wilson(round(found.review.share * found.examples), found.examples)
+    yield f"On {found.examples} messages of {part}; 95 % intervals (Wilson) in brackets.\n"
+    yield "| figure | value |\n|---|---|"
+    yield f"| accuracy | {found.accuracy:.1%} ({low:.1%} to {high:.1%}) |"
+    yield f"| macro-F1 | {found.macro_f1:.3f} |"
+    yield f"| ECE | {found.calibration.ece:.3f}{_ece_by_chance(found)} |"
+    yield (f"| sent to review | {found.review.share:.1%} ({review_low:.1%} to {review_high:.1%}) |")
+    if found.review.accepted_accuracy is not None:
+        kept = found.examples - round(found.review.share * found.examples)
+        low, high = wilson(round(found.review.accepted_accuracy * kept), kept)
+        yield (
+            f"| right among the rest | {found.review.accepted_accuracy:.1%} "
+            f"({low:.1%} to {high:.1%}) |"
+        )
+
+
+def _ece_by_chance(found: EvaluationRecord) -> str:
+    if not found.calibration.reliability:
+        return ""
+    chance = ece_by_chance(found.calibration.reliability)
+    return f" (perfect confidences would show up to {chance:.3f} on as many messages)"
+
+
+def _limits(sources: Sources) -> Iterator[str]:
+    manifest, found = sources.manifest, sources.evaluation
+    yield "## Limits\n"
+    yield (
+        "- It chooses among the labels above and knows no other; what fits none is filed under "
+        "one all the same, and only the review rule may catch it."
+    )
+    yield (
+        "- The figures hold for messages like those it was measured on: one company's, of one "
+        "time. Watch it where senders, products or languages change."
+    )
+    yield "- It needs exactly this base, with this tokenizer; a worker refuses any other."
+    yield (
+        f"- Messages of more than {manifest.prompt.max_message_tokens} tokens are shortened in "
+        "the middle."
+    )
+    if found is None:
+        yield "- How good it is on messages that no choice was made on is not known."
+        return
+    if found.dataset.openings > 1:
+        yield (
+            f"- The hold-out had been opened {found.dataset.openings} times: what was tuned after "
+            "looking at it makes the figures too good."
+        )
+    weak = [row for row in found.per_label if row.support < _FEW]
+    if weak:
+        names = ", ".join(_text(row.label) for row in weak)
+        yield f"- Fewer than {_FEW} held-out messages, so hardly measured: {names}."
+    if found.out_of_scope is None:
+        yield "- Messages that fit no label were not tried."
+    else:
+        yield (
+            f"- Of {found.out_of_scope.messages} messages that fit no label, "
+            f"{found.out_of_scope.review_share:.0%} would go to review."
+        )
+
+
+def _data(manifest: Manifest) -> Iterator[str]:
+    yield "## Data\n"
+    name, digest = manifest.data.get("name"), manifest.data.get("digest")
+    yield f"Dataset {_text(name)}, digest `{digest}`.\n" if digest else "Not recorded.\n"
+    yield "| split | messages | SHA-256 |\n|---|---|---|"
+    for key, title in _SPLITS.items():
+        facts = _split(manifest, key)
+        yield f"| {title} | {facts.get('examples', '-')} | {facts.get('sha256', '-')} |"
+
+
+def _training(sources: Sources) -> Iterator[str]:
+    manifest, record = sources.manifest, sources.training
+    outcome = manifest.metrics.get("training", {})
+    yield "## Training\n"
+    if outcome:
+        yield f"{outcome.get('steps')} steps; kept: {_text(outcome.get('kept'))}."
+    if record is not None:
+        yield (
+            f"{record.training_seconds:.0f} s on {_text(record.machine.device)} "
+            f"({_text(record.machine.cpu)}), {record.compute_dtype}; "
+            f"{record.parameters.trainable:,} of {record.parameters.total:,} weights."
+        )
+    yield "\n| setting | value |\n|---|---|"
+    for key, value in manifest.data.get("recipe", {}).items():
+        yield f"| {_text(key)} | {_text(_json(value))} |"
+    libraries = ", ".join(f"{key} {value}" for key, value in manifest.versions.items())
+    yield f"\nMade with {_text(libraries)}."
+
+
+def _split(manifest: Manifest, name: str) -> Mapping[str, Any]:
+    facts = manifest.data.get(name, {})
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True)
+
+
+def _text(value: Any) -> str:
+    """Return a value for a line or a table's cell, so that nothing in it is Markdown or HTML."""
+    text = " ".join(str(value).split())
+    for mark in "\\|<>`*[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text

@@ -1,0 +1,1 @@
+"""Figures of trainings and evaluations for a tracker: MLflow or Trackio."""

@@ -1,0 +1,65 @@
+"""Trackio as a tracker. The only file that imports trackio.
+
+Where the figures go is Trackio's own to say: TRACKIO_DIR, TRACKIO_SERVER_URL and its other
+variables.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from trainer.tracking.port import Figures
+
+
+class TrackioTracker:
+    """A run of a Trackio project. It knows no tags: those at the start stand in the run's
+    configuration, later ones beside the figures."""
+
+    def __init__(self) -> None:
+        import trackio
+
+        self._trackio = trackio
+        self._run: Any = None
+        self._step = 0
+
+    def start(
+        self, project: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """Begin a run; its name finds it again."""
+        self._open(project, name, config={**params, **tags}, resume="never")
+        return name
+
+    def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:
+        """Go on with a run by its name. Its configuration would be overwritten with none."""
+        self._open(project, run, config=dict(params), resume="must")
+
+    def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:
+        """Add figures and tags; Trackio sends them from a thread of its own."""
+        for step, row in rows:
+            self._run.log(dict(row), step=step)
+            self._step = step
+        if tags:
+            self._run.log(dict(tags), step=self._step)
+
+    def finish(self, *, failed: bool) -> None:
+        """End the run, once what was logged is sent."""
+        if failed:
+            self._run.log({"status": "failed"}, step=self._step)
+        with redirect_stdout(sys.stderr):
+            self._run.finish()
+
+    def _open(self, project: str, name: str, config: dict[str, Any], resume: str) -> None:
+        # It greets on standard output, which is for results.
+        with redirect_stdout(sys.stderr):
+            self._run = self._trackio.init(
+                project,
+                name=name,
+                config=config,
+                resume=resume,
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
