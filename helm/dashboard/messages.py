@@ -132,14 +132,13 @@ PANELS: list[Placed] = [
         8,
         graph(
             "Waiting to be tried again",
-            "Messages on the retry topic that are not done, and those put on it per minute. Where "
-            "the first number only grows, the engine does not recover.",
+            "Messages on the retry topic that are not done, and those put on it per minute; none "
+            "where there is no such topic. Where the first only grows, the engine stays ill.",
             [
-                query(f"sum(clerk_retry_waiting_records{{{OF}}})", "waiting"),
-                query(f"60 * {rate('clerk_retried_records_total', 'reason')} > 0", "{{reason}}"),
+                query(f"sum(clerk_retry_waiting_records{{{OF}}}) or vector(0)", "waiting"),
+                query(f"60 * {rate('clerk_retried_records_total', 'reason')}", "{{reason}}"),
             ],
             unit="short",
-            no_value="no retry topic",
             colours={"waiting": BLUE},
         ),
     ),
