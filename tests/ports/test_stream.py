@@ -106,7 +106,7 @@ class KafkaBench:
         self.topics = names
         self.config = kafka_config(servers, names, **settings)
         self._opened: list[KafkaStream] = []
-        self._producer = Producer({"bootstrap.servers": servers})
+        self._producer = Producer({"bootstrap.servers": servers, "log_level": 0})
 
     def open(self, *, prepared: bool = True) -> KafkaStream:
         if prepared:

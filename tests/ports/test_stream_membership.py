@@ -82,7 +82,9 @@ def test_kafka_lets_an_empty_membership_commit(
 
     nobody = Consumer(settings)
     stack.callback(nobody.close)
-    zombie = Producer({"bootstrap.servers": bootstrap_servers, "transactional.id": name})
+    zombie = Producer(
+        {"bootstrap.servers": bootstrap_servers, "transactional.id": name, "log_level": 0}
+    )
     zombie.init_transactions(20)
     zombie.begin_transaction()
     back = [TopicPartition(name, 0, 2)]
