@@ -31,15 +31,17 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 
 # Tests run in several processes, four at most. Those that start an engine stay in one of them
 # (tests/conftest.py); those on Kafka wait most of the time, so there are more than cores. What is
-# marked "long" has a target of its own, and CI runs it too.
+# marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
+# too.
 PYTEST = $(BIN)/python -m pytest --durations=15
 UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
 SERVICE_PROCESSES ?= -n 3 --dist=loadscope
 
-unit: $(READY) ## the unit tests: no Kafka, no engine, no network
-	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
+unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
+	$(PYTEST) tests/unit -m "not long and not slow" $(UNIT_PROCESSES)
 
-test: unit ## every test that needs no more than Python, but for the long ones
+test: $(READY) ## every test that needs no more than Python, but for the long ones
+	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
 test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads

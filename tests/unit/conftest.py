@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,7 +18,49 @@ settings.register_profile("unit", parent=settings(), deadline=None)
 settings.load_profile("unit")
 
 MOST_CPU_S = 10
+
+# Half of all unit tests' time: they start processes, train, fuzz or simulate at length. ``make
+# unit`` leaves them out, ``make test`` has them.
+_SLOW_FILES = {
+    "contract/test_fuzzed_manifest.py",
+    "cli/test_main.py",
+    "cli/test_private_failures.py",
+    "core/test_flow.py",
+    "core/test_hostile_messages.py",
+    "core/test_quarantine_simulation.py",
+    "engine/test_cpu_environment.py",
+    "engine/test_fork_server.py",
+    "lifecycle/test_swap_simulation.py",
+    "observe/test_tracing.py",
+    "offline/replay/test_run.py",
+    "settings/test_fuzzed_settings.py",
+    "test_app.py",
+    "test_workflows.py",
+    "trainer/check/test_findings.py",
+    "trainer/check/test_folds.py",
+    "trainer/duel/test_baselines.py",
+    "trainer/duel/test_run.py",
+    "trainer/duel/test_verdict_simulated.py",
+    "trainer/statistics/test_audit.py",
+    "trainer/statistics/test_thresholds_simulated.py",
+    "trainer/store/test_killed.py",
+    "trainer/store/test_publish.py",
+    "trainer/test_many_labels.py",
+    "trainer/training/test_checkpoint.py",
+    "trainer/training/test_gpu.py",
+    "trainer/training/test_memory_peak.py",
+    "trainer/training/test_train.py",
+}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the files that take most of the time."""
+    here = Path(__file__).parent
+    for item in items:
+        path = item.path
+        if path.is_relative_to(here) and path.relative_to(here).as_posix() in _SLOW_FILES:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="module", autouse=True)
