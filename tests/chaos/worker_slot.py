@@ -150,11 +150,13 @@ class WorkerSlot:
         return child.kill()
 
     def stop(self) -> int:
-        """Let it drain, once it is so far that it hears of it; return the exit code."""
+        """Let it drain, once it is so far that it does; return the exit code."""
         assert self.log is not None
         log = self.log
         log.wait_for(
-            lambda: bool(log.said), self._plan.ready_s, lambda: self.exit_code() is not None
+            lambda: any(said.event == "worker.ready" for said in log.said),
+            self._plan.ready_s,
+            lambda: self.exit_code() is not None,
         )
         return self._take().stop(_STOP_S)
 
