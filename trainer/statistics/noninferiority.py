@@ -11,6 +11,7 @@ labelling's accuracy less the second's: ``Discordance.difference``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 from scipy.optimize import brentq
@@ -71,23 +72,21 @@ def required_messages(
 def smallest_margin(total: int, discordance: float) -> float:
     """Return the smallest margin within which ``total`` messages pass an equal labelling four
     times in five (``POWER``)."""
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        enough = required_messages(discordance, middle) <= total
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    return _bisect(1.0, 0.0, lambda margin: required_messages(discordance, margin) <= total)
 
 
 def largest_discordance(total: int, margin: float) -> float:
     """Return up to which share of discordant messages ``total`` messages pass an equal labelling
     four times in five; 0.0 where they never do."""
-    low, high = 0.0, 1.0
+    return _bisect(0.0, 1.0, lambda share: required_messages(share, margin) <= total)
+
+
+def _bisect(inside: float, outside: float, holds: Callable[[float], bool]) -> float:
+    """Return the last value, from ``inside`` towards ``outside``, that ``holds`` is true of."""
     for _ in range(40):
-        middle = (low + high) / 2
-        enough = required_messages(middle, margin) <= total
-        low, high = (middle, high) if enough else (low, middle)
-    return low
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return inside
 
 
 def _score(found: Discordance, margin: float) -> float:

@@ -83,7 +83,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
         f"{dataset.holdout_sha256[:12] or 'no digest'}…, openings: {dataset.openings}",
         not figures.limited and is_digest(dataset.holdout_sha256),
     )
-    yield criterion(*judge_unseen(manifest, figures))
+    yield judge_unseen(manifest, figures)
     problem = _disagreement(evidence)
     yield criterion(
         "predictions",

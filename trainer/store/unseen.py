@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
+from trainer.store.criteria import Criterion, criterion
 from worker.contract import Manifest
 
 SIMILARITY = 0.7
@@ -12,24 +11,16 @@ SIMILARITY = 0.7
 with a higher one overlooks rewordings."""
 
 
-class Row(NamedTuple):
-    """A criterion: its name, what is wanted, what was found, and whether that passes."""
-
-    name: str
-    wanted: str
-    found: str
-    passed: bool
-
-
-def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Row:
-    """Judge whether the adapter was measured on messages that it has not seen.
+def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
+    """Return the row of whether the adapter was measured on messages that it has not seen.
 
     It passes on its own dataset, whose splits ``prepare`` keeps apart, by the dataset's digest;
     and on another one whose hold-out was proven to share no message, nor a near-duplicate, with
     what the adapter was trained and chosen on (``evaluate --trained-on``).
     """
     found, passed = _judge(manifest, evaluation)
-    return Row("hold-out unseen", "the adapter's own dataset, or proven disjoint", found, passed)
+    wanted = "the adapter's own dataset, or proven disjoint"
+    return criterion("hold-out unseen", wanted, found, passed)
 
 
 def _judge(manifest: Manifest, evaluation: EvaluationRecord) -> tuple[str, bool]:
