@@ -194,11 +194,3 @@ def is_dead(adapter: ServingAdapter) -> bool:
     except EngineDied:
         return True
     return False
-
-
-def is_real(future: Future[Answer]) -> bool:
-    """Tell whether the engine itself has answered: not with its death, and not called off by us."""
-    if future.cancelled():
-        return False
-    error = future.exception(timeout=0)
-    return error is None or isinstance(error, MessageRejected)

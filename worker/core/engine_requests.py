@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
-from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor, is_dead, is_real
+from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor, is_dead
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.trials import Trials
 from worker.engine.port import Answer
@@ -211,7 +211,9 @@ class EngineRequests:
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1
-        if is_real(answered.future):
+        answer = _read(answered.future)
+        if not isinstance(answer, Exception) or isinstance(answer, MessageRejected):
+            # The engine's own word: not its death, and not called off by us.
             self.monitor(adapter).answered(answered.submitted_at, answered.at, self._clock())
             self.proven = self.proven or adapter is self._router.main
         late = answered.future is not in_flight.future
@@ -224,7 +226,8 @@ class EngineRequests:
         )
         outcome: Outcome
         try:
-            answer = answered.future.result(timeout=0)
+            if isinstance(answer, Exception):
+                raise answer
             outcome = adapter.labeller.classify(in_flight.prepared, answer, timing)
         except MessageRejected as error:
             if in_flight.attempts < self._max_attempts:
@@ -282,3 +285,11 @@ class EngineRequests:
             if in_flight.tried:
                 self._trials.finish(in_flight)
         self.monitor(in_flight.adapter).records.pop(in_flight, None)
+
+
+def _read(future: Future[Answer]) -> Answer | Exception:
+    """Return what a future that is done holds. Each look at one takes its lock: one look is all."""
+    try:
+        return future.result(timeout=0)
+    except Exception as error:  # noqa: BLE001 - raised again where the record still wants it
+        return error
