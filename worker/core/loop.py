@@ -220,8 +220,9 @@ class Loop:
         partition = self._assignment.get(record.source)
         if partition is None or record.offset < partition.starts_at:
             return  # fetched before its partition went away, or published before it came
-        partition.size_bytes += record.size_bytes
-        self._pressure.take(record.size_bytes)
+        size_bytes = record.size_bytes
+        partition.size_bytes += size_bytes
+        self._pressure.take(size_bytes)
         self._pipeline.submit(record, partition)
 
     def _result_wait(self) -> float:
