@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import KafkaError
@@ -29,6 +29,22 @@ class Deaf:
     def on_lost(self, partitions: object) -> None: ...
 
 
+@pytest.fixture
+def member(
+    broker: MockKafka, configured: Configured, publish: Publish
+) -> Iterator[tuple[KafkaStream, Batch]]:
+    """A member that holds the label of the only message there is."""
+    for topic in ("in", "out"):
+        broker.create_topic(topic)
+    publish("in", 0, [b"text"])
+    stream = KafkaStream(configured(consumer={"heartbeat.interval.ms": 50}))
+    try:
+        stream.subscribe(Deaf())
+        yield stream, labelled(first_record(stream))
+    finally:
+        stream.close()
+
+
 @pytest.mark.parametrize(
     "errors",
     [
@@ -38,35 +54,20 @@ class Deaf:
     ],
 )
 def test_a_member_that_was_given_up_publishes_nothing(
-    broker: MockKafka, configured: Configured, publish: Publish, errors: tuple[int, ...]
+    broker: MockKafka, member: tuple[KafkaStream, Batch], errors: tuple[int, ...]
 ) -> None:
-    for topic in ("in", "out"):
-        broker.create_topic(topic)
-    publish("in", 0, [b"text"])
-    stream = KafkaStream(configured(consumer={"heartbeat.interval.ms": 50}))
-    try:
-        stream.subscribe(Deaf())
-        held = labelled(first_record(stream))
-        broker.fail_next(HEARTBEAT, *errors)
-        time.sleep(1)  # heartbeats go on in the client's threads; nobody polls
-        with pytest.raises(PublishAborted, match="the group has given this member up"):
-            stream.publish(held)
-    finally:
-        stream.close()
+    stream, held = member
+    broker.fail_next(HEARTBEAT, *errors)
+    time.sleep(1)  # heartbeats go on in the client's threads; nobody polls
+    with pytest.raises(PublishAborted, match="the group has given this member up"):
+        stream.publish(held)
 
 
-def test_a_member_publishes(broker: MockKafka, configured: Configured, publish: Publish) -> None:
+def test_a_member_publishes(broker: MockKafka, member: tuple[KafkaStream, Batch]) -> None:
     """The same without that."""
-    for topic in ("in", "out"):
-        broker.create_topic(topic)
-    publish("in", 0, [b"text"])
-    stream = KafkaStream(configured(consumer={"heartbeat.interval.ms": 50}))
-    try:
-        stream.subscribe(Deaf())
-        stream.publish(labelled(first_record(stream)))
-        assert read_all(broker.servers, "out") == [b"label"]
-    finally:
-        stream.close()
+    stream, held = member
+    stream.publish(held)
+    assert read_all(broker.servers, "out") == [b"label"]
 
 
 def first_record(stream: KafkaStream) -> Record:
