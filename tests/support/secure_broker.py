@@ -6,6 +6,7 @@ to its super user, who makes topics, users and rights; everybody else has none t
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
@@ -45,6 +47,13 @@ LISTENERS = {
 _ANY: Any = None  # which the client's types do not foresee
 _JAAS = "org.apache.kafka.common.security"
 
+_COORDINATOR_S = 30.0
+_NOT_YET = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+
 Right = tuple[str, str, str]
 """Kind of resource, its name (with * at its end: every name that begins so), and the operation."""
 
@@ -73,7 +82,9 @@ class SecureBroker:
 
     def allow(self, principal: str, rights: Iterable[Right]) -> None:
         """Give rights to a principal (``User:CN=clerk``)."""
-        for future in self.admin.create_acls([_binding(principal, r) for r in rights]).values():
+        for future in self.admin.create_acls(
+            [AclBinding(*_parts(principal, r)) for r in rights]
+        ).values():
             future.result(30)
 
     def forbid(self, principal: str) -> None:
@@ -82,6 +93,13 @@ class SecureBroker:
             ResourceType.ANY, _ANY, ResourcePatternType.ANY, principal, _ANY,
             AclOperation.ANY, AclPermissionType.ANY,
         )  # fmt: skip
+        self._delete(whose)
+
+    def take_away(self, principal: str, right: Right) -> None:
+        """Take one right of a principal away; the others stay all the while."""
+        self._delete(AclBindingFilter(*_parts(principal, right)))
+
+    def _delete(self, whose: AclBindingFilter) -> None:
         for future in self.admin.delete_acls([whose]).values():
             future.result(30)
 
@@ -132,7 +150,26 @@ def secure_broker(folder: Path) -> Iterator[SecureBroker]:
         quiet: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
         running = SecureBroker(broker, ca, other_ca, client, expired_client, AdminClient(quiet))
         running.add_scram_user("scram-clerk", SCRAM_PASSWORD)
+        _await_coordinator(running.admin)
         yield running
+
+
+def _await_coordinator(admin: AdminClient) -> None:
+    """Wait until the broker answers for groups: the topic of their offsets is made when somebody
+    first asks, and until it is loaded nobody is told what he may do to a group."""
+    until = time.monotonic() + _COORDINATOR_S
+    while True:
+        try:
+            admin.describe_consumer_groups(["nobody"])["nobody"].result(_COORDINATOR_S)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            if code not in _NOT_YET or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def fresh_topics() -> dict[str, str]:
@@ -141,10 +178,11 @@ def fresh_topics() -> dict[str, str]:
     return {name: f"{run}.{name}" for name in ("in", "out", "review", "dead")}
 
 
-def _binding(principal: str, right: Right) -> AclBinding:
+def _parts(principal: str, right: Right) -> tuple[Any, ...]:
+    """What a rule is made of, in the order of the client's classes."""
     kind, name, operation = right
     begins = name.endswith("*")
-    return AclBinding(
+    return (
         ResourceType[kind],
         name.removesuffix("*"),
         ResourcePatternType.PREFIXED if begins else ResourcePatternType.LITERAL,

@@ -11,11 +11,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pytest
 from confluent_kafka import Producer
 
 from tests.chaos.harness import FAKE_WORKER
@@ -78,6 +79,11 @@ def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
         "plain": {**sasl, **plain, "sasl_password": PLAIN_PASSWORD},
         "scram": {**sasl, **scram, "sasl_password": SCRAM_PASSWORD},
     }
+
+
+def mostly_long(names: Iterable[str], often: Collection[str]) -> list[Any]:
+    """Cases of which only some are tried each time, and all of them by ``make test-long``."""
+    return [pytest.param(name, marks=[] if name in often else pytest.mark.long) for name in names]
 
 
 def runbooks_rights() -> dict[str, tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.harness import FAKE_WORKER
-from tests.support.secure_desk import FAILS_WITHIN_S, Desk, ways
+from tests.support.secure_desk import FAILS_WITHIN_S, Desk, mostly_long, ways
 from worker.demo.worker_process import start_worker
 
 MISSING = {
@@ -22,11 +22,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(
-    "right",
-    [
-        pytest.param(right, marks=pytest.mark.long if later else [])
-        for right, (_, later) in MISSING.items()
-    ],
+    "right", mostly_long(MISSING, [right for right, (_, later) in MISSING.items() if not later])
 )
 @pytest.mark.parametrize("described", [False, True], ids=["nothing at all", "may be described"])
 def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: bool) -> None:
@@ -63,7 +59,7 @@ def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -
     given = desk.settings(ways(desk.kafka)["scram"])
     with start_worker({**given, "http.enabled": "false"}, log, FAKE_WORKER) as worker:
         desk.label_all(worker, 5)
-        desk.allow("scram", but="output")
+        desk.kafka.take_away("User:scram-clerk", desk.rights["output"])
         desk.publish(5)
         assert worker.child.wait(60) == 4
     (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]

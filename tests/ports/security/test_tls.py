@@ -11,7 +11,7 @@ import tomllib
 import pytest
 
 from tests.support.secure_broker import SecureBroker
-from tests.support.secure_desk import RUNBOOK, WRONG_PASSWORD, Desk, Refused, ways
+from tests.support.secure_desk import RUNBOOK, WRONG_PASSWORD, Desk, Refused, mostly_long, ways
 
 
 @pytest.mark.parametrize("way", ["tls", "mutual tls"])
@@ -84,10 +84,7 @@ _WRONG = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "what",
-    [pytest.param(what, marks=[] if what in _OFTEN else pytest.mark.long) for what in _WRONG],
-)
+@pytest.mark.parametrize("what", mostly_long(_WRONG, _OFTEN))
 def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
     """Before the model is loaded, in a bounded time, in one line: what, where, how to mend it."""
     cases = wrong(desk.kafka)
