@@ -35,7 +35,7 @@ from trainer.check.out_of_fold import (
 )
 from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
 from trainer.dataset.folder import Example
-from trainer.dataset.settings import SIMILARITY
+from trainer.similarity import SIMILARITY
 from trainer.model.embeddings import find_embedding_model
 
 SEEDS = (1, 2)

@@ -14,13 +14,13 @@ from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
 from trainer.dataset.readers import ColumnNames
 from trainer.dataset.settings import (
-    SIMILARITY,
     ConflictPolicy,
     NearDuplicates,
     OnBad,
     PrepareSettings,
     SplitBy,
 )
+from trainer.similarity import SIMILARITY
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trainer.artifacts.evaluation import DisjointProof
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_pairs, shingles
-from trainer.dataset.settings import SIMILARITY
+from trainer.similarity import SIMILARITY
 from worker.contract.redact import redact_personal_data
 
 

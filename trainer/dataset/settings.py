@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.readers import ColumnNames
-
-SIMILARITY = 0.7
-"""Default threshold. Measured on ten thousand bank support messages: the pairs above it are
-rewordings ("what do I do if my card is stolen", "... was stolen"), about one in a hundred of them
-with different labels, and no cluster is larger than ten messages. At 0.6 chains of up to 47 form,
-at 0.5 of a thousand."""
+from trainer.similarity import SIMILARITY
 
 
 class ConflictPolicy(StrEnum):
