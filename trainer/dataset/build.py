@@ -60,7 +60,7 @@ class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made."""
+    made, ``units`` (of keys) what had to stay together because of groups, None without them."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -69,6 +69,7 @@ class Prepared:
     near_conflicts: tuple[tuple[Row, ...], ...]
     split_of: dict[str, str]
     split: dict[str, Any] | None
+    units: Sequence[Sequence[str]] | None
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
@@ -121,6 +122,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         near_conflicts=near_conflicts,
         split_of=split.of,
         split=describe_split(settings, split, usable, filled.rows),
+        units=split.units if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,

@@ -16,6 +16,7 @@ from trainer.dataset.build import Prepared
 from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.groups import GROUPS, group_lines
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
@@ -107,6 +108,8 @@ def _not_written(out: Path, error: OSError) -> BadInput:
 def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     if prepared.surplus:
         yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
+    if prepared.units is not None:
+        yield GROUPS, *group_lines(prepared.splits, prepared.units)
     rows = list(_conflict_rows(prepared))
     if rows:
         yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
