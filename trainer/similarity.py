@@ -1,4 +1,4 @@
-"""From which similarity on two messages are near-duplicates, for whoever splits, compares, judges."""
+"""From which similarity on two messages are near-duplicates, wherever that is asked."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ from trainer.check.suspects import (
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import Dataset
 from trainer.dataset.groups import read_groups
-from trainer.similarity import SIMILARITY
 from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
 from worker.contract.digest import write_atomically
 from worker.contract.text import message_sha256
 
