@@ -1,9 +1,10 @@
 """Phrases of mails in thirteen languages, as mail-parser-reply knows them (MIT).
 
-The library alone is no rule to cut messages by: it takes any line that begins with "Thanks," for the
-end of the message, "On Monday my landlord wrote:" for a quotation, no line that begins with ">" for
-one, and two seconds for four thousand blank lines, eight for twice as many. Its phrases are worth having, and the rules of
-``mails`` are put on top of them. The only file that imports ``mailparser_reply``.
+The library alone is no rule to cut messages by: it takes any line that begins with "Thanks," for
+the end of the message, "On Monday my landlord wrote:" for a quotation, no line that begins with
+">" for one, and two seconds for four thousand blank lines, eight for twice as many. Its phrases are
+worth having, and the rules of ``mails`` are put on top of them. The only file that imports
+``mailparser_reply``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from importlib.metadata import version
 from trainer.dataset.mails import MACHINE, Phrases
 from trainer.errors import BadInput
 
-# Its introductions of es, ko and zh match nothing (each begins by forbidding itself), and that of nl
-# wants the name before "schreef:". Their headers, closing words and devices are sound.
+# Its introductions of es, ko and zh match nothing (each begins by forbidding itself), and that of
+# nl wants the name before "schreef:". Their headers, closing words and devices are sound.
 LANGUAGES = ("cs", "da", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "sv", "zh")
 _PACKAGE = "mail-parser-reply"
 _FLAGS = re.IGNORECASE

@@ -1,7 +1,8 @@
 """Mails: what a program quoted below, or between, what the customer wrote, and signatures.
 
-A rule is strict about what it takes for either, since what is cut from a message is lost: a date or
-an address stands in the line that introduces a quotation, and few, short lines follow closing words.
+A rule is strict about what it takes for either, since what is cut from a message is lost: a date
+or an address stands in the line that introduces a quotation, and few, short lines follow closing
+words.
 Phrases of further languages can be given; the rules are the same for them.
 """
 

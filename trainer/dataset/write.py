@@ -63,6 +63,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             ),
             settings=settings.describe(),
             **({"split": prepared.split} if prepared.split else {}),
+            **_named(prepared),
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
@@ -75,6 +76,20 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
         text = render_report(dataset.record, dataset.digest)
         write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
+
+
+def _named(prepared: Prepared) -> dict[str, Any]:
+    """Return the manifest's ``names_redaction``, where there was one: by what, and how many of all
+    messages hold a mark that serving does not put there."""
+    if prepared.names_redaction is None:
+        return {}
+    examples = [example for split in SPLITS for example in prepared.splits[split]]
+    marked = sum(prepared.names_redaction["mark"] in example.message for example in examples)
+    return {
+        "names_redaction": {
+            **prepared.names_redaction, "messages": len(examples), "marked": marked,
+        }
+    }  # fmt: skip
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is cut from a mail, and above all what is not; by our phrases, and by a library's as well."""
+"""What is cut from a mail, and above all what is not; by our phrases and by a library's too."""
 
 from __future__ import annotations
 
