@@ -76,6 +76,7 @@ TRAINER_OWNERS = {
         "statistics/calibration.py",
         "statistics/metrics.py",
         "statistics/noninferiority.py",
+        "statistics/promise.py",
         "statistics/thresholds.py",
     },
     "spacy": {"dataset/names.py"},
