@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.stats import binom
 
-from trainer.statistics.figures import Promise
+from trainer.statistics.figures import Promise, ThresholdRule
 from trainer.statistics.thresholds import LEVEL, Bools, Floats, accept, review_threshold
 
 WITHIN = 0.1
@@ -80,9 +80,10 @@ def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
     return "; ".join(said)
 
 
-def _accepted(confidence: Floats, correct: Bools, precision: float, floor: float, by: str) -> float:
-    rule = "lower" if by == "lower" else "point"
-    threshold = review_threshold(confidence, correct, precision, floor=floor, by=rule)
+def _accepted(
+    confidence: Floats, correct: Bools, precision: float, floor: float, by: ThresholdRule
+) -> float:
+    threshold = review_threshold(confidence, correct, precision, floor=floor, by=by)
     return accept(confidence, correct, threshold).coverage
 
 

@@ -68,7 +68,8 @@ def test_a_lesser_promise_that_is_told_is_kept() -> None:
     truth, _ = draw(rng, 400_000)
     truth = np.sort(truth)[::-1]
     true_precision = np.cumsum(truth) / np.arange(1, len(truth) + 1)
-    kept, told = [], []
+    kept: list[bool] = []
+    told: list[bool] = []
     while len(kept) < 400:
         confidence, correct = draw(rng, 198)
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
@@ -76,7 +77,7 @@ def test_a_lesser_promise_that_is_told_is_kept() -> None:
             continue
         threshold = review_threshold(confidence, correct, promise.lesser, floor=FLOOR)
         count = int(np.searchsorted(-truth, -threshold, side="right"))
-        kept.append(count == 0 or true_precision[count - 1] >= promise.lesser)
+        kept.append(count == 0 or bool(true_precision[count - 1] >= promise.lesser))
         told.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
     assert np.mean(kept) >= 0.95
     assert all(told)
