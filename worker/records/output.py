@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic import TypeAdapter
 
@@ -16,6 +17,8 @@ from worker.records.types import Classified, Outgoing, Record
 # The same JSON as the contract's ``to_json``, in 3 microseconds of a core instead of 38.
 _ADAPTER: TypeAdapter[OutputRecord] = TypeAdapter(OutputRecord)
 _NO_REPLAY = {"replay"}
+
+_labelled_at = lru_cache(maxsize=1)(rfc3339)  # all records of a batch have one time
 
 
 class OutputEncoder:
@@ -57,7 +60,7 @@ class OutputEncoder:
             adapter=self._adapter,
             taxonomy=self._taxonomy,
             base_model=self._base,
-            labelled_at=rfc3339(now),
+            labelled_at=_labelled_at(now),
             latency=Latency(round(result.timing.queue_s, 6), round(result.timing.engine_s, 6)),
             worker_version=self._version,
             replay=replay,

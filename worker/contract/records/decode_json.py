@@ -67,6 +67,8 @@ def _text_at(path: str, value: Any) -> str:
 
 def _encodable(text: str) -> str:
     """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
+    if text.isascii():
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
