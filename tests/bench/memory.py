@@ -1,14 +1,15 @@
 """Whether a worker's memory grows with the records that it has done.
 
     python -m tests.bench.memory loop [--records 2000000]
-    python -m tests.bench.memory worker [--records 1000000] [--rate 3000]
+    python -m tests.bench.memory worker [--records 1000000] [--rate 3000] [--prefetch-kb 1024]
 
 ``loop``: all that a worker wires but Kafka and the model, in this process, metrics, drift and
 log included: resident memory and live Python objects after each tenth of the records.
 
 ``worker``: the real worker on a real Kafka, with an engine that answers at once. First a steady
-load, then as quick a one as ``--rate`` says; then the broker is stopped (SIGSTOP) for ten seconds
-while nothing but what is published is different: what waited comes all at once. Three times.
+load; then the broker is stopped (SIGSTOP) for ten seconds under it, three times, and what waited
+comes all at once; then as quick a load as ``--rate`` says, so that there is always a backlog.
+``--prefetch-kb`` is the client's bound on what it reads ahead (``queued.max.messages.kbytes``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from worker.stream.port import AssignmentListener
 
 PARTITIONS = 4
 STEADY_PER_S = 200.0
-STEADY_S = 60.0
+STEADY_S = 30.0
+PARTS = 10
 STALLS = 3
 STALL_S = 10.0
 
@@ -119,13 +121,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("part", choices=("loop", "worker"))
     parser.add_argument("--records", type=int)
     parser.add_argument("--rate", type=float, default=3000.0)
+    parser.add_argument("--prefetch-kb", type=int, default=16384)
     given = parser.parse_args(arguments)
     configure_logging("console", "error")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     if given.part == "loop":
         measure_loop(given.records or 2_000_000)
     else:
-        measure_worker(given.records or 1_000_000, given.rate)
+        measure_worker(given.records or 1_000_000, given.rate, given.prefetch_kb)
     return 0
 
 
@@ -150,8 +153,8 @@ def measure_loop(records: int) -> None:
         observer.runs(loop, stream)
         stream.subscribe(loop)
         print("   records  resident MB  live objects")
-        for part in range(11):
-            while stream.done < records * part // 10:
+        for part in range(PARTS + 1):
+            while stream.done < records * part // PARTS:
                 loop.run_once()
                 engine.finish_all()
             observer.metrics()
@@ -160,11 +163,17 @@ def measure_loop(records: int) -> None:
             print(f"{stream.done:10}  {resident:11.2f}  {len(gc.get_objects()):12}", flush=True)
 
 
-def measure_worker(records: int, rate: float) -> None:
+def measure_worker(records: int, rate: float, prefetch_kb: int) -> None:
     """Have a real worker do so many records quickly, and wait out a broker that stands still."""
     os.environ |= {"CHAOS_SERVICE_S": "0", "CHAOS_CONCURRENCY": "4"}
+    consumer = f"{{'queued.max.messages.kbytes' = {prefetch_kb}}}"
     with LocalBroker() as broker, ExitStack() as stack:
-        arena = Arena(broker.bootstrap_servers, stack, partitions=PARTITIONS)
+        arena = Arena(
+            broker.bootstrap_servers,
+            stack,
+            settings={"kafka.consumer": consumer},
+            partitions=PARTITIONS,
+        )
         worker = arena.start_worker()
         worker.wait_until_ready("partitions.assigned")
         published = 0
@@ -191,10 +200,10 @@ def measure_worker(records: int, rate: float) -> None:
         print("                    records  resident MB")
         for _ in range(2):
             run("steady", STEADY_PER_S, STEADY_S)
-        for _ in range(5):
-            run("quick", rate, records / 5 / rate)
         for _ in range(STALLS):
             run(f"stall of {STALL_S:g} s", STEADY_PER_S, STEADY_S / 2, STALL_S)
+        for _ in range(PARTS):
+            run("quick", rate, records / PARTS / rate)
         run("steady", STEADY_PER_S, STEADY_S)
         arena.stop(worker)
 
