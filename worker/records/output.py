@@ -8,7 +8,7 @@ from functools import lru_cache
 from pydantic import TypeAdapter
 
 from worker.contract.manifest import Manifest
-from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
+from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef, record_id
 from worker.contract.records.output import (
     BaseModelRef,
     Latency,
@@ -49,12 +49,13 @@ class OutputEncoder:
     ) -> OutputRecord:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision
+        topic, partition, offset = record.origin
+        at_ms = record.timestamp_ms
         return OutputRecord(
             schema_version=1,
-            id=record.id,
+            id=record_id(topic, partition, offset),
             source=Source(
-                *record.origin,
-                None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
+                topic, partition, offset, None if at_ms is None else rfc3339_from_ms(at_ms)
             ),
             message_id=result.message_id,
             label=decision.label,
