@@ -49,7 +49,9 @@ TRAINER_OWNERS = {
     "accelerate": {"model/device.py"},
     "cleanlab": {"check/suspects.py"},
     "jinja2": {"model/chat_template.py", "report/records.py"},
+    "mailparser_reply": {"dataset/mail_library.py"},
     "peft": {"model/lora_model.py"},
+    "presidio_analyzer": {"dataset/names.py"},
     "psutil": {"model/device.py"},
     "mlflow": {"tracking/mlflow_client.py"},
     "openpyxl": {"dataset/xlsx.py"},
@@ -74,10 +76,13 @@ TRAINER_OWNERS = {
         "statistics/calibration.py",
         "statistics/metrics.py",
         "statistics/noninferiority.py",
+        "statistics/promise.py",
         "statistics/thresholds.py",
     },
+    "spacy": {"dataset/names.py"},
     "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
     "tokenizers": {"model/prompt.py"},
+    "yaml": {"dataset/names.py"},  # of a configuration for Presidio
     "transformers": {
         "model/chat_template.py",
         "model/embeddings.py",

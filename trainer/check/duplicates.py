@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trainer.check.finding import Finding, grade
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
+from trainer.dataset.together import unite
 from worker.contract.digest import sha256_bytes
 
 _PAIRS_LISTED = 50
@@ -56,11 +57,21 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     return tuple(fingerprint(Example("", message, "").key) for message in messages)
 
 
-def number_clusters(examples: Sequence[Example], similarity: float) -> NDArray[np.int64]:
-    """Number the groups of copies and near-duplicates, (examples,), as ``prepare`` forms them."""
+def number_clusters(
+    examples: Sequence[Example], similarity: float, groups: Mapping[str, int] | None = None
+) -> NDArray[np.int64]:
+    """Number the clusters of copies and near-duplicates, (examples,), as ``prepare`` forms them.
+
+    ``groups`` (message id -> number; see ``trainer.dataset.groups``) unites those that a thread or
+    customer links.
+    """
     keys = sorted({example.key for example in examples})
-    groups = near_clusters(keys, similarity=similarity)
-    number = {keys[place]: at for at, group in enumerate(groups) for place in group}
+    near = near_clusters(keys, similarity=similarity)
+    clusters = [[keys[place] for place in cluster] for cluster in near]
+    if groups:
+        grouped = ((str(groups.get(example.id, "")), example.key) for example in examples)
+        clusters = unite(clusters, grouped)
+    number = {key: at for at, cluster in enumerate(clusters) for key in cluster}
     return np.array([number[example.key] for example in examples], dtype=np.int64)
 
 

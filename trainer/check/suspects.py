@@ -133,9 +133,18 @@ def _suspect(
 
 
 def check_suspects(
-    suspects: Sequence[Suspect], out_of_fold: OutOfFold, *, vouched: int, most: float
+    suspects: Sequence[Suspect],
+    out_of_fold: OutOfFold,
+    *,
+    vouched: int,
+    most: float,
+    groups: int | None = 0,
 ) -> Finding:
-    """One in a hundred is what careful people leave, and warns; above ``most`` fails."""
+    """One in a hundred is what careful people leave, and warns; above ``most`` fails.
+
+    ``groups`` counts the messages that share a thread or customer with another one; None: the
+    dataset has such groups and does not hold them, so that they may vouch for each other.
+    """
     examples = len(out_of_fold.own)
     share = len(suspects) / examples
     moves = Counter((suspect.example.label, suspect.suggested) for suspect in suspects)
@@ -146,6 +155,7 @@ def check_suspects(
         "share": round(share, 4),
         "vouched": vouched,
         "not_judged": int((~out_of_fold.judged).sum()),
+        "in_groups": groups,
         "detector": out_of_fold.detector,
         "agreement": round(out_of_fold.agreement, 4),
         "per_label": {
@@ -163,7 +173,12 @@ def check_suspects(
             "Decide on the review queue from the top: accept, relabel or drop; then prepare "
             "again with --decisions. The first are the surest."
         )
-    return Finding(SUSPECTS, verdict, found, advice, figures)
+    if groups is None:
+        advice += (
+            " The dataset was split by group and does not hold the groups (an earlier version made "
+            "it): messages of one group may vouch for each other. Prepare it again."
+        )
+    return Finding(SUSPECTS, verdict, found, advice.strip(), figures)
 
 
 def _describe(suspect: Suspect) -> dict[str, object]:
