@@ -80,7 +80,8 @@ def prepare(
     Example: clerk-trainer prepare --input tickets.csv --label-column category
     --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
 
-    Next: clerk-trainer check, which looks for wrong labels.
+    Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
+    what both found.
     """
     with outcomes():
         settings = PrepareSettings(
