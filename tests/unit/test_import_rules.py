@@ -74,6 +74,7 @@ TRAINER_OWNERS = {
         "dataset/together.py",
         "duel/linear.py",
         "statistics/calibration.py",
+        "statistics/label_noise.py",
         "statistics/metrics.py",
         "statistics/noninferiority.py",
         "statistics/promise.py",

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.check.finding import Finding, grade
+from trainer.check.finding import CONFLICTS, LEAKAGE, Finding, grade
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
 from trainer.dataset.together import unite
@@ -137,7 +137,7 @@ def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Find
             "Decide which label is right: the review queue names the doubtful ones; the pairs' "
             "ids are in the result."
         )
-    return Finding("label conflicts", verdict, found, advice, figures)
+    return Finding(CONFLICTS, verdict, found, advice, figures)
 
 
 def check_leakage(
@@ -173,7 +173,7 @@ def check_leakage(
             "Prepare the dataset again: it keeps copies and near-copies in one split. Until then "
             "the hold-out measures memory."
         )
-    return Finding("leakage between splits", verdict, found, advice, figures)
+    return Finding(LEAKAGE, verdict, found, advice, figures)
 
 
 def _order(conflict: ConflictingPair) -> tuple[bool, float, str, str]:

@@ -18,7 +18,7 @@ from trainer.check.duplicates import (
     holdout_fingerprints,
     number_clusters,
 )
-from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
+from trainer.check.finding import SUSPECTS, CheckedDataset, CheckRecord, Finding, worst
 from trainer.check.labels import (
     FLOOR,
     check_balance,
@@ -30,10 +30,10 @@ from trainer.check.labels import (
 from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
 from trainer.check.suspects import (
     SIMILAR,
-    SUSPECTS,
     Suspect,
     check_sublabels,
     check_suspects,
+    expected_wrong,
     find_suspects,
 )
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
@@ -250,6 +250,7 @@ def _judge_labels(
         vouched=sum(example.id in vouched for example in examples),
         most=settings.most_suspects,
         groups=_describe_groups(dataset, groups),
+        expected=expected_wrong(examples, out_of_fold, vouched),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
 

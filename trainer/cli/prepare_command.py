@@ -78,7 +78,8 @@ def prepare(
 
     Example: clerk-trainer prepare --input tickets.csv --taxonomy taxonomy.toml --out data/1
 
-    Next: clerk-trainer check, which looks for wrong labels.
+    Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
+    what both found.
     """
     given = dict(locals())
     with outcomes():

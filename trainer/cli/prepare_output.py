@@ -44,7 +44,8 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
         )
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Read {result['report']}, then: clerk-trainer check.",
+        f"Read {result['report']}, or look at it: clerk-trainer report {result['dataset']}.\n"
+        f"Then: clerk-trainer check {result['dataset']}.",
         markup=False,
         soft_wrap=True,
     )
