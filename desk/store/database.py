@@ -72,7 +72,7 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 if self.is_sqlite:
-                    connection = connection.execution_options(immediate=write)
+                    connection.execution_options(immediate=write)
                 with connection.begin():
                     yield connection
         except DBAPIError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -35,7 +36,7 @@ def found_by(tx: Tx, words: list[str], *, every: bool) -> tuple[sa.FromClause, s
         return found, found.c.rank
     quoted = [f"'{word}'" for word in words]
     query = " & ".join(quoted) + ":*" if every else " | ".join(quoted)
-    search = sa.column("search", _is_literal=False)
+    search: sa.ColumnElement[Any] = sa.column("search")
     tsquery = sa.func.to_tsquery("simple", query)
     found = (
         sa.select(texts.c.item_id, (-sa.func.ts_rank(search, tsquery)).label("rank"))

@@ -44,7 +44,8 @@ def oldest_waiting_ms(tx: Tx) -> int | None:
     query = sa.select(sa.func.min(items.c.received_ms)).where(
         items.c.state.in_(("open", "second", "dispute"))
     )
-    return tx.execute(query).scalar_one()
+    oldest: int | None = tx.execute(query).scalar_one()
+    return oldest
 
 
 def open_disputes(tx: Tx) -> int:

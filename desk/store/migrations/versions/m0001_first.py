@@ -16,7 +16,8 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _CREATE_SQLITE = (
     (
         "CREATE VIRTUAL TABLE text_search USING fts5("
-        "text, content='texts', content_rowid='item_id', tokenize=\"unicode61 remove_diacritics 2\")"
+        "text, content='texts', content_rowid='item_id', "
+        'tokenize="unicode61 remove_diacritics 2")'
     ),
     (
         "CREATE TRIGGER texts_added AFTER INSERT ON texts BEGIN "
