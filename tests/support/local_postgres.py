@@ -59,7 +59,8 @@ class LocalPostgres:
             self._server = subprocess.Popen(
                 [
                     str(PROGRAMS[-1] / "postgres"), "-D", str(self._data), "-p", str(self.port),
-                    "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
+                    "-c", "listen_addresses=127.0.0.1",
+                    "-c", f"unix_socket_directories={self._folder}",
                     "-c", "max_connections=60", "-c", "shared_buffers=64MB",
                     # The processes are killed, never the machine.
                     "-c", "fsync=off", "-c", "full_page_writes=off",

@@ -27,6 +27,7 @@ from tests.support.desk_world import DeskWorld
 from tests.support.topics import read_all
 from worker.contract.records import read_correction
 
+PROCESS = "tests.support.desk_outbox_process"
 LABELS = ("refund", "delivery", "payment", "other")
 
 
@@ -59,8 +60,7 @@ class Processes:
     def run(self, point: str = "", times: int = 0) -> int:
         """Run one to its end; return its exit code, negative for a signal."""
         done = subprocess.run(
-            [sys.executable, "-m", "tests.support.desk_outbox_process", *self._arguments]
-            + [point, str(times)],
+            [sys.executable, "-m", PROCESS, *self._arguments, point, str(times)],
             capture_output=True,
             text=True,
             timeout=120,
@@ -178,8 +178,7 @@ def test_a_mark_that_kafka_has_forgotten_is_found_in_the_topic(
     with monkeypatch.context() as patched:
         patched.setattr("desk.store.outbox.published", fail)
         with pytest.raises(RuntimeError, match="killed"):
-            first.run_once()
-            first.run_once()
+            drain(first)
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     for future in admin.delete_consumer_groups([corrections]).values():
         future.result(30)
@@ -198,7 +197,7 @@ def test_a_database_that_was_restored_loses_no_new_decision(
     bootstrap_servers: str,
     corrections: str,
 ) -> None:
-    """Its counter stands where it stood; Kafka's mark is further on, and new decisions go behind."""
+    """Its counter stands where it stood, Kafka's mark is further on: new decisions go behind it."""
     from desk.store.tables import counters
 
     made = decide(world, 10)

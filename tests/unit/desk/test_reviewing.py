@@ -206,7 +206,7 @@ def test_undo_takes_the_last_decision_back(world: DeskWorld) -> None:
 
 
 def test_a_published_correction_is_replaced_by_a_later_one(world: DeskWorld) -> None:
-    """Undo cannot take back what is in Kafka; of two corrections with one id the later one holds."""
+    """Undo cannot take back what is in Kafka; of two with one id the later one holds."""
     item = world.add()
     ann = world.person("ann")
     take(world, ann)
