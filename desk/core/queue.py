@@ -24,6 +24,9 @@ class Queue:
     ``reason`` is one that the machine had; ``label`` is the machine's; ages are in seconds since
     the item came. Blind items (the audit sample) cannot be chosen by what the machine said: a
     queue with ``reason`` or ``label`` holds none of them, for it would give the label away.
+
+    Raises ValueError for an age together with the order by confidence: no index has both, and a
+    person would wait.
     """
 
     reason: ReviewReason | None = None
@@ -33,6 +36,11 @@ class Queue:
     min_age_s: float | None = None
     max_age_s: float | None = None
     order: Order = "oldest"
+
+    def __post_init__(self) -> None:
+        aged = self.min_age_s is not None or self.max_age_s is not None
+        if aged and self.order == "doubtful":
+            raise ValueError("ages go with the orders by time: oldest or newest")
 
     @property
     def tells_the_label(self) -> bool:
