@@ -24,7 +24,7 @@ from desk.clock import now_ms
 from desk.core.queue import Order, Queue
 from desk.service import people, reviewing
 from desk.service.context import Desk, Policy, open_desk
-from desk.store import items
+from desk.store import items, tables
 from desk.store.database import Database, Tx
 from desk.store.items import NewItem
 from desk.store.migrate import migrate
@@ -53,7 +53,7 @@ def fill(tx: Tx, count: int, begin_ms: int) -> int:
         sa.text(spread + "text_state = 'here', state = 'open', message_sha256 = 'x'"),
         {"step": SPAN_MS // BASE},
     )
-    names = [column.name for column in items.items.columns if column.name != "id"]
+    names = [column.name for column in tables.items.columns if column.name != "id"]
     there = BASE
     while there < count:
         changed = {

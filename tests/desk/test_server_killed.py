@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -66,7 +67,7 @@ class Reviewer(threading.Thread):
             while (task := patiently(self.next)) is not None:
                 request = uuid.uuid4().hex
                 try:
-                    patiently(lambda task=task, request=request: self.decide(task, request))
+                    patiently(partial(self.decide, task, request))
                 except ClaimLost:
                     continue
                 self.done += 1

@@ -81,8 +81,8 @@ class DeskWorld:
         added = []
         with self.database.write() as tx:
             items.add(tx, new, self.clock())
-            for item, (text, _) in zip(new, messages, strict=True):
-                found = items.by_result(tx, item.result_id)
+            for each, (text, _) in zip(new, messages, strict=True):
+                found = items.by_result(tx, each.result_id)
                 assert found is not None
                 texts.arrived(
                     tx,

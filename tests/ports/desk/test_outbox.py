@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from desk.clock import now_ms
 from desk.core.queue import Queue
