@@ -55,10 +55,10 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
     for attempt in range(_ATTEMPTS):
         # Others have gone for the same one: look a little further, not all at one place again.
         skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
-        candidates = list(tx.execute(_candidates(person_id, queue, now_ms, skip)).scalars())
-        if not candidates and not skip:
+        found = list(tx.execute(candidates(person_id, queue, now_ms, skip)).scalars())
+        if not found and not skip:
             return None
-        for item_id in candidates:
+        for item_id in found:
             item = claim(tx, item_id, person_id, now_ms, until_ms, wait=False)
             if item is not None:
                 return item
@@ -149,7 +149,7 @@ def _hold(
     return item
 
 
-def _candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Select[Any]:
+def candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Select[Any]:
     """Return a query of ids: the first item of each facet and state that the queue holds."""
     order = _order(queue.order)
     firsts = []
@@ -174,7 +174,9 @@ def _candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Sele
             .correlate(facets)
             .scalar_subquery()
         )
-        firsts.append(sa.select(first.label("item_id")).where(*_of_queue(queue)))
+        # Said outright: a queue that asks for nothing would else have no facets to look from.
+        from_facets = sa.select(first.label("item_id")).select_from(facets)
+        firsts.append(from_facets.where(*_of_queue(queue)))
     found = sa.union_all(*firsts).subquery("firsts")
     return (
         sa.select(items.c.id).join(found, found.c.item_id == items.c.id).order_by(*order).limit(8)

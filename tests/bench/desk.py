@@ -122,25 +122,32 @@ def draw_queue(draw: random.Random) -> Queue:
     )
 
 
-def measure(desk: Desk, turns: int) -> dict[str, list[float]]:
-    """Take turns; return the seconds of each kind of call."""
+Took = dict[str, list[tuple[float, float]]]
+"""By kind of call: the seconds that it took, and the seconds of CPU of this process."""
+
+
+def measure(desk: Desk, turns: int) -> Took:
+    """Take turns; return what they took."""
     draw = random.Random(2)
     team = [people.arrive(desk, f"person{n}", f"Person {n}") for n in range(10)]
-    took: dict[str, list[float]] = {"next_item": [], "next_item, nothing": [], "decide": []}
+    took: Took = {"next_item": [], "next_item, nothing": [], "decide": []}
     for turn in range(turns):
         person, queue = draw.choice(team), draw_queue(draw)
-        began = time.perf_counter()
+        began = (time.perf_counter(), time.process_time())
         task = reviewing.next_item(desk, person, queue)
-        seconds = time.perf_counter() - began
-        took["next_item" if task is not None else "next_item, nothing"].append(seconds)
+        took["next_item" if task is not None else "next_item, nothing"].append(_since(began))
         if task is None:
             continue
-        began = time.perf_counter()
+        began = (time.perf_counter(), time.process_time())
         reviewing.decide(
             desk, person, task.item_id, draw.choice(LABELS), request_id=str(turn), seconds=5
         )
-        took["decide"].append(time.perf_counter() - began)
+        took["decide"].append(_since(began))
     return took
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
 @contextmanager
@@ -179,15 +186,16 @@ def main() -> None:
         print(f"{given.database}: {count:,} items, filled in {time.perf_counter() - began:.0f} s")
         desk = open_desk(database, name="bench", taxonomy=TAXONOMY, policy=Policy())
         measure(desk, 50)  # caches
-        for name, seconds in measure_again(desk, given.turns).items():
-            parts = statistics.quantiles(seconds, n=1000)
-            print(
-                f"{name:20} {len(seconds):6,} calls   p50 {parts[499] * 1000:6.1f} ms   "
-                f"p99 {parts[989] * 1000:6.1f} ms   max {max(seconds) * 1000:6.1f} ms"
-            )
+        for name, took in measure_again(desk, given.turns).items():
+            print(f"{name:18} {len(took):5,} calls", end="")
+            for what, some in zip(("", "CPU "), zip(*took, strict=True), strict=True):
+                parts = statistics.quantiles(some, n=1000)
+                p50, p99, most = (1000 * each for each in (parts[499], parts[989], max(some)))
+                print(f"   {what}p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} ms", end="")
+            print()
 
 
-def measure_again(desk: Desk, turns: int) -> dict[str, list[float]]:
+def measure_again(desk: Desk, turns: int) -> Took:
     """Measure with other request ids than the first time."""
     with desk.database.write() as tx:
         tx.exec_driver_sql("UPDATE decisions SET request_id = 'warm-' || request_id")

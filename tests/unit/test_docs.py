@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from desk.settings import Settings as DeskSettings
 from tests.support.pages import (
     PAGES,
     ROOT,
@@ -23,7 +24,6 @@ from tests.support.pages import (
     spoken,
     text_of,
 )
-from desk.settings import Settings as DeskSettings
 from worker.observe import metrics as named
 from worker.records.schemas import SCHEMAS, schema_text
 from worker.settings import Settings

@@ -285,6 +285,18 @@ def test_queues_choose(world: DeskWorld, queue: Queue, expected: int | None) -> 
     assert found == (None if expected is None else added[expected])
 
 
+def test_the_search_for_the_next_item_begins_at_the_facets(world: DeskWorld) -> None:
+    """Whatever a queue asks for, one step for each of them and none for each item."""
+    from desk.store.claims import candidates
+
+    for label in ("refund", "payment", "other"):
+        world.add_all([(f"{label} {n}", {"label": label}) for n in range(3)])
+    for queue, facets in ((Queue(), 3), (Queue(order="newest"), 3), (Queue(label="other"), 1)):
+        with world.database.read() as tx:
+            found = tx.execute(candidates(1, queue, world.clock(), 0)).scalars().all()
+        assert len(found) == facets
+
+
 def test_what_cannot_be_is_refused(world: DeskWorld) -> None:
     """An unknown label, an item that nobody holds, an account that was closed."""
     item = world.add()
