@@ -28,7 +28,7 @@ class Cluster:
 
     def __init__(self, servers: str, name: Callable[[str], str]) -> None:
         self.servers, self.input, self.review = servers, name("in"), name("review")
-        self.admin = AdminClient({"bootstrap.servers": servers})
+        self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         new = [NewTopic(topic, 2, 1) for topic in (self.input, self.review)]
         for future in self.admin.create_topics(new).values():
             future.result(30)

@@ -179,7 +179,7 @@ def test_a_mark_that_kafka_has_forgotten_is_found_in_the_topic(
         patched.setattr("desk.store.outbox.published", fail)
         with pytest.raises(RuntimeError, match="killed"):
             drain(first)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     for future in admin.delete_consumer_groups([corrections]).values():
         future.result(30)
     made |= decide(world, 5)
