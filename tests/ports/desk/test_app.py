@@ -47,10 +47,9 @@ def test_a_doubtful_label_becomes_a_correction(
     label, other = taxonomy.names[:2]
     producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     producer.produce(names["in"], b'{"id": "T-1", "message": "where is my parcel?"}')
-    value = result(
-        names["in"], 0, message_id="T-1", label=label, scores={label: 0.7}, reasons=["low_confidence"],
-        taxonomy={"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest},
-    )  # fmt: skip
+    reference = {"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest}
+    said = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
+    value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **said)
     producer.produce(names["review"], value, b"customer-1")
     assert producer.flush(30) == 0
 
