@@ -87,6 +87,7 @@ def write_adapter(
     manifest = Manifest(
         name=recipe.name,
         created_at=created_at,
+        kind="lora-code",
         base=base,
         taxonomy=inputs.dataset.taxonomy,
         prompt=inputs.spec,
