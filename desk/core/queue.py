@@ -13,7 +13,11 @@ Order = Literal["oldest", "newest", "doubtful"]
 Origin = Literal["review", "audit"]
 """Why an item is here: the machine doubted, or the random sample drew it."""
 
-REASON_BITS: dict[ReviewReason, int] = {"low_confidence": 1, "off_label_mass": 2}
+REASON_BITS: dict[ReviewReason, int] = {
+    "low_confidence": 1,
+    "off_label_mass": 2,
+    "out_of_scope": 4,
+}
 """Reasons as bits of one number, so that one index serves every combination."""
 
 

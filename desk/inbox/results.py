@@ -60,7 +60,7 @@ def _item(
     record: Record, output: OutputRecord, sampling: Sampling, *, audit: bool, labelled_ms: int
 ) -> NewItem:
     share = sampling.audit_double_share if audit else sampling.double_share
-    source = output.source
+    source, scope = output.source, output.out_of_scope
     return NewItem(
         result_id=output.id,
         source_topic=source.topic,
@@ -82,6 +82,8 @@ def _item(
         origin="audit" if audit else "review",
         sample_share=sampling.audit_share if audit else None,
         opinions_wanted=2 if is_drawn("double", sampling.seed, output.id, share) else 1,
+        out_of_scope_method=scope.method if scope is not None else None,
+        out_of_scope_score=scope.score if scope is not None else None,
         replay=output.replay,
     )
 

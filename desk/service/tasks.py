@@ -19,6 +19,7 @@ class Machine:
     confidence: float
     scores: Mapping[str, float]
     off_label_mass: float | None
+    out_of_scope_score: float | None
     reasons: tuple[ReviewReason, ...]
     adapter_name: str
     adapter_digest: str
@@ -67,6 +68,7 @@ def _machine(item: Item) -> Machine:
         confidence=item.confidence,
         scores=dict(ordered),
         off_label_mass=item.off_label_mass,
+        out_of_scope_score=item.out_of_scope_score,
         reasons=item.reasons,
         adapter_name=item.adapter_name,
         adapter_digest=item.adapter_digest,

@@ -42,6 +42,8 @@ class NewItem:
     origin: Origin
     sample_share: float | None
     opinions_wanted: int
+    out_of_scope_method: str | None = None
+    out_of_scope_score: float | None = None
     replay: Replay | None = None
 
 

@@ -79,6 +79,8 @@ items = sa.Table(
     sa.Column("confidence", sa.Float, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),
     sa.Column("off_label_mass", sa.Float),
+    sa.Column("out_of_scope_method", sa.Text),
+    sa.Column("out_of_scope_score", sa.Float),
     sa.Column("reasons", sa.JSON, nullable=False),
     sa.Column("truncated", sa.Boolean, nullable=False),
     sa.Column("adapter_name", sa.Text, nullable=False),

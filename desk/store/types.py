@@ -52,6 +52,8 @@ class Item:
     confidence: float
     scores: Mapping[str, float]
     off_label_mass: float | None
+    out_of_scope_method: str | None
+    out_of_scope_score: float | None
     reasons: tuple[ReviewReason, ...]
     truncated: bool
     adapter_name: str

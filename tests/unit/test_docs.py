@@ -121,9 +121,7 @@ for _settings in (Settings, DeskSettings):
         _section: Any = _field.annotation
         SECTIONS.setdefault(_name, set()).update(_section.model_fields)
 METRICS = {metric.name for metric in named.METRICS}
-SETTINGS_AND_METRICS = METRICS | {
-    key for section in SECTIONS.values() for key in section
-}
+SETTINGS_AND_METRICS = METRICS | {key for section in SECTIONS.values() for key in section}
 
 
 @functools.cache

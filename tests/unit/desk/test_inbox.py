@@ -131,6 +131,20 @@ def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) ->
     assert sorted(traffic.values()) == [67, 133]
 
 
+def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world: DeskWorld) -> None:
+    """In the place of an off-label mass, with a reason that a queue can ask for."""
+    inbox.message("plain")
+    inbox.topics.append(IN, b'{"message": "odd"}')
+    scope = {"method": "energy", "score": 3.5}
+    value = result(IN, 1, reasons=["out_of_scope"], off_label_mass=None, out_of_scope=scope)
+    inbox.topics.append(REVIEW, value)
+    inbox.run()
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue(reason="out_of_scope"))
+    assert task is not None
+    assert task.machine is not None
+    assert (task.text, task.machine.out_of_scope_score) == ("odd", 3.5)
+
+
 def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld) -> None:
     """A later one's result takes the place of the first; not once a person has spoken, nor does a
     second reading of the first take it back."""

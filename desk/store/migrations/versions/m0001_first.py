@@ -155,6 +155,8 @@ def upgrade() -> None:
         sa.Column("confidence", sa.Float(), nullable=False),
         sa.Column("scores", sa.JSON(), nullable=False),
         sa.Column("off_label_mass", sa.Float(), nullable=True),
+        sa.Column("out_of_scope_method", sa.Text(), nullable=True),
+        sa.Column("out_of_scope_score", sa.Float(), nullable=True),
         sa.Column("reasons", sa.JSON(), nullable=False),
         sa.Column("truncated", sa.Boolean(), nullable=False),
         sa.Column("adapter_name", sa.Text(), nullable=False),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,11 @@ from desk.core.export import DECISION_COLUMNS, ExportRow, decisions_csv, message
 from desk.core.guideline import section_for
 from desk.core.near import band_keys
 from desk.core.opinions import Opinion, Standing, standing
-from desk.core.queue import values_with
+from desk.core.queue import REASON_BITS, values_with
 from desk.core.sampling import is_drawn, position
 from desk.core.taxonomy_change import plan_change
 from tests.support.desk_world import TAXONOMY
+from worker.contract.review import ReviewReason
 from worker.contract.taxonomy import Label
 
 ANN = Opinion(1, "label", "refund")
@@ -67,9 +69,11 @@ def test_where_an_item_stands(
 
 
 def test_a_reason_is_found_in_every_combination() -> None:
-    """Reasons are bits of one number."""
-    assert values_with("low_confidence") == (1, 3)
-    assert values_with("off_label_mass") == (2, 3)
+    """Reasons are bits of one number, and every reason of the contract has one of its own."""
+    assert values_with("low_confidence") == (1, 3, 5, 7)
+    assert values_with("off_label_mass") == (2, 3, 6, 7)
+    assert set(REASON_BITS) == set(get_args(ReviewReason))
+    assert sorted(REASON_BITS.values()) == [1 << n for n in range(len(REASON_BITS))]
 
 
 def test_near_duplicates_share_a_key_and_others_do_not() -> None:
