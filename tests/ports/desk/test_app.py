@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.app import background, open_database, open_settings_desk
 from desk.core.queue import Queue
@@ -48,7 +49,7 @@ def test_a_doubtful_label_becomes_a_correction(
     producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     producer.produce(names["in"], b'{"id": "T-1", "message": "where is my parcel?"}')
     reference = {"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest}
-    said = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
+    said: dict[str, Any] = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
     value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **said)
     producer.produce(names["review"], value, b"customer-1")
     assert producer.flush(30) == 0

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from desk.cli.main import app
 from desk.errors import SettingsError
 from desk.settings import Settings
 from desk.settings_load import effective, load_settings
+from desk.store.database import Database
+from tests.support.logging_state import logging_restored
 
 ROOT = Path(__file__).parents[3]
 
@@ -137,17 +140,22 @@ def test_migrate_makes_the_database_and_run_wants_it(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr + purged.stderr
 
 
-def test_another_taxonomy_wants_a_command(tmp_path: Path) -> None:
-    """A desk whose database was decided by another one ends with exit code 2."""
-    url = f"database.url=sqlite:///{tmp_path / 'desk.db'}"
+def test_another_taxonomy_wants_a_command(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A desk whose database was decided by another one refuses to open it, and says what to run."""
+    url = f"database.url={database.engine.url.render_as_string(hide_password=False)}"
     other = tmp_path / "taxonomy.toml"
     text = (ROOT / "config/taxonomy.toml").read_text("utf-8")
     other.write_text(text.replace('version = "', 'version = "9', 1))
-    desk("migrate", "-s", url)
-    desk("purge", "--message-id", "T-1", "-s", url)
     changed = ("-s", url, "-s", f"project.taxonomy={other}")
-    refused = desk("export", "--out", str(tmp_path / "out"), *changed)
-    assert refused.returncode == 2
-    assert "clerk-desk taxonomy" in refused.stderr
-    assert desk("taxonomy", *changed).stdout.startswith("0 carried")
-    assert desk("export", "--out", str(tmp_path / "out"), *changed).returncode == 0
+    export = ("export", "--out", str(tmp_path / "out"), *changed)
+    with logging_restored():
+        app(["purge", "--message-id", "T-1", "-s", url], standalone_mode=False)
+        with pytest.raises(SettingsError, match="clerk-desk taxonomy"):
+            app(export, standalone_mode=False)
+        capsys.readouterr()
+        app(["taxonomy", *changed], standalone_mode=False)
+        assert capsys.readouterr().out.startswith("0 carried")
+        app(export, standalone_mode=False)
+    assert (tmp_path / "out" / "decisions.csv").exists()
