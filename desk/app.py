@@ -137,7 +137,7 @@ def outbox_work(desk: Desk, sink: CorrectionSink) -> Work:
 
 def retention_work(settings: Settings, desk: Desk) -> Work:
     """Old messages are deleted."""
-    days = settings.retention.text_days
+    days = settings.texts.keep_days
 
     def turn() -> int:
         purged = upkeep.apply_retention(desk, days)

@@ -162,10 +162,10 @@ class AuditSettings(Section):
     )
 
 
-class RetentionSettings(Section):
-    """For how long messages are kept."""
+class TextSettings(Section):
+    """The messages themselves."""
 
-    text_days: float = Field(
+    keep_days: float = Field(
         90.0, gt=0, description="Age at which a message's text is deleted, decided or not."
     )
 
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     records: RecordSettings = RecordSettings()
     review: ReviewSettings = ReviewSettings()
     audit: AuditSettings = AuditSettings()
-    retention: RetentionSettings = RetentionSettings()
+    texts: TextSettings = TextSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
