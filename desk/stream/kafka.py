@@ -148,14 +148,16 @@ class KafkaCorrections:
         self._mark = _consumer(config)
         self._producer: Producer | None = None
         self._refused: list[KafkaError] = []
+        self._fatal: KafkaError | None = None
 
     def start(self) -> int | None:
         """See ``CorrectionSink``."""
         self._forget_producer()
+        self._fatal = None
         ensure_topic(self._config)
         timeout_s = self._config.start_timeout_s
         with _told_as(self._config):
-            client = Producer(dict(self._config.producer), error_cb=_on_error, logger=_client_log)
+            client = Producer(dict(self._config.producer), error_cb=self._heard, logger=_client_log)
             # Ends whatever the last holder of the name left open, and fences it.
             _until_answered(client.init_transactions, timeout_s)
             (found,) = self._mark.committed(
@@ -228,11 +230,22 @@ class KafkaCorrections:
         except DeskError:
             self._forget_producer()
             raise
+        except SystemError as error:
+            # The client (2.16) can lose the exception of a callback: what was fatal was heard.
+            self._forget_producer()
+            if self._fatal is not None:
+                raise _translate(self._fatal, self._config.bootstrap_servers) from error
+            raise KafkaAway("the client has failed within a call, and does not say why") from error
 
     def close(self) -> None:
         """See ``CorrectionSink``."""
         self._forget_producer()
         self._mark.close()
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+        _on_error(error)
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
