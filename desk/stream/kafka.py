@@ -1,53 +1,41 @@
-"""The real Kafka: the one file that knows the client. Everything runs on the caller's thread."""
+"""The real Kafka, behind the three ports. Everything runs on the caller's thread."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
-import structlog
 from confluent_kafka import (
     OFFSET_END,
     OFFSET_INVALID,
-    Consumer,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from desk.errors import DeskError, KafkaAway, StreamFailed, Superseded
+from desk.errors import DeskError, KafkaAway, StreamFailed
 from desk.stream.config import KafkaConfig
+from desk.stream.kafka_client import (
+    client_log,
+    consumer,
+    ensure_topic,
+    is_record,
+    on_error,
+    read_logs,
+    to_record,
+    told_as,
+    translate,
+    until_answered,
+)
 from desk.stream.port import Log, Outgoing, Place, Record
-
-_log = structlog.get_logger("desk.stream")
-_client_log = logging.getLogger("librdkafka")
-_client_log.setLevel(logging.ERROR)
-
-_T = TypeVar("_T")
 
 SEQUENCE_HEADER = "clerk.desk.sequence"
 NAME_HEADER = "clerk.desk.name"
 
-_HOPELESS = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "there is no such topic: create it, or look at [kafka]",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic: give the desk's user Read "
-    "on the workers' topics, Write on kafka.corrections_topic",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group: give the desk's "
-    "user Read on groups that begin with kafka.name",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "no right to use the transactional.id: give "
-    "the desk's user Write and Describe on ids that begin with kafka.name",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the desk's "
-    "user IdempotentWrite on the cluster",
-    KafkaError._AUTHENTICATION: "authentication failed: look at kafka.security_protocol and sasl_*",
-}
-_FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 # Records between two that are wanted: reading through them is cheaper than a seek.
 _READ_THROUGH = 200
 
@@ -57,11 +45,11 @@ class KafkaResults:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._client = _consumer(config)
+        self._client = consumer(config)
 
     def logs(self, topic: str) -> Mapping[int, Log]:
         """See ``ResultSource``."""
-        return _logs(self._client, topic, self._config.start_timeout_s)
+        return read_logs(self._client, topic, self._config.start_timeout_s)
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
         """See ``ResultSource``."""
@@ -71,9 +59,9 @@ class KafkaResults:
 
     def poll(self, most: int, timeout_s: float) -> Sequence[Record]:
         """See ``ResultSource``."""
-        with _told_as(self._config):
+        with told_as(self._config):
             messages = self._client.consume(most, timeout_s)
-        return [_to_record(message) for message in messages if _is_record(message)]
+        return [to_record(message) for message in messages if is_record(message)]
 
     def close(self) -> None:
         """See ``ResultSource``."""
@@ -85,7 +73,7 @@ class KafkaTexts:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._client = _consumer(config)
+        self._client = consumer(config)
 
     def fetch(self, places: Sequence[Place], timeout_s: float) -> Mapping[Place, Record | None]:
         """See ``TextSource``."""
@@ -96,7 +84,7 @@ class KafkaTexts:
         ):
             wanted = list(some)
             try:
-                log = _logs(self._client, topic, self._config.start_timeout_s).get(partition)
+                log = read_logs(self._client, topic, self._config.start_timeout_s).get(partition)
             except StreamFailed:  # the topic is gone, and all that was in it
                 log = None
             if log is None:
@@ -117,16 +105,16 @@ class KafkaTexts:
         """Read places of one partition, in the order of their offsets."""
         found: dict[Place, Record | None] = {}
         at = -1  # nothing is assigned
-        with _told_as(self._config):
+        with told_as(self._config):
             while wanted and time.monotonic() < until:
                 offset = wanted[0].offset
                 if at < 0 or offset - at > _READ_THROUGH:
                     self._client.assign([TopicPartition(topic, partition, offset)])
                     at = offset
                 for message in self._client.consume(_READ_THROUGH, 0.2):
-                    if not _is_record(message):
+                    if not is_record(message):
                         continue
-                    record = _to_record(message)
+                    record = to_record(message)
                     at = record.place.offset + 1
                     # What lies before what came is no longer there: compacted, or deleted.
                     while wanted and wanted[0].offset < record.place.offset:
@@ -145,7 +133,7 @@ class KafkaCorrections:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._mark = _consumer(config)
+        self._mark = consumer(config)
         self._producer: Producer | None = None
         self._refused: list[KafkaError] = []
         self._fatal: KafkaError | None = None
@@ -156,10 +144,10 @@ class KafkaCorrections:
         self._fatal = None
         ensure_topic(self._config)
         timeout_s = self._config.start_timeout_s
-        with _told_as(self._config):
-            client = Producer(dict(self._config.producer), error_cb=self._heard, logger=_client_log)
+        with told_as(self._config):
+            client = Producer(dict(self._config.producer), error_cb=self._heard, logger=client_log)
             # Ends whatever the last holder of the name left open, and fences it.
-            _until_answered(client.init_transactions, timeout_s)
+            until_answered(client.init_transactions, timeout_s)
             (found,) = self._mark.committed(
                 [TopicPartition(self._config.corrections_topic, 0)], timeout=timeout_s
             )
@@ -171,11 +159,11 @@ class KafkaCorrections:
     def last_written(self, since_ms: int) -> int | None:
         """See ``CorrectionSink``."""
         topic, timeout_s = self._config.corrections_topic, self._config.start_timeout_s
-        client = _consumer(self._config, **{"enable.partition.eof": True})
+        client = consumer(self._config, **{"enable.partition.eof": True})
         last = None
         try:
-            with _told_as(self._config):
-                logs = _logs(client, topic, timeout_s)
+            with told_as(self._config):
+                logs = read_logs(client, topic, timeout_s)
                 asked = [TopicPartition(topic, number, since_ms) for number in logs]
                 starts = client.offsets_for_times(asked, timeout=timeout_s)
                 reading = [each for each in starts if each.offset not in {OFFSET_END, -1}]
@@ -189,7 +177,7 @@ class KafkaCorrections:
                         error = message.error()
                         if error is not None and error.code() == KafkaError._PARTITION_EOF:
                             left -= 1
-                        elif _is_record(message):
+                        elif is_record(message):
                             last = max(last or 0, self._sequence_of(message)) or last
         finally:
             client.close()
@@ -204,7 +192,7 @@ class KafkaCorrections:
         timeout_s = self._config.publish_timeout_s
         self._refused = []
         try:
-            with _told_as(self._config):
+            with told_as(self._config):
                 client.begin_transaction()
                 for record in records:
                     client.produce(
@@ -223,10 +211,10 @@ class KafkaCorrections:
                 if left:
                     raise KafkaAway("corrections were not taken in time")
                 group = self._mark.consumer_group_metadata()
-                _until_answered(
+                until_answered(
                     lambda s: client.send_offsets_to_transaction(mark, group, s), timeout_s
                 )
-                _until_answered(client.commit_transaction, timeout_s)
+                until_answered(client.commit_transaction, timeout_s)
         except DeskError:
             self._forget_producer()
             raise
@@ -234,7 +222,7 @@ class KafkaCorrections:
             # The client (2.16) can lose the exception of a callback: what was fatal was heard.
             self._forget_producer()
             if self._fatal is not None:
-                raise _translate(self._fatal, self._config.bootstrap_servers) from error
+                raise translate(self._fatal, self._config.bootstrap_servers) from error
             raise KafkaAway("the client has failed within a call, and does not say why") from error
 
     def close(self) -> None:
@@ -245,7 +233,7 @@ class KafkaCorrections:
     def _heard(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
-        _on_error(error)
+        on_error(error)
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
@@ -261,117 +249,3 @@ class KafkaCorrections:
         if headers.get(NAME_HEADER) != self._config.name.encode():
             return 0  # another desk's, or somebody else's
         return int(headers.get(SEQUENCE_HEADER) or 0)
-
-
-def ensure_topic(config: KafkaConfig) -> None:
-    """Make the corrections topic where it is missing and that is wanted. Raises StreamFailed where
-    it is not there, KafkaAway."""
-    admin = AdminClient(_common(config), logger=_client_log)
-    topic, timeout_s = config.corrections_topic, config.start_timeout_s
-    with _told_as(config):
-        about = admin.list_topics(topic, timeout=timeout_s).topics[topic]
-        if about.error is None:
-            return
-        if about.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or not config.create_partitions:
-            raise KafkaException(about.error)
-        new = NewTopic(topic, config.create_partitions, config.create_replicas)
-        try:
-            admin.create_topics([new])[topic].result(timeout=timeout_s)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-
-
-def _common(config: KafkaConfig) -> dict[str, Any]:
-    consumers_own = ("group.", "enable.", "isolation.", "auto.", "queued.", "fetch.", "session.")
-    return {
-        key: value for key, value in config.consumer.items() if not key.startswith(consumers_own)
-    }
-
-
-def _consumer(config: KafkaConfig, **more: Any) -> Consumer:
-    return Consumer({**config.consumer, **more}, error_cb=_on_error, logger=_client_log)
-
-
-def _logs(client: Consumer, topic: str, timeout_s: float) -> Mapping[int, Log]:
-    def ask() -> Mapping[int, Log]:
-        about = client.list_topics(topic, timeout=timeout_s).topics[topic]
-        if about.error is not None:
-            raise KafkaException(about.error)
-        return {
-            number: Log(
-                *client.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout_s)
-            )
-            for number in sorted(about.partitions)
-        }
-
-    try:
-        return ask()
-    except KafkaException as error:
-        raise _translate(error.args[0], topic) from error
-
-
-def _until_answered(call: Callable[[float], _T], timeout_s: float) -> _T:
-    """Make a resumable transactional call again while its error is retriable and time is left."""
-    until = time.monotonic() + timeout_s
-    while True:
-        try:
-            return call(max(0.1, until - time.monotonic()))
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() >= until:
-                raise
-
-
-@contextmanager
-def _told_as(config: KafkaConfig) -> Iterator[None]:
-    """Raise the desk's errors for the client's."""
-    try:
-        yield
-    except KafkaException as error:
-        raise _translate(error.args[0], config.bootstrap_servers) from error
-    except SystemError as error:  # the client raises within a callback, and again around it
-        if isinstance(error.__cause__, KafkaException):
-            raise _translate(error.__cause__.args[0], config.bootstrap_servers) from error
-        raise
-
-
-def _translate(error: KafkaError, where: str) -> DeskError:
-    said = f"{where}: {error.name()}: {error.str()}"
-    if error.code() in _FENCES:
-        return Superseded(f"another process of this desk publishes now ({said})")
-    if hint := _HOPELESS.get(error.code()):
-        return StreamFailed(f"{hint} ({said})")
-    return KafkaAway(said)
-
-
-def _is_record(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return True
-    if error.code() in _HOPELESS:
-        raise _translate(error, str(message.topic()))
-    if error.code() != KafkaError._PARTITION_EOF:
-        _log.warning("stream.fetch_error", error=f"{error.name()}: {error.str()}")
-    return False
-
-
-def _to_record(message: Message) -> Record:
-    kind, timestamp_ms = message.timestamp()
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    return Record(
-        Place(topic, partition, offset),
-        _bytes(message.key()),
-        _bytes(message.value()),
-        timestamp_ms if kind else None,
-    )
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
-
-
-def _on_error(error: KafkaError) -> None:
-    _log.warning("stream.client_error", error=f"{error.name()}: {error.str()}")

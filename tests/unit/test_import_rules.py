@@ -88,8 +88,8 @@ TRAINER_OWNERS = {
 """The same for the trainer, with paths from its own directory."""
 
 DESK_OWNERS = {
-    # Kafka is one file, the database and the web are one folder each.
-    "confluent_kafka": ("desk/stream/kafka.py",),
+    # Kafka is the ports' clients and what they share; the database and the web are one folder each.
+    "confluent_kafka": ("desk/stream/kafka.py", "desk/stream/kafka_client.py"),
     "sqlalchemy": ("desk/store/",),
     "alembic": ("desk/store/",),
     "pg8000": (),  # by its name in a URL alone
