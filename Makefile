@@ -132,6 +132,11 @@ test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
 test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Trackio (Python alone)
 	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
 
+# The desk on PostgreSQL (Debian: apt-get install postgresql): the tests that run on SQLite elsewhere, and
+# those that kill the server, which they start themselves.
+test-desk: $(READY) ## the desk on PostgreSQL (needs PostgreSQL's programs)
+	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" $(SERVICE_PROCESSES)
+
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
 
@@ -207,7 +212,7 @@ soak: $(READY) ## memory, descriptors and threads over half an hour
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
-	  --extra bench --extra dev --extra tracing --extra xlsx --extra mail --extra presidio \
+	  --extra bench --extra dev --extra tracing --extra xlsx --extra mail --extra presidio --extra desk \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt

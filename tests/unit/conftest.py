@@ -28,6 +28,7 @@ _SLOW_FILES = {
     "core/test_flow.py",
     "core/test_hostile_messages.py",
     "core/test_quarantine_simulation.py",
+    "desk/test_settings.py",
     "engine/test_cpu_environment.py",
     "engine/test_fork_server.py",
     "lifecycle/test_swap_simulation.py",
