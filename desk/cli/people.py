@@ -23,9 +23,7 @@ RoleFlag = Annotated[str, typer.Option("--role", help="reviewer, adjudicator or 
 
 
 @people_app.command()
-def add(
-    name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None
-) -> None:
+def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None) -> None:
     """Add somebody with a password (sign_in.method = local), asked for, or read from a pipe.
 
     Example: clerk-desk people add ada --role owner -c config/desk.toml

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from desk.core.queue import REASON_BITS
-from desk.service.context import Desk
-from desk.store import counts
+from desk.service.context import Desk, require
+from desk.store import counts, items, people
 from desk.store.counts import Made
 from desk.store.types import Person
 
-__all__ = ["AGES_S", "Day", "Made", "Waiting", "my_day", "waiting"]
+__all__ = ["AGES_S", "Day", "Made", "Waiting", "examples", "my_day", "waiting"]
 
 AGES_S = (3_600, 86_400, 604_800)
 """Ages that are counted: an hour, a day, a week; in seconds."""
@@ -73,6 +73,16 @@ def waiting(desk: Desk) -> Waiting:
         by_age_s=dict(ages),
         adapter_names=names,
     )
+
+
+def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int, str]:
+    """Return the messages of items, for a list that shows one of each cluster; the log says who
+    saw them. Those whose messages are gone are left out. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.write() as tx:
+        found = {item_id: items.text_of(tx, item_id) for item_id in item_ids}
+        people.log(tx, desk.clock(), person.id, "clusters", detail={"items": list(item_ids)})
+    return {item_id: text for item_id, text in found.items() if text is not None}
 
 
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:

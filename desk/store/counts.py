@@ -57,7 +57,10 @@ def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
         counted.c.waiting,
         *(counted.c[f"older{at}"] for at in range(len(before_ms))),
     ).join(counted, counted.c.facet_id == facets.c.id)
-    return [FacetCount(*row[:5], tuple(int(n) for n in row[5:])) for row in tx.execute(query)]
+    return [
+        FacetCount(label, digest, bits, origin, count, tuple(int(n) for n in older_counts))
+        for label, digest, bits, origin, count, *older_counts in tx.execute(query)
+    ]
 
 
 def adapter_name(tx: Tx, digest: str) -> str:

@@ -53,9 +53,7 @@ def error_page(web: Web, status: int, words: str, *, by_script: bool = False) ->
     return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
 
 
-def _answer(
-    web: Web, page: Page, request: Request, lists: Mapping[str, Sequence[str]]
-) -> Response:
+def _answer(web: Web, page: Page, request: Request, lists: Mapping[str, Sequence[str]]) -> Response:
     form = {name: values[0] for name, values in lists.items()}
     by_script = (form.get("part") or request.query_params.get("part")) == "1"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 _JOINERS = {"\u200c", "\u200d"}
 
@@ -42,7 +42,7 @@ def pieces(text: str) -> Iterator[Piece]:
 
 def mark_name(mark: str) -> str:
     """Return what a marked character is called."""
-    return unicodedata.name(chr(int(mark[2:], 16)), "control character").lower()
+    return unicodedata.name(chr(int(mark.partition("+")[2], 16)), "control character").lower()
 
 
 def age(seconds: float | None) -> str:
@@ -59,7 +59,7 @@ def moment(ms: int | None) -> str:
     """Return a time (Unix, ms) as UTC."""
     if ms is None:
         return "–"
-    return datetime.fromtimestamp(ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def words(name: str) -> str:

@@ -10,7 +10,6 @@ ENGLISH: Mapping[str, str] = {
     "app.sign_out": "Sign out",
     "app.back": "Back to the queues",
     "app.navigation": "Pages",
-    "app.apply": "Apply",
     "app.any": "any",
     "nav.queues": "Queues",
     "nav.review": "Decide",
@@ -24,7 +23,6 @@ ENGLISH: Mapping[str, str] = {
     "role.reviewer": "reviewer",
     "role.adjudicator": "adjudicator",
     "role.owner": "owner",
-    "error.title": "That did not work",
     "error.401": "Please sign in",
     "error.403": "This is not yours to do",
     "error.404": "There is no such page",
@@ -36,7 +34,7 @@ ENGLISH: Mapping[str, str] = {
     "error.ours": "It is our mistake and has been written down. Nothing was half done: try again.",
     "error.away": "The database does not answer. Nothing was half done: try again in a moment.",
     "error.form": "This is no form of this desk.",
-    "error.csrf": "This form is from an earlier session. Load the page again, and send it from there.",
+    "error.csrf": "This form is from an earlier session. Load the page, and send it from there.",
     "error.origin": "This form came from another site.",
     "error.host": "The desk is not reached by this name: see web.hostnames.",
     "error.proxy": "The sign-in in front of this desk has not said who you are.",
@@ -94,7 +92,6 @@ ENGLISH: Mapping[str, str] = {
     "task.machine": "The machine said",
     "task.next_best": "Next best",
     "task.why": "Doubtful because",
-    "task.adapter": "adapter {name}",
     "task.near": "Decided before, much like this",
     "task.guideline": "Guideline for {label}",
     "task.guideline_all": "All guidelines (version {version})",
@@ -106,11 +103,9 @@ ENGLISH: Mapping[str, str] = {
     "task.undo": "Undo",
     "task.help": "Keys",
     "task.note": "Note (with a decision or a flag)",
-    "task.add_note": "Add a note",
     "task.hidden": "hidden character: {name}",
     "task.empty": "(empty message)",
     "task.no_label": "no label fits",
-    "status.decided": "{label}",
     "status.failed": "Not saved: {words}",
     "status.undone": "Taken back: decide it again.",
     "status.offline": "The desk cannot be reached. Nothing is lost: this page goes on when it can.",
@@ -155,9 +150,6 @@ ENGLISH: Mapping[str, str] = {
     "clusters.title": "Near-duplicates",
     "clusters.words": "Messages that say almost the same. Look at each, and decide them together.",
     "clusters.none": "There are none now.",
-    "clusters.count": "Messages",
-    "clusters.labels": "The machine said",
-    "clusters.look": "Look",
     "cluster.title": "{count} messages, much alike",
     "cluster.words": "Tick each message that you have looked at and that belongs with the others. "
     "The rest is given back.",
@@ -223,6 +215,6 @@ ENGLISH: Mapping[str, str] = {
 
 
 def t(key: str, **values: object) -> str:
-    """Return the words for a key, with values put in. Raises KeyError for a key that is not there."""
+    """Return the words for a key, with values put in. Raises KeyError for a key not there."""
     words = ENGLISH[key]
     return words.format(**values) if values else words

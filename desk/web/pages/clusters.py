@@ -5,14 +5,17 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from desk.errors import Refused
-from desk.service import browsing, reviewing
+from desk.service import browsing, queues, reviewing
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
 
 
 def show_all(visit: Visit) -> Response:
     """Clusters that wait, the largest first."""
-    return visit.page("clusters.html", clusters=browsing.clusters(visit.desk, visit.who))
+    found = browsing.clusters(visit.desk, visit.who)
+    shown = [each.example_item_id for each in found]
+    examples = queues.examples(visit.desk, visit.who, shown)
+    return visit.page("clusters.html", clusters=found, examples=examples)
 
 
 def show(visit: Visit) -> Response:

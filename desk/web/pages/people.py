@@ -38,7 +38,9 @@ def act(visit: Visit) -> Response:
 def log(visit: Visit) -> Response:
     """Who saw and did what, newest first."""
     before = visit.query.get("before", "")
-    before_id = int(before) if before.isascii() and before.isdecimal() and len(before) < 18 else None
+    before_id = (
+        int(before) if before.isascii() and before.isdecimal() and len(before) < 18 else None
+    )
     entries = people.audit_log(visit.desk, visit.who, before_id=before_id)
     return visit.page("log.html", entries=entries)
 

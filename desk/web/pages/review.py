@@ -8,6 +8,7 @@ a form that leads to the next page.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from starlette.responses import Response
 
@@ -84,7 +85,7 @@ def _next_part(visit: Visit, given: Mapping[str, str], beside: Collection[int]) 
     return visit.page("task.html", **_values(visit, task, queue_fields(given)))
 
 
-def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, object]:
+def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, Any]:
     """What a template needs for a message. Neighbours of a blind one are left out: what people
     made of them may come from what the machine said."""
     near: Sequence[browsing.Found] = ()

@@ -105,8 +105,7 @@
     const sent = fields(form, { action: button.value, seconds });
     const id = item(current);
     unsent.add(id);
-    const label = button.querySelector(".label");
-    say((label || button).textContent.trim());
+    say((button.querySelector(".label") || button.lastChild).textContent.trim());
     const next = ahead.shift();
     if (next) show(next);
     else current.remove();
