@@ -121,6 +121,8 @@ for _settings in (Settings, DeskSettings):
         _section: Any = _field.annotation
         SECTIONS.setdefault(_name, set()).update(_section.model_fields)
 METRICS = {metric.name for metric in named.METRICS}
+for _path in sorted((ROOT / "desk").rglob("*.py")):
+    METRICS |= set(re.findall(r'"(clerk_desk_[a-z_]+)"', _path.read_text(encoding="utf-8")))
 SETTINGS_AND_METRICS = METRICS | {key for section in SECTIONS.values() for key in section}
 
 
