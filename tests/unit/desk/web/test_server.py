@@ -28,10 +28,12 @@ def test_pages_are_served_and_end(world: DeskWorld) -> None:
         with urllib.request.urlopen(f"{address}/") as answer:
             assert b"What waits for a decision" in answer.read()
             assert answer.headers["server"] is None
-        with pytest.raises(SettingsError, match="cannot be listened on"):
-            port = int(address.rpartition(":")[2])
-            with serve(world.desk, WebOptions(port=port)):
-                pass
+        taken = WebOptions(port=int(address.rpartition(":")[2]))
+        with (
+            pytest.raises(SettingsError, match="cannot be listened on"),
+            serve(world.desk, taken),
+        ):
+            pass
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{address}/livez")
 
