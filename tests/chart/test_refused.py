@@ -179,6 +179,12 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("is 140", "drain for 150 s"),
     ),
     ({"strategy": {"maxUnavailable": 0}}, ("strategy.maxSurge and .maxUnavailable are both 0",)),
+    # Alerts.
+    (
+        {"metrics": {"rules": {"enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}}}},
+        ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung"),
+    ),
+    ({"metrics": {"rules": {"runbookBaseUrl": "git.example"}}}, ("runbookBaseUrl",)),
     # The trainer.
     (
         {"trainer": {"enabled": True}},

@@ -236,12 +236,17 @@ def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
     assert not kinds(documents) & {"ScaledObject", "TriggerAuthentication"}
 
 
+RULES = CHART / "files" / "rules.yaml"
+
+
 def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
     """Their braces are not taken for Helm's; a ConfigMap holds less than 1 MiB."""
     documents = render(None, KEDA)
-    rules = yaml.safe_load((CHART / "files" / "rules.yaml").read_text(encoding="utf-8"))
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     made = find(documents, "PrometheusRule")
-    assert made["spec"] == rules
+    release, *groups = made["spec"]["groups"]
+    assert groups == rules["groups"]
+    assert release["name"] == "filing-clerk.release"
     assert made["metadata"]["labels"]["release"] == "prometheus"
     (text,) = find(documents, "ConfigMap", "-dashboard")["data"].values()
     file = (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
@@ -250,6 +255,67 @@ def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
     assert (
         find(documents, "ConfigMap", "-dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"metrics": {"monitor": "pod"}}, ("support/clerk-filing-clerk", "vector(1)")),
+        ({"metrics": {"monitor": "service"}, "replicaCount": 3},
+         ("clerk-filing-clerk", "vector(3)")),
+        ({"metrics": {"monitor": "pod"}, "autoscaling": {"kind": "keda", "minReplicas": 0}},
+         ("support/clerk-filing-clerk", "vector(0)")),
+        ({"metrics": {"monitor": "pod"}, "replicaCount": 0}, None),
+        ({"metrics": {"monitor": "none"}}, None),
+    ],
+)  # fmt: skip
+def test_a_release_says_that_it_should_have_workers(
+    values: dict[str, Any], expected: tuple[str, str] | None
+) -> None:
+    """Under the job that its monitor gives them, or an alert would miss what never was ready."""
+    merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
+    groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
+    found = [rule for group in groups for rule in group["rules"]
+             if rule.get("record") == "job:clerk_release:workers"]  # fmt: skip
+    if expected is None:
+        assert found == []
+        return
+    job, expr = expected
+    (rule,) = found
+    assert rule["labels"] == {"namespace": "support", "job": job}
+    assert rule["expr"] == expr
+
+
+def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The alerts that a release has, by name."""
+    merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
+    groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
+    assert all(group["rules"] for group in groups)
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_an_alert_is_left_out_or_labelled_alone() -> None:
+    """All others stay as they are; labels of the rule itself stay, but for what is given."""
+    plain = alerts_of({})
+    own = {
+        "ClerkDrift": {"enabled": False},
+        "ClerkLoopHung": {"severity": "warning", "labels": {"team": "support"}},
+        "ClerkStalled": {"enabled": True},
+    }
+    changed = alerts_of({"metrics": {"rules": {"alerts": own}}})
+    assert plain.keys() - changed.keys() == {"ClerkDrift"}
+    assert changed["ClerkLoopHung"]["labels"] == {"severity": "warning", "team": "support"}
+    for name in changed.keys() - {"ClerkLoopHung"}:
+        assert changed[name] == plain[name]
+
+
+def test_a_pager_can_open_the_runbook() -> None:
+    """With the address of the pages, every link is a whole one."""
+    for name, rule in alerts_of({"metrics": {"rules": {
+        "runbookBaseUrl": "https://git.example/clerk/blob/v1/"}}}).items():  # fmt: skip
+        assert rule["annotations"]["runbook_url"] == (
+            f"https://git.example/clerk/blob/v1/docs/operations.md#{name.lower()}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ VARIABLES = {
     "$__interval": "15s",
 }
 
-_SELECTOR = re.compile(r"\b((?:job:)?(?:clerk|vllm|kube)[a-z0-9_:]+)(?:{([^}]*)})?")
+_SELECTOR = re.compile(r"\b((?:job:)?(?:clerk|vllm|kube|DCGM)[a-zA-Z0-9_:]+)(?:{([^}]*)})?")
 
 
 @dataclass(frozen=True)

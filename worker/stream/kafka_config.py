@@ -32,6 +32,8 @@ class KafkaConfig:
     origins: Mapping[str, str] = field(default_factory=dict)
     """For each property that was set, the setting it came from."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
+    retention_s: Mapping[str, float] = field(default_factory=dict)
+    """How long each input topic keeps its records, where that is known and not for ever."""
     try_transactions: bool = False
     """Whether the transactional.id may be tried before it is needed: no other process has it."""
 

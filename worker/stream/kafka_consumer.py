@@ -174,6 +174,10 @@ class KafkaConsumer:
         """Return what the client's statistics last said. Safe from any thread."""
         return self._lag.read()
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Return the timestamps of the oldest waiting records. Safe from any thread."""
+        return self._lag.oldest_ms()
+
     def close(self) -> None:
         """Leave the group and free the client."""
         self._listener = None

@@ -213,6 +213,13 @@
 {{- if not (.Files.Get "files/rules.yaml") }}
 - metrics.rules: the chart has no files/rules.yaml
 {{- end }}
+{{- $known := list }}
+{{- range (.Files.Get "files/rules.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $known = append $known . }}{{ end }}{{ end }}{{ end }}
+{{- range $name, $_ := .Values.metrics.rules.alerts }}
+{{- if not (has $name $known) }}
+- metrics.rules.alerts.{{ $name }}: there is no such alert. There are {{ join ", " $known }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if .Values.metrics.dashboard.enabled }}
 {{- if not (.Files.Get "files/dashboard.json") }}
