@@ -87,6 +87,14 @@ class KafkaSettings(Section):
     sasl_password: SecretStr | None = Field(
         None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
     )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of it: a mounted secret."
+    )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
+    )
     client: Properties = Field({}, description="librdkafka properties for both clients.")
     consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
     producer: Properties = Field({}, description="librdkafka properties for the producer.")

@@ -139,7 +139,7 @@ PANELS: list[Placed] = [
         8,
         graph(
             "GPU temperature and power",
-            "The hottest GPU (degrees Celsius), and the watts of the one that draws most. A card that "
+            "The hottest GPU (degrees Celsius), and the watts of the one that draws most. One that "
             "is throttled labels slower at the same load.",
             [
                 query(f"max({of_our_pods('DCGM_FI_DEV_GPU_TEMP')})", "degrees, hottest"),

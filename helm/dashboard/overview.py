@@ -205,7 +205,7 @@ PANELS: list[Placed] = [
         7,
         graph(
             "Age of the oldest message",
-            "How long the oldest message that waits has waited: the lag in seconds. And how long the "
+            "How long the oldest message that waits has waited: the lag in seconds. How long the "
             "workers need for all that waits, at their present speed.",
             [
                 query(f"max(job:clerk_consumer_lag_seconds:max{{{OF}}})", "oldest message"),

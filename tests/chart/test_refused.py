@@ -137,7 +137,23 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"storage": {"models": {"claim": {"create": True}}}},
         ("storage.models: volume and claim.create are both given",),
     ),
-    ({"download": {"enabled": True}}, ("download.image is empty",)),
+    ({"download": {"enabled": True}}, ("download.image is empty", "download.files")),
+    (
+        {
+            "download": {
+                "enabled": True,
+                "command": ["x"],
+                "files": [{"url": "https://a", "path": "/a", "sha256": "0" * 64}],
+            }
+        },
+        ("download: files and a command",),
+    ),
+    (
+        {"download": {"files": [{"url": "https://a", "path": "/a", "sha256": "tbd"}]}},
+        ("/download/files/0/sha256",),
+    ),
+    ({"rollback": {"enabled": True}}, ("rollback: trainer.image.repository is empty",)),
+    ({"commonLabels": {"app.kubernetes.io/name": "x"}}, ("commonLabels.app.kubernetes.io/name",)),
     # Counts.
     (
         merge(kafka(topic_partitions=4), {"replicaCount": 6}),

@@ -31,7 +31,7 @@ GIVEN: list[Document] = [
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
         "metadata": {"name": "nvidia"},
-        "handler": "nvidia",
+        "handler": "runc",
     },
     {
         "apiVersion": "scheduling.k8s.io/v1",

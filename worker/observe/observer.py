@@ -29,6 +29,7 @@ from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
+from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 
 _log = structlog.get_logger("worker.http")
@@ -127,6 +128,8 @@ class Observer:
         tracing = start_tracing(
             topic=", ".join(kafka.input_topics),
             group=kafka.group_id,
+            server=kafka.bootstrap_servers,
+            client_id=str(kafka.client.get("client.id", CLIENT_ID)),
             max_links=self._settings.loop.publish_max_records,
         )
         self.listeners.append(tracing)

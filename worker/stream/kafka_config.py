@@ -15,6 +15,10 @@ _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 
 
+CLIENT_ID = "filing-clerk"
+"""The client's name towards the brokers, unless kafka.client names another."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
     """Everything the Kafka edge needs. Secrets are in the property maps: never log those."""
@@ -80,7 +84,7 @@ def build_config(
         check_promises(f"kafka.{place}", given, delivery)
     common: dict[str, Property] = {
         "bootstrap.servers": bootstrap_servers,
-        "client.id": "filing-clerk",
+        "client.id": CLIENT_ID,
         **security,
         **client,
     }
@@ -128,6 +132,8 @@ def compresses(producer: Properties) -> bool:
 
 def _origins(security: Properties, **places: Properties) -> dict[str, str]:
     origins = {name: f"kafka.{name.replace('.', '_')}" for name in security}
+    if "oauth_cb" in origins:
+        origins["oauth_cb"] = "kafka.sasl_token_callback"
     for place, given in places.items():
         origins |= {name: f"kafka.{place}.{name}" for name in given}
     return origins
@@ -190,7 +196,7 @@ def _producer(
 def _number(properties: Properties, name: str, default: float) -> float:
     value = properties.get(name, default)
     try:
-        return float(value)
+        return float(str(value))
     except ValueError:
         raise SettingsError(f"{name} must be a number, not {value!r}") from None
 

@@ -12,7 +12,8 @@ from typing import Literal
 
 from worker.errors import SettingsError
 
-Property = str | int | float | bool
+Property = str | int | float | bool | Callable[[str], object]
+"""What the client takes under a name; a function is the one that gives tokens (``oauth_cb``)."""
 Properties = Mapping[str, Property]
 Delivery = Literal["exactly_once", "at_least_once"]
 

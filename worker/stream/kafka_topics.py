@@ -34,8 +34,9 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
 
     ``rights``: also those of a worker to read and write.
 
-    Returns the config with each topic's limit and each input's retention, and with ``message.max.bytes`` raised, so that the
-    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
+    Returns the config with each topic's limit and each input's retention, and with
+    ``message.max.bytes`` raised, so that the client does not refuse what the broker would accept.
+    Raises StreamFailed with what to do.
     """
     admin, found = reach(config)
     if rights:

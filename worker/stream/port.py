@@ -1,4 +1,4 @@
-"""What the worker needs of Kafka. One thread calls everything here, but for ``lag`` and ``oldest_ms``."""
+"""What the worker needs of Kafka. One thread calls all of it but ``lag`` and ``oldest_ms``."""
 
 from __future__ import annotations
 

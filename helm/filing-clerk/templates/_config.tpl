@@ -102,3 +102,22 @@
 {{- end -}}
 {{- toJson ($ports | uniq) -}}
 {{- end -}}
+
+{{/* The port that traces are sent to, where they are: of the collector's address, or the protocol's own. */}}
+{{- define "filing-clerk.tracingPort" -}}
+{{- if (.Values.config.tracing | default dict).enabled -}}
+{{- $env := .Values.env -}}
+{{- $url := $env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT | default $env.OTEL_EXPORTER_OTLP_ENDPOINT | default "" -}}
+{{- $protocol := $env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL | default $env.OTEL_EXPORTER_OTLP_PROTOCOL | default "http/protobuf" -}}
+{{- $host := regexReplaceAll "^[a-z]+://" $url "" | splitList "/" | first -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- regexFind "[0-9]+$" $host -}}
+{{- else if hasPrefix "https://" $url -}}
+443
+{{- else if and (hasPrefix "http://" $url) (ne $protocol "grpc") -}}
+80
+{{- else -}}
+{{- ternary "4317" "4318" (eq $protocol "grpc") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -129,8 +129,10 @@
 {{- end }}
 {{- end }}
 {{- if .Values.download.enabled }}
-{{- if not .Values.download.image }}
-- download.image is empty: name an image whose command fills the volumes
+{{- if and .Values.download.files (or .Values.download.command .Values.download.args) }}
+- download: files and a command (or args) are both given: one of them fills the volumes
+{{- else if and (not .Values.download.files) (not .Values.download.image) }}
+- download.image is empty: name an image whose command fills the volumes, or what to fetch in download.files
 {{- end }}
 {{- range $name := list "models" "adapters" }}
 {{- if hasKey (index $.Values.storage $name).volume "image" }}
@@ -207,6 +209,21 @@
 {{- end }}
 {{- if not .Values.storage.adapters.mountPath }}
 - trainer: storage.adapters.mountPath is empty: there is nowhere to publish
+{{- end }}
+{{- end }}
+{{- if .Values.rollback.enabled }}
+{{- if not .Values.trainer.image.repository }}
+- rollback: trainer.image.repository is empty: name the trainer's image, which has the command
+{{- end }}
+{{- if not .Values.storage.adapters.mountPath }}
+- rollback: storage.adapters.mountPath is empty: there is no store to go back in
+{{- else if or (hasKey .Values.storage.adapters.volume "image") (get (.Values.storage.adapters.volume.persistentVolumeClaim | default dict) "readOnly") }}
+- rollback: storage.adapters.volume cannot be written to
+{{- end }}
+{{- end }}
+{{- range $key, $_ := .Values.commonLabels }}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
+- commonLabels.{{ $key }} is set by the chart
 {{- end }}
 {{- end }}
 {{- if .Values.metrics.rules.enabled }}

@@ -177,7 +177,7 @@ def test_a_topic_whose_configuration_is_forbidden_leaves_the_others_limits(
 def test_how_long_the_input_keeps_its_messages_is_known_where_it_is_told(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """For ever, forbidden and unreadable are no figure; topics that are written to are not asked."""
+    """For ever and forbidden are no figure; topics that are written to are not asked."""
     told = limits("1000", "1000")
     topics = Topics(("^in", "more"), "out", None, "dead")
     known = {

@@ -1,0 +1,61 @@
+"""Tokens for OAUTHBEARER from a function of the user's own, named in the settings.
+
+    def token(config: str) -> tuple[str, float]: ...
+
+It is given the property ``sasl.oauthbearer.config``, returns a token and when that expires (Unix
+seconds), and may add the principal and a dictionary of SASL extensions: the client's ``oauth_cb``.
+The client calls it when it starts and again before a token expires, each client for itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import structlog
+
+from worker.errors import SettingsError
+
+_log = structlog.get_logger("worker.stream")
+_SETTING = "kafka.sasl_token_callback"
+
+
+def token_callback(name: str) -> Callable[[str], object]:
+    """Return the function that ``name`` (module:function) stands for.
+
+    What goes wrong in it is told by the kind of its error alone: its words may hold a secret.
+    Raises SettingsError when there is none.
+    """
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SettingsError(
+            f"{_SETTING}: {module_name!r} cannot be imported (no {error.name}): put its folder on "
+            "PYTHONPATH"
+        ) from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise SettingsError(f"{_SETTING}: {module_name} has no function {function_name!r}")
+
+    def checked(config: str) -> object:
+        try:
+            given = function(config)
+        except Exception as error:  # noqa: BLE001 - whatever a function of the user's raises
+            _log.error("stream.no_token", callback=name, error=type(error).__name__)
+            raise RuntimeError(f"{name} raised {type(error).__name__}") from None
+        if not _is_token(given):
+            _log.error("stream.no_token", callback=name, error="not (token, expiry)")
+            raise TypeError(f"{name} must return (token, expiry in Unix seconds, ...)")
+        return given
+
+    return checked
+
+
+def _is_token(given: object) -> bool:
+    return (
+        isinstance(given, tuple)
+        and 2 <= len(given) <= 4
+        and isinstance(given[0], str)
+        and isinstance(given[1], int | float)
+    )
