@@ -112,6 +112,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         topic_replication_factor=kafka.topic_replication_factor,
         publish_timeout_s=kafka.publish_timeout_s,
         start_timeout_s=kafka.start_timeout_s,
+        cluster=kafka.source_cluster or None,
         # One that is set may be another's still, who would be fenced while our model loads.
         own_transactional_id=not kafka.transactional_id,
     )

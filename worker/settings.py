@@ -54,6 +54,11 @@ class KafkaSettings(Section):
     topic_replication_factor: int = Field(
         -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
     )
+    source_cluster: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="The cluster's name, if results of two clusters meet: ids begin with it.",
+    )
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once",
         description="Transactions, or offset commits after the results have been written.",

@@ -133,7 +133,7 @@ def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> 
     """The only places a worker can write to are scratch."""
     documents = render(None, KEDA)
     (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
-    (download,) = pod.spec["initContainers"]
+    download, _ = pod.spec["initContainers"]
     worker = {
         mount["name"]: mount.get("readOnly", False)
         for mount in pod.spec["containers"][0]["volumeMounts"]

@@ -63,6 +63,13 @@ def scraping(
         "rule_files": [str(_rules_evaluated_fast(folder, interval, len(targets)))],
         "scrape_configs": [{"job_name": JOB, "static_configs": named}],
     }
+    with running(program, folder, config) as found:
+        yield found
+
+
+@contextmanager
+def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
+    """Run Prometheus as ``config`` says, on loopback, with its data in ``folder``."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     port = free_port()
     child = ChildProcess(

@@ -25,6 +25,9 @@ _ADAPTER: TypeAdapter[OutputRecord] = TypeAdapter(OutputRecord)
 _ABSENT_IF_NONE = ("replay", "out_of_scope")
 
 
+_NO_CLUSTER = {"cluster"}
+
+
 class OutputEncoder:
     """Builds output records for one adapter. Holds no state but what never changes."""
 
@@ -52,6 +55,7 @@ class OutputEncoder:
             source=Source(
                 *record.origin,
                 None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
+                record.origin_cluster,
             ),
             message_id=result.message_id,
             label=decision.label,
@@ -87,6 +91,10 @@ class OutputEncoder:
     ) -> Outgoing:
         """Return the record to produce: the input's key and headers, the label as JSON."""
         built = self.build(record, result, now, replay)
-        absent = {name for name in _ABSENT_IF_NONE if getattr(built, name) is None}
+        absent: dict[str, bool | set[str]] = {
+            name: True for name in _ABSENT_IF_NONE if getattr(built, name) is None
+        }
+        if built.source.cluster is None:
+            absent["source"] = _NO_CLUSTER
         value = _ADAPTER.dump_json(built, exclude=absent)
         return Outgoing(topic, record.key, value, record.headers)

@@ -38,6 +38,8 @@ class KafkaConfig:
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
     retention_s: Mapping[str, float] = field(default_factory=dict)
     """How long each input topic keeps its records, where that is known and not for ever."""
+    cluster: str | None = None
+    """The cluster's name, which the ids of results then begin with."""
     try_transactions: bool = False
     """Whether the transactional.id may be tried before it is needed: no other process has it."""
 
@@ -74,6 +76,7 @@ def build_config(
     publish_timeout_s: float,
     start_timeout_s: float,
     own_transactional_id: bool = False,
+    cluster: str | None = None,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
 
@@ -102,6 +105,7 @@ def build_config(
         publish_timeout_s=publish_timeout_s,
         start_timeout_s=start_timeout_s,
         origins=_origins(security, client=client, consumer=consumer, producer=producer),
+        cluster=cluster,
         try_transactions=own_transactional_id and delivery == "exactly_once",
     )
 

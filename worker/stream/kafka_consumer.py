@@ -44,6 +44,7 @@ class KafkaConsumer:
         self._ended: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
         self._uncommitted: dict[TopicPartition, NextOffset] = {}
+        self._cluster = config.cluster
         self._lag = Lag()
         self._duplicates = DuplicateFilter()
         self._skipped = 0
@@ -208,7 +209,7 @@ class KafkaConsumer:
     def _read(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            record = to_record(message)
+            record = to_record(message, self._cluster)
             if self._duplicates.has(record.source, record.offset, message.leader_epoch()):
                 self._skipped += 1
                 return None
