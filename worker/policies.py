@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from typing import cast
 
 from worker.core.backpressure import Bounds
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
@@ -154,14 +155,15 @@ def _security(kafka: KafkaSettings) -> dict[str, Property]:
                 "kafka.sasl_token_callback is given and kafka.sasl_mechanism is "
                 f"{kafka.sasl_mechanism}: set it to OAUTHBEARER"
             )
-        found["oauth_cb"] = token_callback(kafka.sasl_token_callback)
+        # The one property that is no plain value: the client takes a function under this name.
+        found["oauth_cb"] = cast("Property", token_callback(kafka.sasl_token_callback))
     return found
 
 
 def _password(kafka: KafkaSettings) -> str | None:
     """Return the SASL password, which is given itself or by the name of a file."""
     if kafka.sasl_password_file is None:
-        return kafka.sasl_password and kafka.sasl_password.get_secret_value()
+        return None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
     if kafka.sasl_password is not None:
         raise SettingsError("kafka.sasl_password and .sasl_password_file are both given")
     try:

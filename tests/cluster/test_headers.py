@@ -46,7 +46,7 @@ NAMES = Names(
 )
 MESSAGES = 40
 READY_S = 1200.0
-CLAIMS = {
+CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},
     "air-gapped": {"": ("adapters",)},
     "keda": {
@@ -196,7 +196,7 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
     support = Cluster(NAMESPACE)
     assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
     kafka = (
-        broker.broker.listener({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
+        broker.broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
         if example.stem in {"keda", "air-gapped"}
         else broker.servers
     )

@@ -3,8 +3,8 @@
     python -m tests.rules.night [--json FILE]
 
 Each scene is an install of its own (a job) on a real Kafka, with an engine of fixed time that can
-be told to hang. The rules are the ones that are shipped, with every duration divided by 60: a
-window of ten minutes is one of ten seconds. What is compared with a figure in seconds (180 s
+be told to hang. The rules are the ones that are shipped, with every duration divided by 30: a
+window of ten minutes is one of twenty seconds. What is compared with a figure in seconds (180 s
 without Kafka, 60 s of latency) is not divided. Tells which alert fired in which scene and after how
 long, and ends with 1 where an expected one did not, or where one fired over the install that is
 well. Needs Prometheus; kube-state-metrics is not there, so what asks it cannot fire.
@@ -42,17 +42,17 @@ from tests.rules.live import Prometheus, running
 from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
 
-FASTER = 60
-LONGEST_S = 420.0
+FASTER = 30
+LONGEST_S = 840.0
 _DURATION = re.compile(r"(?<=[\[: ])(\d+)(m|h|d)(?=[\]: ]|$)")
 _UNIT_S = {"m": 60, "h": 3600, "d": 86400}
 
 
 def faster(text: str) -> str:
-    """Divide the durations of an expression; none gets shorter than two seconds, two scrapes."""
+    """Divide the durations of an expression; none gets shorter than three scrapes."""
 
     def shorter(found: re.Match[str]) -> str:
-        return f"{max(2, int(found[1]) * _UNIT_S[found[2]] // FASTER)}s"
+        return f"{max(6, int(found[1]) * _UNIT_S[found[2]] // FASTER)}s"
 
     return _DURATION.sub(shorter, text)
 
@@ -111,6 +111,7 @@ class Scene:
     done: set[str] = field(default_factory=set)
     arena: Arena = field(init=False)
     broker: LocalBroker = field(init=False)
+    producer: Producer = field(init=False)
     running: list[WorkerProcess] = field(default_factory=list)
 
     def begin(self, stack: ExitStack, broker: LocalBroker, folder: Path) -> None:
@@ -119,6 +120,7 @@ class Scene:
         self.arena = Arena(
             self.broker.bootstrap_servers, stack, settings=self.settings, partitions=self.partitions
         )
+        self.producer = Producer({"bootstrap.servers": self.arena.servers, "log_level": 0})
         if self.retention_s:
             self._keep_for(self.retention_s)
         for _ in range(self.workers):
@@ -153,17 +155,16 @@ class Scene:
 
     def publish(self, values: Sequence[bytes], age_s: float = 0.0) -> None:
         """Publish these values with a timestamp of so long ago."""
-        producer = Producer({"bootstrap.servers": self.arena.servers, "log_level": 0})
         now_ms = int((time.time() - age_s) * 1000)
         for number, value in enumerate(values):
-            producer.produce(
+            self.producer.produce(
                 self.arena.topics["in"],
                 value=value,
                 partition=number % self.partitions,
                 timestamp=now_ms,
             )
-            producer.poll(0)
-        producer.flush(30)
+            self.producer.poll(0)
+        self.producer.flush(5)
 
     def _keep_for(self, seconds: int) -> None:
         entry = ConfigEntry(
@@ -262,7 +263,7 @@ def watching(folder: Path, jobs: Mapping[str, int]) -> Iterator[Prometheus]:
     rules = folder / "rules.yaml"
     rules.write_text(yaml.safe_dump(fast_rules(jobs)), encoding="utf-8")
     config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "2s", "evaluation_interval": "1s"},
         "rule_files": [str(rules)],
         "scrape_configs": [
             {

@@ -200,7 +200,7 @@ def _producer(
 def _number(properties: Properties, name: str, default: float) -> float:
     value = properties.get(name, default)
     try:
-        return float(str(value))
+        return float(value)
     except ValueError:
         raise SettingsError(f"{name} must be a number, not {value!r}") from None
 

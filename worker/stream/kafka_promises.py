@@ -12,8 +12,7 @@ from typing import Literal
 
 from worker.errors import SettingsError
 
-Property = str | int | float | bool | Callable[[str], object]
-"""What the client takes under a name; a function is the one that gives tokens (``oauth_cb``)."""
+Property = str | int | float | bool
 Properties = Mapping[str, Property]
 Delivery = Literal["exactly_once", "at_least_once"]
 
