@@ -75,12 +75,8 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
         )
     protocol = str(properties.get("security.protocol", "plaintext")).lower()
     mechanism = properties.get("sasl.mechanism") or properties.get("sasl.mechanisms")
-    if "oauth_cb" in properties and (mechanism == "OAUTHBEARER"):
-        return (
-            "the broker refuses the token: check kafka.sasl_token_callback, and both clocks"
-            if "invalid_token" in said or "SASL authentication error" in said
-            else "there is no token: check kafka.sasl_token_callback and what it asks for one"
-        )
+    if name == "_AUTHENTICATION" and "oauth_cb" in properties:
+        return "the broker refuses the token: check kafka.sasl_token_callback, and both clocks"
     if name == "_AUTHENTICATION":
         user = properties.get("sasl.username")
         return (

@@ -10,11 +10,11 @@ The client calls it when it starts and again before a token expires, each client
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
-from worker.errors import SettingsError
+from worker.errors import SettingsError, StreamFailed
 
 _log = structlog.get_logger("worker.stream")
 _SETTING = "kafka.sasl_token_callback"
@@ -50,6 +50,23 @@ def token_callback(name: str) -> Callable[[str], object]:
         return given
 
     return checked
+
+
+def require_token(properties: Mapping[str, object]) -> None:
+    """Ask for a token, where a function gives them. Raises StreamFailed where it gives none.
+
+    A client that is made without one says, after ten seconds, no more than that.
+    """
+    callback = properties.get("oauth_cb")
+    if not callable(callback):
+        return
+    try:
+        callback(str(properties.get("sasl.oauthbearer.config", "")))
+    except (RuntimeError, TypeError) as error:
+        raise StreamFailed(
+            f"no token for {properties['bootstrap.servers']}: {error}; check {_SETTING} and what "
+            "it asks for one"
+        ) from None
 
 
 def _is_token(given: object) -> bool:

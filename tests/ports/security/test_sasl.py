@@ -47,7 +47,7 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
         ),
         "a token service that fails": Refused(
             {**good["token"], "sasl_token_callback": "tests.support.unsigned_token:broken"},
-            4, at("SASL"), "kafka.sasl_token_callback",
+            4, at("SASL"), "unsigned_token:broken raised OSError; check kafka.sasl_token_callback",
         ),
         "a mechanism that is not offered": Refused(
             {**scram, "sasl_mechanism": "SCRAM-SHA-256"},

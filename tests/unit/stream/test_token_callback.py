@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.unsigned_token import SECRET, token
-from worker.errors import SettingsError
-from worker.stream.token_callback import token_callback
+from worker.errors import SettingsError, StreamFailed
+from worker.stream.token_callback import require_token, token_callback
 
 MODULE = "tests.support.unsigned_token"
 
@@ -47,3 +47,14 @@ def test_what_is_no_token_is_told_as_such() -> None:
     """The client would say that an argument is wrong, and not whose."""
     with pytest.raises(TypeError, match=r"no_token must return \(token, expiry"):
         token_callback(f"{MODULE}:no_token")("")
+
+
+def test_without_a_token_no_client_is_made() -> None:
+    """It would wait for ten seconds and not say why."""
+    servers = {"bootstrap.servers": "kafka:9093"}
+    require_token(servers)
+    require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:token")})
+    with pytest.raises(
+        StreamFailed, match=r"^no token for kafka:9093: .*raised OSError; check kaf"
+    ):
+        require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:broken")})
