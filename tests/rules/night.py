@@ -43,8 +43,8 @@ from worker.demo.broker import LocalBroker
 from worker.demo.worker_process import WorkerProcess
 
 FASTER = 30
-LONGEST_S = 840.0
-_DURATION = re.compile(r"(?<=[\[: ])(\d+)(m|h|d)(?=[\]: ]|$)")
+LONGEST_S = 480.0
+_DURATION = re.compile(r"(?<![\w.])(\d+)(m|h|d)(?!\w)")
 _UNIT_S = {"m": 60, "h": 3600, "d": 86400}
 
 

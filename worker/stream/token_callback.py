@@ -20,12 +20,37 @@ _log = structlog.get_logger("worker.stream")
 _SETTING = "kafka.sasl_token_callback"
 
 
-def token_callback(name: str) -> Callable[[str], object]:
-    """Return the function that ``name`` (module:function) stands for.
+class TokenCallback:
+    """A user's function, found and held to what it must return. Called, it is ``oauth_cb``."""
 
-    What goes wrong in it is told by the kind of its error alone: its words may hold a secret.
-    Raises SettingsError when there is none.
-    """
+    def __init__(self, name: str, function: Callable[[str], object]) -> None:
+        self._name = name
+        self._function = function
+
+    def __call__(self, config: str) -> object:
+        """Return a token; log it where there is none, for the client says little of it."""
+        try:
+            return self.token(config)
+        except (RuntimeError, TypeError) as error:
+            _log.error("stream.no_token", error=str(error))
+            raise
+
+    def token(self, config: str) -> object:
+        """Return what the function returns. Raises RuntimeError or TypeError.
+
+        What goes wrong in it is told by the kind of its error alone: its words may hold a secret.
+        """
+        try:
+            given = self._function(config)
+        except Exception as error:  # noqa: BLE001 - whatever a function of the user's raises
+            raise RuntimeError(f"{self._name} raised {type(error).__name__}") from None
+        if not _is_token(given):
+            raise TypeError(f"{self._name} must return (token, expiry in Unix seconds, ...)")
+        return given
+
+
+def token_callback(name: str) -> TokenCallback:
+    """Return the function that ``name`` (module:function) stands for. Raises SettingsError."""
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -37,19 +62,7 @@ def token_callback(name: str) -> Callable[[str], object]:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise SettingsError(f"{_SETTING}: {module_name} has no function {function_name!r}")
-
-    def checked(config: str) -> object:
-        try:
-            given = function(config)
-        except Exception as error:  # noqa: BLE001 - whatever a function of the user's raises
-            _log.error("stream.no_token", callback=name, error=type(error).__name__)
-            raise RuntimeError(f"{name} raised {type(error).__name__}") from None
-        if not _is_token(given):
-            _log.error("stream.no_token", callback=name, error="not (token, expiry)")
-            raise TypeError(f"{name} must return (token, expiry in Unix seconds, ...)")
-        return given
-
-    return checked
+    return TokenCallback(name, function)
 
 
 def require_token(properties: Mapping[str, object]) -> None:
@@ -58,10 +71,10 @@ def require_token(properties: Mapping[str, object]) -> None:
     A client that is made without one says, after ten seconds, no more than that.
     """
     callback = properties.get("oauth_cb")
-    if not callable(callback):
+    if not isinstance(callback, TokenCallback):
         return
     try:
-        callback(str(properties.get("sasl.oauthbearer.config", "")))
+        callback.token(str(properties.get("sasl.oauthbearer.config", "")))
     except (RuntimeError, TypeError) as error:
         raise StreamFailed(
             f"no token for {properties['bootstrap.servers']}: {error}; check {_SETTING} and what "

@@ -169,7 +169,8 @@ def test_the_lag_in_seconds_is_the_age_of_the_oldest_message_that_waits(
 ) -> None:
     """0 where nothing waits; nothing where that is not known; a clock that is ahead is no age."""
     lag = {TopicPartition("in", number): count for number, count in enumerate((3, 0, 2, 1))}
-    oldest = {TopicPartition("in", 0): WALL * 1000 - 2500, TopicPartition("in", 3): WALL * 1000 + 9}
+    at_ms = int(WALL * 1000)
+    oldest = {TopicPartition("in", 0): at_ms - 2500, TopicPartition("in", 3): at_ms + 9}
     state = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
     registry.at_scrape(lambda: loop_samples(state, lag, oldest, 5.0, WALL))
     page = scrape(registry)
