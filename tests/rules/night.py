@@ -40,6 +40,7 @@ from tests.chaos.harness import Arena
 from tests.rules.expressions import RULES
 from tests.rules.live import Prometheus, running
 from worker.demo.broker import LocalBroker
+from worker.demo.broker_config import free_port
 from worker.demo.worker_process import WorkerProcess
 
 FASTER = 30
@@ -211,8 +212,12 @@ def _garbage(scene: Scene, _: float) -> None:
 
 
 def _poison(scene: Scene, _: float) -> None:
+    """Its supervisor starts the worker again each time, at the same address."""
     if scene.once("publish"):
         scene.publish([*texts(4), json.dumps({"id": "x", "message": POISON}).encode(), *texts(4)])
+    if scene.running[-1].child.exit_code() is not None:
+        with variables(scene.engine):
+            scene.running[-1] = scene.arena.start_worker()
 
 
 def _frozen(scene: Scene, at: float) -> None:
@@ -250,6 +255,8 @@ def scenes(folder: Path) -> list[Scene]:
         Scene("old", ("ClerkLatencyBurnsFast", "ClerkLatencyBurnsSlowly"), _old),
         Scene("garbage", ("ClerkDeadLetters", "ClerkUnansweredMessages"), _garbage),
         Scene("spare", ("ClerkWorkerWithoutPartitions",), _idle, workers=2, partitions=1),
+        Scene("poison", ("ClerkMessageQuarantined",), _poison,
+              settings={"http.port": str(free_port())}, engine={"CHAOS_POISON": "engine"}),
         Scene("frozen", ("ClerkPartitionsLost",), _frozen),
         Scene("outage", ("ClerkKafkaUnreachable",), _outage, own_broker=True),
     ]  # fmt: skip
