@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart.references import broken
 from tests.chart.render import (
     CHART,
     MINIMAL,
@@ -351,6 +352,23 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     assert trainer["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in trainer
     assert "ingress" not in trainer
+
+
+def test_a_password_may_come_as_a_file() -> None:
+    """For workers and the topics' job; the user's name stays a variable, and no password is one."""
+    documents = render({"auth": {"sasl": {"passwordAsFile": True}}}, KEDA)
+    for pod in pods(documents):
+        if pod.owner["kind"] not in {"Deployment", "Job"}:
+            continue
+        container = pod.containers[-1]
+        names = {variable["name"] for variable in container["env"]}
+        assert "CLERK_KAFKA__SASL_USERNAME" in names
+        assert "CLERK_KAFKA__SASL_PASSWORD" not in names
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts["kafka-login"] == "/etc/kafka/login"
+    text = find(documents, "ConfigMap", "filing-clerk")["data"]["worker.toml"]
+    assert '"sasl_password_file" = "/etc/kafka/login/password"' in text
+    assert list(broken(documents, frozenset({"kafka-login", "kafka-ca", "model-store"}))) == []
 
 
 TRACING = {"config": {"tracing": {"enabled": True}}}

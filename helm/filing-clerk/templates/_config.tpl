@@ -12,6 +12,9 @@
 {{- $_ := set $kafka "ssl_certificate_location" (printf "/etc/kafka/client/%s" $tls.certificateKey) -}}
 {{- $_ := set $kafka "ssl_key_location" (printf "/etc/kafka/client/%s" $tls.privateKeyKey) -}}
 {{- end -}}
+{{- if and .Values.auth.sasl.secret .Values.auth.sasl.passwordAsFile -}}
+{{- $_ := set $kafka "sasl_password_file" "/etc/kafka/login/password" -}}
+{{- end -}}
 {{- $_ := set $config "kafka" $kafka -}}
 {{- toJson $config -}}
 {{- end -}}

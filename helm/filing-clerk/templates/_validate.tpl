@@ -6,7 +6,7 @@
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (not (kindIs "invalid" $inner)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
+{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
 {{ $path }}.{{ $key }}
 {{- else -}}
 {{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
