@@ -18,6 +18,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.model_files import LoadedBase
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
 from worker.lifecycle.events import AdapterEvents
@@ -122,9 +123,9 @@ class Follower:
         self.events.started(split)
         self.rig.use(self.router)
         self.factory = AdapterFactory(
-            ENCODERS,
+            LoadedBase(ENCODERS, first.base),
             self.loader,
-            lambda manifest, engine: toy_serving_adapter(engine, manifest),
+            lambda _, manifest, engine: toy_serving_adapter(engine, manifest),
             max_probe_error_rate,
             answer_s=5.0,
         )
