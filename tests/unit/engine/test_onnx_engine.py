@@ -15,7 +15,7 @@ import structlog
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tests.support.published import digests
-from tests.support.tiny_encoder import TinyModel, write_tiny_encoder
+from tests.support.tiny_onnx import TinyModel, write_tiny_encoder
 from worker.contract import (
     AdapterRefused,
     Manifest,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.published import WEIGHTS, publish
-from tests.support.tiny_encoder import write_tiny_encoder
+from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.toy_adapter import toy_head, toy_manifest
 from worker.contract import AdapterRefused, Thresholds, write_manifest
 from worker.engine import loaders
