@@ -1,11 +1,12 @@
 """What a worker with an encoder costs: through Kafka beside its engine, alone, and when it starts.
 
-    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON]
+    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
 
-The same engine is fed directly and through Kafka, in turn; then a worker is started as a process,
-by ``--python`` where that is an environment without PyTorch, for the time until it is ready, its
-memory, and the latency of messages that come one at a time. Without ``--adapter`` one is made of
-all-MiniLM-L6-v2 with a head drawn from a seed: its labels mean nothing, and take as long.
+With ``--demo`` the demo's LoRA adapter in vLLM labels some messages before. The same engine is fed
+directly and through Kafka, in turn; then a worker is started as a process, by ``--python`` where
+that is an environment without PyTorch, for the time until it is ready, its memory, and the latency
+of messages that come one at a time. Without ``--adapter`` one is made of all-MiniLM-L6-v2 with a
+head drawn from a seed: its labels mean nothing, and take as long.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 import psutil
 from confluent_kafka import Producer
 
-from tests.bench.__main__ import direct, through_kafka
+from tests.bench.__main__ import direct, settings_for, through_kafka
 from tests.chaos.harness import Arena
 from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
@@ -56,6 +57,7 @@ from worker.serving import open_model
 from worker.settings_load import load_settings
 
 MESSAGES = 3000
+DEMO_MESSAGES = 150
 SLOW_MESSAGES = 200
 SLOW_RATE = 10.0
 OUTPUTS = 77
@@ -81,12 +83,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--precisions", default="int8,fp32")
+    parser.add_argument("--demo", action="store_true")
     given = parser.parse_args()
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     with LocalBroker() as broker, ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         adapter = given.adapter or make_adapter(folder / "encoder")
+        if given.demo:
+            demo(broker.bootstrap_servers, stack, given.rounds)
         for precision in given.precisions.split(","):
             throughput(broker.bootstrap_servers, stack, adapter, precision, given.rounds)
             started = start(broker.bootstrap_servers, adapter, precision, given.python)
@@ -98,6 +103,23 @@ def main() -> int:
                 flush=True,
             )
     return 0
+
+
+def demo(servers: str, stack: ExitStack, rounds: int) -> None:
+    """The demo's adapter through Kafka, to compare with."""
+    arena = Arena(servers, stack)
+    settings = settings_for(arena)
+    opened = open_model(settings)
+    samples = [sample.message for sample in read_samples("holdout.jsonl")]
+    direct(opened, samples[:40])
+    for number in range(rounds):
+        texts = [f"{number}-{n}: {samples[n % len(samples)]}" for n in range(DEMO_MESSAGES)]
+        seconds = through_kafka(settings, arena, opened, texts)
+        print(
+            f"the demo's adapter, through Kafka: {DEMO_MESSAGES / seconds:.0f} messages/s",
+            flush=True,
+        )
+    opened.engine.close()
 
 
 def throughput(servers: str, stack: ExitStack, adapter: Path, precision: str, rounds: int) -> None:

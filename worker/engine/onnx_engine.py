@@ -1,9 +1,8 @@
 """ONNX Runtime behind the engine port: encoders with a head, on a CPU. The only file that knows it.
 
 Each prompt runs alone, on one of several threads with a core each, which take them in the order in
-which they came. Batches were measured and left out: with as many threads as cores they are 3 to 7 %
-faster (docs/figures.md), and in 8-bit integers, whose scale is taken over the whole batch, an
-answer would depend on what else was in it.
+which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
+whole batch, an answer would depend on what else was in it (docs/decisions/one-message-a-run.md).
 """
 
 from __future__ import annotations
