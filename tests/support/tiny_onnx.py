@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from tests.support.published import digests
-from tests.support.toy_adapter import LABELS, toy_taxonomy
+from tests.support.toy_adapter import toy_taxonomy
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -49,7 +49,8 @@ def write_tiny_encoder(directory: Path, *, seed: int = 0, **changes: Any) -> Pat
     spec = tiny_spec(encoders)
     golden = make_golden(spec, encoders)
     model = TinyModel(seed, Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab_size())
-    outputs = tiny_outputs(changes.get("taxonomy", toy_taxonomy()).names)
+    labels = changes.get("taxonomy", toy_taxonomy()).names
+    outputs = tiny_outputs(labels)
     model.write(directory / "model.onnx", len(outputs))
     (directory / "model.safetensors").write_bytes(b"not looked into by ONNX Runtime")
     logits = tuple(
@@ -78,7 +79,7 @@ def write_tiny_encoder(directory: Path, *, seed: int = 0, **changes: Any) -> Pat
             logits,
             (OnnxModel("model.onnx", "fp32", 1e-4),),
         ),
-        "reference": Reference((), dict.fromkeys(LABELS, 1 / 3), {}, {}, {"0.95": 0.0}),
+        "reference": Reference((), dict.fromkeys(labels, 1 / len(labels)), {}, {}, {"0.95": 0.0}),
     }
     write_manifest(directory, Manifest(**given | changes))
     return directory

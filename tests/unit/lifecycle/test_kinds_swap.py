@@ -14,7 +14,7 @@ from tests.support.rig import Rig
 from tests.support.swapping import ONE, TWO, labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.toy_adapter import toy_taxonomy
-from worker.contract import GoldenLogits, Manifest, Reference, read_manifest
+from worker.contract import GoldenLogits, Manifest, read_manifest
 from worker.engine.onnx_engine import OnnxLoader
 
 Encoder = Callable[..., Manifest]
@@ -35,7 +35,6 @@ def encoder(store: AdapterStore, tmp_path: Path) -> Encoder:
             seed=seed,
             name=name,
             taxonomy=toy_taxonomy(labels_of(name)),
-            reference=Reference((), dict.fromkeys(labels_of(name), 0.5), {}, {}),
         )
         manifest = read_manifest(made)
         store.folder.mkdir(exist_ok=True)
