@@ -243,4 +243,6 @@ def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
         found = replace(found, review_confidence=review.confidence)
     if review.off_label_mass is not None:
         found = replace(found, review_off_label_mass=review.off_label_mass)
+    if review.out_of_scope is not None:
+        found = replace(found, review_out_of_scope=review.out_of_scope)
     return found

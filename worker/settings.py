@@ -259,6 +259,11 @@ class ReviewSettings(Section):
 
     confidence: Ratio | None = Field(None, description="Below it a label goes to review.")
     off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
+    out_of_scope: float | None = Field(
+        None,
+        description="Out-of-scope score of an adapter with a head, above which a label goes to "
+        "review; its scale is the adapter's own.",
+    )
 
 
 class DriftSettings(Section):
