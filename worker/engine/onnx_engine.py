@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the engine port: encoders with a head, on a CPU. The only file that knows it.
+"""ONNX Runtime behind the engine port: encoders with a head, on a CPU.
 
 Each prompt runs alone, on one of several threads with a core each, which take them in the order in
 which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import structlog
 
 from worker.contract import AdapterRefused, Head, Manifest, OnnxModel, disagreement
 from worker.engine.cpu_environment import usable_cpus
+from worker.engine.onnx_session import Session, kind_of
 from worker.engine.port import Answer, HeadLogits
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.errors import EngineDied, MessageRejected
 
 _CLOSE_S = 15.0
 _BACKGROUND_NICENESS = 10
-_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-_OUTPUT = "logits"
 
 _log = structlog.get_logger("worker.engine")
 
@@ -89,10 +88,12 @@ class OnnxEngine:
         assert manifest.head is not None
         self._head: Head = manifest.head
         self._longest = manifest.prompt.max_prompt_tokens
-        self._session = _Session(adapter / model.file, len(self._head.outputs))
+        self._session = Session(adapter / model.file, len(self._head.outputs))
+        self._known_good = manifest.golden[0].ids
         self._check_golden(adapter / model.file, manifest, model)
         self._waiting: SimpleQueue[tuple[Future[Answer], Sequence[int]] | None] = SimpleQueue()
         self._closed = False
+        self._death: EngineDied | None = None
         self._background = background
         self._threads = [
             threading.Thread(target=self._serve, name=f"onnx-{number}", daemon=True)
@@ -122,9 +123,11 @@ class OnnxEngine:
                 raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
 
     def check_health(self) -> None:
-        """Raise EngineDied when the engine is closed or its threads are gone."""
+        """Raise EngineDied when the engine is closed, fails on anything or its threads are gone."""
         if self._closed:
             raise EngineDied("the engine is closed")
+        if self._death is not None:
+            raise self._death
         if not any(thread.is_alive() for thread in self._threads):
             raise EngineDied("the engine's threads are gone")
 
@@ -134,8 +137,9 @@ class OnnxEngine:
         self._empty()
         for _ in self._threads:
             self._waiting.put(None)
-        for thread in self._threads:
-            thread.join(_CLOSE_S)
+        end = time.monotonic() + _CLOSE_S
+        for thread in self._threads:  # daemons: one that hangs ends with the process
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _problem(self, prompt_ids: Sequence[int]) -> str | None:
         if not 0 < len(prompt_ids) <= self._longest:
@@ -149,7 +153,7 @@ class OnnxEngine:
         try:
             found = [self._session.run(manifest.golden[one.prompt].ids) for one in golden]
         except Exception as error:
-            raise AdapterRefused(path, f"does not run: {_kind(error)}") from error
+            raise AdapterRefused(path, f"does not run: {kind_of(error)}") from error
         if problem := disagreement(golden, found, model.tolerance):
             raise AdapterRefused(path, f"answers otherwise than the trainer's model: {problem}")
 
@@ -160,12 +164,25 @@ class OnnxEngine:
             future, prompt_ids = asked
             if not future.set_running_or_notify_cancel():
                 continue
+            if self._death is not None:
+                future.set_exception(self._death)
+                continue
             try:
                 answer = HeadLogits(self._session.run(prompt_ids))
             except Exception as error:  # noqa: BLE001 - of any kind; its text may quote the prompt
-                future.set_exception(MessageRejected("engine_rejected", _kind(error)))
+                future.set_exception(self._blame(error))
             else:
                 future.set_result(answer)
+
+    def _blame(self, error: Exception) -> Exception:
+        """Say whose fault a failure is: the prompt's, unless the engine fails on one that it has
+        answered before."""
+        try:
+            self._session.run(self._known_good)
+        except Exception as second:  # noqa: BLE001 - as above
+            self._death = EngineDied(f"ONNX Runtime fails on every prompt: {kind_of(second)}")
+            return self._death
+        return MessageRejected("engine_rejected", kind_of(error))
 
     def _empty(self) -> None:
         kept = 0
@@ -177,53 +194,3 @@ class OnnxEngine:
                 asked[0].set_exception(EngineDied("the engine was closed"))
         for _ in range(kept):
             self._waiting.put(None)
-
-
-class _Session:
-    """One ONNX file in memory. Safe to run from several threads."""
-
-    def __init__(self, path: Path, outputs: int) -> None:
-        try:
-            import numpy as np
-            import onnxruntime
-        except ImportError as error:
-            raise SettingsError(
-                "ONNX Runtime is not installed: pip install 'filing-clerk[encoder]'"
-            ) from error
-        self._np: Any = np
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the library raises many kinds
-            raise AdapterRefused(path, f"ONNX Runtime cannot load it: {_kind(error)}") from error
-        names = {one.name for one in self._session.get_inputs()}
-        given = {one.name: one.shape for one in self._session.get_outputs()}
-        if not {"input_ids", "attention_mask"} <= names <= _INPUTS or _OUTPUT not in given:
-            raise AdapterRefused(
-                path,
-                f"takes {sorted(names)} and gives {sorted(given)}; it has to take input_ids and "
-                f"attention_mask and give {_OUTPUT}",
-            )
-        width = given[_OUTPUT][-1]
-        if isinstance(width, int) and width != outputs:
-            raise AdapterRefused(path, f"gives {width} logits and the head has {outputs} outputs")
-        self._has_types = "token_type_ids" in names
-
-    def run(self, prompt_ids: Sequence[int]) -> tuple[float, ...]:
-        """Return the logits of one prompt."""
-        np = self._np
-        ids = np.array([prompt_ids], dtype=np.int64)
-        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        if self._has_types:
-            inputs["token_type_ids"] = np.zeros_like(ids)
-        (logits,) = self._session.run([_OUTPUT], inputs)
-        return tuple(logits[0].tolist())
-
-
-def _kind(error: Exception) -> str:
-    """Name an error without its text, which may hold token ids."""
-    return type(error).__name__

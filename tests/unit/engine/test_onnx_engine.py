@@ -182,6 +182,35 @@ def test_what_a_prompt_does_to_the_graph_is_its_own_fault(
     assert logits(engine, manifest.golden[0].ids)
 
 
+def test_a_prompt_on_which_the_runtime_fails_is_rejected_alone(
+    adapter: Path, load: Callable[..., OnnxEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine still answers what it answered before, so the message is to blame."""
+    engine, golden = load(adapter, threads=1), read_manifest(adapter).golden
+    works = engine._session.run
+    monkeypatch.setattr(
+        engine._session, "run", lambda ids: works(ids) if ids == golden[0].ids else 1 / 0
+    )
+    with pytest.raises(MessageRejected, match="ZeroDivisionError"):
+        engine.submit(golden[1].ids).result(TIMEOUT_S)
+    assert logits(engine, golden[0].ids)
+    engine.check_health()
+
+
+def test_an_engine_that_fails_on_everything_has_died_and_no_message_is_to_blame(
+    adapter: Path, load: Callable[..., OnnxEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory, for instance: dead letters would be the wrong answer."""
+    engine, golden = load(adapter, threads=1), read_manifest(adapter).golden
+    monkeypatch.setattr(engine._session, "run", lambda _: 1 / 0)
+    futures = [engine.submit(golden[1].ids) for _ in range(5)]
+    assert {type(future.exception(TIMEOUT_S)) for future in futures} == {EngineDied}
+    with pytest.raises(EngineDied, match="fails on every prompt: ZeroDivisionError"):
+        engine.check_health()
+    with pytest.raises(EngineDied):
+        engine.submit(golden[0].ids)
+
+
 def test_closing_while_others_submit_leaves_nobody_waiting(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
