@@ -1,6 +1,6 @@
 """What a worker with an encoder costs: through Kafka beside its engine, alone, and when it starts.
 
-    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
+    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo] [--set KEY=VALUE]
 
 With ``--demo`` the demo's LoRA adapter in vLLM labels some messages before. The same engine is fed
 directly and through Kafka, in turn; then a worker is started as a process, by ``--python`` where
@@ -86,6 +86,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--precisions", default="int8,fp32")
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the worker's")
     given = parser.parse_args()
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
@@ -96,7 +97,7 @@ def main() -> int:
             demo(broker.bootstrap_servers, stack, given.rounds)
         for precision in given.precisions.split(","):
             throughput(broker.bootstrap_servers, stack, adapter, precision, given.rounds)
-            started = start(broker.bootstrap_servers, adapter, precision, given.python)
+            started = start(broker.bootstrap_servers, adapter, precision, given.python, given.set)
             print(
                 f"{precision}: ready {started.ready_s:.2f} s after the process began, "
                 f"{started.resident_mib:.0f} MiB resident; one message at a time, published to "
@@ -146,12 +147,12 @@ def throughput(servers: str, stack: ExitStack, adapter: Path, precision: str, ro
     opened.engine.close()
 
 
-def start(servers: str, adapter: Path, precision: str, python: str) -> Started:
+def start(servers: str, adapter: Path, precision: str, python: str, more: Sequence[str]) -> Started:
     """Start a worker, and give it a message at a time."""
     with ExitStack() as stack:
         arena = Arena(servers, stack)
         command = [python, "-m", "worker", "run"]
-        for flag in [*flags(arena, adapter, precision), "log.format='json'", "http.port=0"]:
+        for flag in [*flags(arena, adapter, precision), "log.format='json'", "http.port=0", *more]:
             command += ["--set", flag]
         began = time.monotonic()
         worker = subprocess.Popen(
