@@ -1,6 +1,7 @@
 """What a worker with an encoder costs: through Kafka beside its engine, alone, and when it starts.
 
-    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo] [--set KEY=VALUE]
+    python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
+        [--set KEY=VALUE]
 
 With ``--demo`` the demo's LoRA adapter in vLLM labels some messages before. The same engine is fed
 directly and through Kafka, in turn; then a worker is started as a process, by ``--python`` where
