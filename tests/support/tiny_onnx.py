@@ -137,7 +137,7 @@ class TinyModel:
         """Write the ONNX file; ``names`` replace those of its inputs and its output."""
         ids, mask = names.get("ids", "input_ids"), names.get("mask", "attention_mask")
         logits = names.get("logits", "logits")
-        weights = {
+        weights: dict[str, np.ndarray[Any, Any]] = {
             "embeddings": self.embeddings,
             "inner": self.inner,
             "head": self.head[:, :outputs],
