@@ -24,7 +24,7 @@ def test_the_page_is_about_the_versions_in_the_lock(lock: str, package: str) -> 
     """What each of them compiles at the start was read in that version. Read it again in the new
     one, mend the table, then the version on the page."""
     text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
-    lines = re.findall(rf"^{package}==(\S+)(?: ; (.*?))? \\\\$", text, re.MULTILINE)
+    lines = re.findall(rf"^{package}==(\S+)(?: ; (.*?))? \\$", text, re.MULTILINE)
     on_linux = [
         version for version, marker in lines if not marker or Marker(marker).evaluate(MACHINE)
     ]
