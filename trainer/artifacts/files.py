@@ -19,9 +19,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trainer.errors import BadInput
 from worker.contract.digest import write_atomically
 
-PRIVATE = 0o640
-"""Rights of a file that holds messages: its owner and its group, nobody else."""
-
 _MOST_PROBLEMS = 3
 
 

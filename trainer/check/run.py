@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.files import PRIVATE
+from trainer.artifacts.rights import PRIVATE
 from trainer.check.duplicates import (
     check_conflicts,
     check_leakage,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.files import PRIVATE
+from trainer.artifacts.rights import PRIVATE
 from trainer.dataset.build import Prepared
 from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
 from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord, check_unique
-from trainer.artifacts.files import PRIVATE
+from trainer.artifacts.rights import PRIVATE
 from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, open_holdout
 from trainer.dataset.labels import suggest_label
