@@ -3,10 +3,10 @@
     make gpu-smoke                             # everything
     make gpu-smoke SMOKE="trainer"             # PyTorch, transformers, PEFT and what those bring
     make gpu-smoke SMOKE="worker"              # vLLM; what "trainer" left in --work
-    make gpu-smoke SMOKE="--shape small --device cpu"    # the same path, in a minute, on any machine
+    make gpu-smoke SMOKE="--shape small --device cpu"   # the same path, in a minute
 
-It makes a base of random weights (--base takes a real one), writes two adapters by the trainer's own
-code, serves one by the real worker, publishes messages through Kafka, holds the scores against
+It makes a base of random weights (--base takes a real one), writes two adapters by the trainer's
+own code, serves one by the real worker, publishes messages through Kafka, holds the scores against
 transformers', swaps the adapters while messages come, and prints what it measured as JSON.
 """
 
@@ -65,7 +65,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=_WORK, help=f"what it writes ({_WORK})")
     parser.add_argument("--messages", type=int, default=2000, help="how many are timed")
     parser.add_argument("--compared", type=int, default=_FEW, help="how many are compared")
-    parser.add_argument("--no-step", action="store_true", help="no training step (minutes on a CPU)")
+    parser.add_argument(
+        "--no-step", action="store_true", help="no training step (minutes on a CPU)"
+    )
     parser.add_argument("--no-broker", action="store_true", help="no Kafka: into the engine itself")
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/sizing.md")
     parser.add_argument("--set", action="append", default=[], help="a setting of the worker")

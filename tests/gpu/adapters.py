@@ -1,5 +1,5 @@
 """The trainer's half of the smoke test: adapters by its own code, what transformers makes of them,
-and one training step beside its estimate. It needs PyTorch, transformers, PEFT and what those bring.
+and one training step beside its estimate. It needs PyTorch, transformers, PEFT and what they bring.
 """
 
 from __future__ import annotations
@@ -212,9 +212,7 @@ def one_step(
     return found
 
 
-def estimate_step(
-    prepared: Prepared, longest: int, shape: str, device: torch.device
-) -> int | None:
+def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.device) -> int | None:
     """Return the bytes that the trainer's preflight expects of a step (its own check before it
     loads anything); None where the recipe's library is not installed."""
     if find_spec("pydantic_settings") is None:

@@ -1,7 +1,7 @@
 """The tables of docs/sizing.md: what the arithmetic says, and what ``make gpu-smoke`` measured.
 
-    python -m tests.gpu.page            # make sizing: write them
-    python -m tests.gpu.page --check    # complain where they are out of date
+python -m tests.gpu.page            # make sizing: write them
+python -m tests.gpu.page --check    # complain where they are out of date
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def measured_table(runs: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def expected_rate(device: str) -> tuple[float, float] | None:
-    """Return the messages a second of the data sheet's GPU whose name ``device`` holds as a word."""
+    """Return the messages a second of the GPU whose name ``device`` holds as a word."""
     words = set(re.split(r"[^A-Za-z0-9]+", device))
     found = next((gpu for gpu in GPUS if gpu.name.split()[0] in words), None)
     return messages_per_s(QWEN2_7B, found, "bf16", HIT) if found else None

@@ -75,7 +75,7 @@ class Expected:
         mean, moves = statistics.fmean(differences), statistics.fmean(moved)
         if not mean < _AGREES * moves:
             raise SmokeFailed(
-                f"adapter {digest[:12]}: scores differ from transformers' by {mean:.4f} on average, "
+                f"adapter {digest[:12]}: scores are {mean:.4f} from transformers' on average, "
                 f"and the adapter moves them by {moves:.4f}: it is not what answers"
             )
         return {"mean": mean, "largest": max(differences), "moved": moves}

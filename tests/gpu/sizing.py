@@ -100,9 +100,9 @@ QWEN2_7B = Shape("Qwen2.5-7B", 28, 3584, 18944, 28, 4, 128, 152064, qkv_bias=Tru
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A data sheet: dense peaks in FLOP/s, memory in bytes and bytes/s. ``fp8`` is None where FP8 is
-    stored and not computed. ``hour`` is an example of a price; ``tokens``, ``sequences`` are what
-    vLLM's server computes at a time there (docs/gpu.md)."""
+    """A data sheet: dense peaks in FLOP/s, memory in bytes and bytes/s. ``fp8`` is None where FP8
+    is stored and not computed. ``hour`` is an example of a price; ``tokens``, ``sequences`` are
+    what vLLM's server computes at a time there (docs/gpu.md)."""
 
     name: str
     bf16: float
@@ -213,7 +213,7 @@ def start_seconds(shape: Shape, precision: Precision) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a GPU by what they are for; ``kv`` is what is left, negative where it does not fit."""
+    """Bytes of a GPU by what they are for; ``kv`` is what is left, below zero where nothing is."""
 
     weights: float
     adapters: float
@@ -236,5 +236,5 @@ def memory(
 
 
 def cost_of_a_million(gpu: Gpu, rates: Sequence[float]) -> tuple[float, ...]:
-    """Return the price of a million messages at each rate (messages/s), planned for a share of it."""
+    """Return the price of a million messages at each rate (messages/s, a share of it used)."""
     return tuple(gpu.hour / 3600 / (rate * UTILISATION) * 1e6 for rate in rates)

@@ -1,8 +1,8 @@
 """Is everything that is shipped under a licence that allows it? What is not plainly permissive is
 named, with its reason, in locks/licences.toml; what nobody has looked at fails.
 
-    python -m tests.release.licences build/sbom-worker.cdx.json     # a release's bills of materials
-    python -m tests.release.licences                                # what is installed, of the locks
+    python -m tests.release.licences build/sbom-worker.cdx.json   # a release's bills of materials
+    python -m tests.release.licences                              # what is installed, of the locks
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOCKS = ("image-cpu.txt", "image-gpu.txt", "image-trainer.txt", "image-demo.txt"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Licences that need no word (lower case), and packages that have one: by pattern of their name,
+    """Licences that need no word (lower case), and packages that have one: by pattern of a name,
     what they said of their licence when somebody looked."""
 
     permissive: frozenset[str]

@@ -40,7 +40,9 @@ def predicate(environment: Mapping[str, str], finished: datetime) -> dict[str, A
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"workflow": {"ref": ref, "repository": repository, "path": path}},
+            "externalParameters": {
+                "workflow": {"ref": ref, "repository": repository, "path": path}
+            },
             "resolvedDependencies": [
                 {
                     "uri": f"git+{repository}@{environment['GITHUB_REF']}",

@@ -1,4 +1,4 @@
-"""docs/gpu.md is about certain versions of vLLM and what is below it: a lock that moves is noticed."""
+"""docs/gpu.md is about certain versions of vLLM and others: a lock that moves is noticed."""
 
 from __future__ import annotations
 

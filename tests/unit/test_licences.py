@@ -22,7 +22,12 @@ def test_every_package_of_the_images_that_is_installed_here_is_allowed() -> None
 
 @pytest.mark.parametrize(
     "licence",
-    ["MIT", "Apache-2.0 AND (MIT OR GPL-3.0-only)", "Apache-2.0 WITH LLVM-exception", "BSD License"],
+    [
+        "MIT",
+        "Apache-2.0 AND (MIT OR GPL-3.0-only)",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD License",
+    ],
 )
 def test_permissive_licences_need_no_word(licence: str) -> None:
     assert RULES.problem("anything", [licence]) is None
@@ -72,7 +77,12 @@ def test_a_bill_of_materials_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
     path = tmp_path / "sbom.json"
     path.write_text(json.dumps({"components": components}))
-    found = [("one", ["MIT"]), ("two-2", ["GPL-3.0-only"]), ("three", ["BSD License"]), ("four", [])]
+    found = [
+        ("one", ["MIT"]),
+        ("two-2", ["GPL-3.0-only"]),
+        ("three", ["BSD License"]),
+        ("four", []),
+    ]
     assert list(of_sbom(path)) == found
     assert main([str(path)]) == 1
     printed = capsys.readouterr().out

@@ -134,7 +134,9 @@ def test_with_all_that_kernels_need_nothing_is_said(tools: dict[str, str]) -> No
 
 
 def test_without_a_c_compiler_it_is_told(tools: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=r"Triton.*no C compiler.*apt-get install gcc libc6-dev"):
+    with pytest.raises(
+        SettingsError, match=r"Triton.*no C compiler.*apt-get install gcc libc6-dev"
+    ):
         check_tools(tools | {"PATH": "/nowhere"})
 
 
