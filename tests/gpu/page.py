@@ -47,8 +47,8 @@ def written() -> str:
     ):
         begin, end = f"<!-- {name}: make sizing -->", f"<!-- /{name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        body = "\n".join((begin, *lines, end))
-        text, count = pattern.subn(lambda _, body=body: body, text)
+        # As a replacement a backslash would mean something; none of these texts has one.
+        text, count = pattern.subn("\n".join((begin, *lines, end)), text)
         if count != 1:
             raise ValueError(f"{PAGE}: {begin} ... {end} is there {count} times")
     return text
@@ -98,9 +98,8 @@ def rate_table() -> Iterator[str]:
             bare = messages_per_s(QWEN2_7B, gpu, precision, HIT, rank=None)
             lost = [1 - with_it / without for with_it, without in zip(hit, bare, strict=True)]
             high, low = cost_of_a_million(gpu, hit)
-            weights = precision
-            if precision == "fp8" and gpu.fp8 is None:
-                weights = "fp8, computed in bf16"
+            stored = precision == "fp8" and gpu.fp8 is None
+            weights = "fp8, computed in bf16" if stored else precision
             yield (
                 f"| {gpu.name} | {weights} | {missed[0]:.0f} to {missed[1]:.0f} | "
                 f"{hit[0]:.0f} to {hit[1]:.0f} | {lost[0]:.0%} to {lost[1]:.0%} | "
