@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trainer.artifacts.evaluation import EvaluatedDataset
+from trainer.artifacts.evaluation import DisjointProof, EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
 
@@ -84,7 +84,8 @@ class DuelRecord(Record):
     ``tested_baseline`` was chosen on validation and tested for being within ``margin`` (a share)
     of the adapter; ``required_messages`` would pass one that is exactly as good four times in
     five, and ``minimum_detectable_difference`` is the smallest difference from it that the
-    hold-out finds as often.
+    hold-out finds as often. ``disjoint`` shows that the hold-out of another dataset than the
+    adapter's own is unseen.
     """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
@@ -104,6 +105,15 @@ class DuelRecord(Record):
     conclusion: Conclusion | None = None
     tested_baseline: str | None = None
     required_messages: int | None = None
+    disjoint: DisjointProof | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the file has it: without ``disjoint`` on the adapter's own dataset,
+        as in files of earlier versions."""
+        record = super().to_json()
+        if self.disjoint is None:
+            del record["disjoint"]
+        return record
 
 
 DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")

@@ -31,6 +31,15 @@ class EngineChoice(StrEnum):
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
 
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
+        "folder. The hold-out is compared with it: publish and duel want that proof.",
+    ),
+]
+
 # Of evaluate alone.
 EvaluationOut = Annotated[
     Path | None,
@@ -41,14 +50,6 @@ EvaluationOut = Annotated[
 Engine = Annotated[
     EngineChoice,
     typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
-]
-TrainedOn = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
-        "folder. The hold-out is compared with it, and publish wants that proof.",
-    ),
 ]
 WrittenProbes = Annotated[
     Path | None,
@@ -210,6 +211,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     base: Base,
     out: DuelOut = None,
     evaluation: Evaluation = None,
+    trained_on: TrainedOn = None,
     candidate: Candidates = None,
     embeddings: Embeddings = "auto",
     margin: Margin = 1.0,
@@ -227,8 +229,9 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     shipped (McNemar's exact test, Holm's correction); else the baseline that validation puts
     first, if it is shown to be less than --margin worse (Tango's non-inferiority test, 5 %); else
     the adapter. What so many messages can tell is printed before the hold-out is opened, and
-    where they are too few to tell the verdict says how many it takes. duel.json holds all of it,
-    duel_predictions.csv every answer.
+    where they are too few to tell the verdict says how many it takes. On another dataset than the
+    adapter's own, --trained-on has to name that one: the hold-out may share no message with it.
+    duel.json holds all of it, duel_predictions.csv every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
     --evaluation runs/bank/evaluation --candidate hosted=answers.csv
@@ -253,6 +256,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             base_prompted=base_prompted,
             margin=margin / 100,
             device=device,
+            trained_on=trained_on,
         )
         record = run_duel(request, console)
         show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)

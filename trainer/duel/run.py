@@ -34,9 +34,10 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
+from trainer.duel.unseen import prove_unseen, refuse_unproven
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
-from trainer.evaluation.evaluate import check_fits, describe_dataset
+from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
 from trainer.evaluation.verify import verify_evaluation
 from trainer.model.lora_model import load_adapter_model, read_adapter
 from trainer.model.prompt import BaseTokenizer
@@ -53,7 +54,11 @@ _SEED = 1
 class DuelRequest:
     """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
-    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped."""
+    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped.
+
+    ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
+    is another: the hold-out is compared with it, and the baselines learn from it.
+    """
 
     adapter: Path
     dataset: Path
@@ -65,20 +70,24 @@ class DuelRequest:
     base_prompted: bool
     margin: float
     device: str
+    trained_on: Path | None = None
 
 
 def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """Train the baselines, ask the base, test each against the adapter, write the result folder
     (the record last) and return the record.
 
-    Raises BadInput and AdapterRefused; then nothing is written.
+    Raises BadInput and AdapterRefused, BadInput also where the hold-out is not shown to be unseen
+    by the adapter; then nothing is written.
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
     _check_names(recorded)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
-    check_fits(manifest, dataset, console)
+    check_fits(manifest, dataset, console, proven=True)
+    trained_on = open_trained_on(request.trained_on, manifest, dataset)
+    refuse_unproven(manifest, dataset, trained_on)
     labels = manifest.taxonomy.names
     reused = None
     if request.evaluation:
@@ -86,10 +95,12 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(told, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
+    disjoint = prove_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
-    baselines, curve = _train_baselines(request, dataset, holdout, labels, console)
+    learnt = trained_on or dataset
+    baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
 
     candidates = [adapter, *baselines, *elsewhere, *base]
     truth = [example.label for example in holdout]
@@ -111,6 +122,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         conclusion=outcome.recommendation.conclusion,
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
+        disjoint=disjoint,
     )
     with fresh_folder(request.out) as draft:
         table = _table(ids, truth, candidates)
@@ -192,7 +204,7 @@ def _ask_models(
 
 def _train_baselines(
     request: DuelRequest,
-    dataset: Dataset,
+    learnt: Dataset,
     holdout: Sequence[Example],
     labels: Sequence[str],
     console: Console,
@@ -200,9 +212,9 @@ def _train_baselines(
     with make_bar(console, "embedding", 3) as advance:
         train, validation, judged = (
             make_split(examples, request.embeddings, advance)
-            for examples in (dataset.train, dataset.validation, holdout)
+            for examples in (learnt.train, learnt.validation, holdout)
         )
-    count = count_baselines(dataset.train, embeddings=request.embeddings is not None)
+    count = count_baselines(learnt.train, embeddings=request.embeddings is not None)
     with make_bar(console, "baselines", count) as advance:
         return train_baselines(train, validation, judged, labels, seed=_SEED, on_progress=advance)
 

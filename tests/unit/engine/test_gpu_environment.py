@@ -156,7 +156,7 @@ def test_a_cache_that_nothing_can_be_loaded_from_is_told(
 ) -> None:
     """Docker's --tmpfs is noexec unless one says otherwise."""
     mounted = SimpleNamespace(f_flag=os.ST_NOEXEC)
-    monkeypatch.setattr(gpu_environment.os, "statvfs", lambda _path: mounted)
+    monkeypatch.setattr("os.statvfs", lambda _path: mounted)
     with pytest.raises(SettingsError, match=r"triton: mounted noexec.*--tmpfs.*:exec"):
         check_tools(tools)
 
