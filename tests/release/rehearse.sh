@@ -7,14 +7,12 @@ cd "$(dirname "$0")/../.."
 mkdir -p .cache/release
 tools=$PWD/.cache/release
 export PATH="$tools:$PATH"
-command -v crane >/dev/null && command -v registry >/dev/null ||
-  GOBIN=$tools go install github.com/google/go-containerregistry/cmd/{crane,registry}@v0.22.1
+command -v crane >/dev/null || GOBIN=$tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
 command -v cosign >/dev/null || GOBIN=$tools go install "github.com/sigstore/cosign/v2/cmd/cosign@$(sed -n 's/^  COSIGN_VERSION: //p' .github/workflows/release.yml)"
 
 work=$(mktemp -d)
 PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export PORT
-registry >"$work/registry.log" 2>&1 &
+crane registry serve --address "127.0.0.1:$PORT" >"$work/registry.log" 2>&1 &
 server=$!
 trap 'kill $server; rm -rf "$work"' EXIT
 for _ in $(seq 50); do curl -fsS "http://127.0.0.1:$PORT/v2/" >/dev/null 2>&1 && break; sleep 0.1; done
@@ -22,7 +20,7 @@ for _ in $(seq 50); do curl -fsS "http://127.0.0.1:$PORT/v2/" >/dev/null 2>&1 &&
 push() { # a one-file image of its own; prints its reference
   echo "$1" >"$work/$1.txt"
   tar -C "$work" -cf "$work/$1.tar" "$1.txt"
-  crane append --insecure --new_layer "$work/$1.tar" --new_tag "localhost:$PORT/$1:1" 2>/dev/null
+  crane append --insecure --new_layer "$work/$1.tar" --new_tag "127.0.0.1:$PORT/$1:1" 2>/dev/null
 }
 signed=$(push signed) other=$(push other)
 sbom=$work/sbom.cdx.json
@@ -40,5 +38,5 @@ export GITHUB_SERVER_URL=https://host.example GITHUB_REPOSITORY=clerk/filing-cle
 refused() { if "$@" >/dev/null 2>&1; then echo "was accepted: $*" >&2; exit 1; fi; }
 refused .ci/release verify "$other" "$sbom"
 refused env COSIGN_PUBLIC_KEY="$work/theirs.pub" .ci/release verify "$signed" "$sbom"
-refused .ci/release sign "localhost:$PORT/signed:1" "$sbom"
+refused .ci/release sign "127.0.0.1:$PORT/signed:1" "$sbom"
 echo "another key, another artefact and a tag are refused"
