@@ -230,7 +230,7 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
 	  --extra bench --extra dev --extra tracing --extra xlsx --extra mail --extra presidio --extra desk \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
@@ -244,6 +244,8 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --constraint locks/cpu.txt \
 	  --override locks/overrides.txt --override locks/image-overrides.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-cpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra encoder --extra tracing --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --extra mail --constraint locks/cpu.txt \

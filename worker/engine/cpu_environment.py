@@ -124,6 +124,13 @@ def computing_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return started_with
 
 
+def usable_cpus() -> int:
+    """Return how many CPUs this process may keep busy: those that it may run on, or its
+    container's quota where that is less; at least 1."""
+    allowed, quota = len(os.sched_getaffinity(0)), _cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
+
+
 def _cpu_threads(ranks: int) -> dict[str, str]:
     """Pin the compute threads, unless others decide better: vLLM, or a container's CPU quota."""
     allowed = sorted(os.sched_getaffinity(0))
