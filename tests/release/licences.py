@@ -20,7 +20,13 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "locks" / "licences.toml"
-LOCKS = ("image-cpu.txt", "image-gpu.txt", "image-trainer.txt", "image-demo.txt")
+LOCKS = (
+    "image-cpu.txt",
+    "image-gpu.txt",
+    "image-encoder.txt",
+    "image-trainer.txt",
+    "image-demo.txt",
+)
 
 
 @dataclass(frozen=True, slots=True)
