@@ -199,16 +199,17 @@ def one_step(
     loss = torch.nn.functional.cross_entropy(logits, targets)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    found = {
-        "loss": float(loss.detach()),
+    value = float(loss.detach())
+    found: dict[str, Any] = {
+        "loss": value,
         "seconds": time.perf_counter() - began,
         "rows": len(prompts),
         "peak_bytes": peak_memory(device),
         "estimated_bytes": estimated,
         "free_bytes": free_memory(device),
     }
-    if not found["loss"] > 0:
-        raise RuntimeError(f"the step's loss is {found['loss']}")
+    if not value > 0:
+        raise RuntimeError(f"the step's loss is {value}")
     return found
 
 
