@@ -41,10 +41,11 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_is_built_for_cpu", lambda: False)
     monkeypatch.setattr(module, "_set_environment", lambda **_: None)
     monkeypatch.setattr(AsyncEngineArgs, "contexts", [])
-    for name, found in {
+    stand_ins: dict[str, dict[str, Any]] = {
         "vllm.engine.arg_utils": {"AsyncEngineArgs": AsyncEngineArgs},
         "vllm.usage.usage_lib": {"UsageContext": UsageContext},
-    }.items():
+    }
+    for name, found in stand_ins.items():
         stand_in = ModuleType(name)
         vars(stand_in).update(found)
         monkeypatch.setitem(sys.modules, name, stand_in)
