@@ -206,8 +206,8 @@ RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --targ
  && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 FROM runtime AS worker
-# The one exception to "no compilers": Triton and FlashInfer, which the GPU engine is made of,
-# compile for the GPU that they find.
+# The one exception to "no compilers": Triton, in which the GPU engine's kernels are written, compiles
+# a C module for the GPU that it finds (docs/gpu.md).
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ \
@@ -217,7 +217,9 @@ RUN apt-get update \
 COPY --from=packages-gpu /opt/filing-clerk /opt/filing-clerk
 COPY --from=app-gpu /opt/app /opt/app
 COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+# Where GKE mounts the driver; elsewhere ldconfig knows it, and the folders are not there.
 ENV CLERK_HTTP__HOST=0.0.0.0 \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
@@ -302,6 +304,9 @@ COPY --from=packages-trainer /opt/filing-clerk /opt/filing-clerk
 COPY --from=app-trainer /opt/app /opt/app
 COPY --from=wheel /build/config/*.toml /etc/filing-clerk/
 RUN mkdir /work && chown 10001:10001 /work
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /work
 ENTRYPOINT ["clerk-trainer"]
