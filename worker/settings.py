@@ -54,6 +54,11 @@ class KafkaSettings(Section):
     topic_replication_factor: int = Field(
         -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
     )
+    source_cluster: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="The cluster's name, if results of two clusters meet: ids begin with it.",
+    )
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once",
         description="Transactions, or offset commits after the results have been written.",
@@ -86,6 +91,14 @@ class KafkaSettings(Section):
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
         None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of it: a mounted secret."
+    )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
     )
     client: Properties = Field({}, description="librdkafka properties for both clients.")
     consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
