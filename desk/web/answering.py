@@ -55,7 +55,7 @@ def error_page(web: Web, status: int, words: str, *, by_script: bool = False) ->
 
 def _answer(web: Web, page: Page, request: Request, lists: Mapping[str, Sequence[str]]) -> Response:
     form = {name: values[0] for name, values in lists.items()}
-    by_script = (form.get("part") or request.query_params.get("part")) == "1"
+    by_script = _by_script(request, form)
     try:
         return _let_in(web, page, request, lists, form)
     except NotAllowed as error:
@@ -88,12 +88,11 @@ def _let_in(
         identity = identify(web, request.cookies, request.headers, peer)
         token = identity.token
         if identity.person is None:
-            return _sign_in_first(web, request)
+            return _sign_in_first(web, request, by_script=_by_script(request, form))
         require(identity.person, page.role)
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
-        by_script = form.get("part") == "1"
-        return error_page(web, 403, t("error.csrf"), by_script=by_script)
+        return error_page(web, 403, t("error.csrf"), by_script=_by_script(request, form))
     response = page.handler(
         Visit(
             web=web,
@@ -115,8 +114,11 @@ def _let_in(
     return response
 
 
-def _sign_in_first(web: Web, request: Request) -> Response:
-    by_script = request.query_params.get("part") == "1"
+def _by_script(request: Request, form: Mapping[str, str]) -> bool:
+    return (form.get("part") or request.query_params.get("part")) == "1"
+
+
+def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
     if web.options.method == "local" and request.method == "GET" and not by_script:
         return redirect("/sign-in", next=request.url.path if request.url.path != "/" else "")
     words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")

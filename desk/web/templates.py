@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def environment() -> Environment:
     return made
 
 
+@functools.cache
 def static_address(name: str) -> str:
     """Return the address of a static file; it changes with the file, so browsers may keep it."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]

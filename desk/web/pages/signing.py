@@ -26,16 +26,15 @@ def act(visit: Visit) -> Response:
     if visit.web.options.method != "local":
         return redirect("/")
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
-    keys = (f"name {name}", f"address {visit.peer}")
     desk, options, attempts = visit.desk, visit.web.options, visit.web.attempts
-    wait_s = attempts.wait_s(*keys)
+    wait_s = attempts.wait_s(name)
     if wait_s:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
     if not is_password(signing_in.password_hash(desk, name), password):
-        attempts.failed(*keys)
+        attempts.failed(name)
         signing_in.note_failure(desk, "local")
         return _again(visit, name, t("sign_in.wrong"), 401)
-    attempts.succeeded(keys[0])
+    attempts.succeeded(name)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:

@@ -158,3 +158,18 @@ def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser)
     page = press(ada, page, "label:payment", label="refund")
     assert "Two of it" in page
     assert "Not of this queue" not in press(ada, page, "skip", label="refund")
+
+
+def test_the_script_is_told_in_words_that_the_session_ended(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """A page in its place would be shown as one line; a person is sent to sign in."""
+    world.add()
+    ada = browser("ada")
+    page = ada.get("/review").text
+    ada.client.cookies.clear()
+    values = {name: field(page, name) for name in ("csrf", "item", "request")}
+    sent = ada.client.post("/review", data={**values, "action": "none", "part": "1"})
+    assert sent.status_code == 401
+    assert sent.text == "You are not signed in any more."
+    assert ada.client.post("/review", data={**values, "action": "none"}).status_code == 401

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from desk.errors import DatabaseAway, DatabaseRefused
 from desk.service import reviewing
 from desk.web import strings, templates
 from desk.web.guideline_html import blocks
@@ -195,23 +196,51 @@ def test_probes_and_metrics(world: DeskWorld, browser: NewBrowser) -> None:
     assert visitor.get("/readyz").text == "ok"
     ada.get("/review")
     ada.get("/search?q=secret")
+    for n in range(5):
+        ada.client.request(f"ODD{n}", "/review")
     shown = ada.get("/metrics").text
     assert 'clerk_desk_items{state="open"} 1.0' in shown
     assert 'clerk_desk_requests_total{method="GET",page="/review",status="200"} 1.0' in shown
     assert "clerk_desk_database_up 1.0" in shown
+    assert "ODD" not in shown
+    assert 'method="other"' in shown
     assert "secret" not in shown
     assert "ada" not in re.sub(r"adapter", "", shown)
 
 
-def test_a_database_that_is_away_is_said(
+def test_what_fails_here_is_said_without_its_words(
     world: DeskWorld, browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not ready, but alive: a restart would not help."""
+    """Away: try again; ours: so it is said. An error may hold a message, so none is shown."""
+    ada = browser("ada")
+    for error, status in (
+        (DatabaseAway("the database is busy"), 503),
+        (DatabaseRefused("secret"), 500),
+        (ValueError("secret"), 500),
+    ):
+        with monkeypatch.context() as patched:
+
+            def fail(*_: object, error: Exception = error) -> None:
+                raise error
+
+            patched.setattr("desk.web.pages.queues.queues.waiting", fail)
+            answer = ada.get("/")
+        assert answer.status_code == status
+        assert "secret" not in answer.text
+        assert "content-security-policy" in answer.headers
+
+
+def test_a_desk_without_its_tables_is_alive_and_not_well(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """A restart would not help; metrics say that the database does not answer."""
     ada = browser("ada")
     with world.database.write() as tx:
         tx.exec_driver_sql("ALTER TABLE sessions RENAME TO gone")
+        tx.exec_driver_sql("ALTER TABLE adjudications RENAME TO gone_too")
     assert ada.get("/").status_code == 500
     assert ada.get("/livez").status_code == 200
+    assert "clerk_desk_database_up 0.0" in ada.get("/metrics").text
 
 
 @pytest.mark.parametrize(

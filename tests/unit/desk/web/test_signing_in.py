@@ -120,21 +120,22 @@ def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBro
 
 
 def test_guessing_becomes_slow() -> None:
-    """By name and by address; a success forgets the failures of the name."""
+    """By name; a success forgets the failures, and others are not held up."""
     clock = FakeClock()
     attempts = Attempts(clock)
     for _ in range(5):
-        attempts.failed("name ada", "address 1")
-        assert attempts.wait_s("name ada", "address 1") == 0
+        attempts.failed("ada")
+        assert attempts.wait_s("ada") == 0
     for wait_s in (1, 2, 4, 8):
-        attempts.failed("name ada")
-        assert attempts.wait_s("name ada", "address 2") == wait_s
+        attempts.failed("ada")
+        assert attempts.wait_s("ada") == wait_s
         clock.move(wait_s)
     for _ in range(30):
-        attempts.failed("name ada")
-    assert attempts.wait_s("name ada") == 300
-    attempts.succeeded("name ada")
-    assert attempts.wait_s("name ada", "address 1") == 0
+        attempts.failed("ada")
+    assert attempts.wait_s("ada") == 60
+    assert attempts.wait_s("bo") == 0
+    attempts.succeeded("ada")
+    assert attempts.wait_s("ada") == 0
 
 
 def test_who_guesses_is_told_to_wait(browser: NewBrowser) -> None:
