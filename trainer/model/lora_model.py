@@ -48,6 +48,14 @@ class LoraModel:
         """Return the parameters that have gradients: the adapter's."""
         return [weights for weights in self.peft_model.parameters() if weights.requires_grad]
 
+    def head_parameters(self) -> list[Tensor]:
+        """Return none of them: the answer is a token of the base's own vocabulary."""
+        return []
+
+    def start_training(self) -> None:
+        """Switch dropout on."""
+        self.peft_model.train()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
         state = get_peft_model_state_dict(self.peft_model, save_embedding_layers=False)
@@ -149,7 +157,7 @@ def add_lora(
     """Put LoRA layers into a language model that is on ``device``; see ``load_lora_model``."""
     if gradient_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
-    targets = _choose(linear_layers(causal_lm), target_modules)
+    targets = choose_layers(linear_layers(causal_lm), target_modules)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -162,19 +170,21 @@ def add_lora(
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 
-def linear_layers(causal_lm: Any) -> tuple[str, ...]:
+def linear_layers(model: Any) -> tuple[str, ...]:
     """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
     sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
-    head = causal_lm.get_output_embeddings()
+    head = model.get_output_embeddings()
     names = {
         name.rpartition(".")[2]
-        for name, module in causal_lm.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     return tuple(sorted(names))
 
 
-def _choose(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+def choose_layers(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the wanted layers of those there are, sorted; all where none is named. Raises
+    BadInput."""
     unknown = sorted(set(wanted) - set(layers))
     if unknown:
         raise BadInput(f"lora_target_modules: this base has no {unknown}; it has {list(layers)}")

@@ -148,9 +148,10 @@ def verify_forward(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Natural log-probabilities of the codes under a softmax over the whole vocabulary,
-    (prompts, labels); whether the likeliest token of all is a code, (prompts); and how long each
-    prompt's batch took, (prompts), and all of them, in seconds."""
+    """The model's raw scores, (prompts, outputs): natural log-probabilities of the labels' codes
+    under a softmax over the whole vocabulary, or the logits of a head. Whether the likeliest answer
+    of all is a label, (prompts); and how long each prompt's batch took, (prompts), and all of them,
+    in seconds."""
 
     logprobs: NDArray[np.float64]
     in_set: NDArray[np.bool_]

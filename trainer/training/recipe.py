@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -45,7 +45,32 @@ RENAMED: Mapping[str, str] = {
 }
 """Settings that had another name before, old to new."""
 
+Kind = Literal["lora-code", "encoder", "embedding-linear"]
+"""What is trained: LoRA layers on an instruct model that answers with a label's code; a small
+encoder with a linear head; logistic regression over frozen sentence embeddings."""
+
 _LOCAL = {"base", "dataset", "run"}
+_ENCODERS: frozenset[Kind] = frozenset({"encoder", "embedding-linear"})
+_LEARNT: frozenset[Kind] = frozenset({"lora-code", "encoder"})
+_SETTINGS_OF: Mapping[str, frozenset[Kind]] = {
+    **dict.fromkeys(
+        ("instruction", "list_labels", "descriptions", "prefix_block", "prompt_date")
+        + ("base_dtype", "load_in_4bit", "serve_in_4bit", "attn_implementation", "share_prefix")
+        + ("sublabel_learning_rate", "off_label_quantile"),
+        frozenset({"lora-code"}),
+    ),
+    **dict.fromkeys(("kind", "pooling", "onnx", "out_of_scope_quantile"), _ENCODERS),
+    **dict.fromkeys(("tuning", "head_learning_rate"), frozenset({"encoder"})),
+    **dict.fromkeys(
+        ("lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "adapter_dtype")
+        + ("mixed_precision", "gradient_checkpointing", "epochs", "early_stopping_patience")
+        + ("metric_for_best_model", "batch_size", "micro_batch_size", "learning_rate")
+        + ("weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "ema_decay")
+        + ("checkpoint_every_s",),
+        _LEARNT,
+    ),
+}
+"""The kinds of model that a setting means something for; all where it is not here."""
 _ENVIRONMENT = "CLERK_TRAINER_"
 
 
@@ -58,19 +83,25 @@ def _split_names(given: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+OnnxFiles = Annotated[
+    tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)
+]
 
 
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means. Where transformers, PEFT or accelerate
-    have a name for one, it is theirs. Relative paths start at the working directory.
+    ``config/trainer-cpu.toml`` says what each setting means, and ``config/trainer-encoder.toml``
+    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
+    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
+    model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
     )
 
+    kind: Kind = "lora-code"
     name: Name
     base: Path
     base_name: Name
@@ -78,12 +109,16 @@ class Recipe(BaseSettings):
     dataset: Path
     run: Path
 
-    instruction: Name
+    instruction: str = ""
     list_labels: bool = True
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
     prompt_date: date = DEFAULT_PROMPT_DATE
+
+    tuning: Literal["whole", "lora"] = "whole"
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    onnx: OnnxFiles = ("fp32", "int8")
 
     lora_rank: Count = 16
     lora_alpha: Positive = 32
@@ -110,6 +145,7 @@ class Recipe(BaseSettings):
     batch_size: Count = 16
     micro_batch_size: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 1e-3
+    head_learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Fraction = 0.06
     max_grad_norm: Positive = 1.0
@@ -125,11 +161,42 @@ class Recipe(BaseSettings):
     review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
+    out_of_scope_quantile: Share = 0.99
     probes_per_label: Annotated[int, Field(ge=0)] = 5
 
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
+        strange = [name for name in strange if name != "kind"]
+        if strange:
+            raise ValueError(f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out")
+        if self.kind == "lora-code" and not self.instruction:
+            raise ValueError("instruction: kind 'lora-code' needs one")
+        if self.kind == "encoder" and not 0 <= self.sublabel_weight < 1:
+            raise ValueError(
+                "sublabel_weight: with kind 'encoder' it is the finer labels' share of the loss: "
+                "at least 0 and below 1"
+            )
+        return self
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether an encoder's vector is what is classified."""
+        return self.kind in _ENCODERS
+
+    @property
+    def weights_dtype(self) -> str:
+        """In which precision the learnt weights are stored."""
+        return "float32" if self.kind == "embedding-linear" else self.adapter_dtype
+
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for a manifest: plain JSON without this machine's folders."""
-        return self.model_dump(mode="json", exclude=_LOCAL)
+        """Return the settings for a manifest: plain JSON without this machine's folders, and
+        without what means nothing for this kind of model."""
+        foreign = {name for name in type(self).model_fields if not self._concerns(name)}
+        return self.model_dump(mode="json", exclude=_LOCAL | foreign)
+
+    def _concerns(self, setting: str) -> bool:
+        return self.kind in _SETTINGS_OF.get(setting, {self.kind})
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:

@@ -1,0 +1,17 @@
+"""The registry of the kinds of model that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainer.training import recipe
+from trainer.training.encoder import EmbeddingLinear, Encoder
+from trainer.training.lora_code import LoraCode
+from trainer.training.parts import Kind
+
+KINDS: Mapping[recipe.Kind, Kind] = {
+    "lora-code": LoraCode(),
+    "encoder": Encoder(),
+    "embedding-linear": EmbeddingLinear(),
+}
+"""By the recipe's ``kind``; a test says where one is missing."""
