@@ -35,7 +35,7 @@ demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample 
 # too.
 PYTEST = $(BIN)/python -m pytest --durations=15
 UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
-SERVICE_PROCESSES ?= -n 3 --dist=loadscope
+SERVICE_PROCESSES ?= -n 4 --dist=loadscope
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(UNIT_PROCESSES)

@@ -128,12 +128,21 @@ def _model_index(manifest: Manifest, found: EvaluationRecord) -> Iterator[str]:
         yield f"    - type: {kind}\n      value: {_json(round(value, 4))}"
 
 
+def _what(manifest: Manifest) -> str:
+    if manifest.lora is not None:
+        head = " with a classification head" if manifest.head is not None else ""
+        return f"A LoRA adapter (rank {manifest.lora.rank}){head} for"
+    if manifest.kind == "embedding-linear":
+        return "A linear head on the sentence embeddings of"
+    return "An encoder with a classification head, trained from"
+
+
 def _head(sources: Sources) -> Iterator[str]:
     manifest = sources.manifest
     yield f"{_MARK}\n"
     yield f"# {_text(manifest.name)}\n"
     yield (
-        f"A LoRA adapter (rank {manifest.lora.rank}) for {_text(manifest.base.name)}, revision "
+        f"{_what(manifest)} {_text(manifest.base.name)}, revision "
         f"{_text(manifest.base.revision)}. It files a support message under one of "
         f"{len(manifest.taxonomy.names)} labels and says how sure it is. Made by clerk-trainer "
         f"{manifest.versions.get('trainer', '')}, {manifest.created_at}.\n"

@@ -178,7 +178,8 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         "engine.ready",
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
-        decoding=opened.manifest.decoding,
+        kind=opened.manifest.kind,
+        decoding=opened.manifest.answers_with,
         probes=tried,
     )
     return opened

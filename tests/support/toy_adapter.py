@@ -13,10 +13,14 @@ from worker.contract import (
     Calibration,
     Encoders,
     FileDigest,
+    GoldenLogits,
     GoldenPrompt,
+    Head,
+    HeadOutput,
     Label,
     Lora,
     Manifest,
+    OnnxModel,
     PromptSpec,
     Reference,
     Taxonomy,
@@ -92,6 +96,7 @@ def toy_manifest(**changes: Any) -> Manifest:
     manifest = Manifest(
         name="toy-1",
         created_at="2024-05-06T07:08:09Z",
+        kind="lora-code",
         base=BaseModel("toy-base", "main", SHA, SHA, {"model.safetensors": FileDigest(SHA, 1)}),
         taxonomy=taxonomy,
         prompt=spec,
@@ -104,6 +109,41 @@ def toy_manifest(**changes: Any) -> Manifest:
         files={},
     )
     return replace(manifest, **changes)
+
+
+def toy_head(labels: Sequence[str] = LABELS, **changes: Any) -> Head:
+    """A head with two outputs for the first label and one for each other; no file has content."""
+    finer = [HeadOutput(f"{labels[0]}.{part}", labels[0]) for part in "ab"]
+    outputs = (*finer, *(HeadOutput(label, label) for label in labels[1:]))
+    head = Head(
+        outputs=outputs,
+        pooling="mean",
+        normalize=True,
+        out_of_scope="energy",
+        vocabulary=1_200_000,
+        pad_id=0,
+        weights=("model.safetensors",),
+        golden_logits=(GoldenLogits(0, tuple(float(at) for at in range(len(outputs)))),),
+        onnx=(OnnxModel("model.int8.onnx", "int8", 0.5), OnnxModel("model.onnx", "fp32", 1e-3)),
+    )
+    return replace(head, **changes)
+
+
+def toy_encoder_manifest(**changes: Any) -> Manifest:
+    """A manifest of kind ``encoder`` by the toy tokenizer, on no files."""
+    head = changes.get("head", toy_head())
+    files = (*head.files, "tokenizer.json") if head is not None else ()
+    given = {
+        "name": "toy-encoder-1",
+        "kind": "encoder",
+        "decoding": None,
+        "codes": {},
+        "lora": None,
+        "head": head,
+        "thresholds": Thresholds(0.6, None, -0.5),
+        "files": {name: FileDigest(SHA, 1) for name in files},
+    }
+    return toy_manifest(**given | changes)
 
 
 def toy_reference(labels: Sequence[str] = LABELS) -> Reference:

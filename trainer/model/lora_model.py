@@ -227,6 +227,8 @@ def load_adapter_model(
     """Load the base as it is served with the adapter's weights: in 4 bits where the recipe says
     that it is served so, whatever it was trained in. Raises BadInput."""
     recipe = manifest.data.get("recipe", {})
+    if manifest.lora is None:
+        raise BadInput(f"{directory}: is of kind {manifest.kind!r}, which has no LoRA weights")
     model = load_as_served(
         base,
         manifest.lora,

@@ -23,6 +23,9 @@ LEAVE_OUT_NONE: Mapping[str, Any] = {"leave_out_none": True}
 """Metadata of a field that was added later: None is written by leaving the key out, so that
 records from before keep their JSON and their digests."""
 
+LEAVE_OUT_EMPTY: Mapping[str, Any] = {"leave_out_empty": True}
+"""Metadata of a field that not every record has: without content its key is left out."""
+
 
 def encode(value: Any) -> Any:
     """Return the JSON form of a record."""
@@ -32,14 +35,19 @@ def encode(value: Any) -> Any:
         return {
             field.name: encode(inner)
             for field in _constructor_fields(type(value))
-            if (inner := getattr(value, field.name)) is not None
-            or not field.metadata.get("leave_out_none")
+            if not _is_left_out(field, inner := getattr(value, field.name))
         }
     if isinstance(value, Mapping):
         return {str(key): encode(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [encode(inner) for inner in value]
     return value
+
+
+def _is_left_out(field: Field[Any], value: Any) -> bool:
+    if value is None:
+        return bool(field.metadata.get("leave_out_none"))
+    return bool(field.metadata.get("leave_out_empty")) and not value
 
 
 def decode(kind: Any, value: Any, where: str, *, skip_unknown: bool = False) -> Any:

@@ -6,107 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.contract.codec import LEAVE_OUT_NONE, encode
+from worker.contract.codec import LEAVE_OUT_EMPTY, LEAVE_OUT_NONE, encode
 from worker.contract.codes import Code
+from worker.contract.head import Head, check_head
+from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME, Kind
 from worker.contract.manifest_digest import manifest_digest
+from worker.contract.manifest_parts import (
+    BaseModel,
+    Calibration,
+    FileDigest,
+    GoldenPrompt,
+    Lora,
+    Probe,
+    Reference,
+)
 from worker.contract.prompt import PromptSpec
 from worker.contract.review import Thresholds
 from worker.contract.taxonomy import Taxonomy
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 
 Decoding = Literal["code", "choice"]
 
-
-@dataclass(frozen=True, slots=True)
-class FileDigest:
-    """What a file must be: its SHA-256 in hexadecimal and its size in bytes."""
-
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class BaseModel:
-    """The base an adapter was trained on.
-
-    ``config_sha256`` is taken over the config's meaning (see ``base.config_digest``), the
-    tokenizer's and the weights' over their bytes.
-    """
-
-    name: str
-    revision: str
-    config_sha256: str
-    tokenizer_sha256: str
-    weights: Mapping[str, FileDigest]
-
-
-@dataclass(frozen=True, slots=True)
-class Lora:
-    """The shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
-
-    rank: int
-    alpha: float
-    target_modules: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora.rank is {self.rank}; it must be at least 1")
-
-    @property
-    def scale(self) -> float:
-        """Factor on the low-rank product (Hu et al. 2021, arXiv 2106.09685)."""
-        return self.alpha / self.rank
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The softmax temperature, the number of validation examples it was fitted on, and how good
-    the fit is: negative log-likelihood in nats and expected calibration error, 0 to 1."""
-
-    temperature: float
-    examples: int
-    nll: float | None = None
-    ece: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenPrompt:
-    """A message and the exact token ids its prompt had at training time."""
-
-    message: str
-    ids: tuple[int, ...]
-    truncated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A message whose label is known: an adapter must classify it before it serves."""
-
-    message: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What an adapter in service is compared with, taken from its dataset.
-
-    ``probes`` is empty but in manifests of earlier versions: see ``Manifest.probes``.
-    ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
-    label; they sum to 1. ``confidence`` and ``off_label_mass`` are quantiles over validation, by
-    their probability ("0.05"); the latter is empty with choice decoding.
-    """
-
-    probes: tuple[Probe, ...]
-    label_shares: Mapping[str, float]
-    confidence: Mapping[str, float]
-    off_label_mass: Mapping[str, float]
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "BaseModel",
+    "Calibration",
+    "FileDigest",
+    "GoldenPrompt",
+    "Lora",
+    "Manifest",
+    "Probe",
+    "Reference",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An adapter's contract. ``digest`` is the adapter's identity everywhere.
+
+    ``kind`` says what answers, and so which of ``decoding``, ``codes``, ``lora`` and ``head`` there
+    are (``worker.contract.kinds``).
 
     A manifest that was read keeps the digest of the JSON it was read from. Any other, a copy with
     a changed field among them, has the digest of the JSON that ``write_manifest`` would write.
@@ -117,16 +59,18 @@ class Manifest:
 
     name: str
     created_at: str
+    kind: Kind
     base: BaseModel
     taxonomy: Taxonomy
     prompt: PromptSpec
-    decoding: Decoding
-    codes: Mapping[str, Code]
-    lora: Lora
     calibration: Calibration
     thresholds: Thresholds
     golden: tuple[GoldenPrompt, ...]
     files: Mapping[str, FileDigest]
+    decoding: Decoding | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    codes: Mapping[str, Code] = field(default_factory=dict, metadata=LEAVE_OUT_EMPTY)
+    lora: Lora | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    head: Head | None = field(default=None, metadata=LEAVE_OUT_NONE)
     reference: Reference | None = field(default=None, metadata=LEAVE_OUT_NONE)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -139,12 +83,11 @@ class Manifest:
     )
 
     def __post_init__(self) -> None:
-        if self.decoding == "code" and set(self.codes) != set(self.taxonomy.names):
-            raise ValueError("decoding 'code' needs a code for every label of the taxonomy")
         if not self.calibration.temperature > 0:
             raise ValueError(f"temperature is {self.calibration.temperature}; it must be above 0")
         if not self.golden:
             raise ValueError("a manifest needs at least one golden prompt")
+        _check_kind(self)
         if self.reference is not None:
             labels = {probe.label for probe in self.reference.probes}
             labels.update(self.reference.label_shares)
@@ -160,6 +103,73 @@ class Manifest:
         return self.reference.probes if self.reference else ()
 
     @property
+    def needs_base(self) -> bool:
+        """Whether the base's files have to be there to serve it: not for an encoder that carries
+        its whole model as ONNX."""
+        return not (self.kind in ENCODER_KINDS and self.head is not None and self.head.onnx)
+
+    @property
+    def answers_with(self) -> str:
+        """How it answers, for people: its decoding, or its head."""
+        return self.decoding or "head"
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the whole manifest, and so over every file it names."""
         return self.digest_as_read or manifest_digest(encode(self))
+
+
+def _check_kind(manifest: Manifest) -> None:
+    """Raise ValueError, saying what is too much or missing, where the parts contradict the kind."""
+    kind, head = manifest.kind, manifest.head
+    if kind == "lora-code":
+        _refuse(kind, head=head is not None)
+        _require(kind, lora=manifest.lora is not None, decoding=manifest.decoding is not None)
+        if manifest.decoding == "code" and set(manifest.codes) != set(manifest.taxonomy.names):
+            raise ValueError("decoding 'code' needs a code for every label of the taxonomy")
+        if manifest.thresholds.review_out_of_scope is not None:
+            raise ValueError(f"thresholds.review_out_of_scope is of heads; kind {kind!r} has none")
+        return
+    _refuse(kind, codes=bool(manifest.codes), decoding=manifest.decoding is not None)
+    _require(kind, head=head is not None)
+    assert head is not None
+    check_head(head, manifest.taxonomy, len(manifest.golden))
+    if (head.pooling == "last") is not (kind == "lora-head"):
+        raise ValueError(f"head.pooling is {head.pooling!r}, which kind {kind!r} does not have")
+    if kind == "lora-head":
+        _require(kind, lora=manifest.lora is not None)
+        _refuse(kind, **{"head.onnx": bool(head.onnx)})
+    elif kind == "embedding-linear":
+        _refuse(kind, lora=manifest.lora is not None)
+    if manifest.thresholds.review_off_label_mass is not None:
+        raise ValueError(
+            f"thresholds.review_off_label_mass: kind {kind!r} sees no off-label mass; it has "
+            "review_out_of_scope"
+        )
+    if manifest.reference is not None and manifest.reference.off_label_mass:
+        raise ValueError(f"reference.off_label_mass: kind {kind!r} sees no off-label mass")
+    _check_files(manifest)
+
+
+def _check_files(manifest: Manifest) -> None:
+    assert manifest.head is not None
+    named = set(manifest.head.files)
+    if missing := sorted(named.difference(manifest.files)):
+        raise ValueError(f"the head names files whose digests are not in files: {missing}")
+    if manifest.kind in ENCODER_KINDS:
+        tokenizer = manifest.files.get(TOKENIZER_NAME)
+        if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
+            raise ValueError(
+                f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
+                "it with the digest base.tokenizer_sha256"
+            )
+
+
+def _require(kind: Kind, **parts: bool) -> None:
+    if missing := [name for name, there in parts.items() if not there]:
+        raise ValueError(f"kind {kind!r} needs {' and '.join(missing)}")
+
+
+def _refuse(kind: Kind, **parts: bool) -> None:
+    if extra := [name for name, there in parts.items() if there]:
+        raise ValueError(f"kind {kind!r} has no {' and no '.join(extra)}")

@@ -2,7 +2,7 @@
 
 It is taken over the JSON value that stands in ``manifest.json``, not over the fields of the
 classes that read it, so that a class may rename a field without making every stored adapter look
-altered. The canonical form of schema 2:
+altered. The canonical form of schemas 2 and 3:
 
 - object keys are sorted by code point, no blanks stand between tokens, the text is UTF-8;
 - a number without a fractional part is written as an integer: ``8``, ``8.0`` and ``8e0`` are one

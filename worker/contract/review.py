@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from worker.contract.codec import LEAVE_OUT_NONE
 from worker.contract.scoring import Decision
 
-ReviewReason = Literal["low_confidence", "off_label_mass"]
-"""Why a label is doubtful: confidence below its threshold, off-label mass above its threshold."""
+ReviewReason = Literal["low_confidence", "off_label_mass", "out_of_scope"]
+"""Why a label is doubtful: confidence below its threshold, off-label mass or out-of-scope score
+above theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When a person should look: confidence below, or off-label mass above. None turns one off."""
+    """When a person should look: confidence below, off-label mass or out-of-scope score above.
+
+    None turns one off. A model has off-label mass or an out-of-scope score, never both.
+    """
 
     review_confidence: float | None
     review_off_label_mass: float | None = None
+    review_out_of_scope: float | None = field(default=None, metadata=LEAVE_OUT_NONE)
 
 
 def review_reasons(decision: Decision, thresholds: Thresholds) -> tuple[ReviewReason, ...]:
     """Return why a person should look at ``decision``; empty where none needs to.
 
-    A value that equals its threshold passes. An off-label mass that decoding cannot see is no
-    reason.
+    A value that equals its threshold passes. An off-label mass, or an out-of-scope score, that the
+    model does not have is no reason.
     """
     reasons: list[ReviewReason] = []
     least, most = thresholds.review_confidence, thresholds.review_off_label_mass
@@ -32,4 +38,7 @@ def review_reasons(decision: Decision, thresholds: Thresholds) -> tuple[ReviewRe
         reasons.append("low_confidence")
     if most is not None and mass is not None and mass > most:
         reasons.append("off_label_mass")
+    farthest, score = thresholds.review_out_of_scope, decision.out_of_scope
+    if farthest is not None and score is not None and score > farthest:
+        reasons.append("out_of_scope")
     return tuple(reasons)

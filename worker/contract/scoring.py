@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.contract.codes import Code
 from worker.contract.errors import InvalidScores
+from worker.contract.head import Head, OutOfScopeMethod
 
 _MASS_SLACK = 0.02
 """Log-probabilities have the engine's precision: probabilities may add up to a little over 1."""
@@ -20,12 +21,16 @@ class Decision:
     ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` holds
     it for every label that has one, adding up to 1. ``off_label_mass`` is the share of raw
     probability that the model gave to answers outside the set, None where decoding cannot see it.
+    ``out_of_scope`` is what a model with a head has in its place: by its method (see
+    ``head.OutOfScopeMethod``) higher for a message that none of the outputs fits, of any sign and
+    size, None without a head.
     """
 
     label: str
     confidence: float
     scores: Mapping[str, float]
     off_label_mass: float | None
+    out_of_scope: float | None = None
 
 
 def decide_from_codes(
@@ -72,3 +77,41 @@ def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> De
         raise InvalidScores(f"the engine's score for label {label!r} is {logprob}")
     confidence = min(1.0, math.exp(logprob))
     return Decision(label, confidence, {label: confidence}, None)
+
+
+def decide_from_logits(
+    logits: Sequence[float], head: Head | None, labels: tuple[str, ...], temperature: float
+) -> Decision:
+    """Turn a head's raw logits, one an output, into a Decision over ``labels``.
+
+    The logits are divided by ``temperature`` and made probabilities of the outputs; those of the
+    outputs that count for one label are summed. Ties go to the first label. Raises InvalidScores
+    when there is no head, when there are more or fewer logits than outputs, or when one is no
+    finite number.
+    """
+    if head is None:
+        raise InvalidScores("the engine gave logits, and the model has no head")
+    if len(logits) != len(head.outputs):
+        raise InvalidScores(f"the engine gave {len(logits)} scores for {len(head.outputs)} outputs")
+    if not all(map(math.isfinite, logits)):
+        raise InvalidScores("the engine gave an output a score that is no finite number")
+    best = max(logits)
+    scores = dict.fromkeys(labels, 0.0)
+    total = 0.0
+    for output, logit in zip(head.outputs, logits, strict=True):
+        weight = math.exp((logit - best) / temperature)
+        scores[output.label] += weight
+        total += weight
+    scores = {label: weight / total for label, weight in scores.items()}
+    label = max(scores, key=scores.__getitem__)
+    confidence = min(1.0, scores[label])  # a sum of many may round to a little above
+    scores[label] = confidence
+    return Decision(label, confidence, scores, None, out_of_scope_score(logits, head.out_of_scope))
+
+
+def out_of_scope_score(logits: Sequence[float], method: OutOfScopeMethod) -> float:
+    """Return how unlike all outputs a message is; higher for what fits none."""
+    best = max(logits)
+    if method == "max-logit":
+        return -best
+    return -(best + math.log(sum(math.exp(logit - best) for logit in logits)))

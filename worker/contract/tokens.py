@@ -53,6 +53,18 @@ def all_added_tokens_special(tokenizer_json: str) -> str:
 
 
 def added_token_ids(tokenizer_json: str) -> frozenset[int]:
-    """Return the ids of every added (control) token of a ``tokenizer.json``."""
+    """Return the ids of the added (control) tokens of a ``tokenizer.json`` that text must not have.
+
+    The token for what a vocabulary lacks is not one of them, though it is listed there: it is what
+    WordPiece, WordLevel and Unigram vocabularies make of a character that they do not know.
+    """
     data: dict[str, Any] = json.loads(tokenizer_json)
-    return frozenset(int(token["id"]) for token in data.get("added_tokens", []))
+    added = {int(token["id"]): token.get("content") for token in data.get("added_tokens", [])}
+    model = data.get("model") or {}
+    unknown = model.get("unk_token") if model.get("type") in {"WordPiece", "WordLevel"} else None
+    unknown_id = model.get("unk_id") if model.get("type") == "Unigram" else None
+    return frozenset(
+        token_id
+        for token_id, content in added.items()
+        if token_id != unknown_id and (unknown is None or content != unknown)
+    )

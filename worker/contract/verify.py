@@ -7,6 +7,7 @@ from pathlib import Path
 from worker.contract.base import verify_base, verify_file
 from worker.contract.codes import check_codes
 from worker.contract.errors import AdapterRefused
+from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME
 from worker.contract.manifest import MANIFEST_NAME, GoldenPrompt, Manifest
 from worker.contract.manifest_json import read_manifest
 from worker.contract.probes import attach_probes
@@ -31,12 +32,15 @@ def load_adapter(directory: Path) -> Manifest:
     """Read a manifest and verify every file it names. Raises AdapterRefused."""
     manifest = read_manifest(directory)
     hint = f"adapter {manifest.name} is altered: publish it again"
+    onnx = {model.file for model in manifest.head.onnx} if manifest.head else set()
     for name, wanted in manifest.files.items():
         if Path(name).name != name or name == MANIFEST_NAME:
             raise AdapterRefused(directory / MANIFEST_NAME, f"names a file it may not: {name!r}")
-        if not name.endswith((".safetensors", ".json")):
+        if not name.endswith((".safetensors", ".json")) and name not in onnx:
             raise AdapterRefused(
-                directory / name, "only safetensors and JSON files may be in an adapter"
+                directory / name,
+                "only safetensors and JSON files may be in an adapter, and the ONNX files that "
+                "its head names",
             )
         verify_file(directory / name, wanted.sha256, wanted.bytes, hint)
     for path in sorted(directory.iterdir()):
@@ -86,17 +90,35 @@ def verify_tokens(manifest: Manifest, encoders: Encoders, where: Path) -> None:
 
 def verify_adapter(
     directory: Path,
-    base: Path,
+    base: Path | None,
     encoders: Encoders,
     *,
     weights: bool = True,
 ) -> Manifest:
     """Run every check of this module, cheapest first, and return the manifest to serve by, with
-    the probes that are beside the adapter."""
+    the probes that are beside the adapter.
+
+    ``encoders`` are those of the ``tokenizer.json`` in ``tokenizer_directory``. ``base`` is looked
+    at where the adapter needs it (``Manifest.needs_base``), and may be None where not.
+    """
     manifest = attach_probes(load_adapter(directory), directory)
-    verify_base(base, manifest.base, weights=weights)
-    verify_tokens(manifest, encoders, base / "tokenizer.json")
+    if manifest.needs_base:
+        if base is None:
+            raise AdapterRefused(directory, f"needs its base, {manifest.base.name}, beside it")
+        verify_base(base, manifest.base, weights=weights)
+    where = tokenizer_directory(directory, manifest, base)
+    verify_tokens(manifest, encoders, where / TOKENIZER_NAME)
     return manifest
+
+
+def tokenizer_directory(adapter: Path, manifest: Manifest, base: Path | None) -> Path:
+    """Return where the tokenizer of an adapter is: an encoder's in its own directory, any other's
+    in the base's. Raises AdapterRefused where it needs a base and there is none."""
+    if manifest.kind in ENCODER_KINDS:
+        return adapter
+    if base is None:
+        raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}, beside it")
+    return base
 
 
 def _compare(what: str, found: tuple[int, ...], wanted: tuple[int, ...], where: Path) -> None:

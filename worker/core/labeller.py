@@ -10,9 +10,14 @@ from worker.contract.manifest import Manifest
 from worker.contract.prompt import build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.review import ReviewReason, Thresholds, review_reasons
-from worker.contract.scoring import Decision, decide_from_choice, decide_from_codes
+from worker.contract.scoring import (
+    Decision,
+    decide_from_choice,
+    decide_from_codes,
+    decide_from_logits,
+)
 from worker.contract.tokens import Encode
-from worker.engine.port import Answer, ChoiceAnswer
+from worker.engine.port import Answer, ChoiceAnswer, HeadLogits
 from worker.errors import MessageRejected
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
@@ -64,12 +69,14 @@ class Labeller:
 
     def decide(self, answer: Answer) -> Decision:
         """Turn the engine's answer into a label. Raises MessageRejected when it is none."""
+        manifest, names = self.manifest, self.manifest.taxonomy.names
+        temperature = manifest.calibration.temperature
         try:
+            if isinstance(answer, HeadLogits):
+                return decide_from_logits(answer.logits, manifest.head, names, temperature)
             if isinstance(answer, ChoiceAnswer):
-                return decide_from_choice(answer.text, answer.logprob, self.manifest.taxonomy.names)
-            return decide_from_codes(
-                answer.logprobs, self.manifest.codes, self.manifest.calibration.temperature
-            )
+                return decide_from_choice(answer.text, answer.logprob, names)
+            return decide_from_codes(answer.logprobs, manifest.codes, temperature)
         except InvalidScores as error:
             raise MessageRejected("invalid_answer", str(error)) from error
 

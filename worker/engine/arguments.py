@@ -148,7 +148,9 @@ def _cpu_arguments(
 
 def _rank(manifest: Manifest) -> int:
     """The smallest rank vLLM can be told that holds the adapter's: a larger one costs speed."""
-    return next((rank for rank in _LORA_RANKS if rank >= manifest.lora.rank), manifest.lora.rank)
+    assert manifest.lora is not None
+    wanted = manifest.lora.rank
+    return next((rank for rank in _LORA_RANKS if rank >= wanted), wanted)
 
 
 def _wishes(engine_args: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.contract import AdapterRefused, Manifest
+from worker.contract import AdapterRefused, Lora, Manifest
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -48,7 +48,10 @@ def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
 
     Raises AdapterRefused for anything but plain LoRA on linear layers.
     """
-    _check_config(adapter / CONFIG, manifest)
+    lora = manifest.lora
+    if lora is None:
+        raise AdapterRefused(adapter, f"is of kind {manifest.kind!r}, which has no LoRA weights")
+    _check_config(adapter / CONFIG, lora)
     path = adapter / WEIGHTS
     modules: dict[str, tuple[str, str]] = {}
     keys = _keys(path)
@@ -64,10 +67,10 @@ def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
         modules[module] = pair
     if not modules:
         raise AdapterRefused(path, "changes nothing")
-    return LoraFiles(path, manifest.lora.scale, modules)
+    return LoraFiles(path, lora.scale, modules)
 
 
-def _check_config(path: Path, manifest: Manifest) -> None:
+def _check_config(path: Path, lora: Lora) -> None:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         scale = float(config["lora_alpha"]) / int(config["r"])
@@ -80,9 +83,9 @@ def _check_config(path: Path, manifest: Manifest) -> None:
         raise AdapterRefused(path, f"bias is {bias!r}: it cannot be folded into the base")
     if found := [key for key in _CANNOT_FOLD if config.get(key)]:
         raise AdapterRefused(path, f"{found[0]} is set: it cannot be folded into the base")
-    if not math.isclose(scale, manifest.lora.scale, rel_tol=1e-6):
+    if not math.isclose(scale, lora.scale, rel_tol=1e-6):
         raise AdapterRefused(
-            path, f"lora_alpha / r is {scale:g}, and the manifest says {manifest.lora.scale:g}"
+            path, f"lora_alpha / r is {scale:g}, and the manifest says {lora.scale:g}"
         )
 
 

@@ -26,7 +26,14 @@ class ChoiceAnswer:
     logprob: float
 
 
-Answer = CodeScores | ChoiceAnswer
+@dataclass(frozen=True, slots=True)
+class HeadLogits:
+    """Raw logits of a head's outputs, in their order."""
+
+    logits: tuple[float, ...]
+
+
+Answer = CodeScores | ChoiceAnswer | HeadLogits
 
 
 class Engine(Protocol):

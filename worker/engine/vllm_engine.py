@@ -154,6 +154,8 @@ class VllmEngine:
         need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
         if lora is None:
             return "this engine serves no adapters beside its model"
+        if manifest.kind != "lora-code" or manifest.lora is None:
+            return f"is of kind {manifest.kind!r}, which this engine does not serve"
         if manifest.lora.rank > lora.max_lora_rank:
             return f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}"
         if need > model.max_model_len:

@@ -26,7 +26,7 @@ def describe_worker(
 ) -> Any:
     """Return plain JSON. What depends on the model is null until it is loaded.
 
-    ``adapter``, ``taxonomy`` and ``decoding`` are of the main adapter that serves now.
+    ``adapter``, ``taxonomy``, ``kind`` and ``decoding`` are of the main adapter that serves now.
     """
     found: dict[str, Any] = {
         "version": __version__,
@@ -37,6 +37,7 @@ def describe_worker(
         "canary_stopped": None,
         "base": None,
         "taxonomy": None,
+        "kind": None,
         "decoding": None,
         "serving": None,
         "settings": {
@@ -67,7 +68,8 @@ def describe_worker(
                 "digest": manifest.taxonomy.digest,
                 "labels": list(manifest.taxonomy.names),
             },
-            "decoding": manifest.decoding,
+            "kind": manifest.kind,
+            "decoding": manifest.answers_with,
             "serving": opened.serving,
         }
     return found

@@ -11,11 +11,17 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.toy_adapter import small_manifest
+from tests.support.toy_adapter import (
+    one_golden,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_spec,
+)
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, read_manifest
 from worker.contract.codec import encode
 
 WHOLE: Any = encode(small_manifest())
+HEAD: Any = encode(toy_encoder_manifest(golden=one_golden(toy_spec())))
 OLD = json.loads((Path(__file__).parent / "schema1" / MANIFEST_NAME).read_text(encoding="utf-8"))
 
 anything = st.recursive(
@@ -24,7 +30,9 @@ anything = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from(["nfc-1", "pii-1", "code", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]),
+    | st.sampled_from(
+        ["nfc-1", "pii-1", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
+    ),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
     ),
@@ -64,7 +72,7 @@ def test_any_bytes_are_refused(content: bytes) -> None:
 
 
 @settings(max_examples=300)
-@given(st.sampled_from([WHOLE, OLD]), st.data())
+@given(st.sampled_from([WHOLE, HEAD, OLD]), st.data())
 def test_a_manifest_with_anything_anywhere_is_read_or_refused(whole: Any, data: Any) -> None:
     """One to three places replaced, or taken away: never a traceback."""
     changed = copy.deepcopy(whole)

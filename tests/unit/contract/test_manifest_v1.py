@@ -143,7 +143,8 @@ def test_an_old_manifest_that_is_written_again_is_of_the_present_schema(tmp_path
     """It is another adapter then; what it says is the same."""
     old = read_manifest(OLD)
     data = json.loads(write_manifest(tmp_path, old).read_text(encoding="utf-8"))
-    assert data["schema_version"] == 2
+    assert data["schema_version"] == 3
+    assert data["kind"] == "lora-code"
     assert "probes" in data["reference"]
     assert "redaction" in data["prompt"]
     new = read_manifest(tmp_path)

@@ -5,8 +5,8 @@ import pytest
 from worker.contract import Decision, Thresholds, review_reasons
 
 
-def decision(confidence: float, mass: float | None) -> Decision:
-    return Decision("billing", confidence, {"billing": confidence}, mass)
+def decision(confidence: float, mass: float | None, score: float | None = None) -> Decision:
+    return Decision("billing", confidence, {"billing": confidence}, mass, score)
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,20 @@ def test_each_threshold_gives_its_own_reason(
     """A value on its threshold passes, a threshold that is off gives no reason, and neither does
     a mass that decoding cannot see."""
     assert review_reasons(decision(confidence, mass), thresholds) == reasons
+
+
+@pytest.mark.parametrize(
+    ("confidence", "score", "thresholds", "reasons"),
+    [
+        (0.9, -4.0, Thresholds(0.6, None, -4.0), ()),
+        (0.9, -3.9, Thresholds(0.6, None, -4.0), ("out_of_scope",)),
+        (0.5, 7.0, Thresholds(0.6, None, -4.0), ("low_confidence", "out_of_scope")),
+        (0.9, 7.0, Thresholds(0.6, None, None), ()),
+        (0.9, None, Thresholds(0.6, None, -4.0), ()),
+    ],
+)
+def test_an_out_of_scope_score_has_a_threshold_of_its_own(
+    confidence: float, score: float, thresholds: Thresholds, reasons: tuple[str, ...]
+) -> None:
+    """It has any sign and size, and a model without a head has none."""
+    assert review_reasons(decision(confidence, None, score), thresholds) == reasons

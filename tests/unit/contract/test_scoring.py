@@ -6,7 +6,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from worker.contract import Code, InvalidScores, decide_from_choice, decide_from_codes
+from tests.support.toy_adapter import LABELS as TOY_LABELS
+from tests.support.toy_adapter import toy_head
+from worker.contract import (
+    Code,
+    InvalidScores,
+    decide_from_choice,
+    decide_from_codes,
+    decide_from_logits,
+)
 
 CODES = {"a": Code("A", 1), "b": Code("B", 2), "c": Code("C", 3)}
 LABELS = tuple(CODES)
@@ -142,3 +150,62 @@ def test_the_confidence_of_words_is_a_probability_or_a_refusal(logprob: float) -
         assert math.isnan(logprob) or logprob > 0
         return
     assert 0 <= decision.confidence <= 1
+
+
+def test_finer_outputs_are_summed_to_their_label() -> None:
+    """Two outputs of one label that are each second win together."""
+    logits = [math.log(p) for p in (0.3, 0.3, 0.35, 0.05)]
+    decision = decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)
+    assert decision.label == "billing"
+    assert decision.scores == pytest.approx({"billing": 0.6, "delivery": 0.35, "other": 0.05})
+    assert list(decision.scores) == list(TOY_LABELS)
+    assert decision.confidence == decision.scores["billing"]
+    assert decision.off_label_mass is None
+
+
+def test_the_temperature_is_of_the_outputs_before_they_are_summed() -> None:
+    """As it was fitted; the out-of-scope score is of the raw logits all the same."""
+    logits = [2.0, 0.0, 1.0, -1.0]
+    decision = decide_from_logits(logits, toy_head(), TOY_LABELS, 2.0)
+    weights = [math.exp(logit / 2) for logit in logits]
+    assert decision.confidence == pytest.approx((weights[0] + weights[1]) / sum(weights))
+    assert decision.out_of_scope == pytest.approx(-math.log(sum(map(math.exp, logits))))
+
+
+def test_out_of_scope_scores_rise_for_what_fits_no_output() -> None:
+    """By both methods; a softmax cannot see it, since it does not know how large logits are."""
+    for method in ("energy", "max-logit"):
+        head = toy_head(out_of_scope=method)
+        known = decide_from_logits([9.0, 1.0, 1.0, 1.0], head, TOY_LABELS, 1.0)
+        strange = decide_from_logits([4.0, -4.0, -4.0, -4.0], head, TOY_LABELS, 1.0)
+        assert known.confidence == pytest.approx(strange.confidence, abs=1e-3)
+        assert known.out_of_scope is not None
+        assert strange.out_of_scope is not None
+        assert strange.out_of_scope > known.out_of_scope
+    assert decide_from_logits([3.0, 1.0, 0.0, -2.0], head, TOY_LABELS, 1.0).out_of_scope == -3.0
+
+
+def test_ties_between_labels_go_to_the_first() -> None:
+    """Also where one of them has more outputs."""
+    logits = [math.log(0.2), math.log(0.2), math.log(0.4), -50.0]
+    tied = decide_from_logits([0.0] * 4, toy_head(), TOY_LABELS, 1.0)
+    assert tied.label == "billing"
+    assert decide_from_logits(logits, toy_head(), TOY_LABELS[::-1], 1.0).label == "delivery"
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=4, max_size=4), st.floats(0.01, 100))
+def test_any_finite_logits_make_a_decision(logits: list[float], temperature: float) -> None:
+    """No overflow, whatever the size; the scores are probabilities."""
+    decision = decide_from_logits(logits, toy_head(), TOY_LABELS, temperature)
+    assert sum(decision.scores.values()) == pytest.approx(1.0)
+    assert 0 <= min(decision.scores.values()) <= max(decision.scores.values()) <= 1
+    assert decision.confidence == max(decision.scores.values())
+
+
+@pytest.mark.parametrize(
+    "logits", [[], [1.0] * 3, [1.0] * 5, [1.0, math.nan, 0.0, 0.0], [math.inf, 0.0, 0.0, 0.0]]
+)
+def test_logits_that_are_no_answer_are_refused(logits: list[float]) -> None:
+    """Of another head, or of arithmetic that broke down."""
+    with pytest.raises(InvalidScores):
+        decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)

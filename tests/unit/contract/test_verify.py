@@ -1,13 +1,23 @@
 """Every check before an adapter may label: each refusal names the file and the difference."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.support.published import WEIGHTS, Published
-from tests.support.toy_adapter import ENCODERS, encode_control, encode_plain
-from worker.contract import AdapterRefused, Code, Encoders, FileDigest, GoldenPrompt, verify_tokens
+from tests.support.published import WEIGHTS, Published, publish_encoder
+from tests.support.toy_adapter import ENCODERS, LABELS, encode_control, encode_plain, toy_head
+from worker.contract import (
+    AdapterRefused,
+    Code,
+    Encoders,
+    FileDigest,
+    GoldenPrompt,
+    tokenizer_directory,
+    verify_tokens,
+)
 from worker.contract.digest import sha256_file
 from worker.contract.verify import GOLDEN_MESSAGES
 
@@ -130,3 +140,36 @@ def test_an_empty_golden_message_is_refused_rather_than_skipped(published: Publi
     """A golden prompt that proves nothing is no proof."""
     published.rewrite(golden=(GoldenPrompt(" ", (1, 2, 3)),))
     published.refused(published.base / "tokenizer.json", "golden prompt 0 differently")
+
+
+# Encoders.
+
+
+def test_an_encoder_that_carries_its_model_needs_no_base(tmp_path: Path) -> None:
+    """Its tokenizer is beside it, and what the head names is verified like every other file."""
+    published = publish_encoder(tmp_path)
+    shutil.rmtree(published.base)
+    assert published.verify() == published.manifest
+    where = tokenizer_directory(published.adapter, published.manifest, None)
+    assert where == published.adapter
+    (published.adapter / "model.int8.onnx").write_bytes(b"model.INT8.onnx")
+    published.refused(published.adapter / "model.int8.onnx", "sha256 is")
+
+
+def test_an_encoder_without_an_onnx_file_needs_its_base(tmp_path: Path) -> None:
+    """What was trained is not the whole model then."""
+    published = publish_encoder(tmp_path, head=toy_head(LABELS, onnx=()))
+    assert published.verify() == published.manifest
+    shutil.rmtree(published.base)
+    published.refused(published.adapter, "needs its base, toy-base, beside it")
+
+
+def test_an_onnx_file_that_no_head_names_is_refused(tmp_path: Path) -> None:
+    """Only what is checked against golden scores may be loaded."""
+    published = publish_encoder(tmp_path)
+    other = published.adapter / "other.onnx"
+    other.write_bytes(b"x")
+    published.rewrite(
+        files={**published.manifest.files, "other.onnx": FileDigest(sha256_file(other), 1)}
+    )
+    published.refused(other, "the ONNX files that its head names")

@@ -47,6 +47,7 @@ def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
         "base",
         "taxonomy",
         "decoding",
+        "kind",
         "serving",
     }
 

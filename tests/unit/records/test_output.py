@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import NOW
 from tests.support.records import toy_record
-from tests.support.toy_adapter import scores, small_manifest
+from tests.support.toy_adapter import (
+    one_golden,
+    scores,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_spec,
+)
 from worker.contract.records import InputFormat, Replay
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
@@ -103,6 +109,18 @@ def test_choice_decoding_leaves_off_label_mass_open() -> None:
     """Null, not zero: it is not known."""
     decision = Decision("billing", 0.7, {"billing": 0.7}, None)
     assert value_of(encode(replace(RESULT, decision=decision)))["off_label_mass"] is None
+
+
+def test_a_head_has_an_out_of_scope_score_in_the_place_of_off_label_mass() -> None:
+    """Named by its method; a record of a model without a head has no key for it."""
+    encoder = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9")
+    decision = replace(DECISION, off_label_mass=None, out_of_scope=-3.25)
+    result = replace(RESULT, decision=decision, review=("out_of_scope",))
+    value = value_of(encoder.encode(toy_record(), result, "out", NOW))
+    assert value["off_label_mass"] is None
+    assert value["out_of_scope"] == {"method": "energy", "score": -3.25}
+    assert value["review"]["reasons"] == ["out_of_scope"]
+    assert "replay" not in value
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,7 @@ def world(
     manifest = Manifest(
         name="tiny-adapter",
         created_at="2026-01-01T00:00:00Z",
+        kind="lora-code",
         base=describe_base(tiny_base, "tiny", "1"),
         taxonomy=sealed.taxonomy,
         prompt=spec,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from worker.contract.codec import LEAVE_OUT_NONE
+from worker.contract.head import OutOfScopeMethod
 from worker.contract.marks import Doc, Probability
 from worker.contract.records.identity import (
     AdapterRef,
@@ -49,6 +50,19 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """How unlike all that it knows a model with a head found the message."""
+
+    method: Annotated[
+        OutOfScopeMethod,
+        Doc("energy: minus the logsumexp of the raw logits; max-logit: minus the largest of them."),
+    ]
+    score: Annotated[
+        float, Doc("Higher for a message that no label fits; its scale is the adapter's own.")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class OutputRecord:
     """One support message, filed under exactly one label."""
 
@@ -75,7 +89,8 @@ class OutputRecord:
         Probability | None,
         Doc(
             "Raw probability the model gave to anything that is no label: high for "
-            "messages no label fits. Null with choice decoding."
+            "messages no label fits. Null with choice decoding, and with a model that has a head "
+            "(see out_of_scope)."
         ),
     ]
     review: Review
@@ -89,6 +104,10 @@ class OutputRecord:
     replay: Annotated[
         Replay | None,
         Doc("The replay that made this result; absent where it is of the first run."),
+    ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    out_of_scope: Annotated[
+        OutOfScope | None,
+        Doc("In the place of off_label_mass where a model with a head answered; else absent."),
     ] = field(default=None, metadata=LEAVE_OUT_NONE)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import NOW
 from tests.support.records import toy_record
-from tests.support.toy_adapter import small_manifest
+from tests.support.toy_adapter import one_golden, small_manifest, toy_encoder_manifest, toy_spec
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import OutputRecord, read_output, to_json
@@ -18,6 +18,7 @@ from worker.records.output import OutputEncoder
 from worker.records.types import Classified, Timing
 
 ENCODER = OutputEncoder(small_manifest(), "9.9")
+HEAD_ENCODER = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9")
 DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
 RESULT = Classified(DECISION, "msg-1", False, ("low_confidence",), Timing(0.25, 0.5))
 
@@ -55,7 +56,7 @@ probabilities = st.floats(0, 1)
     st.none() | st.text(),
     st.floats(0, 1e9),
     st.none() | st.integers(-(2**63), 2**63 - 1),
-    st.sampled_from([(), ("low_confidence",), ("low_confidence", "off_label_mass")]),
+    st.sampled_from([(), ("low_confidence",), ("off_label_mass", "out_of_scope")]),
 )
 def test_any_record_survives_both_encoders(
     confidence: float,
@@ -66,10 +67,13 @@ def test_any_record_survives_both_encoders(
     review: Any,
 ) -> None:
     """The worker's fast encoder and the contract's own write the same JSON value."""
-    decision = Decision("billing", confidence, {"billing": confidence, "ünï": 0.5}, mass)
+    score = None if mass is None else -seconds
+    decision = Decision("billing", confidence, {"billing": confidence, "ünï": 0.5}, mass, score)
     result = Classified(decision, message_id, True, review, Timing(seconds, seconds))
-    record = ENCODER.build(toy_record(timestamp_ms=timestamp_ms), result, NOW)
-    fast, plain = written(result, timestamp_ms=timestamp_ms), to_json(record)
+    given = toy_record(timestamp_ms=timestamp_ms)
+    record = HEAD_ENCODER.build(given, result, NOW)
+    fast, plain = HEAD_ENCODER.encode(given, result, "out", NOW).value, to_json(record)
+    assert fast is not None
     assert json.loads(fast) == json.loads(plain)
     assert read_output(fast) == read_output(plain) == record
     assert to_json(read_output(plain)) == plain

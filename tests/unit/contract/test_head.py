@@ -1,0 +1,64 @@
+"""A head: what its outputs mean, and how an engine shows that it agrees with the trainer."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.toy_adapter import toy_head
+from worker.contract import GoldenLogits, HeadOutput, OnnxModel, disagreement
+
+GOLDEN = (GoldenLogits(0, (1.0, -2.0)), GoldenLogits(3, (0.5, 0.25)))
+
+
+def test_an_engine_agrees_within_the_tolerance() -> None:
+    """A logit that is exactly so far off still passes."""
+    assert disagreement(GOLDEN, [(1.0, -2.0), (0.5, 0.25)], 1e-9) is None
+    assert disagreement(GOLDEN, [(1.125, -2.0), (0.5, 0.125)], 0.125) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ([(1.0, -2.0), (0.5, 0.75)], "a logit of golden prompt 3 is 0.5 off; 0.125 is allowed"),
+        ([(-2.0, 1.0), (0.5, 0.25)], "golden prompt 0 is 3 off"),
+        ([(math.nan, -2.0), (0.5, 0.25)], "golden prompt 0 is inf off"),
+        ([(1.0, -2.0), (0.5, math.nan)], "golden prompt 3 is inf off"),
+        ([(1.0, math.inf), (0.5, 0.25)], "golden prompt 0 is inf off"),
+        ([(1.0,), (0.5, 0.25)], "golden prompt 0 has 1 logits instead of 2"),
+    ],
+)
+def test_an_engine_that_disagrees_is_told_where(found: list[Any], problem: str) -> None:
+    """Also one whose arithmetic broke down."""
+    told = disagreement(GOLDEN, found, 0.125)
+    assert told is not None
+    assert problem in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"outputs": (HeadOutput("a", "x"), HeadOutput("a", "y"))}, "names an output twice"),
+        ({"pad_id": 1_200_000}, "head.pad_id is 1200000"),
+        ({"pad_id": -1}, "head.pad_id is -1"),
+        ({"weights": ()}, "head.weights names no file"),
+        ({"weights": ("model.bin",)}, "'model.bin', which is no safetensors file"),
+        ({"golden_logits": ()}, "could not show that it agrees"),
+        ({"golden_logits": (GoldenLogits(0, (1.0,)),)}, "1 logits for prompt 0"),
+    ],
+)
+def test_a_head_that_contradicts_itself_is_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        replace(toy_head(), **changes)
+
+
+def test_what_is_no_onnx_file_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'model\.pt', which is no ONNX file"):
+        OnnxModel("model.pt", "fp32", 1.0)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan])
+def test_a_tolerance_that_proves_nothing_or_forbids_everything_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        OnnxModel("model.onnx", "fp32", tolerance)
