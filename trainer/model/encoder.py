@@ -60,6 +60,7 @@ class Classifier(torch.nn.Module):
         return torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the logits; the head computes in float32 under autocast too."""
         pooled = self.pool(input_ids, attention_mask)
         if not torch.is_autocast_enabled(pooled.device.type):
             return self.head(pooled)  # type: ignore[no-any-return]

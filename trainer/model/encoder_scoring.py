@@ -18,6 +18,7 @@ from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS, PromptIds, Scores, t
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+
 @dataclass(frozen=True, slots=True)
 class Class:
     """What one output of a head stands for, by its ``name``: a label, or one of a label's finer

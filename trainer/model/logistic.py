@@ -52,9 +52,7 @@ def fit_grid(
             return
 
 
-def linear_layer(
-    model: Any, classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def linear_layer(model: Any, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return weights, (classes, features), and biases, (classes), whose softmax is the fitted
     model's, classes being numbered; one that does not occur has no chance."""
     weights = np.zeros((classes, model.coef_.shape[1]))

@@ -64,16 +64,19 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
 
 
 def onnx_logits(
-    path: Path, prompts: Sequence[PromptIds], *, classes: int, pad_id: int, batch_size: int = BATCH_SIZE
+    path: Path,
+    prompts: Sequence[PromptIds],
+    *,
+    classes: int,
+    pad_id: int,
+    batch_size: int = BATCH_SIZE,
 ) -> Floats:
     """Return ONNX Runtime's logits, (prompts, classes), on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = np.empty((len(prompts), classes))
     for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
         ids, mask = collate_rows([prompts[at] for at in chosen], pad_id, torch.device("cpu"))
@@ -85,7 +88,7 @@ def onnx_logits(
 def _export(model: EncoderModel, path: Path) -> None:
     classifier = _merged(model)
     example = collate_rows(_ROWS, model.pad_id, torch.device("cpu"))
-    axes = dict.fromkeys(INPUTS, {0: "messages", 1: "tokens"}) | {OUTPUT: {0: "messages"}}
+    axes = {key: {0: "messages", 1: "tokens"} for key in INPUTS} | {OUTPUT: {0: "messages"}}
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracer is the old exporter, which says so at length. The new one takes six times as
         # long, wants another package, and writes the same products.

@@ -107,9 +107,7 @@ def fit_temperature(logprobs: Floats, truth: Ints, label_of: Ints | None = None)
     targets of Platt 1999): a small set without an error would else ask for endless certainty.
     """
     found = minimize_scalar(
-        lambda log_temperature: _smoothed_nll(
-            logprobs, truth, math.exp(log_temperature), label_of
-        ),
+        lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature), label_of),
         bounds=_LOG_RANGE,
         method="bounded",
         options={"xatol": 1e-9},

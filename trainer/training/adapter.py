@@ -27,10 +27,10 @@ from trainer.statistics.calibration import (
     temperature_softmax,
 )
 from trainer.training.inputs import Inputs
-from trainer.training.result import Result
-from trainer.training.validation import Validator
 from trainer.training.recipe import Recipe
+from trainer.training.result import Result
 from trainer.training.run_folder import ADAPTER, DRAFT
+from trainer.training.validation import Validator
 from worker.contract import (
     BaseModel,
     Calibration,

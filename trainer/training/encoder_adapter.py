@@ -180,9 +180,7 @@ def _export(
     return _Exported(_prefer(models, figures), tuple(figures), agreed)
 
 
-def _prefer(
-    models: Sequence[OnnxModel], figures: Sequence[OnnxFigures]
-) -> tuple[OnnxModel, ...]:
+def _prefer(models: Sequence[OnnxModel], figures: Sequence[OnnxFigures]) -> tuple[OnnxModel, ...]:
     """Return the files in the order of preference on a CPU: 8-bit weights first, which are twice as
     fast, where they are as accurate."""
     best = max(found.accuracy for found in figures)

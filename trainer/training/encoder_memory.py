@@ -31,8 +31,10 @@ def estimate_encoder(
         learnt += shape.weights if whole else recipe.lora_rank * shape.adapter_weights_per_rank
     held = shape.layers * _held_by_a_layer(shape, longest_tokens, bf16=bf16)
     activations = rows * longest_tokens * held if trains else 0
-    scoring = max(BATCH_TOKENS, longest_tokens) * 4 * (
-        4 * shape.hidden + 2 * shape.intermediate + 2 * shape.heads * longest_tokens
+    scoring = (
+        max(BATCH_TOKENS, longest_tokens)
+        * 4
+        * (4 * shape.hidden + 2 * shape.intermediate + 2 * shape.heads * longest_tokens)
     )
     return MemoryParts(
         base=(6 if bf16 else 4) * shape.weights,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.training import recipe
 from trainer.training.encoder import EmbeddingLinear, Encoder
 from trainer.training.lora_code import LoraCode
 from trainer.training.parts import Kind
+from trainer.training.recipe_kinds import RecipeKind
 
-KINDS: Mapping[recipe.Kind, Kind] = {
+KINDS: Mapping[RecipeKind, Kind] = {
     "lora-code": LoraCode(),
     "encoder": Encoder(),
     "embedding-linear": EmbeddingLinear(),

@@ -49,9 +49,7 @@ class LoraCode:
         model = _load_model(recipe, group, plan)
         validator = _make_validator(recipe, group, inputs, model)
         loop = _make_loop(recipe, inputs, model, group)
-        return Training(
-            recipe, group, inputs, base, shape.weights, plan, model, validator, loop
-        )
+        return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
 
     def as_served(self, training: Training) -> Training:
         """Return the training with the base that the adapter will be served on, where it learnt on
@@ -91,6 +89,7 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel
     assert isinstance(training.model, LoraModel)
     return training.recipe, training.group, training.inputs, training.model
 
+
 def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
     return load_lora_model(
         recipe.base,
@@ -114,7 +113,9 @@ def _make_validator(
     return Validator(scorer, inputs.validation, inputs.labels, group)
 
 
-def _make_loop(recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup) -> TrainLoop:
+def _make_loop(
+    recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup
+) -> TrainLoop:
     objective = CodeObjective(
         model,
         torch.tensor(inputs.spec.prefix_ids, device=model.device),

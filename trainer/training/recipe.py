@@ -21,6 +21,7 @@ from pydantic_settings import (
 from trainer.errors import BadInput
 from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
+from trainer.training.recipe_kinds import ENCODERS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
 
@@ -45,32 +46,7 @@ RENAMED: Mapping[str, str] = {
 }
 """Settings that had another name before, old to new."""
 
-Kind = Literal["lora-code", "encoder", "embedding-linear"]
-"""What is trained: LoRA layers on an instruct model that answers with a label's code; a small
-encoder with a linear head; logistic regression over frozen sentence embeddings."""
-
 _LOCAL = {"base", "dataset", "run"}
-_ENCODERS: frozenset[Kind] = frozenset({"encoder", "embedding-linear"})
-_LEARNT: frozenset[Kind] = frozenset({"lora-code", "encoder"})
-_SETTINGS_OF: Mapping[str, frozenset[Kind]] = {
-    **dict.fromkeys(
-        ("instruction", "list_labels", "descriptions", "prefix_block", "prompt_date")
-        + ("base_dtype", "load_in_4bit", "serve_in_4bit", "attn_implementation", "share_prefix")
-        + ("sublabel_learning_rate", "off_label_quantile"),
-        frozenset({"lora-code"}),
-    ),
-    **dict.fromkeys(("kind", "pooling", "onnx", "out_of_scope_quantile"), _ENCODERS),
-    **dict.fromkeys(("tuning", "head_learning_rate"), frozenset({"encoder"})),
-    **dict.fromkeys(
-        ("lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "adapter_dtype")
-        + ("mixed_precision", "gradient_checkpointing", "epochs", "early_stopping_patience")
-        + ("metric_for_best_model", "batch_size", "micro_batch_size", "learning_rate")
-        + ("weight_decay", "warmup_ratio", "max_grad_norm", "label_smoothing", "ema_decay")
-        + ("checkpoint_every_s",),
-        _LEARNT,
-    ),
-}
-"""The kinds of model that a setting means something for; all where it is not here."""
 _ENVIRONMENT = "CLERK_TRAINER_"
 
 
@@ -83,9 +59,7 @@ def _split_names(given: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
-OnnxFiles = Annotated[
-    tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)
-]
+OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)]
 
 
 class Recipe(BaseSettings):
@@ -101,7 +75,7 @@ class Recipe(BaseSettings):
         env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
     )
 
-    kind: Kind = "lora-code"
+    kind: RecipeKind = "lora-code"
     name: Name
     base: Path
     base_name: Name
@@ -169,7 +143,9 @@ class Recipe(BaseSettings):
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
         strange = [name for name in strange if name != "kind"]
         if strange:
-            raise ValueError(f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out")
+            raise ValueError(
+                f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
+            )
         if self.kind == "lora-code" and not self.instruction:
             raise ValueError("instruction: kind 'lora-code' needs one")
         if self.kind == "encoder" and not 0 <= self.sublabel_weight < 1:
@@ -182,7 +158,7 @@ class Recipe(BaseSettings):
     @property
     def is_encoder(self) -> bool:
         """Whether an encoder's vector is what is classified."""
-        return self.kind in _ENCODERS
+        return self.kind in ENCODERS
 
     @property
     def weights_dtype(self) -> str:
@@ -196,7 +172,7 @@ class Recipe(BaseSettings):
         return self.model_dump(mode="json", exclude=_LOCAL | foreign)
 
     def _concerns(self, setting: str) -> bool:
-        return self.kind in _SETTINGS_OF.get(setting, {self.kind})
+        return concerns(setting, self.kind)
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:

@@ -77,7 +77,9 @@ def train(
         with open_tracking(chosen, recipe.tracking_project, console) as tracking:
             kind = KINDS[recipe.kind]
             training = kind.prepare(recipe, joined, console)
-            console.print(f"{training.plan}; {training.compute_dtype} arithmetic on {joined.device}")
+            console.print(
+                f"{training.plan}; {training.compute_dtype} arithmetic on {joined.device}"
+            )
             training.resume(console)
             done = len(training.loop.state.epochs)
             tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
@@ -144,9 +146,7 @@ def _write_run(
         created_at=created_at,
         metrics={"validation": validation.to_json(), "training": outcome},
     )
-    VALIDATION_SCORES.write(
-        recipe.run, result.scored_examples(inputs.dataset.validation)
-    )
+    VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
         name=recipe.name,
