@@ -16,6 +16,7 @@ from sklearn.pipeline import make_union
 from trainer.dataset.folder import Example
 from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, fit_grid
 from trainer.statistics.calibration import Floats
+from worker.contract.kinds import Kind
 from worker.contract.text import normalize
 
 Features = Literal["tfidf", "embeddings", "combined"]
@@ -77,12 +78,15 @@ class TrainBaseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An entry of the registry: ``title`` says what it is, for people."""
+    """An entry of the registry: ``title`` says what it is, for people. ``served_as`` is the kind of
+    model as which a worker can serve it; where there is none, ``not_served`` says why."""
 
     name: str
     title: str
     needs_embeddings: bool
     train: TrainBaseline
+    served_as: Kind | None
+    not_served: str | None = None
 
 
 def train_linear(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +27,23 @@ from trainer.duel.candidates import (
     ADAPTER,
     BASE_PROMPTED,
     Candidate,
-    RecordedAnswers,
     ask_adapter,
     ask_base,
     from_recorded,
     read_recorded,
     reuse_evaluation,
 )
+from trainer.duel.encoders import ask_encoder, find_adapter
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset
 from trainer.evaluation.verify import verify_evaluation
-from trainer.model.lora_model import load_adapter_model, read_adapter
+from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
+from trainer.model.published import read_adapter, require_base
 from trainer.statistics.metrics import measure
 from trainer.terminal import make_bar
-from worker.contract import Manifest
+from worker.contract import Manifest, read_manifest
 from worker.contract.timestamps import rfc3339_now
 
 _OUTSIDE = "(outside the set)"
@@ -53,11 +54,13 @@ _SEED = 1
 class DuelRequest:
     """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
-    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped."""
+    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped. ``against``
+    are encoders, or their runs, that were trained on the same dataset. ``base`` may be None where
+    the adapter holds its whole model; then no base is prompted."""
 
     adapter: Path
     dataset: Path
-    base: Path
+    base: Path | None
     out: Path
     evaluation: Path | None
     embeddings: Path | None
@@ -65,6 +68,7 @@ class DuelRequest:
     base_prompted: bool
     margin: float
     device: str
+    against: tuple[Path, ...] = ()
 
 
 def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
@@ -75,7 +79,11 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
-    _check_names(recorded)
+    encoders = [find_adapter(given) for given in request.against]
+    _check_names(
+        [answers.name for answers in recorded]
+        + [read_manifest(directory).name for directory in encoders]
+    )
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
     check_fits(manifest, dataset, console)
@@ -90,8 +98,13 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
     baselines, curve = _train_baselines(request, dataset, holdout, labels, console)
+    bases = [path for path in (request.base, request.embeddings) if path is not None]
+    trained = [
+        ask_encoder(directory, bases, dataset, holdout, console, device=request.device)
+        for directory in encoders
+    ]
 
-    candidates = [adapter, *baselines, *elsewhere, *base]
+    candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     truth = [example.label for example in holdout]
     outcome = compare_all(candidates, truth, seed=_SEED, margin=request.margin)
     record = DuelRecord(
@@ -103,7 +116,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
         pairs=outcome.pairs,
         minimum_detectable_difference=outcome.minimum_detectable_difference,
-        verdict=outcome.recommendation.reason,
+        verdict=outcome.verdict,
         recommendation=outcome.recommendation.candidate,
         rules=outcome.rules,
         learning_curve=tuple(curve),
@@ -111,6 +124,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         conclusion=outcome.recommendation.conclusion,
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
+        servable=outcome.servable.candidate if outcome.servable else None,
+        servable_verdict=outcome.servable.reason if outcome.servable else None,
     )
     with fresh_folder(request.out) as draft:
         table = _table(ids, truth, candidates)
@@ -142,15 +157,18 @@ def describe_candidate(
         hyperparameters=None if chosen is None else dict(chosen),
         validation_accuracy=candidate.validation_accuracy,
         cost_per_message=candidate.cost_per_message,
+        served_as=candidate.served_as,
+        not_served=candidate.not_served,
+        adapter=candidate.adapter,
     )
 
 
-def _check_names(recorded: Sequence[RecordedAnswers]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
-    for answers in recorded:
-        if answers.name in taken or is_baseline_name(answers.name):
-            raise BadInput(f"--candidate {answers.name}=...: the name is taken; choose another")
-        taken.add(answers.name)
+    for name in names:
+        if name in taken or is_baseline_name(name):
+            raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
+        taken.add(name)
 
 
 def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> EvaluationRecord:
@@ -173,20 +191,21 @@ def _ask_models(
     reused: EvaluationRecord | None,
     console: Console,
 ) -> list[Candidate]:
-    """Return the adapter and, where asked for, the base; the model is loaded where one of them
-    has to be scored."""
+    """Return the adapter and, where asked for, the base it has layers for."""
     if reused is not None:
         assert request.evaluation is not None
         ids = [example.id for example in holdout]
-        candidates = [reuse_evaluation(reused, request.evaluation, ids)]
-        if not request.base_prompted:
-            return candidates
-    model = load_adapter_model(request.adapter, request.base, manifest, device=request.device)
-    if reused is None:
-        candidates = [ask_adapter(model, manifest, tokenizer, holdout, console)]
-    if request.base_prompted:
-        base = ask_base(model, request.base, manifest, tokenizer, holdout, console)
-        candidates.append(base)
+        found = reuse_evaluation(reused, request.evaluation, ids)
+    else:
+        found = ask_adapter(
+            *(request.adapter, request.base, manifest, tokenizer, holdout, console),
+            device=request.device,
+        )
+    candidates = [replace(found, served_as=manifest.kind)]
+    if request.base_prompted and manifest.kind == "lora-code":
+        base = require_base(request.base, manifest)
+        model = load_adapter_model(request.adapter, base, manifest, device=request.device)
+        candidates.append(ask_base(model, base, manifest, tokenizer, holdout, console))
     return candidates
 
 

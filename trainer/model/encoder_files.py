@@ -66,7 +66,7 @@ def write_encoder_files(
 def read_encoder_state(directory: Path) -> dict[str, Tensor]:
     """Read what was learnt as float32, by the names of ``EncoderModel.state_dict``."""
     state = {f"{_HEAD}{key}": weights for key, weights in load_file(directory / HEAD).items()}
-    if (directory / BACKBONE).is_file():
+    if holds_whole_encoder(directory):
         whole = load_file(directory / BACKBONE)
         state |= {f"{_BODY}{key}": weights for key, weights in whole.items()}
     if (directory / WEIGHTS).is_file():
@@ -75,6 +75,11 @@ def read_encoder_state(directory: Path) -> dict[str, Tensor]:
             f"{_BODY}{key.removesuffix('.weight')}{_LORA}": weights for key, weights in lora.items()
         }
     return {name: weights.float() for name, weights in state.items()}
+
+
+def holds_whole_encoder(directory: Path) -> bool:
+    """Whether an adapter's directory holds its whole model, so that it needs no base."""
+    return (directory / BACKBONE).is_file()
 
 
 def digests(directory: Path) -> dict[str, FileDigest]:
@@ -96,8 +101,7 @@ def load_trained_encoder(
     shape = Shape(
         classes=len(head.outputs), pooling=head.pooling, unit=head.normalize, lora=manifest.lora
     )
-    whole = (directory / BACKBONE).is_file()
-    if whole:
+    if holds_whole_encoder(directory):
         model = load_empty_encoder(directory, shape, device=device)
     elif base is None:
         raise BadInput(

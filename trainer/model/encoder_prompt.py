@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -40,7 +41,7 @@ def make_encoder_prompt(
     (``[CLS]`` and ``[SEP]``), found by having it encode one. Raises BadInput."""
     before, after = _special_tokens(base / "tokenizer.json")
     prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
-    room = most_tokens(base) - len(prefix_ids) - len(suffix_ids)
+    room = most_message_tokens(base)
     if max_message_tokens > room:
         raise BadInput(
             f"max_message_tokens={max_message_tokens}: this encoder has room for {room} tokens of "
@@ -59,6 +60,12 @@ def make_encoder_prompt(
     )
 
 
+def most_message_tokens(base: Path) -> int:
+    """Return how many tokens of a message fit between the special ones. Raises BadInput."""
+    encoding = _encode_letter(base / "tokenizer.json")
+    return most_tokens(base) - sum(encoding.special_tokens_mask)
+
+
 def make_encoder_rows(
     examples: Sequence[Example], spec: PromptSpec, tokenizer: BaseTokenizer
 ) -> tuple[EncoderRow, ...]:
@@ -73,14 +80,18 @@ def make_encoder_rows(
     return tuple(rows)
 
 
-def _special_tokens(path: Path) -> tuple[str, str]:
-    """Return the texts of the special tokens before and after a text."""
+def _encode_letter(path: Path) -> Any:
     try:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         tokenizer.no_padding()
-        found = tokenizer.encode(_LETTER, add_special_tokens=True)
+        return tokenizer.encode(_LETTER, add_special_tokens=True)
     except Exception as error:  # the library raises nothing narrower
         raise BadInput(f"{path}: not a tokenizer this version can read: {error}") from error
+
+
+def _special_tokens(path: Path) -> tuple[str, str]:
+    """Return the texts of the special tokens before and after a text."""
+    found = _encode_letter(path)
     marks = found.special_tokens_mask
     if 0 not in marks:
         raise BadInput(f"{path}: the tokenizer has no token for a letter: use an encoder of text")

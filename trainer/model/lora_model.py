@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
-from trainer.model.prompt import BaseTokenizer, load_tokenizer
+from trainer.model.prompt import BaseTokenizer
 from worker.contract import (
     Code,
     FileDigest,
@@ -29,7 +29,6 @@ from worker.contract import (
     Manifest,
     PromptSpec,
     build_prompt,
-    verify_adapter,
 )
 from worker.contract.digest import sha256_file, write_atomically
 
@@ -204,21 +203,6 @@ def _four_bits(compute: torch.dtype) -> Any:
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-
-
-def read_adapter(directory: Path, base: Path) -> tuple[Manifest, BaseTokenizer]:
-    """Verify everything a worker verifies (files, base, token ids, golden prompts).
-
-    Raises AdapterRefused, or BadInput for an adapter that answers in words.
-    """
-    tokenizer = load_tokenizer(base)
-    manifest = verify_adapter(directory, base, tokenizer.encoders)
-    if manifest.decoding != "code":
-        raise BadInput(
-            f"{directory}: answers with decoding={manifest.decoding!r}, which has no score for "
-            "every label; only adapters with decoding='code' can be evaluated"
-        )
-    return manifest, tokenizer
 
 
 def load_adapter_model(

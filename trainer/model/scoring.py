@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -157,6 +157,21 @@ class Scores:
     in_set: NDArray[np.bool_]
     batch_seconds: NDArray[np.float64]
     seconds: float
+
+
+class PromptScorer(Protocol):
+    """Scores prompts: a language model by its codes, or an encoder by its head."""
+
+    def score(
+        self,
+        prompts: Sequence[PromptIds],
+        *,
+        batch_size: int = BATCH_SIZE,
+        autocast: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
+        ``batch_size`` rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TextIO
 import torch
 from torch import Tensor
 
-from trainer.artifacts.duel import COST, DUEL_FOLDER
+from trainer.artifacts.duel import BASELINES_FOLDER, COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
@@ -168,7 +168,9 @@ _OURS = frozenset(
     {ADAPTER, DRAFT, PROBES, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
     | {CHECKPOINT_DIRECTORY}
 )
-_LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
+_LATER = frozenset(
+    {EVALUATION_FOLDER, DUEL_FOLDER, BASELINES_FOLDER, COST.name, "report.html", SWEEP.name}
+)
 
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from trainer.model.device import ProcessGroup
-from trainer.model.scoring import PromptIds, Scores
+from trainer.model.scoring import PromptScorer
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.statistics.metrics import measure
 from trainer.training.learner import Row, Validation
 
 _SMALLEST = 1e-300
-
-
-class PromptScorer(Protocol):
-    """Scores prompts: a language model by its codes, or an encoder by its head."""
-
-    def score(self, prompts: Sequence[PromptIds], *, autocast: bool = False) -> Scores:
-        """Return the labels' scores."""
 
 
 class Validator:

@@ -234,7 +234,7 @@ def test_an_unrelated_folder_is_not_replaced(world: World, tmp_path: Path) -> No
 
 
 def test_an_adapter_that_answers_in_words_is_refused(world: World, tmp_path: Path) -> None:
-    from trainer.model.lora_model import read_adapter
+    from trainer.model.published import read_adapter
     from worker.contract import write_manifest
 
     words = tmp_path / "adapter"
