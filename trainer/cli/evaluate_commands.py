@@ -138,8 +138,8 @@ Against = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="RUN",
-        help="A fine-tuned encoder (or sentence embeddings with their head) that was trained on the "
-        "same dataset: its run folder or its adapter's directory. Repeatable.",
+        help="A fine-tuned encoder (or embedding-linear model) that was trained on the same "
+        "dataset: its run folder or its adapter's directory. Repeatable.",
     ),
 ]
 BasePrompted = Annotated[
@@ -175,9 +175,8 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     hold-out (the dataset counts the opening) and writes evaluation.json with every figure and
     predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
     adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
-    hold-out. The dataset and the base are those that the adapter was trained on (an encoder that was
-    trained whole needs no --base); a hold-out of
-    another dataset may hold messages that were trained on, which --trained-on finds out: the
+    hold-out. The dataset and the base are those that the adapter was trained on (an encoder that
+    was trained whole needs no --base); a hold-out of another dataset may hold messages that were trained on, which --trained-on finds out: the
     result then holds both digests and how many messages they share, copies and near-copies.
 
     Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base

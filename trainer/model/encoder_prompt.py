@@ -63,7 +63,8 @@ def make_encoder_prompt(
 def most_message_tokens(base: Path) -> int:
     """Return how many tokens of a message fit between the special ones. Raises BadInput."""
     encoding = _encode_letter(base / "tokenizer.json")
-    return most_tokens(base) - sum(encoding.special_tokens_mask)
+    special: list[int] = encoding.special_tokens_mask
+    return most_tokens(base) - sum(special)
 
 
 def make_encoder_rows(

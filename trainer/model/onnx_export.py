@@ -36,7 +36,7 @@ _ROWS = ((1, 2, 3), (1, 2, 3, 4, 5))
 def require_onnx() -> None:
     """Check that what exports is installed. Raises BadInput."""
     for package in ("onnx", "onnxruntime"):
-        require(package, "onnx", "the recipe's setting onnx")
+        require(package, "trainer", "the recipe's setting onnx")
 
 
 def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxPrecision]) -> None:

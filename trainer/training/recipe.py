@@ -217,8 +217,9 @@ def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     """Say where a setting was given: the flag, else the variable, else the file."""
-    name = ".".join(map(str, location))
-    setting = str(location[0]) if location else ""
+    if not location:  # it is of several settings together, which the problem names
+        return str(path)
+    name, setting = ".".join(map(str, location)), str(location[0])
     if setting in flags:
         return f"given as a flag: {name}"
     variable = _variable_of(setting)

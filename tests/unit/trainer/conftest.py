@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.model.chat_template import load_renderer
@@ -51,6 +52,13 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a base model: 2 layers, 32 wide, about 400 tokens."""
     text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
     return make_tiny_base(tmp_path_factory.mktemp("base"), text, vocab_size=400)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a random BERT: 2 layers, 32 wide."""
+    text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
+    return make_tiny_encoder(tmp_path_factory.mktemp("encoder"), text)
 
 
 def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> Path:
