@@ -164,6 +164,7 @@ class TrainingRecord(Record):
     training_seconds: float
     versions: dict[str, str]
     tracking: TrackedRun | None = None
+    onnx: tuple[OnnxFigures, ...] | None = None  # of encoders
 
 
 class Step(Record):

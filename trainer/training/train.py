@@ -182,6 +182,7 @@ def _write_run(
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),
         tracking=tracked,
+        onnx=manifest.metrics.get("onnx"),
     )
     TRAINING.write(recipe.run, record)
     return record
