@@ -15,6 +15,7 @@ from trainer.artifacts.training import (
     AdapterName,
     BaseName,
     DatasetName,
+    OnnxFigures,
     ParameterCounts,
     Step,
     TrackedRun,
@@ -38,6 +39,7 @@ from trainer.training.run_folder import (
     remove_checkpoint,
     save_checkpoint,
 )
+from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
 
@@ -182,7 +184,12 @@ def _write_run(
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),
         tracking=tracked,
-        onnx=manifest.metrics.get("onnx"),
+        onnx=_onnx_figures(manifest),
     )
     TRAINING.write(recipe.run, record)
     return record
+
+
+def _onnx_figures(manifest: Manifest) -> tuple[OnnxFigures, ...] | None:
+    figures = manifest.metrics.get("onnx")
+    return None if figures is None else tuple(OnnxFigures(**each) for each in figures)

@@ -35,6 +35,7 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 
+ROOT = Path(__file__).parents[3]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -59,6 +60,23 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a random BERT: 2 layers, 32 wide."""
     text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
     return make_tiny_encoder(tmp_path_factory.mktemp("encoder"), text)
+
+
+@pytest.fixture(scope="session")
+def encoder_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sealed: Dataset
+) -> Path:
+    """Return the run folder of an encoder that was fine-tuned whole on the sealed dataset."""
+    run = tmp_path_factory.mktemp("encoder") / "run"
+    code, _, error = call(
+        *("train", "--recipe", ROOT / "config" / "trainer-encoder.toml", "--json"),
+        *("--dataset", sealed.directory, "--base", tiny_encoder, "--out", run),
+        *("--set", "max_message_tokens=100", "--set", "epochs=4", "--set", "batch_size=16"),
+        *("--set", "learning_rate=3e-3", "--set", "head_learning_rate=3e-2"),
+        *("--set", "mixed_precision=no", "--set", "name=tiny-encoder"),
+    )
+    assert code == 0, error
+    return run
 
 
 def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> Path:

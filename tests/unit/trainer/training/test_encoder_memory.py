@@ -30,7 +30,9 @@ SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 
 
 def recipe(**more: object) -> Recipe:
-    return load_recipe(SHIPPED, {"base": "b", "dataset": "d", "run": "r", "batch_size": ROWS} | more)
+    return load_recipe(
+        SHIPPED, {"base": "b", "dataset": "d", "run": "r", "batch_size": ROWS} | more
+    )
 
 
 def peak_of_a_step(tokens: int, *, bf16: bool) -> int:

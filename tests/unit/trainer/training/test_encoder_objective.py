@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax, nll_loss
@@ -88,5 +86,9 @@ def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:
 def test_finer_labels_that_are_not_there_are_asked_for_in_vain(model: EncoderModel) -> None:
     with pytest.raises(BadInput, match="prepare it with --sublabel-column, or set sublabel_weight"):
         EncoderObjective(
-            model, [Class("a", "a"), Class("b", "b")], LABELS, label_smoothing=0, sublabel_weight=0.5
+            model,
+            [Class("a", "a"), Class("b", "b")],
+            LABELS,
+            label_smoothing=0,
+            sublabel_weight=0.5,
         )
