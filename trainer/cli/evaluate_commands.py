@@ -176,8 +176,9 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
     adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
     hold-out. The dataset and the base are those that the adapter was trained on (an encoder that
-    was trained whole needs no --base); a hold-out of another dataset may hold messages that were trained on, which --trained-on finds out: the
-    result then holds both digests and how many messages they share, copies and near-copies.
+    was trained whole needs no --base); a hold-out of another dataset may hold messages that were
+    trained on, which --trained-on finds out: the result then holds both digests and how many
+    messages they share, copies and near-copies.
 
     Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
     --engine both --out-of-scope odd.jsonl
@@ -232,14 +233,14 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     logistic regression trained on the adapter's own training split (and once more on the finer
     labels, where the data has them), and each encoder or embedding-linear model that --against
     names. Further candidates are the base without the adapter and the recorded answers of other
-    models. Each is tested against the adapter on the same messages, and
-    the verdict follows rules that are printed with it: one that is significantly better is
-    shipped (McNemar's exact test, Holm's correction); else the baseline that validation puts
-    first, if it is shown to be less than --margin worse (Tango's non-inferiority test, 5 %); else
-    the adapter. Where no worker can serve what wins, the verdict says why and names the best that
-    one can; publish --what takes it. What so many messages can tell is printed before the hold-out is opened, and
-    where they are too few to tell the verdict says how many it takes. duel.json holds all of it,
-    duel_predictions.csv every answer.
+    models. Each is tested against the adapter on the same messages, and the verdict follows rules
+    that are printed with it: one that is significantly better is shipped (McNemar's exact test,
+    Holm's correction); else the baseline that validation puts first, if it is shown to be less
+    than --margin worse (Tango's non-inferiority test, 5 %); else the adapter. Where no worker can
+    serve what wins, the verdict says why and names the best that one can; publish --what takes it.
+    What so many messages can tell is printed before the hold-out is opened, and where they are too
+    few to tell the verdict says how many it takes. duel.json holds all of it, duel_predictions.csv
+    every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
     --evaluation runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
