@@ -27,6 +27,7 @@ from trainer.duel.candidates import (
     ADAPTER,
     BASE_PROMPTED,
     Candidate,
+    RecordedAnswers,
     ask_adapter,
     ask_base,
     from_recorded,
@@ -80,10 +81,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
     encoders = [find_adapter(given) for given in request.against]
-    _check_names(
-        [answers.name for answers in recorded]
-        + [read_manifest(directory).name for directory in encoders]
-    )
+    _check_names(recorded, encoders)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
     check_fits(manifest, dataset, console)
@@ -163,9 +161,10 @@ def describe_candidate(
     )
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_names(recorded: Sequence[RecordedAnswers], encoders: Sequence[Path]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
-    for name in names:
+    given = [answers.name for answers in recorded]
+    for name in (*given, *(read_manifest(directory).name for directory in encoders)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
         taken.add(name)

@@ -31,12 +31,16 @@ from worker.contract import Lora, Manifest, describe_base
 
 
 class Encoder:
-    """How an encoder is trained, whole or by LoRA."""
+    """How an encoder is trained, whole or by LoRA, or logistic regression fitted over its frozen
+    embeddings."""
 
     def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
         """Read the inputs, check every row and the memory, load the model, and try which
-        arithmetic is faster."""
+        arithmetic is faster, where there is some to learn by."""
         inputs, plan, model = _load(recipe, group, console)
+        if recipe.kind == "embedding-linear":
+            group.bf16 = False
+            return _training(recipe, group, inputs, plan, model, LinearFit(model, inputs))
         objective = EncoderObjective(
             model,
             inputs.classes,
@@ -59,17 +63,6 @@ class Encoder:
     ) -> Manifest:
         """Write weights, tokenizer, ONNX files and the manifest."""
         return write_encoder(training, result, created_at=created_at, metrics=metrics)
-
-
-class EmbeddingLinear(Encoder):
-    """How logistic regression over frozen embeddings is fitted."""
-
-    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
-        """Read the inputs, check every row and the memory, and load the model."""
-        inputs, plan, model = _load(recipe, group, console)
-        group.bf16 = False
-        loop = LinearFit(model, inputs)
-        return _training(recipe, group, inputs, plan, model, loop)
 
 
 def _load(

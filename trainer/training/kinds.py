@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.training.encoder import EmbeddingLinear, Encoder
+from trainer.training.encoder import Encoder
 from trainer.training.lora_code import LoraCode
 from trainer.training.parts import Kind
 from trainer.training.recipe_kinds import RecipeKind
@@ -12,6 +12,6 @@ from trainer.training.recipe_kinds import RecipeKind
 KINDS: Mapping[RecipeKind, Kind] = {
     "lora-code": LoraCode(),
     "encoder": Encoder(),
-    "embedding-linear": EmbeddingLinear(),
+    "embedding-linear": Encoder(),
 }
 """By the recipe's ``kind``; a test says where one is missing."""

@@ -15,7 +15,7 @@ from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, collate_rows
 from trainer.model.encoder_prompt import EncoderRow
 from trainer.model.encoder_scoring import Class, label_indexes
-from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, Fit, fit_grid, linear_layer
+from trainer.model.logistic import EMBEDDING_LENGTH, fit_grid, linear_layer
 from trainer.model.scoring import token_batches
 from trainer.statistics.calibration import Floats, nll, temperature_softmax
 from trainer.training.console import Progress
@@ -62,23 +62,30 @@ class LinearFit:
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        """Embed every row once, fit each penalty, keep the best. ``on_step`` is told of each fit;
-        ``save_every_s`` says nothing here. Raises BadInput when a row gives no number."""
-        del save_every_s
+        """Embed every row once, fit each penalty, keep the best. There are no steps to tell of and
+        nothing to save in between. Raises BadInput when a row gives no number."""
+        del save_every_s, on_step
         if self.state.epochs:
             return
-        inputs, state = self._inputs, self.state
         began = time.perf_counter()
-        progress.start(1, 1, len(inputs.train))
-        x = self._embed(inputs.train, progress)
-        rate = len(inputs.train) / (time.perf_counter() - began)
+        progress.start(1, 1, len(self._inputs.train))
+        train_loss = self._fit(self._embed(self._inputs.train, progress))
+        validation = validate()
+        if not math.isfinite(validation.loss):
+            raise BadInput("the loss is not a number: is this an encoder of sentences?")
+        self._finish(train_loss, validation, time.perf_counter() - began)
+        progress.finish(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
+        save(self.state, {"c": self._c})
+
+    def _fit(self, x: Floats) -> float:
+        """Fit the head to the training rows' vectors with each penalty, set it to the one that is
+        right most often on validation, and return that one's loss, in nats a training row."""
+        inputs = self._inputs
         x_validation = self._embed(inputs.validation)
         learnt, truth = (
             np.array([inputs.labels.index(row.label) for row in rows], dtype=np.int64)
             for rows in (inputs.train, inputs.validation)
         )
-        targets = _class_indexes(inputs.train, inputs.classes)
-
         label_of = label_indexes(inputs.classes, inputs.labels)
 
         def predict(model: Any, features: Floats) -> Floats:
@@ -88,47 +95,29 @@ class LinearFit:
         def measure(model: Any) -> float:
             return float((predict(model, x_validation).argmax(axis=1) == truth).mean())
 
-        best: Fit | None = None
-        for number, fit in enumerate(fit_grid(x, targets, measure, grid=C_GRID), start=1):
-            best = fit if best is None or fit.accuracy > best.accuracy else best
-            loss = nll(predict(fit.model, x), learnt)
-            state.step = number
-            on_step(
-                Step(
-                    step=number,
-                    epoch=1,
-                    examples=len(inputs.train),
-                    loss=loss,
-                    sublabel_loss=None,
-                    learning_rate=0.0,
-                    gradient_norm=0.0,
-                    examples_per_s=rate,
-                )
-            )
-        assert best is not None
-        self._c = best.c
+        fits = list(fit_grid(x, _class_indexes(inputs.train, inputs.classes), measure))
+        best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+        self._c, self.state.step = best.c, len(fits)
         self._set_head(best.model)
-        validation = validate()
-        if not math.isfinite(validation.loss):
-            raise BadInput("the loss is not a number: is this an encoder of sentences?")
-        seconds = time.perf_counter() - began
-        state.rows, state.seconds = len(inputs.train), seconds
+        return nll(predict(best.model, x), learnt)
+
+    def _finish(self, train_loss: float, validation: Validation, seconds: float) -> None:
+        state, rows = self.state, self._inputs.train
+        state.rows, state.seconds = len(rows), seconds
         state.epochs.append(
             Epoch(
                 number=1,
-                train_loss=nll(predict(best.model, x), learnt),
+                train_loss=train_loss,
                 sublabel_loss=None,
                 validation_loss=validation.loss,
                 validation_accuracy=validation.accuracy,
                 validation_macro_f1=validation.macro_f1,
                 seconds=seconds,
-                examples_per_s=len(inputs.train) / seconds,
-                tokens_per_s=sum(len(row.ids) for row in inputs.train) / seconds,
+                examples_per_s=len(rows) / seconds,
+                tokens_per_s=sum(len(row.ids) for row in rows) / seconds,
             )
         )
-        progress.finish(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
         state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
-        save(state, {"c": self._c})
 
     def _embed(self, rows: Sequence[EncoderRow], progress: Progress | None = None) -> Floats:
         model, done, began = self._model, 0, time.perf_counter()
