@@ -68,6 +68,7 @@ def test_prepare_train_evaluate_duel_publish(tmp_path: Path) -> None:
         *("--base", base, "--out", run, "--set", "max_message_tokens=100"),
         *("--set", "epochs=6", "--set", "batch_size=16", "--set", "learning_rate=3e-3"),
         *("--set", "head_learning_rate=3e-2", "--set", "mixed_precision=no"),
+        *("--set", "review_precision_by=point"),
     )
     clerk("evaluate", run / "adapter", "--dataset", data)
     clerk("duel", run / "adapter", "--dataset", data, "--embeddings", base)

@@ -3,6 +3,7 @@ own."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import (
-    BertConfig,
-    BertModel,
-    DebertaV2Config,
-    DebertaV2Model,
-    ModernBertConfig,
-    ModernBertModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("bert", "roberta", "modernbert", "deberta")
 
@@ -72,26 +63,27 @@ def make_tiny_encoder(
 
 
 def _model(architecture: str, config: dict[str, Any]) -> Any:
-    if architecture == "bert":
-        return BertModel(BertConfig(**config))
+    more: dict[str, Any] = {}
     if architecture == "roberta":
-        return RobertaModel(RobertaConfig(**config | {"max_position_embeddings": 130}))
-    if architecture == "modernbert":
-        ids = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
-        return ModernBertModel(ModernBertConfig(**config, **ids, local_attention=16))
-    return DebertaV2Model(
-        DebertaV2Config(
-            **config,
-            relative_attention=True,
-            pos_att_type=["p2c", "c2p"],
-            position_buckets=16,
-            max_relative_positions=-1,
-            norm_rel_ebd="layer_norm",
-            share_att_key=True,
-            position_biased_input=False,
-            type_vocab_size=0,
-        )
-    )
+        more = {"max_position_embeddings": 130}
+    elif architecture == "modernbert":
+        more = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+        more |= {"local_attention": 16}
+    elif architecture == "deberta":
+        more = {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 16,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+        }
+    name = "deberta-v2" if architecture == "deberta" else architecture
+    with warnings.catch_warnings():  # DeBERTa's module uses what PyTorch will drop one day
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return AutoModel.from_config(AutoConfig.for_model(name, **config | more))
 
 
 def _words(special: list[str], text: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,25 +28,45 @@ from worker.contract import (
 _ADAPTER = "adapter"
 
 
-def ask_encoder(
-    directory: Path,
-    bases: Sequence[Path],
-    dataset: Dataset,
-    holdout: Sequence[Example],
-    console: Console,
-    *,
-    device: str,
-) -> Candidate:
-    """Score the hold-out with an encoder that was trained on the same dataset: a baseline, for it
-    needs no GPU. One that was not trained whole needs one of ``bases``. Raises BadInput where it is
-    of another dataset or needs a GPU, AdapterRefused."""
-    manifest, tokenizer, base = _open_encoder(directory, bases)
-    if manifest.data.get("digest") != dataset.digest:
+@dataclass(frozen=True, slots=True)
+class TrainedEncoder:
+    """An encoder that was verified, and what it takes to score with it."""
+
+    directory: Path
+    base: Path | None
+    manifest: Manifest
+    tokenizer: BaseTokenizer
+
+
+def open_encoder(given: Path, bases: Sequence[Path], dataset: Dataset) -> TrainedEncoder:
+    """Verify an encoder, or a run's, before the hold-out is opened. One that was not trained whole
+    needs one of ``bases``. Raises BadInput where it was trained on another dataset, or needs a GPU;
+    AdapterRefused."""
+    directory = find_adapter(given)
+    found = read_manifest(directory)
+    if found.kind not in ENCODER_KINDS:
+        raise BadInput(
+            f"--against {directory}: is of kind {found.kind!r}; beside an adapter those of "
+            f"{' and '.join(ENCODER_KINDS)} can take part"
+        )
+    if found.data.get("digest") != dataset.digest:
         raise BadInput(
             f"--against {directory}: was not trained on {dataset.directory}: train it on that, so "
             "that all have learnt from the same messages"
         )
-    found = ask_adapter(directory, base, manifest, tokenizer, holdout, console, device=device)
+    base = None if holds_whole_encoder(directory) else _find_base(directory, found, bases)
+    manifest, tokenizer = read_adapter(directory, base or next(iter(bases), None))
+    return TrainedEncoder(directory, base, manifest, tokenizer)
+
+
+def ask_encoder(
+    encoder: TrainedEncoder, holdout: Sequence[Example], console: Console, *, device: str
+) -> Candidate:
+    """Score the hold-out with an encoder: a baseline, for it needs no GPU."""
+    manifest, directory = encoder.manifest, encoder.directory
+    found = ask_adapter(
+        *(directory, encoder.base, manifest, encoder.tokenizer, holdout, console), device=device
+    )
     made = MadeAdapter(name=manifest.name, digest=manifest.digest, path=str(directory.resolve()))
     training = read_training(directory.resolve().parent, manifest)
     return replace(
@@ -60,26 +80,16 @@ def ask_encoder(
     )
 
 
-def _open_encoder(
-    directory: Path, bases: Sequence[Path]
-) -> tuple[Manifest, BaseTokenizer, Path | None]:
-    found = read_manifest(directory)
-    if found.kind not in ENCODER_KINDS:
-        raise BadInput(
-            f"--against {directory}: is of kind {found.kind!r}; beside an adapter those of "
-            f"{' and '.join(ENCODER_KINDS)} can take part"
-        )
-    if holds_whole_encoder(directory):
-        return *read_adapter(directory, None), None
+def _find_base(directory: Path, manifest: Manifest, bases: Sequence[Path]) -> Path:
     for base in bases:
         try:
-            verify_base(base, found.base)
+            verify_base(base, manifest.base)
         except AdapterRefused:
             continue
-        return *read_adapter(directory, base), base
+        return base
     raise BadInput(
-        f"--against {directory}: needs its base, {found.base.name}: name that one's directory with "
-        "--embeddings"
+        f"--against {directory}: needs its base, {manifest.base.name}: name that one's directory "
+        "with --embeddings"
     )
 
 

@@ -34,7 +34,7 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
-from trainer.duel.encoders import ask_encoder, find_adapter
+from trainer.duel.encoders import TrainedEncoder, ask_encoder, open_encoder
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset
@@ -44,7 +44,7 @@ from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter, require_base
 from trainer.statistics.metrics import measure
 from trainer.terminal import make_bar
-from worker.contract import Manifest, read_manifest
+from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
 _OUTSIDE = "(outside the set)"
@@ -80,11 +80,12 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
-    encoders = [find_adapter(given) for given in request.against]
-    _check_names(recorded, encoders)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
     check_fits(manifest, dataset, console)
+    bases = [path for path in (request.base, request.embeddings) if path is not None]
+    encoders = [open_encoder(given, bases, dataset) for given in request.against]
+    _check_names(recorded, encoders)
     labels = manifest.taxonomy.names
     reused = None
     if request.evaluation:
@@ -96,10 +97,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
     baselines, curve = _train_baselines(request, dataset, holdout, labels, console)
-    bases = [path for path in (request.base, request.embeddings) if path is not None]
     trained = [
-        ask_encoder(directory, bases, dataset, holdout, console, device=request.device)
-        for directory in encoders
+        ask_encoder(encoder, holdout, console, device=request.device) for encoder in encoders
     ]
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
@@ -161,10 +160,10 @@ def describe_candidate(
     )
 
 
-def _check_names(recorded: Sequence[RecordedAnswers], encoders: Sequence[Path]) -> None:
+def _check_names(recorded: Sequence[RecordedAnswers], encoders: Sequence[TrainedEncoder]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
     given = [answers.name for answers in recorded]
-    for name in (*given, *(read_manifest(directory).name for directory in encoders)):
+    for name in (*given, *(encoder.manifest.name for encoder in encoders)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
         taken.add(name)

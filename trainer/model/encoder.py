@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -136,11 +138,11 @@ def load_encoder(
 ) -> EncoderModel:
     """Load a base in float32 with a head of zeros. ``dropout`` is that of LoRA's layers; with
     ``frozen`` nothing of the base has gradients. Raises BadInput."""
-    quiet()
     try:
-        backbone = AutoModel.from_pretrained(
-            base, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+        with _quiet():
+            backbone = AutoModel.from_pretrained(
+                base, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{base}: cannot load the encoder: {error}") from error
     return _make(backbone, shape, device, dropout, frozen, gradient_checkpointing)
@@ -149,9 +151,10 @@ def load_encoder(
 def load_empty_encoder(config: Path, shape: Shape, *, device: str) -> EncoderModel:
     """Make an encoder of a directory's config alone, for weights that are loaded into it. Raises
     BadInput."""
-    quiet()
     try:
-        backbone = AutoModel.from_config(AutoConfig.from_pretrained(config, local_files_only=True))
+        with _quiet():
+            read = AutoConfig.from_pretrained(config, local_files_only=True)
+            backbone = AutoModel.from_config(read)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{config}: cannot read the encoder's config: {error}") from error
     return _make(backbone.float(), shape, device, 0.0, False, False)
@@ -195,10 +198,15 @@ def collate_rows(
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def quiet() -> None:
-    """Keep transformers from talking about weights that are not used here."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from talking about weights that are not used here, and its modules about
+    what PyTorch will drop one day (DeBERTa's is the one that does)."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _make(
