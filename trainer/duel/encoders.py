@@ -54,8 +54,9 @@ def open_encoder(given: Path, bases: Sequence[Path], dataset: Dataset) -> Traine
             f"--against {directory}: was not trained on {dataset.directory}: train it on that, so "
             "that all have learnt from the same messages"
         )
-    base = None if holds_whole_encoder(directory) else _find_base(directory, found, bases)
-    manifest, tokenizer = read_adapter(directory, base or next(iter(bases), None))
+    is_whole = holds_whole_encoder(directory) and not found.needs_base
+    base = None if is_whole else _find_base(directory, found, bases)
+    manifest, tokenizer = read_adapter(directory, base)
     return TrainedEncoder(directory, base, manifest, tokenizer)
 
 

@@ -20,7 +20,7 @@ from trainer.model.encoder import (
     load_encoder,
 )
 from trainer.model.lora_model import CONFIG, WEIGHTS
-from worker.contract import FileDigest, Manifest
+from worker.contract import FileDigest, Manifest, verify_base
 from worker.contract.digest import sha256_file, write_atomically
 
 BACKBONE = "model.safetensors"
@@ -94,7 +94,7 @@ def load_trained_encoder(
     directory: Path, base: Path | None, manifest: Manifest, *, device: str
 ) -> EncoderModel:
     """Load a published encoder in float32. One that was trained whole needs no base. Raises
-    BadInput."""
+    BadInput, and AdapterRefused for another base than its own."""
     head = manifest.head
     assert head is not None
     assert head.pooling != "last"
@@ -108,6 +108,7 @@ def load_trained_encoder(
             f"{directory}: holds no whole encoder: name its base, {manifest.base.name}, with --base"
         )
     else:
+        verify_base(base, manifest.base)
         frozen = manifest.kind == "embedding-linear"
         model = load_encoder(base, shape, device=device, frozen=frozen)
     model.load_state_dict(read_encoder_state(directory))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import TRAINING, Step, TrainingRecord
 from trainer.errors import BadInput
 from trainer.model.encoder_files import load_trained_encoder
@@ -21,6 +22,7 @@ from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import StepLog
 from trainer.training.train import train
 from worker.contract import (
+    AdapterRefused,
     Manifest,
     disagreement,
     load_adapter,
@@ -204,6 +206,9 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
     assert small < (tiny_encoder / "model.safetensors").stat().st_size
     with pytest.raises(BadInput, match="name its base, all-MiniLM-L6-v2, with --base"):
         load_trained_encoder(adapter, None, manifest, device="cpu")
+    other = make_tiny_encoder(tmp_path / "other", ["another text altogether"] * 3)
+    with pytest.raises(AdapterRefused, match="the adapter was trained on all-MiniLM-L6-v2"):
+        load_trained_encoder(adapter, other, manifest, device="cpu")
     model = load_trained_encoder(adapter, tiny_encoder, manifest, device="cpu")
     prompts = [golden.ids for golden in manifest.golden]
     assert manifest.head is not None
