@@ -83,5 +83,5 @@ def _held_by_a_layer(shape: Shape, longest_tokens: int, *, bf16: bool) -> int:
     linear = element * (8 * shape.hidden + 2 * shape.intermediate)
     norms = 4 * 4 * shape.hidden
     masks = 4 * 2 * shape.hidden
-    attention = (2 * element + 4) * shape.heads * longest_tokens
+    attention = (10 if bf16 else 12) * shape.heads * longest_tokens
     return linear + norms + masks + attention

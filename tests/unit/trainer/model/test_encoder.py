@@ -123,8 +123,6 @@ def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lo
         np.testing.assert_allclose(theirs, ours, atol=1e-3)
     small = onnx_logits(tmp_path / FILES["int8"], rows, classes=5, pad_id=model.pad_id)
     assert np.abs(small - ours).max() < ours.std()
-    sizes = [(tmp_path / FILES[precision]).stat().st_size for precision in ("int8", "fp32")]
-    assert sizes[0] < sizes[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.values())
 
 
