@@ -38,11 +38,16 @@ COPY pyproject.toml README.md LICENSE ./src/
 COPY worker ./src/worker
 COPY trainer ./src/trainer
 COPY config ./config
-# The checkout's owner may have been the only one to read it; in the image everyone is.
+# The checkout's owner may have been the only one to read it; in the image everyone is. Probes lie
+# beside their adapter's folder, under its name.
 RUN chmod -R a+rX,go-w src config \
  && venv/bin/uv build --quiet --wheel --no-build-isolation --python venv/bin/python \
       --out-dir dist src \
- && find config src/worker/demo/adapter -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+ && mkdir adapters \
+ && cp -r src/worker/demo/adapter adapters/demo \
+ && probes=src/worker/demo/adapter.probes.json \
+ && if [ -e "$probes" ]; then cp "$probes" adapters/demo.probes.json; fi \
+ && find config adapters -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 # Every package of one lock file, wheels only, with its byte code. /opt/app holds our own package.
 FROM tools AS packages-cpu
@@ -134,7 +139,7 @@ LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.rev
 # --------------------------------------------------------------------------------- worker-cpu-demo
 FROM worker-cpu AS worker-cpu-demo
 COPY --from=demo-model /models/demo /models/demo
-COPY --from=wheel /build/src/worker/demo/adapter /adapters/demo
+COPY --from=wheel /build/adapters /adapters
 COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
 
 # ----------------------------------------------------------------- worker (GPU), built as above

@@ -21,6 +21,7 @@ from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.engine.open import OpenedEngine, begin_to_open
+from worker.garbage import start_up_frozen
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
@@ -99,7 +100,8 @@ def run_worker(
         _log_ready(settings, config, opened)
         if watcher is not None:
             watcher.start()
-        loop.run()
+        with start_up_frozen():
+            loop.run()
         _log.info("worker.drained")
         if limit is not None:
             limit.check()

@@ -27,7 +27,7 @@ ENV_PREFIX = "CLERK_"
 CONFIG_ENV = "CLERK_CONFIG"
 # Variables of this prefix that are read elsewhere, each where it is used.
 _OTHER_ENV = {CONFIG_ENV, "CLERK_CACHE"}
-_OTHER_PREFIXES = ("CLERK_TEST_",)
+_OTHER_PREFIXES = ("CLERK_TEST_", "CLERK_DESK_")
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token($|[._-])")
 REDACTED = "********"
 _TOO_DEEP = "lists and tables are nested too deeply"

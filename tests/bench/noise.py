@@ -35,8 +35,8 @@ from trainer.check.out_of_fold import (
 )
 from trainer.check.suspects import METHODS, doubtful, flag, self_confidence
 from trainer.dataset.folder import Example
-from trainer.dataset.settings import SIMILARITY
 from trainer.model.embeddings import find_embedding_model
+from trainer.similarity import SIMILARITY
 
 SEEDS = (1, 2)
 PLANTED = (0.02, 0.05, 0.10)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from worker.contract.probes import probes_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -50,6 +54,47 @@ def test_what_runs_is_not_what_built_it(stage: str) -> None:
     while stage != "${BASE}":
         assert stage != "tools"
         stage = parents[stage]
+
+
+def stage(name: str) -> str:
+    """Return a stage's text."""
+    found = re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("with_probes", [True, False])
+def test_the_demos_adapter_brings_its_probes(tmp_path: Path, with_probes: bool) -> None:
+    """Where ``make adapter`` left some, they lie beside the adapter's folder under its name, where
+    a worker looks for them, and every user may read them: they were written for the demo. The
+    stage's own commands are run, without the wheel's build."""
+    adapter = tmp_path / "src" / "worker" / "demo" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "manifest.json").write_text("{}", encoding="utf-8")
+    if with_probes:
+        probes = probes_path(adapter)
+        probes.write_text("[]", encoding="utf-8")
+        probes.chmod(0o640)
+    (tmp_path / "config").mkdir()
+    builder = tmp_path / "venv" / "bin" / "uv"
+    builder.parent.mkdir(parents=True)
+    builder.write_text("#!/bin/sh\n", encoding="utf-8")
+    builder.chmod(0o755)
+    [command] = re.findall(r"^RUN (.*?[^\\])$", stage("wheel"), re.MULTILINE | re.DOTALL)
+    subprocess.run(
+        ["sh", "-e", "-c", command], cwd=tmp_path, env={**os.environ, "SOURCE_DATE_EPOCH": "0"},
+        check=True,
+    )  # fmt: skip
+    [(source, target)] = re.findall(
+        r"^COPY --from=wheel /build/(\S*adapter\S*) (\S+)$", stage("worker-cpu-demo"), re.MULTILINE
+    )
+    image = tmp_path / "image"
+    shutil.copytree(tmp_path / source, image / target.lstrip("/"))
+    served = image / "adapters" / "demo"
+    assert (served / "manifest.json").is_file()
+    assert probes_path(served).is_file() == with_probes
+    if with_probes:
+        assert probes_path(served).stat().st_mode & 0o777 == 0o644
 
 
 def test_nothing_but_sources_reaches_the_build() -> None:

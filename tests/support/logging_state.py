@@ -17,5 +17,6 @@ def logging_restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("worker").setLevel(logging.NOTSET)
+    for program in ("worker", "desk"):
+        logging.getLogger(program).setLevel(logging.NOTSET)
     structlog.reset_defaults()

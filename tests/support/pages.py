@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CODE = ("worker", "trainer", "helm", "tests")
+CODE = ("worker", "trainer", "desk", "helm", "tests")
 PAGES = tuple(
     sorted(
         path.relative_to(ROOT).as_posix()

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.support.trainer_world import evaluation_json, training_json
 from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
-from trainer.artifacts.training import TRAINING, Epoch, Step, TrainingRecord
+from trainer.artifacts.training import TRAINING, Step, TrainingRecord
 from trainer.tracking.session import open_tracking, track_evaluation
 
 RECIPE = {"name": "toy", "lora_rank": 8, "learning_rate": 1e-3, "instruction": "x" * 2000}
@@ -47,127 +48,15 @@ def steps() -> list[Step]:
     ]
 
 
-def epochs() -> tuple[Epoch, ...]:
-    return (
-        Epoch(
-            number=1,
-            train_loss=0.9,
-            sublabel_loss=None,
-            validation_loss=0.4,
-            validation_accuracy=0.9,
-            validation_macro_f1=0.89,
-            seconds=9.0,
-            examples_per_s=11.0,
-            tokens_per_s=900.0,
-        ),
-    )
-
-
 def training(**changes: Any) -> TrainingRecord:
-    value: dict[str, Any] = {
-        "schema": "training/2",
-        "name": "toy",
-        "created_at": "2026-06-01T11:00:00Z",
-        "adapter": {"name": "toy", "digest": ADAPTER},
-        "dataset": {"name": "tickets", "digest": "cd" * 32, "directory": "data/tickets"},
-        "base": {"name": "tiny", "revision": "1"},
-        "recipe": RECIPE,
-        "seeds": {"python": 1, "torch": 1},
-        "machine": {
-            "cpu": "x86",
-            "cores": 2,
-            "threads": 2,
-            "device": "cpu",
-            "processes": 1,
-            "memory_bytes": 1,
-            "system": "Linux",
-        },
-        "compute_dtype": "float32",
-        "gradient_checkpointing": False,
-        "tokens_per_message": 87.5,
-        "epochs": [epoch.to_json() for epoch in epochs()],
-        "best_epoch": 1,
-        "kept": "epoch 1",
-        "stopped_early": False,
-        "steps": 5,
-        "resumed": 0,
-        "parameters": {"trainable": 1, "total": 2},
-        "validation": {
-            "examples": 120,
-            "accuracy": 0.91,
-            "accuracy_interval_95": [0.83, 0.94],
-            "macro_f1": 0.9,
-            "accepted_share": 0.8,
-            "accepted_precision": None,
-        },
-        "calibration": {
-            "temperature": 1.2,
-            "examples": 120,
-            "nll": 0.3,
-            "ece": 0.02,
-            "nll_uncalibrated": 0.4,
-            "ece_uncalibrated": 0.05,
-        },
-        "memory": {
-            "base": 1,
-            "adapter": 1,
-            "activations": 1,
-            "logits": 1,
-            "overhead": 1,
-            "total": 5,
-            "free": 9,
-        },
-        "peak_memory_bytes": 1,
-        "seconds": 10.0,
-        "training_seconds": 9.0,
-        "versions": {},
-    }
-    return TRAINING.validate(value | changes, Path("training.json"))
+    record = training_json(recipe=RECIPE)
+    record["validation"] |= {"accuracy": 0.91}
+    return TRAINING.validate(record | changes, Path("training.json"))
 
 
 def evaluation() -> EvaluationRecord:
-    value = {
-        "schema": "evaluation/1",
-        "created_at": "2026-06-02T11:00:00Z",
-        "limited": False,
-        "adapter": {"name": "toy", "digest": ADAPTER, "path": "adapter"},
-        "dataset": {
-            "name": "tickets",
-            "digest": "cd" * 32,
-            "directory": "data",
-            "holdout_sha256": "a1" * 32,
-            "openings": 2,
-        },
-        "labels": ["a"],
-        "examples": 300,
-        "accuracy": 0.88,
-        "accuracy_interval_95": [0.84, 0.91],
-        "macro_f1": 0.87,
-        "per_label": [],
-        "confusion": [],
-        "outside_labels": {"constrained": 0, "unconstrained": 0, "unconstrained_share": 0.0},
-        "calibration": {
-            "temperature": 1.2,
-            "nll": 0.35,
-            "nll_uncalibrated": 0.4,
-            "ece": 0.03,
-            "ece_uncalibrated": 0.05,
-            "reliability": [],
-        },
-        "coverage": [],
-        "review": {
-            "confidence_below": 0.7,
-            "off_label_mass_above": None,
-            "share": 0.12,
-            "accepted_accuracy": 0.95,
-            "wanted_precision": 0.95,
-            "threshold_for_wanted": 0.7,
-            "coverage_at_wanted": 0.9,
-            "accuracy_at_wanted": 0.95,
-        },
-        "engines": [],
-    }
-    return EVALUATION.validate(value, Path("evaluation.json"))
+    record = evaluation_json(accuracy=0.88, accuracy_interval_95=[0.84, 0.91])
+    return EVALUATION.validate(record, Path("evaluation.json"))
 
 
 def track(name: Any) -> tuple[TrainingRecord, str]:
@@ -177,7 +66,7 @@ def track(name: Any) -> tuple[TrainingRecord, str]:
     tracking.start("toy", RECIPE, TAGS)
     for step in steps():
         tracking.on_step(step)
-    tracking.on_epochs(epochs())
+    tracking.on_epochs(training().epochs)
     assert isinstance(printed.file, io.StringIO)
     assert tracking.run is not None, printed.file.getvalue()
     record = training(tracking=tracking.run.to_json())
@@ -217,7 +106,7 @@ def test_mlflow_has_recipe_losses_figures_and_digests(
     tags = run.data.tags
     assert tags["adapter_digest"] == ADAPTER
     assert tags["dataset_digest"] == "cd" * 32
-    assert tags["holdout_sha256"] == "a1" * 32
+    assert tags["holdout_sha256"] == "ef" * 32
 
 
 def test_trackio_has_recipe_losses_figures_and_digests(

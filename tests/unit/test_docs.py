@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from desk.settings import Settings as DeskSettings
 from tests.support.pages import (
     PAGES,
     ROOT,
@@ -27,7 +28,7 @@ from worker.observe import metrics as named
 from worker.records.schemas import SCHEMAS, schema_text
 from worker.settings import Settings
 
-TOPS = (".ci", ".github", "config", "docs", "helm", "locks", "tests", "trainer", "worker")
+TOPS = (".ci", ".github", "config", "desk", "docs", "helm", "locks", "tests", "trainer", "worker")
 # They are about the code itself: every name in them has to be there.
 ABOUT_CODE = ("CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md")
 GLOSSARY = "docs/glossary.md"
@@ -86,7 +87,7 @@ def test_every_name_of_the_code_exists(page: str) -> None:
         if re.fullmatch(r"[A-Z][a-z]+[A-Z]\w+|[a-z]+_\w+", name):
             known = name in all_names() or (ROOT / "tests/unit" / f"{name}.py").exists()
             assert known or name in SETTINGS_AND_METRICS, word
-        elif re.fullmatch(r"(worker|trainer|tests|helm)(\.\w+)+", name):
+        elif re.fullmatch(r"(worker|trainer|desk|tests|helm)(\.\w+)+", name):
             path = ROOT / name.replace(".", "/")
             assert path.is_dir() or path.with_suffix(".py").exists(), word
 
@@ -114,31 +115,35 @@ def test_the_glossary_has_each_term_once() -> None:
 
 
 SCHEMA = "".join(map(schema_text, SCHEMAS))
-SECTIONS: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
+SECTIONS: dict[str, set[str]] = {}
+for _settings in (Settings, DeskSettings):
+    for _name, _field in _settings.model_fields.items():
+        _section: Any = _field.annotation
+        SECTIONS.setdefault(_name, set()).update(_section.model_fields)
 METRICS = {metric.name for metric in named.METRICS}
-SETTINGS_AND_METRICS = METRICS | {
-    key for section in SECTIONS.values() for key in section.model_fields
-}
+SETTINGS_AND_METRICS = METRICS | {key for section in SECTIONS.values() for key in section}
 
 
 @functools.cache
-def worker_source() -> str:
-    """The worker's code, for the names of log events."""
-    files = sorted((ROOT / "worker").rglob("*.py"))
+def source() -> str:
+    """The code of worker and desk, for the names of log events."""
+    files = [path for top in ("worker", "desk") for path in sorted((ROOT / top).rglob("*.py"))]
     return "".join(path.read_text(encoding="utf-8") for path in files)
 
 
 @functools.cache
 def options() -> dict[str, set[str]]:
-    """Every sub-command of the two programs with the options that it takes."""
+    """Every sub-command of the programs with the options that it takes."""
     import typer.main
 
+    from desk.cli.main import app as desk
     from trainer.cli.main import app as trainer
     from worker.cli.main import app as worker
 
     groups: dict[str, Any] = {
         "clerk-worker": typer.main.get_command(worker),
         "clerk-trainer": typer.main.get_command(trainer),
+        "clerk-desk": typer.main.get_command(desk),
     }
     return {
         f"{program} {name}": {
@@ -156,8 +161,8 @@ def test_every_setting_that_is_named_is_one(page: str) -> None:
     """``section.key`` in backticks. A log event or a field of the output record may look so too."""
     for word in code_words(page):
         found = re.match(rf"({'|'.join(SECTIONS)})\.([a-z]\w*)", word)
-        if found and found[2] not in SECTIONS[found[1]].model_fields:
-            assert f'"{found.group()}"' in worker_source() or f'"{found[2]}"' in SCHEMA, word
+        if found and found[2] not in SECTIONS[found[1]]:
+            assert f'"{found.group()}"' in source() or f'"{found[2]}"' in SCHEMA, word
 
 
 @each_page
@@ -183,15 +188,15 @@ def test_every_make_target_that_is_named_is_one(page: str) -> None:
 @each_page
 def test_every_module_that_is_to_be_run_can_be(page: str) -> None:
     """``python -m`` followed by a module of ours."""
-    for name in re.findall(r"python -m ((?:worker|trainer|tests|helm)[\w.]*)", text_of(page)):
+    for name in re.findall(r"python -m ((?:worker|trainer|desk|tests|helm)[\w.]*)", text_of(page)):
         path = ROOT / name.rstrip(".").replace(".", "/")
         assert (path / "__main__.py").exists() or path.with_suffix(".py").exists(), name
 
 
 @each_page
 def test_every_sub_command_that_is_named_is_one(page: str) -> None:
-    """Of clerk-worker and of clerk-trainer, wherever a page has one typed."""
-    line = r"(?:^    |`|\| )(clerk-(?:worker|trainer) [a-z]+(?:-[a-z]+)*)([^`\n|]*)"
+    """Of each program, wherever a page has one typed."""
+    line = r"(?:^    |`|\| )(clerk-(?:worker|trainer|desk) [a-z]+(?:-[a-z]+)*)([^`\n|]*)"
     for command, rest in re.findall(line, text_of(page), re.MULTILINE):
         assert command in options(), command
         given = set(re.findall(r"(?<=\s)--[a-z-]+", rest.split("#")[0]))
@@ -199,10 +204,9 @@ def test_every_sub_command_that_is_named_is_one(page: str) -> None:
 
 
 def test_the_readme_shows_the_tree() -> None:
-    """Each package of the worker and of the trainer has its line, and no line is left of one that
-    is gone."""
+    """Each package of each program has its line, and no line is left of one that is gone."""
     text = spoken("README.md") + text_of("README.md")
-    for program in ("worker", "trainer"):
+    for program in ("worker", "trainer", "desk"):
         block = re.search(rf"^    {program}/ .*?(?=^    \S)", text, re.MULTILINE | re.DOTALL)
         assert block is not None
         shown = set(re.findall(r"^      (\w+)/ ", block.group(), re.MULTILINE))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trainer.artifacts.evaluation import EvaluatedDataset
+from trainer.artifacts.evaluation import DisjointProof, EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
 from worker.contract.kinds import Kind
@@ -100,7 +100,8 @@ class DuelRecord(Record):
     of the adapter; ``required_messages`` would pass one that is exactly as good four times in
     five, and ``minimum_detectable_difference`` is the smallest difference from it that the
     hold-out finds as often. Where no worker can serve what is recommended, ``servable`` is the best
-    that one can, by the same rules, and ``servable_verdict`` says why.
+    that one can, by the same rules, and ``servable_verdict`` says why. ``disjoint`` shows that the
+    hold-out of another dataset than the adapter's own is unseen.
     """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
@@ -122,6 +123,15 @@ class DuelRecord(Record):
     required_messages: int | None = None
     servable: str | None = None
     servable_verdict: str | None = None
+    disjoint: DisjointProof | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the file has it: without ``disjoint`` on the adapter's own dataset,
+        as in files of earlier versions."""
+        record = super().to_json()
+        if self.disjoint is None:
+            del record["disjoint"]
+        return record
 
 
 DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")

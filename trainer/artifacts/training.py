@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trainer.artifacts.files import LinesFile, Record, RecordFile
+from trainer.statistics.figures import Promise
 
 Interval = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
@@ -71,7 +72,8 @@ class ParameterCounts(Record):
 
 class ValidationFigures(Record):
     """The kept weights on the validation set; ``accepted_share`` is not sent to review, and
-    ``point_accepted_share`` would not be if the threshold were chosen by the point value."""
+    ``point_accepted_share`` would not be if the threshold were chosen by the point value.
+    ``promise`` says what would help where validation does not prove the promised precision."""
 
     examples: int
     accuracy: float
@@ -79,7 +81,8 @@ class ValidationFigures(Record):
     macro_f1: float
     accepted_share: float
     accepted_precision: float | None
-    point_accepted_share: float | None = None  # runs of earlier versions lack it
+    point_accepted_share: float | None = None  # runs of earlier versions lack these two
+    promise: Promise | None = None
 
 
 class CalibrationFigures(Record):

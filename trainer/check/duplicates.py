@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.check.finding import Finding, grade
+from trainer.check.finding import CONFLICTS, LEAKAGE, Finding, grade
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
+from trainer.dataset.together import unite
 from worker.contract.digest import sha256_bytes
 
 _PAIRS_LISTED = 50
@@ -56,11 +57,21 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     return tuple(fingerprint(Example("", message, "").key) for message in messages)
 
 
-def number_clusters(examples: Sequence[Example], similarity: float) -> NDArray[np.int64]:
-    """Number the groups of copies and near-duplicates, (examples,), as ``prepare`` forms them."""
+def number_clusters(
+    examples: Sequence[Example], similarity: float, groups: Mapping[str, int] | None = None
+) -> NDArray[np.int64]:
+    """Number the clusters of copies and near-duplicates, (examples,), as ``prepare`` forms them.
+
+    ``groups`` (message id -> number; see ``trainer.dataset.groups``) unites those that a thread or
+    customer links.
+    """
     keys = sorted({example.key for example in examples})
-    groups = near_clusters(keys, similarity=similarity)
-    number = {keys[place]: at for at, group in enumerate(groups) for place in group}
+    near = near_clusters(keys, similarity=similarity)
+    clusters = [[keys[place] for place in cluster] for cluster in near]
+    if groups:
+        grouped = ((str(groups.get(example.id, "")), example.key) for example in examples)
+        clusters = unite(clusters, grouped)
+    number = {key: at for at, cluster in enumerate(clusters) for key in cluster}
     return np.array([number[example.key] for example in examples], dtype=np.int64)
 
 
@@ -126,7 +137,7 @@ def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Find
             "Decide which label is right: the review queue names the doubtful ones; the pairs' "
             "ids are in the result."
         )
-    return Finding("label conflicts", verdict, found, advice, figures)
+    return Finding(CONFLICTS, verdict, found, advice, figures)
 
 
 def check_leakage(
@@ -162,7 +173,7 @@ def check_leakage(
             "Prepare the dataset again: it keeps copies and near-copies in one split. Until then "
             "the hold-out measures memory."
         )
-    return Finding("leakage between splits", verdict, found, advice, figures)
+    return Finding(LEAKAGE, verdict, found, advice, figures)
 
 
 def _order(conflict: ConflictingPair) -> tuple[bool, float, str, str]:

@@ -12,6 +12,18 @@ from trainer.artifacts.files import Record, RecordFile
 
 Verdict = Literal["ok", "warn", "fail", "skipped"]
 
+COUNTS = "examples per label"
+BALANCE = "balance"
+HOLDOUT_SIZE = "hold-out size"
+NAMES = "label names"
+LENGTHS = "message lengths"
+CODES = "label codes"
+CONFLICTS = "label conflicts"
+LEAKAGE = "leakage between splits"
+SUSPECTS = "suspected wrong labels"
+SUBLABELS = "sublabels"
+"""The findings' names."""
+
 _ORDER: tuple[Verdict, ...] = ("skipped", "ok", "warn", "fail")
 
 

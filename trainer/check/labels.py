@@ -12,8 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.check.finding import Finding, grade
+from trainer.check.finding import (
+    BALANCE,
+    CODES,
+    COUNTS,
+    HOLDOUT_SIZE,
+    LENGTHS,
+    NAMES,
+    Finding,
+    grade,
+)
 from trainer.dataset.folder import Example
+from trainer.statistics.lengths import length_bins
 from worker.contract import ContractError, Label, PromptSpec, Taxonomy, build_prompt
 from worker.contract.tokens import Encode
 
@@ -42,11 +52,11 @@ def check_counts(examples: Sequence[Example], taxonomy: Taxonomy, floor: int) ->
     if too_few:
         advice = f"Label at least {HARD_FLOOR}, better {floor}, messages for {_list(too_few)}, or "
         advice += "drop the label from the taxonomy: nothing can be learnt from so few."
-        return Finding("examples per label", "fail", found, advice, figures)
+        return Finding(COUNTS, "fail", found, advice, figures)
     if few:
         advice = f"Label more messages for {_list(few)}: fewer than {floor} examples."
-        return Finding("examples per label", "warn", found, advice, figures)
-    return Finding("examples per label", "ok", found, "", figures)
+        return Finding(COUNTS, "warn", found, advice, figures)
+    return Finding(COUNTS, "ok", found, "", figures)
 
 
 def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
@@ -60,8 +70,8 @@ def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
     found = f"the largest label has {ratio:.1f} times the examples of the smallest"
     if ratio > _IMBALANCE:
         advice = "Cap the large labels (prepare --per-label) or label more of the small ones."
-        return Finding("balance", "warn", found, advice, figures)
-    return Finding("balance", "ok", found, "", figures)
+        return Finding(BALANCE, "warn", found, advice, figures)
+    return Finding(BALANCE, "ok", found, "", figures)
 
 
 def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
@@ -75,8 +85,8 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
     if few:
         advice = f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will "
         advice += "be guesses. Set more aside (prepare --holdout-share)."
-        return Finding("hold-out size", "warn", found, advice, figures)
-    return Finding("hold-out size", "ok", found, "", figures)
+        return Finding(HOLDOUT_SIZE, "warn", found, advice, figures)
+    return Finding(HOLDOUT_SIZE, "ok", found, "", figures)
 
 
 def check_names(taxonomy: Taxonomy) -> Finding:
@@ -91,14 +101,14 @@ def check_names(taxonomy: Taxonomy) -> Finding:
     figures = {"alike": [list(pair) for pair in alike], "without_description": silent}
     found = f"{len(alike)} pairs of names alike, {len(silent)} labels without a description"
     if not alike and not silent:
-        return Finding("label names", "ok", found, "", figures)
+        return Finding(NAMES, "ok", found, "", figures)
     advice = []
     if alike:
         pairs = "; ".join(f"{left} and {right} ({why})" for left, right, why in alike[:3])
         advice.append(f"Rename or merge labels that annotators will mix up: {pairs}.")
     if silent:
         advice.append(f"Describe in a sentence what belongs under {', '.join(silent[:5])}.")
-    return Finding("label names", "warn", found, " ".join(advice), figures)
+    return Finding(NAMES, "warn", found, " ".join(advice), figures)
 
 
 def _why_alike(left: Label, right: Label) -> str:
@@ -128,7 +138,6 @@ def _list(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-LENGTHS, CODES = "message lengths", "label codes"
 _SHORTENED_WARN, _SHORTENED_FAIL = 0.01, 0.25
 _LISTED = 20
 
@@ -183,15 +192,16 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
     """Tokenize every message as training will: more than one in a hundred shortened warns, more
     than a quarter fails, and so does an empty message."""
     fixed = len(spec.prefix_ids) + len(spec.suffix_ids)
-    lengths, shortened, empty = [], [], []
+    lengths, shortened, cut, empty = [], [], [], []
     for example in examples:
         prompt = build_prompt(spec, example.message, encode)
         if prompt is None:
             empty.append(example.id)
             continue
-        lengths.append(len(prompt.ids) - fixed)
         if prompt.truncated:
-            shortened.append(example.id)
+            shortened.append(example)
+            cut.append(len(lengths))
+        lengths.append(len(prompt.ids) - fixed)
     share = len(shortened) / max(1, len(examples))
     quantiles = np.quantile(lengths or [0], (0.5, 0.95, 0.99, 1), method="higher").astype(int)
     p50, p95, p99, longest = map(int, quantiles)
@@ -203,7 +213,11 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
         "max": longest,
         "shortened": len(shortened),
         "share_shortened": round(share, 4),
-        "shortened_ids": shortened[:_LISTED],
+        "shortened_ids": [example.id for example in shortened[:_LISTED]],
+        "shortened_per_label": dict(Counter(example.label for example in shortened)),
+        "histogram": [
+            [each.above, each.upto, each.count, each.cut] for each in length_bins(lengths, cut)
+        ],
         "empty_ids": empty[:_LISTED],
     }
     verdict = "fail" if empty else grade(share, warn=_SHORTENED_WARN, fail=_SHORTENED_FAIL)

@@ -18,7 +18,7 @@ from trainer.check.duplicates import (
     holdout_fingerprints,
     number_clusters,
 )
-from trainer.check.finding import CheckedDataset, CheckRecord, Finding, worst
+from trainer.check.finding import SUSPECTS, CheckedDataset, CheckRecord, Finding, worst
 from trainer.check.labels import (
     FLOOR,
     check_balance,
@@ -30,16 +30,17 @@ from trainer.check.labels import (
 from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold
 from trainer.check.suspects import (
     SIMILAR,
-    SUSPECTS,
     Suspect,
     check_sublabels,
     check_suspects,
+    expected_wrong,
     find_suspects,
 )
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import Dataset
-from trainer.dataset.settings import SIMILARITY
+from trainer.dataset.groups import read_groups
 from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
 from worker.contract.digest import write_atomically
 from worker.contract.text import message_sha256
 
@@ -232,10 +233,11 @@ def _judge_labels(
     if len(examples) < LEAST_EXAMPLES or len({example.label for example in examples}) < 2:
         found = f"{len(examples)} examples are too few to judge labels by ({LEAST_EXAMPLES})"
         return (), [Finding(SUSPECTS, "skipped", found)]
+    groups = read_groups(dataset)
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
-        clusters=number_clusters(examples, settings.similarity),
+        clusters=number_clusters(examples, settings.similarity, groups),
         embeddings=settings.embeddings,
         seed=settings.seed,
         tick=done,
@@ -247,8 +249,18 @@ def _judge_labels(
         out_of_fold,
         vouched=sum(example.id in vouched for example in examples),
         most=settings.most_suspects,
+        groups=_describe_groups(dataset, groups),
+        expected=expected_wrong(examples, out_of_fold, vouched),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
+
+
+def _describe_groups(dataset: Dataset, groups: Mapping[str, int] | None) -> int | None:
+    """Return how many messages share a group with another, 0 where the dataset knows no groups;
+    None where it was split by them and does not hold them, as earlier versions did not."""
+    if groups is None:
+        return None if (dataset.record.get("split") or {}).get("groups") else 0
+    return len(groups)
 
 
 def vouched_ids(record: Mapping[str, Any]) -> frozenset[str]:

@@ -12,11 +12,11 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_self_confidence_for_each_label
 from numpy.typing import NDArray
 
-from trainer.check.finding import Finding, grade
+from trainer.check.finding import SUBLABELS, SUSPECTS, Finding, grade
 from trainer.check.out_of_fold import FOLDS, OutOfFold, cross_val_predict
 from trainer.dataset.folder import Example
+from trainer.statistics.label_noise import WrongShare, wrong_share
 
-SUSPECTS = "suspected wrong labels"
 SIMILAR = 3
 _WARN = 0.01
 _LISTED = 100
@@ -132,10 +132,31 @@ def _suspect(
     return Suspect(example, suggested, confidence, reason, similar)
 
 
+def expected_wrong(
+    examples: Sequence[Example], out_of_fold: OutOfFold, vouched: Collection[str]
+) -> WrongShare:
+    """Return the share of the examples' labels that is wrong. A label that a person decided on
+    (``vouched``, ids) counts as right."""
+    own, probabilities = out_of_fold.own, out_of_fold.probabilities
+    decided = np.array([example.id in vouched for example in examples], dtype=np.bool_)
+    return wrong_share(own, probabilities, vouched=decided)
+
+
 def check_suspects(
-    suspects: Sequence[Suspect], out_of_fold: OutOfFold, *, vouched: int, most: float
+    suspects: Sequence[Suspect],
+    out_of_fold: OutOfFold,
+    *,
+    vouched: int,
+    most: float,
+    expected: WrongShare,
+    groups: int | None = 0,
 ) -> Finding:
-    """One in a hundred is what careful people leave, and warns; above ``most`` fails."""
+    """One in a hundred is what careful people leave, and warns; above ``most`` fails.
+
+    ``expected`` is the share that is probably wrong, which the queue may hold more or less than.
+    ``groups`` counts the messages that share a thread or customer with another one; None: the
+    dataset has such groups and does not hold them, so that they may vouch for each other.
+    """
     examples = len(out_of_fold.own)
     share = len(suspects) / examples
     moves = Counter((suspect.example.label, suspect.suggested) for suspect in suspects)
@@ -144,8 +165,14 @@ def check_suspects(
     figures = {
         "suspects": len(suspects),
         "share": round(share, 4),
+        "expected_wrong": {
+            "slips": round(expected.value, 4),
+            "slips_interval_95": [round(expected.low, 4), round(expected.high, 4)],
+            "at_most": round(expected.most, 4),
+        },
         "vouched": vouched,
         "not_judged": int((~out_of_fold.judged).sum()),
+        "in_groups": groups,
         "detector": out_of_fold.detector,
         "agreement": round(out_of_fold.agreement, 4),
         "per_label": {
@@ -156,14 +183,19 @@ def check_suspects(
         "surest": [_describe(suspect) for suspect in suspects[:_LISTED]],
     }
     verdict = grade(share, warn=_WARN, fail=most)
-    found = f"{len(suspects):,} of {examples:,} labels ({share:.1%}) are probably wrong"
+    found = f"{len(suspects):,} of {examples:,} labels ({share:.1%}) are doubted"
     advice = ""
     if suspects:
         advice = (
             "Decide on the review queue from the top: accept, relabel or drop; then prepare "
             "again with --decisions. The first are the surest."
         )
-    return Finding(SUSPECTS, verdict, found, advice, figures)
+    if groups is None:
+        advice += (
+            " The dataset was split by group and does not hold the groups (an earlier version made "
+            "it): messages of one group may vouch for each other. Prepare it again."
+        )
+    return Finding(SUSPECTS, verdict, found, advice.strip(), figures)
 
 
 def _describe(suspect: Suspect) -> dict[str, object]:
@@ -176,7 +208,6 @@ def _describe(suspect: Suspect) -> dict[str, object]:
     }
 
 
-SUBLABELS = "sublabels"
 _OWN, _OTHER = 0.25, 0.5
 _LEAST = 10
 

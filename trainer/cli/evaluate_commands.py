@@ -31,6 +31,15 @@ class EngineChoice(StrEnum):
 Adapter = Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter's directory.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...; auto: a GPU where there is one.")]
 
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
+        "folder. The hold-out is compared with it: publish and duel want that proof.",
+    ),
+]
+
 # Of evaluate alone.
 EvaluationOut = Annotated[
     Path | None,
@@ -41,14 +50,6 @@ EvaluationOut = Annotated[
 Engine = Annotated[
     EngineChoice,
     typer.Option(help="Which engine answers; 'both' also proves that the two agree."),
-]
-TrainedOn = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Where --dataset is not the dataset that the adapter was trained on: that one's "
-        "folder. The hold-out is compared with it, and publish wants that proof.",
-    ),
 ]
 WrittenProbes = Annotated[
     Path | None,
@@ -219,6 +220,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     base: OptionalBase = None,
     out: DuelOut = None,
     evaluation: Evaluation = None,
+    trained_on: TrainedOn = None,
     candidate: Candidates = None,
     against: Against = None,
     embeddings: Embeddings = "auto",
@@ -239,8 +241,9 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     than --margin worse (Tango's non-inferiority test, 5 %); else the adapter. Where no worker can
     serve what wins, the verdict says why and names the best that one can; publish --what takes it.
     What so many messages can tell is printed before the hold-out is opened, and where they are too
-    few to tell the verdict says how many it takes. duel.json holds all of it, duel_predictions.csv
-    every answer.
+    few to tell the verdict says how many it takes. On another dataset than the adapter's own,
+    --trained-on has to name that one: the hold-out may share no message with it. duel.json holds
+    all of it, duel_predictions.csv every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
     --evaluation runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
@@ -266,6 +269,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             margin=margin / 100,
             device=device,
             against=tuple(against or ()),
+            trained_on=trained_on,
         )
         record = run_duel(request, console)
         show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)

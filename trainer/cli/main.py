@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from trainer.cli import (
     audit_command,
+    cost_command,
     evaluate_commands,
     prepare_command,
     publish_command,
@@ -64,6 +65,7 @@ for group in (
     train_commands,
     evaluate_commands,
     audit_command,
+    cost_command,
     report_commands,
     publish_command,
     store_commands,

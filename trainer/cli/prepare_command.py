@@ -12,15 +12,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from trainer.cli import prepare_options as options
 from trainer.cli.prepare_output import tell_prepared
 from trainer.cli.shared import AsJson, make_console, outcomes, show
-from trainer.dataset.readers import ColumnNames
 from trainer.dataset.settings import (
-    SIMILARITY,
     ConflictPolicy,
+    MailPhrases,
     NearDuplicates,
     OnBad,
     PrepareSettings,
     SplitBy,
 )
+from trainer.similarity import SIMILARITY
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,9 @@ def prepare(
     decisions: options.Decisions = None,
     strip_signatures: options.StripSignatures = False,
     strip_quotes: options.StripQuotes = False,
+    mail_phrases: options.MailPhraseChoice = MailPhrases.OWN,
     redact: options.Redact = False,
+    redact_names: options.RedactNames = None,
     empty: options.Empty = OnBad.ERROR,
     too_long: options.TooLong = OnBad.ERROR,
     max_message_bytes: options.MaxMessageBytes = 1 << 20,
@@ -67,60 +69,21 @@ def prepare(
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
 
-    Reads messages with their labels, cleans them as serving does, removes copies, finds
-    near-duplicates and messages under several labels, and splits the rest into training,
-    validation and a sealed hold-out, each cluster of near-duplicates in one of them. The hold-out
-    is drawn at random, or is what came last (--split time), or whole threads or customers
-    (--split group): take what serving will meet. Writes a
-    folder with a manifest (dataset.json), report.md for people, surplus.jsonl for what --per-label
-    left out, and conflicts.csv, which a person can fill in and give back with --decisions; texts
-    of the hold-out are not in it. How often the same hold-out was opened before is carried on from
-    datasets beside --out, and from --earlier.
+    Cleans messages as serving does, removes copies, finds near-duplicates and messages under
+    several labels, and splits the rest into training, validation and a sealed hold-out, each
+    cluster of near-duplicates in one of them. The hold-out is drawn at random, or is what came last
+    (--split time), or whole threads or customers (--split group): take what serving will meet.
+    Writes a folder with a manifest (dataset.json), report.md for people, and conflicts.csv, which a
+    person can fill in and give back with --decisions; texts of the hold-out are not in it.
 
-    Example: clerk-trainer prepare --input tickets.csv --label-column category
-    --taxonomy taxonomy.toml --per-label 364 --out data/tickets-1
+    Example: clerk-trainer prepare --input tickets.csv --taxonomy taxonomy.toml --out data/1
 
-    Next: clerk-trainer check, which looks for wrong labels.
+    Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
+    what both found.
     """
+    given = dict(locals())
     with outcomes():
-        settings = PrepareSettings(
-            inputs=tuple(inputs),
-            taxonomy=taxonomy,
-            out=out,
-            name=name,
-            columns=ColumnNames(
-                message_column,
-                label_column,
-                id_column,
-                sublabel_column,
-                time=time_column,
-                group=group_column,
-                language=language_column,
-            ),
-            split=split,
-            encoding=encoding,
-            delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
-            sheet=sheet,
-            label_map=label_map,
-            decisions=tuple(decisions or ()),
-            holdout=holdout,
-            strip_quotes=strip_quotes,
-            strip_signatures=strip_signatures,
-            redact=redact,
-            empty=empty,
-            too_long=too_long,
-            max_message_bytes=max_message_bytes,
-            conflicts=conflicts,
-            near_duplicates=near_duplicates,
-            similarity=similarity,
-            validation_share=validation_share,
-            holdout_share=holdout_share,
-            per_label=per_label,
-            minimum_per_label=minimum_per_label,
-            seed=seed,
-            earlier=tuple(earlier or ()),
-        )
-        _prepare(settings, as_json=as_json)
+        _prepare(options.make_settings(given), as_json=as_json)
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
@@ -146,6 +109,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
             for name, file in dataset.record["files"].items()
         },
         "split": dataset.record.get("split", {"by": "random"}),
+        "names_redaction": dataset.record.get("names_redaction"),
         "counts": dataset.record["counts"],
         "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),

@@ -1,13 +1,23 @@
-"""The options of ``clerk-trainer prepare``, with their help."""
+"""The options of ``clerk-trainer prepare``, with their help, and the settings they make."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from trainer.dataset.settings import ConflictPolicy, NearDuplicates, OnBad, SplitBy
+from trainer.dataset.readers import ColumnNames
+from trainer.dataset.settings import (
+    ConflictPolicy,
+    MailPhrases,
+    NearDuplicates,
+    OnBad,
+    PrepareSettings,
+    SplitBy,
+)
 
 Inputs = Annotated[
     list[Path],
@@ -82,9 +92,25 @@ Decisions = Annotated[
 # What becomes of messages.
 StripSignatures = Annotated[bool, typer.Option(help="Remove mail signatures. Serving does not.")]
 StripQuotes = Annotated[bool, typer.Option(help="Remove quoted earlier mails. Serving does not.")]
+MailPhraseChoice = Annotated[
+    MailPhrases,
+    typer.Option(
+        help="Whose phrases tell what to strip: own (English, German, French, Spanish), or library "
+        "(mail-parser-reply's of nine further languages too; the extra 'mail')."
+    ),
+]
 Redact = Annotated[
     bool,
     typer.Option(help="Redact mail addresses, phone numbers, cards, IBANs; serving will too."),
+]
+RedactNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Redact names of people as [name], by Presidio (the extra 'presidio') with a spaCy "
+        "model of yours, its name or its folder, or a Presidio analyzer configuration (.yaml). "
+        "Serving does not.",
+    ),
 ]
 Empty = Annotated[OnBad, typer.Option(help="What to do with an empty message.")]
 TooLong = Annotated[OnBad, typer.Option(help="What to do with a message over --max-message-bytes.")]
@@ -128,3 +154,20 @@ Earlier = Annotated[
 MinimumPerLabel = Annotated[
     int, typer.Option(min=3, help="Fewest different messages that each label needs.")
 ]
+
+
+def make_settings(given: Mapping[str, Any]) -> PrepareSettings:
+    """Return the settings that the command's arguments make: ``given`` maps their names to values.
+
+    A column's option is called ``message_column`` where the field of ``ColumnNames`` is
+    ``message``; all others have the name of their field in ``PrepareSettings``.
+    """
+    columns = {field.name: given[f"{field.name}_column"] for field in fields(ColumnNames)}
+    plain = {
+        field.name: given[field.name]
+        for field in fields(PrepareSettings)
+        if field.name != "columns"
+    }
+    several = {name: tuple(plain[name] or ()) for name in ("inputs", "decisions", "earlier")}
+    tab = {"delimiter": "\t"} if given["delimiter"] in {"\\t", "tab"} else {}
+    return PrepareSettings(columns=ColumnNames(**columns), **(plain | several | tab))

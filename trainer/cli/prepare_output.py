@@ -12,6 +12,7 @@ from rich.table import Table
 
 def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare`` for people."""
+    from trainer.dataset.report import tell_names
     from trainer.dataset.split_record import tell_split
 
     counts = result["counts"]
@@ -32,7 +33,9 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    for sentence in (*tell_split(result), *_sentences(counts)):
+    names = result["names_redaction"]
+    told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
+    for sentence in (*tell_split(result), *_sentences(counts), *told):
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(
@@ -41,7 +44,8 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
         )
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Read {result['report']}, then: clerk-trainer check.",
+        f"Read {result['report']}, or look at it: clerk-trainer report {result['dataset']}.\n"
+        f"Then: clerk-trainer check {result['dataset']}.",
         markup=False,
         soft_wrap=True,
     )

@@ -183,6 +183,7 @@ def _print(console: Console, checked: Checked, queue: Path, result: Path) -> Non
     _print_moves(console, checked)
     print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
     print_text(console, f"Figures: {result}")
+    print_text(console, f"To look at: clerk-trainer report {checked.dataset.directory}")
 
 
 def _print_moves(console: Console, checked: Checked) -> None:

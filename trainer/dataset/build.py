@@ -42,13 +42,16 @@ from trainer.dataset.labels import (
     refuse_small,
     refuse_unknown,
 )
+from trainer.dataset.mails import OWN, Phrases
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.settings import PrepareSettings, SplitBy
+from trainer.dataset.settings import MailPhrases, PrepareSettings, SplitBy
 from trainer.dataset.split import Split, cap_per_label, check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
+from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
+from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 
 Watch = Callable[[str, int], Callable[[int], None]]
@@ -60,7 +63,7 @@ class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made."""
+    made, ``units`` (of keys) what had to stay together because of groups, None without them."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -69,10 +72,12 @@ class Prepared:
     near_conflicts: tuple[tuple[Row, ...], ...]
     split_of: dict[str, str]
     split: dict[str, Any] | None
+    units: Sequence[Sequence[str]] | None
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
     redaction: str | None
+    names_redaction: dict[str, Any] | None
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -89,8 +94,8 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
     rows, sources = _read(settings, taxonomy, watch)
-    redaction, redact = _redaction(settings)
-    usable, cleaning = _clean(rows, settings, redact, watch)
+    redaction = _load_redaction(settings)
+    usable, cleaning = _clean(rows, settings, redaction, watch)
     applied, deciding = _decide(rows, usable, settings, taxonomy)
 
     given_keys = {row.key for row in usable if row.given}
@@ -121,10 +126,12 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         near_conflicts=near_conflicts,
         split_of=split.of,
         split=describe_split(settings, split, usable, filled.rows),
+        units=split.units if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
-        redaction=redaction,
+        redaction=redaction.rules,
+        names_redaction=redaction.names,
         counts={
             "rows_read": len(rows),
             **cleaning,
@@ -171,13 +178,15 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, redact: Redact | None, watch: Watch
+    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, watch: Watch
 ) -> tuple[list[Row], dict[str, Any]]:
+    phrases, library = _load_phrases(settings)
     cleaned = clean(
         rows,
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
-        redact=redact,
+        phrases=phrases,
+        redact=redaction.redact,
         tick=watch("clean", len(rows)),
     )
     usable, refused = refuse_bad(cleaned.rows, rows, settings)
@@ -187,6 +196,7 @@ def _clean(
             "rules": NORMALIZATION,
             **cleaned.changed,
             "left_whole": cleaned.left_whole,
+            **({"phrases": library} if library else {}),
         },
         "redacted": cleaned.redacted,
     }
@@ -286,12 +296,43 @@ def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
     return tuple(sorted((row.example for row in rows), key=lambda example: example.id))
 
 
-def _redaction(settings: PrepareSettings) -> tuple[str | None, Redact | None]:
-    if not settings.redact:
-        return None, None
-    from worker.contract.redact import REDACTION, redact_personal_data
+@dataclass(frozen=True, slots=True)
+class _Redaction:
+    """``rules`` names those that serving applies too, ``names`` (JSON) says what redacts names."""
 
-    return REDACTION, redact_personal_data
+    redact: Redact | None = None
+    rules: str | None = None
+    names: dict[str, Any] | None = None
+
+
+def _load_redaction(settings: PrepareSettings) -> _Redaction:
+    """Return what redacts, serving's rules first: a name within an address is part of that."""
+    if not settings.redact_names:
+        rules = REDACTION if settings.redact else None
+        return _Redaction(redact_personal_data if settings.redact else None, rules)
+    from trainer.dataset.names import load_names
+
+    names = load_names(settings.redact_names)
+
+    def redact(text: str) -> tuple[str, dict[str, int]]:
+        text, found = redact_personal_data(text) if settings.redact else (text, {})
+        text, count = names.redact(text)
+        return text, found | ({"name": count} if count else {})
+
+    return _Redaction(redact, REDACTION if settings.redact else None, names.facts)
+
+
+def _load_phrases(settings: PrepareSettings) -> tuple[Phrases, str | None]:
+    """Return the phrases, and the name of the library that they are of."""
+    if settings.mail_phrases is MailPhrases.OWN:
+        return OWN, None
+    if not (settings.strip_quotes or settings.strip_signatures):
+        raise BadInput(
+            "--mail-phrases library has no part without --strip-quotes or --strip-signatures"
+        )
+    from trainer.dataset.mail_library import load_phrases
+
+    return load_phrases()
 
 
 def _describe_files(settings: PrepareSettings) -> dict[str, Any]:

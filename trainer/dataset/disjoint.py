@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from trainer.artifacts.evaluation import DisjointProof
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_pairs, shingles
-from trainer.dataset.settings import SIMILARITY
+from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
 from worker.contract.redact import redact_personal_data
 
 
@@ -19,9 +20,17 @@ def prove_disjoint(
     were chosen.
 
     Near is what ``prepare`` calls so by default (``SIMILARITY``). Where one of the datasets was
-    redacted, both are compared as redacted. The proof holds digests and counts, no text; it is the
-    reader's to judge.
+    redacted, both are compared as redacted. Raises BadInput where names were redacted in one of
+    them alone: those of the other cannot be hidden here, and a copy would look new. The proof
+    holds digests and counts, no text; it is the reader's to judge.
     """
+    if bool(trained_on.record.get("names_redaction")) != bool(
+        evaluated_on.record.get("names_redaction")
+    ):
+        raise BadInput(
+            f"{evaluated_on.directory} and {trained_on.directory}: names were redacted in one of "
+            "the two datasets alone, so that copies cannot be told: prepare both alike"
+        )
     redacted = bool(trained_on.redaction or evaluated_on.redaction)
     seen = _keys((*trained_on.train, *trained_on.validation), redacted=redacted)
     held = _keys(holdout, redacted=redacted)

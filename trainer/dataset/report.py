@@ -130,6 +130,8 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
         if name in stripped:
             yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
+    if phrases := cleaned.get("phrases"):
+        yield f"- Phrases of further languages by {phrases}."
     if stripped:
         yield (
             f"- **Serving does not strip {' or '.join(stripped)}.** The worker will see messages "
@@ -141,7 +143,21 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"- Personal data redacted by `{record['redaction']}`, as serving will do: {kinds}."
     else:
         yield "- Personal data was not redacted (`--redact`)."
+    if names := record.get("names_redaction"):
+        yield f"- {tell_names(names)}"
     yield ""
+
+
+def tell_names(names: Mapping[str, Any]) -> str:
+    """Say what redacted names, and that serving does not."""
+    models = ", ".join(names["models"]) or "rules alone"
+    share = names["marked"] / max(1, names["messages"])
+    return (
+        f"Names redacted by {names['by']} ({models}), as `{names['mark']}` in "
+        f"{names['marked']:,} of {names['messages']:,} messages ({share:.1%}). **Serving does not "
+        "redact names**: a worker sees them, and evaluations on this dataset do not. "
+        "Redact them before the topic too, or know that it is so."
+    )
 
 
 def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:

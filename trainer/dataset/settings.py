@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.readers import ColumnNames
-
-SIMILARITY = 0.7
-"""Default threshold. Measured on ten thousand bank support messages: the pairs above it are
-rewordings ("what do I do if my card is stolen", "... was stolen"), about one in a hundred of them
-with different labels, and no cluster is larger than ten messages. At 0.6 chains of up to 47 form,
-at 0.5 of a thousand."""
+from trainer.similarity import SIMILARITY
 
 
 class ConflictPolicy(StrEnum):
@@ -38,6 +33,13 @@ class NearDuplicates(StrEnum):
     DROP = "drop"
 
 
+class MailPhrases(StrEnum):
+    """Whose phrases tell quotations and signatures."""
+
+    OWN = "own"
+    LIBRARY = "library"
+
+
 class SplitBy(StrEnum):
     """What decides who is held out."""
 
@@ -50,8 +52,9 @@ class SplitBy(StrEnum):
 class PrepareSettings:
     """Every setting of a dataset. Sizes are in bytes of UTF-8, shares and similarity are 0 to 1.
 
-    ``earlier`` are datasets whose openings count on where the hold-out is the same; they have no
-    part in what the dataset holds.
+    ``redact_names`` is a spaCy model or a Presidio configuration (see ``names``). ``earlier`` are
+    datasets whose openings count on where the hold-out is the same; they have no part in what the
+    dataset holds.
     """
 
     inputs: tuple[Path, ...]
@@ -68,7 +71,9 @@ class PrepareSettings:
     split: SplitBy = SplitBy.RANDOM
     strip_quotes: bool = False
     strip_signatures: bool = False
+    mail_phrases: MailPhrases = MailPhrases.OWN
     redact: bool = False
+    redact_names: str | None = None
     empty: OnBad = OnBad.ERROR
     too_long: OnBad = OnBad.ERROR
     max_message_bytes: int = 1 << 20
@@ -83,11 +88,12 @@ class PrepareSettings:
     earlier: tuple[Path, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return what shaped the dataset, for its manifest; files are described elsewhere. A random
-        split is not named, so that the same export has the digest that it had before there were
-        others."""
+        """Return what shaped the dataset, for its manifest; files and what redacts names are
+        described elsewhere. A random split and our own phrases are not named, so that the same
+        export has the digest that it had before there were others."""
         return {
             **({"split": self.split.value} if self.split is not SplitBy.RANDOM else {}),
+            **({"mail_phrases": "library"} if self.mail_phrases is MailPhrases.LIBRARY else {}),
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,
             "redact": self.redact,

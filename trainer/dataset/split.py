@@ -70,7 +70,8 @@ def split_rows(
     is together with one of them is ``NEAR_HOLDOUT``. Raises BadInput where groups are too few or
     too large, or the time is too short, for three parts.
     """
-    units = unite(clusters, rows) if settings.columns.group else clusters
+    grouped = settings.columns.group is not None
+    units = unite(clusters, ((row.group, row.key) for row in rows)) if grouped else clusters
     shares = {
         "validation_share": settings.validation_share,
         "holdout_share": 0.0 if settings.holdout else settings.holdout_share,

@@ -16,6 +16,7 @@ from trainer.dataset.build import Prepared
 from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
+from trainer.dataset.groups import GROUPS, group_lines
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
@@ -62,6 +63,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             ),
             settings=settings.describe(),
             **({"split": prepared.split} if prepared.split else {}),
+            **_named(prepared),
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
@@ -74,6 +76,20 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
         text = render_report(dataset.record, dataset.digest)
         write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
+
+
+def _named(prepared: Prepared) -> dict[str, Any]:
+    """Return the manifest's ``names_redaction``, where there was one: by what, and how many of all
+    messages hold a mark that serving does not put there."""
+    if prepared.names_redaction is None:
+        return {}
+    examples = [example for split in SPLITS for example in prepared.splits[split]]
+    marked = sum(prepared.names_redaction["mark"] in example.message for example in examples)
+    return {
+        "names_redaction": {
+            **prepared.names_redaction, "messages": len(examples), "marked": marked,
+        }
+    }  # fmt: skip
 
 
 @contextmanager
@@ -107,6 +123,8 @@ def _not_written(out: Path, error: OSError) -> BadInput:
 def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     if prepared.surplus:
         yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
+    if prepared.units is not None:
+        yield GROUPS, *group_lines(prepared.splits, prepared.units)
     rows = list(_conflict_rows(prepared))
     if rows:
         yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)

@@ -35,9 +35,10 @@ from trainer.duel.candidates import (
     reuse_evaluation,
 )
 from trainer.duel.encoders import TrainedEncoder, ask_encoder, open_encoder
+from trainer.duel.unseen import prove_unseen, refuse_unproven
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
-from trainer.evaluation.evaluate import check_fits, describe_dataset
+from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
 from trainer.evaluation.verify import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
@@ -57,7 +58,11 @@ class DuelRequest:
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
     elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped. ``against``
     are encoders, or their runs, that were trained on the same dataset. ``base`` may be None where
-    the adapter holds its whole model; then no base is prompted."""
+    the adapter holds its whole model; then no base is prompted.
+
+    ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
+    is another: the hold-out is compared with it, and the baselines learn from it.
+    """
 
     adapter: Path
     dataset: Path
@@ -70,21 +75,26 @@ class DuelRequest:
     margin: float
     device: str
     against: tuple[Path, ...] = ()
+    trained_on: Path | None = None
 
 
 def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """Train the baselines, ask the base, test each against the adapter, write the result folder
     (the record last) and return the record.
 
-    Raises BadInput and AdapterRefused; then nothing is written.
+    Raises BadInput and AdapterRefused, BadInput also where the hold-out is not shown to be unseen
+    by the adapter; then nothing is written.
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
-    check_fits(manifest, dataset, console)
+    check_fits(manifest, dataset, console, proven=True)
+    trained_on = open_trained_on(request.trained_on, manifest, dataset)
+    refuse_unproven(manifest, dataset, trained_on)
+    learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
-    encoders = [open_encoder(given, bases, dataset) for given in request.against]
+    encoders = [open_encoder(given, bases, learnt) for given in request.against]
     _check_names(recorded, encoders)
     labels = manifest.taxonomy.names
     reused = None
@@ -93,10 +103,11 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(told, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
+    disjoint = prove_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
-    baselines, curve = _train_baselines(request, dataset, holdout, labels, console)
+    baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
     trained = [
         ask_encoder(encoder, holdout, console, device=request.device) for encoder in encoders
     ]
@@ -123,6 +134,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         required_messages=outcome.required_messages,
         servable=outcome.servable.candidate if outcome.servable else None,
         servable_verdict=outcome.servable.reason if outcome.servable else None,
+        disjoint=disjoint,
     )
     with fresh_folder(request.out) as draft:
         table = _table(ids, truth, candidates)
@@ -209,7 +221,7 @@ def _ask_models(
 
 def _train_baselines(
     request: DuelRequest,
-    dataset: Dataset,
+    learnt: Dataset,
     holdout: Sequence[Example],
     labels: Sequence[str],
     console: Console,
@@ -217,9 +229,9 @@ def _train_baselines(
     with make_bar(console, "embedding", 3) as advance:
         train, validation, judged = (
             make_split(examples, request.embeddings, advance)
-            for examples in (dataset.train, dataset.validation, holdout)
+            for examples in (learnt.train, learnt.validation, holdout)
         )
-    count = count_baselines(dataset.train, embeddings=request.embeddings is not None)
+    count = count_baselines(learnt.train, embeddings=request.embeddings is not None)
     with make_bar(console, "baselines", count) as advance:
         return train_baselines(train, validation, judged, labels, seed=_SEED, on_progress=advance)
 

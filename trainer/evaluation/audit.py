@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
-from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord, check_unique
+from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.decisions import guard, write_review_csv
 from trainer.dataset.folder import Dataset, open_holdout
 from trainer.dataset.labels import suggest_label
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_text
-from trainer.errors import BadInput, ProofFailed
+from trainer.errors import BadInput
+from trainer.evaluation.verify import verify_evaluation
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
 from worker.contract.digest import write_atomically
 from worker.contract.timestamps import rfc3339_now
@@ -66,24 +67,16 @@ def audit_evaluation(folder: Path, sample: Path) -> AuditRecord:
     and return it.
 
     Raises BadInput for a sample of another hold-out, one that is not whole, or a row without a
-    label or with one that is not the taxonomy's; ProofFailed where the evaluation's accuracy is
+    label or with one that is not the taxonomy's; ProofFailed where a figure of the evaluation is
     not what its predictions give. No text of a message is read.
     """
-    evaluation = EVALUATION.read(folder)
-    answers = ANSWERS.read(folder)
-    check_unique(answers, folder / ANSWERS.name)
+    evaluation = verify_evaluation(folder)
     if evaluation.limited:
         raise BadInput(f"{folder}: a try on a part of the hold-out: evaluate on all of it first")
-    correct = sum(answer.predicted == answer.label for answer in answers)
-    if (
-        len(answers) != evaluation.examples
-        or abs(correct / len(answers) - evaluation.accuracy) > 1e-9
-    ):
-        raise ProofFailed(
-            f"{folder}: its accuracy is not what {ANSWERS.name} gives: evaluate again"
-        )
+    answers = ANSWERS.read(folder)
+    check_unique(answers, folder / ANSWERS.name)
     truth, seed = _read_sample(sample, evaluation, [answer.id for answer in answers])
-    record = _judge(evaluation, answers, correct, truth, seed)
+    record = _judge(evaluation, answers, truth, seed)
     AUDIT.write(folder, record)
     return record
 
@@ -91,10 +84,10 @@ def audit_evaluation(folder: Path, sample: Path) -> AuditRecord:
 def _judge(
     evaluation: EvaluationRecord,
     answers: Sequence[Answer],
-    correct: int,
     truth: Mapping[str, str | None],
     seed: int,
 ) -> AuditRecord:
+    correct = sum(answer.predicted == answer.label for answer in answers)
     audited = [(answer, truth[answer.id]) for answer in answers if answer.id in truth]
     wrong = Counter((a.label or "", true) for a, true in audited if a.label != true)
     gained = sum(a.predicted == true != a.label for a, true in audited)

@@ -105,7 +105,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
     check_fits(manifest, dataset, console, proven=request.trained_on is not None)
-    trained_on = _open_trained_on(request, manifest, dataset)
+    trained_on = open_trained_on(request.trained_on, manifest, dataset)
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
@@ -142,18 +142,16 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     return record
 
 
-def _open_trained_on(
-    request: EvaluationRequest, manifest: Manifest, dataset: Dataset
-) -> Dataset | None:
+def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
     """Return the dataset that the adapter was trained on, None where that is ``dataset`` itself or
     was not named. Raises BadInput where the folder named is another one."""
     own = manifest.data.get("digest")
-    if request.trained_on is None or own == dataset.digest:
+    if folder is None or own == dataset.digest:
         return None
-    trained_on = open_dataset(request.trained_on)
+    trained_on = open_dataset(folder)
     if trained_on.digest != own:
         raise BadInput(
-            f"--trained-on {request.trained_on}: is dataset {trained_on.digest[:12]}…, and the "
+            f"--trained-on {folder}: is dataset {trained_on.digest[:12]}…, and the "
             f"adapter was trained on {str(own)[:12]}…: name that one's folder"
         )
     return trained_on

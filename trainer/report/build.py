@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.report import numbers
-from trainer.report.records import Input, Run, Section, read_check, read_run, render_page
+from trainer.report.dataset.facts import read_check_of
+from trainer.report.judged import GateChoice, judge_run
+from trainer.report.records import Head, Input, Report, Run, read_run, write_page
 from trainer.report.sections import (
     confidence,
     duel,
     mistakes,
+    next_steps,
     provenance,
     training,
     verdict,
 )
-from worker.contract.digest import write_atomically
+from trainer.report.sections.gate import gate_section
 
 _SECTIONS = (
     verdict.verdict_section,
+    next_steps.steps_section,
+    gate_section,
     mistakes.confusion_section,
     mistakes.labels_section,
     mistakes.errors_section,
@@ -43,53 +46,59 @@ _SECTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A written page: its size in bytes, and which sections had something to show."""
-
-    path: Path
-    size_bytes: int
-    sections: Mapping[str, bool]
-    with_texts: bool
-
-
 def write_report(
-    directory: Path, out: Path, *, dataset: Path | None = None, texts: bool = False
+    directory: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    texts: bool = False,
+    gate: GateChoice | None = None,
 ) -> Report:
     """Write the page about a run folder.
 
     ``dataset`` is the dataset folder, by default the one that the training names, if it is still
     there. With ``texts``, messages that were answered wrongly are shown; reading them opens the
-    sealed hold-out, which the dataset counts.
+    sealed hold-out, which the dataset counts. ``gate`` says by which rules, and against which
+    store's current adapter, the gate's rows are.
 
     Raises BadInput where a file is missing, made by another version or of another dataset, and
     ProofFailed where the evaluation's figures are not what its predictions give; nothing is
     written then.
     """
+    run = read_sound_run(directory, gate=gate or GateChoice())
+    run = _with_dataset(run, dataset, texts=texts)
+    return write_page(out, _head(run), [make(run) for make in _SECTIONS])
+
+
+def read_sound_run(directory: Path, *, gate: GateChoice | None = None) -> Run:
+    """Read a run folder whose records are of one adapter and one dataset, and whose figures are
+    those of its predictions. With ``gate`` the gate judges it. Raises as ``write_report``."""
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:
         verify_evaluation((directory / Input.EVALUATION.path).parent)
-    run = _with_dataset(run, dataset, texts=texts)
-    sections = [make(run) for make in _SECTIONS]
-    page = _render(run, sections).encode("utf-8", "replace")
-    write_atomically(out, page, mode=PRIVATE if run.texts is not None else 0o644)
-    shown = {section.key: section.present for section in sections}
-    return Report(out, len(page), shown, run.texts is not None)
+    return run if gate is None else replace(run, gate=judge_run(directory, gate))
 
 
-def _render(run: Run, sections: list[Section]) -> str:
+def _head(run: Run) -> Head:
     record = run.training
-    return render_page(
-        sections,
+    return Head(
+        kind="training report",
         name=record.name,
-        created_at=numbers.moment(record.created_at),
-        evaluated_at=numbers.moment(run.evaluation.created_at if run.evaluation else None),
-        digest=numbers.short(record.adapter.digest),
-        dataset_name=record.dataset.name,
-        dataset_digest=numbers.short(record.dataset.digest),
-        with_texts=run.texts is not None,
+        facts=(
+            ("adapter", "", numbers.short(record.adapter.digest)),
+            ("dataset", record.dataset.name, numbers.short(record.dataset.digest)),
+            ("trained", numbers.moment(record.created_at), ""),
+            *evaluated_at(run),
+        ),
+        private="It shows held-out messages." if run.texts is not None else "",
     )
+
+
+def evaluated_at(run: Run) -> tuple[tuple[str, str, str], ...]:
+    """Return when the run was evaluated, as a fact for the head of a page."""
+    at = numbers.moment(run.evaluation.created_at) if run.evaluation else "not yet"
+    return (("evaluated", at, ""),)
 
 
 def _check_same(run: Run, directory: Path) -> None:
@@ -134,7 +143,7 @@ def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
     return replace(
         run,
         dataset={**dataset.record, "holdout_openings": list(openings)},
-        check=read_check(directory),
+        check=read_check_of(dataset),
         openings=len(openings),
         texts=found,
     )

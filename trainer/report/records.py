@@ -16,10 +16,13 @@ from trainer.artifacts import audit, duel, evaluation, training
 from trainer.artifacts.audit import AuditRecord
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord, Prediction
+from trainer.artifacts.files import PRIVATE
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check import finding
 from trainer.check.finding import CheckRecord
 from trainer.errors import BadInput
+from trainer.report.judged import Judged
+from worker.contract.digest import write_atomically
 
 
 class Input(Enum):
@@ -50,8 +53,8 @@ class Input(Enum):
 @dataclass(frozen=True, slots=True)
 class Run:
     """Everything a report may show. ``dataset`` is the dataset's manifest, ``openings`` counts the
-    hold-out's openings, this report's included; ``texts`` maps message ids to texts and is None
-    where they are left out."""
+    hold-out's openings, this report's included; ``gate`` is what the gate says of it; ``texts``
+    maps message ids to texts and is None where they are left out."""
 
     directory: Path
     training: TrainingRecord
@@ -65,6 +68,7 @@ class Run:
     dataset: Mapping[str, Any] | None = None
     check: CheckRecord | None = None
     openings: int | None = None
+    gate: Judged | None = None
     texts: Mapping[str, str] | None = None
 
 
@@ -73,7 +77,10 @@ def read_run(directory: Path) -> Run:
     this version writes, with the file and the command that makes it anew."""
     made = Input.TRAINING
     if not (directory / made.path).is_file():
-        raise BadInput(f"{directory}: no {made.path}: give the run folder of {made.command}")
+        raise BadInput(
+            f"{directory}: no {made.path}: give the run folder of {made.command}, "
+            "or a dataset folder of clerk-trainer prepare"
+        )
     evaluated = directory / evaluation.EVALUATION_FOLDER
     return Run(
         directory=directory,
@@ -86,11 +93,6 @@ def read_run(directory: Path) -> Run:
         cost=duel.COST.read_if_present(directory),
         sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),
     )
-
-
-def read_check(dataset: Path) -> CheckRecord | None:
-    """Read what the check of a dataset folder found, None where it was not checked."""
-    return finding.CHECK.read_if_present(dataset)
 
 
 def _read_sweep_of(directory: Path) -> SweepRecord | None:
@@ -128,7 +130,36 @@ def lacking(key: str, title: str, source: Input, folder: str = "the run folder")
     )
 
 
-def render_page(sections: Sequence[Section], **facts: Any) -> str:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands on top of a page. ``facts`` are (what, words, digest) each; ``private`` says
+    which texts of customers the page holds, and is empty where it holds none."""
+
+    kind: str
+    name: str
+    facts: tuple[tuple[str, str, str], ...]
+    private: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A written page: its size in bytes, and which sections had something to show."""
+
+    path: Path
+    size_bytes: int
+    sections: Mapping[str, bool]
+    with_texts: bool
+
+
+def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
+    """Write the page: one that holds texts is for its owner and group."""
+    page = render_page(head, sections).encode("utf-8", "replace")
+    write_atomically(out, page, mode=PRIVATE if head.private else 0o644)
+    shown = {section.key: section.present for section in sections}
+    return Report(out, len(page), shown, bool(head.private))
+
+
+def render_page(head: Head, sections: Sequence[Section]) -> str:
     """Return the HTML page.
 
     Every value is escaped; the charts alone are inserted as they are, and those escape their own
@@ -147,9 +178,9 @@ def render_page(sections: Sequence[Section], **facts: Any) -> str:
     script = loader.get_source(environment, "script.js")[0].strip()
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template("page.html.j2").render(
+        head=head,
         sections=sections,
         script=script,
         script_digest=digest,
         style=loader.get_source(environment, "style.css")[0].strip(),
-        **facts,
     )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
-from trainer.statistics.figures import ReliabilityBin, ThresholdRule
+from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
+from trainer.statistics.promise import find_promise
 from trainer.statistics.thresholds import (
     accept,
     off_label_threshold,
@@ -34,7 +35,8 @@ class Calibrated:
     """What a manifest holds about confidence, and the same figures before calibration.
 
     ``point_accepted_share`` is what would be accepted if the threshold were chosen by the point
-    value: what the certainty costs is the difference from ``accepted_share``.
+    value: what the certainty costs is the difference from ``accepted_share``. ``promise`` says
+    what would help where the promised precision is out of reach.
     """
 
     calibration: Calibration
@@ -44,6 +46,7 @@ class Calibrated:
     point_accepted_share: float
     raw_nll: float
     raw_ece: float
+    promise: Promise | None = None
 
 
 def temperature_softmax(
@@ -161,6 +164,9 @@ def calibrate(
         for rule in (review_precision_by, "point")
     )
     accepted = accept(confidence, correct, review)
+    promise = None
+    if review_precision_by == "lower":
+        promise = find_promise(confidence, correct, review_precision, floor=review_floor)
     raw = temperature_softmax(logprobs, 1.0, label_of)
     if out_of_scope_quantile is None:
         mass = off_label_mass(logprobs)
@@ -181,6 +187,7 @@ def calibrate(
         point_accepted_share=accept(confidence, correct, point).coverage,
         raw_nll=nll(raw, truth),
         raw_ece=ece(raw.max(axis=1), correct),
+        promise=promise,
     )
 
 

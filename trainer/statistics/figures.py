@@ -50,6 +50,23 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """What would bring a promised precision within reach of validation, where it is not.
+
+    ``fewest`` rows without an error prove it at all. About ``rows`` rows prove enough, and send
+    the share ``review_at_rows`` to review; on the rows at hand a promise of ``lesser`` sends
+    ``review_at_lesser``. None: nothing that was tried does.
+    """
+
+    precision: float
+    fewest: int
+    rows: int | None
+    review_at_rows: float | None
+    lesser: float | None
+    review_at_lesser: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class CoveragePoint:
     """What a confidence threshold accepts: its share of all messages, and how much of it is
     right (None of nothing)."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
+from trainer.similarity import SIMILARITY
 from trainer.store.criteria import Criterion, criterion
 from worker.contract import Manifest
-
-SIMILARITY = 0.7
-"""From which Jaccard index on two messages count as near, at most: ``prepare``'s default. A proof
-with a higher one overlooks rewordings."""
 
 
 def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
 from trainer.model.prompt import TrainingRow
+from trainer.statistics.promise import describe_promise
 from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]
@@ -204,6 +205,8 @@ def describe_review(record: TrainingRecord) -> str:
         text += f", {found.accepted_precision:.1%} of the rest are right"
     if point is None or point == found.accepted_share:
         return text
+    if found.promise is not None:
+        return f"{text}: {describe_promise(found.promise, found.examples, 1 - point)}"
     return (
         f"{text} ({1 - point:.1%} if the threshold were chosen by the point value, which keeps "
         "the promised precision half of the time)"

@@ -52,6 +52,7 @@ class Result:
             accepted_share=self.calibrated.accepted_share,
             accepted_precision=self.calibrated.accepted_precision,
             point_accepted_share=self.calibrated.point_accepted_share,
+            promise=self.calibrated.promise,
         )
 
     def calibration_figures(self) -> CalibrationFigures:

@@ -48,18 +48,18 @@ def decide_from_codes(
         value = logprobs.get(code.token_id)
         if value is None:
             raise InvalidScores(f"the engine gave no score for the code of label {label!r}")
-        if math.isnan(value) or value > _MASS_SLACK:
+        if not value <= _MASS_SLACK:  # so, too, where it is no number
             raise InvalidScores(f"the engine's score for label {label!r} is {value}")
         raw[label] = value
     best = max(raw.values())
     if best == -math.inf:
         raise InvalidScores("the engine gave every label a probability of zero")
-    mass = sum(math.exp(value) for value in raw.values())
+    mass = sum(map(math.exp, raw.values()))
     if mass > 1 + _MASS_SLACK:
         raise InvalidScores(f"the labels' probabilities add up to {mass:.3f}")
-    weights = {label: math.exp((value - best) / temperature) for label, value in raw.items()}
-    total = sum(weights.values())
-    scores = {label: weight / total for label, weight in weights.items()}
+    weights = [math.exp((value - best) / temperature) for value in raw.values()]
+    total = sum(weights)
+    scores = {label: weight / total for label, weight in zip(raw, weights, strict=True)}
     label = max(scores, key=scores.__getitem__)
     return Decision(label, scores[label], scores, min(1.0, max(0.0, 1.0 - mass)))
 

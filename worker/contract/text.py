@@ -43,9 +43,11 @@ def normalize(text: str) -> str:
     is left out of the middle, and what is beyond 30 combining marks in a row at the end of them
     (UAX #15, Stream-Safe Text Format, which would put a joiner there instead).
     """
-    text = bound_marks(_without_controls(_cut(text.strip())))
-    text = bound_marks(unicodedata.normalize("NFC", text))
-    return _with_single_blanks(_cut(text))  # some characters come apart into three
+    text = _without_controls(_cut(text.strip()))
+    if not text.isascii():
+        text = bound_marks(unicodedata.normalize("NFC", bound_marks(text)))
+        text = _cut(text)  # some characters come apart into three
+    return _with_single_blanks(text)
 
 
 def is_too_long(text: str) -> bool:

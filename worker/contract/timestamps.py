@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,8 +27,15 @@ def rfc3339_from_ms(timestamp_ms: int) -> str | None:
 
     A producer may set any number as a record's timestamp.
     """
+    seconds, milliseconds = divmod(timestamp_ms, 1000)
+    second = _second(seconds)
+    return None if second is None else f"{second}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=64)  # records that come together are of few seconds
+def _second(seconds: int) -> str | None:
     try:
-        return rfc3339(_EPOCH + timedelta(milliseconds=timestamp_ms))
+        return rfc3339(_EPOCH + timedelta(seconds=seconds), precision="seconds")[:-1]
     except OverflowError:
         return None
 

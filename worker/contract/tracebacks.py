@@ -27,7 +27,7 @@ _SPEAKING = (
 )
 """Kinds that speak of types, files, names and devices, never of a value."""
 
-_SPEAKING_MODULES = ("worker.", "trainer.", "cimpl", "confluent_kafka")
+_SPEAKING_MODULES = ("worker.", "trainer.", "desk.", "cimpl", "confluent_kafka")
 """Whose own exceptions hold no message text: ours by the house's rule, and the Kafka client's."""
 
 

@@ -104,6 +104,11 @@ class AdapterRouter:
                 return arm.adapter
         return self._split.main
 
+    @property
+    def has_shadows(self) -> bool:
+        """Whether any adapter labels records for comparison alone."""
+        return bool(self._for_comparison)
+
     def choose_shadows(self, record: Record) -> list[ServingAdapter]:
         """Return the adapters that label this record as well, for comparison."""
         return [arm.adapter for arm in self._for_comparison if arm.takes(record)]

@@ -114,12 +114,12 @@ class PartitionBatch:
     """The part of a batch that one partition gives: its oldest completed records."""
 
     partition: PartitionState
-    completed: tuple[CompletedRecord, ...]
+    completed: Sequence[CompletedRecord]
 
 
 def take_oldest(partition: PartitionState, count: int) -> PartitionBatch:
     """Return up to ``count`` records of a partition's completed prefix."""
-    completed = tuple(completed for _, completed in partition.watermark.peek(count))
+    completed = [completed for _, completed in partition.watermark.peek(count)]
     return PartitionBatch(partition, completed)
 
 

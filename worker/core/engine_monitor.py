@@ -55,6 +55,7 @@ class AdmissionWindow:
     def __init__(self, policy: AdmissionPolicy, now: float) -> None:
         self.limit = min(_START_RECORDS, policy.max_in_engine)
         self._policy = policy
+        self._target_s = policy.target_s
         self._least = min(_LEAST_RECORDS, policy.max_in_engine)
         self._full = False
         self._begin(now)
@@ -67,12 +68,12 @@ class AdmissionWindow:
         """Take in how long an answer took; judge once as many have come as the window holds."""
         self._answers += 1
         self._latency_s += latency_s
-        if self._answers >= self.limit or now - self._since >= self._policy.target_s:
+        if self._answers >= self.limit or now - self._since >= self._target_s:
             self._judge(self._latency_s / self._answers)
             self._begin(now)
 
     def _judge(self, mean_s: float) -> None:
-        target_s, limit = self._policy.target_s, self.limit
+        target_s, limit = self._target_s, self.limit
         if mean_s > target_s:
             self.limit = max(self._least, int(limit * target_s / mean_s))
         elif self._full:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
@@ -19,14 +20,13 @@ from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
+class _Answered(NamedTuple):
     """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""
 
     in_flight: InFlightRecord
     adapter: ServingAdapter
-    future: Future[Answer]
     submitted_at: float
+    future: Future[Answer]
     at: float
 
 
@@ -188,20 +188,18 @@ class EngineRequests:
         adapter.in_engine += 1
         self.prompt_tokens += len(in_flight.prepared.prompt_ids)
         self.busy_timer.enter()
-        future.add_done_callback(
-            lambda done: self._note_answer(in_flight, adapter, done, submitted_at)
-        )
+        future.add_done_callback(partial(self._note_answer, in_flight, adapter, submitted_at))
 
     def _note_answer(
         self,
         in_flight: InFlightRecord,
         adapter: ServingAdapter,
-        future: Future[Answer],
         submitted_at: float,
+        future: Future[Answer],
     ) -> None:
         at = self._clock()
         self.busy_timer.leave()
-        self._answered.put(_Answered(in_flight, adapter, future, submitted_at, at))
+        self._answered.put(_Answered(in_flight, adapter, submitted_at, future, at))
 
     def _next(self) -> _Answered:
         return self._answered.get_nowait()

@@ -17,7 +17,7 @@ from worker.contract.scoring import (
     decide_from_logits,
 )
 from worker.contract.tokens import Encode
-from worker.engine.port import Answer, ChoiceAnswer, HeadLogits
+from worker.engine.port import Answer, CodeScores, HeadLogits
 from worker.errors import MessageRejected
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
@@ -69,14 +69,15 @@ class Labeller:
 
     def decide(self, answer: Answer) -> Decision:
         """Turn the engine's answer into a label. Raises MessageRejected when it is none."""
-        manifest, names = self.manifest, self.manifest.taxonomy.names
+        manifest = self.manifest
         temperature = manifest.calibration.temperature
         try:
+            if isinstance(answer, CodeScores):
+                return decide_from_codes(answer.logprobs, manifest.codes, temperature)
+            names = manifest.taxonomy.names
             if isinstance(answer, HeadLogits):
                 return decide_from_logits(answer.logits, manifest.head, names, temperature)
-            if isinstance(answer, ChoiceAnswer):
-                return decide_from_choice(answer.text, answer.logprob, names)
-            return decide_from_codes(answer.logprobs, manifest.codes, temperature)
+            return decide_from_choice(answer.text, answer.logprob, names)
         except InvalidScores as error:
             raise MessageRejected("invalid_answer", str(error)) from error
 

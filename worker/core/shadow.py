@@ -97,8 +97,9 @@ class ShadowTraffic:
 
     def submit(self, record: Record) -> Sequence[ShadowRequest]:
         """Have the record labelled by each shadow that it is in the share of."""
-        adapters = self._router.choose_shadows(record)
-        return [self._submit(record, adapter) for adapter in adapters] if adapters else ()
+        if not self._router.has_shadows:
+            return ()
+        return [self._submit(record, adapter) for adapter in self._router.choose_shadows(record)]
 
     def poll(self) -> None:
         """Count what the engines have answered or given up."""

@@ -70,7 +70,8 @@ class FakeEngine:
         with self._lock:
             self._waiting[future] = tuple(prompt_ids)
         future.add_done_callback(self._forget)
-        self._line.put(future)
+        if self._servers:
+            self._line.put(future)
         return future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:  # noqa: ARG002

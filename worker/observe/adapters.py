@@ -9,6 +9,7 @@ from typing import Literal
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
+from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowRequest
 from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.lifecycle.refusal import RefusalReason
@@ -61,25 +62,25 @@ class AdapterMetrics:
 
     def published(self, batch: Sequence[CompletedRecord]) -> None:
         """Count each record for the adapter that it was accepted with."""
-        labels: Counter[tuple[str, str]] = Counter()
-        records: Counter[tuple[str, str]] = Counter()
+        by_adapter: dict[ServingAdapter, list[Outcome]] = {}
         for completed in batch:
-            adapter, outcome = completed.adapter.digest[:DIGEST_CHARS], completed.outcome
+            by_adapter.setdefault(completed.adapter, []).append(completed.outcome)
             for shadow in completed.shadows:
-                self._compare(shadow, outcome)
-            if isinstance(outcome, Postponed):
-                continue  # it has not ended yet
-            records[adapter, outcome.kind] += 1
-            if not isinstance(outcome, Classified):
-                continue
-            labels[outcome.decision.label, adapter] += 1
-            self._confidence(outcome.decision.confidence, adapter)
-            if outcome.decision.off_label_mass is not None:
-                self._off_label_mass(outcome.decision.off_label_mass, adapter)
-        for values, count in labels.items():
-            self._labels(count, *values)
-        for values, count in records.items():
-            self._records(count, *values)
+                self._compare(shadow, completed.outcome)
+        for adapter, outcomes in by_adapter.items():
+            self._count(adapter.digest[:DIGEST_CHARS], outcomes)
+
+    def _count(self, adapter: str, outcomes: Sequence[Outcome]) -> None:
+        decisions = [each.decision for each in outcomes if isinstance(each, Classified)]
+        masses = [decision.off_label_mass for decision in decisions]
+        self._confidence([decision.confidence for decision in decisions], adapter)
+        self._off_label_mass([mass for mass in masses if mass is not None], adapter)
+        for label, count in Counter(decision.label for decision in decisions).items():
+            self._labels(count, label, adapter)
+        # What is postponed has not ended yet.
+        ended = Counter(each.kind for each in outcomes if not isinstance(each, Postponed))
+        for kind, count in ended.items():
+            self._records(count, adapter, kind)
 
     def _compare(self, shadow: ShadowRequest, outcome: Outcome) -> None:
         if shadow.dropped is not None:
@@ -98,7 +99,7 @@ class AdapterMetrics:
 
     def loaded(self, seconds: float) -> None:
         """Observe how long it took to verify, load and test an adapter."""
-        self._load_s(seconds)
+        self._load_s([seconds])
 
     def stopped(self, reason: StopReason) -> None:
         """Count a canary that was stopped."""

@@ -47,7 +47,7 @@ class MetricsListener(NullListener):
     def transaction(self, result: TransactionResult, seconds: float) -> None:
         """Count the attempt."""
         self._transactions(1, result)
-        self._transaction_s(seconds)
+        self._transaction_s([seconds])
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:  # noqa: ARG002
         """Count each record by its outcome, and observe where its time went.
@@ -56,28 +56,19 @@ class MetricsListener(NullListener):
         """
         now, wall = self._clock(), self._wall()
         self._adapters.published(batch)
-        outcomes: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        truncated = 0
-        for completed in batch:
-            outcome = completed.outcome
-            if isinstance(outcome, Postponed):
-                self._retries(1, outcome.rejected.reason)
-                continue
-            self._commit_wait(max(0.0, now - completed.finished_at))
-            if completed.record.timestamp_ms is not None:
-                self._end_to_end(max(0.0, wall - completed.record.timestamp_ms / 1000))
-            outcomes[outcome.kind] += 1
-            if isinstance(outcome, Classified):
-                truncated += outcome.truncated
-                self._observe(outcome)
-            elif isinstance(outcome, Rejected):
-                reasons[outcome.reason] += 1
+        ended = [each for each in batch if not isinstance(each.outcome, Postponed)]
+        self._commit_wait([max(0.0, now - each.finished_at) for each in ended])
+        sent_ms = [each.record.timestamp_ms for each in ended]
+        self._end_to_end([max(0.0, wall - at / 1000) for at in sent_ms if at is not None])
+        self._observe([each.outcome for each in ended if isinstance(each.outcome, Classified)])
+        outcomes = Counter(each.outcome.kind for each in ended)
         for kind, count in outcomes.items():
             self._records(count, kind)
-        for reason, count in reasons.items():
-            self._dead_letters(count, reason)
-        self._truncated(truncated)
+        for each in batch:
+            if isinstance(each.outcome, Rejected):
+                self._dead_letters(1, each.outcome.reason)
+            elif isinstance(each.outcome, Postponed):
+                self._retries(1, each.outcome.rejected.reason)
 
     def rebalanced(
         self, kind: RebalanceKind, partitions: Sequence[TopicPartition], dropped: int
@@ -92,12 +83,13 @@ class MetricsListener(NullListener):
         del records, size_bytes
         self._backpressure(1, kind)
 
-    def _observe(self, outcome: Classified) -> None:
-        self._confidence(outcome.decision.confidence)
-        if outcome.decision.off_label_mass is not None:
-            self._off_label_mass(outcome.decision.off_label_mass)
-        self._queue(outcome.timing.queue_s)
-        self._engine(outcome.timing.engine_s)
+    def _observe(self, labelled: Sequence[Classified]) -> None:
+        self._truncated(sum(each.truncated for each in labelled))
+        masses = [each.decision.off_label_mass for each in labelled]
+        self._confidence([each.decision.confidence for each in labelled])
+        self._off_label_mass([mass for mass in masses if mass is not None])
+        self._queue([each.timing.queue_s for each in labelled])
+        self._engine([each.timing.engine_s for each in labelled])
 
 
 def loop_samples(

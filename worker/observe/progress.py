@@ -26,9 +26,9 @@ class LogListener(NullListener):
 
     def published(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
         """Count; log a summary when the interval has passed."""
+        self.totals.update([completed.outcome.kind for completed in batch])
         for completed in batch:
             outcome = completed.outcome
-            self.totals[outcome.kind] += 1
             if isinstance(outcome, Rejected):
                 _log.info(
                     "record.rejected",

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from worker.observe.histogram import Histogram
 from worker.observe.metric import Metric
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -26,12 +28,13 @@ class Registry:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_EngineMetrics())
-        self._made: dict[Metric, Counter | Histogram] = {}
+        self._counters: dict[Metric, Counter] = {}
+        self._histograms: dict[Metric, Histogram] = {}
 
     def counter(self, metric: Metric, *series: Sequence[str]) -> Callable[..., None]:
         """Return ``add(amount, *label values)``; each of ``series`` (label values) begins at 0."""
         made = Counter(metric.name, metric.help, metric.label_names, registry=self._registry)
-        self._made[metric] = made
+        self._counters[metric] = made
         for values in series:
             made.labels(*values)
 
@@ -41,18 +44,14 @@ class Registry:
         return add
 
     def histogram(self, metric: Metric) -> Callable[..., None]:
-        """Return ``observe(value, *label values)``."""
-        made = Histogram(
-            metric.name,
-            metric.help,
-            metric.label_names,
-            buckets=metric.buckets,
-            registry=self._registry,
-        )
-        self._made[metric] = made
+        """Return ``observe(values, *label values)``: a batch's values in one step."""
+        made = self._histograms[metric] = Histogram(metric.buckets)
+        if not metric.labels:
+            made.begin(())
+        self._registry.register(_Histogram(metric, made))
 
-        def observe(value: float, *labels: str) -> None:
-            (made.labels(*labels) if labels else made).observe(value)
+        def observe(values: Sequence[float], *labels: str) -> None:
+            made.observe(values, labels)
 
         return observe
 
@@ -63,13 +62,19 @@ class Registry:
 
     def forget(self, label: str, value: str) -> None:
         """Remove the series with this label value from every counter and histogram."""
-        for metric, made in self._made.items():
+        for metric, counter in self._counters.items():
             if label in metric.label_names:
-                made.remove_by_labels({label: value})
+                counter.remove_by_labels({label: value})
+        for metric, histogram in self._histograms.items():
+            if label in metric.label_names:
+                histogram.forget(metric.label_names.index(label), value)
 
     def begin(self, metric: Metric, *labels: str) -> None:
         """Show a series of a counter or a histogram before anything is counted in it."""
-        self._made[metric].labels(*labels)
+        if metric in self._histograms:
+            self._histograms[metric].begin(labels)
+        else:
+            self._counters[metric].labels(*labels)
 
     def at_scrape(self, read: Callable[[], Iterable[MetricSample]]) -> None:
         """Show what ``read`` returns whenever the page is requested. It must be thread-safe."""
@@ -91,6 +96,20 @@ class _AtScrape(Collector):
             for labels, value in samples:
                 family.add_metric(labels, value)
             yield family
+
+
+class _Histogram(Collector):
+    def __init__(self, metric: Metric, histogram: Histogram) -> None:
+        self._metric = metric
+        self._histogram = histogram
+        self._bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
+
+    def collect(self) -> Iterator[prometheus_client.Metric]:
+        metric = self._metric
+        family = HistogramMetricFamily(metric.name, metric.help, labels=metric.label_names)
+        for labels, counts, total in self._histogram.read():
+            family.add_metric(labels, list(zip(self._bounds, counts, strict=True)), total)
+        yield family
 
 
 class _EngineMetrics(Collector):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic import TypeAdapter
 
 from worker.contract.manifest import Manifest
-from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
+from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef, record_id
 from worker.contract.records.output import (
     BaseModelRef,
     Latency,
@@ -23,6 +24,8 @@ from worker.records.types import Classified, Outgoing, Record
 # The same JSON as the contract's ``to_json``, in 3 microseconds of a core instead of 38.
 _ADAPTER: TypeAdapter[OutputRecord] = TypeAdapter(OutputRecord)
 _ABSENT_IF_NONE = ("replay", "out_of_scope")
+
+_labelled_at = lru_cache(maxsize=1)(rfc3339)  # all records of a batch have one time
 
 
 class OutputEncoder:
@@ -46,12 +49,13 @@ class OutputEncoder:
     ) -> OutputRecord:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision
+        topic, partition, offset = record.origin
+        at_ms = record.timestamp_ms
         return OutputRecord(
             schema_version=1,
-            id=record.id,
+            id=record_id(topic, partition, offset),
             source=Source(
-                *record.origin,
-                None if record.timestamp_ms is None else rfc3339_from_ms(record.timestamp_ms),
+                topic, partition, offset, None if at_ms is None else rfc3339_from_ms(at_ms)
             ),
             message_id=result.message_id,
             label=decision.label,
@@ -65,7 +69,7 @@ class OutputEncoder:
             adapter=self._adapter,
             taxonomy=self._taxonomy,
             base_model=self._base,
-            labelled_at=rfc3339(now),
+            labelled_at=_labelled_at(now),
             latency=Latency(round(result.timing.queue_s, 6), round(result.timing.engine_s, 6)),
             worker_version=self._version,
             replay=replay,

@@ -14,8 +14,10 @@ from worker.contract.scoring import Decision
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Return the size of what a record carries, in bytes, without the framing around it."""
-    carried = sum(len(name) + len(content or b"") for name, content in headers)
-    return len(key or b"") + len(value or b"") + carried
+    size_bytes = len(key or b"") + len(value or b"")
+    for name, content in headers:
+        size_bytes += len(name) + len(content or b"")
+    return size_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class FakeStream:
                     return records
                 records.append(record)
                 size_bytes += record.size_bytes
-                self._position[source] += 1
+                self._position[source] = record.offset + 1
                 if stop_after is not None and stop_after(record):
                     return records
         return records

@@ -73,7 +73,7 @@ def test_classify_says_nothing_of_a_message_it_fails_on(
 ) -> None:
     """On the main thread and on the one that reads a file."""
     rows = tmp_path / "messages.txt"
-    rows.write_text(f"where is my order, {SECRET}?\n", encoding="utf-8")
+    rows.write_text(f"où est ma commande, {SECRET}?\n", encoding="utf-8")
     text = rows.read_text(encoding="utf-8")
     arguments = ["classify", text] if given == "argument" else ["classify", "--input", str(rows)]
     shown = run(WORKER, BROKEN[kind], arguments, CLERK_LOG__FORMAT=form, COLUMNS="400")
@@ -85,7 +85,7 @@ def test_classify_says_nothing_of_a_message_it_fails_on(
 def test_prepare_says_nothing_of_a_message_it_fails_on(tmp_path: Path, kind: str) -> None:
     """The trainer reads more messages than any worker."""
     rows = tmp_path / "export.csv"
-    rows.write_text(f"id,message,label\n1,{SECRET},a\n2,{SECRET} b,b\n", encoding="utf-8")
+    rows.write_text(f"id,message,label\n1,{SECRET} à,a\n2,{SECRET} é,b\n", encoding="utf-8")
     taxonomy = tmp_path / "taxonomy.toml"
     taxonomy.write_text(
         'name = "t"\nversion = "1"\n[[labels]]\nname = "a"\n[[labels]]\nname = "b"\n'

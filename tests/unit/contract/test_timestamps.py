@@ -57,6 +57,13 @@ def test_milliseconds_by_example(timestamp_ms: int, text: str | None) -> None:
     assert rfc3339_from_ms(timestamp_ms) == text
 
 
+@given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+def test_milliseconds_are_the_time_that_they_name(timestamp_ms: int) -> None:
+    """From the first moment of the calendar to its last."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp_ms)
+    assert rfc3339_from_ms(timestamp_ms) == rfc3339(moment)
+
+
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "2024-05-06", "2024-05-06T07:08:09", "1714979289"]
 )

@@ -1,5 +1,6 @@
 """The fake engine keeps the port's promises."""
 
+import weakref
 from concurrent.futures import Future, wait
 
 import pytest
@@ -42,6 +43,14 @@ def test_an_answer_can_be_an_error_of_that_prompt() -> None:
     with pytest.raises(MessageRejected):
         bad.result(0)
     assert good.result(0)
+
+
+def test_what_was_answered_is_not_kept() -> None:
+    """A long run's memory is the worker's, not the fake's."""
+    engine = FakeEngine(respond)
+    gone = weakref.ref(engine.submit([1]))
+    engine.finish_all()
+    assert gone() is None
 
 
 def test_a_test_can_fail_one_prompt() -> None:

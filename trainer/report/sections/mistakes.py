@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from trainer.report import numbers
 from trainer.report.bars import bar, confusion_chart, span
 from trainer.report.records import Input, Run, Section, lacking
+from trainer.report.texts import readable, show_text
 from trainer.statistics.metrics import ALPHA, binomial_test, wilson
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100
 AT_ONCE = 12
-MOST_CHARACTERS = 2_000
-_EXCERPT = 220
 
 BALANCED = 1 / 3
 FEWEST = 6
@@ -129,7 +127,7 @@ def errors_section(run: Run) -> Section:
                     "confidence": numbers.sureness(answer.confidence),
                     "bar": bar(answer.confidence, "s2"),
                     "review": answer.review,
-                    "text": _text(run, answer.id),
+                    "text": show_text(run.texts, answer.id),
                 }
                 for answer in shown
             ],
@@ -153,40 +151,6 @@ def confused_pairs(labels: Sequence[str], confusion: Sequence[Sequence[int]]) ->
         mixed = (j for j in range(i + 1, len(labels)) if confusion[i][j] + confusion[j][i])
         found.extend(_judge(labels, confusion, sizes, i, j) for j in mixed)
     return sorted(found, key=lambda pair: (-pair.total, pair.p, pair.label, pair.other))
-
-
-def readable(text: str) -> str:
-    """Return a text in which every control character is seen instead of obeyed.
-
-    C0 controls become their pictures (U+2400 on), lone surrogates and C1 controls U+FFFD: neither
-    may stand in a UTF-8 page. Line breaks and tabs stay; markup is escaped by the template.
-    """
-    kept = []
-    for character in text:
-        code = ord(character)
-        if code < 0x20 and character not in "\n\t":
-            kept.append(chr(0x2400 + code))
-        elif 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000:
-            kept.append("\N{REPLACEMENT CHARACTER}")
-        else:
-            kept.append(character)
-    return "".join(kept)
-
-
-def _text(run: Run, name: str) -> dict[str, Any] | None:
-    if run.texts is None:
-        return None
-    found = run.texts.get(name)
-    if found is None:
-        return {"start": "", "rest": "", "cut": 0, "unknown": True}
-    text = readable(found)
-    cut = max(0, len(text) - MOST_CHARACTERS)
-    text = text[:MOST_CHARACTERS]
-    if len(text) <= _EXCERPT * 1.5:
-        return {"start": text, "rest": "", "cut": cut, "unknown": False}
-    blank = text.rfind(" ", _EXCERPT // 2, _EXCERPT)
-    at = blank + 1 if blank > 0 else _EXCERPT
-    return {"start": text[:at], "rest": text[at:], "cut": cut, "unknown": False}
 
 
 def _judge(

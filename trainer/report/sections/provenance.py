@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.artifacts.evaluation import EngineAgreement, EngineFigures
+from trainer.check.finding import CheckRecord
 from trainer.report import numbers
 from trainer.report.bars import bar, splits_chart
 from trainer.report.numbers import flatten, written
@@ -103,28 +104,28 @@ def check_section(run: Run) -> Section:
     title = "What the check of the data found"
     if run.check is None:
         return lacking("check", title, Input.CHECK, "the dataset folder")
-    facts = run.check.to_json()
-    return Section(
-        "check",
-        title,
-        {
-            "findings": [
-                {
-                    "tone": _TONES.get(finding.verdict, "unknown"),
-                    "name": finding.name,
-                    "found": finding.found,
-                    "advice": finding.advice,
-                }
-                for finding in run.check.findings
-            ],
-            "facts": [
-                row
-                for name, value in facts.items()
-                if name not in {"findings", "verdict", "verdicts", "schema"}
-                for row in flatten(value, name)
-            ],
-        },
-    )
+    return Section("check", title, describe_check(run.check))
+
+
+def describe_check(check: CheckRecord) -> dict[str, Any]:
+    """Return a check's findings and its plain facts, as their template shows them."""
+    return {
+        "findings": [
+            {
+                "tone": _TONES.get(finding.verdict, "unknown"),
+                "name": finding.name,
+                "found": finding.found,
+                "advice": finding.advice,
+            }
+            for finding in check.findings
+        ],
+        "facts": [
+            row
+            for name, value in check.to_json().items()
+            if name not in {"findings", "verdict", "verdicts", "schema"}
+            for row in flatten(value, name)
+        ],
+    }
 
 
 def engines_section(run: Run) -> Section:

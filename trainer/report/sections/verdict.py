@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
+from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
 from trainer.report.records import Input, Run, Section, lacking
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
-MANY_OPENINGS = 5
-
-GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One line of the verdict: its tone, what is so, and the figures behind it."""
-
-    tone: str
-    claim: str
-    detail: str
 
 
 def verdict_section(run: Run) -> Section:
@@ -215,9 +203,8 @@ def _checked(run: Run) -> Iterator[Point]:
 
 def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
     openings = evaluation.dataset.openings if run.openings is None else run.openings
-    claim = f"The hold-out has been opened {numbers.times(openings)}"
     detail = "Each look is a chance to tune to it; a fresh hold-out restores the figures' meaning."
-    return Point(WARN if openings > MANY_OPENINGS else GOOD, claim, detail)
+    return Point(WARN if openings > MANY_OPENINGS else GOOD, tell_openings(openings), detail)
 
 
 def _p(p: float) -> str:

@@ -10,6 +10,8 @@ from worker.contract.errors import MessageRejected
 from worker.contract.records.decode_text import not_empty, utf8
 from worker.contract.records.message import InputFormat, SupportMessage
 
+_JSON = json.JSONDecoder()
+
 
 def decode_json(value: bytes, layout: InputFormat) -> SupportMessage:
     """Find the message in JSON. See ``Decoder``."""
@@ -48,7 +50,7 @@ def look_up(data: Any, path: str) -> Any:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
+        return _JSON.decode(text)
     except json.JSONDecodeError as error:
         raise MessageRejected(
             "not_json", f"the value is not JSON: {error.msg} at character {error.pos}"
@@ -67,6 +69,8 @@ def _text_at(path: str, value: Any) -> str:
 
 def _encodable(text: str) -> str:
     """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
+    if text.isascii():
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -14,7 +14,7 @@ def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: A
 def utf8(value: bytes) -> str:
     """Return the text of a value, without a byte order mark. Raises MessageRejected."""
     try:
-        return value.decode("utf-8-sig")
+        return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise MessageRejected(
             "not_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}"

@@ -16,7 +16,7 @@ from trainer.check.out_of_fold import assign_folds, predict_out_of_fold
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import find_suspects
 from trainer.dataset.folder import Dataset, Example
-from trainer.dataset.settings import SIMILARITY
+from trainer.similarity import SIMILARITY
 
 COPIES, WRONG = 4, 6
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

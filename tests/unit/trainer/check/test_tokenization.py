@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trainer.check.finding import Finding
-from trainer.check.labels import CODES, LENGTHS, check_base
+from trainer.check.finding import CODES, LENGTHS, Finding
+from trainer.check.labels import check_base
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy

@@ -27,10 +27,11 @@ from trainer.dataset.cells import read_language, read_time
 from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.dataset.near_duplicates import jaccard, shingles
 from trainer.dataset.readers import ColumnNames, read_source
-from trainer.dataset.settings import SIMILARITY, ConflictPolicy, PrepareSettings, SplitBy
+from trainer.dataset.settings import ConflictPolicy, PrepareSettings, SplitBy
 from trainer.dataset.split_record import missing_languages, tell_split
 from trainer.dataset.write import write_prepared
 from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

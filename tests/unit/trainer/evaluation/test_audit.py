@@ -9,13 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
-from tests.support.trainer_world import call, evaluation_json
+from tests.support.trainer_world import call
 from trainer.artifacts.audit import AUDIT
-from trainer.artifacts.evaluation import EVALUATION_FOLDER
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    EVALUATION_FOLDER,
+    PREDICTIONS,
+    VALIDATION,
+    EvaluatedAdapter,
+)
 from trainer.dataset.folder import Dataset, Example, list_openings, write_dataset
-from worker.contract import Label, Taxonomy
+from trainer.evaluation.evaluate import describe_dataset
+from trainer.evaluation.predictions import predict
+from trainer.evaluation.summary import Predictions, Setup, summarize
+from worker.contract import Label, Taxonomy, Thresholds
 
 LABELS = ("refund", "payment")
 TAXONOMY = Taxonomy("t", "1", "", tuple(Label(name, "") for name in LABELS))
@@ -65,21 +75,28 @@ def site(tmp_path: Path) -> Site:
     )
     folder = tmp_path / EVALUATION_FOLDER
     folder.mkdir()
-    right = sum(answer(n) == given_label(n) for n in range(HELD))
-    record = evaluation_json(examples=HELD, accuracy=right / HELD, labels=list(LABELS))
-    record["dataset"] |= {"digest": dataset.digest, "holdout_sha256": dataset.holdout_sha256}
-    (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
-    lines = [
-        {
-            "id": f"h{n:03}", "label": given_label(n), "predicted": answer(n), "confidence": 0.9,
-            "off_label_mass": 0.0, "review": False, "unconstrained_in_set": True,
-            "logprobs": {},
-        }
-        for n in range(HELD)
-    ]  # fmt: skip
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "predictions.jsonl").write_text(text, encoding="utf-8")
+    write_evaluation(folder, dataset)
     return Site(dataset, folder, tmp_path / "data-audit.csv")
+
+
+def write_evaluation(folder: Path, dataset: Dataset) -> None:
+    """Write what ``evaluate`` does, of answers with a confidence of 0.9."""
+    held = range(HELD)
+    logprobs = np.log([[0.9 if label == answer(n) else 0.1 for label in LABELS] for n in held])
+    limits = Thresholds(0.5, 0.5)
+    holdout = predict(
+        [f"h{n:03}" for n in held], [given_label(n) for n in held], logprobs, [True] * HELD,
+        labels=LABELS, temperature=1.0, limits=limits,
+    )  # fmt: skip
+    adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
+    setup = Setup(
+        "2026-06-01T12:00:00Z", limited=False, adapter=adapter, dataset=describe_dataset(dataset),
+        labels=LABELS, temperature=1.0, limits=limits, wanted_precision=0.9, tolerance=0.1,
+        speeds=(),
+    )  # fmt: skip
+    PREDICTIONS.write(folder, holdout)
+    VALIDATION.write(folder, holdout)
+    EVALUATION.write(folder, summarize(setup, Predictions(holdout, holdout, None, None, None)))
 
 
 def draw(site: Site, *options: object) -> dict[str, object]:
@@ -192,11 +209,11 @@ def test_what_is_not_the_whole_sample_labelled_is_refused(
 
 
 def test_an_evaluation_that_contradicts_itself_proves_nothing(site: Site) -> None:
-    """Its accuracy must be what its predictions give (exit 4); a try is no evaluation."""
+    """Every figure must be what its predictions give (exit 4); a try is no evaluation."""
     draw(site, "--size", 40)
     fill(site.sample)
     path = site.evaluation / "evaluation.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    for changes, code in (({"accuracy": 0.99}, 4), ({"limited": True}, 2)):
+    for changes, code in (({"accuracy": 0.99}, 4), ({"macro_f1": 0.99}, 4), ({"limited": True}, 2)):
         path.write_text(json.dumps(record | changes), encoding="utf-8")
         assert call("audit", site.evaluation, "--sample", site.sample)[0] == code

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.toy_adapter import toy_manifest
 from tests.support.trainer_world import training_json
 from trainer.artifacts.evaluation import (
     EVALUATION,
@@ -23,15 +24,14 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
-from trainer.dataset.folder import Example, write_dataset
+from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
-from worker.contract import Label, Taxonomy, Thresholds
+from worker.contract import Label, Taxonomy, Thresholds, write_manifest
 
 LABELS = ("account_access", "card_delivery", "billing_fee", "billing_refund")
 LIMITS = Thresholds(0.72, 0.2)
 TEMPERATURE = 0.62
-ADAPTER = {"name": "june", "digest": "ab" * 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ def write_run(
         sources=[{"name": "export.csv", "rows": number + 41, "sha256": "ef" * 32}],
     )
     run = directory / "run"
+    adapter = write_adapter(run / "adapter", dataset)
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}
     holdout = predictions(splits["holdout"], labels, seed)
     validation = predictions(splits["validation"], labels, seed + 1)
@@ -120,8 +121,8 @@ def write_run(
         Setup(
             created_at="2026-06-01T12:00:00Z",
             limited=False,
-            adapter=EvaluatedAdapter(**ADAPTER, path="adapter"),
-            dataset=EvaluatedDataset(**named, holdout_sha256="cd" * 32, openings=1),
+            adapter=EvaluatedAdapter(**adapter, path="adapter"),
+            dataset=EvaluatedDataset(**named, holdout_sha256=dataset.holdout_sha256, openings=1),
             labels=tuple(labels),
             temperature=TEMPERATURE,
             limits=LIMITS,
@@ -136,14 +137,22 @@ def write_run(
     VALIDATION.write(run / "evaluation", validation)
     OUT_OF_SCOPE.write(run / "evaluation", validation[:40])
     EVALUATION.write(run / "evaluation", evaluation)
-    put(run / "training.json", training_record(named, steps))
+    put(run / "training.json", training_record(adapter, named, steps))
     lines = [json.dumps(step) + "\n" for step in step_records(steps)]
     (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
     put(run / "duel" / "duel.json", duel_record(evaluation.to_json()))
     put(run / "sweep.json", sweep_record())
     put(run / "cost.json", cost_record(hosted_price=2.5))
-    put(directory / "dataset" / "check.json", check_record())
+    put(directory / "dataset" / "check.json", check_record(dataset.digest))
     return Made(run, dataset.directory, tuple(splits["holdout"]), evaluation.to_json())
+
+
+def write_adapter(directory: Path, dataset: Dataset) -> dict[str, str]:
+    """Write an adapter of a manifest and no weights; return its name and digest."""
+    directory.mkdir(parents=True)
+    manifest = toy_manifest(name="june", taxonomy=dataset.taxonomy, data={"digest": dataset.digest})
+    write_manifest(directory, manifest)
+    return {"name": manifest.name, "digest": manifest.digest}
 
 
 def put(path: Path, record: Any) -> None:
@@ -151,7 +160,7 @@ def put(path: Path, record: Any) -> None:
     path.write_text(json.dumps(record, indent=1, ensure_ascii=True), encoding="utf-8")
 
 
-def training_record(dataset: dict[str, Any], steps: int) -> dict[str, Any]:
+def training_record(adapter: dict[str, str], dataset: dict[str, Any], steps: int) -> dict[str, Any]:
     epochs = [
         {
             "number": at + 1,
@@ -168,7 +177,7 @@ def training_record(dataset: dict[str, Any], steps: int) -> dict[str, Any]:
     ]
     return training_json(
         name="june",
-        adapter=ADAPTER,
+        adapter=adapter,
         dataset=dataset,
         recipe={"lora_rank": 16, "learning_rate": 2e-4, "epochs": 3, "batch_tokens": 4096},
         seeds={"order": 0, "weights": 1},
@@ -203,7 +212,7 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema": "duel/2",
         "created_at": "2026-06-01T12:30:00Z",
-        "adapter": ADAPTER,
+        "adapter": {name: evaluation["adapter"][name] for name in ("name", "digest")},
         "dataset": evaluation["dataset"],
         "labels": evaluation["labels"],
         "examples": evaluation["examples"],
@@ -260,7 +269,7 @@ def pair(
     }
 
 
-def check_record() -> dict[str, Any]:
+def check_record(digest: str) -> dict[str, Any]:
     findings = [
         {"name": "balance", "verdict": "ok", "found": "all of one size", "advice": ""},
         {
@@ -272,7 +281,7 @@ def check_record() -> dict[str, Any]:
     ]
     return {
         "schema": "check/2",
-        "dataset": {"name": "tickets", "digest": "cd" * 32},
+        "dataset": {"name": "tickets", "digest": digest},
         "verdict": "warn",
         "verdicts": {"balance": "ok", "label names": "warn"},
         "suspects": 3,

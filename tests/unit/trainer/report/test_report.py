@@ -7,21 +7,22 @@ import math
 import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.trainer.report.conftest import Made
+from tests.unit.trainer.report.page import Page
 from trainer.artifacts.audit import AUDIT, AuditRecord
 from trainer.artifacts.evaluation import EvaluatedAdapter, EvaluatedDataset
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.report import numbers
-from trainer.report.build import Report, write_report
-from trainer.report.sections.mistakes import MOST_CHARACTERS
+from trainer.report.build import write_report
+from trainer.report.records import Report
+from trainer.report.texts import MOST_CHARACTERS
 
 HOSTILE = (
     "<script>alert('stolen')</script><img src=x onerror=alert(1)>",
@@ -38,37 +39,6 @@ OTHER_DATASET = {
     "holdout_sha256": "cd" * 32,
     "openings": 1,
 }
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags with attributes, ids, and the text outside scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.spaced = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.open and self.open.pop() != tag:
-            pass
-        self.spaced += " " * (tag in {"span", "p", "dt", "dd", "td", "th", "li", "h2"})
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open[-1:]):
-            self.text += data
-            self.spaced += data
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.spaced.split())
 
 
 def draw(run: Path, tmp_path: Path, **settings: object) -> tuple[Report, Page, str]:
@@ -248,7 +218,7 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
     shutil.rmtree(made.dataset)
     report, page, _ = draw(made.run, tmp_path)
     there = {key for key, present in report.sections.items() if present}
-    assert there == {"curves", "making", "recompute"}
+    assert there == {"next", "curves", "making", "recompute"}
     for command in ("evaluate", "duel", "cost", "sweep", "prepare", "check"):
         assert f"clerk-trainer {command}" in page.words
     sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]

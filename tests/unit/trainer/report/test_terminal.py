@@ -30,7 +30,8 @@ def test_an_evaluation_begins_with_its_headline(made: Made) -> None:
     """Then each label, what is mistaken for what, and what else was measured."""
     text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
     lines = [line.rstrip() for line in text.splitlines()]
-    assert lines[1].startswith("june abababababab on 240 held-out messages of tickets (opening")
+    adapter = f"june {made.evaluation['adapter']['digest'][:12]}"
+    assert lines[1].startswith(f"{adapter} on 240 held-out messages of tickets (opening")
     assert lines[2].startswith(f"accuracy {made.evaluation['accuracy']:.1%} (95 %: ")
     for label in made.evaluation["labels"]:
         assert any(line.startswith(label) for line in lines)

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.store.conftest import DATASET, HOLDOUT, Clerk, MakeRun
-from trainer.dataset import settings
-from trainer.store import unseen
 from trainer.store.evidence import read_evidence
 from trainer.store.unseen import judge_unseen
 from worker.contract import read_manifest
@@ -96,8 +94,3 @@ def test_an_adapter_of_no_known_dataset_is_refused(make_run: MakeRun) -> None:
     passed, found = judged(run)
     assert not passed
     assert "does not say which dataset" in found
-
-
-def test_near_means_the_same_to_prepare_and_to_the_gate() -> None:
-    """One threshold, written down in two programs' halves that do not import each other."""
-    assert unseen.SIMILARITY == settings.SIMILARITY

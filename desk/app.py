@@ -1,0 +1,184 @@
+"""Putting a desk together from its settings: the one place that knows every part."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from pydantic import SecretStr
+
+from desk import __version__
+from desk.clock import Clock, now_ms
+from desk.errors import SettingsError
+from desk.inbox.reader import InboxReader
+from desk.inbox.results import Sampling
+from desk.inbox.texts import TextFetcher
+from desk.outbox.publisher import OutboxPublisher
+from desk.service import upkeep
+from desk.service.context import Desk, Policy, open_desk
+from desk.settings import KafkaSettings, Settings
+from desk.store.database import Database
+from desk.stream.config import KafkaConfig, Properties, build_config
+from desk.stream.port import CorrectionSink, ResultSource, TextSource
+from desk.work import Shift, Work
+from worker.contract.errors import TaxonomyError
+from worker.contract.records import InputFormat
+from worker.contract.taxonomy import Taxonomy
+
+_log = structlog.get_logger("desk.app")
+
+_RETENTION_EVERY_S = 600.0
+
+
+def open_database(settings: Settings) -> Database:
+    """Describe the settings' database. Raises SettingsError."""
+    url = settings.database.url.get_secret_value()
+    return Database(url, pool_size=settings.database.pool_size)
+
+
+def read_taxonomy(settings: Settings) -> Taxonomy:
+    """Read the settings' taxonomy. Raises SettingsError."""
+    try:
+        return Taxonomy.from_toml(settings.project.taxonomy)
+    except TaxonomyError as error:
+        raise SettingsError(f"project.taxonomy: {error}") from error
+
+
+def open_settings_desk(settings: Settings, database: Database, clock: Clock = now_ms) -> Desk:
+    """Open the desk that the settings describe. Raises as ``open_desk``."""
+    policy = Policy(
+        claim_ms=int(settings.review.claim_s * 1000),
+        publish_delay_ms=int(settings.review.publish_delay_s * 1000),
+    )
+    taxonomy = read_taxonomy(settings)
+    return open_desk(
+        database, name=settings.project.name, taxonomy=taxonomy, policy=policy, clock=clock
+    )
+
+
+def kafka_config(settings: Settings, desk: Desk) -> KafkaConfig:
+    """Return what the Kafka edge needs. Raises SettingsError."""
+    kafka = settings.kafka
+    return build_config(
+        bootstrap_servers=kafka.bootstrap_servers,
+        name=f"{kafka.name}.{desk.project.installation}",
+        corrections_topic=kafka.corrections_topic,
+        security=_security(kafka),
+        client=kafka.client,
+        consumer=kafka.consumer,
+        producer=kafka.producer,
+        start_timeout_s=kafka.start_timeout_s,
+        publish_timeout_s=kafka.publish_timeout_s,
+        create_partitions=kafka.topic_partitions if kafka.create_topics else 0,
+        create_replicas=kafka.topic_replication_factor,
+    )
+
+
+@contextmanager
+def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
+    """Everything that goes on beside the pages: inbox, outbox, retention. Stopped in the end.
+
+    Raises SettingsError.
+    """
+    from desk.stream.kafka import KafkaCorrections, KafkaResults, KafkaTexts
+
+    config = kafka_config(settings, desk)
+    results, found, sink = KafkaResults(config), KafkaTexts(config), KafkaCorrections(config)
+    shift = Shift(
+        desk.database,
+        [
+            inbox_work(settings, desk, results, found),
+            outbox_work(desk, sink),
+            retention_work(settings, desk),
+        ],
+        desk.clock,
+    )
+    shift.start()
+    try:
+        yield shift
+    finally:
+        shift.stop()
+        for client in (results, found, sink):
+            client.close()
+
+
+def inbox_work(settings: Settings, desk: Desk, results: ResultSource, found: TextSource) -> Work:
+    """Results into the database, and their texts."""
+    kafka, records = settings.kafka, settings.records
+    topics = list(dict.fromkeys(filter(None, (kafka.output_topic, kafka.review_topic))))
+    reader = InboxReader(
+        desk.database,
+        results,
+        topics,
+        Sampling(
+            seed=desk.project.installation,
+            audit_share=settings.audit.share,
+            double_share=settings.review.double_share,
+            audit_double_share=settings.review.audit_double_share,
+        ),
+        desk.clock,
+        from_end=kafka.start_from == "latest",
+    )
+    layout = InputFormat(records.format, records.text_fields, records.id_field)
+    fetcher = TextFetcher(desk.database, found, layout, desk.clock)
+    return Work(
+        "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.stand_back, idle_s=0.0
+    )
+
+
+def outbox_work(desk: Desk, sink: CorrectionSink) -> Work:
+    """Corrections to Kafka."""
+    publisher = OutboxPublisher(desk.database, sink, desk.clock)
+    return Work("outbox", publisher.run_once, publisher.stand_back)
+
+
+def retention_work(settings: Settings, desk: Desk) -> Work:
+    """Old messages are deleted."""
+    days = settings.texts.keep_days
+
+    def turn() -> int:
+        purged = upkeep.apply_retention(desk, days)
+        if purged:
+            _log.info("retention.purged", items=purged)
+        return 0
+
+    return Work("retention", turn, lambda: None, idle_s=_RETENTION_EVERY_S)
+
+
+def run_desk(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises DeskStopped."""
+    database = open_database(settings)
+    try:
+        desk = open_settings_desk(settings, database)
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        with background(settings, desk) as shift:
+            _log.info("desk.started", version=__version__, installation=desk.project.installation)
+            while not stopping.is_set() and not shift.wait(0.2):
+                pass
+        _log.info("desk.stopped")
+    finally:
+        database.close()
+
+
+def _security(kafka: KafkaSettings) -> Properties:
+    names = (
+        "security_protocol",
+        "ssl_ca_location",
+        "ssl_certificate_location",
+        "ssl_key_location",
+        "ssl_key_password",
+        "sasl_mechanism",
+        "sasl_username",
+        "sasl_password",
+    )
+    given = {name: getattr(kafka, name) for name in names}
+    return {
+        name.replace("_", "."): value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in given.items()
+        if value is not None
+    }

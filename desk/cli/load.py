@@ -1,0 +1,31 @@
+"""Loading the settings for a command, and opening what they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from desk.app import open_database, open_settings_desk
+from desk.logs import configure_logging
+from desk.service.context import Desk
+from desk.settings import Settings
+from desk.settings_load import LoadedSettings, load_settings
+
+
+def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
+    """Load the settings and configure logging. Raises SettingsError."""
+    loaded = load_settings(config, sets or ())
+    configure_logging(loaded.settings.log.format, loaded.settings.log.level)
+    return loaded
+
+
+@contextmanager
+def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[tuple[Settings, Desk]]:
+    """The desk that the settings describe, open. Raises DeskStopped, DatabaseAway."""
+    settings = load(config, sets).settings
+    database = open_database(settings)
+    try:
+        yield settings, open_settings_desk(settings, database)
+    finally:
+        database.close()

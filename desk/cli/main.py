@@ -1,0 +1,228 @@
+"""The commands and their help. Each imports the module that does its work when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from desk import __version__
+from desk.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, DeskStopped, SettingsError, TryAgain
+from worker.contract.tracebacks import print_private, show_private
+
+_EPILOG = """
+Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
+override earlier ones. `clerk-desk check-config` shows each setting with its origin.
+
+Exit codes: 0 done · 1 unexpected error · 2 wrong settings or usage · 3 the database cannot be used
+· 4 Kafka cannot be used · 130 interrupted.
+"""
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file with settings (see config/desk.toml); default: the one that "
+        "CLERK_DESK_CONFIG names.",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override one setting, by its path: kafka.output_topic=labels. Repeatable.",
+    ),
+]
+
+app = typer.Typer(
+    name="clerk-desk",
+    help="Where people see what the machine was unsure of, decide, and teach it.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    show_private()
+    try:
+        app(standalone_mode=True)
+    except DeskStopped as error:
+        _fail(str(error), error.exit_code)
+    except TryAgain as error:
+        _fail(f"{error}: try again", EXIT_UNEXPECTED)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+        print_private(error)
+        sys.exit(EXIT_UNEXPECTED)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"clerk-desk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(config: Config = None, sets: Sets = None) -> None:
+    """Run the desk until it is told to stop: labels in from Kafka, corrections out.
+
+    Several replicas may run on one PostgreSQL database; what one is enough for is done by one.
+
+    Example: clerk-desk run -c config/desk.toml
+    """
+    from desk.app import run_desk
+    from desk.cli.load import load
+
+    run_desk(load(config, sets).settings)
+
+
+@app.command()
+def migrate(config: Config = None, sets: Sets = None) -> None:
+    """Bring the database's schema up to date: before the first start, and after an upgrade."""
+    from desk.app import open_database
+    from desk.cli.load import load
+    from desk.store.migrate import migrate as bring_up_to_date
+
+    database = open_database(load(config, sets).settings)
+    try:
+        print(f"the schema is version {bring_up_to_date(database)}")
+    finally:
+        database.close()
+
+
+@app.command("check-config")
+def check_config(config: Config = None, sets: Sets = None) -> None:
+    """Check the settings and the taxonomy, and show every setting with its value and origin."""
+    from desk.app import read_taxonomy
+    from desk.settings_load import effective, load_settings
+
+    loaded = load_settings(config, sets or ())
+    for name, value, origin in effective(loaded):
+        print(f"{name} = {value}  # {origin}")
+    read_taxonomy(loaded.settings)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
+    ids: Annotated[
+        str,
+        typer.Option(
+            "--ids",
+            help="message: the senders' own ids, as in the export of tickets; result: the ids of "
+            "results, which every message has.",
+        ),
+    ] = "message",
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Write what was decided as files for clerk-trainer prepare.
+
+    Example: clerk-desk export --out decided, then clerk-trainer prepare --input
+    decided/messages.jsonl --decisions decided/decisions.csv ...
+    """
+    from desk.cli.load import opened
+    from desk.service.upkeep import export as write
+
+    if ids not in {"message", "result"}:
+        raise SettingsError(f"--ids {ids}: it is message or result")
+    with opened(config, sets) as (_, desk):
+        messages, decided, count = write(desk, out, by_message_id=ids == "message")
+    print(f"{count} decisions: {decided}, with their messages in {messages}")
+
+
+@app.command()
+def purge(
+    message_ids: Annotated[
+        list[str] | None,
+        typer.Option("--message-id", help="The sender's id of a message. Repeatable."),
+    ] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="The key of a person's records, as text. Repeatable."),
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Delete a person's messages, and all that names them, from the database.
+
+    What lies in Kafka and in exports or backups is deleted there (docs/desk.md).
+    """
+    from desk.cli.load import opened
+    from desk.service.upkeep import purge_person
+
+    if not message_ids and not keys:
+        raise SettingsError("give --message-id or --key: whose messages are to be deleted")
+    with opened(config, sets) as (_, desk):
+        count = purge_person(
+            desk,
+            message_ids=message_ids or (),
+            record_keys=[key.encode() for key in keys or ()],
+        )
+    print(f"{count} items were theirs; their messages are deleted")
+
+
+@app.command()
+def taxonomy(
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="OLD=NEW",
+            help="Carry decisions for an old label over to a new one. Repeatable.",
+        ),
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Go over to the taxonomy that project.taxonomy names, with no desk running.
+
+    Decisions for labels that kept name and description, and those that --map names, are carried
+    over; the others are opened again, where their messages are still here.
+    """
+    from desk.app import open_database, read_taxonomy
+    from desk.cli.load import load
+    from desk.clock import now_ms
+    from desk.service.upkeep import change_taxonomy
+    from worker.contract.assignments import split_assignment
+
+    settings = load(config, sets).settings
+    pairs = dict(
+        split_assignment(text, "--map", form="old=new", needs_value=True, error=SettingsError)
+        for text in mapping or ()
+    )
+    database = open_database(settings)
+    try:
+        counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)
+    finally:
+        database.close()
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))

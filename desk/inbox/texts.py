@@ -1,0 +1,82 @@
+"""The messages of new items, fetched from the input topic and decoded as the worker does."""
+
+from __future__ import annotations
+
+import structlog
+
+from desk.clock import Clock
+from desk.core.near import band_keys
+from desk.store import projects, texts
+from desk.store.database import Database
+from desk.stream.port import Place, Record, TextSource
+from worker.contract.errors import MessageRejected
+from worker.contract.records import InputFormat, decode_value
+from worker.contract.text import message_sha256
+
+_log = structlog.get_logger("desk.inbox")
+
+
+class TextFetcher:
+    """Fetches the texts that are wanted; one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: TextSource,
+        layout: InputFormat,
+        clock: Clock,
+        *,
+        batch: int = 300,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._layout = layout
+        self._clock = clock
+        self._batch = batch
+        self._timeout_s = timeout_s
+
+    def run_once(self) -> int:
+        """Fetch what is wanted, one batch at most; return how many items have their answer.
+
+        Raises TryAgain, DeskStopped.
+        """
+        with self._database.read() as tx:
+            wanted = texts.wanted(tx, self._batch)
+            known = projects.known_digests(tx)
+        if not wanted:
+            return 0
+        places = {Place(each.topic, each.partition, each.offset): each for each in wanted}
+        found = self._source.fetch(list(places), self._timeout_s)
+        counts = {"here": 0, "expired": 0, "unreadable": 0}
+        with self._database.write() as tx:
+            for place, record in found.items():
+                each = places[place]
+                read = self._read(each.item_id, record)
+                if isinstance(read, texts.Found):
+                    state = "open" if each.taxonomy_digest in known else "held"
+                    texts.arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
+                    counts["here"] += 1
+                else:
+                    texts.missing(tx, each.item_id, read)
+                    counts[read] += 1
+        _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
+        return len(found)
+
+    def _read(self, item_id: int, record: Record | None) -> texts.Found | texts.Missing:
+        if record is None:
+            return "expired"
+        try:
+            message = decode_value(record.value, self._layout)
+        except MessageRejected as error:
+            _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
+            return "unreadable"
+        text = message.text.replace("\x00", "")  # PostgreSQL keeps no NUL in a text
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return texts.Found(
+            item_id=item_id,
+            text=text,
+            message_id=message.message_id,
+            message_sha256=message_sha256(message.text),
+            band_keys=band_keys(text),
+        )

@@ -1,0 +1,1 @@
+"""From the database to Kafka: each decision becomes one correction."""

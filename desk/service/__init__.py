@@ -1,0 +1,1 @@
+"""What people do at the desk, as functions that a page calls."""

@@ -1,0 +1,117 @@
+"""Looking around: search, similar messages, clusters of near-duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from desk.core.opinions import State
+from desk.errors import ClaimLost
+from desk.service.concluding import Concluded, Said, conclude_in
+from desk.service.context import Desk, require
+from desk.service.tasks import Task, to_task
+from desk.store import browse, claims, items, people
+from desk.store.browse import Cluster
+from desk.store.database import Tx
+from desk.store.types import Person
+
+__all__ = ["Cluster", "Found", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item that was found, and what people came to, where they have."""
+
+    task: Task
+    state: State
+    outcome: Literal["label", "none"] | None
+    label: str | None
+
+
+def search(
+    desk: Desk,
+    person: Person,
+    query: str,
+    *,
+    label: str | None = None,
+    state: State | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> list[Found]:
+    """Return items whose message has all words of ``query``, best first; see
+    ``desk.store.browse.search``. Raises NotAllowed."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
+        people.log(tx, now_ms, person.id, "search", detail={"items": [h.item.id for h in hits]})
+        return [_found(tx, hit) for hit in hits]
+
+
+def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list[Found]:
+    """Return decided items whose messages are like this one's, likest first. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        text = items.text_of(tx, item_id)
+        if text is None:
+            return []
+        return [_found(tx, hit) for hit in browse.neighbours(tx, item_id, text, limit)]
+
+
+def clusters(desk: Desk, person: Person, limit: int = 50) -> list[Cluster]:
+    """Return clusters of near-duplicates that wait, the largest first. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        return browse.clusters(tx, limit=limit)
+
+
+def cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
+    """Hold the items of a cluster for a person, and return them: each is looked at before all are
+    decided together. Those that others hold, or that need two people, are left out."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    until_ms = now_ms + desk.policy.claim_ms
+    tasks = []
+    with desk.database.write() as tx:
+        for hit in browse.members(tx, key, limit):
+            if hit.item.opinions_wanted > 1:
+                continue
+            item = claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
+            if item is not None:
+                people.log(tx, now_ms, person.id, "item.seen", item_id=item.id)
+                tasks.append(to_task(tx, item, until_ms))
+    return tasks
+
+
+def decide_cluster(
+    desk: Desk,
+    person: Person,
+    item_ids: Sequence[int],
+    label: str,
+    *,
+    request_id: str,
+    seconds: float = 0.0,
+) -> list[Concluded]:
+    """Give all these items, which the person holds, one label; all or none. ``seconds`` is the time
+    for all of them. Raises ClaimLost, Refused, NotAllowed."""
+    require(person, "reviewer")
+    each_s = seconds / max(1, len(item_ids))
+    with desk.database.write() as tx:
+        done = []
+        # In one order for everybody, so that two of them cannot wait for each other.
+        for item_id in sorted(set(item_ids)):
+            item = items.get(tx, item_id)
+            if item is None or item.blind:
+                raise ClaimLost("an item of the audit sample is decided by itself")
+            said = Said(f"{request_id}.{item_id}", "label", label, seconds=each_s)
+            done.append(conclude_in(tx, desk, person, item_id, said, final=False))
+        return done
+
+
+def _found(tx: Tx, hit: browse.Hit) -> Found:
+    item = hit.item
+    decided = item.state == "decided"
+    return Found(
+        to_task(tx, item, None, show_machine=decided), item.state, item.outcome, item.outcome_label
+    )

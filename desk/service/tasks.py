@@ -1,0 +1,75 @@
+"""What a person is shown of an item: of a blind one nothing that the machine said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from desk.store import items
+from desk.store.database import Tx
+from desk.store.types import Item
+from worker.contract.review import ReviewReason
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine said. ``scores`` are calibrated probabilities, the highest first."""
+
+    label: str
+    confidence: float
+    scores: Mapping[str, float]
+    off_label_mass: float | None
+    out_of_scope_score: float | None
+    reasons: tuple[ReviewReason, ...]
+    adapter_name: str
+    adapter_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item on somebody's screen. ``machine`` is None where they decide blind.
+
+    ``text`` is the message as it came; whoever shows it escapes it, and redacts it where the
+    person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
+    it is not.
+    """
+
+    item_id: int
+    text: str
+    message_id: str | None
+    received_ms: int
+    source_ms: int | None
+    blind: bool
+    truncated: bool
+    machine: Machine | None
+    until_ms: int | None
+
+
+def to_task(tx: Tx, item: Item, until_ms: int | None, *, show_machine: bool = False) -> Task:
+    """Return what is shown of an item. ``show_machine``: also of a blind one, after it has been
+    decided, or to an adjudicator."""
+    return Task(
+        item_id=item.id,
+        text=items.text_of(tx, item.id) or "",
+        message_id=item.message_id,
+        received_ms=item.received_ms,
+        source_ms=item.source_ms,
+        blind=item.blind,
+        truncated=item.truncated,
+        machine=None if item.blind and not show_machine else _machine(item),
+        until_ms=until_ms,
+    )
+
+
+def _machine(item: Item) -> Machine:
+    ordered = sorted(item.scores.items(), key=lambda score: -score[1])
+    return Machine(
+        label=item.label,
+        confidence=item.confidence,
+        scores=dict(ordered),
+        off_label_mass=item.off_label_mass,
+        out_of_scope_score=item.out_of_scope_score,
+        reasons=item.reasons,
+        adapter_name=item.adapter_name,
+        adapter_digest=item.adapter_digest,
+    )

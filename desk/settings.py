@@ -1,0 +1,206 @@
+"""The desk's settings: one frozen object, read in one place.
+
+Defaults, then a TOML file, then environment variables (``CLERK_DESK_KAFKA__OUTPUT_TOPIC``), then
+flags (``--set kafka.output_topic=...``); later sources override earlier ones. An unknown key is an
+error, whichever source it comes from.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker.contract.records import FormatName
+
+Property = str | int | float | bool
+Seconds = Annotated[float, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+def flatten(value: Any, prefix: str = "") -> Any:
+    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            flat.update(flatten(inner, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat
+
+
+def _as_list(value: Any) -> Any:
+    """Take a single name for a list of one; in the environment a list is JSON."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.startswith("[") else [value]
+
+
+Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_list)]
+
+
+class Section(BaseModel):
+    """A frozen section of the settings in which unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProjectSettings(Section):
+    """What is decided at this desk."""
+
+    name: str = Field("support", description="Name of the project, for people.")
+    taxonomy: Path = Field(
+        Path("config/taxonomy.toml"), description="File with the labels that people decide among."
+    )
+
+
+class DatabaseSettings(Section):
+    """Where items and decisions are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///desk.db"),
+        description="sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME for several replicas.",
+    )
+    pool_size: int = Field(8, ge=1, description="Connections kept open to PostgreSQL.")
+
+
+class KafkaSettings(Section):
+    """Where labels are read from and corrections are written to."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
+    output_topic: str = Field("support.labels", description="Where workers write labels.")
+    review_topic: str = Field(
+        "support.labels.review",
+        description="Where they write doubtful ones; empty: to the output topic, marked.",
+    )
+    corrections_topic: str = Field(
+        "support.labels.corrections", description="Where decisions are written."
+    )
+    name: str = Field(
+        "clerk-desk",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="What the desk's consumer group and transactional.id begin with.",
+    )
+    create_topics: bool = Field(
+        False, description="Create the corrections topic where it is missing."
+    )
+    topic_partitions: int = Field(1, ge=1, description="Partitions of a created topic.")
+    topic_replication_factor: int = Field(
+        -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
+    )
+    start_from: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a topic is read from that this database does not know."
+    )
+    start_timeout_s: Seconds = Field(
+        30.0, description="Timeout for reaching the cluster at start-up."
+    )
+    publish_timeout_s: Seconds = Field(10.0, description="Timeout for one transaction.")
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="Encryption and authentication towards the brokers."
+    )
+    ssl_ca_location: str | None = Field(None, description="PEM file with the CA certificates.")
+    ssl_certificate_location: str | None = Field(
+        None, description="PEM file with the client's certificate, for mutual TLS."
+    )
+    ssl_key_location: str | None = Field(
+        None, description="PEM file with the client's private key, for mutual TLS."
+    )
+    ssl_key_password: SecretStr | None = Field(None, description="Password of the private key.")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        Field(None, description="SASL mechanism.")
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; best given as CLERK_DESK_KAFKA__SASL_PASSWORD."
+    )
+    client: Properties = Field({}, description="librdkafka properties for all clients.")
+    consumer: Properties = Field({}, description="librdkafka properties for consumers.")
+    producer: Properties = Field({}, description="librdkafka properties for the producer.")
+
+
+class RecordSettings(Section):
+    """How the text is found in an input record: the same as the worker's ``[records]``."""
+
+    format: FormatName = Field(
+        "json", description="json: an object with text fields; text: the value is the message."
+    )
+    text_fields: Paths = Field(
+        ("message",),
+        description="Dotted paths of the message's text; several are joined with a line break.",
+    )
+    id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
+
+
+class ReviewSettings(Section):
+    """How people work."""
+
+    claim_s: Seconds = Field(
+        900.0, description="For how long an item is held for the person who has it on screen."
+    )
+    double_share: Ratio = Field(
+        0.05, description="Share of the items that two people decide; 0 where one person works."
+    )
+    audit_double_share: Ratio = Field(
+        0.2, description="The same of the audit sample: it shows how often people are mistaken."
+    )
+    publish_delay_s: float = Field(
+        5.0, ge=0, description="Time in which a decision can be undone before it is published."
+    )
+
+
+class AuditSettings(Section):
+    """The random sample that accuracy is measured on."""
+
+    share: Ratio = Field(
+        0.02, description="Share of all labels, by hash of the result id; 0.01 to 0.05 is usual."
+    )
+
+
+class TextSettings(Section):
+    """The messages themselves."""
+
+    keep_days: float = Field(
+        90.0, gt=0, description="Age at which a message's text is deleted, decided or not."
+    )
+
+
+class LogSettings(Section):
+    """What is logged."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="Form of the log.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+
+
+class Settings(BaseSettings):
+    """All settings, by section."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLERK_DESK_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    project: ProjectSettings = ProjectSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    records: RecordSettings = RecordSettings()
+    review: ReviewSettings = ReviewSettings()
+    audit: AuditSettings = AuditSettings()
+    texts: TextSettings = TextSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what ``settings_load`` has merged, and nothing behind its back."""
+        return (init_settings,)

@@ -1,0 +1,1 @@
+"""The desk's database: SQLite or PostgreSQL. Nothing outside knows SQLAlchemy."""

@@ -1,0 +1,122 @@
+"""Looking for items: by words, by likeness, by cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from desk.store.database import Tx
+from desk.store.rows import ITEM, read
+from desk.store.search_index import found_by, words_of
+from desk.store.tables import items, texts
+from desk.store.types import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An item with its text."""
+
+    item: Item
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Near-duplicates that wait: their key, how many, the labels the machine gave, one of them."""
+
+    key: str
+    waiting: int
+    labels: tuple[str, ...]
+    example_item_id: int
+
+
+def search(
+    tx: Tx,
+    query: str,
+    *,
+    label: str | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> list[Hit]:
+    """Return items whose text has all words of a query (the last may be begun only), best first.
+
+    ``label`` is what people came to or, where they have not yet, the machine's; blind items that
+    wait are left out then, for it would tell.
+    """
+    words = words_of(query)
+    if not words:
+        return []
+    found, rank = found_by(tx, words, every=True)
+    chosen = (
+        sa.select(*ITEM, texts.c.text)
+        .join(found, found.c.item_id == items.c.id)
+        .join(texts, texts.c.item_id == items.c.id)
+        .order_by(rank, items.c.id.desc())
+        .limit(limit)
+        .offset(offset)
+    )
+    if label is not None:
+        waits = sa.and_(items.c.outcome.is_(None), items.c.label == label, items.c.blind.is_(False))
+        chosen = chosen.where(sa.or_(items.c.outcome_label == label, waits))
+    if state is not None:
+        chosen = chosen.where(items.c.state == state)
+    return [Hit(read(Item, row), row.text) for row in tx.execute(chosen)]
+
+
+def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
+    """Return decided items whose texts have most in common with this one, likest first."""
+    words = words_of(text)
+    if not words:
+        return []
+    found, rank = found_by(tx, words, every=False)
+    query = (
+        sa.select(*ITEM, texts.c.text)
+        .join(found, found.c.item_id == items.c.id)
+        .join(texts, texts.c.item_id == items.c.id)
+        .where(items.c.state == "decided", items.c.id != item_id)
+        .order_by(rank, items.c.id.desc())
+        .limit(limit)
+    )
+    return [Hit(read(Item, row), row.text) for row in tx.execute(query)]
+
+
+def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
+    """Return clusters of near-duplicates that wait for a first decision, the largest first. Blind
+    items are in none: each is decided by itself."""
+    waiting = sa.func.count().label("waiting")
+    query = (
+        sa.select(items.c.cluster_key, waiting, sa.func.min(items.c.id))
+        .where(items.c.state == "open", items.c.blind.is_(False), items.c.cluster_key.is_not(None))
+        .group_by(items.c.cluster_key)
+        .having(sa.func.count() >= least)
+        .order_by(waiting.desc(), items.c.cluster_key)
+        .limit(limit)
+    )
+    found = []
+    for key, count, first in tx.execute(query).all():
+        labels = (
+            sa.select(items.c.label)
+            .where(items.c.cluster_key == key, items.c.state == "open", items.c.blind.is_(False))
+            .distinct()
+            .order_by(items.c.label)
+        )
+        found.append(Cluster(key, count, tuple(tx.execute(labels).scalars()), first))
+    return found
+
+
+def members(tx: Tx, cluster_key: str, limit: int = 50) -> list[Hit]:
+    """Return the items of a cluster that wait for a first decision, with their texts."""
+    query = (
+        sa.select(*ITEM, texts.c.text)
+        .join(texts, texts.c.item_id == items.c.id)
+        .where(
+            items.c.cluster_key == cluster_key,
+            items.c.state == "open",
+            items.c.blind.is_(False),
+        )
+        .order_by(items.c.id)
+        .limit(limit)
+    )
+    return [Hit(read(Item, row), row.text) for row in tx.execute(query)]

@@ -1,0 +1,227 @@
+"""Finding the next item of a queue, and holding it for one person.
+
+The next item is found through the facets: a handful of rows that say by what a queue can choose,
+each the beginning of an index that lists its items in order. So the first item of each facet costs
+one step into an index, however many items there are, and whatever the queue asks for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from desk.core.queue import Order, Queue, values_with
+from desk.store import items as items_store
+from desk.store.database import Tx
+from desk.store.rows import ITEM, read
+from desk.store.tables import claims, decisions, facets, items
+from desk.store.types import Item
+
+_ATTEMPTS = 25
+
+
+def held_by(
+    tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue | None = None
+) -> Item | None:
+    """Return an item that the person holds, the oldest claim first, but for those of ``beside``."""
+    query = (
+        sa.select(*ITEM)
+        .join(claims, claims.c.item_id == items.c.id)
+        .join(facets, facets.c.id == items.c.facet_id)
+        .where(
+            claims.c.person_id == person_id,
+            claims.c.until_ms > now_ms,
+            items.c.id.not_in(list(beside)),
+            items.c.state.in_(("open", "second")),
+        )
+        .order_by(claims.c.since_ms, claims.c.item_id)
+        .limit(1)
+    )
+    if queue is not None:
+        query = query.where(*_of_queue(queue), *_of_age(queue, now_ms))
+    row = tx.execute(query).first()
+    return None if row is None else read(Item, row)
+
+
+def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
+    """Hold the next item of a queue for a person, None where there is none for them.
+
+    Items that somebody holds, and items that this person has decided, skipped or flagged, are
+    passed over. Where several look at once, each takes another.
+    """
+    for attempt in range(_ATTEMPTS):
+        # Others have gone for the same one: look a little further, not all at one place again.
+        skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
+        found = list(tx.execute(candidates(person_id, queue, now_ms, skip)).scalars())
+        if not found and not skip:
+            return None
+        for item_id in found:
+            item = claim(tx, item_id, person_id, now_ms, until_ms, wait=False)
+            if item is not None:
+                return item
+    return None
+
+
+def claim(
+    tx: Tx, item_id: int, person_id: int, now_ms: int, until_ms: int, *, wait: bool = True
+) -> Item | None:
+    """Hold this item for a person, or hold it on; None where it is not theirs to decide.
+
+    It is not where somebody else holds it, where the person has spoken on it before, or where
+    nobody is asked any more.
+    """
+    item = items_store.lock(tx, item_id, wait=wait)
+    if item is None or item.state not in {"open", "second"}:
+        return None
+    return _hold(tx, item, person_id, now_ms, until_ms)
+
+
+def claim_dispute(
+    tx: Tx, person_id: int, now_ms: int, until_ms: int, query: sa.Select[Any]
+) -> Item | None:
+    """Hold the first of these disputed items (a query of their ids) for an adjudicator."""
+    for item_id in tx.execute(query).scalars().all():
+        item = items_store.lock(tx, item_id, wait=False)
+        if item is not None and item.state == "dispute":
+            held = _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True)
+            if held is not None:
+                return held
+    return None
+
+
+def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -> bool:
+    """Hold a locked item for whoever took back what they said of it; tell whether nobody else
+    holds it."""
+    return _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True) is not None
+
+
+def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
+    """Tell whether an item is held for a person. Ask with the item locked."""
+    query = sa.select(claims.c.item_id).where(
+        claims.c.item_id == item_id,
+        claims.c.person_id == person_id,
+        claims.c.until_ms > now_ms,
+    )
+    return tx.execute(query).first() is not None
+
+
+def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
+    """Give an item back; of whoever holds it where no person is given."""
+    gone = claims.delete().where(claims.c.item_id == item_id)
+    if person_id is not None:
+        gone = gone.where(claims.c.person_id == person_id)
+    tx.execute(gone)
+
+
+def release_all(tx: Tx, person_id: int) -> None:
+    """Give back all that a person holds: when they leave."""
+    tx.execute(claims.delete().where(claims.c.person_id == person_id))
+
+
+def _hold(
+    tx: Tx,
+    item: Item,
+    person_id: int,
+    now_ms: int,
+    until_ms: int,
+    *,
+    spoken_is_fine: bool = False,
+) -> Item | None:
+    holder = tx.execute(sa.select(claims).where(claims.c.item_id == item.id)).first()
+    if holder is not None and holder.person_id == person_id and holder.until_ms > now_ms:
+        mine = claims.update().where(claims.c.item_id == item.id)
+        tx.execute(mine.values(until_ms=until_ms))
+        return item
+    if holder is not None and holder.until_ms > now_ms:
+        return None
+    if not spoken_is_fine and tx.execute(sa.select(_spoken(item.id, person_id))).scalar():
+        return None
+    if holder is not None:
+        release(tx, item.id)
+    tx.execute(
+        claims.insert().values(
+            item_id=item.id, person_id=person_id, since_ms=now_ms, until_ms=until_ms
+        )
+    )
+    return item
+
+
+def candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Select[Any]:
+    """Return a query of ids: the first item of each facet and state that the queue holds."""
+    order = _order(queue.order)
+    firsts = []
+    for state in ("open", "second"):
+        held = (
+            sa.select(claims.c.item_id)
+            .where(claims.c.item_id == items.c.id, claims.c.until_ms > now_ms)
+            .exists()
+        )
+        first = (
+            sa.select(items.c.id)
+            .where(
+                items.c.state == state,
+                items.c.facet_id == facets.c.id,
+                *_of_age(queue, now_ms),
+                ~held,
+                ~_spoken(items.c.id, person_id),
+            )
+            .order_by(*order)
+            .limit(1)
+            .offset(skip)
+            .correlate(facets)
+            .scalar_subquery()
+        )
+        # Said outright: a queue that asks for nothing would else have no facets to look from.
+        from_facets = sa.select(first.label("item_id")).select_from(facets)
+        firsts.append(from_facets.where(*_of_queue(queue)))
+    found = sa.union_all(*firsts).subquery("firsts")
+    return (
+        sa.select(items.c.id).join(found, found.c.item_id == items.c.id).order_by(*order).limit(8)
+    )
+
+
+def _spoken(item_id: Any, person_id: int) -> sa.Exists:
+    return (
+        sa.select(decisions.c.id)
+        .where(
+            decisions.c.item_id == item_id,
+            decisions.c.person_id == person_id,
+            decisions.c.undone_ms.is_(None),
+        )
+        .exists()
+    )
+
+
+def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if queue.label is not None:
+        conditions.append(facets.c.label == queue.label)
+    if queue.adapter_digest is not None:
+        conditions.append(facets.c.adapter_digest == queue.adapter_digest)
+    if queue.reason is not None:
+        conditions.append(facets.c.reason_bits.in_(values_with(queue.reason)))
+    if queue.origin is not None:
+        conditions.append(facets.c.origin == queue.origin)
+    if queue.tells_the_label:
+        conditions.append(facets.c.origin != "audit")
+    return conditions
+
+
+def _of_age(queue: Queue, now_ms: int) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if queue.min_age_s is not None:
+        conditions.append(items.c.received_ms <= now_ms - int(queue.min_age_s * 1000))
+    if queue.max_age_s is not None:
+        conditions.append(items.c.received_ms >= now_ms - int(queue.max_age_s * 1000))
+    return conditions
+
+
+def _order(order: Order) -> tuple[sa.ColumnElement[Any], ...]:
+    if order == "newest":
+        return items.c.received_ms.desc(), items.c.id.desc()
+    if order == "doubtful":
+        return items.c.confidence, items.c.id
+    return items.c.received_ms, items.c.id

@@ -1,0 +1,182 @@
+"""What people decide, and what follows for the item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from desk.core.opinions import DecisionKind, Opinion, Standing, standing
+from desk.store.database import Tx
+from desk.store.rows import DECIDED, read
+from desk.store.tables import adjudications, decisions, items, outbox
+from desk.store.types import Decided, Item
+
+
+@dataclass(frozen=True, slots=True)
+class NewDecision:
+    """A decision to be kept. ``final``: an adjudicator's, which ends the matter."""
+
+    request_id: str
+    person_id: int
+    kind: DecisionKind
+    label: str | None
+    note: str
+    final: bool
+    taxonomy_digest: str
+    guideline_version: int | None
+    seconds: float
+
+
+def by_request(tx: Tx, request_id: str) -> Decided | None:
+    """Return the decision of a request that was sent before."""
+    row = tx.execute(sa.select(*DECIDED).where(decisions.c.request_id == request_id)).first()
+    return None if row is None else read(Decided, row)
+
+
+def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
+    """Keep a decision on an item that is locked."""
+    id_ = tx.execute(
+        decisions.insert()
+        .values(
+            request_id=new.request_id,
+            item_id=item.id,
+            person_id=new.person_id,
+            kind=new.kind,
+            label=new.label,
+            note=new.note,
+            final=new.final,
+            blind=item.blind,
+            taxonomy_digest=new.taxonomy_digest,
+            guideline_version=new.guideline_version,
+            seconds=new.seconds,
+            decided_ms=now_ms,
+        )
+        .returning(decisions.c.id)
+    ).scalar_one()
+    return read(Decided, tx.execute(sa.select(*DECIDED).where(decisions.c.id == id_)).one())
+
+
+def on_item(tx: Tx, item_id: int) -> list[Decided]:
+    """Return the decisions on an item that hold, oldest first."""
+    query = (
+        sa.select(*DECIDED)
+        .where(decisions.c.item_id == item_id, decisions.c.undone_ms.is_(None))
+        .order_by(decisions.c.id)
+    )
+    return [read(Decided, row) for row in tx.execute(query)]
+
+
+def last_of(tx: Tx, person_id: int) -> Decided | None:
+    """Return the last decision of a person that holds."""
+    query = (
+        sa.select(*DECIDED)
+        .where(decisions.c.person_id == person_id, decisions.c.undone_ms.is_(None))
+        .order_by(decisions.c.decided_ms.desc(), decisions.c.id.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).first()
+    return None if row is None else read(Decided, row)
+
+
+def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:
+    """Mark a decision as undone; what of it is not published yet is not published any more."""
+    tx.execute(
+        decisions.update()
+        .where(decisions.c.id == decision_id)
+        .values(undone_ms=now_ms, undone_by=person_id)
+    )
+    tx.execute(
+        outbox.delete().where(outbox.c.decision_id == decision_id, outbox.c.sequence.is_(None))
+    )
+
+
+def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
+    """Work out where a locked item stands by its decisions, and keep it.
+
+    Return that, and the decision that holds where it is decided.
+    """
+    made = on_item(tx, item.id)
+    spoken = [each for each in made if each.kind in {"label", "none"}]
+    flagged = any(each.kind == "flag" for each in made)
+    now = standing(item.opinions_wanted, [_opinion(each) for each in spoken], flagged=flagged)
+    holds = None
+    values: dict[str, Any] = dict.fromkeys(
+        ("outcome", "outcome_label", "outcome_ms", "outcome_decision_id", "outcome_taxonomy_digest")
+    )
+    if now.opinion is not None:
+        holds = [each for each in spoken if _opinion(each) == now.opinion][-1]
+        values = {
+            "outcome": holds.kind,
+            "outcome_label": holds.label,
+            "outcome_ms": now_ms,
+            "outcome_decision_id": holds.id,
+            "outcome_taxonomy_digest": holds.taxonomy_digest,
+        }
+    tx.execute(items.update().where(items.c.id == item.id).values(state=now.state, **values))
+    _keep_dispute(tx, item.id, now, flagged=flagged, holds=holds, now_ms=now_ms)
+    return now, holds
+
+
+def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
+    """Return a query of the ids of disputed items, oldest first, on which a person has not given an
+    opinion: nobody judges a dispute of their own. What they flagged they may."""
+    mine = (
+        sa.select(decisions.c.id)
+        .where(
+            decisions.c.item_id == adjudications.c.item_id,
+            decisions.c.person_id == person_id,
+            decisions.c.kind.in_(("label", "none")),
+            decisions.c.undone_ms.is_(None),
+        )
+        .exists()
+    )
+    return (
+        sa.select(adjudications.c.item_id)
+        .where(adjudications.c.closed_ms.is_(None), ~mine, adjudications.c.opened_ms <= now_ms)
+        .order_by(adjudications.c.opened_ms, adjudications.c.id)
+        .limit(limit)
+    )
+
+
+def double_decided(tx: Tx, *, since_ms: int = 0, blind: bool | None = None) -> list[Sequence[Any]]:
+    """Return, for each item that several people decided, who said what: lists of
+    (person id, label or None where no label fits), adjudicators apart."""
+    query = (
+        sa.select(decisions.c.item_id, decisions.c.person_id, decisions.c.label)
+        .where(
+            decisions.c.kind.in_(("label", "none")),
+            decisions.c.undone_ms.is_(None),
+            decisions.c.final.is_(False),
+            decisions.c.decided_ms >= since_ms,
+            decisions.c.item_id.in_(sa.select(items.c.id).where(items.c.opinions_wanted > 1)),
+        )
+        .order_by(decisions.c.item_id, decisions.c.id)
+    )
+    if blind is not None:
+        query = query.where(decisions.c.blind.is_(blind))
+    found: dict[int, list[tuple[int, str | None]]] = {}
+    for row in tx.execute(query):
+        found.setdefault(row.item_id, []).append((row.person_id, row.label))
+    return [said for said in found.values() if len(said) > 1]
+
+
+def _opinion(made: Decided) -> Opinion:
+    kind = "label" if made.kind == "label" else "none"
+    return Opinion(made.person_id, kind, made.label, made.final)  # type: ignore[arg-type]
+
+
+def _keep_dispute(
+    tx: Tx, item_id: int, now: Standing, *, flagged: bool, holds: Decided | None, now_ms: int
+) -> None:
+    """Open a dispute where there is one, close it where there is none any more."""
+    pending = sa.and_(adjudications.c.item_id == item_id, adjudications.c.closed_ms.is_(None))
+    there = tx.execute(sa.select(adjudications.c.id).where(pending)).first() is not None
+    if now.state == "dispute" and not there:
+        reason = "flag" if flagged else "disagreement"
+        tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
+    elif now.state != "dispute" and there:
+        closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
+        tx.execute(adjudications.update().where(pending).values(closed))

@@ -1,0 +1,52 @@
+"""The schema's version: brought up to date, and looked at before anything else is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from desk.errors import DatabaseRefused
+from desk.store.database import Database
+
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def migrate(database: Database) -> str:
+    """Bring the schema up to date and return its version. Does nothing where it is.
+
+    One process at a time: on PostgreSQL by an advisory lock, on SQLite by its own. Raises
+    DatabaseAway, DatabaseRefused.
+    """
+    config = _config()
+    with database.write() as tx:
+        if not database.is_sqlite:
+            tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
+        config.attributes["connection"] = tx
+        command.upgrade(config, "head")
+    return newest_version()
+
+
+def newest_version() -> str:
+    """Return the version that this code needs."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def check_version(database: Database) -> None:
+    """Raise DatabaseRefused unless the schema is the one that this code needs."""
+    with database.read() as tx:
+        found = MigrationContext.configure(tx).get_current_revision()
+    if found != newest_version():
+        raise DatabaseRefused(
+            f"the database's schema is {found or 'empty'} and this version needs "
+            f"{newest_version()}: run `clerk-desk migrate`"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config

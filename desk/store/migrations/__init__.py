@@ -1,0 +1,1 @@
+"""The schema's history; ``desk.store.migrate`` runs it."""

@@ -1,0 +1,123 @@
+"""Corrections on their way to Kafka.
+
+A row is added in the transaction of the decision. The publisher gives rows their sequence numbers,
+under a lock, before it publishes them: so a number that can be seen has no smaller one that is yet
+to come, which keys that a database counts by itself cannot promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from desk.store.database import Tx
+from desk.store.items import insert_ignore
+from desk.store.tables import counters, outbox
+
+_COUNTER = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A correction with its place in what is published."""
+
+    sequence: int
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is not published: how many, and since when the oldest waits (Unix time, ms)."""
+
+    records: int
+    oldest_ms: int | None
+
+
+def add(tx: Tx, *, item_id: int, decision_id: int, key: bytes, value: bytes, due_ms: int) -> None:
+    """Have a correction published, not before ``due_ms``."""
+    tx.execute(
+        outbox.insert().values(
+            item_id=item_id, decision_id=decision_id, record_key=key, value=value, due_ms=due_ms
+        )
+    )
+
+
+def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:
+    """Give the next rows that are due their sequence numbers; return how many."""
+    last = _lock_counter(tx)
+    due = (
+        sa.select(outbox.c.id)
+        .where(outbox.c.sequence.is_(None), outbox.c.due_ms <= now_ms)
+        .order_by(outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(tx.execute(due).scalars())
+    for place, id_ in enumerate(ids, last + 1):
+        tx.execute(
+            outbox.update().where(outbox.c.id == id_).values(sequence=place, sequenced_ms=now_ms)
+        )
+    if ids:
+        tx.execute(
+            counters.update().where(counters.c.name == _COUNTER).values(value=last + len(ids))
+        )
+    return len(ids)
+
+
+def pending(tx: Tx, limit: int) -> list[Pending]:
+    """Return what has its number and is not known to be published, in order."""
+    rows = tx.execute(
+        sa.select(outbox.c.sequence, outbox.c.record_key, outbox.c.value)
+        .where(outbox.c.published_ms.is_(None), outbox.c.sequence.is_not(None))
+        .order_by(outbox.c.sequence)
+        .limit(limit)
+    )
+    return [Pending(row.sequence, bytes(row.record_key), bytes(row.value)) for row in rows]
+
+
+def published(tx: Tx, up_to: int, now_ms: int) -> int:
+    """Note that all up to this number are in Kafka, and that no number up to it is given again;
+    return how many were not known to be."""
+    last = _lock_counter(tx)
+    if up_to > last:  # the database was restored from before
+        tx.execute(counters.update().where(counters.c.name == _COUNTER).values(value=up_to))
+    done = tx.execute(
+        outbox.update()
+        .where(outbox.c.published_ms.is_(None), outbox.c.sequence <= up_to)
+        .values(published_ms=now_ms)
+    )
+    return int(done.rowcount)
+
+
+def first_in_doubt(tx: Tx) -> tuple[int, int] | None:
+    """Return the first number that is not known to be published, and when it was given."""
+    row = tx.execute(
+        sa.select(outbox.c.sequence, outbox.c.sequenced_ms)
+        .where(outbox.c.published_ms.is_(None), outbox.c.sequence.is_not(None))
+        .order_by(outbox.c.sequence)
+        .limit(1)
+    ).first()
+    return None if row is None else (row.sequence, row.sequenced_ms)
+
+
+def backlog(tx: Tx) -> Backlog:
+    """Return how much is not published."""
+    row = tx.execute(
+        sa.select(sa.func.count(), sa.func.min(outbox.c.due_ms)).where(
+            outbox.c.published_ms.is_(None)
+        )
+    ).one()
+    return Backlog(row[0], row[1])
+
+
+def forget_published(tx: Tx, before_ms: int) -> int:
+    """Delete what was published before a time: a correction names the sender's message id."""
+    return int(tx.execute(outbox.delete().where(outbox.c.published_ms < before_ms)).rowcount)
+
+
+def _lock_counter(tx: Tx) -> int:
+    tx.execute(insert_ignore(tx, counters).values(name=_COUNTER, value=0))
+    query = sa.select(counters.c.value).where(counters.c.name == _COUNTER).with_for_update()
+    return int(tx.execute(query).scalar_one())

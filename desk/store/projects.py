@@ -1,0 +1,67 @@
+"""The project of a database, and its taxonomies."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+
+from desk.store.database import Tx
+from desk.store.rows import read
+from desk.store.tables import projects, taxonomies
+from desk.store.types import Project
+from worker.contract.taxonomy import Taxonomy
+
+_COLUMNS = (projects.c.id, projects.c.installation, projects.c.name, projects.c.taxonomy_digest)
+
+
+def find(tx: Tx) -> Project | None:
+    """Return the project, None where there is none yet."""
+    row = tx.execute(sa.select(*_COLUMNS).order_by(projects.c.id).limit(1)).first()
+    return None if row is None else read(Project, row)
+
+
+def create(tx: Tx, name: str, taxonomy: Taxonomy, now_ms: int) -> Project:
+    """Make the project of this database; the installation's name is drawn."""
+    remember_taxonomy(tx, taxonomy, now_ms)
+    tx.execute(
+        projects.insert().values(
+            installation=uuid.uuid4().hex[:12],
+            name=name,
+            taxonomy_digest=taxonomy.digest,
+            created_ms=now_ms,
+        )
+    )
+    found = find(tx)
+    assert found is not None
+    return found
+
+
+def remember_taxonomy(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> None:
+    """Keep a taxonomy by its digest, if it is not there."""
+    known = sa.select(taxonomies.c.digest).where(taxonomies.c.digest == taxonomy.digest)
+    if tx.execute(known).first() is None:
+        tx.execute(
+            taxonomies.insert().values(
+                digest=taxonomy.digest, body=taxonomy.to_dict(), since_ms=now_ms
+            )
+        )
+
+
+def use_taxonomy(tx: Tx, project_id: int, digest: str) -> None:
+    """Make a taxonomy that is kept the one that is decided by."""
+    change = projects.update().where(projects.c.id == project_id)
+    tx.execute(change.values(taxonomy_digest=digest))
+
+
+def read_taxonomy(tx: Tx, digest: str) -> Taxonomy | None:
+    """Return a taxonomy by its digest, None where it is not known here."""
+    body = tx.execute(
+        sa.select(taxonomies.c.body).where(taxonomies.c.digest == digest)
+    ).scalar_one_or_none()
+    return None if body is None else Taxonomy.from_dict(body)
+
+
+def known_digests(tx: Tx) -> frozenset[str]:
+    """Return the digests of all taxonomies that are kept."""
+    return frozenset(tx.execute(sa.select(taxonomies.c.digest)).scalars())

@@ -1,0 +1,262 @@
+"""The tables. Times are milliseconds since 1970 (``_ms``); migrations/ holds their history."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""A key that counts by itself; SQLite does that for INTEGER alone."""
+
+Ms = sa.BigInteger
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # Of this database, for ever: names of the consumer group and the transactional.id end with it.
+    sa.Column("installation", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("taxonomy_digest", sa.Text, sa.ForeignKey("taxonomies.digest"), nullable=False),
+    sa.Column("created_ms", Ms, nullable=False),
+)
+
+taxonomies = sa.Table(
+    "taxonomies",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("since_ms", Ms, nullable=False),
+)
+
+people = sa.Table(
+    "people",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # Who signs in: "ISSUER subject", a proxy's user name, a local user's.
+    sa.Column("subject", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    # What the others and the records know them by.
+    sa.Column("pseudonym", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("created_ms", Ms, nullable=False),
+)
+
+# What a queue can choose by: few rows, each an entry point into the items' indices.
+facets = sa.Table(
+    "facets",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("adapter_digest", sa.Text, nullable=False),
+    sa.Column("reason_bits", sa.Integer, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.UniqueConstraint("label", "adapter_digest", "reason_bits", "origin"),
+)
+
+items = sa.Table(
+    "items",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("result_id", sa.Text, nullable=False, unique=True),
+    sa.Column("source_topic", sa.Text, nullable=False),
+    sa.Column("source_partition", sa.Integer, nullable=False),
+    sa.Column("source_offset", sa.BigInteger, nullable=False),
+    sa.Column("source_ms", Ms),
+    sa.Column("record_key", sa.LargeBinary),
+    sa.Column("message_id", sa.Text),
+    # What the machine said.
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("scores", sa.JSON, nullable=False),
+    sa.Column("off_label_mass", sa.Float),
+    sa.Column("out_of_scope_method", sa.Text),
+    sa.Column("out_of_scope_score", sa.Float),
+    sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Column("truncated", sa.Boolean, nullable=False),
+    sa.Column("adapter_name", sa.Text, nullable=False),
+    sa.Column("adapter_digest", sa.Text, nullable=False),
+    sa.Column("taxonomy_digest", sa.Text, nullable=False),
+    sa.Column("labelled_ms", Ms, nullable=False),
+    sa.Column("replay_at", sa.Text),
+    sa.Column("replay_id", sa.Text),
+    # Why it is here.
+    sa.Column("received_ms", Ms, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("blind", sa.Boolean, nullable=False),
+    # The probability with which the audit sample drew it, None where it did not.
+    sa.Column("sample_share", sa.Float),
+    sa.Column("opinions_wanted", sa.Integer, nullable=False),
+    sa.Column("facet_id", Id, sa.ForeignKey("facets.id"), nullable=False),
+    # Its message: pending, here, expired (no longer in Kafka), unreadable or purged.
+    sa.Column("text_state", sa.Text, nullable=False),
+    sa.Column("message_sha256", sa.Text),
+    sa.Column("cluster_key", sa.Text),
+    # Where it stands (desk.core.opinions), and what people came to.
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("outcome_label", sa.Text),
+    sa.Column("outcome_ms", Ms),
+    sa.Column("outcome_decision_id", Id),
+    # The taxonomy that outcome_label is of.
+    sa.Column("outcome_taxonomy_digest", sa.Text),
+    sa.Index(None, "state", "facet_id", "received_ms", "id"),
+    sa.Index(None, "state", "facet_id", "confidence", "id"),
+    sa.Index(None, "text_state", "source_topic", "source_partition", "source_offset"),
+    sa.Index(None, "cluster_key", "state"),
+    sa.Index(None, "message_id"),
+    sa.Index(None, "record_key"),
+    sa.Index(None, "origin", "outcome_ms"),
+)
+
+# Apart from the items, so that it can go while they stay.
+texts = sa.Table(
+    "texts",
+    metadata,
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("received_ms", Ms, nullable=False, index=True),
+)
+
+near_bands = sa.Table(
+    "near_bands",
+    metadata,
+    sa.Column("band_key", sa.Text, primary_key=True),
+    sa.Column("cluster_key", sa.Text, nullable=False),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    # One row an item: two people never hold the same one.
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False, index=True),
+    sa.Column("since_ms", Ms, nullable=False),
+    sa.Column("until_ms", Ms, nullable=False),
+)
+
+# Rows are added and never changed, but for undone_ms.
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # Made by the page, so that a request that is sent twice decides once.
+    sa.Column("request_id", sa.Text, nullable=False, unique=True),
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("final", sa.Boolean, nullable=False),
+    sa.Column("blind", sa.Boolean, nullable=False),
+    sa.Column("taxonomy_digest", sa.Text, nullable=False),
+    sa.Column("guideline_version", sa.Integer),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("decided_ms", Ms, nullable=False),
+    # Taken back by the same person, or by a change of the taxonomy.
+    sa.Column("undone_ms", Ms),
+    sa.Column("undone_by", Id, sa.ForeignKey("people.id")),
+    sa.Index(None, "item_id", "person_id"),
+    sa.Index(None, "person_id", "decided_ms"),
+)
+
+adjudications = sa.Table(
+    "adjudications",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("opened_ms", Ms, nullable=False),
+    sa.Column("closed_ms", Ms),
+    sa.Column("decision_id", Id, sa.ForeignKey("decisions.id")),
+    sa.Index(None, "closed_ms", "opened_ms"),
+)
+
+guidelines = sa.Table(
+    "guidelines",
+    metadata,
+    sa.Column("version", Id, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("saved_ms", Ms, nullable=False),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at_ms", Ms, nullable=False, index=True),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id")),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("item_id", Id, index=True),
+    # Never a message's text.
+    sa.Column("detail", sa.JSON, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False, index=True),
+    sa.Column("decision_id", Id, sa.ForeignKey("decisions.id"), nullable=False, unique=True),
+    sa.Column("record_key", sa.LargeBinary, nullable=False),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+    sa.Column("due_ms", Ms, nullable=False),
+    # Its place in what is published, given by the publisher; never changed once given.
+    sa.Column("sequence", sa.BigInteger, unique=True),
+    sa.Column("sequenced_ms", Ms),
+    sa.Column("published_ms", Ms),
+    sa.Index(None, "sequence", "due_ms"),
+    sa.Index(None, "published_ms", "sequence"),
+)
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# How far each topic has been read; moved in the transaction that adds the items.
+offsets = sa.Table(
+    "offsets",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    sa.Column("end_offset", sa.BigInteger, nullable=False),
+    sa.Column("read_ms", Ms, nullable=False),
+    # The time of the last record that was read.
+    sa.Column("record_ms", Ms),
+    sa.Column("refused", sa.BigInteger, nullable=False),
+)
+
+# All results that were read, by day: what the audit sample stands for.
+traffic = sa.Table(
+    "traffic",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("adapter_digest", sa.Text, primary_key=True),
+    sa.Column("doubtful", sa.Boolean, primary_key=True),
+    sa.Column("results", sa.BigInteger, nullable=False),
+)
+
+# Who of several replicas does a work that one is enough for.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until_ms", Ms, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Kafka at the desk: a port, the real client, a fake."""

@@ -1,0 +1,110 @@
+"""From plain settings to the properties that librdkafka takes. No client is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from desk.errors import SettingsError
+
+Property = str | int | float | bool
+Properties = Mapping[str, Property]
+
+# What the desk's promises rest on.
+_FIXED = {
+    "group.id": "it is kafka.name and the database's own name",
+    "transactional.id": "it is kafka.name and the database's own name",
+    "enable.auto.commit": "offsets are kept in the database",
+    "enable.auto.offset.store": "offsets are kept in the database",
+    "isolation.level": "what was not committed is no result",
+    "enable.idempotence": "corrections are written exactly once",
+    "acks": "corrections are written exactly once",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """Everything the Kafka edge needs. Secrets are in the property maps: never log those.
+
+    ``name`` is this desk's: the consumer group and the transactional.id.
+    """
+
+    name: str
+    corrections_topic: str
+    consumer: Properties
+    producer: Properties
+    start_timeout_s: float
+    publish_timeout_s: float
+    create_partitions: int
+    create_replicas: int
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where the cluster is looked for, for messages to people."""
+        return str(self.consumer["bootstrap.servers"])
+
+
+def build_config(
+    *,
+    bootstrap_servers: str,
+    name: str,
+    corrections_topic: str,
+    security: Properties,
+    client: Properties,
+    consumer: Properties,
+    producer: Properties,
+    start_timeout_s: float,
+    publish_timeout_s: float,
+    create_partitions: int = 0,
+    create_replicas: int = -1,
+) -> KafkaConfig:
+    """Lay a user's properties over the desk's. Raises SettingsError for one that must not be set.
+
+    ``create_partitions`` above 0: a corrections topic that is missing is made with so many.
+    """
+    for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
+        for key in given:
+            if key in _FIXED:
+                raise SettingsError(f"kafka.{place}: {key} cannot be set: {_FIXED[key]}")
+    common = {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "clerk-desk",
+        **security,
+        **client,
+    }
+    reads = {
+        **common,
+        "group.id": name,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+        "queued.max.messages.kbytes": 16384,
+        **consumer,
+    }
+    writes = {
+        "compression.type": "zstd",
+        # Java's, so that a correction lies in the partition of its key for every client.
+        "partitioner": "murmur2_random",
+        "linger.ms": 2,
+        # The first request of a transaction is refused while the last one is being closed, and
+        # tried again after this time: by default 100 ms.
+        "retry.backoff.ms": 10,
+        "retry.backoff.max.ms": 50,
+        "transaction.timeout.ms": 15_000,
+        **common,
+        **producer,
+        "transactional.id": name,
+        "enable.idempotence": True,
+        "acks": "all",
+    }
+    return KafkaConfig(
+        name=name,
+        corrections_topic=corrections_topic,
+        consumer=reads,
+        producer=writes,
+        start_timeout_s=start_timeout_s,
+        publish_timeout_s=publish_timeout_s,
+        create_partitions=create_partitions,
+        create_replicas=create_replicas,
+    )

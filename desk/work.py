@@ -1,0 +1,115 @@
+"""Work that goes on beside the pages: loops on threads, each done by one replica at a time."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from desk.clock import Clock
+from desk.errors import DeskStopped, TryAgain
+from desk.store import offsets
+from desk.store.database import Database
+from worker.contract.tracebacks import format_private
+
+_log = structlog.get_logger("desk.work")
+
+LEASE_MS = 30_000
+_LONGEST_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something to be done again and again.
+
+    ``turn`` does some of it and returns how much; after nothing, ``idle_s`` passes until the next.
+    It raises TryAgain, or DeskStopped. ``stand_back`` is called when another replica does it, and
+    after TryAgain: what is remembered of the last turn does not hold any more.
+    """
+
+    name: str
+    turn: Callable[[], int]
+    stand_back: Callable[[], None]
+    idle_s: float = 0.2
+
+
+class Shift:
+    """Runs some work until it is stopped, or until something ends the desk."""
+
+    def __init__(self, database: Database, works: list[Work], clock: Clock) -> None:
+        self._database = database
+        self._works = works
+        self._clock = clock
+        self._holder = uuid.uuid4().hex
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start a thread for each work."""
+        for work in self._works:
+            thread = threading.Thread(target=self._run, args=(work,), name=work.name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the shift ends; tell whether it has. Raises what ended it."""
+        ended = self._stopping.wait(timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        return ended
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """End all work after its present turn, and let others have it."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout_s)
+
+    def _run(self, work: Work) -> None:
+        wait_s = 0.0
+        held_until = 0
+        failed = 0
+        try:
+            while not self._stopping.wait(wait_s):
+                try:
+                    if self._clock() > held_until - LEASE_MS // 2:
+                        held_until = self._hold(work)
+                    if not held_until:
+                        work.stand_back()
+                        wait_s = 2.0
+                        continue
+                    wait_s = 0.0 if work.turn() else work.idle_s
+                    failed = 0
+                except TryAgain as error:
+                    failed += 1
+                    wait_s = min(_LONGEST_WAIT_S, 0.2 * 2 ** min(failed, 8))
+                    held_until = 0
+                    _log.warning("work.again", work=work.name, wait_s=wait_s, reason=str(error))
+                    work.stand_back()
+            self._give_up(work)
+        except DeskStopped as error:
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - raised again by ``wait``
+            _log.error("work.failed", work=work.name, traceback=format_private(error))
+            self._end(error)
+
+    def _hold(self, work: Work) -> int:
+        """Take or prolong the lease; return until when it is held, 0 where it is another's."""
+        now_ms = self._clock()
+        with self._database.write() as tx:
+            mine = offsets.hold_lease(tx, work.name, self._holder, now_ms, LEASE_MS)
+        return now_ms + LEASE_MS if mine else 0
+
+    def _give_up(self, work: Work) -> None:
+        try:
+            with self._database.write() as tx:
+                offsets.give_up_lease(tx, work.name, self._holder)
+        except TryAgain:  # it ends by itself
+            _log.info("work.lease_kept", work=work.name)
+
+    def _end(self, error: BaseException) -> None:
+        self._failure = error
+        self._stopping.set()

@@ -1,0 +1,153 @@
+"""The inbox on real Kafka: committed results alone, from where the database stands; messages by
+their places, and those that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from desk.errors import StreamFailed
+from desk.inbox.reader import InboxReader
+from desk.inbox.results import Sampling
+from desk.inbox.texts import TextFetcher
+from desk.service import figures
+from desk.stream.kafka import KafkaResults, KafkaTexts
+from desk.stream.port import Place
+from tests.support.desk_outbox_process import config_for
+from tests.support.desk_results import result
+from tests.support.desk_world import DeskWorld
+from worker.contract.records import InputFormat
+
+
+class Cluster:
+    """Topics on a broker, and a transactional producer for them."""
+
+    def __init__(self, servers: str, name: Callable[[str], str]) -> None:
+        self.servers, self.input, self.review = servers, name("in"), name("review")
+        self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+        new = [NewTopic(topic, 2, 1) for topic in (self.input, self.review)]
+        for future in self.admin.create_topics(new).values():
+            future.result(30)
+        self.producer = Producer(
+            {"bootstrap.servers": servers, "transactional.id": self.input, "log_level": 0}
+        )
+        self.producer.init_transactions(30)
+        self.config = config_for(servers, name("corrections"), name("desk"))
+
+    def publish(self, numbers: range, *, commit: bool = True) -> None:
+        """Messages and their results, half of them in each partition, in one transaction."""
+        self.producer.begin_transaction()
+        for n in numbers:
+            value = b'{"message": "message number %d"}' % n
+            self.producer.produce(self.input, value, partition=n % 2)
+        self.producer.flush(30)
+        self.producer.commit_transaction(30)
+        self.producer.begin_transaction()
+        for n in numbers:
+            place = {"partition": n % 2, "offset": n // 2}
+            value = result(self.input, **place, reasons=["low_confidence"])
+            self.producer.produce(self.review, value, b"key-%d" % n, partition=n % 2)
+        self.producer.flush(30)
+        if commit:
+            self.producer.commit_transaction(30)
+        else:
+            self.producer.abort_transaction(30)
+
+
+@pytest.fixture
+def cluster(bootstrap_servers: str, topic: Callable[[str], str]) -> Cluster:
+    return Cluster(bootstrap_servers, topic)
+
+
+@pytest.fixture
+def texts(cluster: Cluster) -> Iterator[KafkaTexts]:
+    client = KafkaTexts(cluster.config)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def opened(cluster: Cluster) -> Iterator[Callable[[], KafkaResults]]:
+    clients: list[KafkaResults] = []
+
+    def new() -> KafkaResults:
+        clients.append(KafkaResults(cluster.config))
+        return clients[-1]
+
+    yield new
+    for client in clients:
+        client.close()
+
+
+def read(world: DeskWorld, cluster: Cluster, results: KafkaResults, count: int) -> None:
+    """Read until so many records came, and a little longer."""
+    reader = InboxReader(
+        world.database, results, [cluster.review], Sampling("seed", 0, 0, 0), world.clock, batch=7
+    )
+    came = quiet = 0
+    while came < count or quiet < 3:
+        taken = reader.run_once(0.5)
+        came += taken
+        quiet = 0 if taken else quiet + 1
+        assert quiet < 60, f"{came} of {count} came"
+    assert came == count
+
+
+def test_results_are_read_once_and_only_committed_ones(
+    world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
+) -> None:
+    """Three processes one after the other: each goes on where the database stands."""
+    cluster.publish(range(20))
+    read(world, cluster, opened(), 20)
+    cluster.publish(range(20, 30), commit=False)
+    read(world, cluster, opened(), 0)
+    world.clock.move(60)
+    cluster.producer.begin_transaction()
+    for n in range(10, 15):
+        value = result(cluster.input, n, reasons=["low_confidence"])
+        cluster.producer.produce(cluster.review, value, partition=0)
+    cluster.producer.commit_transaction(30)
+    read(world, cluster, opened(), 5)
+    assert sum(figures.overview(world.desk).items.values()) == 25
+
+
+def test_messages_are_found_by_their_places(cluster: Cluster, texts: KafkaTexts) -> None:
+    """In any order, near and far, and in both partitions; what is beyond the log is not there."""
+    cluster.publish(range(2000))
+    wanted = [Place(cluster.input, n % 2, n // 2) for n in (1999, 3, 0, 1000, 998, 4, 2)]
+    gone = [Place(cluster.input, 0, 5000), Place(cluster.input, 7, 0), Place("no.topic", 0, 0)]
+    found = texts.fetch([*wanted, *gone], 30)
+    assert all(found[place] is None for place in gone)
+    for place in wanted:
+        record: Any = found[place]
+        number = place.offset * 2 + place.partition
+        assert record.value == b'{"message": "message number %d"}' % number
+
+
+def test_messages_that_were_deleted_have_expired(
+    world: DeskWorld, cluster: Cluster, texts: KafkaTexts, opened: Callable[[], KafkaResults]
+) -> None:
+    """Below the low watermark: the item is closed, and says why."""
+    cluster.publish(range(20))
+    read(world, cluster, opened(), 20)
+    for future in cluster.admin.delete_records([TopicPartition(cluster.input, 0, 4)]).values():
+        future.result(30)
+    fetcher = TextFetcher(world.database, texts, InputFormat(), world.clock)
+    while fetcher.run_once():
+        pass
+    assert figures.overview(world.desk).items == {"open": 16, "closed": 4}
+
+
+def test_a_topic_that_is_not_there_is_told(
+    world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
+) -> None:
+    """With what to do about it."""
+    reader = InboxReader(
+        world.database, opened(), ["no.such.topic"], Sampling("seed", 0, 0, 0), world.clock
+    )
+    with pytest.raises(StreamFailed, match="no such topic: create it"):
+        reader.run_once()

@@ -1,0 +1,209 @@
+"""Each decision reaches the corrections topic exactly once, on real Kafka, whatever is killed when.
+
+The publisher runs in a process that ends itself by SIGKILL at a point between the database's and
+Kafka's commits; another one goes on from there.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from desk.clock import now_ms
+from desk.core.queue import Queue
+from desk.errors import Superseded, TryAgain
+from desk.outbox.publisher import OutboxPublisher
+from desk.service import reviewing
+from desk.store.database import Database
+from desk.stream.kafka import KafkaCorrections
+from tests.support.desk_outbox_process import POINTS, config_for
+from tests.support.desk_world import DeskWorld
+from tests.support.topics import read_all
+from worker.contract.records import read_correction
+
+PROCESS = "tests.support.desk_outbox_process"
+LABELS = ("refund", "delivery", "payment", "other")
+
+
+def decide(world: DeskWorld, count: int) -> dict[str, str]:
+    """Decide so many new items; return each result's label."""
+    ann = world.person("ann")
+    world.add_all([(f"message {n}", {}) for n in range(count)])
+    made = {}
+    for n in range(count):
+        task = reviewing.next_item(world.desk, ann, Queue())
+        assert task is not None
+        label = LABELS[n % len(LABELS)]
+        reviewing.decide(world.desk, ann, task.item_id, label, request_id=world.request())
+        made[world.item(task.item_id).result_id] = label
+    return made
+
+
+def written(servers: str, topic: str) -> list[tuple[str, str]]:
+    """What a reader of the topic sees: result ids and labels."""
+    read = [read_correction(value) for value in read_all(servers, topic)]
+    return [(each.id, each.label) for each in read]
+
+
+class Processes:
+    """Publishers in processes of their own, on one database and one topic."""
+
+    def __init__(self, url: str, servers: str, topic: str) -> None:
+        self._arguments = (url, servers, topic, "desk.kills")
+
+    def run(self, point: str = "", times: int = 0) -> int:
+        """Run one to its end; return its exit code, negative for a signal."""
+        done = subprocess.run(
+            [sys.executable, "-m", PROCESS, *self._arguments, point, str(times)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+        return done.returncode
+
+
+@pytest.fixture
+def url(database: Database) -> str:
+    return database.engine.url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def corrections(topic: Callable[[str], str]) -> str:
+    return topic("corrections")
+
+
+@pytest.fixture
+def sinks(bootstrap_servers: str, corrections: str) -> Iterator[Callable[[], KafkaCorrections]]:
+    opened: list[KafkaCorrections] = []
+
+    def new() -> KafkaCorrections:
+        opened.append(KafkaCorrections(config_for(bootstrap_servers, corrections, corrections)))
+        return opened[-1]
+
+    yield new
+    for sink in opened:
+        sink.close()
+
+
+def drain(publisher: OutboxPublisher) -> int:
+    """Publish until nothing is left, through errors that pass; return how many."""
+    count = failures = 0
+    while True:
+        try:
+            done = publisher.run_once()
+        except Superseded:
+            raise
+        except TryAgain:
+            failures += 1
+            assert failures < 10
+            continue
+        count += done
+        if not done:
+            return count
+
+
+def check_kills(world: DeskWorld, processes: Processes, rounds: int, each: int) -> dict[str, str]:
+    """Kill at every point, ``rounds`` times over, with new decisions in between."""
+    made: dict[str, str] = {}
+    choose = random.Random(20)
+    for _ in range(rounds):
+        for point in choose.sample(POINTS, len(POINTS)):
+            made |= decide(world, each)
+            assert processes.run(point, choose.randint(1, 2)) == -signal.SIGKILL, point
+    made |= decide(world, each)
+    assert processes.run() == 0
+    return made
+
+
+def test_a_kill_at_any_point_loses_and_doubles_nothing(
+    world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
+) -> None:
+    """Between the two commits, within either, before and after: 350 decisions, each there once."""
+    made = check_kills(world, Processes(url, bootstrap_servers, corrections), 1, 50)
+    assert len(made) == 350
+    assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
+
+
+@pytest.mark.long
+def test_many_kills_lose_and_double_nothing(
+    world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
+) -> None:
+    """The same eight times over."""
+    made = check_kills(world, Processes(url, bootstrap_servers, corrections), 8, 50)
+    assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
+
+
+def test_two_publishers_at_once_lose_and_double_nothing(
+    world: DeskWorld,
+    sinks: Callable[[], KafkaCorrections],
+    bootstrap_servers: str,
+    corrections: str,
+) -> None:
+    """Whoever starts later ends the other's right to publish, and knows what it published."""
+    first = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
+    second = OutboxPublisher(world.database, sinks(), world.clock, batch=10)
+    made = decide(world, 60)
+    fenced = 0
+    for _ in range(6):
+        for publisher in (first, second):
+            try:
+                publisher.run_once()
+                publisher.run_once()
+            except TryAgain:  # Superseded, where the client does not lose it on its way
+                fenced += 1
+    assert fenced
+    drain(second)
+    assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
+
+
+def test_a_mark_that_kafka_has_forgotten_is_found_in_the_topic(
+    world: DeskWorld,
+    sinks: Callable[[], KafkaCorrections],
+    bootstrap_servers: str,
+    corrections: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Offsets of a group that nobody is in are deleted after a week; killed before the database
+    was told, and started after that."""
+    made = decide(world, 30)
+    first = OutboxPublisher(world.database, sinks(), now_ms, batch=20)
+    with monkeypatch.context() as patched:
+        patched.setattr("desk.store.outbox.published", fail)
+        with pytest.raises(RuntimeError, match="killed"):
+            drain(first)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    for future in admin.delete_consumer_groups([corrections]).values():
+        future.result(30)
+    made |= decide(world, 5)
+    drain(OutboxPublisher(world.database, sinks(), now_ms))
+    assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
+
+
+def fail(*_: object) -> int:
+    raise RuntimeError("killed")
+
+
+def test_a_database_that_was_restored_loses_no_new_decision(
+    world: DeskWorld,
+    sinks: Callable[[], KafkaCorrections],
+    bootstrap_servers: str,
+    corrections: str,
+) -> None:
+    """Its counter stands where it stood, Kafka's mark is further on: new decisions go behind it."""
+    from desk.store.tables import counters
+
+    made = decide(world, 10)
+    drain(OutboxPublisher(world.database, sinks(), world.clock))
+    with world.database.write() as tx:
+        tx.execute(counters.update().values(value=3))
+    made |= decide(world, 10)
+    drain(OutboxPublisher(world.database, sinks(), world.clock))
+    assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())

@@ -1,0 +1,129 @@
+"""A desk with people and items at it, and a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from desk.core.near import band_keys
+from desk.service import people
+from desk.service.context import Desk, Policy, open_desk
+from desk.store import items, texts
+from desk.store.database import Database
+from desk.store.items import NewItem
+from desk.store.types import Item, Person, Role
+from worker.contract.records import record_id
+from worker.contract.taxonomy import Label, Taxonomy
+from worker.contract.text import message_sha256
+
+START_MS = 1_770_000_000_000
+TOPIC = "support.messages"
+
+TAXONOMY = Taxonomy(
+    "shop",
+    "1",
+    "What customers write about.",
+    (
+        Label("refund", "Money back."),
+        Label("delivery", "Where a parcel is."),
+        Label("payment", "Paying."),
+        Label("other", "Anything else."),
+    ),
+)
+
+
+@dataclass
+class FakeClock:
+    """Stands still until it is moved."""
+
+    now_ms: int = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_ms += int(seconds * 1000)
+
+
+@dataclass
+class DeskWorld:
+    """An open desk. ``add`` puts items on it whose texts are here."""
+
+    database: Database
+    policy: Policy = field(default_factory=lambda: Policy(publish_delay_ms=0))
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        self.desk: Desk = open_desk(
+            self.database, name="shop", taxonomy=TAXONOMY, policy=self.policy, clock=self.clock
+        )
+        self._offset = 0
+        self._requests = 0
+
+    def person(self, name: str, role: Role = "reviewer") -> Person:
+        """Somebody who works here."""
+        return people.arrive(self.desk, name, name.title(), role=role)
+
+    def request(self) -> str:
+        """The id of another request."""
+        self._requests += 1
+        return f"request-{self._requests}"
+
+    def add(self, text: str = "Where is my parcel?", **changes: Any) -> Item:
+        """Add an item whose text is here."""
+        return self.add_all([(text, changes)])[0]
+
+    def add_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> list[Item]:
+        """Add items at once: their texts, and what is particular about each."""
+        new = [self.new_item(**changes) for _, changes in messages]
+        added = []
+        with self.database.write() as tx:
+            items.add(tx, new, self.clock())
+            for each, (text, _) in zip(new, messages, strict=True):
+                found = items.by_result(tx, each.result_id)
+                assert found is not None
+                texts.arrived(
+                    tx,
+                    texts.Found(found.id, text, None, message_sha256(text), band_keys(text)),
+                    self.clock(),
+                    state="open",
+                )
+                added.append(found.id)
+            return [item for id_ in added if (item := items.get(tx, id_)) is not None]
+
+    def new_item(self, **changes: Any) -> NewItem:
+        """A result that the machine doubted, at the next offset."""
+        offset = changes.pop("offset", self._offset)
+        self._offset = max(self._offset, offset) + 1
+        values: dict[str, Any] = {
+            "result_id": record_id(TOPIC, 0, offset),
+            "source_topic": TOPIC,
+            "source_partition": 0,
+            "source_offset": offset,
+            "source_ms": START_MS,
+            "record_key": f"customer-{offset}".encode(),
+            "message_id": f"T-{offset}",
+            "label": "delivery",
+            "confidence": 0.4,
+            "scores": {"delivery": 0.4, "refund": 0.3, "payment": 0.2, "other": 0.1},
+            "off_label_mass": 0.01,
+            "reasons": ("low_confidence",),
+            "truncated": False,
+            "adapter_name": "shop",
+            "adapter_digest": "a" * 64,
+            "taxonomy_digest": TAXONOMY.digest,
+            "labelled_ms": START_MS,
+            "origin": "review",
+            "sample_share": None,
+            "opinions_wanted": 1,
+        }
+        return NewItem(**{**values, **changes})
+
+    def item(self, item_id: int) -> Item:
+        """An item as it is now."""
+        with self.database.read() as tx:
+            found = items.get(tx, item_id)
+        assert found is not None
+        return found

@@ -1,0 +1,131 @@
+"""Looking around: search, neighbours, clusters, guidelines, figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.errors import ClaimLost, NotAllowed, Refused
+from desk.service import browsing, figures, guidelines, people, reviewing
+from desk.store.types import Person
+from tests.support.desk_world import DeskWorld
+
+
+def decide_all(world: DeskWorld, person: Person, label: str | None) -> None:
+    """Decide whatever there is for a person."""
+    while (task := reviewing.next_item(world.desk, person, Queue())) is not None:
+        reviewing.decide(
+            world.desk, person, task.item_id, label, request_id=world.request(), seconds=4
+        )
+
+
+def test_search_finds_all_words_in_any_order(world: DeskWorld) -> None:
+    """Without case and, on SQLite, without accents; the last word may be begun only."""
+    first = world.add("The KETTLE arrived broken yesterday")
+    world.add("The kettle is fine")
+    ann = world.person("ann")
+    found = browsing.search(world.desk, ann, "broken kett")
+    assert [each.task.item_id for each in found] == [first.id]
+    assert len(browsing.search(world.desk, ann, "kettle")) == 2
+    assert browsing.search(world.desk, ann, "?!") == []
+    assert browsing.search(world.desk, ann, "kettle 'OR 1=1 -- \" *:&|!") == []
+
+
+def test_search_by_label_does_not_tell_of_blind_items(world: DeskWorld) -> None:
+    """Until they are decided."""
+    world.add("kettle", origin="audit", label="refund")
+    ann = world.person("ann")
+    assert browsing.search(world.desk, ann, "kettle", label="refund") == []
+    (found,) = browsing.search(world.desk, ann, "kettle")
+    assert found.task.machine is None
+    decide_all(world, ann, "refund")
+    (found,) = browsing.search(world.desk, ann, "kettle", label="refund")
+    assert found.task.machine is not None
+
+
+def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
+    """The likest first, with what people said."""
+    ann = world.person("ann")
+    world.add("my blue kettle never arrived")
+    world.add("charged twice on my card")
+    decide_all(world, ann, "delivery")
+    world.add("the kettle never arrived either")
+    item = world.add("blue kettle never arrived, where is it")
+    found = browsing.neighbours(world.desk, ann, item.id)
+    assert [each.label for each in found] == ["delivery"]
+    assert found[0].task.text == "my blue kettle never arrived"
+
+
+def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
+    """Those that others hold, blind ones and double ones are left out; each decision is its own."""
+    text = "Please confirm my booking number {} for the summer sale of garden chairs"
+    ids = [world.add(text.format(n)).id for n in range(6)]
+    world.add(text.format(7), origin="audit")
+    world.add(text.format(8), opinions_wanted=2)
+    world.add("something else altogether")
+    ann, bob = world.person("ann"), world.person("bob")
+    reviewing.claim_item(world.desk, bob, ids[0])
+    (found,) = browsing.clusters(world.desk, ann)
+    assert found.waiting == 7
+    tasks = browsing.cluster(world.desk, ann, found.key)
+    assert [task.item_id for task in tasks] == ids[1:]
+    with pytest.raises(ClaimLost):
+        browsing.decide_cluster(world.desk, ann, ids, "other", request_id="all")
+    assert world.item(ids[1]).state == "open"
+    done = browsing.decide_cluster(world.desk, ann, ids[1:], "other", request_id="all")
+    assert {each.state for each in done} == {"decided"}
+    assert len({each.decision_id for each in done}) == 5
+
+
+def test_guidelines_have_versions(world: DeskWorld) -> None:
+    """The newest is shown and named in decisions; two who write at once are told."""
+    owner, ann = world.person("owner", "owner"), world.person("ann")
+    with pytest.raises(NotAllowed):
+        guidelines.save(world.desk, ann, "# Refund\nMoney.", "first", based_on=None)
+    first = guidelines.save(world.desk, owner, "# Refund\nMoney.", "first", based_on=None)
+    guidelines.save(world.desk, owner, "# Refund\nMoney back.", "clearer", based_on=first.version)
+    with pytest.raises(Refused, match="meanwhile"):
+        guidelines.save(world.desk, owner, "...", "late", based_on=first.version)
+    assert guidelines.for_label(world.desk, "refund") == "Money back."
+    assert [each.note for each in guidelines.versions(world.desk)] == ["clearer", "first"]
+
+
+def test_figures_say_how_things_stand(world: DeskWorld) -> None:
+    """States, age, agreement by pair, work by person, the audit's outcomes."""
+    world.add_all([(f"message {n}", {"opinions_wanted": 2}) for n in range(4)])
+    world.add("audited", origin="audit", sample_share=0.02)
+    world.clock.move(120)
+    assert figures.overview(world.desk).oldest_waiting_s == 120
+    ann, bob = world.person("ann"), world.person("bob")
+    for person, labels in ((ann, ("refund", "other")), (bob, ("refund", "refund"))):
+        for n in range(5):
+            task = reviewing.next_item(world.desk, person, Queue())
+            if task is not None:
+                label = labels[n % 2]
+                request = world.request()
+                reviewing.decide(
+                    world.desk, person, task.item_id, label, request_id=request, seconds=3
+                )
+    found = figures.agreement(world.desk)
+    assert (found.items, found.agreed) == (4, 2)
+    assert found.alpha is not None
+    assert list(found.kappas.values()) == [(0.0, 4)]
+    assert figures.overview(world.desk).items == {"decided": 3, "dispute": 2}
+    assert figures.overview(world.desk).disputes == 2
+    assert sorted(figures.work_by_person(world.desk, 0).values()) == [(4, 12.0), (5, 15.0)]
+    (outcome,) = figures.audit_outcomes(world.desk, 0)
+    assert (outcome.label, outcome.outcome_label) == ("delivery", "refund")
+
+
+def test_what_people_saw_and_did_is_logged(world: DeskWorld) -> None:
+    """For owners to read; nothing of a message's text is in it."""
+    world.add("planted text")
+    owner = world.person("owner", "owner")
+    decide_all(world, owner, None)
+    browsing.search(world.desk, owner, "planted")
+    entries = people.audit_log(world.desk, owner)
+    actions = [entry["action"] for entry in entries]
+    assert actions[:3] == ["search", "item.none", "item.seen"]
+    assert "planted" not in str(entries)
+    with pytest.raises(NotAllowed):
+        people.audit_log(world.desk, world.person("ann"))

@@ -1,0 +1,218 @@
+"""Results become items: once each, the sample drawn before anything is known, texts beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.core.sampling import is_drawn
+from desk.errors import Superseded
+from desk.inbox.reader import InboxReader
+from desk.inbox.results import Sampling
+from desk.inbox.texts import TextFetcher
+from desk.service import figures, reviewing
+from desk.store import items, offsets, stats
+from desk.stream.fake import FakeResults, FakeTexts, FakeTopics
+from tests.support.desk_results import result
+from tests.support.desk_world import DeskWorld
+from worker.contract.records import InputFormat
+
+IN, OUT, REVIEW = "in", "labels", "review"
+
+
+class Inbox:
+    """The inbox on topics in memory."""
+
+    def __init__(self, world: DeskWorld, share: float = 0.0, **more: Any) -> None:
+        self.world, self.share, self.more = world, share, more
+        self.topics = FakeTopics()
+        for topic in (IN, OUT, REVIEW):
+            self.topics.append(topic)
+        self.again()
+
+    def again(self) -> None:
+        """Start anew, as another process would."""
+        self.reader = InboxReader(
+            self.world.database,
+            FakeResults(self.topics),
+            [OUT, REVIEW],
+            Sampling("seed", self.share, 0.0, 0.0),
+            self.world.clock,
+            **self.more,
+        )
+        self.texts = FakeTexts(self.topics)
+        self.fetcher = TextFetcher(self.world.database, self.texts, InputFormat(), self.world.clock)
+
+    def run(self) -> None:
+        """Take all that is there."""
+        self.world.clock.move(60)
+        while self.reader.run_once() + self.fetcher.run_once():
+            pass
+
+    def message(self, text: str, *, review: bool = True, **changes: Any) -> str:
+        """Publish a message and its result; return the result's id."""
+        offset = len(self.topics.values[IN][0])
+        self.topics.append(IN, b'{"message": "%s", "id": "T%d"}' % (text.encode(), offset))
+        reasons = ["low_confidence"] if review else []
+        value = result(IN, offset, reasons=reasons, **changes)
+        self.topics.append(REVIEW if review else OUT, value)
+        return f"{IN}-0-{offset}"
+
+
+@pytest.fixture
+def inbox(world: DeskWorld) -> Inbox:
+    return Inbox(world)
+
+
+def count(world: DeskWorld) -> int:
+    return sum(figures.overview(world.desk).items.values())
+
+
+def test_doubtful_results_become_items_with_their_texts(inbox: Inbox, world: DeskWorld) -> None:
+    """And others do not; what is shown is what the machine said of this very message."""
+    inbox.message("not this one", review=False)
+    inbox.message("where is my parcel", confidence=0.4)
+    inbox.run()
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue())
+    assert task is not None
+    assert task.text == "where is my parcel"
+    assert task.machine is not None
+    assert (task.machine.label, task.machine.confidence) == ("delivery", 0.4)
+    assert count(world) == 1
+
+
+def test_one_item_for_each_result_however_often_it_starts_again(
+    inbox: Inbox, world: DeskWorld
+) -> None:
+    """Offsets and items are one transaction; what a topic holds twice is one item too."""
+    for n in range(5):
+        inbox.message(f"message {n}")
+        inbox.run()
+        inbox.again()
+    inbox.topics.append(REVIEW, result(IN, 3, reasons=["low_confidence"]))
+    inbox.run()
+    assert count(world) == 5
+    assert figures.overview(world.desk).lag == 0
+
+
+def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorld) -> None:
+    """Two read the same records: the second finds the offsets moved and gives its batch up."""
+    inbox.reader.run_once()
+    inbox.message("a message")
+    slow = inbox.reader
+    inbox.again()
+    assert inbox.reader.run_once() == 1
+    with pytest.raises(Superseded):
+        slow.run_once()
+    assert count(world) == 1
+    assert slow.run_once() == 0
+    with world.database.read() as tx:
+        (traffic,) = stats.traffic_since(tx, 0).values()
+    assert traffic == 1
+
+
+def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) -> None:
+    """Doubtful or not, whatever was said; always blind, and with the share it was drawn by."""
+    inbox = Inbox(world, share=0.3)
+    ids = [inbox.message(f"message {n}", review=n % 3 == 0) for n in range(200)]
+    inbox.run()
+    drawn = {id_ for id_ in ids if is_drawn("audit", "seed", id_, 0.3)}
+    assert 35 < len(drawn) < 85
+    with world.database.read() as tx:
+        found = {id_: item for id_ in ids if (item := items.by_result(tx, id_)) is not None}
+        traffic = stats.traffic_since(tx, 0)
+    audit = {id_ for id_, item in found.items() if item.origin == "audit"}
+    assert audit == drawn
+    assert all(item.blind == (id_ in drawn) for id_, item in found.items())
+    assert {found[id_].sample_share for id_ in drawn} == {0.3}
+    assert set(found) == drawn | {id_ for n, id_ in enumerate(ids) if n % 3 == 0}
+    assert sorted(traffic.values()) == [67, 133]
+
+
+def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world: DeskWorld) -> None:
+    """In the place of an off-label mass, with a reason that a queue can ask for."""
+    inbox.message("plain")
+    inbox.topics.append(IN, b'{"message": "odd"}')
+    scope = {"method": "energy", "score": 3.5}
+    value = result(IN, 1, reasons=["out_of_scope"], off_label_mass=None, out_of_scope=scope)
+    inbox.topics.append(REVIEW, value)
+    inbox.run()
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue(reason="out_of_scope"))
+    assert task is not None
+    assert task.machine is not None
+    assert (task.text, task.machine.out_of_scope_score) == ("odd", 3.5)
+
+
+def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld) -> None:
+    """A later one's result takes the place of the first; not once a person has spoken, nor does a
+    second reading of the first take it back."""
+    inbox.message("first")
+    inbox.message("second")
+    inbox.run()
+    ann = world.person("ann")
+    task = reviewing.next_item(world.desk, ann, Queue())
+    assert task is not None
+    reviewing.decide(world.desk, ann, task.item_id, "other", request_id="one")
+    replay = {"id": "again", "at": "2026-02-03T00:00:00Z", "reason": "a better adapter"}
+    for offset in (0, 1):
+        again = result(IN, offset, label="refund", reasons=["low_confidence"], replay=replay)
+        inbox.topics.append(REVIEW, again)
+        inbox.topics.append(REVIEW, result(IN, offset, reasons=["low_confidence"]))
+    inbox.run()
+    assert [world.item(n).label for n in (1, 2)] == ["delivery", "refund"]
+    assert count(world) == 2
+
+
+def test_a_message_that_is_gone_is_told(inbox: Inbox, world: DeskWorld) -> None:
+    """Below the log's start it has expired; what the format does not fit is unreadable."""
+    inbox.message("expired")
+    inbox.topics.append(IN, b"\xff")
+    inbox.topics.append(REVIEW, result(IN, 1, reasons=["low_confidence"]))
+    inbox.message("here")
+    inbox.topics.starts[IN, 0] = 1
+    inbox.run()
+    assert [world.item(n).text_state for n in (1, 2, 3)] == ["expired", "unreadable", "here"]
+    assert figures.overview(world.desk).items == {"closed": 2, "open": 1}
+
+
+def test_what_is_no_result_is_passed_over_and_counted(inbox: Inbox, world: DeskWorld) -> None:
+    """A stranger's record stops nothing."""
+    inbox.topics.append(REVIEW, b"not a record", None)
+    inbox.message("a message")
+    inbox.run()
+    assert count(world) == 1
+    with world.database.read() as tx:
+        assert {each.topic: each.refused for each in offsets.progress(tx)} == {OUT: 0, REVIEW: 2}
+
+
+def test_an_unknown_taxonomy_waits(inbox: Inbox, world: DeskWorld) -> None:
+    """Its labels are not the desk's: nobody is asked before they are."""
+    taxonomy = {"name": "shop", "version": "2", "digest": "f" * 64}
+    inbox.message("a message", taxonomy=taxonomy)
+    inbox.run()
+    assert world.item(1).state == "held"
+    assert reviewing.next_item(world.desk, world.person("ann"), Queue()) is None
+
+
+def test_a_new_desk_may_begin_at_the_end(world: DeskWorld) -> None:
+    """And reads a partition that comes later from its beginning."""
+    inbox = Inbox(world, from_end=True)
+    inbox.message("before")
+    inbox.run()
+    inbox.message("after")
+    value = result(IN, 0, reasons=["low_confidence"])
+    inbox.topics.append(REVIEW, value, partition=1)
+    inbox.run()
+    assert count(world) == 2
+
+
+def test_hostile_texts_are_kept_as_they_are(inbox: Inbox, world: DeskWorld) -> None:
+    """But for what no database holds."""
+    inbox.topics.append(IN, b'{"message": "a\\u0000b \\ud800 <script>"}')
+    inbox.topics.append(REVIEW, result(IN, 0, reasons=["low_confidence"]))
+    inbox.run()
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue())
+    assert task is not None
+    assert task.text == "ab � <script>"

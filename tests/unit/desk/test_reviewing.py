@@ -1,0 +1,314 @@
+"""Deciding: who gets which item, what a decision does, and what undoing does."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
+from desk.service import adjudicating, people, reviewing
+from desk.store import outbox
+from desk.store.types import Person
+from tests.support.desk_world import DeskWorld
+from worker.contract.records import read_correction
+
+EVERYTHING = Queue()
+
+
+def take(world: DeskWorld, person: Person, queue: Queue = EVERYTHING) -> int | None:
+    """The item that a person gets now."""
+    task = reviewing.next_item(world.desk, person, queue)
+    return None if task is None else task.item_id
+
+
+def decide(world: DeskWorld, person: Person, item_id: int, label: str | None) -> str:
+    """Decide, and return where the item stands."""
+    done = reviewing.decide(world.desk, person, item_id, label, request_id=world.request())
+    return done.state
+
+
+def corrections(world: DeskWorld) -> list[tuple[str, str]]:
+    """What waits to be published: result ids and labels."""
+    with world.database.write() as tx:
+        outbox.give_sequence(tx, world.clock(), 1000)
+        waiting = outbox.pending(tx, 1000)
+    read = [read_correction(row.value) for row in waiting]
+    return [(each.id, each.label) for each in read]
+
+
+def test_an_item_is_decided_and_its_correction_waits(world: DeskWorld) -> None:
+    """The oldest comes first; a decision settles it and makes a correction of the contract."""
+    first, second = world.add("Where is it?"), world.add("And this?")
+    ann = world.person("ann")
+    assert take(world, ann) == first.id
+    assert decide(world, ann, first.id, "refund") == "decided"
+    assert corrections(world) == [(first.result_id, "refund")]
+    assert take(world, ann) == second.id
+    assert world.item(first.id).outcome_label == "refund"
+
+
+def test_a_page_that_is_loaded_again_shows_the_same_item(world: DeskWorld) -> None:
+    """And one that fetches ahead gets the next."""
+    first, second = world.add(), world.add()
+    ann = world.person("ann")
+    assert take(world, ann) == first.id
+    assert take(world, ann) == first.id
+    ahead = reviewing.next_item(world.desk, ann, EVERYTHING, beside=[first.id])
+    assert ahead is not None
+    assert ahead.item_id == second.id
+
+
+def test_two_people_never_hold_the_same_item(world: DeskWorld) -> None:
+    """Until the claim runs out: then it is the other's, and no longer the first one's."""
+    item = world.add()
+    ann, bob = world.person("ann"), world.person("bob")
+    assert take(world, ann) == item.id
+    assert take(world, bob) is None
+    with pytest.raises(ClaimLost):
+        reviewing.claim_item(world.desk, bob, item.id)
+    world.clock.move(901)
+    assert take(world, bob) == item.id
+    with pytest.raises(ClaimLost):
+        decide(world, ann, item.id, "refund")
+    assert decide(world, bob, item.id, "delivery") == "decided"
+
+
+def test_what_is_given_back_is_anybodys(world: DeskWorld) -> None:
+    """Also by leaving."""
+    item = world.add()
+    ann, bob = world.person("ann"), world.person("bob")
+    assert take(world, ann) == item.id
+    reviewing.release_item(world.desk, bob, item.id)  # not theirs to give
+    assert take(world, bob) is None
+    reviewing.release_item(world.desk, ann, item.id)
+    assert take(world, bob) == item.id
+    people.leave(world.desk, bob)
+    assert take(world, ann) == item.id
+
+
+def test_ten_people_at_once_get_no_item_twice(world: DeskWorld) -> None:
+    """200 items, ten threads: each item is decided once, and all are."""
+    world.add_all([(f"message {n}", {}) for n in range(200)])
+    done: list[int] = []
+    failed: list[BaseException] = []
+    team = [world.person(f"person{n}") for n in range(10)]
+
+    def work(person: Person) -> None:
+        try:
+            while (task := reviewing.next_item(world.desk, person, EVERYTHING)) is not None:
+                request = f"{person.id}.{task.item_id}"
+                reviewing.decide(world.desk, person, task.item_id, "other", request_id=request)
+                done.append(task.item_id)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=work, args=(person,)) for person in team]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(done) == len(set(done)) == 200
+    assert len(corrections(world)) == 200
+
+
+def test_two_people_decide_a_double_item(world: DeskWorld) -> None:
+    """Never the same one twice; a correction waits for both, and they agree."""
+    item = world.add(opinions_wanted=2)
+    ann, bob = world.person("ann"), world.person("bob")
+    assert take(world, ann) == item.id
+    assert decide(world, ann, item.id, "refund") == "second"
+    assert corrections(world) == []
+    assert take(world, ann) is None
+    assert take(world, bob) == item.id
+    assert decide(world, bob, item.id, "refund") == "decided"
+    assert corrections(world) == [(item.result_id, "refund")]
+
+
+def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
+    """Somebody else has the last word, and nobody judges a dispute of their own."""
+    item = world.add(opinions_wanted=2)
+    ann, bob = world.person("ann", "adjudicator"), world.person("bob")
+    eve, tim = world.person("eve", "adjudicator"), world.person("tim")
+    take(world, ann)
+    decide(world, ann, item.id, "refund")
+    take(world, bob)
+    assert decide(world, bob, item.id, None) == "dispute"
+    assert corrections(world) == []
+    assert take(world, tim) is None
+    assert adjudicating.next_dispute(world.desk, ann) is None
+    with pytest.raises(NotAllowed):
+        adjudicating.next_dispute(world.desk, tim)
+    dispute = adjudicating.next_dispute(world.desk, eve)
+    assert dispute is not None
+    assert [(voice.kind, voice.label) for voice in dispute.voices] == [
+        ("label", "refund"),
+        ("none", None),
+    ]
+    done = adjudicating.adjudicate(world.desk, eve, item.id, "payment", request_id="last")
+    assert done.state == "decided"
+    assert corrections(world) == [(item.result_id, "payment")]
+    assert adjudicating.next_dispute(world.desk, eve) is None
+
+
+def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> None:
+    """A correction holds a label of the taxonomy; this is none."""
+    item = world.add()
+    ann = world.person("ann")
+    take(world, ann)
+    assert decide(world, ann, item.id, None) == "decided"
+    assert world.item(item.id).outcome == "none"
+    assert corrections(world) == []
+
+
+def test_what_is_skipped_is_for_others(world: DeskWorld) -> None:
+    """The same person is not asked again."""
+    item = world.add()
+    ann, bob = world.person("ann"), world.person("bob")
+    take(world, ann)
+    reviewing.skip(world.desk, ann, item.id, request_id="skip")
+    assert take(world, ann) is None
+    assert take(world, bob) == item.id
+
+
+def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
+    """Who may be the one who flagged it, where there is nobody else."""
+    item = world.add()
+    ann = world.person("ann", "owner")
+    take(world, ann)
+    done = reviewing.flag(world.desk, ann, item.id, request_id="flag", note="two matters")
+    assert done.state == "dispute"
+    dispute = adjudicating.next_dispute(world.desk, ann)
+    assert dispute is not None
+    assert dispute.voices[0].note == "two matters"
+    adjudicating.adjudicate(world.desk, ann, item.id, "other", request_id="last")
+    assert world.item(item.id).state == "decided"
+
+
+def test_undo_takes_the_last_decision_back(world: DeskWorld) -> None:
+    """The item is on screen again, and its correction is not published."""
+    item = world.add()
+    ann, bob = world.person("ann"), world.person("bob")
+    with pytest.raises(NothingToUndo):
+        reviewing.undo(world.desk, ann)
+    take(world, ann)
+    decide(world, ann, item.id, "refund")
+    assert reviewing.undo(world.desk, ann).item_id == item.id
+    assert world.item(item.id).state == "open"
+    assert corrections(world) == []
+    assert take(world, bob) is None
+    assert decide(world, ann, item.id, "payment") == "decided"
+    assert corrections(world) == [(item.result_id, "payment")]
+
+
+def test_a_published_correction_is_replaced_by_a_later_one(world: DeskWorld) -> None:
+    """Undo cannot take back what is in Kafka; of two with one id the later one holds."""
+    item = world.add()
+    ann = world.person("ann")
+    take(world, ann)
+    decide(world, ann, item.id, "refund")
+    assert corrections(world) == [(item.result_id, "refund")]
+    reviewing.undo(world.desk, ann)
+    decide(world, ann, item.id, "payment")
+    assert [label for _, label in corrections(world)] == ["refund", "payment"]
+
+
+def test_nobody_undoes_what_others_have_gone_on_with(world: DeskWorld) -> None:
+    """A second opinion on it, or on the screen of whoever gives one."""
+    item = world.add(opinions_wanted=2)
+    ann, bob = world.person("ann"), world.person("bob")
+    take(world, ann)
+    decide(world, ann, item.id, "refund")
+    take(world, bob)
+    with pytest.raises(NothingToUndo, match="on screen"):
+        reviewing.undo(world.desk, ann)
+    decide(world, bob, item.id, "refund")
+    with pytest.raises(NothingToUndo, match="decided"):
+        reviewing.undo(world.desk, ann)
+    assert world.item(item.id).state == "decided"
+
+
+def test_a_request_that_is_sent_twice_decides_once(world: DeskWorld) -> None:
+    """A page that got no answer sends it again."""
+    item = world.add()
+    ann = world.person("ann")
+    take(world, ann)
+    first = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
+    again = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
+    assert first == again
+    assert len(corrections(world)) == 1
+
+
+def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
+    """Nor does the queue that they are in."""
+    item = world.add(origin="audit", sample_share=0.02, confidence=0.99, reasons=())
+    ann = world.person("ann")
+    for queue in (Queue(label="delivery"), Queue(reason="low_confidence"), Queue(order="doubtful")):
+        assert take(world, ann, queue) is None
+    task = reviewing.next_item(world.desk, ann, EVERYTHING)
+    assert task is not None
+    assert (task.item_id, task.blind, task.machine) == (item.id, True, None)
+
+
+@pytest.mark.parametrize(
+    ("queue", "expected"),
+    [
+        (Queue(), 0),
+        (Queue(order="newest"), 3),
+        (Queue(order="doubtful"), 2),
+        (Queue(label="refund"), 1),
+        (Queue(reason="off_label_mass"), 2),
+        (Queue(adapter_digest="b" * 64), 3),
+        (Queue(max_age_s=30), 3),
+        (Queue(label="refund", adapter_digest="b" * 64), None),
+        (Queue(label="delivery", reason="off_label_mass"), 2),
+        (Queue(origin="audit"), None),
+    ],
+)
+def test_queues_choose(world: DeskWorld, queue: Queue, expected: int | None) -> None:
+    """By label, reason, adapter, age, and any of these together; in the order that is asked for."""
+    changes: list[dict[str, Any]] = [
+        {"confidence": 0.5},
+        {"label": "refund", "confidence": 0.6},
+        {"reasons": ("low_confidence", "off_label_mass"), "confidence": 0.1},
+        {"adapter_digest": "b" * 64, "confidence": 0.3},
+    ]
+    added = []
+    for each in changes:
+        added.append(world.add("a message", **each).id)
+        world.clock.move(25)
+    found = take(world, world.person("ann"), queue)
+    assert found == (None if expected is None else added[expected])
+
+
+def test_the_search_for_the_next_item_begins_at_the_facets(world: DeskWorld) -> None:
+    """Whatever a queue asks for, one step for each of them and none for each item."""
+    from desk.store.claims import candidates
+
+    for label in ("refund", "payment", "other"):
+        world.add_all([(f"{label} {n}", {"label": label}) for n in range(3)])
+    for queue, facets in ((Queue(), 3), (Queue(order="newest"), 3), (Queue(label="other"), 1)):
+        with world.database.read() as tx:
+            found = tx.execute(candidates(1, queue, world.clock(), 0)).scalars().all()
+        assert len(found) == facets
+
+
+def test_what_cannot_be_is_refused(world: DeskWorld) -> None:
+    """An unknown label, an item that nobody holds, an account that was closed."""
+    item = world.add()
+    ann, owner = world.person("ann"), world.person("owner", "owner")
+    with pytest.raises(ClaimLost):
+        decide(world, ann, item.id, "refund")
+    take(world, ann)
+    with pytest.raises(Refused, match="no such label"):
+        decide(world, ann, item.id, "planted")
+    with pytest.raises(Refused, match="note"):
+        reviewing.decide(world.desk, ann, item.id, "refund", request_id="long", note="x" * 2001)
+    closed = people.change(world.desk, owner, ann.id, active=False)
+    with pytest.raises(NotAllowed):
+        take(world, closed)
+    assert take(world, owner) == item.id

@@ -1,0 +1,161 @@
+"""Settings and the command line: where values come from, what is refused, what is never shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from desk.cli.main import app
+from desk.errors import SettingsError
+from desk.settings import Settings
+from desk.settings_load import effective, load_settings
+from desk.store.database import Database
+from tests.support.logging_state import logging_restored
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("CLERK_DESK_"):
+            monkeypatch.delenv(name)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "desk.toml"
+    path.write_text(text)
+    return path
+
+
+def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, environment, flags; each value knows where it came from."""
+    file = write(
+        tmp_path,
+        '[kafka]\noutput_topic = "a"\nreview_topic = "a"\nname = "a"\n'
+        "[kafka.consumer]\nfetch.min.bytes = 1\n",
+    )
+    monkeypatch.setenv("CLERK_DESK_KAFKA__REVIEW_TOPIC", "b")
+    monkeypatch.setenv("CLERK_DESK_KAFKA__NAME", "b")
+    monkeypatch.setenv("CLERK_DESK_RECORDS__TEXT_FIELDS", '["subject", "body"]')
+    monkeypatch.setenv("CLERK_DESK_AUDIT__SHARE", "0.05")
+    loaded = load_settings(
+        file, ["kafka.name=c", "kafka.consumer.fetch.max.bytes=5", "review.double_share=0"]
+    )
+    kafka = loaded.settings.kafka
+    assert (kafka.output_topic, kafka.review_topic, kafka.name) == ("a", "b", "c")
+    assert kafka.consumer == {"fetch.min.bytes": 1, "fetch.max.bytes": 5}
+    assert loaded.settings.records.text_fields == ("subject", "body")
+    assert loaded.settings.audit.share == 0.05
+    assert loaded.settings.review.double_share == 0
+    assert loaded.origins["kafka.review_topic"] == "environment"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["kafka.output_topik=x"], "did you mean 'kafka.output_topic'"),
+        (["audit.share=2"], "audit.share: .*less than or equal to 1"),
+        (["kafka.name=no spaces"], "kafka.name"),
+        (["nonsense"], "path.to.key=value"),
+    ],
+)
+def test_what_is_wrong_is_named(flags: list[str], words: str) -> None:
+    """Which key, and what it should be."""
+    with pytest.raises(SettingsError, match=words):
+        load_settings(None, flags)
+
+
+def test_unknown_keys_are_errors_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file and in the environment too."""
+    with pytest.raises(SettingsError, match=r"kafka\.topic.*file"):
+        load_settings(write(tmp_path, '[kafka]\ntopic = "x"\n'))
+    monkeypatch.setenv("CLERK_DESK_KAFKA__TOPIC", "x")
+    with pytest.raises(SettingsError, match="CLERK_DESK_KAFKA__TOPIC"):
+        load_settings()
+
+
+def test_secrets_are_never_shown() -> None:
+    """Passwords, the database's URL, and properties that look like one."""
+    loaded = load_settings(
+        None,
+        [
+            "kafka.sasl_password=planted",
+            "database.url=postgresql://desk:planted@db/desk",
+            "kafka.client.ssl.key.password=planted",
+        ],
+    )
+    shown = "\n".join(f"{name} {value}" for name, value, _ in effective(loaded))
+    assert "planted" not in shown + repr(loaded.settings.kafka.sasl_password)
+
+
+def test_the_shipped_file_says_what_the_defaults_are(tmp_path: Path) -> None:
+    """Each commented line is the default, but for examples."""
+    examples = ("ssl_", "sasl_")
+    lines = [
+        line[2:]
+        if line.startswith("# ") and " = " in line and not line[2:].startswith(examples)
+        else line
+        for line in (ROOT / "config/desk.toml").read_text("utf-8").splitlines()
+    ]
+    loaded = load_settings(write(tmp_path, "\n".join(lines)))
+    assert loaded.settings == Settings()
+    named = {name.split(".")[1] for name in loaded.origins}
+    everything = {
+        key
+        for section in ("project", "database", "kafka", "records", "review", "audit")
+        for key in type(getattr(loaded.settings, section)).model_fields
+    }
+    left = {key for key in everything - named if not key.startswith(("ssl_", "sasl_", "security"))}
+    assert left <= {"client", "consumer", "producer"}
+
+
+def desk(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "desk", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_migrate_makes_the_database_and_run_wants_it(tmp_path: Path) -> None:
+    """Exit 3 and the command that is missing; exit 4 where there is no Kafka; one line each."""
+    url = f"database.url=sqlite:///{tmp_path / 'desk.db'}"
+    done = desk("run", "-s", url)
+    assert done.returncode == 3
+    assert done.stderr.strip().splitlines()[-1].endswith("run `clerk-desk migrate`")
+    assert desk("migrate", "-s", url).stdout == "the schema is version 0001\n"
+    purged = desk("purge", "--message-id", "T-1", "-s", url)
+    assert purged.stdout.startswith("0 items")
+    assert "Traceback" not in done.stderr + purged.stderr
+
+
+def test_another_taxonomy_wants_a_command(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A desk whose database was decided by another one refuses to open it, and says what to run."""
+    url = f"database.url={database.engine.url.render_as_string(hide_password=False)}"
+    other = tmp_path / "taxonomy.toml"
+    text = (ROOT / "config/taxonomy.toml").read_text("utf-8")
+    other.write_text(text.replace('version = "', 'version = "9', 1))
+    changed = ("-s", url, "-s", f"project.taxonomy={other}")
+    export = ("export", "--out", str(tmp_path / "out"), *changed)
+    with logging_restored():
+        app(["purge", "--message-id", "T-1", "-s", url], standalone_mode=False)
+        with pytest.raises(SettingsError, match="clerk-desk taxonomy"):
+            app(export, standalone_mode=False)
+        capsys.readouterr()
+        app(["taxonomy", *changed], standalone_mode=False)
+        assert capsys.readouterr().out.startswith("0 carried")
+        app(export, standalone_mode=False)
+    assert (tmp_path / "out" / "decisions.csv").exists()

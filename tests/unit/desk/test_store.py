@@ -1,0 +1,82 @@
+"""The database: its schema, its transactions, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from desk.errors import DatabaseRefused, SettingsError
+from desk.service.context import open_desk
+from desk.store import offsets
+from desk.store.database import Database
+from desk.store.migrate import check_version, migrate, newest_version
+from desk.store.tables import metadata
+from tests.support.desk_world import TAXONOMY, DeskWorld
+
+
+def test_the_migrations_make_the_tables(database: Database) -> None:
+    """What the code asks for is what they have made; a second time they do nothing."""
+    assert migrate(database) == newest_version()
+    with database.read() as tx:
+        context = MigrationContext.configure(tx, opts={"compare_type": True})
+        found = compare_metadata(context, metadata)
+    # The index of texts is the database's own.
+    differences = [each for each in found if "search" not in str(each)]
+    assert differences == []
+
+
+def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:
+    """With the command that makes it."""
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(DatabaseRefused, match="clerk-desk migrate"):
+        check_version(database)
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense"])
+def test_other_databases_are_refused(url: str) -> None:
+    """And a URL that is none; its password is not repeated."""
+    with pytest.raises(SettingsError, match=r"database\.url"):
+        Database(url)
+
+
+def test_the_project_is_made_once_and_knows_its_taxonomy(world: DeskWorld) -> None:
+    """Another taxonomy is refused before anybody decides by it."""
+    from dataclasses import replace
+
+    other = replace(TAXONOMY, version="2")
+    with pytest.raises(SettingsError, match="clerk-desk taxonomy"):
+        open_desk(world.database, name="shop", taxonomy=other, policy=world.policy)
+    again = open_desk(world.database, name="shop", taxonomy=TAXONOMY, policy=world.policy)
+    assert again.project == world.desk.project
+
+
+def test_a_lease_is_one_holders_until_it_ends(database: Database) -> None:
+    """Then it is another's; and at once where it is given up."""
+    with database.write() as tx:
+        assert offsets.hold_lease(tx, "work", "a", 1_000, 500)
+        assert not offsets.hold_lease(tx, "work", "b", 1_400, 500)
+        assert offsets.hold_lease(tx, "work", "a", 1_400, 500)
+        assert not offsets.hold_lease(tx, "work", "b", 1_800, 500)
+        assert offsets.hold_lease(tx, "work", "b", 1_901, 500)
+        offsets.give_up_lease(tx, "work", "a")  # not theirs
+        assert not offsets.hold_lease(tx, "work", "a", 1_902, 500)
+        offsets.give_up_lease(tx, "work", "b")
+        assert offsets.hold_lease(tx, "work", "a", 1_903, 500)
+
+
+def test_a_transaction_that_fails_leaves_nothing(world: DeskWorld) -> None:
+    """All or nothing."""
+
+    def fail() -> None:
+        with world.database.write() as tx:
+            offsets.begin(tx, "topic", {0: 5}, 0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with world.database.read() as tx:
+        assert offsets.progress(tx) == []

@@ -1,0 +1,148 @@
+"""Retention, a person's messages, exports for the trainer, a new taxonomy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.errors import SettingsError
+from desk.service import browsing, reviewing, upkeep
+from desk.service.context import open_desk
+from desk.store import items, outbox
+from desk.store.types import Person
+from tests.support.desk_world import DeskWorld
+from worker.contract.taxonomy import Label
+
+DAY_S = 86_400
+
+
+def decide_next(world: DeskWorld, person: Person, label: str | None, note: str = "") -> int:
+    task = reviewing.next_item(world.desk, person, Queue())
+    assert task is not None
+    request = world.request()
+    reviewing.decide(world.desk, person, task.item_id, label, request_id=request, note=note)
+    return task.item_id
+
+
+def text_of(world: DeskWorld, item_id: int) -> str | None:
+    with world.database.read() as tx:
+        return items.text_of(tx, item_id)
+
+
+def everything(world: DeskWorld) -> bytes:
+    """All bytes that the database's files hold."""
+    path = Path(str(world.database.engine.url.database))
+    world.database.close()
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+
+
+def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
+    """What was decided stays decided; what was not is closed; neither is found any more."""
+    first, second = world.add("planted kettle"), world.add("planted kettle")
+    ann = world.person("ann")
+    decide_next(world, ann, "refund")
+    world.clock.move(60 * DAY_S)
+    new = world.add("planted kettle")
+    world.clock.move(31 * DAY_S)
+    assert upkeep.apply_retention(world.desk, 90) == 2
+    assert [world.item(each.id).state for each in (first, second, new)] == [
+        "decided",
+        "closed",
+        "open",
+    ]
+    assert [text_of(world, each.id) for each in (first, second, new)] == [
+        None,
+        None,
+        "planted kettle",
+    ]
+    found = browsing.search(world.desk, ann, "kettle")
+    assert [each.task.item_id for each in found] == [new.id]
+    assert world.item(first.id).message_sha256 is not None
+
+
+def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
+    """By message id or key: text, ids, digest, notes, published corrections; on SQLite not in the
+    file either."""
+    first = world.add("zanzibar kettle", message_id="T-planted-1")
+    second = world.add("zanzibar kettle", record_key=b"customer-planted")
+    other = world.add("another message")
+    ann = world.person("ann")
+    for label in ("refund", None):
+        decide_next(world, ann, label, note="planted note")
+    with world.database.write() as tx:
+        outbox.give_sequence(tx, 0, 10)
+        outbox.give_sequence(tx, world.clock(), 10)
+        outbox.published(tx, 10, world.clock())
+    count = upkeep.purge_person(
+        world.desk, message_ids=["T-planted-1"], record_keys=[b"customer-planted"]
+    )
+    assert count == 2
+    for each in (first, second):
+        gone = world.item(each.id)
+        assert (gone.message_id, gone.record_key, gone.message_sha256) == (None, None, None)
+        assert text_of(world, each.id) is None
+    assert text_of(world, other.id) == "another message"
+    if world.database.is_sqlite:
+        with world.database.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("BEGIN")
+        left = everything(world)
+        for word in (b"zanzibar", b"T-planted-1", b"customer-planted", b"planted note"):
+            assert word not in left, word
+
+
+def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
+    """Both files, in a real run of the trainer's: labels, and one that is dropped."""
+    from trainer.dataset.decisions import apply_decisions, read_decisions
+    from trainer.dataset.folder import Row
+
+    world.add("give me my money  back", message_id="T-1")
+    world.add("gibberish", message_id="T-2")
+    world.add("undecided", message_id="T-3")
+    ann = world.person("ann")
+    decide_next(world, ann, "refund", note="=clear")
+    decide_next(world, ann, None)
+    messages, decided, count = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
+    assert count == 2
+    assert messages.stat().st_mode & 0o077 == 0
+    rows = [json.loads(line) for line in messages.read_text("utf-8").splitlines()]
+    known = world.desk.taxonomy.names
+    made, undecided = read_decisions(decided, known)
+    assert undecided == 0
+    given = [Row(row["id"], row["message"], row["label"], None, "messages.jsonl:1") for row in rows]
+    applied = apply_decisions(given, {row["id"]: row["message"] for row in rows}, made)
+    assert [(row.id, row.label) for row in applied.rows] == [("T-1", "refund")]
+
+
+def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
+    """Carried where label and meaning stayed or were mapped, made again elsewhere; what waited for
+    the new one is open."""
+    ann = world.person("ann")
+    for n, label in enumerate(("refund", "payment", "other", None)):
+        world.add(f"message {n}", opinions_wanted=1)
+        decide_next(world, ann, label)
+    labels = (*world.desk.taxonomy.labels[:2], Label("billing", "Paying."), Label("rest", "Else."))
+    new = replace(world.desk.taxonomy, version="2", labels=labels)
+    waiting = world.add("of the new one", taxonomy_digest=new.digest)
+    with world.database.write() as tx:
+        from desk.store.tables import items as table
+
+        tx.execute(table.update().where(table.c.id == waiting.id).values(state="held"))
+    with pytest.raises(SettingsError, match="--map"):
+        upkeep.change_taxonomy(world.database, new, {"payment": "nothing"}, world.clock)
+    counts = upkeep.change_taxonomy(world.database, new, {"payment": "billing"}, world.clock)
+    assert counts == {"carried": 2, "reopened": 2, "left": 0, "opened": 1}
+    desk = open_desk(
+        world.database, name="shop", taxonomy=new, policy=world.policy, clock=world.clock
+    )
+    assert [world.item(n).outcome_label for n in (1, 2, 3, 4)] == ["refund", "billing", None, None]
+    assert [world.item(n).state for n in (3, 4, 5)] == ["open", "open", "open"]
+    again = reviewing.next_item(desk, ann, Queue())
+    assert again is not None
+    assert again.item_id == 3
+    reviewing.decide(desk, ann, 3, "rest", request_id="again")

@@ -1,0 +1,75 @@
+"""Work beside the pages: one replica does it, another takes over, what fails ends the desk."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from desk.clock import now_ms
+from desk.errors import KafkaAway, StreamFailed
+from desk.store.database import Database
+from desk.work import Shift, Work
+
+
+def wait_for(done: threading.Event) -> None:
+    assert done.wait(30)
+
+
+def test_one_replica_works_and_another_takes_over(database: Database) -> None:
+    """At once, where the first one stops in good order."""
+    turns: list[str] = []
+    reached = {name: threading.Event() for name in ("a", "b")}
+
+    def work(name: str) -> Work:
+        def turn() -> int:
+            turns.append(name)
+            reached[name].set()
+            return 0
+
+        return Work("work", turn, lambda: None, idle_s=0.01)
+
+    first = Shift(database, [work("a")], now_ms)
+    second = Shift(database, [work("b")], now_ms)
+    first.start()
+    wait_for(reached["a"])
+    second.start()
+    time.sleep(0.3)
+    assert not reached["b"].is_set()
+    first.stop()
+    wait_for(reached["b"])
+    second.stop()
+    assert turns.index("b") == turns.count("a")
+
+
+def test_what_passes_is_tried_again(database: Database) -> None:
+    """After it, what was remembered is forgotten first."""
+    said: list[str] = []
+    done = threading.Event()
+
+    def turn() -> int:
+        said.append("turn")
+        if len(said) == 1:
+            raise KafkaAway("no broker")
+        done.set()
+        return 0
+
+    shift = Shift(database, [Work("work", turn, lambda: said.append("forget"))], now_ms)
+    shift.start()
+    wait_for(done)
+    shift.stop()
+    assert said[:3] == ["turn", "forget", "turn"]
+
+
+def test_what_does_not_pass_ends_the_desk(database: Database) -> None:
+    """With the reason."""
+
+    def turn() -> int:
+        raise StreamFailed("no right to use the topic")
+
+    shift = Shift(database, [Work("work", turn, lambda: None)], now_ms)
+    shift.start()
+    with pytest.raises(StreamFailed, match="no right"):
+        shift.wait(60)
+    shift.stop()

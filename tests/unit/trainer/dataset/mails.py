@@ -1,0 +1,119 @@
+"""Mails with what is the customer's own in them, and messages that only look like mails."""
+
+from __future__ import annotations
+
+ASK = "Where is my parcel?"
+
+QUOTED = [
+    (f"{ASK}\n> We sent it on Monday.\n> Regards", ASK),
+    (f"> We sent it.\n{ASK}", ASK),
+    (f"{ASK}\n\nOn Mon, 3 Jun 2024 at 10:12, Ann <ann@shop.example> wrote:\n> Hello\n> Ann", ASK),
+    (f"{ASK}\n\nOn Mon, 3 Jun 2024 at 10:12,\nAnn <ann@shop.example>\nwrote:\n> Hello", ASK),
+    (f"{ASK}\n\nOn 3 Jun 2024, Ann wrote:\nHello, not quoted by a sign", ASK),
+    (f"{ASK}\nAm 03.06.2024 um 10:12 schrieb Ann <ann@shop.example>:\n> Hallo", ASK),
+    (f"{ASK}\nLe 3 juin 2024 à 10:12, Ann a écrit :\n> Bonjour", ASK),
+    (f"{ASK}\n-----Original Message-----\nFrom: Ann\nHello", ASK),
+    (f"{ASK}\n---- Forwarded message ----\nHello", ASK),
+    (f"{ASK}\nBegin forwarded message:\nHello", ASK),
+    (f"{ASK}\n\nFrom: Ann <a@shop.example>\nSent: Monday\nTo: Me\nSubject: Parcel\n\nHello", ASK),
+    # Answered line by line: what is not quoted stays.
+    ("On 3 Jun 2024, Ann wrote:\n> Which one?\nNumber 12.\n> When?\nNow.", "Number 12.\nNow."),
+]  # fmt: skip
+
+NOT_QUOTED = [
+    "On Monday my landlord wrote:\nyou owe me 20",
+    "My balance is > 100 but the card was declined",
+    "I paid\nFrom: London\nand got nothing",
+    "The original message was lost, can you send it again?",
+    "On my statement it says 12:30, who wrote: that?",
+]
+
+SIGNED = [
+    (f"{ASK}\n-- \nAnn Example\nShop Ltd", ASK),
+    (f"{ASK}\n--\nAnn", ASK),
+    (f"{ASK}\n\nSent from my iPhone", ASK),
+    (f"{ASK}\nSent from my Samsung Galaxy S22 Ultra.", ASK),
+    (f"{ASK}\nSent from Mail for Windows", ASK),
+    (f"{ASK}\nGet Outlook for Android", ASK),
+    (f"{ASK}\nVon meinem iPhone gesendet", ASK),
+    (f"{ASK}\n\nBest regards,\nAnn Example\n+44 20 7946 0000", ASK),
+    (f"{ASK}\nKind regards\nAnn\n\nSent from my Galaxy", ASK),
+    (f"{ASK}\nThanks in advance!\nAnn", ASK),
+    (f"{ASK}\nMit freundlichen Grüßen\nAnn", ASK),
+    (f"{ASK}\nCheers", ASK),
+]
+
+NOT_SIGNED = [
+    "Thanks, but where is my parcel?",
+    "Best regards,\nand one more thing: where is my parcel?",
+    "Thank you\nI still wait for the refund of last month which you promised me on Friday",
+    "Sent from my old address, the parcel never came",
+    "No answer yet.\nSent from my phone but nothing came",
+    "Was ist los?\nVon meinem Handy kann ich nicht bezahlen",
+    "I sent from my iPhone\nSent from my iPhone\nand nothing happened",
+    "First this.\n--\n" + "A long second half." * 40,
+    "The best\nway to reach you?",
+    "Regards\n" + "\n".join(["line"] * 7),
+]
+
+# Of further languages: where a mail client's words are the mark, and nothing else.
+FOREIGN_QUOTED = [
+    ("Waar is mijn pakket?", "Op 3 jun 2024 om 10:12, Ann <ann@shop.example> schreef:\n\nHallo"),
+    ("Dov'è il mio pacco?", "Il 3 giu 2024 alle 10:12 Ann <a@shop.example> ha scritto:\n\nCiao"),
+    ("Hvor er min pakke?", "Den man. 3. jun. 2024 kl. 10.12 skrev Ann <a@shop.example>:\n\nHej"),
+    ("Var är mitt paket?", "Den mån 3 juni 2024 kl 10:12 skrev Ann <a@shop.example>:\n\nHej"),
+    ("Gdzie jest paczka?", "Dnia 3 czerwca 2024 10:12 Ann <a@shop.example> napisał(a):\n\nWitam"),
+    ("Kde je můj balík?", "Dne 3. 6. 2024 v 10:12 Ann napsal(a):\n\nDobrý den"),
+    ("荷物はどこですか。", "2024年6月3日(月) 10:12 Ann <ann@shop.example>:\n\nこんにちは"),
+    ("제 택배는요?", "보낸 사람: 안\n보낸 날짜: 2024년 6월 3일\n받는 사람: 이\n제목: 택배\n\n안녕"),
+    ("我的包裹在哪里？", "发件人: 安\n发送时间: 2024年6月3日\n收件人: 李\n主题: 包裹\n\n你好"),
+    ("Waar?", "Van: Ann\nVerzonden: maandag 3 juni 2024\nAan: Jan\nOnderwerp: Pakket\n\nHallo"),
+    ("Dove?", "Da: Ann\nInviato: lunedì 3 giugno 2024\nA: Jan\nOggetto: Pacco\n\nCiao"),
+    ("Hvor?", "Fra: Ann\nSendt: 3. juni 2024\nTil: Jan\nEmne: Pakke\n\nHej"),
+    ("Var?", "Från: Ann\nSkickat: den 3 juni 2024\nTill: Jan\nÄmne: Paket\n\nHej"),
+    ("Gdzie?", "Od: Ann\nWysłano: 3 czerwca 2024\nDo: Jan\nTemat: Paczka\n\nWitam"),
+    ("¿Dónde?", "De: Ann\nEnviado: lunes, 3 de junio de 2024\nPara: Jan\nAsunto: Paquete\n\nHola"),
+    ("Où ?", "De : Ann\nEnvoyé : lundi 3 juin 2024\nÀ : Jan\nObjet : Colis\n\nBonjour"),
+]  # fmt: skip
+
+FOREIGN_SIGNED = [
+    ("Waar is mijn pakket?", "Met vriendelijke groet,\nJan"),
+    ("Dove?", "Cordiali saluti\nMario Rossi"),
+    ("Hvor er min pakke?", "Med venlig hilsen\nJens"),
+    ("Var är mitt paket?", "Med vänliga hälsningar\nLars"),
+    ("Gdzie?", "Pozdrawiam\nJan"),
+    ("Kde?", "S pozdravem,\nJan"),
+    ("¿Dónde?", "Atentamente,\nAna"),
+    ("Wo?", "Viele Grüße\nAnn"),
+    ("我的包裹在哪里？", "谢谢，\n安"),
+    ("제 택배는요?", "감사합니다.\n안"),
+    ("Waar?", "Verzonden vanaf mijn iPhone"),
+    ("Dove?", "Inviato da iPhone"),
+    ("Hvor er min pakke?", "Sendt fra min iPhone"),
+    ("Var?", "Skickat från min iPhone"),
+    ("Gdzie?", "Wysłano z iPhone"),
+    ("Kde?", "Odesláno z mého iPhone"),
+]
+
+FOREIGN_NEITHER = [
+    "Tak for hjælpen, men hvor er min pakke?",
+    "Hej\nTak for hjælpen, men hvor er min pakke?",
+    "Hello\nThanks, but where is my parcel?",
+    "Hi\nBest, most expensive parcel ever, and lost.",
+    "Dag\nBedankt, maar waar is mijn pakket?",
+    "Bedankt,\nmaar waar is mijn pakket?",
+    "Hi\nPozdrawiam wszystkich, ale gdzie jest paczka?",
+    "Bonjour\nSalutations à tous, où est mon colis ?",
+    "Hola\nGracias, pero ¿dónde está?",
+    "Hallo\nGruß an alle, wo bleibt es?",
+    "Hilsen til jer\nMen hvor er pakken?",
+    "Hej\nSendt fra min gamle adresse, og pakken kom aldrig",
+    "Den 3. juni skrev I: pakken er sendt.\nDen er ikke kommet.",
+    "Il corriere ha scritto:\nnon trovato\nMa io ero a casa",
+    "Op maandag schreef jullie medewerker:\nhet komt morgen. Dat klopt niet.",
+    "Data: 3 czerwca\nDo: Warszawa\nnie doszło",
+    "Od: lipca\nDo: sierpnia\nTemat: brak paczki",
+    "/path is broken\non your site",
+    "Hi\n- one is red\n- two is blue",
+    "Tak\nJa czekam na przelew od dwóch tygodni, którego nie ma i nie ma od dawna",
+]

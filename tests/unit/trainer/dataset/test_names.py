@@ -1,0 +1,234 @@
+"""Names are redacted by Presidio with what the user brings: here a spaCy pipeline and rules that
+the tests write, so that no model has to be downloaded."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.support.trainer_world import call
+from tests.unit.trainer.dataset.conftest import Record, WriteCsv
+from trainer.cli.prepare_output import tell_prepared
+from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.folder import Dataset, open_dataset, write_dataset
+from trainer.dataset.names import NAME, load_names, replace_spans
+from trainer.errors import BadInput
+from worker.contract.redact import PLACEHOLDERS
+
+NAMES = ("Ann Example", "Bob Sample", "Zoë Muster")
+RULES = """
+supported_languages: [en, de]
+nlp_configuration:
+  nlp_engine_name: no_op
+  models:
+    - {lang_code: en, model_name: no_op}
+    - {lang_code: de, model_name: no_op}
+recognizer_registry:
+  recognizers:
+    - name: staff
+      type: custom
+      supported_languages: [en]
+      supported_entity: PERSON
+      deny_list: [Ann Example, Bob Sample]
+    - name: titles
+      type: custom
+      supported_languages: [de]
+      supported_entity: PERSON
+      patterns: [{name: title, regex: "(?<=Frau )[A-ZÄÖÜ]\\\\w+ [A-ZÄÖÜ]\\\\w+", score: 0.9}]
+"""
+
+pytestmark = pytest.mark.filterwarnings(
+    # Of spaCy's and Presidio's own imports.
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a spaCy pipeline that knows three people."""
+    spacy: Any = pytest.importorskip("spacy", reason="see test_the_lock_has_presidio")
+    nlp = spacy.blank("en")
+    nlp.meta["name"], nlp.meta["version"] = "staff", "1.2.3"
+    ruler = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": "PERSON", "pattern": name} for name in NAMES])
+    folder = tmp_path_factory.mktemp("model") / "staff"
+    nlp.to_disk(folder)
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Presidio configuration of rules alone, in two languages."""
+    path = tmp_path_factory.mktemp("rules") / "names.yaml"
+    path.write_text(RULES, encoding="utf-8")
+    return path
+
+
+def test_the_lock_has_presidio() -> None:
+    """What these tests need is in locks/cpu.txt: they are never skipped where that is installed."""
+    lock = Path(__file__).parents[4] / "locks" / "cpu.txt"
+    assert re.search(r"^presidio-analyzer==", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    import presidio_analyzer  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "left", "count"),
+    [
+        ("Ann asks", [(0, 3)], "[name] asks", 1),
+        ("Ann Example asks Bob", [(0, 3), (0, 11), (17, 20)], "[name] asks [name]", 2),
+        ("I am Ann \n", [(5, 9)], "I am [name] \n", 1),
+        ("write to [mail] or 12", [(9, 15), (10, 14), (19, 21)], "write to [mail] or 12", 0),
+        ("Ann [mail] Bob", [(0, 14)], "[name] [mail] [name]", 2),
+        ("[name] asks", [(0, 6), (1, 5)], "[name] asks", 0),
+        ("nobody", [], "nobody", 0),
+    ],
+)
+def test_spans_become_marks_once(
+    text: str, spans: list[tuple[int, int]], left: str, count: int
+) -> None:
+    """Overlaps are one, what surrounds a name stays, and no mark is put into a mark."""
+    assert replace_spans(text, spans) == (left, count)
+    assert NAME not in PLACEHOLDERS.values()
+    assert re.fullmatch(r"\[[a-z]+\]", NAME)
+
+
+def test_a_spacy_model_of_the_users_finds_names(pipeline: Path) -> None:
+    """By its folder; the facts say which model in which version, and which Presidio."""
+    names = load_names(str(pipeline))
+    assert names.redact("Ann Example here, for Zoë Muster.") == ("[name] here, for [name].", 2)
+    assert names.redact("ann example of a parcel") == ("ann example of a parcel", 0)
+    assert names.facts["models"] == ["en_staff 1.2.3"]
+    assert names.facts["languages"] == ["en"]
+    assert names.facts["by"].startswith("presidio-analyzer 2.")
+
+
+def test_rules_alone_need_no_model_and_serve_several_languages(rules: Path) -> None:
+    """A message is searched in each; the configuration is named by its digest."""
+    names = load_names(str(rules))
+    text, count = names.redact("Ann Example schreibt an Frau Zoë Muster, 12 Tage")
+    assert (text, count) == ("[name] schreibt an Frau [name], 12 Tage", 2)
+    assert names.facts["models"] == []
+    assert names.facts["languages"] == ["de", "en"]
+    assert names.facts["config"]["name"] == "names.yaml"
+    assert len(names.facts["config"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("no_op", "stanza"), "the engine 'stanza' fetches its models"),
+        (("nlp_engine_name: no_op", "nlp_engine_name: spacy"), "no installed spaCy model"),
+        (("nlp_configuration", "nlp_settings"), "it needs nlp_configuration"),
+        (("PERSON", "PARCEL"), "knows no PERSON"),
+        (("score: 0.9", "score: much"), "Presidio refuses it"),
+        (("supported_languages: [en, de]", "[["), "no Presidio analyzer configuration"),
+    ],
+)
+def test_a_configuration_that_would_find_nothing_or_fetch_something_is_refused(
+    rules: Path, tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    """Presidio falls back to its own configuration, and downloads models, without a word."""
+    path = tmp_path / "names.yaml"
+    path.write_text(rules.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
+    with pytest.raises(BadInput) as refused:
+        load_names(str(path))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_is_not_here_or_finds_nothing_is_refused(tmp_path: Path) -> None:
+    """Nothing is downloaded: one line says what to install."""
+    import spacy
+
+    with pytest.raises(BadInput, match="install the model's package, or name a model's folder"):
+        load_names("en_core_web_absent")
+    with pytest.raises(BadInput, match="No such file"):
+        load_names(str(tmp_path / "absent.yaml"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="no spaCy model"):
+        load_names(str(tmp_path / "empty"))
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    with pytest.raises(BadInput, match="no part that finds entities"):
+        load_names(str(tmp_path / "blank"))
+
+
+def test_without_presidio_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line."""
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(BadInput, match=r"install filing-clerk\[presidio\]"):
+        load_names("en_core_web_sm")
+
+
+def prepare(
+    tmp_path: Path, write_csv: WriteCsv, records: list[Record], taxonomy: Path, *more: object
+) -> tuple[int, Any, str]:
+    signed = [
+        (id_, f"{message} Regards from {NAMES[at % 3]}" if at % 2 else message, label)
+        for at, (id_, message, label) in enumerate(records)
+    ]
+    return call(
+        *("prepare", "--input", write_csv(signed), "--taxonomy", taxonomy, "--json"),
+        *("--out", tmp_path / "data", *more),
+    )
+
+
+def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
+    tmp_path: Path, write_csv: WriteCsv, records: list[Record], taxonomy: Path, pipeline: Path
+) -> None:
+    """No name is left in any file. The worker is not told to redact names, since it cannot: the
+    manifest's redaction stays serving's own, and the command and the report say what differs."""
+    code, result, errors = prepare(
+        tmp_path, write_csv, records, taxonomy, "--redact-names", pipeline, "--redact"
+    )
+    assert code == 0, errors
+    dataset = open_dataset(tmp_path / "data")
+    assert dataset.redaction == "pii-1"
+    told = dataset.record["names_redaction"]
+    assert told["models"] == ["en_staff 1.2.3"]
+    assert told["marked"] == dataset.record["counts"]["redacted"]["name"] > 0
+    assert told["messages"] == sum(dataset.record["counts"]["splits"].values())
+    assert result["names_redaction"] == told
+    for path in dataset.directory.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not any(name in text for name in NAMES), path
+    report = (dataset.directory / "report.md").read_text(encoding="utf-8")
+    assert "**Serving does not redact names**" in report
+    assert "en_staff 1.2.3" in report
+    console = Console(record=True, width=200, file=io.StringIO())
+    tell_prepared(result, console)
+    assert "Serving does not redact names" in console.export_text()
+
+
+def test_two_datasets_are_compared_where_both_are_redacted_alike(
+    sealed: Dataset, tmp_path: Path
+) -> None:
+    """With names in one and marks in the other a copy would look new: no proof is made of that."""
+    splits = {"train": sealed.train, "validation": sealed.validation, "holdout": sealed.train[:5]}
+    redacted = write_dataset(
+        tmp_path / "names", name="n", taxonomy=sealed.taxonomy, splits=splits,
+        names_redaction={"by": "presidio-analyzer 2.2", "models": [], "mark": NAME},
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="names were redacted in one of the two"):
+        prove_disjoint(sealed, redacted, sealed.train[:5])
+    assert prove_disjoint(redacted, redacted, sealed.train[:5]).copies == 5
+
+
+def test_presidio_is_loaded_only_where_it_is_asked_for() -> None:
+    """It takes seconds, and most have none."""
+    code = (
+        "import sys, trainer.cli.main, trainer.dataset.build; "
+        "print(json.dumps([name in sys.modules for name in ('spacy', 'presidio_analyzer')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [False, False]

@@ -1,0 +1,59 @@
+"""groups.jsonl: which messages of training and validation belong together, by number.
+
+A thread's or a customer's messages resemble each other as near-duplicates do: a model that learnt
+some of them knows the others by more than what they say. ``prepare`` keeps such units on one side;
+whoever deals these two sides out again (``check``) needs to know them. The file holds ids and
+numbers: no group's name, no text, and nothing of the hold-out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from trainer.dataset.folder import TRAIN, VALIDATION, Dataset, Example
+from trainer.errors import BadInput
+from worker.contract.digest import sha256_bytes
+
+GROUPS = "groups.jsonl"
+
+
+def group_lines(
+    splits: Mapping[str, Sequence[Example]], units: Sequence[Sequence[str]]
+) -> tuple[bytes, int]:
+    """Return the file and how many rows it has: each message that is not alone in its unit.
+
+    ``units`` are of keys; messages that a chain of groups and near-duplicates links are one.
+    """
+    unit_of = {key: at for at, unit in enumerate(units) for key in unit}
+    examples = [*splits[TRAIN], *splits[VALIDATION]]
+    sizes = Counter(unit_of[example.key] for example in examples)
+    numbers: dict[int, int] = {}
+    lines = []
+    for example in examples:
+        unit = unit_of[example.key]
+        if sizes[unit] > 1:
+            number = numbers.setdefault(unit, len(numbers))
+            lines.append(json.dumps({"id": example.id, "group": number}, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(lines)
+
+
+def read_groups(dataset: Dataset) -> dict[str, int] | None:
+    """Return message id -> number of its group, for those that are not alone; None where the
+    dataset was split without groups, or prepared before they were kept.
+
+    Raises BadInput when the file is missing or was altered.
+    """
+    file = (dataset.record.get("extra_files") or {}).get(GROUPS)
+    if file is None:
+        return None
+    path = dataset.directory / GROUPS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
+    if sha256_bytes(data) != file["sha256"]:
+        raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
+    rows = map(json.loads, data.decode("utf-8").splitlines())
+    return {row["id"]: row["group"] for row in rows}

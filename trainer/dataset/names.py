@@ -1,0 +1,203 @@
+"""Names of people in messages, redacted by Presidio with a model, or rules, of the user's own.
+
+Fixed rules find mail addresses and numbers (``worker.contract.redact``), the same in training and
+in serving; names take a language model, which no worker has. So this is for datasets alone, and a
+dataset says that it was done, and by what. Nothing is downloaded. The only file that imports
+Presidio and spaCy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import BadInput
+from worker.contract.digest import sha256_bytes
+from worker.contract.redact import PLACEHOLDERS
+
+if TYPE_CHECKING:
+    from presidio_analyzer import AnalyzerEngine
+
+NAME = "[name]"
+"""What replaces a name: of the same kind as ``PLACEHOLDERS``."""
+
+_PERSON = "PERSON"
+_MARKS = re.compile("|".join(re.escape(mark) for mark in (*PLACEHOLDERS.values(), NAME)))
+_LOCAL_ENGINES = ("spacy", "slim", "no_op", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class NameRedaction:
+    """``redact`` maps a text to itself without names, and how many there were; ``facts`` (JSON) say
+    by what, for the dataset's manifest."""
+
+    redact: Callable[[str], tuple[str, int]]
+    facts: dict[str, Any]
+
+
+def load_names(model: str) -> NameRedaction:
+    """Load a spaCy model (an installed one's name, or a folder), or what a Presidio analyzer
+    configuration (.yaml) describes: a model, rules, or both.
+
+    A message is searched in each language of the configuration. Raises BadInput in one line where
+    something has to be installed, or nothing would ever be found.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything of the hub's is imported
+    try:
+        import presidio_analyzer  # noqa: F401
+    except ImportError as error:
+        raise BadInput(
+            "--redact-names needs Presidio: install filing-clerk[presidio], and a model for your "
+            "language"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of versions and defaults: what matters is refused below
+        if Path(model).suffix in {".yaml", ".yml"}:
+            engine, facts = _from_configuration(Path(model))
+        else:
+            engine, facts = _from_model(model)
+    languages = [
+        language
+        for language in engine.supported_languages
+        if _PERSON in engine.get_supported_entities(language)
+    ]
+    if not languages:
+        raise BadInput(f"--redact-names {model}: knows no {_PERSON}: it would find no names")
+
+    def redact(text: str) -> tuple[str, int]:
+        found = (
+            (result.start, result.end)
+            for language in languages
+            for result in engine.analyze(text=text, language=language, entities=[_PERSON])
+        )
+        return replace_spans(text, found)
+
+    by = f"presidio-analyzer {version('presidio-analyzer')}"
+    return NameRedaction(redact, {"by": by, **facts, "languages": sorted(languages), "mark": NAME})
+
+
+def replace_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, int]:
+    """Return the text with ``NAME`` in place of each span, and how many were replaced.
+
+    Spans that overlap are one. Marks of an earlier redaction stay, so that a dataset prepared from
+    a dataset is the same; so does what has no letter.
+    """
+    marks = [mark.span() for mark in _MARKS.finditer(text)]
+    parts, done, count = [], 0, 0
+    for start, end in _merged(spans):
+        for piece in _without(marks, start, end):
+            begin = piece[0] + len(text[slice(*piece)]) - len(text[slice(*piece)].lstrip())
+            words = text[slice(*piece)].strip()
+            if any(map(str.isalpha, words)):
+                parts += [text[done:begin], NAME]
+                done = begin + len(words)
+                count += 1
+    return "".join([*parts, text[done:]]), count
+
+
+def _without(marks: Iterable[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a span that are in no mark."""
+    for begin, stop in marks:
+        if start < stop and begin < end:
+            yield start, max(start, begin)
+            start = stop
+    if start < end:
+        yield start, end
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    at: tuple[int, int] | None = None
+    for start, end in sorted(spans):
+        if at is not None and start < at[1]:
+            at = (at[0], max(at[1], end))
+            continue
+        if at is not None:
+            yield at
+        at = (start, end)
+    if at is not None:
+        yield at
+
+
+def _from_model(model: str) -> tuple[AnalyzerEngine, dict[str, Any]]:
+    import spacy
+    from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+    from presidio_analyzer.nlp_engine import SpacyNlpEngine
+
+    _refuse_absent(model, model)
+    try:
+        nlp = spacy.load(model)
+    except (OSError, ValueError, ImportError) as error:
+        raise BadInput(f"--redact-names {model}: no spaCy model: {_line(error)}") from error
+    if not any("doc.ents" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
+        raise BadInput(
+            f"--redact-names {model}: has no part that finds entities (ner): take another model"
+        )
+    engine = SpacyNlpEngine([{"lang_code": nlp.lang, "model_name": model}])
+    engine.nlp = {nlp.lang: nlp}
+    registry = RecognizerRegistry(supported_languages=[nlp.lang])
+    registry.add_nlp_recognizer(nlp_engine=engine)
+    analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=[nlp.lang])
+    return analyzer, {"models": [_describe(nlp)]}
+
+
+def _from_configuration(path: Path) -> tuple[AnalyzerEngine, dict[str, Any]]:
+    import yaml
+    from presidio_analyzer import AnalyzerEngineProvider
+
+    where = f"--redact-names {path}"
+    try:
+        data = path.read_bytes()
+        settings = yaml.safe_load(data)
+        nlp = settings["nlp_configuration"]
+        engine, models = nlp["nlp_engine_name"], [one["model_name"] for one in nlp["models"]]
+    except OSError as error:
+        raise BadInput(f"{where}: {error.strerror}") from error
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{where}: no Presidio analyzer configuration ({_line(error)}): it needs "
+            "nlp_configuration with nlp_engine_name and models, or Presidio would take its own"
+        ) from error
+    if engine not in _LOCAL_ENGINES:
+        raise BadInput(
+            f"{where}: the engine {engine!r} fetches its models: take one of "
+            f"{', '.join(_LOCAL_ENGINES)}"
+        )
+    if engine != "no_op":
+        for model in models:
+            for name in model.values() if isinstance(model, dict) else [model]:
+                _refuse_absent(str(name), str(path))
+    try:
+        analyzer = AnalyzerEngineProvider(analyzer_engine_conf_file=path).create_engine()
+    except (ValueError, KeyError, TypeError, OSError, ImportError) as error:
+        raise BadInput(f"{where}: Presidio refuses it: {_line(error)}") from error
+    loaded = getattr(analyzer.nlp_engine, "nlp", None) or {}
+    described = [_describe(nlp) for nlp in loaded.values() if nlp is not None]
+    facts = {"models": described, "config": {"name": path.name, "sha256": sha256_bytes(data)}}
+    return analyzer, facts
+
+
+def _refuse_absent(model: str, given: str) -> None:
+    """Raise BadInput where Presidio or spaCy would try to download a model."""
+    import spacy
+
+    if not (spacy.util.is_package(model) or Path(model).is_dir()):
+        raise BadInput(
+            f"--redact-names {given}: there is no installed spaCy model and no folder {model!r}: "
+            "install the model's package, or name a model's folder or a Presidio analyzer "
+            "configuration (.yaml)"
+        )
+
+
+def _describe(nlp: Any) -> str:
+    meta = nlp.meta
+    return f"{meta['lang']}_{meta['name']} {meta['version']}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,44 @@
+"""A duel is fought on messages that the adapter has not learnt, as the gate wants it of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.artifacts.evaluation import DisjointProof
+from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.folder import Dataset, Example
+from trainer.errors import BadInput
+from worker.contract import Manifest
+
+
+def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | None) -> None:
+    """Raise BadInput where nothing shows that the hold-out is unseen: an adapter that has learnt
+    it by heart beats every baseline."""
+    own = manifest.data.get("digest")
+    if own == dataset.digest or trained_on is not None:
+        return
+    if not own:
+        raise BadInput(
+            f"the adapter's manifest does not say which dataset it was trained on, so that nothing "
+            f"shows that it has not learnt from the hold-out of {dataset.directory}: train it with "
+            "clerk-trainer train"
+        )
+    raise BadInput(
+        f"{dataset.directory}: is dataset {dataset.digest[:12]}…, and the adapter was trained on "
+        f"{str(own)[:12]}…: duel on that one, or give its folder with --trained-on, so that "
+        "hold-out and training are compared"
+    )
+
+
+def prove_unseen(
+    trained_on: Dataset, dataset: Dataset, holdout: Sequence[Example]
+) -> DisjointProof:
+    """Return the proof. Raises BadInput where the hold-out shares messages with the training."""
+    proof = prove_disjoint(trained_on, dataset, holdout)
+    if shared := proof.copies + proof.near_copies:
+        raise BadInput(
+            f"{dataset.directory}: {shared} of its {proof.holdout_messages} held-out messages are "
+            f"among those the adapter was trained on ({proof.copies} copies, {proof.near_copies} "
+            "near-copies): a duel on them proves nothing; duel on the adapter's own dataset"
+        )
+    return proof

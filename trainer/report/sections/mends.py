@@ -1,0 +1,150 @@
+"""What to do about each criterion of the gate that is not met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.report import numbers
+from trainer.report.judged import Judged
+from trainer.report.records import Run
+from trainer.report.steps import BAD, Step, command, prepare_again
+from trainer.statistics.metrics import wilson
+from trainer.store.criteria import Criterion
+
+_MOST_MESSAGES = 100_000
+
+
+def mend_criteria(run: Run, evaluate: str) -> Iterator[Step]:
+    """Yield a step for each row of the gate that fails, rows of one kind as one. ``evaluate`` is
+    the command that evaluates the run."""
+    judged, evaluation = run.gate, run.evaluation
+    if judged is None or evaluation is None:
+        return
+    failed = {row.name: row for row in judged.criteria if not row.passed}
+    yield from _evidence(run, failed, evaluate)
+    yield from _accuracy(run, judged, evaluation, failed)
+    yield from _labels(run, evaluation, failed)
+    yield from _answers(failed, evaluate)
+    yield from _current(judged, failed)
+
+
+def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[Step]:
+    again = [failed[name] for name in ("adapter evaluated", "hold-out", "predictions")
+             if name in failed]  # fmt: skip
+    if again:
+        told = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
+        yield Step(BAD, "Evaluate it again, on the whole hold-out", f"{told}.", (evaluate,))
+    if row := failed.get("hold-out unseen"):
+        proven = f"{evaluate} --trained-on {run.training.dataset.directory}"
+        why = f"It was measured on {row.found}."
+        yield Step(BAD, "Show that it has not seen the hold-out", why, (proven,))
+
+
+def _accuracy(
+    run: Run, judged: Judged, evaluation: EvaluationRecord, failed: dict[str, Criterion]
+) -> Iterator[Step]:
+    rules = judged.rules
+    low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
+    if low is not None and evaluation.accuracy > rules.accuracy:
+        needed = _messages_to_show(evaluation.accuracy, rules.accuracy)
+        told = f"about {numbers.count(needed)}" if needed else "very many"
+        size = numbers.counted(evaluation.examples, "message")
+        why = (
+            f"{numbers.percent(evaluation.accuracy)} of {size} are right, above the "
+            f"{numbers.percent(rules.accuracy)} that are wanted, but so few messages do not show "
+            f"it: {told} held-out messages would."
+        )
+        yield Step(BAD, "Hold more messages out", why, _share(run, evaluation, needed))
+        low = None
+    rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
+    if rows:
+        weakest = sorted(
+            (each for each in evaluation.per_label if each.support), key=lambda each: each.f1
+        )[:3]
+        told = ", ".join(f"{each.label} ({numbers.decimal(each.f1, 2)})" for each in weakest)
+        found = "; ".join(f"{row.name} is {row.found}, wanted {row.wanted}" for row in rows)
+        why = (
+            f"{found}. The labels with the lowest F1 are {told}: decide on the doubted labels "
+            "there first, then label more of them; a sweep tries other settings."
+        )
+        directory = run.training.dataset.directory
+        words = ("--recipe", "RECIPE", "--dataset", directory, "--base", "BASE")
+        sweep = command("sweep", *words, "--out", "runs/sweep", "--grid", "learning_rate=1e-4,2e-4")
+        yield Step(
+            BAD, "Make it better", why, (command("check", directory, "--base", "BASE"), sweep)
+        )
+
+
+def _labels(run: Run, evaluation: EvaluationRecord, failed: dict[str, Criterion]) -> Iterator[Step]:
+    rows = [row for name, row in failed.items() if name.startswith("recall of ")]
+    if not rows:
+        return
+    told = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows[:5])
+    more = f"; and {len(rows) - 5} more" if len(rows) > 5 else ""
+    weak = {row.name.removeprefix("recall of ").partition(",")[0] for row in rows}
+    at = {label: place for place, label in enumerate(evaluation.labels)}
+    taken = []
+    for label in sorted(weak & at.keys()):
+        counts = [
+            (count, other)
+            for count, other in zip(evaluation.confusion[at[label]], evaluation.labels, strict=True)
+            if other != label and count
+        ]
+        if counts:
+            count, other = max(counts)
+            taken.append(f"{label} is answered with {other} {numbers.times(count)}")
+    why = f"{told}{more}. {'; '.join(taken[:5])}{'.' if taken else ''}".strip()
+    directory = run.training.dataset.directory
+    again = command("check", directory, "--base", "BASE")
+    yield Step(BAD, "Label more of the weak labels", why, (again,))
+
+
+def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[Step]:
+    for name in ("answers outside the set", "free answers outside the set"):
+        if row := failed.get(name):
+            why = f"{row.found}, wanted {row.wanted}: it was measured with other labels or codes "
+            why += "than it has, or has not learnt to answer with a code. Train longer."
+            yield Step(BAD, f"Find out about {name}", why, (evaluate,))
+    if row := failed.get("calibration error (ECE)"):
+        why = (
+            f"It is {row.found}, wanted {row.wanted}. Set more messages aside for validation, on "
+            "which the temperature is fitted, and train again."
+        )
+        yield Step(BAD, "Make its confidence mean something", why)
+
+
+def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[Step]:
+    row = failed.get("against the current adapter")
+    if row is None:
+        return
+    why = f"{row.found}. Wanted: {row.wanted}."
+    if judged.hint:
+        yield Step(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
+    else:
+        yield Step(BAD, "Leave the current adapter where it is", why)
+
+
+def _messages_to_show(accuracy: float, floor: float) -> int | None:
+    """Return how many messages of this accuracy have an interval above the floor, None where even
+    a hundred thousand have not."""
+    low, high = 1, _MOST_MESSAGES
+    if wilson(round(accuracy * high), high)[0] < floor:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if wilson(round(accuracy * middle), middle)[0] >= floor:
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[str, ...]:
+    share = ((run.dataset or {}).get("settings") or {}).get("holdout_share")
+    if not share or needed is None or not evaluation.examples:
+        return ()
+    wanted = share * needed / evaluation.examples
+    if wanted > 0.4:
+        return ()
+    return (prepare_again(run.dataset or {}, "--holdout-share", f"{wanted:.2f}"),)

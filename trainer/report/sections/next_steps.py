@@ -1,0 +1,241 @@
+"""What to do next with a run, by what the gate, the duel, the evaluation and its curves say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.report import numbers
+from trainer.report.points import MANY_OPENINGS
+from trainer.report.records import Run, Section
+from trainer.report.sections.mends import mend_criteria
+from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, confused_pairs
+from trainer.report.sections.verdict import LARGEST_ECE
+from trainer.report.steps import BAD, GOOD, WARN, Step, command, next_section, prepare_again
+from trainer.statistics.reliability import ece_by_chance
+
+_REVIEW_IS_MUCH = 0.2
+_STILL_RISING = 0.01
+
+
+def steps_section(run: Run) -> Section:
+    """Return what to do, in order: what the gate refuses first, the way to service last."""
+    lead = (
+        "In this order: what keeps it from being published, what would make it better or better "
+        "known, and the way on. Words in capitals are yours to fill in."
+    )
+    return next_section(list(_steps(run)), lead)
+
+
+def _steps(run: Run) -> Iterator[Step]:
+    if run.evaluation is None:
+        why = "Nothing can be said of an adapter that was not measured on held-out messages."
+        yield Step(BAD, "Measure it", why, (_evaluate(run),))
+    yield from mend_criteria(run, _evaluate(run))
+    yield from _compared(run)
+    yield from _mixed_up(run)
+    yield from _reviewed(run)
+    yield from _calibrated(run)
+    yield from _learnt(run)
+    yield from _unknown(run)
+    yield from _published(run)
+
+
+def _compared(run: Run) -> Iterator[Step]:
+    adapter, folder = run.directory / "adapter", run.directory
+    if run.duel is None:
+        why = (
+            "A baseline that costs no GPU may do as well: nobody knows before both answered the "
+            "same messages."
+        )
+        words: tuple[str | Path, ...] = (adapter, "--dataset", _dataset(run), "--base", "BASE")
+        if run.evaluation is not None:
+            words = (*words, "--evaluation", folder / "evaluation")
+        yield Step(WARN, "Compare it with simpler methods", why, (command("duel", *words),))
+        return
+    duel = run.duel
+    if duel.conclusion in {"better", "not_worse"}:
+        yield Step(BAD, f"Ship {duel.recommendation} in its place", duel.verdict)
+    elif duel.conclusion == "undecided" and duel.margin is not None:
+        wider = f"{200 * duel.margin:g}"
+        words = (adapter, "--dataset", _dataset(run), "--base", "BASE", "--margin", wider)
+        why = (
+            f"{duel.verdict} Hold more messages out, or state a margin that you can live with "
+            "before you look."
+        )
+        yield Step(WARN, "Find out whether a baseline would do", why, (command("duel", *words),))
+
+
+def _mixed_up(run: Run) -> Iterator[Step]:
+    if run.evaluation is None:
+        return
+    pairs = confused_pairs(run.evaluation.labels, run.evaluation.confusion)
+    one = [pair for pair in pairs if pair.kind == ONE_WAY][:3]
+    two = [pair for pair in pairs if pair.kind == TWO_WAY][:3]
+    if one:
+        told = "; ".join(f"{p.label} that border on {p.other} ({p.forth} mistakes)" for p in one)
+        why = f"Messages of {told}. More of them in training is what helps."
+        yield Step(WARN, "Label more of what is taken for something else", why, (_check(run),))
+    if two:
+        told = "; ".join(f"{p.label} and {p.other} ({p.total} mistakes)" for p in two)
+        why = (
+            f"{told}: each is taken for the other. Say in the taxonomy's descriptions what belongs "
+            "where, and have the doubted labels of both decided."
+        )
+        yield Step(WARN, "Sharpen labels that overlap", why, (_check(run),))
+
+
+def _reviewed(run: Run) -> Iterator[Step]:
+    if run.evaluation is None:
+        return
+    review = run.evaluation.review
+    accepted, wanted = review.accepted_accuracy, review.wanted_precision
+    if accepted is not None and accepted < wanted:
+        why = (
+            f"Of what it answers without a person {numbers.percent(accepted)} are right on the "
+            f"hold-out, where {numbers.percent(wanted)} are wanted. More validation messages set "
+            "the threshold better; a higher aim sends more to people."
+        )
+        again = f"{_train(run)} --set review_precision={min(0.999, wanted + (1 - wanted) / 2):g}"
+        yield Step(WARN, "Send more to people, or validate on more", why, (again,))
+    elif review.share > _REVIEW_IS_MUCH:
+        why = (
+            f"{numbers.percent(review.share)} go to a person. More validation messages prove the "
+            f"promise of {numbers.percent(wanted)} with less review; a lower promise does at once."
+        )
+        again = f"{_train(run)} --set review_precision={max(0.5, wanted - 0.05):g}"
+        yield Step(WARN, "Weigh how much goes to people", why, (again,))
+
+
+def _calibrated(run: Run) -> Iterator[Step]:
+    if run.evaluation is None:
+        return
+    found = run.evaluation.calibration
+    chance = ece_by_chance(found.reliability)
+    if found.ece > max(LARGEST_ECE, chance):
+        why = (
+            f"Confidence and accuracy are {numbers.percent(found.ece)} apart on average; perfect "
+            f"confidences would show up to {numbers.percent(chance)} by chance on as many "
+            "messages. The temperature was fitted on "
+            f"{numbers.counted(run.training.calibration.examples, 'validation message')}: set "
+            "more aside for validation."
+        )
+        yield Step(
+            WARN, "Calibrate on more messages", why, (_prepare(run, "--validation-share", "0.15"),)
+        )
+
+
+def _learnt(run: Run) -> Iterator[Step]:
+    epochs = run.training.epochs
+    if epochs and len(epochs) > 1 and run.training.best_epoch == epochs[-1].number:
+        why = f"The last of {len(epochs)} epochs did best on validation: it was still learning."
+        again = f"{_train(run)} --set epochs={len(epochs) + 2}"
+        yield Step(WARN, "Train longer", why, (again,))
+    rising = sorted(_rising(run), key=lambda found: -found[1])
+    if rising:
+        name, gain, size = rising[0]
+        why = (
+            f"The last step of the curve of {name}, to {numbers.count(size)} examples a label, "
+            f"brought {numbers.points(gain)} on validation: it has not levelled off."
+        )
+        yield Step(WARN, "Label more messages", why)
+
+
+def _rising(run: Run) -> Iterator[tuple[str, float, float]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for point in run.duel.learning_curve if run.duel else ():
+        curves.setdefault(point.candidate, []).append((point.per_label, point.validation_accuracy))
+    for name, points in curves.items():
+        ordered = sorted(points)
+        if len(ordered) > 1 and ordered[-1][1] - ordered[-2][1] > _STILL_RISING:
+            yield name, ordered[-1][1] - ordered[-2][1], ordered[-1][0]
+
+
+def _unknown(run: Run) -> Iterator[Step]:
+    """Yield a step for each thing that nobody has measured."""
+    if run.evaluation is not None:
+        if run.audit is None:
+            why = (
+                "The accuracy is by the hold-out's labels, which are as noisy as any. A person who "
+                "labels a sample of it blind tells what it is by the true ones."
+            )
+            sample = command("audit-sample", _dataset(run), "--half-width", "0.03")
+            folder = run.directory / "evaluation"
+            audit = command("audit", folder, "--sample", "FILE")
+            yield Step(WARN, "Have the hold-out's labels audited", why, (sample, audit))
+        if run.evaluation.out_of_scope is None:
+            why = (
+                "It will meet messages that fit no label; how many of them it sees through is open."
+            )
+            again = f"{_evaluate(run)} --out-of-scope FILE"
+            yield Step(WARN, "Measure it on messages that fit no label", why, (again,))
+        openings = run.evaluation.dataset.openings if run.openings is None else run.openings
+        if openings > MANY_OPENINGS:
+            why = (
+                f"The hold-out has been opened {numbers.times(openings)}; what is chosen by it is "
+                "tuned to it. Prepare with another --seed before the next training."
+            )
+            yield Step(WARN, "Draw a fresh hold-out", why, (_prepare(run, "--seed", "1"),))
+    if run.check is None and run.dataset is not None:
+        yield Step(WARN, "Have the data checked", "Nobody looked for wrong labels.", (_check(run),))
+    elif run.check is not None and run.check.verdict in {"warn", "fail"}:
+        why = "The check of its data has concerns; the page about the dataset says what to do."
+        report = command("report", _dataset(run))
+        tone = BAD if run.check.verdict == "fail" else WARN
+        yield Step(tone, "See to the data", why, (report,))
+    if run.cost is None:
+        why = (
+            "What it costs, and from how many messages on it has paid for itself, is not computed."
+        )
+        cost = command("cost", run.directory, "--inputs", "FILE")
+        yield Step(WARN, "Work out the cost", why, (cost,))
+
+
+def _published(run: Run) -> Iterator[Step]:
+    judged = run.gate
+    if judged is None or not judged.passed:
+        return
+    store: str | Path = judged.store or "STORE"
+    if judged.store is None:
+        why = (
+            "The gate's rows pass; whether it is as good as the adapter that is current is asked "
+            "when it is published. A canary labels a share of the keys first, and stops itself "
+            "when it does worse."
+        )
+    else:
+        why = (
+            "The gate's rows pass. A canary labels a share of the keys first, then it is promoted."
+        )
+    yield Step(
+        GOOD,
+        "Publish it",
+        why,
+        (
+            command("publish", run.directory, "--store", store, "--dry-run"),
+            command("publish", run.directory, "--store", store, "--canary", "0.05"),
+            command("promote", "--store", store),
+        ),
+    )
+
+
+def _dataset(run: Run) -> str:
+    return run.training.dataset.directory
+
+
+def _evaluate(run: Run) -> str:
+    words = (run.directory / "adapter", "--dataset", _dataset(run), "--base", "BASE")
+    return command("evaluate", *words)
+
+
+def _train(run: Run) -> str:
+    again = run.directory.with_name(f"{run.directory.resolve().name}-next")
+    words = ("--recipe", "RECIPE", "--dataset", _dataset(run), "--base", "BASE", "--out", again)
+    return command("train", *words)
+
+
+def _check(run: Run) -> str:
+    return command("check", _dataset(run), "--base", "BASE")
+
+
+def _prepare(run: Run, *more: str) -> str:
+    return prepare_again(run.dataset or {}, *more)
