@@ -46,7 +46,9 @@ from trainer.statistics.metrics import auroc, measure
 from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
 from worker.contract import Thresholds
 
-_OWN_ENGINE = "transformers"
+_WORKER_ENGINES = frozenset({"vllm", "worker"})
+"""What answered in a worker: vLLM for an adapter of a language model, and what serves encoders."""
+
 _SLACK = 1e-9
 """Another machine's exponential may differ in its last digit."""
 
@@ -281,7 +283,7 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
     answers: Sequence[Prediction | WorkerAnswer] = predictions.holdout
     batches = predictions.batches or ()
     alone = [score.seconds for score in batches if score.batch_size == 1]
-    if speed.name != _OWN_ENGINE:
+    if speed.name in _WORKER_ENGINES:
         assert predictions.vllm is not None
         answers = predictions.vllm
         alone = [
@@ -302,7 +304,7 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
 
 
 def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None:
-    if predictions.vllm is None or all(speed.name != _OWN_ENGINE for speed in setup.speeds):
+    if predictions.vllm is None or all(speed.name in _WORKER_ENGINES for speed in setup.speeds):
         return None
     found = compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
     return EngineAgreement(

@@ -62,6 +62,7 @@ def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
     assert record["outside_labels"]["unconstrained"] == outside > 0
     for prediction in found:
         mass = prediction.off_label_mass
+        assert mass is not None
         if mass < 0.5:  # then no token outside can be the likeliest of all three
             highest = max(np.exp(list(prediction.logprobs.values())))
             assert prediction.unconstrained_in_set or mass > highest

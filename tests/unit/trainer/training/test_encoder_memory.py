@@ -50,10 +50,10 @@ def peak_of_a_step(tokens: int, *, bf16: bool) -> int:
             for _ in range(2):
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                     loss = classifier(ids, torch.ones_like(ids)).logsumexp(dim=1).sum()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-    return memory.peak
+    return int(memory.peak)
 
 
 def shape() -> Shape:
@@ -88,11 +88,11 @@ def test_a_frozen_encoder_holds_no_gradients() -> None:
     linear = Recipe(
         kind="embedding-linear",
         name="n",
-        base="b",  # type: ignore[arg-type]
+        base=Path("b"),
         base_name="b",
         base_revision="1",
-        dataset="d",  # type: ignore[arg-type]
-        run="r",  # type: ignore[arg-type]
+        dataset=Path("d"),
+        run=Path("r"),
     )
     parts = estimate_encoder(
         shape(), linear, longest_tokens=192, classes=CLASSES, bf16=False, heap=1.0

@@ -193,6 +193,7 @@ def test_weights_are_named_as_peft_names_them_and_stored_small(
         assert file.get_tensor(next(iter(names))).dtype == torch.bfloat16
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
     assert len(names) == 2 * 7 * 2  # layers, linear layers in each, A and B
+    assert manifest.lora is not None
     assert manifest.lora.target_modules == (
         "down_proj",
         "gate_proj",
@@ -223,6 +224,7 @@ def test_folding_by_hand_gives_the_logits_of_peft(
             key: stored.float()
             for key, stored in load_file(adapter / "adapter_model.safetensors").items()
         }
+        assert manifest.lora is not None
         for key, down in weights.items():
             if "lora_A" in key:
                 up = weights[key.replace("lora_A", "lora_B")]
