@@ -92,8 +92,8 @@ def write_evaluation(folder: Path, dataset: Dataset) -> None:
     adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
     setup = Setup(
         "2026-06-01T12:00:00Z", limited=False, adapter=adapter, dataset=describe_dataset(dataset),
-        outputs=Outputs(LABELS), temperature=1.0, limits=limits, wanted_precision=0.9, tolerance=0.1,
-        speeds=(),
+        outputs=Outputs(LABELS), temperature=1.0, limits=limits, wanted_precision=0.9,
+        tolerance=0.1, speeds=(),
     )  # fmt: skip
     PREDICTIONS.write(folder, holdout)
     VALIDATION.write(folder, holdout)
