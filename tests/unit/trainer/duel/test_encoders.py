@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.trainer_world import World, call, call_help
-from trainer.dataset.folder import Dataset, write_dataset
+from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from worker.contract import ENCODER_KINDS
+from worker.contract import ENCODER_KINDS, load_adapter, write_manifest
 
 ROOT = Path(__file__).parents[4]
 
@@ -86,28 +88,22 @@ def test_every_baseline_is_served_or_says_why_not() -> None:
 def test_one_of_another_dataset_or_that_needs_a_gpu_is_refused(
     world: World, encoder_run: Path, sealed: Dataset, tmp_path: Path
 ) -> None:
-    other = write_dataset(
-        tmp_path / "other",
-        name="other",
-        taxonomy=sealed.taxonomy,
-        splits={
-            "train": sealed.train[1:],
-            "validation": sealed.validation,
-            "holdout": sealed.validation,
-        },
-    )
-    arguments = ("duel", world.adapter, "--base", world.base, "--embeddings", "none")
-    code, _, error = call(
-        *arguments, "--dataset", other.directory, "--out", tmp_path / "a", "--against", encoder_run
-    )
-    assert code == 2
-    assert "was not trained on" in error
-    code, _, error = call(
-        *(*arguments, "--dataset", sealed.directory, "--out", tmp_path / "b"),
-        *("--against", world.adapter),
-    )
-    assert code == 2
-    assert "is of kind 'lora-code'" in error
+    """Before the hold-out is opened."""
+    other = tmp_path / "adapter"
+    shutil.copytree(encoder_run / "adapter", other)
+    write_manifest(other, replace(load_adapter(other), data={"digest": "ab" * 32}))
+    openings = count_openings(sealed)
+    for against, problem in (
+        (other, "was not trained on"),
+        (world.adapter, "is of kind 'lora-code'"),
+    ):
+        code, _, error = call(
+            *("duel", world.adapter, "--base", world.base, "--embeddings", "none"),
+            *("--dataset", sealed.directory, "--out", tmp_path / "duel", "--against", against),
+        )
+        assert code == 2
+        assert problem in error
+    assert count_openings(sealed) == openings
 
 
 def test_a_duel_of_an_earlier_version_is_read(
