@@ -126,6 +126,10 @@ class ModelSettings(Section):
     """The base model, the adapter, and how the engine runs them."""
 
     base: Path | None = Field(None, description="Directory of the base model.")
+    bases: tuple[Path, ...] = Field(
+        (),
+        description="More base models, or folders of them: an adapter's is found by its digests.",
+    )
     adapter: Path | None = Field(
         None,
         description="Directory of a published adapter, or of a store, whose current one is used.",
@@ -139,6 +143,13 @@ class ModelSettings(Section):
     )
     cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
+    encoder_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto",
+        description="Which of an encoder's ONNX files is served; auto: the adapter's order.",
+    )
+    encoder_threads: int | None = Field(
+        None, ge=1, description="Threads of an encoder; empty: one on each core that may be used."
+    )
 
 
 class AdapterSettings(Section):
@@ -248,6 +259,11 @@ class ReviewSettings(Section):
 
     confidence: Ratio | None = Field(None, description="Below it a label goes to review.")
     off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
+    out_of_scope: float | None = Field(
+        None,
+        description="Out-of-scope score of an adapter with a head, above which a label goes to "
+        "review; its scale is the adapter's own.",
+    )
 
 
 class DriftSettings(Section):

@@ -213,6 +213,7 @@ def test_folding_by_hand_gives_the_logits_of_peft(
     adapter = run / "adapter"
     built = build_prompt(manifest.prompt, message, load_tokenizer(tiny_base).encoders.plain)
     assert built is not None
+    assert manifest.lora is not None
     ids = torch.tensor([built.ids])
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     with torch.inference_mode():
