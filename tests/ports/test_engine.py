@@ -448,7 +448,10 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path)]
     arguments += [json.dumps(engine_args), json.dumps(prompts)]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.ports.test_engine", *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", "tests.ports.test_engine", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as child:
         assert child.stdout is not None
         answers = [

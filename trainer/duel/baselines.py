@@ -25,9 +25,7 @@ from trainer.duel.candidates import Candidate
 from trainer.duel.linear import Baseline, EmbeddedSplit, TrainedBaseline, train_linear
 from trainer.model.embeddings import embed
 
-_NO_COUNTS = (
-    "no engine of the worker counts words, and a model of an encoder is as cheap and better"
-)
+_NO_COUNTS = "no engine of a worker counts words; an encoder is as good and as cheap to run"
 
 BASELINES = (
     Baseline(

@@ -74,7 +74,9 @@ def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:
     scores = dict(zip(LABELS, weights / weights.sum(), strict=True))
 
     manifest: Any = SimpleNamespace(
-        taxonomy=SimpleNamespace(names=LABELS), calibration=SimpleNamespace(temperature=2.0)
+        taxonomy=SimpleNamespace(names=LABELS),
+        calibration=SimpleNamespace(temperature=2.0),
+        head=None,
     )
 
     answers = WorkerAnswers({"h:1": {"scores": scores, "off_label_mass": 0.1}}, {}, 1.0)
