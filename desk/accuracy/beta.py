@@ -37,15 +37,22 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
-    """Return x with I_x(a, b) = ``probability``, by bisection."""
+    """Return x with I_x(a, b) = ``probability``: Newton's steps, halving where one leaves the
+    bracket."""
     low, high = 0.0, 1.0
-    for _ in range(44):  # to 6e-14
-        middle = (low + high) / 2
-        if beta_cdf(middle, a, b) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    x = a / (a + b)
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    for _ in range(200):
+        off = beta_cdf(x, a, b) - probability
+        low, high = (low, x) if off > 0 else (x, high)
+        density = math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - log_beta)
+        after = x - off / density if density > 0 else low
+        if not low < after < high:
+            after = (low + high) / 2
+        if abs(after - x) <= 1e-13:
+            return after
+        x = after
+    return x
 
 
 def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float, float]:

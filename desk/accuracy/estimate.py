@@ -11,7 +11,7 @@ from desk.accuracy.reviewers import Mistakes
 from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
 
 _LEAST_SENSE = 0.05
-"""Of 1 - rejects - accepts: with less, reviewers tell right from wrong hardly better than a coin."""
+"""Of 1 - rejects - accepts: with less, reviewers tell right from wrong no better than a coin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How right the machine is. ``recent``, ``labels`` (the machine's), ``adapters`` (by digest) and ``confusions`` are of
-    the last ``RECENT_DAYS``."""
+    """How right the machine is. ``recent``, ``labels`` (the machine's), ``adapters`` (by digest)
+    and ``confusions`` are of the last ``RECENT_DAYS``."""
 
     recent: Part
     weeks: tuple[Week, ...]
@@ -126,10 +126,8 @@ def _doubled(item: Audited) -> Doubled | None:
     said = item.opinions
     if len(said) < (1 if item.adjudicated else 2):
         return None
-    if item.settled:
-        truth = item.outcome_label
-    else:
-        truth = item.label if item.label in said else said[0]
+    guess = item.label if item.label in said else said[0]
+    truth = item.outcome_label if item.settled else guess
     right = truth == item.label
     return Doubled(
         right,

@@ -14,8 +14,8 @@ all mistakes: right after the start there may be none."""
 
 
 class Doubled(NamedTuple):
-    """An audit item on which several people spoke: whether the machine was right by what was settled, how many
-    of the opinions were on the wrong side of that, and how many there were.
+    """An audit item on which several people spoke: whether the machine was right by what was
+    settled, how many of the opinions were on the wrong side of that, and how many there were.
 
     The wrong side: where the machine was right, another label than its own; where it was wrong, its
     label. Two people who are mistaken for different labels, neither the machine's, do no harm to
@@ -43,12 +43,12 @@ class Mistakes:
 
 
 def mistakes(doubled: Mapping[Doubled, int]) -> Mistakes | None:
-    """Return the reviewers' mistakes, given how many items there were of each kind; None without any.
+    """Return the reviewers' mistakes, from how many items there were of each kind; None from none.
 
-    What was settled is taken for the truth: two people who decided blind and agreed, or the adjudicator.
-    That both are mistaken for the same label is not seen; where mistakes are independent, that is the square of a small
-    number. Opinions on one item are not independent where the item is hard, so the effective size
-    comes from the spread between items.
+    What was settled is taken for the truth: two people who decided blind and agreed, or the
+    adjudicator. That both make the same mistake is not seen; where mistakes are independent, it is
+    as rare as the square of their rate. Opinions on one item are not independent where the item is
+    hard, so the effective size comes from the spread between items.
     """
     items = sum(doubled.values())
     if not items:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LEAST = 10
+LEAST = 5
 """With fewer verdicts a stratum is put together with its neighbours: a share of some three says
 little, and its weight would carry all of that into the whole."""
 
@@ -70,13 +70,13 @@ def weighted_share(
     Post-stratification (Cochran, Sampling Techniques, 1977, section 5A.9): each stratum's share
     counts by its traffic. So it does not matter that the sample's share was changed within the
     time, or that one adapter's part is decided sooner than another's; what is not decided is taken
-    to be as the rest of its stratum. Strata with fewer than ``LEAST`` verdicts are put together: the labels of
-    an adapter, then adapters, doubtful results apart as long as can be. A stratum that the traffic
-    does not know (results of a replay) counts by its probability of being drawn.
+    to be as the rest of its stratum. Strata with fewer than ``LEAST`` verdicts are put together:
+    the labels of an adapter, then adapters, doubtful results apart as long as can be. A stratum
+    that the traffic does not know (results of a replay) counts by its probability of being drawn.
 
     The size is the effective one of Korn and Graubard, share * (1 - share) / variance, and at most
     the number of verdicts. In the variance each stratum's share is drawn a little towards the
-    whole's, for ten of ten do not mean that nothing can go wrong there.
+    whole's, for five of five do not mean that nothing can go wrong there.
     """
     groups = _groups(_cells(sample, traffic))
     verdicts = sum(group.counts.verdicts for group in groups)

@@ -16,7 +16,8 @@ _DAY_MS = 86_400_000
 @dataclass(frozen=True, slots=True)
 class Audited:
     """One item of the audit sample. ``opinions`` are what reviewers said, oldest first; ``settled``
-    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None where no label fits.
+    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None
+    where no label fits.
 
     All labels are of the taxonomy that the machine had: an item that was decided by another counts
     as one that is not decided.

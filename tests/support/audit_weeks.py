@@ -23,9 +23,10 @@ class World:
     """How a desk's weeks are.
 
     ``onto``: the probability with which a reviewer who is mistaken takes one particular wrong
-    label (the machine's, or the one another mistaken reviewer took): 0.1 where each of ten is as likely.
-    ``hard``: how many times as often reviewers are mistaken where the machine is wrong. ``decided``: the share of the
-    sample that is decided by the time of the estimate, for the two adapters.
+    label (the machine's, or the one another mistaken reviewer took): 0.1 where each of ten is as
+    likely. ``hard``: how many times as often reviewers are mistaken where the machine is wrong.
+    ``decided``: the share of the sample that is decided by the time of the estimate, for the two
+    adapters.
     """
 
     accuracy: float = 0.9
@@ -41,7 +42,7 @@ class World:
 
 @dataclass(frozen=True)
 class Week:
-    """What the desk knows of a week, and the truth. ``by_label`` holds the truths by label."""
+    """What the desk knows of a week, and the truth."""
 
     traffic: dict[Stratum, int]
     sample: dict[Stratum, Counts]
@@ -72,23 +73,30 @@ def simulate(world: World, seed: int) -> Week:
     """Draw a week, and the double decisions of the weeks before it."""
     draw = np.random.default_rng(seed)
     kinds = strata(world)
-    traffic: dict[Stratum, int] = {}
-    sample: dict[Stratum, Counts] = {}
-    doubled: Counter[Doubled] = Counter()
-    right_in_all = 0
-    sizes = draw.multinomial(world.results, [weight for _, weight, _ in kinds])
-    for (stratum, _, accuracy), results in zip(kinds, sizes.tolist(), strict=True):
-        right = int(draw.binomial(results, accuracy))
-        right_in_all += right
-        traffic[stratum] = results
-        finished = world.share * world.decided[ADAPTERS.index(stratum.adapter_digest)]
-        seen = np.repeat([True, False], draw.binomial([right, results - right], finished))
-        if seen.size:
-            counts, twice = _review(world, draw, seen)
-            sample[stratum] = Counts(*counts, drawn_for=seen.size / world.share)
-            doubled += twice
-    doubled += _history(world, draw, kinds)
-    return Week(traffic, sample, doubled, right_in_all / world.results)
+    results = draw.multinomial(world.results, [weight for _, weight, _ in kinds])
+    right = draw.binomial(results, [accuracy for _, _, accuracy in kinds])
+    finished = np.array(
+        [world.share * world.decided[ADAPTERS.index(kind.adapter_digest)] for kind, _, _ in kinds]
+    )
+    seen_right = draw.binomial(right, finished)
+    seen_wrong = draw.binomial(results - right, finished)
+    at = np.concatenate([np.repeat(np.arange(len(kinds)), n) for n in (seen_right, seen_wrong)])
+    seen = np.repeat([True, False], [seen_right.sum(), seen_wrong.sum()])
+    verdict, twice, doubled = _review(world, draw, seen)
+    size, found, checked = (
+        np.bincount(at, weights=each, minlength=len(kinds)).astype(int).tolist()
+        for each in (np.ones(seen.size), verdict, twice)
+    )
+    return Week(
+        {stratum: n for (stratum, _, _), n in zip(kinds, results.tolist(), strict=True)},
+        {
+            stratum: Counts(size[n], found[n], checked[n], drawn_for=size[n] / world.share)
+            for n, (stratum, _, _) in enumerate(kinds)
+            if size[n]
+        },
+        doubled + _history(world, draw, kinds),
+        int(right.sum()) / world.results,
+    )
 
 
 def _history(
@@ -98,17 +106,18 @@ def _history(
     sizes = draw.multinomial(draw.poisson(several), [weight for _, weight, _ in kinds])
     chances = np.repeat([accuracy for _, _, accuracy in kinds], sizes)
     seen = draw.random(chances.size) < chances
-    return _review(world, draw, seen, always_twice=True)[1] if seen.size else Counter()
+    return _review(world, draw, seen, always_twice=True)[2]
 
 
 def _review(
     world: World, draw: np.random.Generator, right: _Bools, *, always_twice: bool = False
-) -> tuple[tuple[int, int, int], Counter[Doubled]]:
-    """Let people decide results of which it is known whether the machine was right."""
+) -> tuple[_Bools, _Bools, Counter[Doubled]]:
+    """Let people decide results of which it is known whether the machine was right. Return what
+    they found, what was checked, and what was decided twice."""
     size = right.size
     twice = np.ones(size, bool) if always_twice else draw.random(size) < world.doubled
     chance = np.where(right, world.mistaken, min(0.9, world.mistaken * world.hard))
-    # 0: the true label; 1: a wrong one (the machine's, where it is wrong); 2 and 3: other wrong ones.
+    # 0: the true label; 1: a wrong one (the machine's, where it is wrong); 2, 3: other wrong ones.
     said = []
     for other in (2, 3):
         mistaken = draw.random(size) < chance
@@ -118,14 +127,15 @@ def _review(
     machine = np.where(right, 0, 1)
     settled = np.where(twice & (first == second), first, 0)  # the adjudicator is right
     verdict = np.where(twice, settled == machine, first == machine)
-    counts = (size, int(verdict.sum()), int(twice.sum()))
     settled_right = settled == machine
     wrong_side = sum(((one == machine) != settled_right).astype(int) for one in said)
     mistaken_of = sum((one != settled).astype(int) for one in said)
-    kinds = zip(
-        settled_right[twice].tolist(),
-        wrong_side[twice].tolist(),  # type: ignore[index]
-        mistaken_of[twice].tolist(),  # type: ignore[index]
-        strict=True,
+    code = 100 * settled_right + 10 * wrong_side + mistaken_of
+    values, counts = np.unique(code[twice], return_counts=True)
+    doubled = Counter(
+        {
+            Doubled(value >= 100, value // 10 % 10, value % 10, 2): n
+            for value, n in zip(values.tolist(), counts.tolist(), strict=True)
+        }
     )
-    return counts, Counter(Doubled(ok, side, each, 2) for ok, side, each in kinds)
+    return verdict, twice, doubled
