@@ -1,6 +1,6 @@
 """Whether the desk's interval covers the true accuracy, and how soon it tells of a fall.
 
-    python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|alert]
+    python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|broken|alert]
 
 Coverage: weeks whose truth is known, of several worlds, seeds 0 and on; as comparison the share of
 the audited results found right, neither weighted nor corrected, with the usual normal interval.
@@ -22,7 +22,7 @@ from desk.accuracy.reviewers import mistakes
 from desk.accuracy.weighting import Share
 from tests.support.audit_weeks import World, simulate
 
-TRAFFIC = ((2_000, 0.01), (2_000, 0.05), (10_000, 0.02), (50_000, 0.01), (50_000, 0.05))
+TRAFFIC = ((2_000, 0.01), (10_000, 0.02), (50_000, 0.05))
 
 
 @dataclass
@@ -68,7 +68,7 @@ def broken_worlds() -> Iterator[World]:
     machine is wrong."""
     for right in (0.8, 0.95):
         for mistaken in (0.05, 0.1):
-            for onto, hard in ((0.1, 4.0), (0.5, 1.0), (1.0, 1.0), (1.0, 4.0)):
+            for onto, hard in ((0.1, 4.0), (1.0, 1.0), (1.0, 4.0)):
                 yield World(
                     accuracy=right,
                     results=50_000,
@@ -156,12 +156,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--weeks", type=int, default=1000)
     parser.add_argument("--years", type=int, default=1000)
-    parser.add_argument("--only", choices=("coverage", "alert"))
+    parser.add_argument("--only", choices=("coverage", "broken", "alert"))
     args = parser.parse_args()
-    if args.only != "alert":
+    if args.only in {None, "coverage"}:
         _print_coverage("What is assumed holds", worlds(), args.weeks)
+    if args.only in {None, "broken"}:
         _print_coverage("What is assumed does not hold", broken_worlds(), args.weeks)
-    if args.only != "coverage":
+    if args.only in {None, "alert"}:
         _print_alert(args.years)
 
 
