@@ -1,6 +1,7 @@
 """Drawings of the accuracy page: SVG as text, every text escaped.
 
-Colours and sizes come from classes; nothing in them is a style or a script, so that a strict
+They take the colour of the text around them, so that they suit a dark page, and a style sheet may
+change them by their classes; nothing in them is a style or a script, so that a strict
 Content-Security-Policy lets them through. Each drawing stands beside a table with its numbers.
 """
 
@@ -35,14 +36,21 @@ def over_time(title: str, points: Sequence[Point]) -> str:
     for (x, y), point in zip(places, points, strict=True):
         low, high = _y(point.low, bottom), _y(point.high, bottom)
         parts += [
-            f'<line class="interval" x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}"/>',
-            f'<circle class="value" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{_words(point)}</title>'
-            "</circle>",
-            f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">'
-            f"{escape(point.name)}</text>",
+            f'<line class="interval" stroke="currentColor" stroke-width="2" stroke-opacity="0.5" x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}"/>',
+            (
+                f'<circle class="value" fill="currentColor" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{_words(point)}</title>'
+                "</circle>"
+            ),
+            (
+                f'<text fill="currentColor" font-size="12" class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">'
+                f"{escape(point.name)}</text>"
+            ),
         ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts.insert(0, f'<polyline class="line" points="{line}" fill="none"/>')
+    parts.insert(
+        0,
+        f'<polyline class="line" stroke="currentColor" stroke-opacity="0.3" points="{line}" fill="none"/>',
+    )
     return _svg(title, _HEIGHT, parts)
 
 
@@ -59,19 +67,27 @@ def side_by_side(title: str, points: Sequence[Point]) -> str:
     for tick in _ticks(bottom):
         x = x_of(tick)
         parts += [
-            f'<line class="grid" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{height - 26}"/>',
-            f'<text class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{tick:.0%}'
-            "</text>",
+            f'<line class="grid" stroke="currentColor" stroke-opacity="0.15" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{height - 26}"/>',
+            (
+                f'<text fill="currentColor" font-size="12" class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{tick:.0%}'
+                "</text>"
+            ),
         ]
     for at, point in enumerate(points):
         y = row * (at + 0.5) + 4
         parts += [
-            f'<text class="name" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{escape(_short(point.name))}</text>",
-            f'<line class="interval" x1="{x_of(point.low):.1f}" y1="{y:.1f}" '
-            f'x2="{x_of(point.high):.1f}" y2="{y:.1f}"/>',
-            f'<circle class="value" cx="{x_of(point.value):.1f}" cy="{y:.1f}" r="4">'
-            f"<title>{_words(point)}</title></circle>",
+            (
+                f'<text fill="currentColor" font-size="12" class="name" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">'
+                f"{escape(_short(point.name))}</text>"
+            ),
+            (
+                f'<line class="interval" stroke="currentColor" stroke-width="2" stroke-opacity="0.5" x1="{x_of(point.low):.1f}" y1="{y:.1f}" '
+                f'x2="{x_of(point.high):.1f}" y2="{y:.1f}"/>'
+            ),
+            (
+                f'<circle class="value" fill="currentColor" cx="{x_of(point.value):.1f}" cy="{y:.1f}" r="4">'
+                f"<title>{_words(point)}</title></circle>"
+            ),
         ]
     return _svg(title, height, parts)
 
@@ -98,9 +114,11 @@ def _grid(bottom: float) -> list[str]:
     for tick in _ticks(bottom):
         y = _y(tick, bottom)
         parts += [
-            f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}"/>',
-            f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.0%}'
-            "</text>",
+            f'<line class="grid" stroke="currentColor" stroke-opacity="0.15" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}"/>',
+            (
+                f'<text fill="currentColor" font-size="12" class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.0%}'
+                "</text>"
+            ),
         ]
     return parts
 

@@ -14,11 +14,11 @@ WINDOWS_DAYS = (7, 28)
 REFERENCE_DAYS = 91
 """How many days before a window it is compared with."""
 
-SIGMAS = 3.0
+SIGMAS = 3.5
 """How sure it must be; the false alarms that this leaves are in docs/desk.md."""
 
 LEAST_REFERENCE = 50
-LEAST_WINDOW = 10
+LEAST_WINDOW = 20
 """Verdicts without which nothing is said."""
 
 

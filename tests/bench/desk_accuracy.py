@@ -83,8 +83,8 @@ def years(
     weekly: int, right: float, fall: float, count: int, seed: int = 1
 ) -> tuple[float, list[int | None]]:
     """Simulate ``count`` times 119 quiet days and a year; from its first day on the accuracy
-    is ``fall`` lower. Return how many alarms began in a year, and after how many days the first one did,
-    None where none did."""
+    is ``fall`` lower. Return how many alarms began in a year, and after how many days the first
+    one did, None where none did."""
     draw = np.random.default_rng(seed)
     before = REFERENCE_DAYS + max(WINDOWS_DAYS)
     alarms = 0
@@ -129,7 +129,8 @@ def _print_coverage(title: str, several: Iterator[World], weeks: int) -> None:
         print(
             f"| {world.accuracy:.0%} | {world.results:,} | {world.share:.0%} | {world.mistaken:.0%}"
             f" | {world.onto}, {world.hard:.0f} | {t.covered:,} | {100 * t.width / t.weeks:.1f} "
-            f"| {100 * t.bias / t.weeks:+.2f} | {t.naive:,} ({100 * t.naive_bias / t.weeks:+.1f}) |",
+            f"| {100 * t.bias / t.weeks:+.2f} | {t.naive:,} "
+            f"({100 * t.naive_bias / t.weeks:+.1f}) |",
             flush=True,
         )
     print(f"\nleast: {least:,} of {weeks:,}")

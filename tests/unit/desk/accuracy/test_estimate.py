@@ -107,7 +107,7 @@ def test_no_verdicts_no_estimate() -> None:
 
 
 def test_the_correction_is_rogan_and_gladens() -> None:
-    """Reviewers who wrongly reject 5 % and wrongly accept 10 %: 0.866 found right is 0.901 right."""
+    """Reviewers wrongly reject 5 % and wrongly accept 10 %: 0.866 found right is 0.901 right."""
     found = mistakes(
         {
             Doubled(True, 0, 0, 2): 450,
@@ -154,8 +154,9 @@ def test_reviewers_who_guess_leave_everything_open() -> None:
     ids=str,
 )
 def test_the_interval_covers_the_true_accuracy(world: World) -> None:
-    """In 94 of 100 weeks and more; tests/bench/desk_accuracy.py has 1,000 of many worlds."""
-    assert coverage(world, 200).covered >= 188
+    """At least 94 in 100 over 1,000 weeks of many worlds: tests/bench/desk_accuracy.py. Of 200 weeks an
+    interval that covers 95 in 100 misses this limit once in 45 times."""
+    assert coverage(world, 200).covered >= 184
 
 
 def test_neither_weighted_nor_corrected_it_does_not() -> None:
