@@ -13,6 +13,11 @@ from html import escape
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30
+_STROKES = {
+    "grid": 'stroke="currentColor" stroke-opacity="0.15"',
+    "interval": 'stroke="currentColor" stroke-opacity="0.5" stroke-width="2"',
+    "line": 'stroke="currentColor" stroke-opacity="0.3"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +34,20 @@ def over_time(title: str, points: Sequence[Point]) -> str:
     """Return a drawing of values over weeks, oldest first, with their intervals."""
     bottom = _floor(points)
     step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(points))
-    parts = _grid(bottom)
+    parts = []
+    for tick in _ticks(bottom):
+        y = _y(tick, bottom)
+        parts.append(_line("grid", _LEFT, y, _WIDTH - _RIGHT, y))
+        parts.append(_text("tick", _LEFT - 8, y + 4, "end", f"{tick:.0%}"))
     places = [
         (_LEFT + step * (at + 0.5), _y(point.value, bottom)) for at, point in enumerate(points)
     ]
-    for (x, y), point in zip(places, points, strict=True):
-        low, high = _y(point.low, bottom), _y(point.high, bottom)
-        parts += [
-            f'<line class="interval" stroke="currentColor" stroke-width="2" stroke-opacity="0.5" x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}"/>',
-            (
-                f'<circle class="value" fill="currentColor" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{_words(point)}</title>'
-                "</circle>"
-            ),
-            (
-                f'<text fill="currentColor" font-size="12" class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">'
-                f"{escape(point.name)}</text>"
-            ),
-        ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts.insert(
-        0,
-        f'<polyline class="line" stroke="currentColor" stroke-opacity="0.3" points="{line}" fill="none"/>',
-    )
+    parts.append(f'<polyline class="line" {_STROKES["line"]} fill="none" points="{line}"/>')
+    for (x, y), point in zip(places, points, strict=True):
+        parts.append(_line("interval", x, _y(point.low, bottom), x, _y(point.high, bottom)))
+        parts.append(_dot(x, y, point))
+        parts.append(_text("tick", x, _HEIGHT - 10, "middle", point.name))
     return _svg(title, _HEIGHT, parts)
 
 
@@ -66,29 +63,13 @@ def side_by_side(title: str, points: Sequence[Point]) -> str:
     parts = []
     for tick in _ticks(bottom):
         x = x_of(tick)
-        parts += [
-            f'<line class="grid" stroke="currentColor" stroke-opacity="0.15" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{height - 26}"/>',
-            (
-                f'<text fill="currentColor" font-size="12" class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{tick:.0%}'
-                "</text>"
-            ),
-        ]
+        parts.append(_line("grid", x, 4, x, height - 26))
+        parts.append(_text("tick", x, height - 8, "middle", f"{tick:.0%}"))
     for at, point in enumerate(points):
         y = row * (at + 0.5) + 4
-        parts += [
-            (
-                f'<text fill="currentColor" font-size="12" class="name" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">'
-                f"{escape(_short(point.name))}</text>"
-            ),
-            (
-                f'<line class="interval" stroke="currentColor" stroke-width="2" stroke-opacity="0.5" x1="{x_of(point.low):.1f}" y1="{y:.1f}" '
-                f'x2="{x_of(point.high):.1f}" y2="{y:.1f}"/>'
-            ),
-            (
-                f'<circle class="value" fill="currentColor" cx="{x_of(point.value):.1f}" cy="{y:.1f}" r="4">'
-                f"<title>{_words(point)}</title></circle>"
-            ),
-        ]
+        parts.append(_text("name", left - 10, y + 4, "end", _short(point.name)))
+        parts.append(_line("interval", x_of(point.low), y, x_of(point.high), y))
+        parts.append(_dot(x_of(point.value), y, point))
     return _svg(title, height, parts)
 
 
@@ -109,18 +90,21 @@ def _svg(title: str, height: int, parts: Sequence[str]) -> str:
     )
 
 
-def _grid(bottom: float) -> list[str]:
-    parts = []
-    for tick in _ticks(bottom):
-        y = _y(tick, bottom)
-        parts += [
-            f'<line class="grid" stroke="currentColor" stroke-opacity="0.15" x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}"/>',
-            (
-                f'<text fill="currentColor" font-size="12" class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.0%}'
-                "</text>"
-            ),
-        ]
-    return parts
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line class="{kind}" {_STROKES[kind]} {ends}/>'
+
+
+def _dot(x: float, y: float, point: Point) -> str:
+    place = f'cx="{x:.1f}" cy="{y:.1f}" r="4"'
+    return (
+        f'<circle class="value" fill="currentColor" {place}><title>{_words(point)}</title></circle>'
+    )
+
+
+def _text(kind: str, x: float, y: float, anchor: str, words: str) -> str:
+    look = f'class="{kind}" fill="currentColor" font-size="12" text-anchor="{anchor}"'
+    return f'<text {look} x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
 
 
 def _y(share: float, bottom: float) -> float:

@@ -83,10 +83,11 @@ def _limits(
     for at, share in enumerate((observed, rejects, accepts)):
         if math.isinf(share.size):
             continue
-        ends = [
-            solve(*points[:at], limit, *points[at + 1 :])
-            for limit in exact_limits(share.value, share.size)
-        ]
+        ends = []
+        for limit in exact_limits(share.value, share.size):
+            moved = list(points)
+            moved[at] = limit
+            ends.append(solve(*moved))
         below += max(0.0, value - min(ends)) ** 2
         above += max(0.0, max(ends) - value) ** 2
     return value, value - math.sqrt(below), value + math.sqrt(above)

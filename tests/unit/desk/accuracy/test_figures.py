@@ -12,7 +12,6 @@ from desk.accuracy.figures import measure
 from desk.accuracy.metrics import AccuracyMetrics
 from desk.accuracy.page import render_accuracy
 from desk.accuracy.service import AccuracyFigures, accuracy_figures
-from desk.core.queue import Queue
 from desk.errors import DatabaseAway
 from desk.service import adjudicating, reviewing
 from desk.store import items
