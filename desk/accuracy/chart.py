@@ -43,7 +43,7 @@ def over_time(title: str, points: Sequence[Point]) -> str:
         (_LEFT + step * (at + 0.5), _y(point.value, bottom)) for at, point in enumerate(points)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts.append(f'<polyline class="line" {_STROKES["line"]} fill="none" points="{line}"/>')
+    parts.append(f'<polyline class="chart-line" {_STROKES["line"]} fill="none" points="{line}"/>')
     for (x, y), point in zip(places, points, strict=True):
         parts.append(_line("interval", x, _y(point.low, bottom), x, _y(point.high, bottom)))
         parts.append(_dot(x, y, point))
@@ -92,18 +92,17 @@ def _svg(title: str, height: int, parts: Sequence[str]) -> str:
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line class="{kind}" {_STROKES[kind]} {ends}/>'
+    return f'<line class="chart-{kind}" {_STROKES[kind]} {ends}/>'
 
 
 def _dot(x: float, y: float, point: Point) -> str:
     place = f'cx="{x:.1f}" cy="{y:.1f}" r="4"'
-    return (
-        f'<circle class="value" fill="currentColor" {place}><title>{_words(point)}</title></circle>'
-    )
+    words = f"<title>{_words(point)}</title>"
+    return f'<circle class="chart-value" fill="currentColor" {place}>{words}</circle>'
 
 
 def _text(kind: str, x: float, y: float, anchor: str, words: str) -> str:
-    look = f'class="{kind}" fill="currentColor" font-size="12" text-anchor="{anchor}"'
+    look = f'class="chart-{kind}" fill="currentColor" font-size="10" text-anchor="{anchor}"'
     return f'<text {look} x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
 
 

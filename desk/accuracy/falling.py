@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from desk.accuracy.weighting import Share
@@ -12,7 +12,8 @@ WINDOWS_DAYS = (7, 28)
 """A large fall shows in a week; a small one, or one where little is audited, in four."""
 
 REFERENCE_DAYS = 91
-"""How many days before a window it is compared with."""
+"""How many days it is compared with: those before the longest window, for all windows, so that a
+fall is not soon a part of what it is measured against."""
 
 SIGMAS = 3.5
 """How sure it must be; the false alarms that this leaves are in docs/desk.md."""
@@ -55,14 +56,14 @@ def wilson_limits(share: Share, sigmas: float) -> tuple[float, float]:
     return min(share.value, max(0.0, middle - half)), max(share.value, min(1.0, middle + half))
 
 
-def judge(shares: Mapping[int, Sequence[Share | None]]) -> tuple[Fall, ...]:
-    """Judge each window, given by its length in days (the share before it, the share within it)."""
+def judge(before: Share | None, lately: Mapping[int, Share | None]) -> tuple[Fall, ...]:
+    """Judge the share of each window, by its length in days, against the one before them."""
     return tuple(
         Fall(
             days,
             before,
-            lately,
-            before is not None and lately is not None and has_fallen(before, lately),
+            share,
+            before is not None and share is not None and has_fallen(before, share),
         )
-        for days, (before, lately) in sorted(shares.items())
+        for days, share in sorted(lately.items())
     )

@@ -142,12 +142,9 @@ def _falls(items: Sequence[Audited], traffic: Sequence[DayTraffic], today: int) 
         audited = [each for each in items if _day(each) in days]
         return weighted_share(_sample(audited), _traffic(traffic, days))
 
-    shares = {}
-    for window in WINDOWS_DAYS:
-        begin = today - window + 1
-        before = range(begin - REFERENCE_DAYS, begin)
-        shares[window] = (share(before), share(range(begin, today + 1)))
-    return judge(shares)
+    begin = today - max(WINDOWS_DAYS) + 1
+    before = share(range(begin - REFERENCE_DAYS, begin))
+    return judge(before, {days: share(range(today - days + 1, today + 1)) for days in WINDOWS_DAYS})
 
 
 def _confusions(items: Sequence[Audited], traffic: dict[Stratum, int]) -> tuple[Confusion, ...]:

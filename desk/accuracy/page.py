@@ -81,7 +81,7 @@ def _weeks(figures: AccuracyFigures) -> str:
         begin = datetime.fromtimestamp(week.begin_ms / 1000, UTC)
         rows.append((begin.strftime("%Y-%m-%d"), *_cells(week.part)))
         if week.part.accuracy is not None:
-            points.append(_point(begin.strftime("%d.%m."), week.part.accuracy))
+            points.append(_point(f"{begin.day} {begin:%b}", week.part.accuracy))
     drawing = over_time("Accuracy by week, with 95 % intervals", points) if points else ""
     return _section("Week by week", drawing + _table(("Week from", *_HEAD), rows)) if rows else ""
 
@@ -169,4 +169,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         for row in rows
     )
     start = f"<thead><tr>{top}</tr></thead>" if any(head) else ""
-    return f"<table>{start}<tbody>{lines}</tbody></table>"
+    table = f"<table>{start}<tbody>{lines}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{table}</div>'

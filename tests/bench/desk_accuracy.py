@@ -96,11 +96,10 @@ def years(
         x = np.concatenate([[0], np.cumsum(draw.binomial(sizes, chances))])
         on, first = False, None
         for day in range(before, before + 365):
+            begin = day + 1 - max(WINDOWS_DAYS)
+            reference = _share(n, x, begin - REFERENCE_DAYS, begin)
             rings = any(
-                has_fallen(
-                    _share(n, x, day + 1 - window - REFERENCE_DAYS, day + 1 - window),
-                    _share(n, x, day + 1 - window, day + 1),
-                )
+                has_fallen(reference, _share(n, x, day + 1 - window, day + 1))
                 for window in WINDOWS_DAYS
             )
             alarms += rings and not on
