@@ -21,6 +21,21 @@ MOST_ADAPTERS = 10
 MOST_LABELS = 50
 """Series there are at most; those with the most results are shown."""
 
+NAMES = (
+    *(
+        f"clerk_desk_{of}{figure}"
+        for of in ("", "adapter_", "label_")
+        for figure in ("accuracy", "accuracy_low", "accuracy_high", "audited")
+    ),
+    "clerk_desk_accuracy_fell",
+    "clerk_desk_waiting",
+    "clerk_desk_waiting_oldest_seconds",
+    "clerk_desk_review_hours",
+    "clerk_desk_reviewer_mistakes",
+    "clerk_desk_agreement_alpha",
+)
+"""All there are, in this order."""
+
 _OF = "of the last 28 days, from the audit sample, weighted to all results and corrected"
 
 
@@ -80,8 +95,8 @@ def families(figures: AccuracyFigures) -> Iterator[Metric]:
     )
     yield _gauge(
         "clerk_desk_accuracy_fell",
-        "1 where the accuracy of the last days is lower than in the 91 days before, and not by "
-        "chance.",
+        "1 where the accuracy of the last days is lower than in the 91 days before the last 28, and "
+        "not by chance.",
         ("window_days",),
         {(str(fall.window_days),): float(fall.fell) for fall in measured.falls},
     )

@@ -70,7 +70,7 @@ def _headline(figures: AccuracyFigures) -> str:
         days = " and ".join(str(each) for each in fallen)
         body = (
             f'<p class="warning" role="status">The accuracy fell: the last {days} days are worse '
-            f"than the 91 before, and not by chance.</p>{body}"
+            f"than the 91 before these four weeks, and not by chance.</p>{body}"
         )
     return _section("Accuracy", body)
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from desk.accuracy.figures import measure
-from desk.accuracy.metrics import AccuracyMetrics
+from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
 from desk.accuracy.page import render_accuracy
 from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DatabaseAway
@@ -189,6 +189,11 @@ def test_metrics(figures: AccuracyFigures, world: DeskWorld) -> None:
     world.clock.move(61)
     generate_latest(registry)
     assert len(reads) == 2
+
+
+def test_the_metrics_have_their_names(figures: AccuracyFigures) -> None:
+    """Those that docs, dashboards and alerts may rely on."""
+    assert tuple(family.name for family in families(figures)) == NAMES
 
 
 def test_no_metrics_while_the_database_is_away(world: DeskWorld) -> None:
