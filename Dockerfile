@@ -1,4 +1,5 @@
-# The images: worker (GPU), worker-cpu, worker-cpu-demo (with a small model and adapter), trainer.
+# The images: worker (GPU), worker-cpu, worker-cpu-demo (with a small model and adapter),
+# worker-encoder (encoders alone, a twentieth of the size), worker-tools (no engine), trainer.
 #
 #   make images                 or:  docker build --target worker-cpu -t filing-clerk-worker-cpu .
 #
@@ -142,6 +143,43 @@ COPY --from=demo-model /models/demo /models/demo
 COPY --from=wheel /build/adapters /adapters
 COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
 
+# -------------------------------- worker-tools: every command that needs no engine, in a small image
+FROM tools AS packages-tools
+ARG INDEX_URL=""
+COPY locks/image-tools.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-tools.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-tools AS app-tools
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-tools
+COPY --from=packages-tools /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-tools /opt/app /opt/app
+COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["clerk-worker"]
+CMD ["--help"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
 # ----------------------------------------------------------------- worker (GPU), built as above
 FROM tools AS packages-gpu
 ARG INDEX_URL=""
@@ -168,8 +206,8 @@ RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --targ
  && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 FROM runtime AS worker
-# The one exception to "no compilers": Triton and FlashInfer, which the GPU engine is made of,
-# compile for the GPU that they find.
+# The one exception to "no compilers": Triton, in which the GPU engine's kernels are written, compiles
+# a C module for the GPU that it finds (docs/gpu.md).
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ \
@@ -179,13 +217,56 @@ RUN apt-get update \
 COPY --from=packages-gpu /opt/filing-clerk /opt/filing-clerk
 COPY --from=app-gpu /opt/app /opt/app
 COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+# Where GKE mounts the driver; elsewhere ldconfig knows it, and the folders are not there.
 ENV CLERK_HTTP__HOST=0.0.0.0 \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15m \
+  CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
+ENTRYPOINT ["clerk-worker"]
+CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
+# ------------------------------------------------- worker-encoder (no torch, no vLLM), built as above
+FROM tools AS packages-encoder
+ARG INDEX_URL=""
+COPY locks/image-encoder.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-encoder.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-encoder AS app-encoder
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-encoder
+COPY --from=packages-encoder /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-encoder /opt/app /opt/app
+COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
+ENV CLERK_HTTP__HOST=0.0.0.0
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
   CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
 ENTRYPOINT ["clerk-worker"]
 CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
@@ -223,6 +304,9 @@ COPY --from=packages-trainer /opt/filing-clerk /opt/filing-clerk
 COPY --from=app-trainer /opt/app /opt/app
 COPY --from=wheel /build/config/*.toml /etc/filing-clerk/
 RUN mkdir /work && chown 10001:10001 /work
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /work
 ENTRYPOINT ["clerk-trainer"]

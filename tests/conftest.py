@@ -26,6 +26,7 @@ _WITH_ENGINE = {
     "test_demo.py",
     "test_end_to_end.py",
     "test_engine.py",
+    "test_gpu_smoke.py",
     "test_swap.py",
 }
 

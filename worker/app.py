@@ -20,7 +20,7 @@ from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.engine.open import OpenedEngine, begin_to_open
+from worker.engine.open import OpenedEngine
 from worker.garbage import start_up_frozen
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
@@ -39,7 +39,12 @@ from worker.policies import (
     shadow_topic,
 )
 from worker.records.header_policy import HeaderPolicy
-from worker.serving import make_adapter_router, make_watcher, open_model
+from worker.serving import (
+    begin_to_open_model,
+    make_adapter_router,
+    make_watcher,
+    open_model,
+)
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_check import check_clients
@@ -69,7 +74,7 @@ def run_worker(
     check_bounds(config, iteration_s)
     check_clients(config)
     if opener is None:
-        begin_to_open(settings.model.engine_args)
+        begin_to_open_model(settings)
         opener = partial(open_model, metrics=settings.http.enabled, watch=True)
     with ExitStack() as stack:  # what is entered last ends first
         interrupt = stack.enter_context(_interruptible())
@@ -95,7 +100,7 @@ def run_worker(
             adapter_events=adapter_events,
             limit=limit,
         )
-        observer.runs(loop, stream)
+        observer.runs(loop, stream, config.retention_s)
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from typing import cast
 
 from worker.core.backpressure import Bounds
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
@@ -17,6 +18,8 @@ from worker.lifecycle.canary_judge import JudgePolicy
 from worker.records.retry import RetryPolicy
 from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
 from worker.stream.kafka_config import KafkaConfig, build_config
+from worker.stream.kafka_promises import Property
+from worker.stream.token_callback import token_callback
 from worker.stream.topics import Topics
 
 
@@ -110,6 +113,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         topic_replication_factor=kafka.topic_replication_factor,
         publish_timeout_s=kafka.publish_timeout_s,
         start_timeout_s=kafka.start_timeout_s,
+        cluster=kafka.source_cluster or None,
         # One that is set may be another's still, who would be fenced while our model loads.
         own_transactional_id=not kafka.transactional_id,
     )
@@ -133,7 +137,7 @@ def transactional_id(kafka: KafkaSettings) -> str:
     return f"{kafka.group_id}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
-def _security(kafka: KafkaSettings) -> dict[str, str]:
+def _security(kafka: KafkaSettings) -> dict[str, Property]:
     given = {
         "security.protocol": kafka.security_protocol,
         "ssl.ca.location": kafka.ssl_ca_location,
@@ -142,6 +146,33 @@ def _security(kafka: KafkaSettings) -> dict[str, str]:
         "ssl.key.password": kafka.ssl_key_password and kafka.ssl_key_password.get_secret_value(),
         "sasl.mechanism": kafka.sasl_mechanism,
         "sasl.username": kafka.sasl_username,
-        "sasl.password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+        "sasl.password": _password(kafka),
     }
-    return {name: value for name, value in given.items() if value}
+    found: dict[str, Property] = {name: value for name, value in given.items() if value}
+    if kafka.sasl_token_callback is not None:
+        if kafka.sasl_mechanism != "OAUTHBEARER":
+            raise SettingsError(
+                "kafka.sasl_token_callback is given and kafka.sasl_mechanism is "
+                f"{kafka.sasl_mechanism}: set it to OAUTHBEARER"
+            )
+        # The one property that is no plain value: the client takes a function under this name.
+        found["oauth_cb"] = cast("Property", token_callback(kafka.sasl_token_callback))
+    return found
+
+
+def _password(kafka: KafkaSettings) -> str | None:
+    """Return the SASL password, which is given itself or by the name of a file."""
+    if kafka.sasl_password_file is None:
+        return None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
+    if kafka.sasl_password is not None:
+        raise SettingsError("kafka.sasl_password and .sasl_password_file are both given")
+    try:
+        password = kafka.sasl_password_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"kafka.sasl_password_file: {kafka.sasl_password_file} cannot be read: "
+            f"{getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+        ) from None
+    if not (password := password.removesuffix("\n").removesuffix("\r")):
+        raise SettingsError(f"kafka.sasl_password_file: {kafka.sasl_password_file} is empty")
+    return password

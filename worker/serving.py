@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import MAIN, SHADOW, TrafficSplit
 from worker.core.labeller import Labeller
 from worker.core.serving_adapter import ServingAdapter
-from worker.engine.open import OpenedEngine, open_engine
+from worker.engine.open import OpenedEngine, begin_to_open, open_engine
 from worker.engine.port import Engine
 from worker.errors import SettingsError
 from worker.lifecycle.arm_controller import ArmController
@@ -68,9 +69,9 @@ def make_watcher(
     if opened.loader is None or not sources:
         return None
     factory = AdapterFactory(
-        opened.encoders,
+        opened.model_files,
         opened.loader,
-        partial(make_serving_adapter, settings, opened.encoders),
+        partial(make_serving_adapter, settings),
         max_probe_error_rate=adapters.max_probe_error_rate,
         answer_s=settings.loop.deadline_s,
     )
@@ -130,6 +131,17 @@ def make_serving_adapter(
     )
 
 
+def begin_to_open_model(settings: Settings) -> None:
+    """Begin what the engine will need and what needs nothing else; returns at once.
+
+    What is wrong with the adapter is told when it is opened.
+    """
+    if settings.model.adapter is None:
+        return
+    with suppress(AdapterRefused):
+        begin_to_open(find_adapter(settings.model.adapter).directory, settings.model.engine_args)
+
+
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
     """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
@@ -138,10 +150,10 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     the adapter before it, as a worker does that runs. Raises SettingsError, AdapterRefused.
     """
     model = settings.model
-    if model.base is None or model.adapter is None:
+    if model.adapter is None:
         raise SettingsError(
-            "model.base and model.adapter must name two directories: the base model and a "
-            "published adapter (or try: clerk-worker demo)"
+            "model.adapter must name the directory of a published adapter or of a store, and "
+            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
         )
     found = find_adapter(model.adapter)
     if found.pointer is not None:
@@ -156,10 +168,13 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     sources = arm_sources(settings) if watch else []
     opened = open_engine(
         base=model.base,
+        bases=model.bases,
         adapter=found.directory,
         serving=model.serving,
         cache_dir=model.cache_dir or cache_folder() / "merged",
         engine_args={"disable_log_stats": not metrics, **model.engine_args},
+        encoder_precision=model.encoder_precision,
+        encoder_threads=model.encoder_threads,
         verify_weights=model.verify_weights,
         max_adapters=_max_adapters(sources),
         priorities=any(not source.role.labels for source in sources),
@@ -228,4 +243,6 @@ def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
         found = replace(found, review_confidence=review.confidence)
     if review.off_label_mass is not None:
         found = replace(found, review_off_label_mass=review.off_label_mass)
+    if review.out_of_scope is not None:
+        found = replace(found, review_out_of_scope=review.out_of_scope)
     return found

@@ -54,6 +54,11 @@ class KafkaSettings(Section):
     topic_replication_factor: int = Field(
         -1, ge=-1, description="Replicas of a created topic; -1: the broker's default."
     )
+    source_cluster: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="The cluster's name, if results of two clusters meet: ids begin with it.",
+    )
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once",
         description="Transactions, or offset commits after the results have been written.",
@@ -86,6 +91,14 @@ class KafkaSettings(Section):
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
         None, description="SASL password; best given as CLERK_KAFKA__SASL_PASSWORD."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of it: a mounted secret."
+    )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
     )
     client: Properties = Field({}, description="librdkafka properties for both clients.")
     consumer: Properties = Field({}, description="librdkafka properties for the consumer.")
@@ -126,6 +139,10 @@ class ModelSettings(Section):
     """The base model, the adapter, and how the engine runs them."""
 
     base: Path | None = Field(None, description="Directory of the base model.")
+    bases: tuple[Path, ...] = Field(
+        (),
+        description="More base models, or folders of them: an adapter's is found by its digests.",
+    )
     adapter: Path | None = Field(
         None,
         description="Directory of a published adapter, or of a store, whose current one is used.",
@@ -139,6 +156,13 @@ class ModelSettings(Section):
     )
     cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
+    encoder_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto",
+        description="Which of an encoder's ONNX files is served; auto: the adapter's order.",
+    )
+    encoder_threads: int | None = Field(
+        None, ge=1, description="Threads of an encoder; empty: one on each core that may be used."
+    )
 
 
 class AdapterSettings(Section):
@@ -248,6 +272,11 @@ class ReviewSettings(Section):
 
     confidence: Ratio | None = Field(None, description="Below it a label goes to review.")
     off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
+    out_of_scope: float | None = Field(
+        None,
+        description="Out-of-scope score of an adapter with a head, above which a label goes to "
+        "review; its scale is the adapter's own.",
+    )
 
 
 class DriftSettings(Section):

@@ -65,41 +65,70 @@ class Measured:
     falls: tuple[Fall, ...]
 
 
+def _all(_: Stratum) -> bool:
+    return True
+
+
+class _Known:
+    """The audit sample and the traffic, by day since 1970."""
+
+    def __init__(self, items: Iterable[Audited], traffic: Iterable[DayTraffic]) -> None:
+        self._items: defaultdict[int, list[Audited]] = defaultdict(list)
+        self._traffic: defaultdict[int, Counter[Stratum]] = defaultdict(Counter)
+        for item in items:
+            self._items[item.labelled_ms // DAY_MS].append(item)
+        for row in traffic:
+            stratum = Stratum(row.label, row.adapter_digest, row.doubtful)
+            self._traffic[row.day][stratum] += row.results
+
+    def audited(self, days: range, only: Callable[[Stratum], bool] = _all) -> list[Audited]:
+        return [each for day in days for each in self._items[day] if only(_stratum(each))]
+
+    def traffic(self, days: range, only: Callable[[Stratum], bool] = _all) -> dict[Stratum, int]:
+        found: Counter[Stratum] = Counter()
+        for day in days:
+            for stratum, results in self._traffic[day].items():
+                if only(stratum):
+                    found[stratum] += results
+        return dict(found)
+
+
 def measure(items: Sequence[Audited], traffic: Sequence[DayTraffic], now_ms: int) -> Measured:
     """Measure the accuracy up to now, from the audit sample and the traffic of ``HISTORY_DAYS``."""
     found = mistakes(Counter(each for item in items if (each := _doubled(item)) is not None))
+    known = _Known(items, traffic)
     today = now_ms // DAY_MS
-
-    def part(name: str, days: range, only: Callable[[Stratum], bool] = lambda _: True) -> Part:
-        audited = [each for each in items if _day(each) in days and only(_stratum(each))]
-        weights = _traffic(traffic, days, only)
-        return Part(
-            name,
-            sum(weights.values()),
-            len(audited),
-            accuracy(_sample(audited), weights, found),
-        )
-
     recent = range(today - RECENT_DAYS + 1, today + 1)
-    known = [row for row in traffic if row.day in recent]
-    labels = sorted({row.label for row in known})
-    digests = sorted({row.adapter_digest for row in known})
+    weights = known.traffic(recent)
+
+    def part(name: str, days: range, only: Callable[[Stratum], bool] = _all) -> Part:
+        results = known.traffic(days, only)
+        audited = known.audited(days, only)
+        told = accuracy(_sample(audited), results, found)
+        return Part(name, sum(results.values()), len(audited), told)
+
+    def label_is(name: str) -> Callable[[Stratum], bool]:
+        return lambda stratum: stratum.label == name
+
+    def adapter_is(digest: str) -> Callable[[Stratum], bool]:
+        return lambda stratum: stratum.adapter_digest == digest
+
     return Measured(
         recent=part("", recent),
         weeks=tuple(
             Week(monday * DAY_MS, part("", range(monday, monday + 7)))
             for monday in _mondays(traffic, today)
         ),
-        labels=tuple(part(name, recent, lambda s, name=name: s.label == name) for name in labels),  # type: ignore[misc]
+        labels=tuple(
+            part(name, recent, label_is(name)) for name in sorted({each.label for each in weights})
+        ),
         adapters=tuple(
-            part(digest, recent, lambda s, digest=digest: s.adapter_digest == digest)  # type: ignore[misc]
-            for digest in digests
+            part(digest, recent, adapter_is(digest))
+            for digest in sorted({each.adapter_digest for each in weights})
         ),
-        confusions=_confusions(
-            [each for each in items if _day(each) in recent], _traffic(traffic, recent)
-        ),
+        confusions=_confusions(known.audited(recent), weights),
         mistakes=found,
-        falls=_falls(items, traffic, today),
+        falls=_falls(known, today),
     )
 
 
@@ -137,10 +166,9 @@ def _doubled(item: Audited) -> Doubled | None:
     )
 
 
-def _falls(items: Sequence[Audited], traffic: Sequence[DayTraffic], today: int) -> tuple[Fall, ...]:
+def _falls(known: _Known, today: int) -> tuple[Fall, ...]:
     def share(days: range) -> Share | None:
-        audited = [each for each in items if _day(each) in days]
-        return weighted_share(_sample(audited), _traffic(traffic, days))
+        return weighted_share(_sample(known.audited(days)), known.traffic(days))
 
     begin = today - max(WINDOWS_DAYS) + 1
     before = share(range(begin - REFERENCE_DAYS, begin))
@@ -177,17 +205,6 @@ def _sample(items: Iterable[Audited]) -> dict[Stratum, Counts]:
     return dict(found)
 
 
-def _traffic(
-    rows: Iterable[DayTraffic], days: range, only: Callable[[Stratum], bool] = lambda _: True
-) -> dict[Stratum, int]:
-    found: Counter[Stratum] = Counter()
-    for row in rows:
-        stratum = Stratum(row.label, row.adapter_digest, row.doubtful)
-        if row.day in days and only(stratum):
-            found[stratum] += row.results
-    return dict(found)
-
-
 def _mondays(traffic: Sequence[DayTraffic], today: int) -> list[int]:
     """Return the first days of the weeks that have traffic, of the last 13."""
     this = _monday(today)
@@ -197,10 +214,6 @@ def _mondays(traffic: Sequence[DayTraffic], today: int) -> list[int]:
 
 def _monday(day: int) -> int:
     return day - (day + 3) % 7  # 1970-01-01 was a Thursday
-
-
-def _day(item: Audited) -> int:
-    return item.labelled_ms // DAY_MS
 
 
 def _stratum(item: Audited) -> Stratum:

@@ -95,8 +95,8 @@ def families(figures: AccuracyFigures) -> Iterator[Metric]:
     )
     yield _gauge(
         "clerk_desk_accuracy_fell",
-        "1 where the accuracy of the last days is lower than in the 91 days before the last 28, and "
-        "not by chance.",
+        "1 where the accuracy of the last days is lower than in the 91 days before the last 28, "
+        "and not by chance.",
         ("window_days",),
         {(str(fall.window_days),): float(fall.fell) for fall in measured.falls},
     )

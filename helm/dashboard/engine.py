@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from helm.dashboard.grafana import BLUE, GREEN, ORANGE, RED, Placed, graph, query
+from helm.dashboard.grafana import BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW, Placed, graph, query
 from helm.dashboard.queries import OF, WORKERS, quantile, rate
+
+
+def of_our_pods(metric: str) -> str:
+    """A figure of DCGM's exporter, for the GPUs that the workers' pods hold.
+
+    The exporter names the pod as ``pod`` or, where its own labels win, ``exported_pod``
+    (https://github.com/NVIDIA/dcgm-exporter, --kubernetes).
+    """
+    ours = f"max by (namespace, pod) (clerk_ready{{{OF}}})"
+    plain = f'{metric}{{namespace=~"$namespace", pod!=""}} and on (namespace, pod) {ours}'
+    exported = (
+        f'label_replace(label_replace({metric}{{exported_namespace=~"$namespace"}}, '
+        '"namespace", "$1", "exported_namespace", "(.+)"), '
+        f'"pod", "$1", "exported_pod", "(.+)") and on (namespace, pod) {ours}'
+    )
+    return f"({exported} or {plain})"
+
+
+GPU = "{{pod}} GPU {{gpu}}"
 
 PANELS: list[Placed] = [
     (
@@ -91,6 +110,55 @@ PANELS: list[Placed] = [
             unit="percentunit",
             highest=1,
             colours={"in use": BLUE},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "GPU busy",
+            "Share of the time that the streaming multiprocessors had work, of each GPU that a "
+            "worker holds; and memory in use. From DCGM's exporter, where there is one.",
+            [
+                query(f"avg({of_our_pods('DCGM_FI_PROF_GR_ENGINE_ACTIVE')})", "busy"),
+                query(f"avg({of_our_pods('DCGM_FI_DEV_GPU_UTIL')}) / 100", "a kernel runs"),
+                query(
+                    f"max({of_our_pods('DCGM_FI_DEV_FB_USED')} / "
+                    f"({of_our_pods('DCGM_FI_DEV_FB_USED')} + "
+                    f"{of_our_pods('DCGM_FI_DEV_FB_FREE')}))",
+                    "memory, fullest",
+                ),
+            ],
+            unit="percentunit",
+            highest=1,
+            colours={"busy": GREEN, "a kernel runs": BLUE, "memory, fullest": PURPLE},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "GPU temperature and power",
+            "The hottest GPU (degrees Celsius), and the watts of the one that draws most. One that "
+            "is throttled labels slower at the same load.",
+            [
+                query(f"max({of_our_pods('DCGM_FI_DEV_GPU_TEMP')})", "degrees, hottest"),
+                query(f"max({of_our_pods('DCGM_FI_DEV_POWER_USAGE')})", "watts, most"),
+            ],
+            unit="short",
+            colours={"degrees, hottest": ORANGE, "watts, most": YELLOW},
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "GPU errors",
+            "The last XID error of a GPU that a worker holds; 0 is none. 48, 63, 64, 79, 94 and 95 "
+            "are the card's own: move the pod to another node and have the card looked at.",
+            [query(f"max by (pod, gpu) ({of_our_pods('DCGM_FI_DEV_XID_ERRORS')})", GPU)],
+            unit="none",
+            soft_highest=1,
         ),
     ),
 ]

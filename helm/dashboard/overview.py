@@ -204,6 +204,22 @@ PANELS: list[Placed] = [
         8,
         7,
         graph(
+            "Age of the oldest message",
+            "How long the oldest message that waits has waited: the lag in seconds. How long the "
+            "workers need for all that waits, at their present speed.",
+            [
+                query(f"max(job:clerk_consumer_lag_seconds:max{{{OF}}})", "oldest message"),
+                query(f"max(job:clerk_drain_seconds{{{OF}}})", "work that waits"),
+                query(f"0.7 * min(clerk_topic_retention_seconds{{{OF}}})", "retention at risk"),
+            ],
+            unit="s",
+            colours={"oldest message": PURPLE, "work that waits": BLUE, "retention at risk": RED},
+        ),
+    ),
+    (
+        8,
+        7,
+        graph(
             "Where the time goes",
             "Mean time of a message in the worker: until it is submitted to the engine, in the "
             "engine, and until its result is committed. Its wait in Kafka is not included.",

@@ -109,6 +109,10 @@ class EndlessStream:
         """Of nothing anything is known."""
         return {}
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Nor of how old it is."""
+        return {}
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -150,7 +154,7 @@ def measure_loop(records: int) -> None:
             observer=observer,
             adapter_events=adapter_events,
         )
-        observer.runs(loop, stream)
+        observer.runs(loop, stream, {})
         stream.subscribe(loop)
         print("   records  resident MB  live objects")
         for part in range(PARTS + 1):

@@ -30,12 +30,13 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 PARTS = {
-    "worker.engine.open.load_encoders": "tokenizer",
-    "worker.engine.open.verify_adapter": "adapter and base verified",
-    "worker.engine.open.vllm_runs_on_cpu": "vLLM imported",
+    "worker.engine.model_files.load_encoders": "tokenizer",
+    "worker.engine.open.verify_files": "adapter and base verified",
+    "worker.engine.model_files.verify_base": "adapter and base verified",
+    "worker.engine.loaders.vllm_runs_on_cpu": "vLLM imported",
     "worker.engine.vllm_config.vllm_runs_on_cpu": "vLLM imported",
     "worker.engine.vllm_engine.vllm_config": "configured",
-    "worker.engine.open.VllmEngine": "core: imports, weights, cache",
+    "worker.engine.loaders.VllmEngine": "core: imports, weights, cache",
     "worker.engine.adapter_view.AdapterView.warm_up": "warm-up",
     "worker.serving.check_own_probes": "own probes",
 }

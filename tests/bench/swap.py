@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir, read_samples
+from worker.engine.model_files import LoadedBase
 from worker.engine.open import open_engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import current_adapter
@@ -207,11 +209,12 @@ def _fake(store: AdapterStore, folder: Path) -> Made:
     for manifest in manifests:
         store.add(manifest)
 
-    def serve(manifest: Manifest, engine: Any) -> Any:
+    def serve(_: Any, manifest: Manifest, engine: Any) -> Any:
         return toy_serving_adapter(engine, manifest)
 
-    factory = AdapterFactory(ENCODERS, loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S)
-    return manifests, serve(manifests[0], first), factory, ["hello"]
+    files = LoadedBase(ENCODERS, manifests[0].base)
+    factory = AdapterFactory(files, loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S)
+    return manifests, serve(None, manifests[0], first), factory, ["hello"]
 
 
 def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
@@ -232,15 +235,14 @@ def _real(serving: str) -> Callable[[AdapterStore, Path], Made]:
         opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
         settings = Settings(records=RecordSettings(format="text"))
 
-        def serve(manifest: Manifest, engine: Any) -> Any:
-            return make_serving_adapter(settings, opened.encoders, manifest, engine)
-
+        serve = partial(make_serving_adapter, settings)
         assert opened.loader is not None
         factory = AdapterFactory(
-            opened.encoders, opened.loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S
+            opened.model_files, opened.loader, serve, MAX_PROBE_ERROR_RATE, ANSWER_S
         )
         texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
-        return manifests, serve(manifests[0], opened.engine), factory, texts
+        first = serve(opened.encoders, manifests[0], opened.engine)
+        return manifests, first, factory, texts
 
     return make
 

@@ -119,5 +119,9 @@ class BrokenStream:
     def lag(self) -> Mapping[TopicPartition, int]:
         return self._stream.lag()
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """See the stream that is broken."""
+        return self._stream.oldest_ms()
+
     def close(self) -> None:
         self._stream.close()

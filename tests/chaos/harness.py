@@ -105,6 +105,10 @@ class Arena:
                 said = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
                 raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
 
+    def read_once(self, timeout_s: float) -> None:
+        """Take in what has arrived, waiting so long for a first result."""
+        self._reader.read(timeout_s)
+
     def read_for(self, seconds: float = 2.0) -> None:
         """Read on for a while: anything twice would come now."""
         until = time.monotonic() + seconds

@@ -25,8 +25,7 @@ from tests.chart.restricted import violations
 VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
 # What the examples say that the user brings.
 BROUGHT = frozenset({
-    "models", "adapters", "clerk-cache", "kafka-login", "kafka-ca", "kafka-client", "model-store",
-    "support-dataset", "support-runs",
+    "models", "adapters", "kafka-login", "kafka-ca", "kafka-client", "model-store",
 })  # fmt: skip
 
 each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)

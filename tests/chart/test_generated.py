@@ -113,9 +113,11 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
     volumes = {path for path in found if path.startswith(("trainer.data.", "trainer.work."))}
     assert found - volumes == {
         "affinity", "autoscaling.behavior", "autoscaling.hpa.metrics[]", "config.model.engine_args",
-        "download.resources", "extraVolumeMounts[]", "extraVolumes[]", "global", "initContainers[]",
-        "lifecycle", "networkPolicy.extraEgress[]", "networkPolicy.kafkaPeers[]",
-        "networkPolicy.scrapePeers[]", "podSecurityContext", "resources", "securityContext",
+        "dnsConfig", "download.resources", "extraObjects[]", "extraVolumeMounts[]",
+        "extraVolumes[]", "global", "initContainers[]",
+        "lifecycle", "networkPolicy.downloadPeers[]", "networkPolicy.extraEgress[]",
+        "networkPolicy.kafkaPeers[]", "networkPolicy.scrapePeers[]", "networkPolicy.tracingPeers[]",
+        "podSecurityContext", "resources", "rollback.resources", "securityContext",
         "tolerations[]", "topics.resources", "topologySpreadConstraints[]", "trainer.resources",
     }  # fmt: skip
 

@@ -137,7 +137,23 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"storage": {"models": {"claim": {"create": True}}}},
         ("storage.models: volume and claim.create are both given",),
     ),
-    ({"download": {"enabled": True}}, ("download.image is empty",)),
+    ({"download": {"enabled": True}}, ("download.image is empty", "download.files")),
+    (
+        {
+            "download": {
+                "enabled": True,
+                "command": ["x"],
+                "files": [{"url": "https://a", "path": "/a", "sha256": "0" * 64}],
+            }
+        },
+        ("download: files and a command",),
+    ),
+    (
+        {"download": {"files": [{"url": "https://a", "path": "/a", "sha256": "tbd"}]}},
+        ("/download/files/0/sha256",),
+    ),
+    ({"rollback": {"enabled": True}}, ("rollback: trainer.image.repository is empty",)),
+    ({"commonLabels": {"app.kubernetes.io/name": "x"}}, ("commonLabels.app.kubernetes.io/name",)),
     # Counts.
     (
         merge(kafka(topic_partitions=4), {"replicaCount": 6}),
@@ -179,6 +195,12 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("is 140", "drain for 150 s"),
     ),
     ({"strategy": {"maxUnavailable": 0}}, ("strategy.maxSurge and .maxUnavailable are both 0",)),
+    # Alerts.
+    (
+        {"metrics": {"rules": {"enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}}}},
+        ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung"),
+    ),
+    ({"metrics": {"rules": {"runbookBaseUrl": "git.example"}}}, ("runbookBaseUrl",)),
     # The trainer.
     (
         {"trainer": {"enabled": True}},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart.references import broken
 from tests.chart.render import (
     CHART,
     MINIMAL,
@@ -111,7 +112,7 @@ def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
 def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
     """And two of them for a model over two."""
     limits = worker_container(render_minimal())["resources"]["limits"]
-    assert limits == {"memory": "24Gi", "nvidia.com/gpu": "1"}
+    assert limits == {"memory": "12Gi", "nvidia.com/gpu": "1"}
     two = {
         "gpu": {"count": 2, "resource": "amd.com/gpu"},
         "config": {"model": {"engine_args": {"tensor_parallel_size": 2}}},
@@ -133,7 +134,7 @@ def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> 
     """The only places a worker can write to are scratch."""
     documents = render(None, KEDA)
     (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
-    (download,) = pod.spec["initContainers"]
+    download, _ = pod.spec["initContainers"]
     worker = {
         mount["name"]: mount.get("readOnly", False)
         for mount in pod.spec["containers"][0]["volumeMounts"]
@@ -161,7 +162,8 @@ def test_claims_outlive_the_release() -> None:
     """Gigabytes of weights are not deleted by helm uninstall."""
     claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
     assert [claim["metadata"]["name"] for claim in claims] == [
-        "clerk-filing-clerk-models", "clerk-filing-clerk-adapters",
+        "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
+        "support-dataset", "support-runs",
     ]  # fmt: skip
     for claim in claims:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
@@ -236,12 +238,17 @@ def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
     assert not kinds(documents) & {"ScaledObject", "TriggerAuthentication"}
 
 
+RULES = CHART / "files" / "rules.yaml"
+
+
 def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
     """Their braces are not taken for Helm's; a ConfigMap holds less than 1 MiB."""
-    documents = render(None, KEDA)
-    rules = yaml.safe_load((CHART / "files" / "rules.yaml").read_text(encoding="utf-8"))
+    documents = render({"metrics": {"rules": {"runbookBaseUrl": ""}}}, KEDA)
+    rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     made = find(documents, "PrometheusRule")
-    assert made["spec"] == rules
+    release, *groups = made["spec"]["groups"]
+    assert groups == rules["groups"]
+    assert release["name"] == "filing-clerk.release"
     assert made["metadata"]["labels"]["release"] == "prometheus"
     (text,) = find(documents, "ConfigMap", "-dashboard")["data"].values()
     file = (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
@@ -250,6 +257,67 @@ def test_rules_and_dashboard_are_the_files_as_they_stand() -> None:
     assert (
         find(documents, "ConfigMap", "-dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"metrics": {"monitor": "pod"}}, ("support/clerk-filing-clerk", "vector(1)")),
+        ({"metrics": {"monitor": "service"}, "replicaCount": 3},
+         ("clerk-filing-clerk", "vector(3)")),
+        ({"metrics": {"monitor": "pod"}, "autoscaling": {"kind": "keda", "minReplicas": 0}},
+         ("support/clerk-filing-clerk", "vector(0)")),
+        ({"metrics": {"monitor": "pod"}, "replicaCount": 0}, None),
+        ({"metrics": {"monitor": "none"}}, None),
+    ],
+)  # fmt: skip
+def test_a_release_says_that_it_should_have_workers(
+    values: dict[str, Any], expected: tuple[str, str] | None
+) -> None:
+    """Under the job that its monitor gives them, or an alert would miss what never was ready."""
+    merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
+    groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
+    found = [rule for group in groups for rule in group["rules"]
+             if rule.get("record") == "job:clerk_release:workers"]  # fmt: skip
+    if expected is None:
+        assert found == []
+        return
+    job, expr = expected
+    (rule,) = found
+    assert rule["labels"] == {"namespace": "support", "job": job}
+    assert rule["expr"] == expr
+
+
+def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The alerts that a release has, by name."""
+    merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
+    groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
+    assert all(group["rules"] for group in groups)
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_an_alert_is_left_out_or_labelled_alone() -> None:
+    """All others stay as they are; labels of the rule itself stay, but for what is given."""
+    plain = alerts_of({})
+    own = {
+        "ClerkDrift": {"enabled": False},
+        "ClerkLoopHung": {"severity": "warning", "labels": {"team": "support"}},
+        "ClerkStalled": {"enabled": True},
+    }
+    changed = alerts_of({"metrics": {"rules": {"alerts": own}}})
+    assert plain.keys() - changed.keys() == {"ClerkDrift"}
+    assert changed["ClerkLoopHung"]["labels"] == {"severity": "warning", "team": "support"}
+    for name in changed.keys() - {"ClerkLoopHung"}:
+        assert changed[name] == plain[name]
+
+
+def test_a_pager_can_open_the_runbook() -> None:
+    """With the address of the pages, every link is a whole one."""
+    for name, rule in alerts_of({"metrics": {"rules": {
+        "runbookBaseUrl": "https://git.example/clerk/blob/v1/"}}}).items():  # fmt: skip
+        assert rule["annotations"]["runbook_url"] == (
+            f"https://git.example/clerk/blob/v1/docs/operations.md#{name.lower()}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -286,6 +354,132 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     assert "ingress" not in trainer
 
 
+def test_a_password_may_come_as_a_file() -> None:
+    """For workers and the topics' job; the user's name stays a variable, and no password is one."""
+    documents = render({"auth": {"sasl": {"passwordAsFile": True}}}, KEDA)
+    for pod in pods(documents):
+        if pod.owner["kind"] not in {"Deployment", "Job"}:
+            continue
+        container = pod.containers[-1]
+        names = {variable["name"] for variable in container["env"]}
+        assert "CLERK_KAFKA__SASL_USERNAME" in names
+        assert "CLERK_KAFKA__SASL_PASSWORD" not in names
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts["kafka-login"] == "/etc/kafka/login"
+    text = find(documents, "ConfigMap", "filing-clerk")["data"]["worker.toml"]
+    assert '"sasl_password_file" = "/etc/kafka/login/password"' in text
+    assert list(broken(documents, frozenset({"kafka-login", "kafka-ca", "model-store"}))) == []
+
+
+TRACING = {"config": {"tracing": {"enabled": True}}}
+FILE = {"url": "https://models.example/a", "path": "/models/a", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("env", "port"),
+    [
+        ({}, 4318),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 4317),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.tracing:14318/v1"}, 14318),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example"}, 443),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"}, 80),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:1/x",
+          "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:2"}, 1),
+    ],
+)  # fmt: skip
+def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
+    """A policy that lets Kafka through alone would swallow them."""
+    peer = {"podSelector": {"matchLabels": {"app": "collector"}}}
+    policy = {"networkPolicy": {"tracingPeers": [peer]}}
+    documents = render_minimal(merge(merge(TRACING, policy), {"env": env}))
+    *_, rule = find(documents, "NetworkPolicy", "filing-clerk")["spec"]["egress"]
+    assert rule == {"ports": [{"port": port, "protocol": "TCP"}], "to": [peer]}
+    plain = find(render_minimal({"env": env}), "NetworkPolicy", "filing-clerk")["spec"]
+    assert len(plain["egress"]) == 2
+
+
+def test_a_download_reaches_its_store() -> None:
+    """On its port, and for as long as there is a download."""
+    store = {"ipBlock": {"cidr": "10.20.0.0/16"}}
+    values = {
+        "download": {"enabled": True, "files": [FILE]},
+        "networkPolicy": {"downloadPorts": [8443], "downloadPeers": [store]},
+    }
+    *_, rule = find(render_minimal(values), "NetworkPolicy", "filing-clerk")["spec"]["egress"]
+    assert rule == {"ports": [{"port": 8443, "protocol": "TCP"}], "to": [store]}
+
+
+def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
+    """One argument for each file; the tools' image where there is one, else the worker's."""
+    values = {"download": {"enabled": True, "files": [FILE]}}
+    for image in ("", "registry.example/clerk/worker-tools:1"):
+        documents = render_minimal(merge(values, {"topics": {"image": image}}))
+        (download,) = find(documents, "Deployment")["spec"]["template"]["spec"]["initContainers"]
+        assert download["image"] == (image or worker_container(documents)["image"])
+        text, line = download["args"]
+        assert text == (CHART / "files" / "download.py").read_text(encoding="utf-8")
+        assert line.split() == [FILE["sha256"], FILE["path"], FILE["url"]]
+
+
+def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
+    """Before the model is loaded, with the store mounted as they have it."""
+    documents = render_minimal({"storage": {"adapters": {"wait": True}}})
+    (wait,) = find(documents, "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert wait["args"][1] == "/adapters"
+    assert {"name": "adapters", "mountPath": "/adapters", "readOnly": True} in wait["volumeMounts"]
+    spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
+    assert "initContainers" not in spec
+
+
+def test_the_way_back_at_night_is_a_job_that_waits() -> None:
+    """It writes to the store once, has no network, and its name is the reason."""
+    documents = render_minimal({
+        "rollback": {"enabled": True},
+        "trainer": {"image": {"repository": "registry.example/clerk/trainer"}},
+    })  # fmt: skip
+    cron = find(documents, "CronJob", "-rollback")["spec"]
+    assert cron["suspend"] is True
+    job = cron["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["args"] == ["rollback", "--store", "/adapters", "--reason", "$(REASON)"]
+    assert "readOnly" not in container["volumeMounts"][0]
+    policy = find(documents, "NetworkPolicy", "-rollback")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in policy
+
+
+def test_what_every_object_and_every_pod_is_given() -> None:
+    """Labels of the values on all; hosts and DNS in each pod; selectors stay as they are."""
+    values = {
+        "commonLabels": {"team": "support"},
+        "podLabels": {"team": "workers"},
+        "deploymentAnnotations": {"reloader.example/auto": "true"},
+        "hostAliases": [{"ip": "10.0.0.5", "hostnames": ["kafka-1.example"]}],
+        "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+        "rollback": {"enabled": True},
+        "extraObjects": [{
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "{{ .Release.Name }}-own"},
+            "data": {"x": "{{ .Values.image.tag }}y"},
+        }],
+    }  # fmt: skip
+    documents = render(values, KEDA)
+    (own,) = [document for document in documents if document["metadata"]["name"] == "clerk-own"]
+    assert own["data"] == {"x": "y"}
+    for document in documents:
+        if "helm.sh/chart" in document["metadata"].get("labels", {}):
+            assert document["metadata"]["labels"]["team"] == "support", document["kind"]
+    deployment = find(documents, "Deployment")
+    assert deployment["metadata"]["annotations"] == {"reloader.example/auto": "true"}
+    assert "team" not in deployment["spec"]["selector"]["matchLabels"]
+    for pod in pods(documents):
+        worker = pod.owner["kind"] == "Deployment"
+        assert pod.labels["team"] == ("workers" if worker else "support"), pod.name
+        assert pod.spec["hostAliases"][0]["ip"] == "10.0.0.5", pod.name
+        assert pod.spec["dnsConfig"]["options"][0]["name"] == "ndots", pod.name
+
+
 def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
     """A hook with its own copy of worker.toml and the same log-in."""
     documents = render(None, KEDA)
@@ -306,7 +500,7 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
 
 def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
     """Train, evaluate, publish; a refusal is not tried again; without a schedule only by hand."""
-    cron = find(render(None, KEDA), "CronJob")["spec"]
+    cron = find(render(None, KEDA), "CronJob", "-trainer")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]
     spec = job["template"]["spec"]
@@ -325,7 +519,9 @@ def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
         }
         assert mounts["/models"] is True
         assert mounts["/adapters"] is False
-    scheduled = find(render({"trainer": {"schedule": "0 2 * * 6"}}, KEDA), "CronJob")["spec"]
+    scheduled = find(render({"trainer": {"schedule": "0 2 * * 6"}}, KEDA), "CronJob", "-trainer")[
+        "spec"
+    ]
     assert (scheduled["schedule"], scheduled["suspend"]) == ("0 2 * * 6", False)
 
 
@@ -336,7 +532,9 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
     from trainer.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    spec = find(render(None, KEDA), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    spec = find(render(None, KEDA), "CronJob", "-trainer")["spec"]["jobTemplate"]["spec"][
+        "template"
+    ]["spec"]
     for step in [*spec["initContainers"], *spec["containers"]]:
         name, *rest = step["args"]
         known = {option for parameter in group.commands[name].params for option in parameter.opts}

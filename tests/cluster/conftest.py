@@ -12,6 +12,9 @@ CLERK_TEST_HOST           the address of this machine at which pods reach it; Ka
                           or to the node.
 CLERK_TEST_KEEP           a folder for the picture and the figures of the scaling test
 
+test_headers.py wants the nodes to know that image under the names in the chart's examples too, as
+.ci/cluster sees to; it and test_runbook.py make and remove the namespace "support".
+
 Without a cluster, an image or helm the tests are skipped; where CI is set they fail. The test of
 scaling by lag wants KEDA in the cluster.
 """

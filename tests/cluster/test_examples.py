@@ -31,7 +31,7 @@ GIVEN: list[Document] = [
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
         "metadata": {"name": "nvidia"},
-        "handler": "nvidia",
+        "handler": "runc",
     },
     {
         "apiVersion": "scheduling.k8s.io/v1",
@@ -64,7 +64,7 @@ def what_examples_name(cluster: Cluster) -> Iterator[None]:
             cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
     yield
     for kind, name in made:
-        cluster.kubectl("delete", kind, name, "--timeout=60s")
+        cluster.kubectl("delete", kind, name, "--ignore-not-found", "--timeout=60s")
 
 
 each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)

@@ -43,10 +43,12 @@ def test_the_base_is_one_argument() -> None:
     outside = set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE))
     stages = set(re.findall(r"^FROM \S+ AS (\S+)", TEXT, re.MULTILINE))
     assert outside - stages == {"${BASE}"}
-    assert {"worker", "worker-cpu", "worker-cpu-demo", "trainer"} <= stages
+    assert {"worker", "worker-cpu", "worker-cpu-demo", "worker-encoder", "trainer"} <= stages
 
 
-@pytest.mark.parametrize("stage", ["worker", "worker-cpu", "worker-cpu-demo", "trainer"])
+@pytest.mark.parametrize(
+    "stage", ["worker", "worker-cpu", "worker-cpu-demo", "worker-encoder", "trainer"]
+)
 def test_what_runs_is_not_what_built_it(stage: str) -> None:
     """A final stage descends from the base, never from a stage with the build's tools."""
     found = re.findall(r"^FROM (\S+) AS (\S+)", TEXT, re.MULTILINE)

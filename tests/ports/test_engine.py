@@ -1,8 +1,9 @@
-"""The engine port: one suite for the fake and for vLLM, and what only real processes can show.
+"""The engine port: one suite for the fake, for vLLM and for ONNX Runtime, and what only real
+processes can show.
 
-The real one needs vLLM, the demo's base model and its adapter. It is started as this project does
-on a CPU, its core a fork that computes by itself; and, in tests that take long, as vLLM does, which
-is the way on a GPU.
+vLLM needs the demo's base model and its adapter. It is started as this project does on a CPU, its
+core a fork that computes by itself; and, in tests that take long, as vLLM does, which is the way on
+a GPU. ONNX Runtime has a tiny encoder that is made on the spot.
 """
 
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny_onnx import write_tiny_encoder
 from trainer.model.prompt import load_tokenizer
 from worker.contract import (
     Encoders,
@@ -31,11 +33,13 @@ from worker.contract import (
     read_manifest,
     write_manifest,
 )
+from worker.contract.records import InputFormat
+from worker.core.labeller import Labeller
 from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import SCORED_AT_ONCE
 from worker.engine.fake import FakeEngine, Prompt
 from worker.engine.open import OpenedEngine, open_engine
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine
+from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
 from worker.engine.tokenizer import load_encoders
 from worker.engine.vllm_config import vllm_is_installed
 from worker.engine.vllm_engine import VllmEngine
@@ -144,11 +148,41 @@ def choosing(
         opened.engine.close()
 
 
-@pytest.fixture(scope="module", params=["fake", "vllm"])
-def engine(request: pytest.FixtureRequest, manifest: Manifest) -> Iterator[Engine]:
+@dataclass(frozen=True)
+class Case:
+    """An engine, the adapter that it answers as, and prompts of that adapter.
+
+    ``nats`` is how far apart two answers to one prompt may be.
+    """
+
+    engine: Engine
+    manifest: Manifest
+    prompts: Prompts
+    nats: float = BF16_NATS
+
+
+@pytest.fixture(scope="module", params=["fake", "vllm", "onnx"])
+def case(
+    request: pytest.FixtureRequest,
+    manifest: Manifest,
+    prompts: Prompts,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Case]:
     if request.param == "vllm":
         opened: OpenedEngine = request.getfixturevalue("real")
-        yield opened.engine
+        yield Case(opened.engine, manifest, prompts)
+        return
+    if request.param == "onnx":
+        adapter = write_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+        opened = open_engine(adapter=adapter, cache_dir=adapter)
+        built = [
+            build_prompt(opened.manifest.prompt, message, opened.encoders.plain)
+            for message in MESSAGES
+        ]
+        ids = [prompt.ids for prompt in built if prompt is not None]
+        # Each prompt runs by itself: its answer is the same to the bit.
+        yield Case(opened.engine, opened.manifest, ids, nats=0.0)
+        opened.engine.close()
         return
 
     def respond(prompt: Prompt) -> Answer | Exception:
@@ -161,7 +195,7 @@ def engine(request: pytest.FixtureRequest, manifest: Manifest) -> Iterator[Engin
         )
 
     fake = FakeEngine(respond, service_s=0.001, concurrency=8)
-    yield fake
+    yield Case(fake, manifest, prompts)
     fake.close()
 
 
@@ -171,10 +205,22 @@ def need_vllm() -> None:
         pytest.skip("vLLM is not installed")
 
 
-def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
+def ask_any(engine: Engine, prompts: Sequence[Prompt]) -> list[Answer]:
     """Submit all, then wait for all."""
-    answers = [future.result(TIMEOUT_S) for future in [engine.submit(prompt) for prompt in prompts]]
-    return [answer for answer in answers if isinstance(answer, CodeScores)]
+    return [future.result(TIMEOUT_S) for future in [engine.submit(prompt) for prompt in prompts]]
+
+
+def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
+    """The same of an engine that answers with codes."""
+    return [answer for answer in ask_any(engine, prompts) if isinstance(answer, CodeScores)]
+
+
+def values(answer: Answer) -> list[float]:
+    """The scores of an answer, in a fixed order."""
+    if isinstance(answer, HeadLogits):
+        return list(answer.logits)
+    assert isinstance(answer, CodeScores)
+    return [score for _, score in sorted(answer.logprobs.items())]
 
 
 def clear_winner(scores: CodeScores) -> int | None:
@@ -186,25 +232,36 @@ def clear_winner(scores: CodeScores) -> int | None:
 # What every engine does
 
 
-def test_every_code_has_a_score(engine: Engine, manifest: Manifest, prompts: Prompts) -> None:
-    """Natural logarithms of probabilities that together are at most 1."""
-    codes = {code.token_id for code in manifest.codes.values()}
-    for scores in ask(engine, prompts):
-        assert set(scores.logprobs) == codes
-        assert 0 < sum(map(math.exp, scores.logprobs.values())) < 1.02
+def test_every_answer_is_whole(case: Case) -> None:
+    """Natural logarithms of probabilities that together are at most 1, one for each code; or a
+    finite logit for each output of the head."""
+    codes = {code.token_id for code in case.manifest.codes.values()}
+    answers = ask_any(case.engine, case.prompts)
+    assert len(answers) == len(MESSAGES)
+    for answer in answers:
+        if isinstance(answer, HeadLogits):
+            assert case.manifest.head is not None
+            assert len(answer.logits) == len(case.manifest.head.outputs)
+            assert all(map(math.isfinite, answer.logits))
+            continue
+        assert isinstance(answer, CodeScores)
+        assert set(answer.logprobs) == codes
+        assert 0 < sum(map(math.exp, answer.logprobs.values())) < 1.02
 
 
-def test_an_answer_depends_on_nothing_but_the_prompt(engine: Engine, prompts: Prompts) -> None:
+def test_an_answer_depends_on_nothing_but_the_prompt(case: Case) -> None:
     """Not on the order, nor on what else is in flight, nor on what is in a cache."""
-    together = ask(engine, prompts)
-    backwards = ask(engine, prompts[::-1])[::-1]
-    alone = [ask(engine, [prompt])[0] for prompt in prompts]
+    engine, prompts = case.engine, case.prompts
+    together = ask_any(engine, prompts)
+    backwards = ask_any(engine, prompts[::-1])[::-1]
+    alone = [ask_any(engine, [prompt])[0] for prompt in prompts]
     for scores, reversed_order, by_itself in zip(together, backwards, alone, strict=True):
-        assert reversed_order.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
-        assert by_itself.logprobs == pytest.approx(scores.logprobs, abs=BF16_NATS)
+        assert values(reversed_order) == pytest.approx(values(scores), abs=case.nats, rel=0)
+        assert values(by_itself) == pytest.approx(values(scores), abs=case.nats, rel=0)
 
 
-def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts) -> None:
+def test_a_cancelled_prompt_gives_its_place_up(case: Case) -> None:
+    engine, prompts = case.engine, case.prompts
     futures = [engine.submit(prompt) for prompt in prompts * 8]
     dropped = [future for future in futures[::2] if future.cancel()]
     for future in futures:
@@ -214,11 +271,12 @@ def test_a_cancelled_prompt_gives_its_place_up(engine: Engine, prompts: Prompts)
         else:
             assert future.result(TIMEOUT_S)
     assert dropped
-    assert len(ask(engine, prompts)) == len(prompts)
+    assert len(ask_any(engine, prompts)) == len(prompts)
 
 
 @pytest.mark.parametrize("length", [0, 100_000], ids=["empty", "too-long"])
-def test_a_bad_prompt_fails_alone(engine: Engine, prompts: Prompts, length: int) -> None:
+def test_a_bad_prompt_fails_alone(case: Case, length: int) -> None:
+    engine, prompts = case.engine, case.prompts
     before, bad, after = (
         engine.submit(prompt) for prompt in (prompts[0], prompts[0][:1] * length, prompts[1])
     )
@@ -228,6 +286,16 @@ def test_a_bad_prompt_fails_alone(engine: Engine, prompts: Prompts, length: int)
     assert before.result(TIMEOUT_S)
     assert after.result(TIMEOUT_S)
     engine.check_health()
+
+
+def test_a_golden_prompt_is_answered_with_a_label(case: Case) -> None:
+    """What the loop asks an engine that is silent, and what the labeller reads its answers by."""
+    labeller = Labeller(case.manifest, len, case.manifest.thresholds, InputFormat())  # type: ignore[arg-type]
+    for answer in ask_any(case.engine, [golden.ids for golden in case.manifest.golden]):
+        decision = labeller.decide(answer)
+        assert decision.label in case.manifest.taxonomy.names
+        assert sum(decision.scores.values()) == pytest.approx(1)
+        assert decision.misfit is not None
 
 
 # What only the real one can show
@@ -380,7 +448,10 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path)]
     arguments += [json.dumps(engine_args), json.dumps(prompts)]
     with subprocess.Popen(
-        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", "tests.ports.test_engine", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as child:
         assert child.stdout is not None
         answers = [

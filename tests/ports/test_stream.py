@@ -302,10 +302,13 @@ def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: 
         bench.send(b"x", partition=0)
     records = fetch(stream, 3)
     wait_for_lag(stream, {first: 3, second: 0})
+    assert stream.oldest_ms() == {first: records[0].timestamp_ms}
     stream.publish(batch(records[:2], bench.topics.output))
     wait_for_lag(stream, {first: 1, second: 0})
+    assert stream.oldest_ms() == {first: records[2].timestamp_ms}
     stream.publish(batch(records[2:], bench.topics.output))
     wait_for_lag(stream, {first: 0, second: 0})
+    assert stream.oldest_ms() == {}
 
 
 def wait_for_lag(stream: Stream, expected: dict[TopicPartition, int]) -> None:

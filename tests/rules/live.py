@@ -60,9 +60,16 @@ def scraping(
     ]
     config = {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
-        "rule_files": [str(_rules_evaluated_fast(folder, interval))],
+        "rule_files": [str(_rules_evaluated_fast(folder, interval, len(targets)))],
         "scrape_configs": [{"job_name": JOB, "static_configs": named}],
     }
+    with running(program, folder, config) as found:
+        yield found
+
+
+@contextmanager
+def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
+    """Run Prometheus as ``config`` says, on loopback, with its data in ``folder``."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     port = free_port()
     child = ChildProcess(
@@ -90,11 +97,18 @@ def scraping(
         child.stop(10)
 
 
-def _rules_evaluated_fast(folder: Path, interval: str) -> Path:
+def _rules_evaluated_fast(folder: Path, interval: str, workers: int) -> Path:
     """Copy the rules without their own intervals: a test does not wait for five minutes."""
     document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     for group in document["groups"]:
         group["interval"] = interval
+    # As the chart does for a release (templates/_rules.tpl).
+    release = {
+        "record": "job:clerk_release:workers",
+        "expr": f"vector({workers})",
+        "labels": {"namespace": NAMESPACE, "job": JOB},
+    }
+    document["groups"].insert(0, {"name": "release", "interval": interval, "rules": [release]})
     path = folder / "rules.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path

@@ -34,7 +34,7 @@ SHORT = {
 }
 
 # Who tells these is not there: vLLM behind the engine without a model, and Kubernetes.
-ABSENT = ("vllm:", "kube_")
+ABSENT = ("vllm:", "kube_", "DCGM_")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.rig import Rig
 from tests.support.swapping import stamps
 from tests.support.toy_adapter import ENCODERS, toy_serving_adapter
-from worker.contract import Manifest, write_manifest
+from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
 from worker.lifecycle.events import AdapterEvents
@@ -92,6 +95,32 @@ class AdapterStore:
         return f"2024-05-06T07:08:{self.moves:02}Z"
 
 
+class ToyFiles:
+    """See ``ModelFiles``: the toy base, and encoders that carry their tokenizers."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self._toy = LoadedBase(ENCODERS, base)
+        self._carried = Bases([])
+
+    def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
+        """See ``ModelFiles``."""
+        of: ModelFiles = self._toy if manifest.needs_base else self._carried
+        return of.encoders(adapter, manifest)
+
+
+@dataclass(frozen=True)
+class ToyKinds:
+    """See ``AdapterLoader``: encoders by one loader, all others by a fake."""
+
+    fake: FakeLoader
+    onnx: AdapterLoader
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """Make an engine of the kind."""
+        loader = self.onnx if manifest.kind in ENCODER_KINDS else self.fake
+        return loader.load(adapter, manifest, background=background)
+
+
 class Follower:
     """A rig whose loop is served by a store's adapters, and the watcher that follows the store."""
 
@@ -102,6 +131,7 @@ class Follower:
         *,
         rig: Rig | None = None,
         loader: FakeLoader | None = None,
+        onnx: AdapterLoader | None = None,
         shadow: str | None = None,
         shadow_share: float = 0.0,
         max_probe_error_rate: float = 0.1,
@@ -122,9 +152,11 @@ class Follower:
         self.events.started(split)
         self.rig.use(self.router)
         self.factory = AdapterFactory(
-            ENCODERS,
-            self.loader,
-            lambda manifest, engine: toy_serving_adapter(engine, manifest),
+            ToyFiles(first.base),
+            self.loader if onnx is None else ToyKinds(self.loader, onnx),
+            lambda encoders, manifest, engine: toy_serving_adapter(
+                engine, manifest, encoders=encoders
+            ),
             max_probe_error_rate,
             answer_s=5.0,
         )

@@ -113,13 +113,16 @@ class SecureBroker:
 
 
 @contextmanager
-def secure_broker(folder: Path) -> Iterator[SecureBroker]:
-    """Start one; its certificates are in ``folder``. Users of SASL: plain-clerk and scram-clerk."""
+def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
+    """Start one; its certificates are in ``folder``. Users of SASL: plain-clerk and scram-clerk.
+
+    ``host`` is the address that it listens on and is known by.
+    """
     ca = CertificateAuthority(folder, "planted-ca")
     other_ca = CertificateAuthority(folder, "other-ca")
     keys = {
-        "TLS": ca.sign("kafka", address=HOST),
-        "EXPIRED": ca.sign("kafka-expired", address=HOST, expired=True),
+        "TLS": ca.sign("kafka", address=host),
+        "EXPIRED": ca.sign("kafka-expired", address=host, expired=True),
         "RENAMED": ca.sign("kafka-renamed", address="kafka.elsewhere.example"),
     }
     properties: dict[str, PropertyValue] = {
@@ -136,17 +139,21 @@ def secure_broker(folder: Path) -> Iterator[SecureBroker]:
             f"{place}.ssl.client.auth": "required" if name == "MTLS" else "none",
         }
     properties |= {
-        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
         "listener.name.sasl.plain.sasl.jaas.config": (
             f'{_JAAS}.plain.PlainLoginModule required user_plain-clerk="{PLAIN_PASSWORD}";'
         ),
         "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
             f"{_JAAS}.scram.ScramLoginModule required;"
         ),
+        # Takes tokens without a signature (tests/support/unsigned_token.py); for tests alone.
+        "listener.name.sasl.oauthbearer.sasl.jaas.config": (
+            f"{_JAAS}.oauthbearer.OAuthBearerLoginModule required;"
+        ),
     }
     client = ca.sign("clerk", password=KEY_PASSWORD)
     expired_client = ca.sign("clerk-expired", expired=True)
-    with LocalBroker(properties=properties, listeners=LISTENERS) as broker:
+    with LocalBroker(host=host, properties=properties, listeners=LISTENERS) as broker:
         quiet: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
         running = SecureBroker(broker, ca, other_ca, client, expired_client, AdminClient(quiet))
         running.add_scram_user("scram-clerk", SCRAM_PASSWORD)

@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.chaos.harness import FAKE_WORKER
+from tests.support import unsigned_token
 from tests.support.secure_broker import (
     KEY_PASSWORD,
     PLAIN_PASSWORD,
@@ -33,7 +34,15 @@ from worker.demo.worker_process import WorkerProcess, start_worker
 
 WRONG_PASSWORD = "planted-wrong-password"
 MESSAGE = "planted-message-text where is parcel"
-PLANTED = (PLAIN_PASSWORD, SCRAM_PASSWORD, KEY_PASSWORD, WRONG_PASSWORD, MESSAGE, "PRIVATE KEY")
+PLANTED = (
+    unsigned_token.SECRET,
+    PLAIN_PASSWORD,
+    SCRAM_PASSWORD,
+    KEY_PASSWORD,
+    WRONG_PASSWORD,
+    MESSAGE,
+    "PRIVATE KEY",
+)
 FAILS_WITHIN_S = 15.0
 """With the default settings; the interpreter's own start included."""
 
@@ -46,7 +55,12 @@ PLACES = {
     "filing-clerk": "group",
     "filing-clerk.": "transactions",
 }
-PRINCIPALS = {"mutual tls": "CN=clerk", "plain": "plain-clerk", "scram": "scram-clerk"}
+PRINCIPALS = {
+    "mutual tls": "CN=clerk",
+    "plain": "plain-clerk",
+    "scram": "scram-clerk",
+    "token": unsigned_token.PRINCIPAL,
+}
 
 
 class Refused(NamedTuple):
@@ -78,6 +92,11 @@ def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
         "mutual tls": mutual,
         "plain": {**sasl, **plain, "sasl_password": PLAIN_PASSWORD},
         "scram": {**sasl, **scram, "sasl_password": SCRAM_PASSWORD},
+        "token": {
+            **sasl,
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_token_callback": "tests.support.unsigned_token:token",
+        },
     }
 
 

@@ -173,12 +173,20 @@ def scores(label: str, p: float = 0.9) -> CodeScores:
 
 
 def toy_serving_adapter(
-    engine: Engine | None = None, manifest: Manifest | None = None, layout: str = "text"
+    engine: Engine | None = None,
+    manifest: Manifest | None = None,
+    layout: str = "text",
+    encoders: Encoders | None = None,
 ) -> ServingAdapter:
     """An adapter in service. Without an engine of its own it answers nothing."""
     manifest = manifest or small_manifest()
     return ServingAdapter(
-        Labeller(manifest, encode_plain, manifest.thresholds, InputFormat(layout)),  # type: ignore[arg-type]
+        Labeller(
+            manifest,
+            (encoders or ENCODERS).plain,
+            manifest.thresholds,
+            InputFormat(layout),  # type: ignore[arg-type]
+        ),
         engine or FakeEngine(lambda _: CodeScores({})),
         OutputEncoder(manifest, "0.0"),
         DeadLetterEncoder("dead", "0.0", manifest.digest),

@@ -10,14 +10,21 @@ import pytest
 import structlog
 
 from tests.support.swapping import answer_with, with_probes
-from tests.support.toy_adapter import ENCODERS, small_manifest, toy_manifest
+from tests.support.toy_adapter import (
+    ENCODERS,
+    one_golden,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_manifest,
+    toy_spec,
+)
 from worker import serving
 from worker.contract import AdapterRefused, Manifest, write_manifest
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied, SettingsError
-from worker.settings import ModelSettings, Settings
+from worker.settings import ModelSettings, ReviewSettings, Settings
 
 
 @pytest.fixture
@@ -123,3 +130,12 @@ def test_a_starting_worker_compares_as_a_running_one_does(
             serving.open_model(settings, watch=True).engine.close()
     told = [line["event"] for line in logs]
     assert told.count("adapter.not_compared") == (previous == "deleted")
+
+
+def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
+    """Each by itself: also that of an out-of-scope score."""
+    manifest = toy_encoder_manifest(golden=one_golden(toy_spec()))
+    found = serving.review_thresholds(ReviewSettings(out_of_scope=-7.5), manifest)
+    assert found == replace(manifest.thresholds, review_out_of_scope=-7.5)
+    found = serving.review_thresholds(ReviewSettings(confidence=0.25), manifest)
+    assert found == replace(manifest.thresholds, review_confidence=0.25)

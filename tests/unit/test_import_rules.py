@@ -40,6 +40,7 @@ WORKER_OWNERS = {
         "worker/engine/vllm_core.py",
         "worker/engine/vllm_engine.py",
     },
+    "onnxruntime": {"worker/engine/onnx_session.py"},
     "prometheus_client": {"worker/observe/registry.py"},
     "opentelemetry": {"worker/observe/tracing.py"},
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from worker.errors import SettingsError
 from worker.policies import (
@@ -105,3 +107,44 @@ def test_a_transactional_id_is_tried_early_where_nobody_else_can_have_it(
 ) -> None:
     """Trying it fences whoever has it: one that was set may serve until our model is loaded."""
     assert kafka_config(KafkaSettings.model_validate(given)).try_transactions is tried
+
+
+def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
+    """As a Secret is mounted, with the line break that an editor leaves; never from two places."""
+    path = tmp_path / "password"
+    path.write_text("hunter two \n")
+    kafka = KafkaSettings(
+        security_protocol="sasl_ssl",
+        sasl_mechanism="PLAIN",
+        sasl_username="clerk",
+        sasl_password_file=path,
+    )
+    assert kafka_config(kafka).common["sasl.password"] == "hunter two "
+    both = kafka.model_copy(update={"sasl_password": SecretStr("x")})
+    for settings, said in (
+        (both, "both given"),
+        (
+            kafka.model_copy(update={"sasl_password_file": tmp_path / "none"}),
+            "cannot be read: No such",
+        ),
+        (kafka.model_copy(update={"sasl_password_file": tmp_path}), "cannot be read: Is a dir"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            kafka_config(settings)
+    path.write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        kafka_config(kafka)
+
+
+def test_a_function_that_gives_tokens_is_for_oauthbearer_alone() -> None:
+    """It goes to both clients, and a plain login has no use for it."""
+    name = "tests.support.unsigned_token:token"
+    kafka = KafkaSettings(
+        security_protocol="sasl_ssl", sasl_mechanism="OAUTHBEARER", sasl_token_callback=name
+    )
+    config = kafka_config(kafka)
+    assert callable(config.consumer["oauth_cb"])
+    assert callable(config.producer["oauth_cb"])
+    assert config.origins["oauth_cb"] == "kafka.sasl_token_callback"
+    with pytest.raises(SettingsError, match="set it to OAUTHBEARER"):
+        kafka_config(kafka.model_copy(update={"sasl_mechanism": "PLAIN"}))

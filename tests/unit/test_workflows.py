@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.release.provenance import predicate
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -25,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_there_is_one() -> None:
     """A renamed folder does not make every check hold."""
-    assert [path.name for path in WORKFLOWS] == ["ci.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
     assert {"check", "unit", "demo"} <= set(TARGETS)
 
 
@@ -55,11 +58,15 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
 
 @each_workflow
 def test_it_may_read_and_no_more(path: Path) -> None:
-    """No job asks for more, no token stays in the checkout, and every job ends."""
+    """No token stays in the checkout, and every job ends. A job that signs may prove who it is, and
+    waits until a person lets it."""
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
-        assert "permissions" not in job, name
+        signs = any(".ci/release sign" in step.get("run", "") for step in job["steps"])
+        assert ("permissions" in job, "environment" in job) == (signs, signs), name
+        if signs:
+            assert job["permissions"] == {"contents": "read", "id-token": "write"}
         assert job["timeout-minutes"] <= 120, name
         for step in job["steps"]:
             if "checkout" in step.get("uses", ""):
@@ -74,6 +81,47 @@ def test_what_it_runs_is_there(path: Path) -> None:
         assert target in TARGETS
     assert ".ci/run" in runs
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_a_release_is_proved_scanned_and_signed_before_it_is_for_anybody() -> None:
+    """In this order, for each image that the Dockerfile makes; the chart comes after its images."""
+    jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    assert jobs["images"]["needs"] == "proved"
+    assert jobs["chart"]["needs"] == "images"
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    final = re.findall(r"^FROM (?:runtime|worker-cpu) AS (\S+)", text, re.MULTILINE)
+    assert sorted(jobs["images"]["strategy"]["matrix"]["target"]) == sorted(final)
+    runs = "\n".join(step.get("run", "") for step in jobs["images"]["steps"])
+    order = ["REQUIRE_DIGEST=1", "tests.release.licences", ".ci/release scan", "docker push"]
+    order += [".ci/release sign", ".ci/release verify"]
+    places = [runs.index(word) for word in order]
+    assert places == sorted(places)
+
+
+def test_what_a_release_wrote_of_itself_is_slsa_provenance() -> None:
+    """The repository, the commit and the run are named; outside of a job nothing is made up."""
+    job = {
+        "GITHUB_SERVER_URL": "https://host.example",
+        "GITHUB_REPOSITORY": "clerk/filing-clerk",
+        "GITHUB_REF": "refs/tags/v1.2.3",
+        "GITHUB_SHA": "ab" * 20,
+        "GITHUB_WORKFLOW_REF": "clerk/filing-clerk/.github/workflows/release.yml@refs/tags/v1.2.3",
+        "GITHUB_RUN_ID": "7",
+        "GITHUB_RUN_ATTEMPT": "2",
+    }
+    found = predicate(job, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    repository = "https://host.example/clerk/filing-clerk"
+    definition, run = found["buildDefinition"], found["runDetails"]
+    assert definition["externalParameters"]["workflow"] == {
+        "ref": "refs/tags/v1.2.3",
+        "repository": repository,
+        "path": ".github/workflows/release.yml",
+    }
+    assert definition["resolvedDependencies"][0]["digest"] == {"gitCommit": "ab" * 20}
+    assert run["metadata"]["invocationId"] == f"{repository}/actions/runs/7/attempts/2"
+    assert run["metadata"]["finishedOn"] == "2026-01-02T03:04:05Z"
+    with pytest.raises(ValueError, match="GITHUB_SHA not set"):
+        predicate(job | {"GITHUB_SHA": ""}, datetime.now(UTC))
 
 
 def test_hooks_fetch_nothing() -> None:

@@ -192,7 +192,8 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
     """Tokenize every message as training will: more than one in a hundred shortened warns, more
     than a quarter fails, and so does an empty message."""
     fixed = len(spec.prefix_ids) + len(spec.suffix_ids)
-    lengths, shortened, cut, empty = [], [], [], []
+    lengths: list[int] = []
+    shortened, cut, empty = [], [], []
     for example in examples:
         prompt = build_prompt(spec, example.message, encode)
         if prompt is None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.files import PRIVATE
+from trainer.artifacts.rights import PRIVATE
 from trainer.dataset.openings import Opening, known_openings, make_opening, note_opening
 from trainer.errors import BadInput
 from worker.contract import Taxonomy

@@ -78,7 +78,7 @@ _FOUND_BY_NAME = frozenset({"message", "label", "id", "sublabel"})
 
 
 def _columns(record: Mapping[str, Any]) -> Iterable[str]:
-    first = next(iter(record.get("sources") or ()), {})
+    first: Mapping[str, Any] = next(iter(record.get("sources") or ()), {})
     guessed = set(first.get("guessed_columns") or ())
     for field, name in (first.get("columns") or {}).items():
         is_found = field in guessed or (field in _FOUND_BY_NAME and name == field)

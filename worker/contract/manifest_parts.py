@@ -96,3 +96,8 @@ class Reference:
     confidence: Mapping[str, float]
     off_label_mass: Mapping[str, float]
     out_of_scope: Mapping[str, float] = field(default_factory=dict, metadata=LEAVE_OUT_EMPTY)
+
+    @property
+    def misfit(self) -> Mapping[str, float]:
+        """Quantiles of ``Decision.misfit``, whichever of the two the kind has."""
+        return self.out_of_scope or self.off_label_mass

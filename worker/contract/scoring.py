@@ -32,6 +32,11 @@ class Decision:
     off_label_mass: float | None
     out_of_scope: float | None = None
 
+    @property
+    def misfit(self) -> float | None:
+        """Off-label mass, or with a head the out-of-scope score: higher where no label fits."""
+        return self.off_label_mass if self.out_of_scope is None else self.out_of_scope
+
 
 def decide_from_codes(
     logprobs: Mapping[int, float], codes: Mapping[str, Code], temperature: float

@@ -49,6 +49,14 @@ def load_adapter(directory: Path) -> Manifest:
     return manifest
 
 
+def verify_files(directory: Path) -> Manifest:
+    """Verify every file of an adapter; return its manifest with the probes that are beside it.
+
+    Raises AdapterRefused.
+    """
+    return attach_probes(load_adapter(directory), directory)
+
+
 def make_golden(spec: PromptSpec, encoders: Encoders) -> tuple[GoldenPrompt, ...]:
     """Build the golden prompts that a trainer records in a manifest."""
     golden = []
@@ -101,7 +109,7 @@ def verify_adapter(
     ``encoders`` are those of the ``tokenizer.json`` in ``tokenizer_directory``. ``base`` is looked
     at where the adapter needs it (``Manifest.needs_base``), and may be None where not.
     """
-    manifest = attach_probes(load_adapter(directory), directory)
+    manifest = verify_files(directory)
     if manifest.needs_base:
         if base is None:
             raise AdapterRefused(directory, f"needs its base, {manifest.base.name}, beside it")

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from ctypes.util import find_library
 from pathlib import Path
 
+from worker.engine.gpu_environment import gpu_variables
+
 _FEW_CPUS = 8
 """Up to here the engine computes on every CPU. Above, vLLM's own choice stands: one thread a
 physical core and one core kept for scheduling, which on a small machine costs half the speed."""
@@ -31,22 +33,30 @@ _SOCKET_FOLDER_CHARS = 65
 
 
 def engine_environment(
-    *, cpu: bool, ranks: int, environment: Mapping[str, str], eager: bool = False
+    *,
+    cpu: bool,
+    ranks: int,
+    environment: Mapping[str, str],
+    eager: bool = False,
+    gpu: bool = False,
 ) -> dict[str, str]:
     """Return the variables to set before vLLM is imported and started.
 
     None that ``environment`` has is among them, but for what keeps the worker off the network
-    and its processes sound. ``ranks`` is the number of processes the model is spread over,
-    ``eager`` that it is not to be compiled.
+    and its processes sound. ``cpu`` and ``gpu`` say what the model runs on; neither, that it is
+    not known yet. ``ranks`` is the number of processes it is spread over, ``eager`` that it is not
+    to be compiled.
     """
     wanted = {
-        # On a CPU its warnings are a page long at each start, and ask for nothing.
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",  # in the engine's processes; this one has read it already
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if gpu:
+        wanted |= gpu_variables(environment)
+    else:
+        # On a CPU its warnings are a page long at each start, and ask for nothing.
+        wanted |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARS:
         wanted["VLLM_RPC_BASE_PATH"] = "/tmp"  # noqa: S108 - the names of vLLM's sockets are random
     always = {
@@ -112,6 +122,13 @@ def computing_environment(environment: Mapping[str, str]) -> dict[str, str]:
     else:
         started_with |= {"OMP_PLACES": f"{{{listed}}}", "OMP_PROC_BIND": "true"}
     return started_with
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may keep busy: those that it may run on, or its
+    container's quota where that is less; at least 1."""
+    allowed, quota = len(os.sched_getaffinity(0)), _cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
 
 
 def _cpu_threads(ranks: int) -> dict[str, str]:

@@ -84,6 +84,11 @@ class VllmEngine:
             self.close()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been closed: it is with its last adapter."""
+        return not self._closed
+
     def add(self, manifest: Manifest, directory: Path, *, priority: int = 0) -> AdapterView:
         """Load one more LoRA adapter beside those that serve; blocks, from any thread.
 

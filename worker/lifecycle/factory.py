@@ -9,6 +9,7 @@ from pathlib import Path
 from worker.contract import Encoders, Manifest
 from worker.contract.tracebacks import describe_private
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.model_files import ModelFiles
 from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify_beside
 from worker.lifecycle.refusal import Refusal
@@ -16,15 +17,15 @@ from worker.lifecycle.refusal import Refusal
 
 @dataclass(frozen=True, slots=True)
 class AdapterFactory:
-    """What an adapter is made ready with: the base's tokenizer, the engine, the record formats.
+    """What an adapter is made ready with: bases, engines, the record formats.
 
     ``max_probe_error_rate`` is the share of the serving adapter's probes that a new one may get
     wrong, ``answer_s`` how long an answer to a probe may take (seconds).
     """
 
-    encoders: Encoders
+    files: ModelFiles
     loader: AdapterLoader
-    serve: Callable[[Manifest, Engine], ServingAdapter]
+    serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
     max_probe_error_rate: float
     answer_s: float
 
@@ -33,17 +34,16 @@ class AdapterFactory:
     ) -> ServingAdapter:
         """Verify, load and try the adapter in ``directory``. Blocks. Raises Refusal.
 
-        ``main`` is the contract of the adapter that serves: the new one must be of the same base,
-        and with ``compare`` do about as well on its probes. ``background``: its prompts give way
-        to other adapters'.
+        ``main`` is the contract of the adapter that serves: with ``compare`` the new one must do
+        about as well on its probes. ``background``: its prompts give way to other adapters'.
         """
-        manifest = verify_beside(directory, digest, main, self.encoders)
+        manifest, encoders = verify_beside(directory, digest, self.files)
         try:
             engine = self.loader.load(directory, manifest, background=background)
         except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
             raise Refusal("engine", describe_private(error)) from error
         try:
-            adapter = self.serve(manifest, engine)
+            adapter = self.serve(encoders, manifest, engine)
             self._try(adapter, main if compare else None)
         except BaseException:
             engine.close()

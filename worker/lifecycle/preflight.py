@@ -9,11 +9,11 @@ from pathlib import Path
 
 import structlog
 
-from worker.contract import AdapterRefused, BaseModel, Encoders, Manifest, Probe, load_adapter
-from worker.contract.probes import attach_probes
+from worker.contract import AdapterRefused, Encoders, Manifest, Probe
 from worker.contract.records import SupportMessage
-from worker.contract.verify import verify_tokens
+from worker.contract.verify import verify_files, verify_tokens
 from worker.core.labeller import Labeller
+from worker.engine.model_files import ModelFiles
 from worker.engine.port import Answer, Engine
 from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.refusal import Refusal
@@ -24,15 +24,13 @@ _AT_A_TIME = 4
 """Few, so that the messages in the same engine hardly notice."""
 
 
-def verify_beside(directory: Path, digest: str, like: Manifest, encoders: Encoders) -> Manifest:
-    """Check every file, the base and the tokens of an adapter; return its manifest.
+def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:
+    """Check every file, the base and the tokens of an adapter; return its manifest and tokenizer.
 
-    ``like`` is the contract of an adapter that serves: its base was verified when the worker
-    started and is the one that is loaded, so a new adapter has to name the same digests. Raises
-    Refusal.
+    Raises Refusal.
     """
     try:
-        manifest = attach_probes(load_adapter(directory), directory)
+        manifest = verify_files(directory)
     except AdapterRefused as error:
         raise Refusal("files", str(error)) from error
     if manifest.digest != digest:
@@ -41,18 +39,15 @@ def verify_beside(directory: Path, digest: str, like: Manifest, encoders: Encode
             f"{directory}: has the digest {manifest.digest[:12]}… and is named by another: it was "
             "altered; publish the adapter again",
         )
-    if not _same_base(manifest.base, like.base):
-        raise Refusal(
-            "base",
-            f"{directory}: was trained on {manifest.base.name} ({manifest.base.revision}), and "
-            f"{like.base.name} ({like.base.revision}) is loaded: their files differ; start workers "
-            "with that base for it",
-        )
+    try:
+        encoders = files.encoders(directory, manifest)
+    except AdapterRefused as error:
+        raise Refusal("base", str(error)) from error
     try:
         verify_tokens(manifest, encoders, directory)
     except AdapterRefused as error:
         raise Refusal("tokenizer", str(error)) from error
-    return manifest
+    return manifest, encoders
 
 
 def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> int:
@@ -147,12 +142,3 @@ def _label(labeller: Labeller, future: Future[Answer] | None, timeout_s: float) 
 def _counted(labels: Sequence[str]) -> str:
     counts = Counter(labels).most_common(5)
     return ", ".join(f"{label} {count}" for label, count in counts)
-
-
-def _same_base(base: BaseModel, other: BaseModel) -> bool:
-    """Whether the files are the same; what they are called is for people."""
-    return (base.config_sha256, base.tokenizer_sha256, dict(base.weights)) == (
-        other.config_sha256,
-        other.tokenizer_sha256,
-        dict(other.weights),
-    )

@@ -93,9 +93,16 @@ class MetricsListener(NullListener):
 
 
 def loop_samples(
-    state: LoopState, lag: Mapping[TopicPartition, int], now: float, wall: float
+    state: LoopState,
+    lag: Mapping[TopicPartition, int],
+    oldest_ms: Mapping[TopicPartition, int],
+    now: float,
+    wall: float,
 ) -> Iterator[MetricSample]:
-    """Yield the loop's state at this moment: ``now`` by its own clock, ``wall`` in Unix seconds."""
+    """Yield the loop's state at this moment: ``now`` by its own clock, ``wall`` in Unix seconds.
+
+    ``lag`` and ``oldest_ms`` are the stream's.
+    """
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
@@ -109,6 +116,12 @@ def loop_samples(
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     topic = state.retry_topic
     yield named.LAG, _by_partition({at: count for at, count in lag.items() if at.topic != topic})
+    ages = {at: 0.0 for at, count in lag.items() if not count}
+    ages |= {at: max(0.0, wall - ms / 1000) for at, ms in oldest_ms.items()}
+    yield (
+        named.LAG_SECONDS,
+        _by_partition({at: age for at, age in ages.items() if at.topic != topic}),
+    )
     waiting = {at: count for at, count in lag.items() if at.topic == topic}
     yield named.RETRY_WAITING, _by_partition(waiting)
     if state.retry_due_ms is not None:
@@ -118,7 +131,7 @@ def loop_samples(
     yield named.ENGINE_BUSY, [((), state.engine_busy_s)]
 
 
-def _by_partition(counts: Mapping[TopicPartition, int]) -> list[tuple[tuple[str, ...], float]]:
+def _by_partition(counts: Mapping[TopicPartition, float]) -> list[tuple[tuple[str, ...], float]]:
     return [((source.topic, str(source.partition)), count) for source, count in counts.items()]
 
 

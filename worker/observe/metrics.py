@@ -194,6 +194,21 @@ LAG = Metric(
     (_TOPIC, _PARTITION),
 )
 
+LAG_SECONDS = Metric(
+    "clerk_consumer_lag_seconds",
+    "gauge",
+    "Age of the oldest record that was fetched and is not committed, by its timestamp and the "
+    "worker's clock; 0 where nothing waits, absent where its age is not known.",
+    (_TOPIC, _PARTITION),
+)
+RETENTION = Metric(
+    "clerk_topic_retention_seconds",
+    "gauge",
+    "retention.ms of an input topic, as it was when the worker started; absent where messages are "
+    "kept for ever or the worker may not read it (DescribeConfigs).",
+    (_TOPIC,),
+)
+
 RETRY_WAITING = Metric(
     "clerk_retry_waiting_records",
     "gauge",

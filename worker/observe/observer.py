@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from worker.observe.listener import MetricsListener, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
 from worker.settings import Settings
+from worker.stream.kafka_config import CLIENT_ID
 from worker.stream.port import Stream
 
 _log = structlog.get_logger("worker.http")
@@ -81,10 +82,14 @@ class Observer:
             self._watch_drift(router)
         self._health.model_ready(router)
 
-    def runs(self, loop: Loop, stream: Stream) -> None:
-        """The loop is about to run."""
+    def runs(self, loop: Loop, stream: Stream, retention_s: Mapping[str, float]) -> None:
+        """The loop is about to run. ``retention_s``: how long its topics keep messages."""
+        retention = [((topic,), seconds) for topic, seconds in retention_s.items()]
+        self._registry.at_scrape(lambda: [(named.RETENTION, retention)])
         self._registry.at_scrape(
-            lambda: loop_samples(loop.state, stream.lag(), time.monotonic(), time.time())
+            lambda: loop_samples(
+                loop.state, stream.lag(), stream.oldest_ms(), time.monotonic(), time.time()
+            )
         )
         self._health.runs(lambda: loop.state)
 
@@ -123,6 +128,8 @@ class Observer:
         tracing = start_tracing(
             topic=", ".join(kafka.input_topics),
             group=kafka.group_id,
+            server=kafka.bootstrap_servers,
+            client_id=str(kafka.client.get("client.id", CLIENT_ID)),
             max_links=self._settings.loop.publish_max_records,
         )
         self.listeners.append(tracing)

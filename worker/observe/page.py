@@ -54,6 +54,8 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             named.OUTAGE,
             named.LAST_POLL,
             named.LAG,
+            named.LAG_SECONDS,
+            named.RETENTION,
             named.RETRY_WAITING,
             named.RETRY_DUE,
         ),

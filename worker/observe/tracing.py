@@ -57,6 +57,8 @@ class Tracing(NullListener):
         *,
         topic: str,
         group: str,
+        server: str = "",
+        client_id: str = "",
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -69,6 +71,8 @@ class Tracing(NullListener):
             "messaging.operation.type": "process",
             "messaging.destination.name": topic,
             "messaging.consumer.group.name": group,
+            **_known("messaging.client.id", client_id),
+            **_server(server),
         }
         self._clock = clock
         self._wall_ns = wall_ns
@@ -177,11 +181,29 @@ class Tracing(NullListener):
         return self._zero_ns + int(seconds * 1e9)
 
 
-def start_tracing(*, topic: str, group: str, max_links: int) -> Tracing:
+def _server(servers: str) -> dict[str, str | int]:
+    """Where the cluster is: the first of the brokers that the worker was told of.
+
+    A span has one address, and a stable one serves better than that of whichever broker answered.
+    """
+    first = servers.partition(",")[0].strip().rpartition("://")[2]
+    host, _, port = first.rpartition(":")
+    if not host or not port.isdigit():
+        return _known("server.address", first.strip("[]"))
+    return {"server.address": host.strip("[]"), "server.port": int(port)}
+
+
+def _known(name: str, value: str) -> dict[str, str | int]:
+    return {name: value} if value else {}
+
+
+def start_tracing(
+    *, topic: str, group: str, max_links: int, server: str = "", client_id: str = ""
+) -> Tracing:
     """Trace as the OTEL_* variables say. Raises SettingsError where one of them is unusable.
 
-    ``max_links`` is the largest number of messages in a batch: each is linked, unless
-    OTEL_SPAN_LINK_COUNT_LIMIT sets a lower limit.
+    ``server`` are the brokers as the settings name them. ``max_links`` is the largest number of
+    messages in a batch: each is linked, unless OTEL_SPAN_LINK_COUNT_LIMIT sets a lower limit.
     """
     named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
@@ -199,7 +221,7 @@ def start_tracing(*, topic: str, group: str, max_links: int) -> Tracing:
             provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:
         raise SettingsError(f"tracing, by the OTEL_* variables: {error}") from error
-    return Tracing(provider, topic=topic, group=group)
+    return Tracing(provider, topic=topic, group=group, server=server, client_id=client_id)
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter | None:

@@ -116,13 +116,14 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
         decision = labeller.decide(future.result())
     except MessageRejected as error:
         return {"label": None, "error": str(error)}
-    mass = decision.off_label_mass
+    mass, score = decision.off_label_mass, decision.out_of_scope
     return {
         "label": decision.label,
         "confidence": round(decision.confidence, 6),
         "off_label_mass": None if mass is None else round(mass, 6),
         "review": list(labeller.review_reasons(decision)),
-        "scores": {label: round(score, 6) for label, score in decision.scores.items()},
+        "scores": {name: round(share, 6) for name, share in decision.scores.items()},
+        **({} if score is None else {"out_of_scope": round(score, 6)}),
         **known,
     }
 
@@ -174,5 +175,7 @@ def _print_result(result: Result) -> None:
         console.print(f"[dim]{escape(label)}  {score:.1%}[/dim]")
     if result["off_label_mass"] is not None:
         console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
+    if result.get("out_of_scope") is not None:
+        console.print(f"[dim]out of scope  {result['out_of_scope']:.3f}[/dim]")
     if result["review"]:
         console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")

@@ -19,7 +19,7 @@ from worker.records.types import Record, TopicPartition
 @dataclass(frozen=True, slots=True)
 class ReadResult:
     """One result: its input record's place, its adapter's digest, its replay (None: first run), the
-    label and whether it is for review, or the reason that it has instead."""
+    label and whether it is for review, or the reason that it has instead; the input's cluster."""
 
     source: TopicPartition
     offset: int
@@ -28,6 +28,15 @@ class ReadResult:
     label: str | None
     in_review: bool
     reason: str | None
+    cluster: str | None = None
+
+
+def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
+    """Tell whether a result is of a message in a cluster of another name than ours.
+
+    One without a name is taken for ours: it may be from before there was one.
+    """
+    return result.cluster is not None and result.cluster != cluster
 
 
 def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
@@ -54,6 +63,7 @@ def _of_output(output: OutputRecord) -> ReadResult:
         output.label,
         output.review.needed,
         None,
+        source.cluster,
     )
 
 
@@ -66,4 +76,5 @@ def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
         None,
         False,
         letter.reason,
+        letter.cluster,
     )

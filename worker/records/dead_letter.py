@@ -38,6 +38,7 @@ class DeadLetterEncoder:
             attempts=rejected.attempts,
             worker_version=self.worker_version,
             adapter_digest=self.adapter_digest,
+            cluster=record.origin_cluster,
         )
         headers: Headers = without_worker_headers(record.headers) + letter.headers(self.style)
         if record.retry is not None:

@@ -28,6 +28,9 @@ _ABSENT_IF_NONE = ("replay", "out_of_scope")
 _labelled_at = lru_cache(maxsize=1)(rfc3339)  # all records of a batch have one time
 
 
+_NO_CLUSTER = {"cluster"}
+
+
 class OutputEncoder:
     """Builds output records for one adapter. Holds no state but what never changes."""
 
@@ -50,12 +53,17 @@ class OutputEncoder:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision
         topic, partition, offset = record.origin
+        cluster = record.origin_cluster
         at_ms = record.timestamp_ms
         return OutputRecord(
             schema_version=1,
-            id=record_id(topic, partition, offset),
+            id=record_id(topic, partition, offset, cluster),
             source=Source(
-                topic, partition, offset, None if at_ms is None else rfc3339_from_ms(at_ms)
+                topic,
+                partition,
+                offset,
+                None if at_ms is None else rfc3339_from_ms(at_ms),
+                cluster,
             ),
             message_id=result.message_id,
             label=decision.label,
@@ -91,6 +99,10 @@ class OutputEncoder:
     ) -> Outgoing:
         """Return the record to produce: the input's key and headers, the label as JSON."""
         built = self.build(record, result, now, replay)
-        absent = {name for name in _ABSENT_IF_NONE if getattr(built, name) is None}
+        absent: dict[str, bool | set[str]] = {
+            name: True for name in _ABSENT_IF_NONE if getattr(built, name) is None
+        }
+        if built.source.cluster is None:
+            absent["source"] = _NO_CLUSTER
         value = _ADAPTER.dump_json(built, exclude=absent)
         return Outgoing(topic, record.key, value, record.headers)

@@ -56,6 +56,7 @@ class RetryPolicy:
             reason=reason,
             first_failed_ms=int(now_ms) if before is None else before.first_failed_ms,
             engine_attempts=rejected.attempts,
+            cluster=record.origin_cluster,
         )
         headers = _without_retry(record.headers) + retry.headers()
         return Outgoing(self.topic, record.key, record.value, headers)

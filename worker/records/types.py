@@ -35,6 +35,7 @@ class Record:
     ``source`` and ``offset`` are where it was read, and what is committed. One that was read from
     the retry topic has the headers and the timestamp that it had in the input topic, and ``retry``
     says where that was; or, where its headers cannot be read, ``damage`` says what is wrong.
+    ``cluster`` is the Kafka cluster's name, where the settings give it one.
     """
 
     source: TopicPartition
@@ -45,6 +46,7 @@ class Record:
     timestamp_ms: int | None = None
     retry: Retry | None = None
     damage: str | None = None
+    cluster: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -60,9 +62,14 @@ class Record:
         return retry.topic, retry.partition, retry.offset
 
     @property
+    def origin_cluster(self) -> str | None:
+        """Name of the cluster in which the input record was read first, where it is known."""
+        return self.cluster if self.retry is None else self.retry.cluster
+
+    @property
     def id(self) -> str:
         """The id of whatever is made of this record. See ``record_id``."""
-        return record_id(*self.origin)
+        return record_id(*self.origin, self.origin_cluster)
 
 
 OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]

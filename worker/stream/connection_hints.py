@@ -75,6 +75,8 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
         )
     protocol = str(properties.get("security.protocol", "plaintext")).lower()
     mechanism = properties.get("sasl.mechanism") or properties.get("sasl.mechanisms")
+    if name == "_AUTHENTICATION" and "oauth_cb" in properties:
+        return "the broker refuses the token: check kafka.sasl_token_callback, and both clocks"
     if name == "_AUTHENTICATION":
         user = properties.get("sasl.username")
         return (
@@ -84,7 +86,10 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
     if mechanism == "OAUTHBEARER" and not any(
         given.startswith("sasl.oauthbearer.") for given in properties
     ):
-        return "OAUTHBEARER has no way to a token: set sasl.oauthbearer.* in [kafka.client]"
+        return (
+            "OAUTHBEARER has no way to a token: set kafka.sasl_token_callback, or "
+            "sasl.oauthbearer.* in [kafka.client]"
+        )
     return _of_protocol(servers, protocol)
 
 

@@ -173,6 +173,17 @@ class FakeStream:
             source: len(self.log[source]) - committed.get(source, 0) for source in self.assigned
         }
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Look at the first record that is not committed of each partition that is assigned."""
+        waiting = {
+            source: self.log[source][self.committed.get(source, 0) :] for source in self.assigned
+        }
+        return {
+            source: records[0].timestamp_ms
+            for source, records in waiting.items()
+            if records and records[0].timestamp_ms is not None
+        }
+
     def close(self) -> None:
         """Take note of it."""
         self.closed = True

@@ -75,6 +75,10 @@ class KafkaStream:
         """Return what the client's statistics last said, every ``statistics.interval.ms``."""
         return self._consumer.lag()
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Return the oldest waiting record's timestamp of each partition, as of the same time."""
+        return self._consumer.oldest_ms()
+
     def close(self) -> None:
         """Leave the group without publishing anything more, and free both clients."""
         if self._closed:

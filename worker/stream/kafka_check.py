@@ -10,6 +10,7 @@ from worker.errors import SettingsError
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_promises import Properties
 from worker.stream.kafka_types import client_log
+from worker.stream.token_callback import require_token
 
 # They begin to connect by themselves; whether anybody answers does not matter yet.
 _SILENT = {"log_level": 0}
@@ -19,8 +20,10 @@ def check_clients(config: KafkaConfig) -> None:
     """Make both clients and close them again: the library judges its own properties.
 
     It needs no broker and takes some milliseconds. Raises SettingsError in one line, naming the
-    setting that is to blame: the one without which the library would be content.
+    setting that is to blame: the one without which the library would be content. StreamFailed where
+    kafka.sasl_token_callback gives no token.
     """
+    require_token(config.common)
     for try_out, properties in (
         (_try_consumer, config.consumer),
         (_try_producer, config.producer),

@@ -15,6 +15,10 @@ _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 
 
+CLIENT_ID = "filing-clerk"
+"""The client's name towards the brokers, unless kafka.client names another."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
     """Everything the Kafka edge needs. Secrets are in the property maps: never log those."""
@@ -32,6 +36,10 @@ class KafkaConfig:
     origins: Mapping[str, str] = field(default_factory=dict)
     """For each property that was set, the setting it came from."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
+    retention_s: Mapping[str, float] = field(default_factory=dict)
+    """How long each input topic keeps its records, where that is known and not for ever."""
+    cluster: str | None = None
+    """The cluster's name, which the ids of results then begin with."""
     try_transactions: bool = False
     """Whether the transactional.id may be tried before it is needed: no other process has it."""
 
@@ -68,6 +76,7 @@ def build_config(
     publish_timeout_s: float,
     start_timeout_s: float,
     own_transactional_id: bool = False,
+    cluster: str | None = None,
 ) -> KafkaConfig:
     """Lay a user's properties over the worker's defaults. Raises SettingsError.
 
@@ -78,7 +87,7 @@ def build_config(
         check_promises(f"kafka.{place}", given, delivery)
     common: dict[str, Property] = {
         "bootstrap.servers": bootstrap_servers,
-        "client.id": "filing-clerk",
+        "client.id": CLIENT_ID,
         **security,
         **client,
     }
@@ -96,6 +105,7 @@ def build_config(
         publish_timeout_s=publish_timeout_s,
         start_timeout_s=start_timeout_s,
         origins=_origins(security, client=client, consumer=consumer, producer=producer),
+        cluster=cluster,
         try_transactions=own_transactional_id and delivery == "exactly_once",
     )
 
@@ -126,6 +136,8 @@ def compresses(producer: Properties) -> bool:
 
 def _origins(security: Properties, **places: Properties) -> dict[str, str]:
     origins = {name: f"kafka.{name.replace('.', '_')}" for name in security}
+    if "oauth_cb" in origins:
+        origins["oauth_cb"] = "kafka.sasl_token_callback"
     for place, given in places.items():
         origins |= {name: f"kafka.{place}.{name}" for name in given}
     return origins

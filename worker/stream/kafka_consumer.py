@@ -44,6 +44,7 @@ class KafkaConsumer:
         self._ended: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
         self._uncommitted: dict[TopicPartition, NextOffset] = {}
+        self._cluster = config.cluster
         self._lag = Lag()
         self._duplicates = DuplicateFilter()
         self._skipped = 0
@@ -174,6 +175,10 @@ class KafkaConsumer:
         """Return what the client's statistics last said. Safe from any thread."""
         return self._lag.read()
 
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Return the timestamps of the oldest waiting records. Safe from any thread."""
+        return self._lag.oldest_ms()
+
     def close(self) -> None:
         """Leave the group and free the client."""
         self._listener = None
@@ -204,7 +209,7 @@ class KafkaConsumer:
     def _read(self, message: Message) -> Record | None:
         error = message.error()
         if error is None:
-            record = to_record(message)
+            record = to_record(message, self._cluster)
             if self._duplicates.has(record.source, record.offset, message.leader_epoch()):
                 self._skipped += 1
                 return None

@@ -27,6 +27,7 @@ from worker.stream.kafka_types import (
     ends_the_worker,
     is_unreachable,
 )
+from worker.stream.token_callback import require_token
 
 _log = structlog.get_logger("worker.stream")
 
@@ -52,6 +53,10 @@ class KafkaProducer:
         """
         if self._client is not None:
             return self._client
+        try:
+            require_token(self._config.producer)
+        except StreamFailed as error:  # its service may be back in a moment
+            raise PublishAborted(str(error), unreachable=True) from error
         client = self._client = Producer(
             dict(self._config.producer), error_cb=_on_error, logger=client_log
         )

@@ -49,6 +49,7 @@ class TopicScanner:
     def __init__(self, config: KafkaConfig) -> None:
         reach(config)
         self._config = config
+        self.cluster = config.cluster
         self._reasons: list[str] = []
         self._committed = self._client("read_committed")
         # Its ends of logs are those of what was written, also in transactions that are still open:
@@ -179,7 +180,7 @@ class TopicScanner:
                 if stop is None:
                     continue
                 if error is None and offset < stop:
-                    yield to_record(message)
+                    yield to_record(message, self._config.cluster)
                     moved = time.monotonic()
                 # An end of what is committed is told with the offset that comes next.
                 if offset >= stop or (error is None and offset == stop - 1):

@@ -34,8 +34,9 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
 
     ``rights``: also those of a worker to read and write.
 
-    Returns the config with each topic's limit, and with ``message.max.bytes`` raised, so that the
-    client does not refuse what the broker would accept. Raises StreamFailed with what to do.
+    Returns the config with each topic's limit and each input's retention, and with
+    ``message.max.bytes`` raised, so that the client does not refuse what the broker would accept.
+    Raises StreamFailed with what to do.
     """
     admin, found = reach(config)
     if rights:
@@ -54,6 +55,8 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
             "of one key that wait there the first would be dropped; set its cleanup.policy=delete"
         )
     _log_matches(config, found)
+    inputs = [topic for topic in {*found, *missing} if config.topics.is_input(topic)]
+    config = replace(config, retention_s=_retentions(admin, config, inputs))
     return _with_size_limit(config, _size_limits(admin, config))
 
 
@@ -110,6 +113,23 @@ def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
                 error=type(error).__name__,
             )
     return limits
+
+
+def _retentions(
+    admin: AdminClient, config: KafkaConfig, topics: Iterable[str]
+) -> Mapping[str, float]:
+    """Return retention.ms in seconds; without topics that keep for ever, or do not tell."""
+    found: dict[str, float] = {}
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in sorted(topics)]
+    for resource, future in (admin.describe_configs(resources) if resources else {}).items():
+        try:
+            milliseconds = int(future.result(timeout=config.start_timeout_s)["retention.ms"].value)
+        except (KafkaException, KeyError, TimeoutError, ValueError) as error:
+            _log.info("stream.retention_unknown", topic=resource.name, error=type(error).__name__)
+            continue
+        if milliseconds >= 0:
+            found[resource.name] = milliseconds / 1000
+    return found
 
 
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:

@@ -61,8 +61,8 @@ _LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
-def to_record(message: Message) -> Record:
-    """Return what is known of a message that came without an error."""
+def to_record(message: Message, cluster: str | None = None) -> Record:
+    """Return what is known of a message that came without an error, from a cluster of this name."""
     kind, timestamp_ms = message.timestamp()
     try:
         pairs = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
@@ -82,6 +82,7 @@ def to_record(message: Message) -> Record:
         value=_bytes(message.value()),
         headers=headers,
         timestamp_ms=timestamp_ms if kind else None,
+        cluster=cluster,
     )
 
 

@@ -8,10 +8,13 @@ transactions.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from worker.records.types import NextOffset, Record, TopicPartition
+
+_NOTHING: deque[tuple[int, int | None]] = deque()
 
 
 class Lag:
@@ -21,6 +24,9 @@ class Lag:
     ``read_committed`` may read), as of the last fetch: while a partition is paused the end is not
     looked at. Transaction markers in the input are offsets without a record; where the client has
     read to the end and everything it delivered is published, the lag is 0 in spite of them.
+
+    The lag in time is told by the timestamp of the oldest record that was delivered and is not
+    published. What the client has not handed out is younger, or of unknown age.
     """
 
     def __init__(self) -> None:
@@ -28,6 +34,14 @@ class Lag:
         self._published: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
         self._lag: Mapping[TopicPartition, int] = {}
+        # Offset and timestamp of what is delivered and not published, in order.
+        self._waiting: dict[TopicPartition, deque[tuple[int, int | None]]] = {}
+        self._oldest_ms: Mapping[TopicPartition, int] = {}
+
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Return the oldest waiting record's timestamp (Unix milliseconds) of each partition that
+        has one with a timestamp. As of the last statistics, and safe from any thread."""
+        return self._oldest_ms
 
     def read(self) -> Mapping[TopicPartition, int]:
         """Return the lag of each partition it is known of."""
@@ -43,17 +57,29 @@ class Lag:
         for source in partitions:
             self._delivered.pop(source, None)
             self._published.pop(source, None)
+            self._waiting.pop(source, None)
         self._lag = {source: lag for source, lag in self._lag.items() if source in self._held}
+        self._oldest_ms = {at: ms for at, ms in self._oldest_ms.items() if at in self._held}
 
     def delivered(self, records: Iterable[Record]) -> None:
         """Take note of records handed out, in order."""
         for record in records:
-            self._delivered[record.source] = record.offset + 1
+            source, offset = record.source, record.offset
+            self._delivered[source] = offset + 1
+            waiting = self._waiting.get(source)
+            if waiting is None:
+                waiting = self._waiting[source] = deque()
+            while waiting and waiting[-1][0] >= offset:  # after a rewind
+                waiting.pop()
+            waiting.append((offset, record.timestamp_ms))
 
     def published(self, offsets: Iterable[NextOffset]) -> None:
         """Take note of what was committed."""
         for next_offset in offsets:
             self._published[next_offset.source] = next_offset.offset
+            waiting = self._waiting.get(next_offset.source, _NOTHING)
+            while waiting and waiting[0][0] < next_offset.offset:
+                waiting.popleft()
 
     def update(self, statistics: Mapping[str, Any], paused: Collection[TopicPartition]) -> None:
         """Work out each lag anew from the client's statistics (librdkafka's STATISTICS.md).
@@ -70,6 +96,11 @@ class Lag:
                 ):
                     found[source] = lag
         self._lag = found
+        self._oldest_ms = {
+            source: oldest
+            for source, waiting in self._waiting.items()
+            if waiting and (oldest := waiting[0][1]) is not None
+        }
 
     def _of(self, source: TopicPartition, facts: Mapping[str, Any], paused: bool) -> int | None:
         end = facts["ls_offset"]

@@ -1,4 +1,4 @@
-"""What the worker needs of Kafka. One thread calls everything here, but for ``lag``."""
+"""What the worker needs of Kafka. One thread calls all of it but ``lag`` and ``oldest_ms``."""
 
 from __future__ import annotations
 
@@ -88,6 +88,13 @@ class Stream(Protocol):
         """How many records of each assigned partition are not done, as last reported.
 
         Safe from any thread; asks no broker. Partitions of which nothing is known are left out.
+        """
+        ...
+
+    def oldest_ms(self) -> Mapping[TopicPartition, int]:
+        """Timestamp of the oldest record that was delivered and is not published, by partition.
+
+        Unix milliseconds; partitions without one are left out. As of the last report, like ``lag``.
         """
         ...
 

@@ -12,6 +12,9 @@
 {{- $_ := set $kafka "ssl_certificate_location" (printf "/etc/kafka/client/%s" $tls.certificateKey) -}}
 {{- $_ := set $kafka "ssl_key_location" (printf "/etc/kafka/client/%s" $tls.privateKeyKey) -}}
 {{- end -}}
+{{- if and .Values.auth.sasl.secret .Values.auth.sasl.passwordAsFile -}}
+{{- $_ := set $kafka "sasl_password_file" "/etc/kafka/login/password" -}}
+{{- end -}}
 {{- $_ := set $config "kafka" $kafka -}}
 {{- toJson $config -}}
 {{- end -}}
@@ -101,4 +104,23 @@
 {{- end -}}
 {{- end -}}
 {{- toJson ($ports | uniq) -}}
+{{- end -}}
+
+{{/* The port that traces are sent to, where they are: of the collector's address, or the protocol's own. */}}
+{{- define "filing-clerk.tracingPort" -}}
+{{- if (.Values.config.tracing | default dict).enabled -}}
+{{- $env := .Values.env -}}
+{{- $url := $env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT | default $env.OTEL_EXPORTER_OTLP_ENDPOINT | default "" -}}
+{{- $protocol := $env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL | default $env.OTEL_EXPORTER_OTLP_PROTOCOL | default "http/protobuf" -}}
+{{- $host := regexReplaceAll "^[a-z]+://" $url "" | splitList "/" | first -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- regexFind "[0-9]+$" $host -}}
+{{- else if hasPrefix "https://" $url -}}
+443
+{{- else if and (hasPrefix "http://" $url) (ne $protocol "grpc") -}}
+80
+{{- else -}}
+{{- ternary "4317" "4318" (eq $protocol "grpc") -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

@@ -31,6 +31,18 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{ include "filing-clerk.selector" . }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | replace "+" "_" | trunc 63 | quote }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of a pod: (list . "topics" further). Those that select it, and what the values say: a new version of the
+     chart alone restarts no worker. */}}
+{{- define "filing-clerk.podLabels" -}}
+{{ include "filing-clerk.selector" . }}
+{{- with merge (dict) (index . 2) (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "filing-clerk.serviceAccountName" -}}
@@ -49,6 +61,11 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- else -}}
 {{- printf "%s:%s" $image.repository ($image.tag | default (index . 0).Chart.AppVersion) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The image of small tasks: of the topics' job, which may be a slim one, or the worker's. */}}
+{{- define "filing-clerk.toolsImage" -}}
+{{- .Values.topics.image | default (include "filing-clerk.image" (list . .Values.image)) -}}
 {{- end -}}
 
 {{/* The input topic, where it is one and named; else nothing. */}}

@@ -9,6 +9,14 @@ enableServiceLinks: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.podSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
@@ -39,7 +47,9 @@ securityContext:
 {{- with .Values.auth.sasl }}
 {{- if .secret }}
 {{- $_ := set $auth "CLERK_KAFKA__SASL_USERNAME" (dict "name" .secret "key" .usernameKey) -}}
+{{- if not .passwordAsFile }}
 {{- $_ := set $auth "CLERK_KAFKA__SASL_PASSWORD" (dict "name" .secret "key" .passwordKey) -}}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.auth.tls }}
@@ -56,6 +66,17 @@ securityContext:
 - name: config
   configMap:
     name: {{ index . 1 | quote }}
+{{- with $root.Values.auth.sasl }}
+{{- if and .secret .passwordAsFile }}
+- name: kafka-login
+  secret:
+    secretName: {{ .secret | quote }}
+    defaultMode: 0440
+    items:
+      - key: {{ .passwordKey | quote }}
+        path: password
+{{- end }}
+{{- end }}
 {{- with $root.Values.auth.tls }}
 {{- if .caSecret }}
 - name: kafka-ca
@@ -90,6 +111,13 @@ securityContext:
 - name: config
   mountPath: /etc/filing-clerk
   readOnly: true
+{{- with .Values.auth.sasl }}
+{{- if and .secret .passwordAsFile }}
+- name: kafka-login
+  mountPath: /etc/kafka/login
+  readOnly: true
+{{- end }}
+{{- end }}
 {{- with .Values.auth.tls }}
 {{- if or .caSecret .caConfigMap }}
 - name: kafka-ca

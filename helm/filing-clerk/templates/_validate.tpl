@@ -6,7 +6,7 @@
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (not (kindIs "invalid" $inner)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
+{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
 {{ $path }}.{{ $key }}
 {{- else -}}
 {{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
@@ -129,8 +129,10 @@
 {{- end }}
 {{- end }}
 {{- if .Values.download.enabled }}
-{{- if not .Values.download.image }}
-- download.image is empty: name an image whose command fills the volumes
+{{- if and .Values.download.files (or .Values.download.command .Values.download.args) }}
+- download: files and a command (or args) are both given: one of them fills the volumes
+{{- else if and (not .Values.download.files) (not .Values.download.image) }}
+- download.image is empty: name an image whose command fills the volumes, or what to fetch in download.files
 {{- end }}
 {{- range $name := list "models" "adapters" }}
 {{- if hasKey (index $.Values.storage $name).volume "image" }}
@@ -209,9 +211,31 @@
 - trainer: storage.adapters.mountPath is empty: there is nowhere to publish
 {{- end }}
 {{- end }}
+{{- if .Values.rollback.enabled }}
+{{- if not .Values.trainer.image.repository }}
+- rollback: trainer.image.repository is empty: name the trainer's image, which has the command
+{{- end }}
+{{- if not .Values.storage.adapters.mountPath }}
+- rollback: storage.adapters.mountPath is empty: there is no store to go back in
+{{- else if or (hasKey .Values.storage.adapters.volume "image") (get (.Values.storage.adapters.volume.persistentVolumeClaim | default dict) "readOnly") }}
+- rollback: storage.adapters.volume cannot be written to
+{{- end }}
+{{- end }}
+{{- range $key, $_ := .Values.commonLabels }}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
+- commonLabels.{{ $key }} is set by the chart
+{{- end }}
+{{- end }}
 {{- if .Values.metrics.rules.enabled }}
 {{- if not (.Files.Get "files/rules.yaml") }}
 - metrics.rules: the chart has no files/rules.yaml
+{{- end }}
+{{- $known := list }}
+{{- range (.Files.Get "files/rules.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $known = append $known . }}{{ end }}{{ end }}{{ end }}
+{{- range $name, $_ := .Values.metrics.rules.alerts }}
+{{- if not (has $name $known) }}
+- metrics.rules.alerts.{{ $name }}: there is no such alert. There are {{ join ", " $known }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if .Values.metrics.dashboard.enabled }}

@@ -19,6 +19,7 @@ from tests.support.secure_desk import WRONG_PASSWORD, Desk, Refused, mostly_long
     [
         ("plain", "at_least_once"),
         ("scram", "exactly_once"),
+        ("token", "exactly_once"),
         pytest.param("scram", "at_least_once", marks=pytest.mark.long),
     ],
 )
@@ -40,6 +41,14 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
             {**scram, "sasl_password": WRONG_PASSWORD},
             4, at("SASL"), "refuses the user 'scram-clerk' (SCRAM-SHA-512): check kafka.sasl_",
         ),
+        "a token that has expired": Refused(
+            {**good["token"], "sasl_token_callback": "tests.support.unsigned_token:expired"},
+            4, at("SASL"), "refuses the token: check kafka.sasl_token_callback",
+        ),
+        "a token service that fails": Refused(
+            {**good["token"], "sasl_token_callback": "tests.support.unsigned_token:broken"},
+            4, at("SASL"), "unsigned_token:broken raised OSError; check kafka.sasl_token_callback",
+        ),
         "a mechanism that is not offered": Refused(
             {**scram, "sasl_mechanism": "SCRAM-SHA-256"},
             4, at("SASL"), "set kafka.sasl_mechanism to one that it supports",
@@ -57,7 +66,8 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
 
 _OFTEN = {"a wrong password (SCRAM)"}
 _WRONG = (
-    "a wrong password (PLAIN)", "a wrong password (SCRAM)", "a mechanism that is not offered",
+    "a wrong password (PLAIN)", "a wrong password (SCRAM)", "a token that has expired",
+    "a token service that fails", "a mechanism that is not offered",
     "no login", "a login where there is none",
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.follower import AdapterStore, Follower
 from tests.support.swapping import ONE, THREE, TWO
+from tests.support.toy_adapter import ENCODERS
 from worker.cli.adapters import show_adapters
 from worker.engine.open import OpenedEngine
 from worker.observe.info import describe_worker
@@ -25,7 +26,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], tuple[Follower, str]]]:
 
     def start() -> tuple[Follower, str]:
         follower = Follower(AdapterStore(tmp_path), ONE)
-        opened = OpenedEngine(follower.main.engine, ONE, follower.factory.encoders, "merged")
+        opened = OpenedEngine(follower.main.engine, ONE, ENCODERS, "merged")
 
         def info() -> Page:
             serving = (follower.router, follower.events)

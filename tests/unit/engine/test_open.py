@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.published import WEIGHTS, publish
+from tests.support.tiny_onnx import write_tiny_encoder
+from tests.support.toy_adapter import toy_head, toy_manifest
+from worker.contract import AdapterRefused, Thresholds, write_manifest
+from worker.engine import loaders
 from worker.engine import open as opening
 from worker.errors import SettingsError
 
@@ -13,9 +18,34 @@ from worker.errors import SettingsError
 def test_without_vllm_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "vllm_is_installed", lambda: False)
+    write_manifest(tmp_path, toy_manifest())
+    monkeypatch.setattr(loaders, "vllm_is_installed", lambda: False)
     with pytest.raises(SettingsError, match=r"filing-clerk\[gpu\].*filing-clerk\[cpu\]"):
         opening.open_engine(base=tmp_path, adapter=tmp_path, cache_dir=tmp_path)
+
+
+def test_without_onnx_runtime_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not ask for vLLM, or for a base."""
+    adapter = write_tiny_encoder(tmp_path / "encoder")
+    monkeypatch.setattr(loaders, "vllm_is_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(SettingsError, match=r"filing-clerk\[encoder\]"):
+        opening.open_engine(adapter=adapter, cache_dir=tmp_path)
+
+
+def test_a_kind_that_is_declared_only_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = publish(tmp_path)
+    head = toy_head(pooling="last", onnx=(), weights=(WEIGHTS,))
+    published.rewrite(
+        kind="lora-head", head=head, codes={}, decoding=None, thresholds=Thresholds(0)
+    )
+    monkeypatch.setattr(loaders, "vllm_is_installed", lambda: True)
+    with pytest.raises(AdapterRefused, match="'lora-head', which this version does not serve"):
+        opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
 
 
 def test_importing_it_imports_nothing_heavy() -> None:

@@ -139,7 +139,9 @@ def test_transactions_rebalances_and_pauses_are_counted(
 def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> None:
     """Gauges are never stale, and a partition that went has no series any more."""
     rig = started("m0", "m1", partitions=2, policy=make_loop_policy(revoke_drain_s=0))
-    registry.at_scrape(lambda: loop_samples(rig.loop.state, rig.stream.lag(), rig.clock.now, WALL))
+    registry.at_scrape(
+        lambda: loop_samples(rig.loop.state, rig.stream.lag(), {}, rig.clock.now, WALL)
+    )
     rig.answer("m1")
     rig.clock.advance(4.0)
     page = scrape(registry)
@@ -162,10 +164,24 @@ def test_the_state_of_the_loop_is_read_when_the_page_is(registry: Registry) -> N
     assert page("clerk_assigned_partitions") == 1
 
 
+def test_the_lag_in_seconds_is_the_age_of_the_oldest_message_that_waits(
+    registry: Registry,
+) -> None:
+    """0 where nothing waits; nothing where that is not known; a clock that is ahead is no age."""
+    lag = {TopicPartition("in", number): count for number, count in enumerate((3, 0, 2, 1))}
+    at_ms = int(WALL * 1000)
+    oldest = {TopicPartition("in", 0): at_ms - 2500, TopicPartition("in", 3): at_ms + 9}
+    state = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
+    registry.at_scrape(lambda: loop_samples(state, lag, oldest, 5.0, WALL))
+    page = scrape(registry)
+    found = [page("clerk_consumer_lag_seconds", topic="in", partition=str(n)) for n in range(4)]
+    assert found == [2.5, 0, None, 0]
+
+
 def test_a_loop_that_has_not_polled_has_no_last_poll(registry: Registry) -> None:
     """While the model loads there is no heartbeat to be old."""
     state = LoopState(None, False, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
-    registry.at_scrape(lambda: loop_samples(state, {}, 5.0, WALL))
+    registry.at_scrape(lambda: loop_samples(state, {}, {}, 5.0, WALL))
     assert scrape(registry)("clerk_last_poll_timestamp_seconds") is None
 
 

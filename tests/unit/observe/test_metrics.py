@@ -38,7 +38,7 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         rig.stream.assign(1)
         rig.engine.fail("m0", MessageRejected("engine_rejected", ""))
         rig.iterate(2)  # one waits, one is in the engine
-        observer.runs(rig.loop, rig.stream)
+        observer.runs(rig.loop, rig.stream, {"in": 604800.0})
         for listener in observer.listeners:  # a whole window, for what drift shows
             listener.published(finished(*[label()] * 1000), 0.1)
         page = Scrape(observer.metrics())

@@ -56,17 +56,18 @@ def test_what_waits_is_no_lag(registry: Registry) -> None:
     lag = {IN: 5, RETRY: 7}
     waits = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0,
                       retry_topic="retry", retry_due_ms=1_800_000_000_500)  # fmt: skip
-    registry.at_scrape(lambda: loop_samples(waits, lag, 1.0, 1.0))
+    registry.at_scrape(lambda: loop_samples(waits, lag, {RETRY: 0}, 1.0, 1.0))
     page = Scrape(registry.page())
     assert page("clerk_consumer_lag_records", topic="in", partition="0") == 5
     assert page("clerk_consumer_lag_records", topic="retry", partition="3") is None
+    assert page("clerk_consumer_lag_seconds", topic="retry", partition="3") is None
     assert page("clerk_retry_waiting_records", topic="retry", partition="3") == 7
     assert page("clerk_retry_due_timestamp_seconds") == 1_800_000_000.5
 
 
 def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> None:
     """Every partition's lag is lag."""
-    registry.at_scrape(lambda: loop_samples(STATE, {IN: 5, RETRY: 7}, 1.0, 1.0))
+    registry.at_scrape(lambda: loop_samples(STATE, {IN: 5, RETRY: 7}, {}, 1.0, 1.0))
     page = Scrape(registry.page())
     assert page("clerk_consumer_lag_records", topic="retry", partition="3") == 7
     assert page("clerk_retry_waiting_records", topic="retry", partition="3") is None

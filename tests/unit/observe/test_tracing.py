@@ -36,7 +36,13 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @pytest.fixture
 def tracing(collector: Collector) -> Tracing:
-    return start_tracing(topic="in", group="clerks", max_links=500)
+    return start_tracing(
+        topic="in",
+        group="clerks",
+        max_links=500,
+        server="kafka-1:9093,kafka-2:9093",
+        client_id="filing-clerk",
+    )
 
 
 def finished(*given: tuple[Outcome, Headers]) -> list[CompletedRecord]:
@@ -75,6 +81,9 @@ def test_a_published_batch_is_a_span_linked_to_its_messages(
         "messaging.operation.name": "process",
         "messaging.destination.name": "in",
         "messaging.consumer.group.name": "clerks",
+        "messaging.client.id": "filing-clerk",
+        "server.address": "kafka-1",
+        "server.port": 9093,
         "messaging.batch.message_count": 3,
     }
     assert [(link.trace_id.hex(), link.span_id.hex()) for link in span.links] == [
@@ -104,6 +113,9 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
         "messaging.destination.name": "in",
         "messaging.destination.partition.id": "3",
         "messaging.consumer.group.name": "clerks",
+        "messaging.client.id": "filing-clerk",
+        "server.address": "kafka-1",
+        "server.port": 9093,
         "messaging.kafka.offset": 0,
         "messaging.message.body.size": len(SECRET),
         "clerk.label": "billing",

@@ -151,3 +151,21 @@ def test_one_text_on_a_terminal_is_a_few_lines(
     ]
     classify._print_result({"label": None, "error": "not_json: at [/x]"})
     assert capsys.readouterr().out == "no label  not_json: at [/x]\n"
+
+
+def test_an_out_of_scope_score_is_shown_where_there_is_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A model with a head has it in the place of off-label mass."""
+    result = {
+        "label": "billing",
+        "confidence": 0.6,
+        "off_label_mass": None,
+        "out_of_scope": -1.25,
+        "review": ["out_of_scope"],
+        "scores": {"billing": 0.6, "other": 0.4},
+    }
+    classify._print_result(result)
+    shown = capsys.readouterr().out
+    assert "out of scope  -1.250" in shown
+    assert "for review: out_of_scope" in shown

@@ -174,6 +174,24 @@ def test_a_topic_whose_configuration_is_forbidden_leaves_the_others_limits(
         assert prepare_topics(configured(topics=NO_REVIEW)).max_record_bytes == {"out": 1000}
 
 
+def test_how_long_the_input_keeps_its_messages_is_known_where_it_is_told(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """For ever and forbidden are no figure; topics that are written to are not asked."""
+    told = limits("1000", "1000")
+    topics = Topics(("^in", "more"), "out", None, "dead")
+    known = {
+        **told,
+        "in1": {"retention.ms": "604800000"},
+        "in2": {"retention.ms": "-1"},
+        "in3": KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        "more": {"retention.ms": "1500"},
+    }
+    admin(known, ("in1", "in2", "in3", "more", "out", "dead"))
+    made = prepare_topics(configured(topics=topics))
+    assert made.retention_s == {"in1": 604_800.0, "more": 1.5}
+
+
 def test_missing_topics_are_created_as_the_settings_say(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:

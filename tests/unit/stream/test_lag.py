@@ -10,7 +10,7 @@ SOURCE = TopicPartition("in", 0)
 
 
 def record(offset: int) -> Record:
-    return toy_record(source=SOURCE, offset=offset)
+    return toy_record(source=SOURCE, offset=offset, timestamp_ms=1_700_000_000_000 + offset)
 
 
 def statistics(**facts: int) -> dict[str, Any]:
@@ -50,6 +50,25 @@ def test_before_the_first_commit_it_begins_where_the_group_left_off_or_at_the_be
     assert lag.read() == {SOURCE: 45}
     lag.update(statistics(ls_offset=50, lo_offset=3, next_offset=3), set())
     assert lag.read() == {SOURCE: 47}
+
+
+def test_the_oldest_message_is_the_first_that_is_delivered_and_not_published() -> None:
+    """Of a partition that rewinds too, and none of one that is another's."""
+    lag = held()
+    lag.delivered(record(n) for n in range(10, 13))
+    lag.update(statistics(), set())
+    assert lag.oldest_ms() == {SOURCE: record(10).timestamp_ms}
+    lag.published([NextOffset(SOURCE, 12)])
+    lag.update(statistics(), set())
+    assert lag.oldest_ms() == {SOURCE: record(12).timestamp_ms}
+    lag.delivered([record(11), record(12)])
+    lag.update(statistics(), set())
+    assert lag.oldest_ms() == {SOURCE: record(11).timestamp_ms}
+    lag.ended([SOURCE])
+    assert lag.oldest_ms() == {}
+    lag.assigned([SOURCE])
+    lag.update(statistics(), set())
+    assert lag.oldest_ms() == {}
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:

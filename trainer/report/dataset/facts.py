@@ -13,9 +13,9 @@ from trainer.check.finding import CheckRecord, Finding
 from trainer.dataset.folder import Dataset, list_openings, open_dataset
 from trainer.dataset.near_duplicates import near_pairs
 from trainer.dataset.openings import Opening
-from trainer.dataset.settings import SIMILARITY
 from trainer.errors import BadInput
 from trainer.report import numbers
+from trainer.similarity import SIMILARITY
 
 HIDDEN = "(near to the sealed hold-out: look it up by its id)"
 """In place of a training message that says what a held-out one says."""

@@ -55,11 +55,13 @@ _CONNECT_ALONE = {
     f"{_CONNECT}class.name": "worker.core.labeller.Labeller",
 }
 
+_CLUSTER = "clerk.source.cluster"
+
 DEAD_LETTER_HEADERS = frozenset(
     {name for names in _NAMES.values() for name in names.values()}
     | set(_OF_BOTH.values())
     | set(_CONNECT_ALONE)
-    | {OMITTED_BYTES}
+    | {OMITTED_BYTES, _CLUSTER}
 )
 """Every header that a dead letter may get, in whichever style."""
 
@@ -70,6 +72,7 @@ class DeadLetter:
 
     ``error`` is one line for people and holds no message text. ``timestamp_ms`` is the input
     record's (Unix time), None where it had none. ``attempts`` counts the tries in the engine.
+    ``cluster`` is the input's, where the worker was told its name.
     """
 
     reason: RejectReason
@@ -82,11 +85,12 @@ class DeadLetter:
     attempts: int
     worker_version: str
     adapter_digest: str
+    cluster: str | None = None
 
     @property
     def id(self) -> str:
         """The id that the record's output would have had."""
-        return record_id(self.topic, self.partition, self.offset)
+        return record_id(self.topic, self.partition, self.offset, self.cluster)
 
     def headers(self, style: HeaderStyle = "clerk") -> tuple[tuple[str, bytes], ...]:
         """Return the headers that are added to those of the record."""
@@ -94,6 +98,8 @@ class DeadLetter:
         texts = {name: self._text(field, style) for field, name in names.items()}
         if style == "connect":
             texts |= _CONNECT_ALONE
+        if self.cluster:
+            texts[_CLUSTER] = self.cluster
         return tuple((name, text.encode()) for name, text in texts.items())
 
     def _text(self, field: str, style: HeaderStyle) -> str:
@@ -133,6 +139,7 @@ def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
         attempts=numbers["attempts"],
         worker_version=texts["worker_version"],
         adapter_digest=texts["adapter_digest"],
+        cluster=found.get(_CLUSTER) or None,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from worker.contract.codec import LEAVE_OUT_NONE
 from worker.contract.marks import Doc
 from worker.contract.timestamps import parse_rfc3339
 
@@ -12,12 +13,16 @@ Headers = tuple[tuple[str, bytes | None], ...]
 """Kafka headers, in order; a name may occur more than once."""
 
 
-def record_id(topic: str, partition: int, offset: int) -> str:
+def record_id(topic: str, partition: int, offset: int, cluster: str | None = None) -> str:
     """Return the id of whatever is made of an input record: topic-partition-offset.
 
-    It is the same for every delivery of the same message, so a consumer can deduplicate by it.
+    It is the same for every delivery of the same message, so a consumer can deduplicate by it. Two
+    clusters that mirror each other under the same names give one offset to different messages:
+    where the worker is told its ``cluster``, that stands before it, with a slash, which no topic's
+    name has.
     """
-    return f"{topic}-{partition}-{offset}"
+    place = f"{topic}-{partition}-{offset}"
+    return f"{cluster}/{place}" if cluster else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,10 @@ class Source:
     partition: int
     offset: int
     timestamp: Annotated[str | None, Doc("Timestamp of the input record, RFC 3339 in UTC.")]
+    cluster: Annotated[
+        str | None,
+        Doc("Name of the Kafka cluster, where the worker is told it; then the id begins with it."),
+    ] = field(default=None, metadata=LEAVE_OUT_NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ def check_identity(id_: str, source: Source) -> None:
 
     What stands there is not quoted: in a field of a foreign record it may be a message's text.
     """
-    if id_ != record_id(source.topic, source.partition, source.offset):
+    if id_ != record_id(source.topic, source.partition, source.offset, source.cluster):
         raise ValueError("id is not that of its source, topic-partition-offset")
     if source.timestamp is not None:
         check_time("source.timestamp", source.timestamp)

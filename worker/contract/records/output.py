@@ -70,8 +70,9 @@ class OutputRecord:
     id: Annotated[
         str,
         Doc(
-            "topic-partition-offset of the input record: the same for every delivery "
-            "of the same message, so that a consumer can deduplicate."
+            "topic-partition-offset of the input record, after source.cluster and a slash where "
+            "that is there: the same for every delivery of the same message, so that a consumer "
+            "can deduplicate."
         ),
     ]
     source: Source

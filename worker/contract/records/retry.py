@@ -39,8 +39,13 @@ _NAMES = {
     "engine_attempts": "clerk.retry.engine.attempts",
 }
 
-RETRY_HEADERS = frozenset(_NAMES.values())
+_CLUSTER = "clerk.retry.source.cluster"
+
+NEEDED_RETRY_HEADERS = frozenset(_NAMES.values())
 """Every header that a record of the retry topic has beside the input record's own."""
+
+RETRY_HEADERS = NEEDED_RETRY_HEADERS | {_CLUSTER}
+"""Those, and one that it has where the worker was told its cluster's name."""
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -53,7 +58,8 @@ class Retry:
     ``timestamp_ms`` is the input record's (Unix time), None where it had none. ``attempt`` counts
     the delayed attempts, this one included, from 1; it is not made before ``not_before_ms`` (Unix
     time). ``reason`` is that of the last failure, ``first_failed_ms`` when the first one was
-    written, ``engine_attempts`` how often the engine was asked by now.
+    written, ``engine_attempts`` how often the engine was asked by now. ``cluster`` is the input's,
+    where the worker was told its name.
     """
 
     topic: str
@@ -65,15 +71,17 @@ class Retry:
     reason: RetryReason
     first_failed_ms: int
     engine_attempts: int
+    cluster: str | None = None
 
     @property
     def id(self) -> str:
         """The id of the message's result: that of the input record."""
-        return record_id(self.topic, self.partition, self.offset)
+        return record_id(self.topic, self.partition, self.offset, self.cluster)
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers that are added to those of the input record."""
-        return tuple((name, self._text(field).encode()) for field, name in _NAMES.items())
+        told = tuple((name, self._text(field).encode()) for field, name in _NAMES.items())
+        return (*told, (_CLUSTER, self.cluster.encode())) if self.cluster else told
 
     def history(self) -> tuple[tuple[str, bytes], ...]:
         """Return those of them that a dead letter has too: what was tried before it."""
@@ -109,6 +117,7 @@ def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
         reason=reason,
         first_failed_ms=_number(texts, "first_failed_ms", 0),
         engine_attempts=_number(texts, "engine_attempts", 0),
+        cluster=(found.get(_CLUSTER) or b"").decode("utf-8", "replace") or None,
     )
 
 

@@ -42,8 +42,9 @@ class DriftBaseline:
     """What a window of one adapter's answers is compared with.
 
     ``shares`` are the expected ones, by label; a PSI above ``psi_threshold`` is drift. A message
-    counts as off-label above ``mass``; a ratio of such messages at or above ``off_label_threshold``
-    is drift. ``mass`` is None where the way of decoding yields no off-label mass.
+    counts as off-label where its off-label mass, or with a head its out-of-scope score, is above
+    ``mass``; a ratio of such messages at or above ``off_label_threshold`` is drift. ``mass`` is
+    None where the way of decoding yields neither.
     """
 
     digest: str
@@ -62,7 +63,7 @@ def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | No
     reference = manifest.reference
     if reference is None:
         return None
-    quantile = reference.off_label_mass.get(f"{QUANTILE:g}")
+    quantile = reference.misfit.get(f"{QUANTILE:g}")
     signals = 1 if quantile is None else 2
     alarm_rate = policy.false_alarm_rate / signals
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
@@ -74,7 +75,10 @@ def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | No
     if off_label is None:
         above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
         off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
-    mass = None if quantile is None else max(quantile, LEAST_MASS)
+    # An out-of-scope score has no least value: it is of any sign and size.
+    mass = (
+        max(quantile, LEAST_MASS) if quantile is not None and reference.off_label_mass else quantile
+    )
     return DriftBaseline(manifest.digest, shares, label_psi, mass, off_label)
 
 

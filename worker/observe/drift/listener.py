@@ -100,7 +100,7 @@ class DriftListener(NullListener):
             outcome = completed.outcome
             if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
                 decision = outcome.decision
-                report = detector.add(decision.label, decision.off_label_mass, completed.record.id)
+                report = detector.add(decision.label, decision.misfit, completed.record.id)
                 if report is not None:
                     self._take(detector, report)
 

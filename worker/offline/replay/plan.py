@@ -10,7 +10,7 @@ from worker.errors import SettingsError
 from worker.offline.input_range import Offsets, wanted_offsets
 from worker.offline.offset_set import OffsetSet
 from worker.offline.replay.select import Criteria, Selector
-from worker.offline.results import read_result
+from worker.offline.results import is_of_another_cluster, read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.records.types import Record, TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
@@ -126,7 +126,8 @@ def _read_results(
                 result = read_result(record, topics.dead_letter)
             except RecordRefused:
                 continue  # none of the worker's: verify tells it
-            selector.add(result)
+            if not is_of_another_cluster(result, scanner.cluster):
+                selector.add(result)
 
 
 def _count_before(chosen: OffsetSet, log: LogSpan) -> int:

@@ -11,7 +11,7 @@ from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.compare.adapters import store_of
 from worker.offline.input_range import Offsets, wanted_offsets
-from worker.offline.results import has_no_result, read_result
+from worker.offline.results import has_no_result, is_of_another_cluster, read_result
 from worker.offline.scan_progress import ScanProgress
 from worker.offline.verify.check import Checker
 from worker.offline.verify.verdict import Place, Result, RetryRecord, Span, Verdict
@@ -101,7 +101,7 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
                 _take_retry(checker, record, topics, topic, retried)
         for result_topic, offsets in written.items():
             for record in progress.read(scanner, result_topic, offsets):
-                _take_result(checker, record, topics, topic)
+                _take_result(checker, record, topics, topic, config.cluster)
     return Verification(
         topic,
         settings.kafka.group_id,
@@ -151,7 +151,9 @@ def _take_retry(
     checker.add_retry(RetryRecord(source, retry.offset, retry.attempt, waits, place))
 
 
-def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: str) -> None:
+def _take_result(
+    checker: Checker, record: Record, topics: Topics, input_topic: str, cluster: str | None
+) -> None:
     place = Place(record.source, record.offset)
     if record.value is None and record.source.topic != topics.dead_letter:
         return  # a tombstone that was forwarded: it does not say which
@@ -164,6 +166,8 @@ def _take_result(checker: Checker, record: Record, topics: Topics, input_topic: 
         return  # of a record there that could not be read, which is told by itself
     if read.source.topic != input_topic and topics.is_input(read.source.topic):
         return  # of another input topic, which is judged on its own
+    if is_of_another_cluster(read, cluster):
+        return  # of a message that has the same place elsewhere
     replay = read.replay.id if read.replay is not None else None
     checker.add_result(Result(read.source, read.offset, read.adapter_digest, replay, place))
 

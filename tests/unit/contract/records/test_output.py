@@ -57,20 +57,22 @@ probabilities = st.floats(0, 1)
     st.floats(0, 1e9),
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.sampled_from([(), ("low_confidence",), ("off_label_mass", "out_of_scope")]),
+    st.sampled_from([None, "eu"]),
 )
-def test_any_record_survives_both_encoders(
+def test_any_record_survives_both_encoders(  # noqa: PLR0917 - drawn one by one
     confidence: float,
     mass: float | None,
     message_id: str | None,
     seconds: float,
     timestamp_ms: int | None,
     review: Any,
+    cluster: str | None,
 ) -> None:
     """The worker's fast encoder and the contract's own write the same JSON value."""
     score = None if mass is None else -seconds
     decision = Decision("billing", confidence, {"billing": confidence, "ünï": 0.5}, mass, score)
     result = Classified(decision, message_id, True, review, Timing(seconds, seconds))
-    given = toy_record(timestamp_ms=timestamp_ms)
+    given = toy_record(timestamp_ms=timestamp_ms, cluster=cluster)
     record = HEAD_ENCODER.build(given, result, NOW)
     fast, plain = HEAD_ENCODER.encode(given, result, "out", NOW).value, to_json(record)
     assert fast is not None

@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.toy_adapter import small_manifest, toy_reference
+from tests.support.toy_adapter import (
+    one_golden,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_reference,
+    toy_spec,
+)
 from worker.contract import Calibration
 from worker.observe.drift.baseline import (
     LEAST_MASS,
@@ -67,6 +73,18 @@ def test_a_mass_that_is_rounding_is_no_baseline() -> None:
     found = make_baseline(sure, POLICY)
     assert found is not None
     assert found.mass == LEAST_MASS
+
+
+def test_a_head_is_compared_by_its_out_of_scope_score() -> None:
+    """Of any sign and size, so no value of it is rounding; the threshold is that of any other."""
+    reference = replace(toy_reference(), off_label_mass={}, out_of_scope={"0.95": -3.5})
+    manifest = toy_encoder_manifest(golden=one_golden(toy_spec()), reference=reference)
+    found = make_baseline(manifest, POLICY)
+    other = make_baseline(small_manifest(), POLICY)
+    assert found is not None
+    assert other is not None
+    assert found.mass == -3.5
+    assert found.off_label_threshold == other.off_label_threshold
 
 
 def test_an_adapter_that_is_often_wrong_is_allowed_a_larger_shift() -> None:

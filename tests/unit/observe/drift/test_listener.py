@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.toy_adapter import LABELS, small_manifest, toy_serving_adapter
+from tests.support.toy_adapter import (
+    LABELS,
+    one_golden,
+    small_manifest,
+    toy_encoder_manifest,
+    toy_reference,
+    toy_serving_adapter,
+    toy_spec,
+)
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Manifest
 from worker.observe.drift import listener as listener_module
 from worker.observe.drift.baseline import DriftPolicy, make_baseline
 from worker.observe.drift.listener import DriftListener
 from worker.observe.registry import Registry
+from worker.records.types import Classified, Outcome
 
 POLICY = DriftPolicy(window=30, false_alarm_rate=0.01, sample_ids=2)
 EVEN = [*LABELS] * 10
@@ -202,3 +211,26 @@ def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) 
         listener.published([], 0.1)
     assert threads[1:] == ["drift-baseline"]
     assert listener.info()["messages"] == 0
+
+
+def test_messages_that_fit_no_output_of_a_head_are_drift() -> None:
+    """By the out-of-scope score, where there is no off-label mass."""
+    reference = replace(toy_reference(), off_label_mass={}, out_of_scope={"0.95": -3.0})
+    manifest = toy_encoder_manifest(golden=one_golden(toy_spec()), reference=reference)
+    listener = Watched(manifest)
+    adapter = toy_serving_adapter(manifest=manifest)
+    for score, result in ((-3.5, "stable"), (-2.5, "drifted")):
+        outcomes = [with_score(label(name), score) for name in EVEN]
+        batch = [replace(record, adapter=adapter) for record in finished(*outcomes)]
+        with capture_logs() as logs:
+            listener.published(batch, 0.1)
+        told = [line["event"] for line in logs]
+        assert told == (["drift.off_label"] if result == "drifted" else [])
+        counted = page(listener)("clerk_drift_windows_total", signal="off_label", result=result)
+        assert counted == 1
+
+
+def with_score(outcome: Outcome, score: float) -> Classified:
+    assert isinstance(outcome, Classified)
+    decision = replace(outcome.decision, off_label_mass=None, out_of_scope=score)
+    return replace(outcome, decision=decision)

@@ -17,8 +17,8 @@ from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import THINGS, make_examples
 from tests.unit.trainer.check.test_folds import LETTERS, share_found
 from trainer.check.duplicates import number_clusters
+from trainer.check.finding import SUSPECTS
 from trainer.check.run import CheckSettings, check_dataset
-from trainer.check.suspects import SUSPECTS
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.groups import GROUPS, read_groups
 from trainer.errors import BadInput

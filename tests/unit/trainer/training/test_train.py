@@ -193,6 +193,7 @@ def test_weights_are_named_as_peft_names_them_and_stored_small(
         assert file.get_tensor(next(iter(names))).dtype == torch.bfloat16
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
     assert len(names) == 2 * 7 * 2  # layers, linear layers in each, A and B
+    assert manifest.lora is not None
     assert manifest.lora.target_modules == (
         "down_proj",
         "gate_proj",
@@ -212,6 +213,7 @@ def test_folding_by_hand_gives_the_logits_of_peft(
     adapter = run / "adapter"
     built = build_prompt(manifest.prompt, message, load_tokenizer(tiny_base).encoders.plain)
     assert built is not None
+    assert manifest.lora is not None
     ids = torch.tensor([built.ids])
     base = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
     with torch.inference_mode():

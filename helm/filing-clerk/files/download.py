@@ -1,0 +1,103 @@
+"""Fetch files; what has its name is whole: python3 download.py 'SHA256 PATH URL' ...
+
+Each is fetched beside its place under a name of this process, compared with its digest, written
+through to the disk and renamed. So a pod that is killed leaves nothing that could be taken for the
+file, and pods that fetch at once do not see each other's halves. A file that is there is left
+alone: it was compared when it came. DOWNLOAD_AUTHORIZATION, where set, is sent as that header,
+and not to another host that the first one leads to. Standard library alone.
+"""
+
+import hashlib
+import os
+import sys
+import time
+import urllib.parse
+import urllib.request
+import uuid
+from http.client import HTTPException
+from pathlib import Path
+
+_ATTEMPTS, _PAUSE_S, _TIMEOUT_S = 5, 5.0, 60.0
+_CHUNK_BYTES = 1024 * 1024
+_OLD_S = 24 * 3600.0
+
+
+class _Refused(Exception):
+    """What came is not what was asked for."""
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Keeps the login from a host that a redirection leads to."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        """See the base class."""
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None and following.host != req.host:
+            following.remove_header("Authorization")
+        return following
+
+
+def main(wanted: list[str]) -> int:
+    """Fetch what is missing; 1 where one of them could not be had."""
+    for line in wanted:
+        digest, path, url = line.split(" ", 2)
+        if Path(path).exists():
+            print(f"{path} is there", flush=True)
+            continue
+        if not _fetched(digest, Path(path), url):
+            return 1
+    return 0
+
+
+def _fetched(digest: str, path: Path, url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            size = _fetch(digest, path, url)
+        except (OSError, HTTPException, _Refused) as error:
+            print(f"{path} from {host}, attempt {attempt} of {_ATTEMPTS}: {error}", flush=True)
+            if attempt < _ATTEMPTS:
+                time.sleep(_PAUSE_S)
+        else:
+            print(f"{path} is fetched, {size} bytes", flush=True)
+            return True
+    return False
+
+
+def _fetch(digest: str, path: Path, url: str) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_over(path)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    request = urllib.request.Request(url)  # noqa: S310 - the chart takes http and https alone
+    if login := os.environ.get("DOWNLOAD_AUTHORIZATION"):
+        request.add_header("Authorization", login)
+    found, size = hashlib.sha256(), 0
+    try:
+        opener = urllib.request.build_opener(_SameHost)
+        with opener.open(request, timeout=_TIMEOUT_S) as answer, part.open("wb") as file:
+            while chunk := answer.read(_CHUNK_BYTES):
+                file.write(chunk)
+                found.update(chunk)
+                size += len(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if found.hexdigest() != digest:
+            raise _Refused(f"{size} bytes with the digest {found.hexdigest()}, not {digest}")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+def _remove_left_over(path: Path) -> None:
+    """Of pods that were killed; nobody fetches one file for a day."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > _OLD_S:
+                part.unlink()
+        except FileNotFoundError:
+            pass  # somebody else was quicker
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""The commands in an example's header, as a person would type them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+_COMMENT = re.compile(r"\s{2,}#.*$")
+_HEREDOC = re.compile(r"<<'(\w+)'")
+
+
+def commands(example: Path) -> list[str]:
+    """Return the commands of the header: its lines that are indented by three spaces.
+
+    Lines that end in a backslash go on, a here document is part of its command, and what stands
+    behind two spaces and a # is for the reader.
+    """
+    header = example.read_text(encoding="utf-8").partition("\n\n")[0]
+    lines = [line[4:] for line in header.splitlines() if line.startswith("#   ")]
+    found: list[str] = []
+    end: str | None = None
+    for raw in lines:
+        line = raw if end else _COMMENT.sub("", raw)
+        if end is not None:
+            found[-1] += f"\n{line}"
+            if line == end:
+                end = None
+            continue
+        if found and found[-1].endswith("\\"):
+            found[-1] = f"{found[-1][:-1].rstrip()} {line.strip()}"
+        else:
+            found.append(line)
+        if opened := _HEREDOC.search(line):
+            end = opened[1]
+    return found
+
+
+def run(command: str, folder: Path, given: Mapping[str, str]) -> str:
+    """Run a command in ``folder`` with further variables. Raises AssertionError when it fails."""
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, f"{command}\n{(done.stdout + done.stderr)[-3000:]}"
+    return done.stdout

@@ -1,0 +1,265 @@
+"""Each example from an empty namespace, by the commands of its own header, to labels in Kafka.
+
+Run as they stand, but for: Kafka's address and the words that the header leaves out ("..."); what
+makes and pushes images, since the node knows them by the names in the examples (.ci/cluster); the
+trainer, whose image is not there: the adapter that it would publish is put in its place. What the
+test node lacks is in stand_in/, file by file; its storage is folders of this machine, its GPU a
+number in the node's status. KEDA and the Prometheus operator are their definitions alone.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.get_helm import find_helm
+from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document
+from tests.cluster.conftest import missing
+from tests.cluster.headers import commands, run
+from tests.cluster.kubectl import Cluster, Release, wait_until
+from tests.cluster.load import Names, Traffic
+from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
+from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
+from worker.contract import read_manifest
+from worker.contract.store import Pointer, write_pointer
+from worker.demo.base_model import ensure_base_model
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
+
+NAMESPACE = "support"
+NAMES = Names(
+    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
+)
+MESSAGES = 40
+READY_S = 1200.0
+CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "one-gpu": {"": ("models", "adapters")},
+    "air-gapped": {"": ("adapters",)},
+    "keda": {
+        "shared": (
+            "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
+            "support-dataset", "support-runs",
+        )
+    },
+}  # fmt: skip
+RIGHTS = (
+    ("TOPIC", "support.*", "READ"),
+    ("TOPIC", "support.*", "WRITE"),
+    ("TOPIC", "support.*", "CREATE"),
+    ("TOPIC", "support.*", "DESCRIBE_CONFIGS"),
+    ("GROUP", "filing-clerk", "READ"),
+    ("TRANSACTIONAL_ID", "filing-clerk.*", "WRITE"),
+)
+# Of the header: images are there already, and the trainer's is not.
+LEFT_OUT = ("docker ", "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer")
+
+
+@pytest.fixture
+def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
+    """A Kafka with TLS, SCRAM and client certificates that pods reach, for this example alone."""
+    with secure_broker(tmp_path, host) as found:
+        for user in ("User:scram-clerk", "User:CN=clerk"):
+            found.allow(user, RIGHTS)
+        yield found
+
+
+class Desk:
+    """The folder in which somebody types, and what lies in it."""
+
+    def __init__(self, folder: Path, broker: SecureBroker) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name in ("helm", "config"):
+            (folder / name).symlink_to(ROOT / name)
+        shutil.copytree(ensure_base_model(), folder / "Qwen2.5-7B-Instruct")
+        _publish(folder / "store")
+        (folder / "dataset").mkdir()
+        (folder / "dataset" / "dataset.json").write_text("{}")
+        client = broker.ca.sign("clerk")
+        shutil.copy(broker.ca.certificate, folder / "ca.crt")
+        shutil.copy(client.certificate, folder / "tls.crt")
+        shutil.copy(client.key, folder / "tls.key")
+        programs = folder / "bin"
+        programs.mkdir()
+        helm = find_helm()
+        assert helm is not None
+        (programs / "helm").symlink_to(Path(shutil.which(helm) or helm).resolve())
+        self.variables = {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+
+def _publish(store: Path) -> None:
+    """As clerk-trainer publish leaves it: the adapter that ships, and the pointer."""
+    shipped = ROOT / "worker" / "demo" / "adapter"
+    manifest = read_manifest(shipped)
+    shutil.copytree(shipped, store / manifest.digest)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    write_pointer(
+        store, Pointer(manifest.digest, manifest.name, now, None, "tests", None, "publish")
+    )
+
+
+@contextmanager
+def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, Path]]:
+    """Folders of this machine for the example's claims."""
+    made: dict[str, Path] = {}
+    documents: list[Document] = []
+    for storage_class, claims in CLAIMS.get(example, {}).items():
+        for claim in claims:
+            made[claim] = folder / claim
+            made[claim].mkdir(parents=True)
+            made[claim].chmod(0o777)  # a hostPath knows no fsGroup
+            documents.append({
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": f"clerk-{uuid.uuid4().hex[:6]}", "labels": {"clerk": "test"}},
+                "spec": {
+                    "capacity": {"storage": "100Gi"},
+                    "accessModes": ["ReadWriteMany"],
+                    "storageClassName": storage_class,
+                    "claimRef": {"namespace": NAMESPACE, "name": claim},
+                    "hostPath": {"path": str(made[claim])},
+                },
+            })  # fmt: skip
+    if documents:
+        cluster.apply(documents)
+    yield made
+    cluster.kubectl("delete", "pv", "-l", "clerk=test", "--wait=false")
+
+
+@contextmanager
+def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
+    """Serve the base model's files; give what download.files says of them."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Nothing."""
+
+    server = http.server.ThreadingHTTPServer((host, 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield [
+            {
+                "url": f"http://{host}:{server.server_port}/{path.name}",
+                "path": f"/models/Qwen2.5-7B-Instruct/{path.name}",
+                "sha256": sha256(path.read_bytes()).hexdigest(),
+            }
+            for path in sorted(folder.iterdir())
+        ]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Iterator[None]:
+    """The node shows a GPU. Its folders are this machine's, or the claims could not be made."""
+    (found,) = cluster.get("nodes")
+    name = found["metadata"]["name"]
+    if not Path("/run/filing-clerk-containerd.sock").exists() and not cluster.exists(
+        "storageclass"
+    ):
+        missing("no storage class, and the node is not this machine")
+    status = [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "1"}]
+    cluster.kubectl("patch", "node", name, "--subresource=status", "--type=json",
+                    "-p", json.dumps(status))  # fmt: skip
+    cluster.kubectl("label", "node", name, "nvidia.com/gpu.present=true", "--overwrite")
+    yield
+    status[0]["op"] = "remove"
+    cluster.kubectl("patch", "node", name, "--subresource=status", "--type=json",
+                    "-p", json.dumps(status))  # fmt: skip
+    cluster.kubectl("label", "node", name, "nvidia.com/gpu.present-")
+
+
+@pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("what_examples_name", "node")
+def test_an_example_comes_up_by_the_commands_of_its_header(
+    cluster: Cluster, host: str, broker: SecureBroker, example: Path, tmp_path: Path
+) -> None:
+    """From nothing: the workers become ready, and what is published is labelled once each."""
+    desk = Desk(tmp_path / "desk", broker)
+    if example.stem == "keda":  # the header makes it
+        cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
+    support = Cluster(NAMESPACE)
+    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    kafka = (
+        broker.broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
+        if example.stem in {"keda", "air-gapped"}
+        else broker.servers
+    )
+    with ExitStack() as stack:
+        folders = stack.enter_context(volumes(cluster, example.stem, tmp_path / "volumes"))
+        files = stack.enter_context(model_store(host, desk.folder / "Qwen2.5-7B-Instruct"))
+        partitions = 12 if example.stem == "keda" else 1
+        if example.stem == "air-gapped":
+            broker.create_topics((NAMES.inputs, *NAMES.sinks))
+        release = Release(support, "clerk", {})
+        stack.callback(_remove, cluster)
+        own = {"config": {"kafka": {"bootstrap_servers": kafka}}}
+        if example.stem == "keda":
+            own |= {"download": {"files": files}}  # type: ignore[dict-item]
+        given = desk.folder / "given.yaml"
+        given.write_text(yaml.safe_dump(own))
+        for command in commands(example):
+            if command.startswith(LEFT_OUT):
+                continue
+            run(_filled_in(command, example, kafka, given), desk.folder, desk.variables)
+        if example.stem == "keda":
+            wait_until("workers wait for an adapter", lambda: _waits(release), READY_S)
+            shutil.copytree(
+                desk.folder / "store", folders["clerk-filing-clerk-adapters"], dirs_exist_ok=True
+            )
+        release.wait_for_ready(1, READY_S)
+        with Traffic(broker.servers, NAMES, partitions) as traffic:
+            traffic.publish(MESSAGES)
+            wait_until("every message has its label", lambda: len(traffic.results) >= MESSAGES, 300)
+        assert len({result.source for result in traffic.results}) == MESSAGES
+        assert len(traffic.results) == MESSAGES
+        assert not [result for result in traffic.results if result.topic == NAMES.dead]
+
+
+def _filled_in(command: str, example: Path, kafka: str, given: Path) -> str:
+    filled = (
+        command.replace("kafka:9092", kafka)
+        .replace("username=clerk --from-literal=password=...",
+                 f"username=scram-clerk --from-literal=password={SCRAM_PASSWORD}")
+        .replace("...", "of-the-test")
+    )  # fmt: skip
+    if filled.startswith("helm install"):
+        stand_in = Path(__file__).parent / "stand_in" / example.name
+        named = [path for path in (stand_in, given) if path.exists()]
+        filled += "".join(f" -f {path}" for path in named)
+    return filled
+
+
+def _waits(release: Release) -> bool:
+    return any(
+        status["name"] == "adapter" and "running" in status["state"]
+        for pod in release.pods()
+        for status in pod["status"].get("initContainerStatuses", ())
+    )
+
+
+def _remove(cluster: Cluster) -> None:
+    cluster.helm("uninstall", "clerk", "-n", NAMESPACE, "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=240s")
+    cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
+
+
+def test_each_stand_in_is_of_an_example() -> None:
+    """A renamed example does not lose what it needs here."""
+    stems = {path.stem for path in (Path(__file__).parent / "stand_in").glob("*.yaml")}
+    assert stems <= {path.stem for path in EXAMPLES.glob("*.yaml")}

@@ -1,0 +1,128 @@
+"""The runbook's commands, as they stand there, on a cluster with a release in it.
+
+The names are those of the page: release clerk in the namespace support. Kafka's own shell tools are
+left out: they come with its distribution, which is not here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.chart.get_helm import find_helm
+from tests.chart.render import EXAMPLES, ROOT
+from tests.cluster.conftest import missing
+from tests.cluster.headers import commands, run
+from tests.cluster.kubectl import Cluster, Release, wait_until
+from tests.cluster.load import Names, Traffic
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+RUNBOOK = ROOT / "docs" / "operations.md"
+NAMESPACE = "support"
+SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incident")
+NAMES = Names(
+    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
+)
+# What they need is not there, or they would wait for something else: with the reason of each.
+LEFT_OUT = {
+    "kafka-": "Kafka's shell tools come with its distribution",
+    "clerk-trainer": "the trainer is at hand where adapters are made",
+    "clerk-worker compare": "wants a second model",
+    "helm upgrade": "the values' file is the reader's; tried below with one value",
+    "helm rollback": "tried below, after an upgrade",
+    "kubectl -n $NS create job": "the demo has no store that is written to",
+    "kubectl -n $NS wait --for=condition=complete": "as before",
+    "kubectl -n $NS logs job/": "as before",
+    "kubectl -n $NS exec $D -- tail": "the demo's adapter is no store, and has no history",
+    "kubectl -n $NS exec $D -- clerk-worker adapters": "as before",
+    "kubectl -n $NS logs -l $L --prefix --tail=5 --previous": "no container ended before",
+}
+
+
+def typed() -> dict[str, list[str]]:
+    """Return the commands of the page's sections, in order, each as one line."""
+    text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in text.splitlines():
+        if heading := re.match(r"#{2,3} (.+)", line):
+            section = heading[1]
+        elif re.match(r"    (kubectl|helm|kcat|clerk-|kafka-)", line):
+            found.setdefault(section, []).append(re.sub(r"\s{2,}#.*$", "", line.strip()))
+    return found
+
+
+def test_the_sections_are_there() -> None:
+    """A renamed section does not make the check hold."""
+    found = typed()
+    for section in SECTIONS:
+        assert found.get(section), section
+
+
+def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
+    """Each command of the first sections ends well, and tells something."""
+    if shutil.which("kcat") is None:
+        missing("kcat is missing: apt-get install kcat")
+    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    (tmp_path / "helm").symlink_to(ROOT / "helm")
+    helm = find_helm()
+    assert helm is not None
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "helm").symlink_to(Path(shutil.which(helm) or helm).resolve())
+    given = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "NS": NAMESPACE,
+        "D": "deployment/clerk-filing-clerk",
+        "GROUP": "filing-clerk",
+        "L": "app.kubernetes.io/instance=clerk,app.kubernetes.io/component=worker",
+        "B": kafka,
+    }
+    try:
+        for command in commands(EXAMPLES / "cpu-demo.yaml"):
+            if not command.startswith("docker "):
+                run(command.replace("kafka:9092", kafka), tmp_path, given)
+        Release(Cluster(NAMESPACE), "clerk", {}).wait_for_ready(1, 900)
+        with Traffic(kafka, NAMES, 1) as traffic:
+            traffic.publish(20)
+            wait_until("labels", lambda: len(traffic.results) >= 20, 300)
+        tried = 0
+        for section in SECTIONS:
+            for command in typed()[section]:
+                if command.startswith(tuple(LEFT_OUT)):
+                    continue
+                said = run(command, tmp_path, given)
+                assert said.strip() or command.startswith("kcat"), f"{command} tells nothing"
+                tried += 1
+        assert tried >= 7
+        _one_value_and_back(tmp_path, given)
+    finally:
+        cluster.helm("uninstall", "clerk", "-n", NAMESPACE, "--ignore-not-found")
+        cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=240s")
+
+
+def _one_value_and_back(folder: Path, given: dict[str, str]) -> None:
+    """A value alone by --reset-then-reuse-values, and the release before again."""
+    run("helm upgrade clerk helm/filing-clerk -n $NS --reset-then-reuse-values "
+        "--set config.log.level=warning", folder, given)  # fmt: skip
+    assert "warning" in _settings(given)
+    assert "support.labels.review" in _settings(given)
+    run("helm rollback clerk -n $NS", folder, given)
+    assert "warning" not in _settings(given)
+
+
+def _settings(given: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["kubectl", "-n", NAMESPACE, "get", "configmap", "clerk-filing-clerk", "-o", "yaml"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout

@@ -1,0 +1,146 @@
+"""A worker that serves an encoder takes up a LoRA adapter, and goes back: both engines are real.
+
+Needs vLLM, ONNX Runtime, the demo's base model and its adapter. The encoder is a tiny one that is
+made on the spot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.follower import AdapterCounts, AdapterStore
+from tests.support.swapping import labels_of
+from tests.support.tiny_onnx import write_tiny_encoder
+from tests.support.toy_adapter import toy_taxonomy
+from worker.app import make_loop
+from worker.contract import Manifest, read_manifest
+from worker.core.loop import Loop
+from worker.demo.samples import read_samples
+from worker.engine.open import OpenedEngine
+from worker.engine.vllm_config import vllm_is_installed
+from worker.lifecycle.watcher import close_all
+from worker.policies import loop_policy
+from worker.serving import make_adapter_router, make_watcher, open_model
+from worker.settings import AdapterSettings, LoopSettings, ModelSettings, RecordSettings, Settings
+from worker.stream.fake import FakeStream
+from worker.stream.topics import Topics
+
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
+
+SETTLE_S = 900.0
+
+
+@dataclass
+class World:
+    """A store with an adapter of each kind, and settings of a worker that follows it."""
+
+    store: AdapterStore
+    lora: Manifest
+    encoder: Manifest
+    settings: Settings
+
+
+@pytest.fixture
+def world(base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path) -> World:
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI has to have vLLM"
+        pytest.skip("vLLM is not installed")
+    store = AdapterStore(tmp_path / "store")
+    lora = read_manifest(demo_adapter_dir)
+    shutil.copytree(demo_adapter_dir, store.folder / lora.digest)
+    made = write_tiny_encoder(tmp_path / "encoder", taxonomy=toy_taxonomy(labels_of("encoder")))
+    encoder = read_manifest(made)
+    made.rename(store.folder / encoder.digest)
+    # The base is one of several in a folder.
+    bases = tmp_path / "bases"
+    bases.mkdir()
+    (bases / "smollm").symlink_to(base_model_dir)
+    (bases / "other").mkdir()
+    (bases / "other" / "config.json").write_text("{}")
+    settings = Settings(
+        model=ModelSettings(adapter=store.folder, bases=(bases,), cache_dir=tmp_path / "merged"),
+        records=RecordSettings(format="text"),
+        loop=LoopSettings(max_in_flight=64, deadline_s=300),
+        adapters=AdapterSettings(poll_interval_s=0.2),
+    )
+    return World(store, lora, encoder, settings)
+
+
+@pytest.fixture
+def opened(world: World) -> Iterator[OpenedEngine]:
+    world.store.publish(world.encoder)
+    began = time.monotonic()
+    opened = open_model(world.settings, watch=True)
+    assert opened.serving == "onnx"
+    assert time.monotonic() - began < 30, "vLLM was not started for an encoder"
+    yield opened
+    opened.engine.close()
+
+
+def test_from_an_encoder_to_a_lora_adapter_and_back_under_load(
+    world: World, opened: OpenedEngine
+) -> None:
+    """Each record is once there, with a label of the adapter that it is stamped with."""
+    counted = AdapterCounts()
+    router, events = make_adapter_router(world.settings, opened, counted)
+    watcher = make_watcher(world.settings, opened, router, events)
+    assert watcher is not None
+    stream = FakeStream()
+    topics = Topics(("in",), "out", "review", "dead")
+    loop = make_loop(world.settings, stream, router, topics, loop_policy(world.settings.loop))
+    stream.subscribe(loop)
+    stream.assign(0)
+    watcher.start()
+    texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
+    added = 0
+    try:
+        for manifest in (world.lora, world.encoder):
+            world.store.publish(manifest, "force")
+            until = time.monotonic() + SETTLE_S
+            while router.main.digest != manifest.digest:
+                assert time.monotonic() < until, events.last_refusal
+                added += work(stream, loop, texts[:8])
+            for _ in range(5):
+                added += work(stream, loop, texts[:8])
+        finish(stream, loop, added)
+    finally:
+        watcher.close()
+        close_all(router, events)
+    labels = {one.digest: set(one.taxonomy.names) for one in (world.lora, world.encoder)}
+    found = {}
+    for output in stream.outputs:
+        assert output.value is not None
+        value = json.loads(output.value)
+        assert value["id"] not in found, "twice"
+        found[value["id"]] = value
+        assert value["label"] in labels[value["adapter"]["digest"]]
+        assert ("out_of_scope" in value) == (value["adapter"]["digest"] == world.encoder.digest)
+    assert len(found) == added
+    assert {value["adapter"]["digest"] for value in found.values()} == set(labels)
+    assert counted.log.count("swapped") == 2
+
+
+def work(stream: FakeStream, loop: Loop, texts: list[str]) -> int:
+    """Give the loop messages, and let it work a little; some stay in the engine."""
+    for text in texts:
+        stream.add(text.encode())
+    for _ in range(10):
+        loop.run_once()
+    time.sleep(0.05)
+    return len(texts)
+
+
+def finish(stream: FakeStream, loop: Loop, added: int) -> None:
+    """Have all of them done."""
+    until = time.monotonic() + SETTLE_S
+    while stream.committed.get(stream.sources[0], 0) < added:
+        assert time.monotonic() < until
+        loop.run_once()

@@ -1,0 +1,143 @@
+"""Is everything that is shipped under a licence that allows it? What is not plainly permissive is
+named, with its reason, in locks/licences.toml; what nobody has looked at fails.
+
+    python -m tests.release.licences build/sbom-worker.cdx.json   # a release's bills of materials
+    python -m tests.release.licences                              # what is installed, of the locks
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "locks" / "licences.toml"
+LOCKS = (
+    "image-cpu.txt",
+    "image-gpu.txt",
+    "image-encoder.txt",
+    "image-trainer.txt",
+    "image-demo.txt",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Licences that need no word (lower case), and packages that have one: by pattern of a name,
+    what they said of their licence when somebody looked."""
+
+    permissive: frozenset[str]
+    named: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def read(cls, path: Path = RULES) -> Rules:
+        """Read the list. Raises ValueError for an entry without a reason."""
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        for name, entry in data["named"].items():
+            if not entry.get("why"):
+                raise ValueError(f"{path}: {name} has no reason")
+        return cls(
+            frozenset(one.lower() for one in data["permissive"]),
+            {name: entry["licence"] for name, entry in data["named"].items()},
+        )
+
+    def problem(self, name: str, licences: Iterable[str]) -> str | None:
+        """Say what is wrong with a package's licences (each an SPDX expression or a name); None
+        where nothing is."""
+        licences = sorted(set(licences))
+        if licences and all(self._allows(one) for one in licences):
+            return None
+        found = " and ".join(licences)
+        pattern = next((one for one in self.named if fnmatch.fnmatchcase(name, one)), None)
+        if pattern is not None:
+            known = self.named[pattern]
+            return None if found in known else f"was {known} when it was looked at, is {found!r}"
+        if not found:
+            return "says nothing of its licence"
+        return f"{found!r} is neither permissive nor named"
+
+    def _allows(self, expression: str) -> bool:
+        """Of an SPDX expression: every part of an AND, one part of an OR; a name as a whole."""
+        text = expression.strip().lower()
+        if text in self.permissive:
+            return True
+        bare = text.replace("(", " ").replace(")", " ")
+        for word, enough in ((" and ", all), (" or ", any)):
+            if word in bare:
+                return enough(self._allows(part) for part in bare.split(word))
+        return bare.partition(" with ")[0].strip() in self.permissive
+
+
+def of_installed(locks: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the packages of lock files that are installed here, with their licences."""
+    names = set()
+    for lock in locks:
+        text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
+        names |= set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+    for name in sorted(names):
+        try:
+            found = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield name, list(_declared(found))
+
+
+def _declared(found: Any) -> Iterator[str]:
+    """Yield what a package says: its expression, else its classifiers, else its own words."""
+    if expression := found.get("License-Expression"):
+        yield expression
+        return
+    classifiers = [
+        one.rpartition(" :: ")[2]
+        for one in found.get_all("Classifier") or []
+        if one.startswith("License :: ")
+    ]
+    classifiers = [one for one in classifiers if one not in {"OSI Approved", "DFSG approved"}]
+    yield from classifiers
+    words = (found.get("License") or "").strip().partition("\n")[0]
+    if not classifiers and words:
+        yield words
+
+
+def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the components of a bill of materials (CycloneDX), with their licences."""
+    for component in json.loads(path.read_text(encoding="utf-8"))["components"]:
+        found = []
+        for entry in component.get("licenses", []):
+            if expression := entry.get("expression"):
+                found.append(expression)
+                continue
+            licence = entry["license"]
+            name = licence.get("id") or licence.get("name", "").rpartition(" :: ")[2]
+            if name.startswith("declared license of"):  # the whole text, beside what names it
+                continue
+            if name not in {"OSI Approved", "DFSG approved", ""}:
+                found.append(name)
+        yield component["name"].lower().replace("_", "-"), found
+
+
+def main(arguments: list[str]) -> int:
+    """Check bills of materials, or what is installed; print what is wrong."""
+    rules = Rules.read()
+    packages = (
+        [pair for path in arguments for pair in of_sbom(Path(path))]
+        if arguments
+        else list(of_installed(LOCKS))
+    )
+    wrong = [(name, problem) for name, found in packages if (problem := rules.problem(name, found))]
+    for name, problem in wrong:
+        print(f"{name}: {problem}")
+    print(f"{len(packages)} packages, {len(wrong)} to be looked at ({RULES.relative_to(ROOT)})")
+    return 1 if wrong or not packages else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""Bases side by side: an adapter's is found by the digests of its files."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.published import Published, publish
+from tests.support.tiny_onnx import write_tiny_encoder, write_tokenizer
+from worker.contract import AdapterRefused, describe_base, read_manifest
+from worker.engine.model_files import Bases, LoadedBase
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    return publish(tmp_path)
+
+
+def another(base: Path, target: Path, content: bytes = b"other weights") -> Path:
+    shutil.copytree(base, target)
+    (target / "model.safetensors").write_bytes(content)
+    return target
+
+
+def test_a_base_is_found_among_others_and_in_a_folder_of_them(
+    published: Published, tmp_path: Path
+) -> None:
+    """By what it is, whatever it is called."""
+    folder = tmp_path / "models"
+    wanted = another(published.base, folder / "renamed", b"base weights")
+    other = another(published.base, folder / "other")
+    for directories in ([other, wanted], [wanted, other], [folder], [other, folder]):
+        assert Bases(directories).find(published.adapter, published.manifest) == wanted
+
+
+def test_a_single_base_that_is_another_is_refused_with_the_difference(
+    published: Published, tmp_path: Path
+) -> None:
+    """As before there could be several."""
+    other = another(published.base, tmp_path / "other", b"BASE weights")
+    with pytest.raises(AdapterRefused, match=r"sha256 is .* trained on toy-base") as caught:
+        Bases([other]).find(published.adapter, published.manifest)
+    assert caught.value.path == other / "model.safetensors"
+
+
+def test_a_base_that_is_not_among_several_is_named(published: Published, tmp_path: Path) -> None:
+    others = [another(published.base, tmp_path / f"other-{n}", b"%d" % n) for n in range(2)]
+    with pytest.raises(AdapterRefused, match=r"toy-base \(main\), and none of the 2 base models"):
+        Bases(others).find(published.adapter, published.manifest)
+    with pytest.raises(AdapterRefused, match=r"name its directory in model\.base"):
+        Bases([]).find(published.adapter, published.manifest)
+
+
+def test_altered_weights_of_the_right_size_are_refused_unless_that_is_not_wanted(
+    published: Published, tmp_path: Path
+) -> None:
+    """A gigabyte takes a second to read: ``model.verify_weights``."""
+    bases = [another(published.base, tmp_path / "a", b"BASE weights"), tmp_path / "nowhere"]
+    with pytest.raises(AdapterRefused, match="sha256 is"):
+        Bases(bases).find(published.adapter, published.manifest)
+    found = Bases(bases, verify_weights=False).find(published.adapter, published.manifest)
+    assert found == bases[0]
+
+
+def test_an_encoder_brings_its_tokenizer(tmp_path: Path) -> None:
+    """No base is looked for; two adapters of one tokenizer share it."""
+    bases = Bases([])
+    one, two = (write_tiny_encoder(tmp_path / f"{seed}", seed=seed) for seed in range(2))
+    encoders = bases.encoders(one, read_manifest(one))
+    assert encoders.control("[CLS]") == [2]
+    assert bases.encoders(two, read_manifest(two)) is encoders
+
+
+def test_a_loaded_base_serves_its_own_adapters_alone(published: Published, tmp_path: Path) -> None:
+    """What two bases are called is for people."""
+    write_tokenizer(tmp_path / "tokenizer.json")
+    encoders = Bases([]).encoders(
+        adapter := write_tiny_encoder(tmp_path / "e"), read_manifest(adapter)
+    )
+    loaded = LoadedBase(encoders, published.manifest.base)
+    renamed = replace(published.manifest.base, name="elsewhere")
+    assert loaded.encoders(published.adapter, replace(published.manifest, base=renamed)) is encoders
+    other = describe_base(another(published.base, tmp_path / "other"), "other", "2")
+    with pytest.raises(AdapterRefused, match=r"on other \(2\), and toy-base \(main\) is loaded"):
+        loaded.encoders(published.adapter, replace(published.manifest, base=other))

@@ -1,0 +1,129 @@
+"""Adapters of different kinds take turns: an encoder is swapped in, tried and retired like any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.follower import WIDE, AdapterStore, Follower
+from tests.support.rig import Rig
+from tests.support.swapping import ONE, TWO, labels_of
+from tests.support.tiny_onnx import write_tiny_encoder
+from tests.support.toy_adapter import toy_taxonomy
+from worker.contract import GoldenLogits, Manifest, read_manifest
+from worker.engine.onnx_engine import OnnxLoader
+
+Encoder = Callable[..., Manifest]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AdapterStore:
+    return AdapterStore(tmp_path / "store")
+
+
+@pytest.fixture
+def encoder(store: AdapterStore, tmp_path: Path) -> Encoder:
+    """Put an encoder with labels of its own into the store."""
+
+    def encoder(name: str, seed: int = 0) -> Manifest:
+        made = write_tiny_encoder(
+            tmp_path / name,
+            seed=seed,
+            name=name,
+            taxonomy=toy_taxonomy(labels_of(name)),
+        )
+        manifest = read_manifest(made)
+        store.folder.mkdir(exist_ok=True)
+        made.rename(store.folder / manifest.digest)
+        return manifest
+
+    return encoder
+
+
+@pytest.fixture
+def follower(store: AdapterStore) -> Iterator[Follower]:
+    rig = Rig(policy=WIDE, partitions=2)
+    follower = Follower(store, ONE, rig=rig, onnx=OnnxLoader(threads=2))
+    rig.stream.assign(0, 1)
+    yield follower
+    for adapter in follower.router.split.adapters:
+        adapter.engine.close()
+
+
+def finish(follower: Follower, total: int) -> None:
+    """Iterate until so many records are published: the encoder answers on threads of its own."""
+    until = time.monotonic() + 30
+    while sum(follower.rig.committed(n) for n in range(2)) < total:
+        assert time.monotonic() < until
+        follower.rig.iterate()
+        time.sleep(0.001)
+
+
+def test_kinds_swap_under_load_and_nothing_is_lost_or_mixed(
+    follower: Follower, encoder: Encoder
+) -> None:
+    """There and back, and from one encoder to the next; each can only give labels of its own."""
+    manifests = [encoder("first"), TWO, encoder("second", 1), ONE, encoder("third", 2)]
+    labels = {one.digest: set(one.taxonomy.names) for one in [*manifests, ONE]}
+    total = 0
+    for manifest in manifests:
+        for partition in range(2):
+            follower.rig.add(*(f"message {total + n}" for n in range(40)), partition=partition)
+            total += 40
+        follower.rig.iterate()  # some are in the engine of the one that goes
+        follower.store.publish(manifest)
+        follower.watcher.poll_once()
+        follower.rig.iterate()
+        assert follower.main.digest == manifest.digest, follower.events.last_refusal
+        for partition in range(2):
+            follower.rig.add(*(f"message {total + n}" for n in range(40)), partition=partition)
+            total += 40
+        finish(follower, total)
+    found = follower.stamps
+    assert len(found) == total
+    assert all(label in labels[digest] for label, digest in found.values())
+    assert {digest for _, digest in found.values()} == set(labels)
+    assert follower.counted.log.count("swapped") == len(manifests)
+    follower.watcher.poll_once()
+    assert follower.loader.open == [], "an adapter of the kind before is still loaded"
+
+
+def test_an_encoder_on_trial_and_in_the_shadow(follower: Follower, encoder: Encoder) -> None:
+    """A canary of another kind does its share of the keys, and is promoted where it is."""
+    manifest = encoder("trial")
+    follower.store.canary(manifest, 0.5)
+    follower.follow()
+    assert follower.canary is not None
+    follower.rig.add(*(f"message {n}" for n in range(60)))
+    follower.rig.add(*(f"message {n}" for n in range(60)), partition=1)
+    finish(follower, 120)
+    assert {digest for _, digest in follower.stamps.values()} <= {ONE.digest, manifest.digest}
+    trial = follower.canary.engine
+    follower.store.publish(manifest)
+    follower.follow()
+    assert follower.main.engine is trial
+
+
+def test_an_encoder_whose_file_answers_otherwise_is_refused_and_the_one_in_service_goes_on(
+    follower: Follower, store: AdapterStore, tmp_path: Path
+) -> None:
+    """By its golden logits, before it has labelled anything."""
+    head = read_manifest(write_tiny_encoder(tmp_path / "good")).head
+    assert head is not None
+    golden = (GoldenLogits(0, tuple(logit + 1 for logit in head.golden_logits[0].logits)),)
+    made = write_tiny_encoder(
+        tmp_path / "wrong", name="wrong", head=replace(head, golden_logits=golden)
+    )
+    manifest = read_manifest(made)
+    made.rename(store.folder / manifest.digest)
+    store.publish(manifest)
+    follower.follow()
+    refused = follower.events.last_refusal
+    assert refused is not None
+    assert refused.reason == "engine"
+    assert "otherwise than the trainer's model" in refused.problem
+    assert follower.main.digest == ONE.digest

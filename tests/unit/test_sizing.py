@@ -1,0 +1,122 @@
+"""The arithmetic of docs/sizing.md against figures worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.gpu import page
+from tests.gpu.sizing import (
+    GPUS,
+    HIT,
+    NO_HIT,
+    QWEN2_7B,
+    Gpu,
+    Prompt,
+    Shape,
+    cost_of_a_million,
+    lora_bytes,
+    lora_flops,
+    memory,
+    message_flops,
+    message_seconds,
+    messages_per_s,
+    start_seconds,
+    weight_bytes,
+)
+
+TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)
+L4, A10G, A100, H100 = GPUS
+
+
+def test_the_7b_has_as_many_weights_as_its_card_says() -> None:
+    """7.61e9, of which 6.53e9 are not embeddings (the card of Qwen2.5-7B)."""
+    assert QWEN2_7B.parameters == 7_615_616_512
+    assert round(QWEN2_7B.block_weights / 1e9, 2) == 6.53
+
+
+def test_a_tiny_model_is_counted_weight_by_weight() -> None:
+    # q 8x8, k and v 8x4, o 8x8, gate and up 8x16, down 16x8
+    block = 64 + 32 + 32 + 64 + 128 + 128 + 128
+    assert TINY.block_weights == 2 * block == 1152
+    # two tables of 32x8, two norms of 8 a block and a last one
+    assert TINY.parameters == 1152 + 2 * 256 + 2 * 16 + 8
+    assert replace(TINY, tied=True).parameters == TINY.parameters - 256
+    assert replace(TINY, qkv_bias=True).parameters == TINY.parameters + 2 * 16
+    assert TINY.kv_bytes == 2 * 2 * 1 * 4 * 2
+
+
+def test_an_adapter_of_the_7b_is_what_the_recipe_says() -> None:
+    """40.4e6 weights at rank 16 (config/trainer.toml), half a percent of the work."""
+    assert QWEN2_7B.adapter_weights(16) == 40_370_176
+    linear, rest = message_flops(QWEN2_7B, NO_HIT)
+    assert lora_flops(QWEN2_7B, 16, NO_HIT) / (linear + rest) == pytest.approx(0.0061, abs=2e-4)
+
+
+def test_the_work_of_a_message_is_counted_token_by_token() -> None:
+    """Three tokens, the first from the cache: two are computed, and see two and three."""
+    linear, rest = message_flops(TINY, Prompt(3, 1))
+    assert linear == 2 * 1152 * 2
+    assert rest == 4 * 2 * 8 * (2 + 3) + 2 * 256
+
+
+def test_an_adapter_reads_inputs_and_writes_outputs_once_more() -> None:
+    inputs = 8 + 8 + 8 + 8 + 8 + 8 + 16
+    outputs = 8 + 4 + 4 + 8 + 16 + 16 + 8
+    assert lora_bytes(TINY, Prompt(1)) == 2 * (2 * inputs + 4 * outputs)
+
+
+def test_a_message_takes_the_longer_of_computing_and_reading() -> None:
+    slow_memory = Gpu("toy", bf16=1e6, fp8=None, memory=1e9, bandwidth=1.0, hour=1, sequences=4)
+    seconds = message_seconds(TINY, slow_memory, "bf16", Prompt(2), mfu=1.0, rank=None)
+    assert seconds == 2 * TINY.parameters / 4  # four messages a batch read the weights once
+    fast_memory = replace(slow_memory, bandwidth=1e12)
+    seconds = message_seconds(TINY, fast_memory, "bf16", Prompt(2), mfu=0.5, rank=None)
+    assert seconds == (2 * 1152 * 2 + 4 * 2 * 8 * 3 + 512) / 0.5e6
+
+
+def test_the_7b_on_an_l4_by_hand() -> None:
+    """304 tokens x 13.05 GFLOP are 3.97 TFLOP; at 60 % of 121 TFLOP/s 56 ms, and 8 ms for LoRA."""
+    seconds = message_seconds(QWEN2_7B, L4, "bf16", NO_HIT, mfu=0.6)
+    assert seconds == pytest.approx(0.0555 + 0.0083, rel=0.02)
+
+
+def test_prefix_hits_and_fp8_help_as_far_as_they_do() -> None:
+    for gpu in GPUS:
+        missed, hit = (messages_per_s(QWEN2_7B, gpu, "bf16", one)[1] for one in (NO_HIT, HIT))
+        assert 4 < hit / missed < 5  # 304 tokens against 64, which see the others all the same
+        eight = messages_per_s(QWEN2_7B, gpu, "fp8", NO_HIT)[1]
+        assert (eight > missed) == (gpu.fp8 is not None)
+
+
+def test_fp8_halves_the_blocks_alone() -> None:
+    assert weight_bytes(QWEN2_7B, "bf16") == 15_231_233_024
+    assert weight_bytes(QWEN2_7B, "fp8") == 15_231_233_024 - 6_525_288_448
+
+
+def test_a_7b_fits_24_gb_with_room_for_messages() -> None:
+    """Weights 15.2, two adapters 0.16, states and logits 0.54, context 1.5 of 21.6 GB."""
+    found = memory(QWEN2_7B, L4, "bf16")
+    assert found.adapters == pytest.approx(0.1615e9, rel=1e-3)
+    assert found.kv == pytest.approx(4.16e9, rel=0.01)
+    assert found.kv / QWEN2_7B.kv_bytes > L4.sequences * HIT.new
+
+
+def test_a_7b_does_not_fit_16_gb() -> None:
+    assert memory(QWEN2_7B, replace(L4, memory=16e9), "bf16").kv < 0
+
+
+def test_a_start_is_weights_and_the_rest() -> None:
+    assert start_seconds(QWEN2_7B, "bf16") == pytest.approx((75.2, 316.2), abs=0.1)
+
+
+def test_a_million_messages_cost_hours() -> None:
+    """At 10 messages/s of which 3 are planned for: 92.6 hours."""
+    (price,) = cost_of_a_million(replace(L4, hour=2.0), [10.0])
+    assert price == pytest.approx(185.19, abs=0.01)
+
+
+def test_the_page_is_what_the_arithmetic_says() -> None:
+    """``make sizing`` writes it."""
+    assert page.written() == page.PAGE.read_text(encoding="utf-8")

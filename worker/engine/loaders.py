@@ -1,0 +1,90 @@
+"""Adapters brought up by kind: LoRA adapters in vLLM, encoders in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from worker.contract import ENCODER_KINDS, AdapterRefused, Manifest
+from worker.engine.arguments import EngineSettings
+from worker.engine.merge import merged_base
+from worker.engine.model_files import Bases
+from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.port import Engine
+from worker.engine.vllm_config import vllm_is_installed, vllm_runs_on_cpu
+from worker.engine.vllm_engine import VllmEngine
+from worker.errors import SettingsError
+
+Serving = Literal["auto", "merged", "runtime"]
+
+
+@dataclass(frozen=True, slots=True)
+class VllmLoader:
+    """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
+
+    ``runtime`` has vLLM apply an adapter for each token, beside up to ``max_adapters`` in the
+    engine that is up: seconds, and little memory. ``merged`` folds each into a copy of the base
+    under ``cache_dir`` and starts an engine of its own with that.
+    """
+
+    bases: Bases
+    cache_dir: Path
+    serving: Serving = "auto"
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    max_adapters: int = 1
+    priorities: bool = False
+    hosts: dict[Path, VllmEngine] = field(default_factory=dict)
+
+    def resolve(self) -> Literal["merged", "runtime"]:
+        """Return how adapters are served: merged on a CPU, where it is left open. Raises
+        SettingsError without vLLM."""
+        if not vllm_is_installed():
+            raise SettingsError(
+                "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
+                "'filing-clerk[cpu]' on one without"
+            )
+        if self.serving == "auto":
+            return "merged" if vllm_runs_on_cpu() else "runtime"
+        return self.serving
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's."""
+        serving = self.resolve()
+        base = self.bases.find(adapter, manifest)
+        if serving == "merged":
+            merged = merged_base(base, adapter, manifest, self.cache_dir)
+            return VllmEngine(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
+        host = self.hosts.get(base)
+        if host is not None and host.is_open:
+            return host.add(manifest, adapter, priority=int(background))
+        settings = EngineSettings(
+            base, manifest, adapter, self.max_adapters, self.priorities, self.engine_args
+        )
+        self.hosts[base] = host = VllmEngine(settings)
+        return host.first
+
+
+@dataclass(frozen=True, slots=True)
+class KindLoader:
+    """See ``AdapterLoader``: each kind by the engine that serves it, side by side."""
+
+    vllm: VllmLoader
+    onnx: OnnxLoader
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        """See ``AdapterLoader``."""
+        loader = self.onnx if self.engine_of(adapter, manifest) == "onnx" else self.vllm
+        return loader.load(adapter, manifest, background=background)
+
+    @staticmethod
+    def engine_of(adapter: Path, manifest: Manifest) -> Literal["vllm", "onnx"]:
+        """Return what serves an adapter. Raises AdapterRefused where nothing does."""
+        if manifest.kind in ENCODER_KINDS:
+            return "onnx"
+        if manifest.kind == "lora-code":
+            return "vllm"
+        raise AdapterRefused(
+            adapter, f"is of kind {manifest.kind!r}, which this version does not serve"
+        )

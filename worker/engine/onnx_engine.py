@@ -1,0 +1,196 @@
+"""ONNX Runtime behind the engine port: encoders with a head, on a CPU.
+
+Each prompt runs alone, on one of several threads with a core each, which take them in the order in
+which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
+whole batch, an answer would depend on what else was in it (docs/decisions/one-message-a-run.md).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import structlog
+
+from worker.contract import AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.engine.cpu_environment import usable_cpus
+from worker.engine.onnx_session import Session, kind_of
+from worker.engine.port import Answer, HeadLogits
+from worker.errors import EngineDied, MessageRejected
+
+_CLOSE_S = 15.0
+_BACKGROUND_NICENESS = 10
+
+_log = structlog.get_logger("worker.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxLoader:
+    """See ``AdapterLoader``: an engine of its own for each adapter, in tenths of a second.
+
+    ``precision`` is a manifest's ``head.onnx[].precision``, or ``auto``: the first file in the
+    manifest's order whose scores agree with the trainer's on this machine. ``threads``: None for
+    one on each CPU that the process may use.
+    """
+
+    precision: str = "auto"
+    threads: int | None = None
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> OnnxEngine:
+        """See ``AdapterLoader``."""
+        threads = self.threads or usable_cpus()
+        *better, last = self._choose(adapter, manifest)
+        for model in better:
+            try:
+                return OnnxEngine(adapter, manifest, model, threads, background=background)
+            except AdapterRefused as error:
+                _log.warning("engine.file_disagrees", file=model.file, why=error.problem)
+        return OnnxEngine(adapter, manifest, last, threads, background=background)
+
+    def _choose(self, adapter: Path, manifest: Manifest) -> Sequence[OnnxModel]:
+        files = manifest.head.onnx if manifest.head is not None else ()
+        if not files:
+            raise AdapterRefused(
+                adapter, "carries no ONNX file, by which this worker serves an encoder: publish it"
+            )
+        chosen = [one for one in files if self.precision in {"auto", one.precision}]
+        if not chosen:
+            there = ", ".join(one.precision for one in files)
+            raise AdapterRefused(
+                adapter, f"has {there}, and model.encoder_precision asks for {self.precision}"
+            )
+        return chosen
+
+
+class OnnxEngine:
+    """See ``worker.engine.port.Engine``. The constructor returns when it can answer.
+
+    It runs the golden prompts first, and raises AdapterRefused when the file cannot be loaded, is
+    no graph as ``OnnxModel`` describes it, or gives other logits than the trainer's model.
+    SettingsError where ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        adapter: Path,
+        manifest: Manifest,
+        model: OnnxModel,
+        threads: int,
+        *,
+        background: bool = False,
+    ) -> None:
+        assert manifest.head is not None
+        self._head: Head = manifest.head
+        self._longest = manifest.prompt.max_prompt_tokens
+        self._session = Session(adapter / model.file, len(self._head.outputs))
+        self._known_good = manifest.golden[0].ids
+        self._check_golden(adapter / model.file, manifest, model)
+        self._waiting: SimpleQueue[tuple[Future[Answer], Sequence[int]] | None] = SimpleQueue()
+        self._closed = False
+        self._death: EngineDied | None = None
+        self._background = background
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"onnx-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Begin to answer one prompt. Cancelling the future takes it out of the line."""
+        self.check_health()
+        future: Future[Answer] = Future()
+        if problem := self._problem(prompt_ids):
+            future.set_exception(MessageRejected("engine_rejected", problem))
+            return future
+        self._waiting.put((future, prompt_ids))
+        if self._closed:  # by another thread, which may have emptied the line before
+            self._empty()
+        return future
+
+    def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Answer ``prompts`` on all threads. Raises EngineDied when an answer fails."""
+        for future in [self.submit(prompt) for _ in self._threads for prompt in prompts]:
+            try:
+                future.result()
+            except MessageRejected as error:
+                raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
+
+    def check_health(self) -> None:
+        """Raise EngineDied when the engine is closed, fails on anything or its threads are gone."""
+        if self._closed:
+            raise EngineDied("the engine is closed")
+        if self._death is not None:
+            raise self._death
+        if not any(thread.is_alive() for thread in self._threads):
+            raise EngineDied("the engine's threads are gone")
+
+    def close(self) -> None:
+        """Let the threads finish what they run, and fail what waits with EngineDied."""
+        self._closed = True
+        self._empty()
+        for _ in self._threads:
+            self._waiting.put(None)
+        end = time.monotonic() + _CLOSE_S
+        for thread in self._threads:  # daemons: one that hangs ends with the process
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _problem(self, prompt_ids: Sequence[int]) -> str | None:
+        if not 0 < len(prompt_ids) <= self._longest:
+            return f"a prompt of {len(prompt_ids)} tokens; it takes 1 to {self._longest}"
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self._head.vocabulary:
+            return "a token id that the model does not have"
+        return None
+
+    def _check_golden(self, path: Path, manifest: Manifest, model: OnnxModel) -> None:
+        golden = self._head.golden_logits
+        try:
+            found = [self._session.run(manifest.golden[one.prompt].ids) for one in golden]
+        except Exception as error:
+            raise AdapterRefused(path, f"does not run: {kind_of(error)}") from error
+        if problem := disagreement(golden, found, model.tolerance):
+            raise AdapterRefused(path, f"answers otherwise than the trainer's model: {problem}")
+
+    def _serve(self) -> None:
+        if self._background:  # on Linux each thread has a niceness of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICENESS)
+        while (asked := self._waiting.get()) is not None:
+            future, prompt_ids = asked
+            if not future.set_running_or_notify_cancel():
+                continue
+            if self._death is not None:
+                future.set_exception(self._death)
+                continue
+            try:
+                answer = HeadLogits(self._session.run(prompt_ids))
+            except Exception as error:  # noqa: BLE001 - of any kind; its text may quote the prompt
+                future.set_exception(self._blame(error))
+            else:
+                future.set_result(answer)
+
+    def _blame(self, error: Exception) -> Exception:
+        """Say whose fault a failure is: the prompt's, unless the engine fails on one that it has
+        answered before."""
+        try:
+            self._session.run(self._known_good)
+        except Exception as second:  # noqa: BLE001 - as above
+            self._death = EngineDied(f"ONNX Runtime fails on every prompt: {kind_of(second)}")
+            return self._death
+        return MessageRejected("engine_rejected", kind_of(error))
+
+    def _empty(self) -> None:
+        kept = 0
+        while not self._waiting.empty():
+            asked = self._waiting.get()
+            if asked is None:
+                kept += 1
+            elif asked[0].set_running_or_notify_cancel():
+                asked[0].set_exception(EngineDied("the engine was closed"))
+        for _ in range(kept):
+            self._waiting.put(None)
