@@ -189,6 +189,16 @@ bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
 	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
 	$(TRAINER) list --store $(WORK)/store
 
+# A small encoder on the dataset that make bank prepared: ten minutes of two quiet cores, and no GPU to serve it.
+ENCODER_BASE = $$($(BIN)/python -c 'from trainer.model.embeddings import find_embedding_model as f; print(f())')
+bank-encoder: $(READY) ## a small encoder on the data of make bank
+	@test -f $(WORK)/data/dataset.json || { echo "make bank TICKETS=FILE.csv first: $(WORK)/data is not there"; exit 2; }
+	test -f $(WORK)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train \
+	  --recipe config/trainer-encoder.toml --dataset $(WORK)/data --base $(ENCODER_BASE) \
+	  --out $(WORK)/encoder --resume --set name=bank-encoder
+	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
+	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
+
 # The adapter that ships with the project, trained anew (docs/figures.md).
 adapter: $(READY) ## the adapter that ships, trained anew
 	rm -rf .cache/demo-adapter

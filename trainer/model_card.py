@@ -101,12 +101,12 @@ def _front_matter(sources: Sources) -> Iterator[str]:
     manifest = sources.manifest
     yield "---"
     yield f"base_model: {_json(manifest.base.name)}"
-    yield "base_model_relation: adapter"
-    yield "library_name: peft"
+    yield f"base_model_relation: {'finetune' if _is_whole(manifest) else 'adapter'}"
+    yield f"library_name: {'transformers' if manifest.lora is None else 'peft'}"
     if sources.license:
         yield f"license: {_json(sources.license)}"
     yield "pipeline_tag: text-classification"
-    yield "tags:\n- lora\n- filing-clerk"
+    yield f"tags:\n- {manifest.kind if manifest.lora is None else 'lora'}\n- filing-clerk"
     if sources.evaluation is not None:
         yield from _model_index(manifest, sources.evaluation)
     yield "---"
@@ -126,6 +126,11 @@ def _model_index(manifest: Manifest, found: EvaluationRecord) -> Iterator[str]:
         ("review_share", found.review.share),
     ):
         yield f"    - type: {kind}\n      value: {_json(round(value, 4))}"
+
+
+def _is_whole(manifest: Manifest) -> bool:
+    """Whether the base's own weights were changed."""
+    return manifest.kind == "encoder" and manifest.lora is None
 
 
 def _what(manifest: Manifest) -> str:
@@ -227,7 +232,8 @@ def _limits(sources: Sources) -> Iterator[str]:
         "- The figures hold for messages like those it was measured on: one company's, of one "
         "time. Watch it where senders, products or languages change."
     )
-    yield "- It needs exactly this base, with this tokenizer; a worker refuses any other."
+    if manifest.needs_base:
+        yield "- It needs exactly this base, with this tokenizer; a worker refuses any other."
     yield (
         f"- Messages of more than {manifest.prompt.max_message_tokens} tokens are shortened in "
         "the middle."

@@ -202,6 +202,9 @@ def _answers(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
         )
     if mass := record.off_label_mass:
         yield "off-label mass", f"mean {mass.mean:.4f}, p99 {mass.p99:.4f}"
+    if (score := record.out_of_scope_score) and record.head:
+        method = record.head.out_of_scope
+        yield f"out-of-scope score ({method})", f"mean {score.mean:.2f}, p99 {score.p99:.2f}"
 
 
 def _engine_checks(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
@@ -215,7 +218,7 @@ def _engine_checks(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
         )
     if agreement := record.agreement:
         yield (
-            "transformers and vLLM",
+            "transformers and the worker",
             (
                 f"{agreement.labels_differ} of {agreement.messages} labels differ, "
                 f"confidence by up to {agreement.max_confidence_difference:.3f} "
@@ -223,12 +226,15 @@ def _engine_checks(record: EvaluationRecord) -> Iterator[tuple[str, str]]:
             ),
         )
     if scope := record.out_of_scope:
+        by_mass = scope.auroc_off_label_mass
+        other, auroc = "off-label mass", by_mass
+        if by_mass is None:
+            other, auroc = "the out-of-scope score", scope.auroc_out_of_scope
         yield (
             "out of scope",
             (
                 f"{scope.review_share:.1%} of {scope.messages} go to review; AUROC of "
-                f"confidence {scope.auroc_confidence:.3f}, of off-label mass "
-                f"{scope.auroc_off_label_mass:.3f}"
+                f"confidence {scope.auroc_confidence:.3f}, of {other} {auroc or 0.0:.3f}"
             ),
         )
 

@@ -54,6 +54,7 @@ def error_page(web: Web, status: int, words: str, *, by_script: bool = False) ->
 
 
 def _answer(web: Web, page: Page, request: Request, lists: Mapping[str, Sequence[str]]) -> Response:
+    lists = {name: [_plain(value) for value in values] for name, values in lists.items()}
     form = {name: values[0] for name, values in lists.items()}
     by_script = _by_script(request, form)
     try:
@@ -100,7 +101,7 @@ def _let_in(
             csrf=csrf_token(token),
             peer=peer,
             route={key: str(value) for key, value in request.path_params.items()},
-            query=dict(request.query_params),
+            query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
             lists=lists,
             cookies=request.cookies,
@@ -112,6 +113,11 @@ def _let_in(
     if form_token and page.method == "GET":
         set_cookie(web, response, options.form_cookie, form_token)
     return response
+
+
+def _plain(value: str) -> str:
+    """Return what was sent without NUL, which PostgreSQL keeps in no text."""
+    return value.replace("\x00", "")
 
 
 def _by_script(request: Request, form: Mapping[str, str]) -> bool:

@@ -102,12 +102,12 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
     from trl import SFTTrainer
 
     from trainer.model.lora_model import linear_layers
-    from trainer.training.inputs import read_inputs
+    from trainer.training.inputs import read_code_inputs
     from trainer.training.recipe import load_recipe
 
     settings = _settings(dataset, examples)
     recipe = load_recipe(RECIPE, settings | {"run": dataset / "unused"})
-    inputs = read_inputs(recipe)
+    inputs = read_code_inputs(recipe)
     decode = inputs.tokenizer.decode
     rows = [
         {"prompt": decode(row.prompt), "completion": decode([row.answer])} for row in inputs.train

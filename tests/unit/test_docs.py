@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from desk.accuracy.metrics import NAMES as OF_THE_DESK
 from desk.settings import Settings as DeskSettings
 from tests.support.pages import (
     PAGES,
@@ -120,7 +121,7 @@ for _settings in (Settings, DeskSettings):
     for _name, _field in _settings.model_fields.items():
         _section: Any = _field.annotation
         SECTIONS.setdefault(_name, set()).update(_section.model_fields)
-METRICS = {metric.name for metric in named.METRICS}
+METRICS = {metric.name for metric in named.METRICS} | set(OF_THE_DESK)
 for _path in sorted((ROOT / "desk").rglob("*.py")):
     METRICS |= set(re.findall(r'"(clerk_desk_[a-z_]+)"', _path.read_text(encoding="utf-8")))
 SETTINGS_AND_METRICS = METRICS | {key for section in SECTIONS.values() for key in section}

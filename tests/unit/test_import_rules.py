@@ -51,7 +51,8 @@ TRAINER_OWNERS = {
     "cleanlab": {"check/suspects.py"},
     "jinja2": {"model/chat_template.py", "report/records.py"},
     "mailparser_reply": {"dataset/mail_library.py"},
-    "peft": {"model/lora_model.py"},
+    "onnxruntime": {"model/onnx_export.py"},
+    "peft": {"model/encoder.py", "model/lora_model.py"},
     "presidio_analyzer": {"dataset/names.py"},
     "psutil": {"model/device.py"},
     "mlflow": {"tracking/mlflow_client.py"},
@@ -70,7 +71,7 @@ TRAINER_OWNERS = {
     },
     "trackio": {"tracking/trackio_client.py"},
     "pydantic_settings": {"training/recipe.py"},
-    "safetensors": {"model/lora_model.py"},
+    "safetensors": {"model/encoder_files.py", "model/lora_model.py"},
     "scipy": {
         "dataset/together.py",
         "duel/linear.py",
@@ -82,12 +83,18 @@ TRAINER_OWNERS = {
         "statistics/thresholds.py",
     },
     "spacy": {"dataset/names.py"},
-    "sklearn": {"check/out_of_fold.py", "duel/linear.py", "statistics/metrics.py"},
-    "tokenizers": {"model/prompt.py"},
+    "sklearn": {
+        "check/out_of_fold.py",
+        "duel/linear.py",
+        "model/logistic.py",
+        "statistics/metrics.py",
+    },
+    "tokenizers": {"model/encoder_prompt.py", "model/prompt.py"},
     "yaml": {"dataset/names.py"},  # of a configuration for Presidio
     "transformers": {
         "model/chat_template.py",
         "model/embeddings.py",
+        "model/encoder.py",
         "model/lora_model.py",
         "model/scoring.py",
     },
@@ -103,7 +110,7 @@ DESK_OWNERS = {
     "starlette": ("desk/web/",),
     "uvicorn": ("desk/web/",),
     "jinja2": ("desk/web/",),
-    "prometheus_client": ("desk/web/metrics.py",),
+    "prometheus_client": ("desk/accuracy/metrics.py", "desk/web/metrics.py"),
     "argon2": ("desk/auth/passwords.py",),
     "typer": ("desk/cli/",),
     "pydantic": ("desk/settings.py", "desk/settings_load.py", "desk/app.py"),
@@ -169,6 +176,7 @@ LAYERS = {
     "desk.stream": ("desk.store", "desk.core", "desk.service", "desk.settings", "desk.app"),
     # Pages call the service; it is told flat values and knows no Kafka.
     "desk.service": ("desk.stream", "desk.inbox", "desk.outbox", "desk.settings", "desk.app"),
+    "desk.accuracy": ("desk.stream", "desk.inbox", "desk.outbox", "desk.settings", "desk.app"),
     "desk.inbox": ("desk.outbox", "desk.service", "desk.settings", "desk.app", "desk.stream.kafka"),
     "desk.outbox": ("desk.inbox", "desk.service", "desk.settings", "desk.app", "desk.stream.kafka"),
     # How people prove who they are knows no page and no database.

@@ -9,9 +9,13 @@ from pydantic import Field
 from trainer.artifacts.evaluation import DisjointProof, EvaluatedDataset
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, Interval
+from worker.contract.kinds import Kind
 
 DUEL_FOLDER = "duel"
 """Where ``clerk-trainer duel`` writes, beside the adapter."""
+
+BASELINES_FOLDER = "baselines"
+"""Where baselines of a duel are made into runs of their own, to be published."""
 
 ANSWERS_NAME = "duel_predictions.csv"
 """Every candidate's answer to every message, a column a candidate."""
@@ -26,12 +30,20 @@ Conclusion = Literal["better", "not_worse", "adapter", "undecided"]
 messages are too few to tell, and the adapter is kept."""
 
 
+class MadeAdapter(AdapterName):
+    """An adapter, and where it was."""
+
+    path: str
+
+
 class CandidateFigures(Record):
     """One candidate on the hold-out; None: not measured or not told.
 
     ``outside_labels`` counts answers outside the label set; for the adapter and the base, which
     are both constrained to it, those they would have given without the constraint.
     ``hyperparameters`` were chosen on validation, where they reached ``validation_accuracy``.
+    ``served_as`` is the kind of model as which a worker can serve it, ``not_served`` why none can;
+    ``adapter`` is where it was made already.
     """
 
     name: str
@@ -45,6 +57,9 @@ class CandidateFigures(Record):
     hyperparameters: dict[str, float] | None = None
     validation_accuracy: float | None = None
     cost_per_message: float | None = None
+    served_as: Kind | None = None  # these three: files of earlier versions lack them
+    not_served: str | None = None
+    adapter: MadeAdapter | None = None
 
 
 class Pair(Record):
@@ -84,8 +99,9 @@ class DuelRecord(Record):
     ``tested_baseline`` was chosen on validation and tested for being within ``margin`` (a share)
     of the adapter; ``required_messages`` would pass one that is exactly as good four times in
     five, and ``minimum_detectable_difference`` is the smallest difference from it that the
-    hold-out finds as often. ``disjoint`` shows that the hold-out of another dataset than the
-    adapter's own is unseen.
+    hold-out finds as often. Where no worker can serve what is recommended, ``servable`` is the best
+    that one can, by the same rules, and ``servable_verdict`` says why. ``disjoint`` shows that the
+    hold-out of another dataset than the adapter's own is unseen.
     """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
@@ -105,6 +121,8 @@ class DuelRecord(Record):
     conclusion: Conclusion | None = None
     tested_baseline: str | None = None
     required_messages: int | None = None
+    servable: str | None = None
+    servable_verdict: str | None = None
     disjoint: DisjointProof | None = None
 
     def to_json(self) -> dict[str, Any]:

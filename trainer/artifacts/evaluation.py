@@ -16,6 +16,7 @@ from trainer.statistics.figures import (
     ReliabilityBin,
     ThresholdRule,
 )
+from worker.contract.head import OutOfScopeMethod
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
@@ -86,6 +87,7 @@ class ReviewFigures(Record):
 
     confidence_below: float | None
     off_label_mass_above: float | None
+    out_of_scope_above: float | None = None
     share: float
     accepted_accuracy: float | None
     wanted_precision: float
@@ -142,17 +144,43 @@ class EngineAgreement(Record):
 
 
 class OutOfScope(Record):
-    """How well messages that fit no label are told apart, and how many would go to review."""
+    """How well messages that fit no label are told apart, by confidence and by off-label mass or,
+    with a head, by its out-of-scope score; and how many would go to review."""
 
     messages: int
     auroc_confidence: float
-    auroc_off_label_mass: float
+    auroc_off_label_mass: float | None
+    auroc_out_of_scope: float | None = None
     review_share: float
+
+
+class OutputName(Record):
+    """One of a head's outputs, and the label that it counts for."""
+
+    name: str
+    label: str
+
+
+class HeadRecord(Record):
+    """The outputs of a model with a head, in their order, and how it tells messages that none of
+    them fits."""
+
+    out_of_scope: OutOfScopeMethod
+    outputs: tuple[OutputName, ...]
+
+
+class ScoreQuantiles(Record):
+    """Out-of-scope scores of the hold-out."""
+
+    mean: float
+    p50: float
+    p99: float
 
 
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i that were given
-    label j; ``limited``: only a part of the hold-out was used."""
+    label j; ``limited``: only a part of the hold-out was used; ``head`` is that of a model that has
+    one."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
@@ -176,33 +204,37 @@ class EvaluationRecord(Record):
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
     disjoint: DisjointProof | None = None
+    head: HeadRecord | None = None
+    out_of_scope_score: ScoreQuantiles | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as the file has it: without ``disjoint`` where nothing was proven, as
-        in files of earlier versions."""
+        """Return the record as the file has it: without ``disjoint`` where nothing was proven and
+        without what only heads have, as in files of earlier versions."""
         record = super().to_json()
-        if self.disjoint is None:
-            del record["disjoint"]
+        for name in ("disjoint", "head", "out_of_scope_score"):
+            if record[name] is None:
+                del record[name]
         return record
 
 
 class Answer(Record):
     """One message's answer, by its id. ``label`` is the true one (None: out of scope),
     ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
-    engine does not tell)."""
+    engine does not tell). A model with a head has an out-of-scope score and no off-label mass."""
 
     id: str
     label: str | None
     predicted: str
     confidence: float
-    off_label_mass: float
+    off_label_mass: float | None
+    out_of_scope: float | None = None
     review: bool
     unconstrained_in_set: bool | None
 
 
 class Prediction(Answer):
     """An answer with the scores behind it: ``logprobs`` is the raw natural log-probability of
-    each label's code over the whole vocabulary."""
+    each label's code over the whole vocabulary, or the raw logit of each of a head's outputs."""
 
     logprobs: dict[str, float]
 
@@ -225,7 +257,7 @@ class WorkerAnswer(Record):
     label: str
     predicted: str
     confidence: float
-    off_label_mass: float
+    off_label_mass: float | None
     scores: dict[str, float]
     seconds_alone: float | None
 

@@ -96,6 +96,20 @@ class CalibrationFigures(Record):
     ece_uncalibrated: float
 
 
+class OnnxFigures(Record):
+    """One ONNX file of an encoder on the validation set: its accuracy, the messages to which it
+    gives another label than the trainer's own float32, and the largest differences of a
+    confidence there, and of a logit of a golden prompt."""
+
+    file: str
+    precision: Literal["fp32", "int8"]
+    bytes: int
+    accuracy: float
+    labels_differ: int
+    max_confidence_difference: float
+    max_golden_difference: float
+
+
 class MemoryEstimate(Record):
     """Bytes that the training was expected to need, and what was free before it. Scoring was not
     estimated before it had a place here: then it is 0."""
@@ -153,6 +167,7 @@ class TrainingRecord(Record):
     training_seconds: float
     versions: dict[str, str]
     tracking: TrackedRun | None = None
+    onnx: tuple[OnnxFigures, ...] | None = None  # of encoders
 
 
 class Step(Record):
@@ -169,7 +184,8 @@ class Step(Record):
 
 
 class ScoredExample(Record):
-    """A validation message by its id: the raw log-probability of each label's code."""
+    """A validation message by its id: the raw log-probability of each label's code, or the raw
+    logit of each of a head's outputs."""
 
     id: str
     label: str

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from trainer.cli.shared import (
     AsJson,
-    Base,
     DatasetFolder,
+    OptionalBase,
     make_console,
     outcomes,
     print_text,
@@ -135,6 +135,14 @@ Margin = Annotated[
         "and still be shipped; the hold-out has to show it.",
     ),
 ]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RUN",
+        help="A fine-tuned encoder (or embedding-linear model) that was trained on the same "
+        "dataset: its run folder or its adapter's directory. Repeatable.",
+    ),
+]
 BasePrompted = Annotated[
     bool, typer.Option(help="Also prompt the base, without an adapter, with the taxonomy.")
 ]
@@ -149,7 +157,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
-    base: Base,
+    base: OptionalBase = None,
     out: EvaluationOut = None,
     engine: Engine = EngineChoice.TRANSFORMERS,
     trained_on: TrainedOn = None,
@@ -162,15 +170,16 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     worker_set: WorkerSets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure an adapter on the sealed hold-out, through the worker's own contract.
+    """Measure an adapter of any kind on the sealed hold-out, through the worker's own contract.
 
     Checks everything that a worker checks (base, files, token ids, golden prompts), opens the
     hold-out (the dataset counts the opening) and writes evaluation.json with every figure and
     predictions.jsonl with the scores behind them (ids, no text). The temperature comes from the
     adapter and the threshold for --wanted-precision from validation: nothing is fitted on the
-    hold-out. The dataset and the base are those that the adapter was trained on; a hold-out of
-    another dataset may hold messages that were trained on, which --trained-on finds out: the
-    result then holds both digests and how many messages they share, copies and near-copies.
+    hold-out. The dataset and the base are those that the adapter was trained on (an encoder that
+    was trained whole needs no --base); a hold-out of another dataset may hold messages that were
+    trained on, which --trained-on finds out: the result then holds both digests and how many
+    messages they share, copies and near-copies.
 
     Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
     --engine both --out-of-scope odd.jsonl
@@ -208,11 +217,12 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
 def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
-    base: Base,
+    base: OptionalBase = None,
     out: DuelOut = None,
     evaluation: Evaluation = None,
     trained_on: TrainedOn = None,
     candidate: Candidates = None,
+    against: Against = None,
     embeddings: Embeddings = "auto",
     margin: Margin = 1.0,
     base_prompted: BasePrompted = True,
@@ -223,18 +233,20 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
 
     The baselines are word counts (TF-IDF), sentence embeddings and both together, each with
     logistic regression trained on the adapter's own training split (and once more on the finer
-    labels, where the data has them). Further candidates are the base without the adapter and the
-    recorded answers of other models. Each is tested against the adapter on the same messages, and
-    the verdict follows rules that are printed with it: one that is significantly better is
-    shipped (McNemar's exact test, Holm's correction); else the baseline that validation puts
-    first, if it is shown to be less than --margin worse (Tango's non-inferiority test, 5 %); else
-    the adapter. What so many messages can tell is printed before the hold-out is opened, and
-    where they are too few to tell the verdict says how many it takes. On another dataset than the
-    adapter's own, --trained-on has to name that one: the hold-out may share no message with it.
-    duel.json holds all of it, duel_predictions.csv every answer.
+    labels, where the data has them), and each encoder or embedding-linear model that --against
+    names. Further candidates are the base without the adapter and the recorded answers of other
+    models. Each is tested against the adapter on the same messages, and the verdict follows rules
+    that are printed with it: one that is significantly better is shipped (McNemar's exact test,
+    Holm's correction); else the baseline that validation puts first, if it is shown to be less
+    than --margin worse (Tango's non-inferiority test, 5 %); else the adapter. Where no worker can
+    serve what wins, the verdict says why and names the best that one can; publish --what takes it.
+    What so many messages can tell is printed before the hold-out is opened, and where they are too
+    few to tell the verdict says how many it takes. On another dataset than the adapter's own,
+    --trained-on has to name that one: the hold-out may share no message with it. duel.json holds
+    all of it, duel_predictions.csv every answer.
 
     Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
-    --evaluation runs/bank/evaluation --candidate hosted=answers.csv
+    --evaluation runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
 
     Exit codes: 0 compared, also when the verdict is to ship a baseline; 2 bad input.
     """
@@ -256,6 +268,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             base_prompted=base_prompted,
             margin=margin / 100,
             device=device,
+            against=tuple(against or ()),
             trained_on=trained_on,
         )
         record = run_duel(request, console)

@@ -98,6 +98,26 @@ Probes = Annotated[
         "where the evaluation has some, else off]."
     ),
 ]
+What = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What of the run's duel to publish: its adapter, an encoder that took part, or a "
+        "baseline that a worker can serve, which is trained and evaluated first.",
+    ),
+]
+DuelDataset = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
+    ),
+]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="With --what: the embedding model [default: the installed one]."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Judge and report; change nothing.")]
 
 
@@ -119,6 +139,9 @@ def publish(
     reason: Reason = None,
     canary: CanaryShare = None,
     probes: Probes = None,
+    what: What = "adapter",
+    dataset: DuelDataset = None,
+    embeddings: Embeddings = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -136,6 +159,11 @@ def publish(
     completes. Running workers whose model.adapter names the store try the new adapter and take
     it up within seconds, or refuse it and stay with the old one (clerk-worker adapters).
 
+    --what NAME publishes another candidate of the run's duel through the same gate: an encoder that
+    took part, or a baseline of sentence embeddings, which becomes a model of the kind
+    embedding-linear in RUN/baselines/NAME and is evaluated there (the hold-out's opening is
+    counted).
+
     Workers try an adapter on probes, messages whose labels are known. None of customers goes into
     the store unless --probes validation says so; the file of probes is for its owner and the
     group of the store's folder.
@@ -148,9 +176,12 @@ def publish(
 
       clerk-trainer publish runs/one --store /adapters --set label_recall=0.6 --dry-run
 
+      clerk-trainer publish runs/one --store /adapters --what embeddings-sublabels
+
       clerk-trainer publish runs/one --store /adapters --force --reason "new label set"
     """
     with outcomes():
+        from trainer.cli.what import choose_what
         from trainer.store.gate_rules import load_rules
         from trainer.store.plan import plan_publication
 
@@ -158,8 +189,15 @@ def publish(
             raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
         if canary == 0:
             raise BadInput("--canary 0 is no canary: clerk-trainer rollback ends one")
-        plan = plan_publication(
+        run = choose_what(
             source,
+            what,
+            dataset=dataset,
+            embeddings=embeddings,
+            console=make_console(as_json=as_json),
+        )
+        plan = plan_publication(
+            run,
             store,
             evaluation=evaluation,
             current_evaluation=current_evaluation,

@@ -1,7 +1,8 @@
 """The registry of baselines, and how the duel trains them.
 
 To add one, write a function like ``TrainBaseline`` and add an entry here: the duel trains it, on
-the labels and on the finer ones, tests it and draws its learning curve. A test says where
+the labels and on the finer ones, tests it and draws its learning curve. The entry says as which
+kind of model a worker serves it, or why none does. A test says where
 ``clerk-trainer duel --help`` and the documentation do not name it yet.
 """
 
@@ -24,24 +25,31 @@ from trainer.duel.candidates import Candidate
 from trainer.duel.linear import Baseline, EmbeddedSplit, TrainedBaseline, train_linear
 from trainer.model.embeddings import embed
 
+_NO_COUNTS = "no engine of a worker counts words; an encoder is as good and as cheap to run"
+
 BASELINES = (
     Baseline(
         name="tfidf",
         title="TF-IDF",
         needs_embeddings=False,
         train=partial(train_linear, features="tfidf"),
+        served_as=None,
+        not_served=_NO_COUNTS,
     ),
     Baseline(
         name="embeddings",
         title="sentence embeddings",
         needs_embeddings=True,
         train=partial(train_linear, features="embeddings"),
+        served_as="embedding-linear",
     ),
     Baseline(
         name="combined",
         title="both together",
         needs_embeddings=True,
         train=partial(train_linear, features="combined"),
+        served_as=None,
+        not_served=_NO_COUNTS,
     ),
 )
 
@@ -102,6 +110,8 @@ def train_baselines(
                 outside_labels=0,
                 hyperparameters=trained.hyperparameters,
                 validation_accuracy=trained.validation_accuracy,
+                served_as=variant.baseline.served_as,
+                not_served=variant.baseline.not_served,
             )
         )
         curve += _learning_curve(variant, trained, train, validation, labels, seed=seed)

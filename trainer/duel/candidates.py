@@ -11,18 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.duel import CandidateKind
+from trainer.artifacts.duel import CandidateKind, MadeAdapter
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import read_table
-from trainer.evaluation.predictions import decide
+from trainer.evaluation.outputs import Outputs, outputs_of
 from trainer.model.chat_template import load_renderer
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
 from trainer.model.prompt import DEFAULT_PROMPT_DATE, BaseTokenizer, make_prompt
+from trainer.model.published import open_scorer
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.terminal import make_bar
-from worker.contract import Manifest
+from worker.contract import Kind, Manifest
 from worker.contract.assignments import split_assignment
 
 ADAPTER = "adapter"
@@ -49,6 +50,9 @@ class Candidate:
     hyperparameters: Mapping[str, float] | None = None
     validation_accuracy: float | None = None
     cost_per_message: float | None = None
+    served_as: Kind | None = None
+    not_served: str | None = None
+    adapter: MadeAdapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +79,22 @@ class RecordedAnswers:
 
 
 def ask_adapter(
-    model: LoraModel,
+    directory: Path,
+    base: Path | None,
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],
     console: Console,
+    *,
+    device: str,
 ) -> Candidate:
-    """Score the hold-out with the adapter."""
+    """Score the hold-out with an adapter of any kind."""
     messages = {example.id: example.message for example in holdout}
     prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
-    label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
-    scorer = make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)
+    scorer = open_scorer(directory, base, manifest, prompts, device=device)
     with make_bar(console, "the adapter", len(prompts)) as advance:
         scores = scorer.score(prompts, on_progress=advance)
-    return _from_scores(ADAPTER, "adapter", scores, manifest)
+    return _from_scores(ADAPTER, "adapter", scores, manifest, outputs_of(manifest))
 
 
 def ask_base(
@@ -118,7 +124,8 @@ def ask_base(
     with model.without_adapter(), make_bar(console, "the base", len(prompts)) as advance:
         scorer = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts)
         scores = scorer.score(prompts, on_progress=advance)
-    return _from_scores(BASE_PROMPTED, "base", scores, manifest)
+    outputs = Outputs(taxonomy.names)
+    return _from_scores(BASE_PROMPTED, "base", scores, manifest, outputs)
 
 
 def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[str]) -> Candidate:
@@ -164,18 +171,24 @@ def from_recorded(
         name=recorded.name,
         kind="recorded",
         answers=answers,
+        not_served="it answers elsewhere",
         messages_per_s=given / recorded.seconds if recorded.seconds else None,
         outside_labels=sum(label not in labels for label in answers),
         cost_per_message=None if recorded.cost is None else recorded.cost / given,
     )
 
 
-def _from_scores(name: str, kind: CandidateKind, scores: Scores, manifest: Manifest) -> Candidate:
-    decisions = decide(scores.logprobs, manifest.taxonomy.names, manifest.calibration.temperature)
+def _from_scores(
+    name: str, kind: CandidateKind, scores: Scores, manifest: Manifest, outputs: Outputs
+) -> Candidate:
+    decisions = outputs.decide(scores.logprobs, manifest.calibration.temperature)
+    is_base = kind == "base"
     return Candidate(
         name=name,
         kind=kind,
         answers=tuple(decision.label for decision in decisions),
+        served_as=None if is_base else manifest.kind,
+        not_served="a worker serves a base with an adapter alone" if is_base else None,
         messages_per_s=len(decisions) / scores.seconds,
         outside_labels=int((~scores.in_set).sum()),
     )

@@ -11,26 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
 from trainer.dataset.folder import Example
+from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, fit_grid
 from trainer.statistics.calibration import Floats
+from worker.contract.kinds import Kind
 from worker.contract.text import normalize
 
 Features = Literal["tfidf", "embeddings", "combined"]
-
-C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Inverse strengths of the L2 penalty that are tried."""
 
 WEIGHTS = (1.0, 2.0)
 """Lengths of an embedding beside word counts of length sqrt(2) that are tried."""
 
 _C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
-_MAX_ITERATIONS = 1000
 _SEPARATOR = "\x1f"
-_ALONE_WEIGHT = 2.0
-_PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +78,15 @@ class TrainBaseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An entry of the registry: ``title`` says what it is, for people."""
+    """An entry of the registry: ``title`` says what it is, for people. ``served_as`` is the kind of
+    model as which a worker can serve it; where there is none, ``not_served`` says why."""
 
     name: str
     title: str
     needs_embeddings: bool
     train: TrainBaseline
+    served_as: Kind | None
+    not_served: str | None = None
 
 
 def train_linear(
@@ -107,10 +105,10 @@ def train_linear(
     end the search), and judge the third split. See ``TrainBaseline``.
     """
     started = time.perf_counter()
-    weights: Sequence[float] = WEIGHTS if features == "combined" else (_ALONE_WEIGHT,)
+    weights: Sequence[float] = WEIGHTS if features == "combined" else (EMBEDDING_LENGTH,)
     if hyperparameters is not None:
         grid = (hyperparameters[_C],)
-        weights = (hyperparameters.get(_EMBEDDING_WEIGHT, _ALONE_WEIGHT),)
+        weights = (hyperparameters.get(_EMBEDDING_WEIGHT, EMBEDDING_LENGTH),)
     classes = [_class_of(example, sublabels=sublabels) for example in train.examples]
     extractor = _Extractor(features, train)
     fits = (
@@ -157,17 +155,13 @@ def _search(
     truth = np.array([labels.index(example.label) for example in validation.examples])
     x_train = extractor.transform(train, weight)
     x_validation = extractor.transform(validation, weight)
-    highest, worse = -1.0, 0
-    for c in sorted(grid):
-        # Each from nothing: started from the last solution, a fit takes that for converged.
-        model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS).fit(x_train, classes)
+
+    def measure(model: Any) -> float:
         right = _label_probabilities(model, x_validation, labels).argmax(axis=1) == truth
-        accuracy = float(right.mean())
-        yield _Fit(accuracy, c, weight, model)
-        worse = 0 if accuracy > highest else worse + 1
-        highest = max(highest, accuracy)
-        if worse == _PATIENCE:
-            return
+        return float(right.mean())
+
+    for fit in fit_grid(x_train, classes, measure, grid=grid):
+        yield _Fit(fit.accuracy, fit.c, weight, fit.model)
 
 
 class _Extractor:

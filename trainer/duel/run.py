@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +34,15 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
+from trainer.duel.encoders import TrainedEncoder, ask_encoder, open_encoder
 from trainer.duel.unseen import prove_unseen, refuse_unproven
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
 from trainer.evaluation.verify import verify_evaluation
-from trainer.model.lora_model import load_adapter_model, read_adapter
+from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
+from trainer.model.published import read_adapter, require_base
 from trainer.statistics.metrics import measure
 from trainer.terminal import make_bar
 from worker.contract import Manifest
@@ -54,7 +56,9 @@ _SEED = 1
 class DuelRequest:
     """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
-    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped.
+    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped. ``against``
+    are encoders, or their runs, that were trained on the same dataset. ``base`` may be None where
+    the adapter holds its whole model; then no base is prompted.
 
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
     is another: the hold-out is compared with it, and the baselines learn from it.
@@ -62,7 +66,7 @@ class DuelRequest:
 
     adapter: Path
     dataset: Path
-    base: Path
+    base: Path | None
     out: Path
     evaluation: Path | None
     embeddings: Path | None
@@ -70,6 +74,7 @@ class DuelRequest:
     base_prompted: bool
     margin: float
     device: str
+    against: tuple[Path, ...] = ()
     trained_on: Path | None = None
 
 
@@ -82,12 +87,15 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
-    _check_names(recorded)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
     check_fits(manifest, dataset, console, proven=True)
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     refuse_unproven(manifest, dataset, trained_on)
+    learnt = trained_on or dataset
+    bases = [path for path in (request.base, request.embeddings) if path is not None]
+    encoders = [open_encoder(given, bases, learnt) for given in request.against]
+    _check_names(recorded, encoders)
     labels = manifest.taxonomy.names
     reused = None
     if request.evaluation:
@@ -99,10 +107,12 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
-    learnt = trained_on or dataset
     baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
+    trained = [
+        ask_encoder(encoder, holdout, console, device=request.device) for encoder in encoders
+    ]
 
-    candidates = [adapter, *baselines, *elsewhere, *base]
+    candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     truth = [example.label for example in holdout]
     outcome = compare_all(candidates, truth, seed=_SEED, margin=request.margin)
     record = DuelRecord(
@@ -114,7 +124,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
         pairs=outcome.pairs,
         minimum_detectable_difference=outcome.minimum_detectable_difference,
-        verdict=outcome.recommendation.reason,
+        verdict=outcome.verdict,
         recommendation=outcome.recommendation.candidate,
         rules=outcome.rules,
         learning_curve=tuple(curve),
@@ -122,6 +132,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         conclusion=outcome.recommendation.conclusion,
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
+        servable=outcome.servable.candidate if outcome.servable else None,
+        servable_verdict=outcome.servable.reason if outcome.servable else None,
         disjoint=disjoint,
     )
     with fresh_folder(request.out) as draft:
@@ -154,15 +166,19 @@ def describe_candidate(
         hyperparameters=None if chosen is None else dict(chosen),
         validation_accuracy=candidate.validation_accuracy,
         cost_per_message=candidate.cost_per_message,
+        served_as=candidate.served_as,
+        not_served=candidate.not_served,
+        adapter=candidate.adapter,
     )
 
 
-def _check_names(recorded: Sequence[RecordedAnswers]) -> None:
+def _check_names(recorded: Sequence[RecordedAnswers], encoders: Sequence[TrainedEncoder]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
-    for answers in recorded:
-        if answers.name in taken or is_baseline_name(answers.name):
-            raise BadInput(f"--candidate {answers.name}=...: the name is taken; choose another")
-        taken.add(answers.name)
+    given = [answers.name for answers in recorded]
+    for name in (*given, *(encoder.manifest.name for encoder in encoders)):
+        if name in taken or is_baseline_name(name):
+            raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
+        taken.add(name)
 
 
 def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> EvaluationRecord:
@@ -185,20 +201,21 @@ def _ask_models(
     reused: EvaluationRecord | None,
     console: Console,
 ) -> list[Candidate]:
-    """Return the adapter and, where asked for, the base; the model is loaded where one of them
-    has to be scored."""
+    """Return the adapter and, where asked for, the base it has layers for."""
     if reused is not None:
         assert request.evaluation is not None
         ids = [example.id for example in holdout]
-        candidates = [reuse_evaluation(reused, request.evaluation, ids)]
-        if not request.base_prompted:
-            return candidates
-    model = load_adapter_model(request.adapter, request.base, manifest, device=request.device)
-    if reused is None:
-        candidates = [ask_adapter(model, manifest, tokenizer, holdout, console)]
-    if request.base_prompted:
-        base = ask_base(model, request.base, manifest, tokenizer, holdout, console)
-        candidates.append(base)
+        found = reuse_evaluation(reused, request.evaluation, ids)
+    else:
+        found = ask_adapter(
+            *(request.adapter, request.base, manifest, tokenizer, holdout, console),
+            device=request.device,
+        )
+    candidates = [replace(found, served_as=manifest.kind)]
+    if request.base_prompted and manifest.kind == "lora-code":
+        base = require_base(request.base, manifest)
+        model = load_adapter_model(request.adapter, base, manifest, device=request.device)
+        candidates.append(ask_base(model, base, manifest, tokenizer, holdout, console))
     return candidates
 
 

@@ -40,7 +40,8 @@ _RULES = (
     "most accurate on validation is shipped, if the hold-out shows that it is less than {margin} "
     "worse than the adapter: Tango's score test for non-inferiority on the same messages, below "
     "5 %. That is one test however many baselines there are, for validation chose which. 3. Else "
-    "the adapter; where the messages were too few to tell, the verdict says so."
+    "the adapter; where the messages were too few to tell, the verdict says so. 4. Where no worker "
+    "can serve that candidate, the same rules are applied once more to those that one can."
 )
 _ELSEWHERE = (
     " It runs elsewhere: what it costs a message, how long it takes and that the messages leave "
@@ -53,7 +54,8 @@ _PLANNED_DISCORDANCE = 0.05
 class PairedResult:
     """A candidate beside the adapter, on the same messages.
 
-    ``found`` counts the adapter as a; ``p`` is McNemar's p-value, corrected for all candidates;
+    ``not_served`` says why no worker can serve it, None where one can. ``found`` counts the adapter
+    as a; ``p`` is McNemar's p-value, corrected for all candidates;
     ``not_worse_p`` is that of "worse than the adapter by the margin or more".
     """
 
@@ -64,6 +66,7 @@ class PairedResult:
     found: Discordance
     p: float
     not_worse_p: float
+    not_served: str | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -94,7 +97,8 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class DuelOutcome:
-    """The adapter against each other candidate, and what follows.
+    """The adapter against each other candidate, and what follows. ``servable`` is the best that a
+    worker can serve, where the recommended one is not of them.
 
     The last two are those of the pair with the baseline that was tested: the smallest difference
     that is found four times in five, and the messages that pass an equal baseline as often.
@@ -105,6 +109,12 @@ class DuelOutcome:
     recommendation: Recommendation
     minimum_detectable_difference: float
     required_messages: int
+    servable: Recommendation | None = None
+
+    @property
+    def verdict(self) -> str:
+        """What to ship and why; of what no worker serves, why, and what to serve in its place."""
+        return self.recommendation.reason + (f" {self.servable.reason}" if self.servable else "")
 
 
 def compare_all(
@@ -134,12 +144,15 @@ def compare_all(
         for other, result in zip(others, results, strict=True)
     )
     tested = choose_baseline(results).found
+    accuracy = float(of_adapter.mean())
+    recommendation = recommend(results, accuracy, margin)
     return DuelOutcome(
         pairs=pairs,
         rules=_RULES.format(margin=in_points(margin)),
-        recommendation=recommend(results, float(of_adapter.mean()), margin),
+        recommendation=recommendation,
         minimum_detectable_difference=minimum_detectable_difference(tested.share, tested.total),
         required_messages=required_messages(tested.share, margin),
+        servable=recommend_servable(results, recommendation, accuracy, margin),
     )
 
 
@@ -161,6 +174,7 @@ def pair_all(
             found=found,
             p=p,
             not_worse_p=non_inferiority_p(_turned(found), margin),
+            not_served=other.not_served,
         )
         for other, of_other, found, p in zip(others, right, counts, corrected, strict=True)
     ]
@@ -209,6 +223,29 @@ def recommend(
         case "undecided":
             reason = _keep_adapter(tested, accuracy, margin) + _name_equals(results)
     return Recommendation(name, conclusion, tested.name, reason)
+
+
+def recommend_servable(
+    results: Sequence[PairedResult],
+    recommendation: Recommendation,
+    accuracy: float,
+    margin: float = MARGIN,
+) -> Recommendation | None:
+    """Apply the rules to what a worker can serve, where what they recommend is not of it; None
+    where it is. The p-values stay those of all candidates."""
+    found = {result.name: result.not_served for result in results}
+    why = found.get(recommendation.candidate)
+    if why is None:
+        return None
+    first = f"{recommendation.candidate} is not served: {why}."
+    served = [result for result in results if result.not_served is None]
+    if not any(result.is_baseline for result in served):
+        reason = f"{first} Of what a worker can serve there is the adapter alone."
+        return Recommendation(ADAPTER, "adapter", recommendation.baseline, reason)
+    best = recommend(served, accuracy, margin)
+    return Recommendation(
+        best.candidate, best.conclusion, best.baseline, f"{first} Of what is: {best.reason}"
+    )
 
 
 def tell_power(messages: int, margin: float) -> str:

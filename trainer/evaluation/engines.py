@@ -18,10 +18,12 @@ from rich.console import Console
 from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput
+from trainer.evaluation.outputs import outputs_of
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
-from trainer.model.lora_model import encode_prompts, label_token_ids, load_adapter_model
+from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
-from trainer.model.scoring import BATCH_SIZE, PromptIds, Scorer, Scores, make_verified_scorer
+from trainer.model.published import open_scorer
+from trainer.model.scoring import BATCH_SIZE, PromptIds, PromptScorer, Scores
 from trainer.terminal import make_bar
 from worker.contract import Manifest
 
@@ -34,8 +36,10 @@ ROUNDED_TO_ZERO = 5e-7
 """A worker prints scores to six decimals; one that it prints as 0 counts as this."""
 
 ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
-"""By message key: raw log-probabilities (labels), and whether the likeliest token of all was a
-code."""
+"""By message key: raw scores (outputs), and whether the likeliest answer of all was a label."""
+
+WORKER_ENGINE = "vllm"
+"""What the worker's engine is called where it answers for an adapter of a language model."""
 
 _SENSITIVITY_MESSAGES = 64
 _ALONE = 20
@@ -110,7 +114,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def run_transformers(
     adapter: Path,
-    base: Path,
+    base: Path | None,
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     sets: MessageSets,
@@ -120,11 +124,9 @@ def run_transformers(
 ) -> tuple[ScoresByKey, list[BatchScore], float]:
     """Score every message; then some again in batches of other sizes. Return scores by key, the
     scores by batch size, and messages a second over the hold-out."""
-    model = load_adapter_model(adapter, base, manifest, device=device)
     prompts = encode_prompts(sets.messages, manifest.prompt, tokenizer)
-    label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
-    prefix_ids = manifest.prompt.prefix_ids
-    scorer = make_verified_scorer(model, prefix_ids, label_ids, list(prompts.values()))
+    scorer = open_scorer(adapter, base, manifest, list(prompts.values()), device=device)
+    names = outputs_of(manifest).names
     holdout = [key for key in prompts if key.startswith("h:")]
     rest = [key for key in prompts if not key.startswith("h:")]
     probes = sample(holdout, _SENSITIVITY_MESSAGES)
@@ -140,12 +142,12 @@ def run_transformers(
         batches = []
         for size in BATCH_SIZES:
             found = score_keys(scorer, prompts, probes, size, advance)
-            batches += _batch_scores(probes, size, found, manifest.taxonomy.names)
+            batches += _batch_scores(probes, size, found, names)
     return scores, batches, speed
 
 
 def score_keys(
-    scorer: Scorer,
+    scorer: PromptScorer,
     prompts: Mapping[str, PromptIds],
     keys: Sequence[str],
     batch_size: int,
@@ -156,9 +158,9 @@ def score_keys(
     return scorer.score(chosen, batch_size=batch_size, on_progress=on_progress)
 
 
-def run_vllm(
+def run_worker(
     adapter: Path,
-    base: Path,
+    base: Path | None,
     sets: MessageSets,
     console: Console,
     *,
@@ -183,7 +185,13 @@ def run_vllm(
 
 def scores_of(answers: WorkerAnswers, manifest: Manifest) -> ScoresByKey:
     """Turn a worker's calibrated scores back into raw log-probabilities, as far as six decimals
-    carry: T * ln(score) up to a constant, which the off-label mass tells."""
+    carry: T * ln(score) up to a constant, which the off-label mass tells. Raises BadInput for a
+    model with a head: the labels' scores do not tell the logits of its outputs."""
+    if manifest.head is not None:
+        raise BadInput(
+            f"--engine {WORKER_ENGINE}: the worker tells the labels' scores, not the logits of a "
+            "head: choose --engine both"
+        )
     scores: ScoresByKey = {}
     for key, answer in answers.answers.items():
         printed = [answer["scores"][label] for label in manifest.taxonomy.names]
@@ -215,7 +223,7 @@ def worker_answers(holdout: Sequence[Example], answers: WorkerAnswers) -> list[W
 
 
 def _batch_scores(
-    keys: Sequence[str], size: int, scores: Scores, labels: Sequence[str]
+    keys: Sequence[str], size: int, scores: Scores, names: Sequence[str]
 ) -> list[BatchScore]:
     rows = zip(keys, scores.logprobs, scores.batch_seconds, strict=True)
     return [
@@ -223,7 +231,7 @@ def _batch_scores(
             id=key.removeprefix("h:"),
             batch_size=size,
             seconds=float(seconds),
-            logprobs=dict(zip(labels, map(float, row), strict=True)),
+            logprobs=dict(zip(names, map(float, row), strict=True)),
         )
         for key, row, seconds in rows
     ]

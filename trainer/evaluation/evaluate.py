@@ -31,25 +31,27 @@ from trainer.dataset.disjoint import prove_disjoint
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
+    WORKER_ENGINE,
     MessageSets,
     ScoresByKey,
     read_messages,
     run_transformers,
-    run_vllm,
+    run_worker,
     sample,
     scores_of,
     worker_answers,
 )
+from trainer.evaluation.outputs import outputs_of
 from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
 from trainer.evaluation.probes import pick_probes, read_written
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from trainer.evaluation.worker_process import WorkerAnswers
 from trainer.model.device import describe_device
-from trainer.model.lora_model import read_adapter
 from trainer.model.prompt import BaseTokenizer
+from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.tracking.session import track_evaluation
-from worker.contract import Manifest
+from worker.contract import ENCODER_KINDS, Manifest
 from worker.contract.probes import ProbeFile, write_probes
 from worker.contract.timestamps import rfc3339_now
 
@@ -61,13 +63,15 @@ class EvaluationRequest:
     """What to evaluate, and how. ``limit`` takes so many messages of each set (a try).
 
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
-    is another: the hold-out is compared with it. ``probes`` is a file of written messages with
-    labels: those that the adapter gets right become its probes.
+    is another: the hold-out is compared with it. ``base`` may be None where the adapter holds its
+    whole model. ``probes`` is a file of written messages with
+    labels: those that the adapter gets right become its probes. ``base`` may be None where the
+    adapter holds its whole model.
     """
 
     adapter: Path
     dataset: Path
-    base: Path
+    base: Path | None
     out: Path
     engine: Engine
     out_of_scope: Path | None
@@ -120,7 +124,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     if request.engine == "both":
         assert predictions.vllm is not None
         found = compare_answers(
-            predictions.holdout, predictions.vllm, setup.labels, setup.temperature
+            predictions.holdout, predictions.vllm, setup.outputs, setup.temperature
         )
         verify_agreement(found, request.tolerance)
     probes = pick_probes(manifest, written, measured.scores) if written else None
@@ -210,7 +214,7 @@ def _run_engines(
         )
         speeds.append(EngineSpeed("transformers", speed, describe_device(request.device)))
     if request.engine != "transformers":
-        answers = run_vllm(
+        answers = run_worker(
             request.adapter,
             request.base,
             sets,
@@ -218,22 +222,25 @@ def _run_engines(
             holdout_alone=bool(scores),
             settings=request.worker_settings,
         )
-        speeds.append(EngineSpeed("vllm", answers.messages_per_s, describe_device()))
+        name = "worker" if manifest.kind in ENCODER_KINDS else WORKER_ENGINE
+        speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device()))
         if not scores:
             scores = scores_of(answers, manifest)
     return _Measured(scores, tuple(speeds), batches, answers)
 
 
 def _make_predictions(manifest: Manifest, sets: MessageSets, measured: _Measured) -> Predictions:
+    outputs = outputs_of(manifest)
+
     def predict_set(prefix: str, truth: Mapping[str, str | None]) -> list[Prediction]:
         rows = [measured.scores[f"{prefix}:{message_id}"] for message_id in truth]
         logprobs = np.array([row for row, _ in rows])
         return predict(
             list(truth),
             list(truth.values()),
-            logprobs.reshape(len(rows), len(manifest.taxonomy.names)),
+            logprobs.reshape(len(rows), len(outputs.names)),
             [inside for _, inside in rows],
-            labels=manifest.taxonomy.names,
+            outputs=outputs,
             temperature=manifest.calibration.temperature,
             limits=manifest.thresholds,
         )
@@ -261,7 +268,7 @@ def _make_setup(
             name=manifest.name, digest=manifest.digest, path=str(request.adapter.resolve())
         ),
         dataset=describe_dataset(dataset),
-        labels=manifest.taxonomy.names,
+        outputs=outputs_of(manifest),
         temperature=manifest.calibration.temperature,
         limits=manifest.thresholds,
         wanted_precision=request.wanted_precision,

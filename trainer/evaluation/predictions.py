@@ -9,8 +9,9 @@ import numpy as np
 
 from trainer.artifacts.evaluation import Prediction, WorkerAnswer
 from trainer.errors import ProofFailed
+from trainer.evaluation.outputs import Outputs
 from trainer.statistics.calibration import Floats
-from worker.contract import Code, Decision, Thresholds, decide_from_codes, review_reasons
+from worker.contract import Thresholds, review_reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,62 +29,55 @@ class Agreement:
     max_confidence_difference: float
 
 
-def decide(logprobs: Floats, labels: Sequence[str], temperature: float) -> list[Decision]:
-    """Decide each row (messages, labels) by the contract, as the worker does."""
-    codes = {label: Code("", at) for at, label in enumerate(labels)}
-    return [
-        decide_from_codes(dict(enumerate(map(float, row))), codes, temperature) for row in logprobs
-    ]
-
-
 def predict(
     ids: Sequence[str],
     truth: Sequence[str | None],
     logprobs: Floats,
     in_set: Sequence[bool | None],
     *,
-    labels: Sequence[str],
+    outputs: Outputs,
     temperature: float,
     limits: Thresholds,
 ) -> list[Prediction]:
-    """Turn scores into prediction records, in the given order."""
+    """Turn raw scores, (messages, outputs), into prediction records, in the given order."""
     predictions = []
-    decisions = decide(logprobs, labels, temperature)
+    names = outputs.names
+    decisions = outputs.decide(logprobs, temperature)
     rows = zip(ids, truth, logprobs, in_set, decisions, strict=True)
     for message_id, label, row, inside, decision in rows:
-        mass = decision.off_label_mass
-        assert mass is not None
         predictions.append(
             Prediction(
                 id=message_id,
                 label=label,
                 predicted=decision.label,
                 confidence=decision.confidence,
-                off_label_mass=mass,
+                off_label_mass=decision.off_label_mass,
+                out_of_scope=decision.out_of_scope,
                 review=bool(review_reasons(decision, limits)),
                 unconstrained_in_set=None if inside is None else bool(inside),
-                logprobs=dict(zip(labels, map(float, row), strict=True)),
+                logprobs=dict(zip(names, map(float, row), strict=True)),
             )
         )
     return predictions
 
 
-def logprobs_of(predictions: Sequence[Prediction], labels: Sequence[str]) -> Floats:
-    """Return the raw scores as an array (messages, labels)."""
-    scores = [[prediction.logprobs[label] for label in labels] for prediction in predictions]
-    return np.array(scores).reshape(len(predictions), len(labels))
+def logprobs_of(predictions: Sequence[Prediction], outputs: Outputs) -> Floats:
+    """Return the raw scores as an array (messages, outputs)."""
+    names = outputs.names
+    scores = [[prediction.logprobs[name] for name in names] for prediction in predictions]
+    return np.array(scores).reshape(len(predictions), len(names))
 
 
 def compare_answers(
     predictions: Sequence[Prediction],
     answers: Sequence[WorkerAnswer],
-    labels: Sequence[str],
+    outputs: Outputs,
     temperature: float,
 ) -> Agreement:
     """Compare predictions with a worker's answers, message by message. Confidences are compared
     for the first engine's label."""
     by_id = {prediction.id: prediction for prediction in predictions}
-    decisions = decide(logprobs_of(predictions, labels), labels, temperature)
+    decisions = outputs.decide(logprobs_of(predictions, outputs), temperature)
     scores = dict(zip(by_id, (decision.scores for decision in decisions), strict=True))
     differ, tie, largest = 0, 0.0, 0.0
     for answer in answers:

@@ -11,7 +11,7 @@ import numpy as np
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import ScoresByKey, read_table
-from trainer.evaluation.predictions import decide
+from trainer.evaluation.outputs import outputs_of
 from worker.contract import Manifest, Probe, review_reasons
 from worker.contract.probes import ProbeFile
 
@@ -38,9 +38,11 @@ def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
 def pick_probes(manifest: Manifest, written: Sequence[Example], scores: ScoresByKey) -> ProbeFile:
     """Return those of the ``written`` messages, scored under ``p:<id>``, that get their label and
     are far from review, so that arithmetic that rounds differently gives them the same one."""
-    names = manifest.taxonomy.names
+    outputs = outputs_of(manifest)
     logprobs = np.array([scores[f"p:{example.id}"][0] for example in written])
-    decisions = decide(logprobs.reshape(-1, len(names)), names, manifest.calibration.temperature)
+    decisions = outputs.decide(
+        logprobs.reshape(-1, len(outputs.names)), manifest.calibration.temperature
+    )
     kept = tuple(
         Probe(example.message, example.label)
         for example, decision in zip(written, decisions, strict=True)

@@ -27,9 +27,11 @@ from trainer.artifacts.evaluation import (
     OutsideLabels,
     Prediction,
     ReviewFigures,
+    ScoreQuantiles,
     WorkerAnswer,
 )
 from trainer.errors import ProofFailed
+from trainer.evaluation.outputs import Outputs
 from trainer.evaluation.predictions import compare_answers, logprobs_of, predict
 from trainer.statistics.calibration import (
     Bools,
@@ -38,12 +40,14 @@ from trainer.statistics.calibration import (
     ece,
     nll,
     reliability,
-    temperature_softmax,
 )
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import auroc, measure
 from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
 from worker.contract import Thresholds
+
+_WORKER_ENGINES = frozenset({"vllm", "worker"})
+"""What answered in a worker: vLLM for an adapter of a language model, and what serves encoders."""
 
 _SLACK = 1e-9
 """Another machine's exponential may differ in its last digit."""
@@ -69,7 +73,7 @@ class Setup:
     limited: bool
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
-    labels: tuple[str, ...]
+    outputs: Outputs
     temperature: float
     limits: Thresholds
     wanted_precision: float
@@ -77,6 +81,11 @@ class Setup:
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
     wanted_by: ThresholdRule | None = "lower"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names, in the taxonomy's order."""
+        return self.outputs.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,6 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     truth = np.array([labels.index(str(answer.label)) for answer in holdout], dtype=np.int64)
     predicted = np.array([labels.index(answer.predicted) for answer in holdout], dtype=np.int64)
     confidence = _confidence(holdout)
-    mass = _mass(holdout)
     correct = predicted == truth
     figures = measure(truth, predicted, labels)
     return EvaluationRecord(
@@ -115,19 +123,19 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         per_label=figures.per_label,
         confusion=figures.confusion,
         outside_labels=_outside(holdout, labels),
-        calibration=_calibration(setup, logprobs_of(holdout, labels), truth),
+        calibration=_calibration(setup, logprobs_of(holdout, setup.outputs), truth),
         coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
-        off_label_mass=OffLabelMass(
-            mean=float(mass.mean()),
-            p50=float(np.quantile(mass, 0.5)),
-            p99=float(np.quantile(mass, 0.99)),
-        ),
-        batch_sensitivity=_batch_sensitivity(predictions, labels),
+        off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
+        batch_sensitivity=_batch_sensitivity(predictions, setup.outputs),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
-        out_of_scope=_out_of_scope(predictions, confidence, mass),
+        out_of_scope=_out_of_scope(setup, predictions, confidence),
         disjoint=setup.disjoint,
+        head=setup.outputs.to_record(),
+        out_of_scope_score=ScoreQuantiles(**_spread(_strangeness(holdout)))
+        if setup.outputs.head
+        else None,
     )
 
 
@@ -140,9 +148,9 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
         again = predict(
             [prediction.id for prediction in group],
             [prediction.label for prediction in group],
-            logprobs_of(group, setup.labels),
+            logprobs_of(group, setup.outputs),
             [prediction.unconstrained_in_set for prediction in group],
-            labels=setup.labels,
+            outputs=setup.outputs,
             temperature=setup.temperature,
             limits=setup.limits,
         )
@@ -152,7 +160,8 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
                     f"prediction {given.id}: {given.predicted!r} is outside the label set"
                 )
             close = math.isclose(given.confidence, found.confidence, abs_tol=_SLACK)
-            close &= math.isclose(given.off_label_mass, found.off_label_mass, abs_tol=_SLACK)
+            close &= _is_close(given.off_label_mass, found.off_label_mass)
+            close &= _is_close(given.out_of_scope, found.out_of_scope)
             if not close or (given.predicted, given.review) != (found.predicted, found.review):
                 raise ProofFailed(f"prediction {given.id}: does not follow from its own scores")
 
@@ -162,7 +171,22 @@ def _confidence(predictions: Sequence[Prediction]) -> Floats:
 
 
 def _mass(predictions: Sequence[Prediction]) -> Floats:
-    return np.array([prediction.off_label_mass for prediction in predictions])
+    return np.array([prediction.off_label_mass for prediction in predictions], dtype=np.float64)
+
+
+def _strangeness(predictions: Sequence[Prediction]) -> Floats:
+    return np.array([prediction.out_of_scope for prediction in predictions], dtype=np.float64)
+
+
+def _spread(values: Floats) -> dict[str, float]:
+    p50, p99 = (float(np.quantile(values, quantile)) for quantile in (0.5, 0.99))
+    return {"mean": float(values.mean()), "p50": p50, "p99": p99}
+
+
+def _is_close(given: float | None, found: float | None) -> bool:
+    if given is None or found is None:
+        return given is found
+    return math.isclose(given, found, rel_tol=_SLACK, abs_tol=_SLACK)
 
 
 def _outside(holdout: Sequence[Prediction], labels: Sequence[str]) -> OutsideLabels:
@@ -179,9 +203,9 @@ def _outside(holdout: Sequence[Prediction], labels: Sequence[str]) -> OutsideLab
 
 
 def _calibration(setup: Setup, logprobs: Floats, truth: Ints) -> HoldoutCalibration:
-    calibrated = temperature_softmax(logprobs, setup.temperature)
-    raw = temperature_softmax(logprobs, 1.0)
-    correct = logprobs.argmax(axis=1) == truth
+    calibrated = setup.outputs.probabilities(logprobs, setup.temperature)
+    raw = setup.outputs.probabilities(logprobs, 1.0)
+    correct = calibrated.argmax(axis=1) == truth
     return HoldoutCalibration(
         temperature=setup.temperature,
         nll=nll(calibrated, truth),
@@ -213,6 +237,7 @@ def _review(
     return ReviewFigures(
         confidence_below=setup.limits.review_confidence,
         off_label_mass_above=setup.limits.review_off_label_mass,
+        out_of_scope_above=setup.limits.review_out_of_scope,
         share=float(review.mean()),
         accepted_accuracy=float(correct[~review].mean()) if (~review).any() else None,
         wanted_precision=setup.wanted_precision,
@@ -225,12 +250,12 @@ def _review(
     )
 
 
-def _batch_sensitivity(predictions: Predictions, labels: Sequence[str]) -> BatchSensitivity | None:
+def _batch_sensitivity(predictions: Predictions, outputs: Outputs) -> BatchSensitivity | None:
     if predictions.batches is None:
         return None
     by_size: dict[int, dict[str, list[float]]] = {}
     for score in predictions.batches:
-        row = [score.logprobs[label] for label in labels]
+        row = [score.logprobs[name] for name in outputs.names]
         by_size.setdefault(score.batch_size, {})[score.id] = row
     first, *others = by_size.values()
     ids = list(first)
@@ -239,7 +264,7 @@ def _batch_sensitivity(predictions: Predictions, labels: Sequence[str]) -> Batch
     for other in others:
         again = np.array([other[message_id] for message_id in ids])
         difference = max(difference, float(np.abs(again - reference).max()))
-        changed |= again.argmax(axis=1) != reference.argmax(axis=1)
+        changed |= _labels(again, outputs) != _labels(reference, outputs)
     return BatchSensitivity(
         sizes=tuple(by_size),
         messages=len(ids),
@@ -248,12 +273,17 @@ def _batch_sensitivity(predictions: Predictions, labels: Sequence[str]) -> Batch
     )
 
 
+def _labels(scores: Floats, outputs: Outputs) -> Ints:
+    found: Ints = outputs.probabilities(scores, 1.0).argmax(axis=1)
+    return found
+
+
 def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
     """One message at a time is what latency means here: it is the answer time of an idle engine."""
     answers: Sequence[Prediction | WorkerAnswer] = predictions.holdout
     batches = predictions.batches or ()
     alone = [score.seconds for score in batches if score.batch_size == 1]
-    if speed.name == "vllm":
+    if speed.name in _WORKER_ENGINES:
         assert predictions.vllm is not None
         answers = predictions.vllm
         alone = [
@@ -274,9 +304,9 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
 
 
 def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None:
-    if predictions.vllm is None or all(speed.name == "vllm" for speed in setup.speeds):
+    if predictions.vllm is None or all(speed.name in _WORKER_ENGINES for speed in setup.speeds):
         return None
-    found = compare_answers(predictions.holdout, predictions.vllm, setup.labels, setup.temperature)
+    found = compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
     return EngineAgreement(
         messages=found.messages,
         labels_differ=found.labels_differ,
@@ -285,13 +315,16 @@ def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None
     )
 
 
-def _out_of_scope(predictions: Predictions, confidence: Floats, mass: Floats) -> OutOfScope | None:
+def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) -> OutOfScope | None:
     outside = predictions.out_of_scope
     if not outside:
         return None
+    score = _strangeness if setup.outputs.head else _mass
+    found = auroc(score(predictions.holdout), score(outside))
     return OutOfScope(
         messages=len(outside),
         auroc_confidence=auroc(_confidence(outside), confidence),
-        auroc_off_label_mass=auroc(mass, _mass(outside)),
+        auroc_off_label_mass=None if setup.outputs.head else found,
+        auroc_out_of_scope=found if setup.outputs.head else None,
         review_share=sum(prediction.review for prediction in outside) / len(outside),
     )

@@ -17,6 +17,7 @@ from trainer.artifacts.evaluation import (
     EvaluationRecord,
 )
 from trainer.errors import ProofFailed
+from trainer.evaluation.outputs import outputs_from
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Thresholds
 
@@ -72,9 +73,13 @@ def _setup_of(record: EvaluationRecord) -> Setup:
         limited=record.limited,
         adapter=record.adapter,
         dataset=record.dataset,
-        labels=record.labels,
+        outputs=outputs_from(record.labels, record.head),
         temperature=record.calibration.temperature,
-        limits=Thresholds(record.review.confidence_below, record.review.off_label_mass_above),
+        limits=Thresholds(
+            record.review.confidence_below,
+            record.review.off_label_mass_above,
+            record.review.out_of_scope_above,
+        ),
         wanted_precision=record.review.wanted_precision,
         wanted_by=record.review.wanted_by,
         tolerance=record.agreement.tolerance if record.agreement else 0.0,

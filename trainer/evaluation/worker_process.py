@@ -40,7 +40,7 @@ def ask_worker(
     messages: Mapping[str, str],
     *,
     adapter: Path,
-    base: Path,
+    base: Path | None,
     settings: Sequence[str],
     alone: int,
     on_progress: Callable[[int], None] | None = None,
@@ -79,9 +79,11 @@ class _Session:
     """One worker process. A thread reads its output, so that a full pipe blocks neither side."""
 
     def __init__(
-        self, program: Sequence[str], adapter: Path, base: Path, settings: Sequence[str]
+        self, program: Sequence[str], adapter: Path, base: Path | None, settings: Sequence[str]
     ) -> None:
-        given = (f"model.base={base.resolve()}", f"model.adapter={adapter.resolve()}", *settings)
+        given = (f"model.adapter={adapter.resolve()}", *settings)
+        if base is not None:
+            given = (f"model.base={base.resolve()}", *given)
         flags = [part for setting in given for part in ("--set", setting)]
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             [*program, "classify", "-i", "-", "-f", "jsonl", *flags],

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
-from trainer.model.prompt import BaseTokenizer, load_tokenizer
+from trainer.model.prompt import BaseTokenizer
 from worker.contract import (
     Code,
     FileDigest,
@@ -29,7 +29,6 @@ from worker.contract import (
     Manifest,
     PromptSpec,
     build_prompt,
-    verify_adapter,
 )
 from worker.contract.digest import sha256_file, write_atomically
 
@@ -47,6 +46,14 @@ class LoraModel:
     def trainable_parameters(self) -> list[Tensor]:
         """Return the parameters that have gradients: the adapter's."""
         return [weights for weights in self.peft_model.parameters() if weights.requires_grad]
+
+    def head_parameters(self) -> list[Tensor]:
+        """Return none of them: the answer is a token of the base's own vocabulary."""
+        return []
+
+    def start_training(self) -> None:
+        """Switch dropout on."""
+        self.peft_model.train()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
@@ -149,7 +156,7 @@ def add_lora(
     """Put LoRA layers into a language model that is on ``device``; see ``load_lora_model``."""
     if gradient_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
-    targets = _choose(linear_layers(causal_lm), target_modules)
+    targets = choose_layers(linear_layers(causal_lm), target_modules)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -162,19 +169,21 @@ def add_lora(
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 
-def linear_layers(causal_lm: Any) -> tuple[str, ...]:
+def linear_layers(model: Any) -> tuple[str, ...]:
     """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
     sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
-    head = causal_lm.get_output_embeddings()
+    head = model.get_output_embeddings()
     names = {
         name.rpartition(".")[2]
-        for name, module in causal_lm.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     return tuple(sorted(names))
 
 
-def _choose(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+def choose_layers(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the wanted layers of those there are, sorted; all where none is named. Raises
+    BadInput."""
     unknown = sorted(set(wanted) - set(layers))
     if unknown:
         raise BadInput(f"lora_target_modules: this base has no {unknown}; it has {list(layers)}")
@@ -194,21 +203,6 @@ def _four_bits(compute: torch.dtype) -> Any:
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-
-
-def read_adapter(directory: Path, base: Path) -> tuple[Manifest, BaseTokenizer]:
-    """Verify everything a worker verifies (files, base, token ids, golden prompts).
-
-    Raises AdapterRefused, or BadInput for an adapter that answers in words.
-    """
-    tokenizer = load_tokenizer(base)
-    manifest = verify_adapter(directory, base, tokenizer.encoders)
-    if manifest.decoding != "code":
-        raise BadInput(
-            f"{directory}: answers with decoding={manifest.decoding!r}, which has no score for "
-            "every label; only adapters with decoding='code' can be evaluated"
-        )
-    return manifest, tokenizer
 
 
 def load_adapter_model(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tokenizers import Tokenizer
 
@@ -179,6 +180,13 @@ def _bare(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
+class _HasIds(Protocol):
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
+
+RowT = TypeVar("RowT", bound=_HasIds)
+
 IGNORE_INDEX = -100
 """The target of a position that is not learnt (the ignore index of cross-entropy)."""
 
@@ -256,13 +264,13 @@ def verify_loss_mask(
 
 
 def length_grouped_batches(
-    rows: Sequence[TrainingRow], size: int, rng: random.Random
-) -> Iterator[Sequence[TrainingRow]]:
+    rows: Sequence[RowT], size: int, rng: random.Random
+) -> Iterator[Sequence[RowT]]:
     """Yield every row once, in shuffled batches of rows of like length (little padding)."""
     order = list(rows)
     rng.shuffle(order)
     pool = size * _POOL_BATCHES
-    grouped: list[Sequence[TrainingRow]] = []
+    grouped: list[Sequence[RowT]] = []
     for start in range(0, len(order), pool):
         chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
         grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))

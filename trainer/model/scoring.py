@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -148,14 +148,30 @@ def verify_forward(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Natural log-probabilities of the codes under a softmax over the whole vocabulary,
-    (prompts, labels); whether the likeliest token of all is a code, (prompts); and how long each
-    prompt's batch took, (prompts), and all of them, in seconds."""
+    """The model's raw scores, (prompts, outputs): natural log-probabilities of the labels' codes
+    under a softmax over the whole vocabulary, or the logits of a head. Whether the likeliest answer
+    of all is a label, (prompts); and how long each prompt's batch took, (prompts), and all of them,
+    in seconds."""
 
     logprobs: NDArray[np.float64]
     in_set: NDArray[np.bool_]
     batch_seconds: NDArray[np.float64]
     seconds: float
+
+
+class PromptScorer(Protocol):
+    """Scores prompts: a language model by its codes, or an encoder by its head."""
+
+    def score(
+        self,
+        prompts: Sequence[PromptIds],
+        *,
+        batch_size: int = BATCH_SIZE,
+        autocast: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
+        ``batch_size`` rows."""
 
 
 @dataclass(frozen=True, slots=True)

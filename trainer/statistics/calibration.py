@@ -9,11 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
 from trainer.statistics.promise import find_promise
-from trainer.statistics.thresholds import accept, off_label_threshold, review_threshold
+from trainer.statistics.thresholds import (
+    accept,
+    off_label_threshold,
+    out_of_scope_threshold,
+    review_threshold,
+)
 from worker.contract import Calibration, Thresholds
 
 Bools = NDArray[np.bool_]
@@ -44,10 +49,25 @@ class Calibrated:
     promise: Promise | None = None
 
 
-def temperature_softmax(logprobs: Floats, temperature: float) -> Floats:
-    """Return label probabilities, (rows, labels): a softmax of the scores over ``temperature``."""
+def temperature_softmax(
+    logprobs: Floats, temperature: float, label_of: Ints | None = None
+) -> Floats:
+    """Return label probabilities, (rows, labels): a softmax of the scores, (rows, outputs), over
+    ``temperature``. ``label_of``, (outputs), says which label each output's probability counts for;
+    None: each for the one at its place."""
     probabilities: Floats = softmax(logprobs / temperature, axis=1)
-    return probabilities
+    if label_of is None:
+        return probabilities
+    summed: Floats = probabilities @ np.eye(int(label_of.max()) + 1)[label_of]
+    return summed
+
+
+def energy(logits: Floats) -> Floats:
+    """Return each row's energy, (rows), in nats: minus the logarithm of the sum of the exponentials
+    of its logits, the higher the less the message is like any that was learnt (Liu et al. 2020,
+    arXiv 2010.03759, at a temperature of 1)."""
+    found: Floats = -logsumexp(logits, axis=1)
+    return found
 
 
 def off_label_mass(logprobs: Floats) -> Floats:
@@ -82,7 +102,7 @@ def reliability(confidence: Floats, correct: Bools) -> list[ReliabilityBin]:
     ]
 
 
-def fit_temperature(logprobs: Floats, truth: Ints) -> float:
+def fit_temperature(logprobs: Floats, truth: Ints, label_of: Ints | None = None) -> float:
     """Return the temperature with the lowest NLL, between 0.05 and 20 (Guo et al. 2017,
     arXiv 1706.04599): the NLL has one minimum in 1/temperature.
 
@@ -90,7 +110,7 @@ def fit_temperature(logprobs: Floats, truth: Ints) -> float:
     targets of Platt 1999): a small set without an error would else ask for endless certainty.
     """
     found = minimize_scalar(
-        lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature)),
+        lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature), label_of),
         bounds=_LOG_RANGE,
         method="bounded",
         options={"xatol": 1e-9},
@@ -98,16 +118,19 @@ def fit_temperature(logprobs: Floats, truth: Ints) -> float:
     return math.exp(found.x)
 
 
-def cross_fitted(logprobs: Floats, truth: Ints, *, seed: int) -> Floats:
+def cross_fitted(
+    logprobs: Floats, truth: Ints, *, seed: int, label_of: Ints | None = None
+) -> Floats:
     """Return each row's label probabilities under a temperature fitted without that row."""
     folds = min(_FOLDS, len(truth))
     part = np.random.default_rng(seed).permutation(len(truth)) % folds
-    probabilities = np.empty_like(logprobs)
+    labels = logprobs.shape[1] if label_of is None else int(label_of.max()) + 1
+    probabilities = np.empty((len(logprobs), labels))
     for fold in range(folds):
         inside = part == fold
         rest = ~inside if folds > 1 else inside
-        temperature = fit_temperature(logprobs[rest], truth[rest])
-        probabilities[inside] = temperature_softmax(logprobs[inside], temperature)
+        temperature = fit_temperature(logprobs[rest], truth[rest], label_of)
+        probabilities[inside] = temperature_softmax(logprobs[inside], temperature, label_of)
     return probabilities
 
 
@@ -120,15 +143,20 @@ def calibrate(
     review_precision_by: ThresholdRule = "lower",
     off_label_quantile: float,
     seed: int,
+    label_of: Ints | None = None,
+    out_of_scope_quantile: float | None = None,
 ) -> Calibrated:
-    """Fit everything on validation scores: raw log-probabilities (rows, labels) and true indexes.
+    """Fit everything on validation scores: raw log-probabilities, or logits of a head (rows,
+    outputs), and true indexes.
 
     The temperature that is published is fitted on all rows. NLL, ECE and the review threshold are
     taken from cross-fitted confidences (each fifth of the rows under the temperature of the other
     four fifths), so that they do not flatter a small validation set. It also chose the best epoch,
-    which still makes it a little kind: the hold-out's figures are the ones to quote.
+    which still makes it a little kind: the hold-out's figures are the ones to quote. ``label_of``
+    is that of ``temperature_softmax``. With ``out_of_scope_quantile`` the scores are logits, and a
+    threshold on their energy, that quantile over validation, takes the place of off-label mass.
     """
-    probabilities = cross_fitted(logprobs, truth, seed=seed)
+    probabilities = cross_fitted(logprobs, truth, seed=seed, label_of=label_of)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
     review, point = (
@@ -139,16 +167,21 @@ def calibrate(
     promise = None
     if review_precision_by == "lower":
         promise = find_promise(confidence, correct, review_precision, floor=review_floor)
-    raw = temperature_softmax(logprobs, 1.0)
-    mass = off_label_mass(logprobs)
+    raw = temperature_softmax(logprobs, 1.0, label_of)
+    if out_of_scope_quantile is None:
+        mass = off_label_mass(logprobs)
+        thresholds = Thresholds(review, off_label_threshold(mass, off_label_quantile))
+    else:
+        farthest = out_of_scope_threshold(energy(logprobs), out_of_scope_quantile)
+        thresholds = Thresholds(review, review_out_of_scope=farthest)
     return Calibrated(
         calibration=Calibration(
-            temperature=round(fit_temperature(logprobs, truth), 4),
+            temperature=round(fit_temperature(logprobs, truth, label_of), 4),
             examples=len(truth),
             nll=nll(probabilities, truth),
             ece=ece(confidence, correct),
         ),
-        thresholds=Thresholds(review, off_label_threshold(mass, off_label_quantile)),
+        thresholds=thresholds,
         accepted_share=accepted.coverage,
         accepted_precision=accepted.accuracy,
         point_accepted_share=accept(confidence, correct, point).coverage,
@@ -163,10 +196,13 @@ def _equal_mass_bins(confidence: Floats) -> Iterator[Ints]:
     yield from np.array_split(order, min(_BINS, len(order)))
 
 
-def _smoothed_nll(logprobs: Floats, truth: Ints, temperature: float) -> float:
-    rows, labels = logprobs.shape
+def _smoothed_nll(
+    logprobs: Floats, truth: Ints, temperature: float, label_of: Ints | None
+) -> float:
+    probabilities = temperature_softmax(logprobs, temperature, label_of)
+    rows, labels = probabilities.shape
     doubt = 1 / (rows + 2)
-    logs = np.log(np.maximum(temperature_softmax(logprobs, temperature), 1e-300))
+    logs = np.log(np.maximum(probabilities, 1e-300))
     true = logs[np.arange(rows), truth]
     others = (logs.sum(axis=1) - true) / (labels - 1)
     return float(-((1 - doubt) * true + doubt * others).mean())

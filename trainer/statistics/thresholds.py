@@ -57,6 +57,12 @@ def off_label_threshold(mass: Floats, quantile: float) -> float:
     return max(MIN_OFF_LABEL_MASS, high)
 
 
+def out_of_scope_threshold(scores: Floats, quantile: float) -> float:
+    """Return a high quantile of validation's out-of-scope scores, rounded up to two decimals: about
+    so many known messages are not sent to review for it."""
+    return math.ceil(float(np.quantile(scores, quantile)) * 100) / 100
+
+
 def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
     """Return accuracy against coverage, from all messages down to the surest twentieth: each
     point accepts the messages at or above its threshold."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trainer import __version__
 from trainer.dataset.folder import Dataset
@@ -18,17 +17,20 @@ from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
 from trainer.model.device import library_versions
 from trainer.model.lora_model import LoraModel, read_weights, write_weights
+from trainer.model.prompt import TrainingRow
 from trainer.statistics.calibration import (
-    Calibrated,
+    Bools,
     Floats,
     Ints,
+    energy,
     off_label_mass,
     temperature_softmax,
 )
 from trainer.training.inputs import Inputs
-from trainer.training.objective import Validator
 from trainer.training.recipe import Recipe
+from trainer.training.result import Result
 from trainer.training.run_folder import ADAPTER, DRAFT
+from trainer.training.validation import Validator
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -53,31 +55,28 @@ _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
 
 def write_adapter(
     recipe: Recipe,
-    inputs: Inputs,
+    inputs: Inputs[TrainingRow],
     base: BaseModel,
     model: LoraModel,
-    weights: dict[str, Tensor],
+    result: Result,
     *,
     created_at: str,
-    calibrated: Calibrated,
     metrics: dict[str, Any],
     validator: Validator,
-    logprobs: Floats,
 ) -> Manifest:
-    """Write ``weights`` and a manifest into the run folder, and beside the adapter its probes;
-    check that what is on disk scores the validation set as it was measured (``logprobs``). Raises
+    """Write the result's weights and a manifest into the run folder, and beside the adapter its
+    probes; check that what is on disk scores the validation set as it was measured. Raises
     ProofFailed, AdapterRefused."""
-    draft = recipe.run / DRAFT
+    draft, weights, calibrated = recipe.run / DRAFT, result.weights, result.calibrated
     config = model.adapter_config(recipe.base_name)
     files = write_weights(draft, weights, config, recipe.adapter_dtype)
     if validator.is_alone:
         model.load_state_dict({name: torch.zeros_like(zero) for name, zero in weights.items()})
         model.load_state_dict(read_weights(draft))
-        if not np.array_equal(validator.score(), logprobs):
-            raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+        verify_read_back(draft, validator, result.logprobs)
     reference = make_reference(
         inputs.dataset,
-        logprobs,
+        result.logprobs,
         validator.truth,
         calibrated.calibration,
         calibrated.thresholds,
@@ -103,12 +102,28 @@ def write_adapter(
         metrics=metrics,
         versions=versions(),
     )
-    made = _finish(draft, recipe.run / ADAPTER, manifest, inputs.tokenizer.encoders)
-    path = probes_path(recipe.run / ADAPTER)
+    return finish_adapter(recipe.run, manifest, reference, inputs.tokenizer.encoders)
+
+
+def verify_read_back(draft: Path, validator: Validator, measured: Floats) -> None:
+    """Check that the weights as they were read from ``draft`` give the scores that were measured.
+    Raises ProofFailed."""
+    if not np.array_equal(validator.score(), measured):
+        raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+
+
+def finish_adapter(
+    run: Path, manifest: Manifest, reference: Reference, encoders: Encoders
+) -> Manifest:
+    """Write the manifest into the run's draft, verify the whole directory as a worker will, move
+    it to its place, and write the reference's probes beside it. Return the manifest as read back.
+    Raises AdapterRefused."""
+    made = _finish(run / DRAFT, run / ADAPTER, manifest, encoders)
+    path = probes_path(run / ADAPTER)
     path.unlink(missing_ok=True)
     if reference.probes:
         write_probes(path, ProbeFile(made.digest, "validation", reference.probes))
-    return attach_probes(made, recipe.run / ADAPTER)
+    return attach_probes(made, run / ADAPTER)
 
 
 def versions() -> dict[str, str]:
@@ -129,25 +144,35 @@ def make_reference(
     *,
     probes_per_label: int,
     seed: int,
+    label_of: Ints | None = None,
+    agreed: Bools | None = None,
 ) -> Reference:
     """Return what is known of the data, for whoever watches the adapter in service: shares of the
     labels, quantiles over validation, and, to be kept apart from the manifest, at most
     ``probes_per_label`` messages of each label as probes.
 
-    ``logprobs``, (messages, labels), and ``truth`` are of ``dataset.validation``. A probe is a
+    ``logprobs``, (messages, outputs), and ``truth`` are of ``dataset.validation``. A probe is a
     message that is classified correctly and far from review, so that arithmetic
-    that rounds differently gives it the same label.
+    that rounds differently gives it the same label; ``agreed``, (messages), leaves out those that
+    another precision of the same model labels otherwise. ``label_of`` is of a head's outputs:
+    their energy takes the place of off-label mass.
     """
-    confidence = temperature_softmax(logprobs, calibration.temperature).max(axis=1)
-    mass = off_label_mass(logprobs)
-    correct = logprobs.argmax(axis=1) == truth
-    rows = zip(dataset.validation, correct, confidence, mass, strict=True)
+    probabilities = temperature_softmax(logprobs, calibration.temperature, label_of)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == truth
+    if agreed is not None:
+        correct &= agreed
+    strange = off_label_mass(logprobs) if label_of is None else energy(logprobs)
+    rows = zip(dataset.validation, correct, confidence, strange, strict=True)
     candidates = [
         example
-        for example, is_correct, sure, off_label in rows
+        for example, is_correct, sure, score in rows
         if is_correct
         and not review_reasons(
-            Decision(example.label, float(sure), {}, float(off_label)), thresholds
+            Decision(example.label, float(sure), {}, float(score))
+            if label_of is None
+            else Decision(example.label, float(sure), {}, None, float(score)),
+            thresholds,
         )
     ]
     places = [sha256_json([seed, example.id]) for example in candidates]
@@ -157,7 +182,8 @@ def make_reference(
         probes=tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen),
         label_shares=_label_shares(dataset),
         confidence=_quantiles(confidence, _CONFIDENCE),
-        off_label_mass=_quantiles(mass, _OFF_LABEL_MASS),
+        off_label_mass=_quantiles(strange, _OFF_LABEL_MASS) if label_of is None else {},
+        out_of_scope=_quantiles(strange, _OFF_LABEL_MASS) if label_of is not None else {},
     )
 
 

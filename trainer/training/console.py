@@ -13,7 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from trainer.artifacts.training import Epoch, TrainingRecord
+from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
 from trainer.model.prompt import TrainingRow
 from trainer.statistics.promise import describe_promise
 from worker.contract import PromptSpec
@@ -176,12 +176,24 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
         soft_wrap=True,
     )
     console.print(describe_review(record), markup=False, soft_wrap=True)
+    for onnx in record.onnx or ():
+        console.print(describe_onnx(onnx, found.accuracy), markup=False, soft_wrap=True)
     console.print(
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
         f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
         "evaluate measures it on the hold-out.",
         markup=False,
         soft_wrap=True,
+    )
+
+
+def describe_onnx(found: OnnxFigures, accuracy: float) -> str:
+    """Return how an ONNX file differs from the trainer's own float32 on validation, in a line."""
+    return (
+        f"{found.file} ({found.bytes / 1e6:.1f} MB): accuracy {found.accuracy:.2%} "
+        f"({100 * (found.accuracy - accuracy):+.2f} points), {found.labels_differ} labels and at "
+        f"most {found.max_confidence_difference:.3f} of a confidence differ; a golden logit by "
+        f"{found.max_golden_difference:.2g}"
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
@@ -12,6 +12,7 @@ from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
 from trainer.model.chat_template import load_renderer
+from trainer.model.encoder_scoring import Class
 from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
@@ -22,6 +23,7 @@ from trainer.model.prompt import (
     verify_loss_mask,
 )
 from trainer.training.console import choose_rows, draw_row
+from trainer.training.learner import Row
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
@@ -37,21 +39,34 @@ _NO_EFFECT_ON_WEIGHTS = {
 }
 
 
+RowT = TypeVar("RowT", bound=Row)
+
+
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """A training's inputs, read and checked. The hold-out is not among them."""
+class Inputs(Generic[RowT]):
+    """A training's inputs, read and checked. The hold-out is not among them.
+
+    ``codes`` is what a language model answers with, by label; ``classes`` are the outputs of an
+    encoder's head. The other kind has none of them.
+    """
 
     dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
-    codes: Mapping[str, Code]
-    train: tuple[TrainingRow, ...]
-    validation: tuple[TrainingRow, ...]
+    train: tuple[RowT, ...]
+    validation: tuple[RowT, ...]
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    classes: tuple[Class, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The label names, in the taxonomy's order."""
         return self.dataset.taxonomy.names
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs: its head's classes, or the labels."""
+        return tuple(each.name for each in self.classes) or self.labels
 
     @property
     def label_ids(self) -> tuple[int, ...]:
@@ -98,8 +113,9 @@ class Inputs:
         }
 
 
-def read_inputs(recipe: Recipe) -> Inputs:
-    """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
+def open_for_training(recipe: Recipe) -> Dataset:
+    """Open a recipe's dataset. Raises BadInput where a label has no example to learn or to choose
+    by."""
     dataset = open_dataset(recipe.dataset)
     for part in ("train", "validation"):
         empty = [name for name, count in _counts(dataset, part).items() if not count]
@@ -108,6 +124,12 @@ def read_inputs(recipe: Recipe) -> Inputs:
                 f"{recipe.dataset}: no {part} example of {', '.join(empty)}: prepare the dataset "
                 "with more of them, or take the label out of the taxonomy"
             )
+    return dataset
+
+
+def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
+    """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
+    dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
     renderer = load_renderer(recipe.base, recipe.prompt_date)
     spec, codes = make_prompt(
@@ -129,10 +151,10 @@ def read_inputs(recipe: Recipe) -> Inputs:
             dataset.validation,
         )
     )
-    return Inputs(dataset, tokenizer, spec, codes, train, validation)
+    return Inputs(dataset, tokenizer, spec, train, validation, codes=codes)
 
 
-def verify_rows(inputs: Inputs, console: Console) -> None:
+def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
     """Check that every row learns its label's code alone, and show a few. Raises ProofFailed."""
     rows = (*inputs.train, *inputs.validation)
     decode = inputs.tokenizer.decode

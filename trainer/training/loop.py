@@ -1,4 +1,4 @@
-"""The training loop: one answer token a row, the best epoch kept, able to stop at any step."""
+"""The training loop: the best epoch kept, able to stop at any step."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
-from trainer.model.lora_model import LoraModel
-from trainer.model.prompt import TrainingRow, length_grouped_batches
+from trainer.model.prompt import length_grouped_batches
 from trainer.training.console import Progress, describe_epoch
-from trainer.training.objective import Objective, Validation
+from trainer.training.learner import Learner, Objective, Row, Validation
 from trainer.training.recipe import Recipe
-from trainer.training.run_folder import TrainState, best_epoch, should_stop
-
-Save = Callable[[TrainState, Any], None]
+from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
 
 
 class TrainLoop:
@@ -36,9 +34,9 @@ class TrainLoop:
 
     def __init__(
         self,
-        model: LoraModel,
-        rows: Sequence[TrainingRow],
-        objective: Objective,
+        model: Learner,
+        rows: Sequence[Row],
+        objective: Objective[Any],
         recipe: Recipe,
         group: ProcessGroup,
     ) -> None:
@@ -49,9 +47,7 @@ class TrainLoop:
         self._group = group
         self._parameters = model.trainable_parameters()
         self._head = [] if objective.head is None else list(objective.head.parameters())
-        groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": recipe.learning_rate}]
-        if self._head:
-            groups.append({"params": self._head, "lr": recipe.sublabel_learning_rate})
+        groups = _groups(model, self._parameters, self._head, recipe)
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -86,7 +82,7 @@ class TrainLoop:
         """Train to the end. ``save`` is called every so many seconds and after each epoch,
         ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
         when the loss is not a number."""
-        self._model.peft_model.train()
+        self._model.start_training()
         if not self.state.ema and self._recipe.ema_decay:
             self.state.ema = [weights.detach().clone() for weights in self._parameters]
         while not self._is_done():
@@ -100,6 +96,11 @@ class TrainLoop:
     def best(self) -> int:
         """Number of the epoch that is kept."""
         return best_epoch(self.state.epochs, self._recipe.metric_for_best_model)
+
+    @property
+    def kept(self) -> str:
+        """What is kept, for people."""
+        return f"epoch {self.best}{' (averaged weights)' if self._recipe.ema_decay else ''}"
 
     @property
     def stopped_early(self) -> bool:
@@ -135,7 +136,7 @@ class TrainLoop:
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
-    def _step(self, batch: Sequence[TrainingRow]) -> Step:
+    def _step(self, batch: Sequence[Row]) -> Step:
         started = time.perf_counter()
         state, shard = self.state, self._group.shard(batch)
         micro = self._recipe.micro_batch_size or max(1, len(shard))
@@ -164,7 +165,7 @@ class TrainLoop:
             epoch=state.epoch,
             examples=(state.epoch - 1) * len(self._rows) + state.rows,
             loss=label / len(batch),
-            sublabel_loss=sublabel / len(batch) if self._head else None,
+            sublabel_loss=sublabel / len(batch) if self._objective.has_sublabels else None,
             learning_rate=learning_rate,
             gradient_norm=float(norm),
             examples_per_s=len(batch) / seconds,
@@ -186,7 +187,9 @@ class TrainLoop:
             epoch = Epoch(
                 number=state.epoch,
                 train_loss=state.loss_sum / state.rows,
-                sublabel_loss=state.sublabel_sum / state.rows if self._head else None,
+                sublabel_loss=state.sublabel_sum / state.rows
+                if self._objective.has_sublabels
+                else None,
                 validation_loss=validation.loss,
                 validation_accuracy=validation.accuracy,
                 validation_macro_f1=validation.macro_f1,
@@ -217,7 +220,7 @@ class TrainLoop:
         yield
         self._copy_into_weights(plain)
 
-    def _copy_into_weights(self, values: Sequence[torch.Tensor]) -> None:
+    def _copy_into_weights(self, values: Sequence[Tensor]) -> None:
         for weights, value in zip(self._parameters, values, strict=True):
             weights.data.copy_(value)
 
@@ -234,6 +237,22 @@ class TrainLoop:
             "rng": self._group.all_gather(rng),
             "cuda_rng": self._group.all_gather(cuda_rng),
         }
+
+
+def _groups(
+    model: Learner, parameters: Sequence[Tensor], extra: Sequence[Tensor], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: what starts from nothing learns at a rate of its own, be it
+    the model's own head or a layer (``extra``) that is thrown away afterwards."""
+    head = model.head_parameters()
+    own = {id(weights) for weights in head}
+    body = [weights for weights in parameters if id(weights) not in own]
+    groups: list[dict[str, Any]] = [{"params": body, "lr": recipe.learning_rate}]
+    if head:
+        groups.append({"params": head, "lr": recipe.head_learning_rate})
+    if extra:
+        groups.append({"params": extra, "lr": recipe.sublabel_learning_rate})
+    return groups
 
 
 def lr_factor(step: int, steps: int, warmup_ratio: float) -> float:

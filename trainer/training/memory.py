@@ -13,10 +13,10 @@ from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.recipe import Recipe
 from trainer.training.shape import Shape
 
-_OVERHEAD = 700 << 20
+OVERHEAD = 700 << 20
 """The interpreter with its libraries, or a CUDA context with its workspaces (bytes)."""
-_SAFETY = 1.1
-_CPU_HEAP = 1.6
+SAFETY = 1.1
+CPU_HEAP = 1.6
 """A CPU's heap at its peak over the bytes in use: batches of many lengths leave holes in it. Peaks
 of 1.35 to 1.6 times were measured with a 135M base, and with glibc's allocator."""
 _FOUR_BIT = 0.53
@@ -111,7 +111,7 @@ def estimate(
         logits=rows * shape.vocabulary * (8 + _element(recipe, bf16=bf16)),
         served_base=_base(shape, recipe, bf16=False, in_4bit=recipe.serve_in_4bit),
         scoring=round(_scoring(shape, recipe, prefix_tokens, longest_tokens) * heap),
-        overhead=_OVERHEAD,
+        overhead=OVERHEAD,
     )
 
 
@@ -207,16 +207,16 @@ def plan_memory(
             bf16=bf16,
             gradient_checkpointing=gradient_checkpointing,
             on_cpu=device.type == "cpu",
-            heap=_CPU_HEAP if device.type == "cpu" else 1.0,
+            heap=CPU_HEAP if device.type == "cpu" else 1.0,
         )
         return MemoryPlan(found, free, gradient_checkpointing)
 
     free = free_memory(device)
     asked = recipe.gradient_checkpointing
     chosen = plan(gradient_checkpointing=asked is True)
-    if asked == "auto" and not recipe.share_prefix and chosen.estimate.total * _SAFETY > free:
+    if asked == "auto" and not recipe.share_prefix and chosen.estimate.total * SAFETY > free:
         chosen = plan(gradient_checkpointing=True)
-    if recipe.memory_check and chosen.estimate.total * _SAFETY > free:
+    if recipe.memory_check and chosen.estimate.total * SAFETY > free:
         raise BadInput(
             f"this training needs about {_gb(chosen.estimate.total)} and {_gb(free)} of "
             f"{device.type.upper()} memory are free ({_parts(chosen.estimate)}): "

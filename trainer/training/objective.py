@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
-from trainer.model.device import ProcessGroup
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import TrainingRow
-from trainer.model.scoring import Scorer, answer_states, collate
-from trainer.statistics.calibration import Floats, Ints
-from trainer.statistics.metrics import measure
+from trainer.model.scoring import answer_states, collate
+from trainer.training.learner import Loss
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A loss to go backward through, and its two parts as numbers: sums in nats over the rows."""
-
-    total: Tensor
-    label: float
-    sublabel: float
-    tokens: int
-
-
-class Objective:
-    """The loss of some rows.
+class CodeObjective:
+    """The loss of some rows that end in a label's code.
 
     Cross-entropy of the code's token over the whole vocabulary, so that the model also learns to
     answer with nothing else. ``label_smoothing`` spreads that share of the target evenly over
@@ -62,6 +48,7 @@ class Objective:
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
         self._index = {name: at for at, name in enumerate(sublabels)}
+        self.has_sublabels = bool(sublabel_weight)
         self.head: torch.nn.Linear | None = None
         if sublabel_weight:
             width = int(model.causal_lm.get_output_embeddings().weight.shape[1])
@@ -111,53 +98,3 @@ class Objective:
             return cross_entropy(
                 logits, torch.tensor(targets, device=states.device), reduction="sum"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """What one look at the validation set found; ``loss`` in nats a row."""
-
-    loss: float
-    accuracy: float
-    macro_f1: float
-
-
-class Validator:
-    """Scores the same rows again and again, as the weights change."""
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        rows: Sequence[TrainingRow],
-        labels: Sequence[str],
-        group: ProcessGroup,
-    ) -> None:
-        self._scorer = scorer
-        self._prompts = [row.prompt for row in rows]
-        self._labels = labels
-        self._group = group
-        self.truth: Ints = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether one process scores everything."""
-        return self._group.world_size == 1
-
-    def score(self, *, autocast: bool = False) -> Floats:
-        """Return the raw log-probabilities, (rows, labels), of all rows on every process."""
-        shape = (len(self._prompts), len(self._labels))
-        logprobs = np.empty(shape)
-        shard = self._group.shard(self._prompts)
-        own = np.empty((0, shape[1]))
-        if shard:
-            own = self._scorer.score(shard, autocast=autocast).logprobs
-        for rank, part in enumerate(self._group.all_gather([own])):
-            logprobs[rank :: self._group.world_size] = part
-        return logprobs
-
-    def validate(self) -> Validation:
-        """Return the figures that training looks at after an epoch."""
-        logprobs = self.score(autocast=self._group.bf16)
-        figures = measure(self.truth, logprobs.argmax(axis=1), self._labels)
-        loss = -logprobs[np.arange(len(self.truth)), self.truth].mean()
-        return Validation(float(loss), figures.accuracy, figures.macro_f1)

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,6 +21,7 @@ from pydantic_settings import (
 from trainer.errors import BadInput
 from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
+from trainer.training.recipe_kinds import ENCODERS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
 
@@ -58,19 +59,23 @@ def _split_names(given: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)]
 
 
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means. Where transformers, PEFT or accelerate
-    have a name for one, it is theirs. Relative paths start at the working directory.
+    ``config/trainer-cpu.toml`` says what each setting means, and ``config/trainer-encoder.toml``
+    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
+    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
+    model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=_ENVIRONMENT, extra="forbid", frozen=True, validate_default=True
     )
 
+    kind: RecipeKind = "lora-code"
     name: Name
     base: Path
     base_name: Name
@@ -78,12 +83,16 @@ class Recipe(BaseSettings):
     dataset: Path
     run: Path
 
-    instruction: Name
+    instruction: str = ""
     list_labels: bool = True
     descriptions: bool = False
     prefix_block: Annotated[int, Field(ge=0)] = 0
     max_message_tokens: Annotated[int, Field(ge=16)] = 512
     prompt_date: date = DEFAULT_PROMPT_DATE
+
+    tuning: Literal["whole", "lora"] = "whole"
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    onnx: OnnxFiles = ("fp32", "int8")
 
     lora_rank: Count = 16
     lora_alpha: Positive = 32
@@ -110,6 +119,7 @@ class Recipe(BaseSettings):
     batch_size: Count = 16
     micro_batch_size: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 1e-3
+    head_learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Fraction = 0.06
     max_grad_norm: Positive = 1.0
@@ -125,11 +135,44 @@ class Recipe(BaseSettings):
     review_precision_by: Literal["lower", "point"] = "lower"
     review_floor: Fraction = 0.5
     off_label_quantile: Share = 0.995
+    out_of_scope_quantile: Share = 0.99
     probes_per_label: Annotated[int, Field(ge=0)] = 5
 
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
+        strange = [name for name in strange if name != "kind"]
+        if strange:
+            raise ValueError(
+                f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
+            )
+        if self.kind == "lora-code" and not self.instruction:
+            raise ValueError("instruction: kind 'lora-code' needs one")
+        if self.kind == "encoder" and not 0 <= self.sublabel_weight < 1:
+            raise ValueError(
+                "sublabel_weight: with kind 'encoder' it is the finer labels' share of the loss: "
+                "at least 0 and below 1"
+            )
+        return self
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether an encoder's vector is what is classified."""
+        return self.kind in ENCODERS
+
+    @property
+    def weights_dtype(self) -> str:
+        """In which precision the learnt weights are stored."""
+        return "float32" if self.kind == "embedding-linear" else self.adapter_dtype
+
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for a manifest: plain JSON without this machine's folders."""
-        return self.model_dump(mode="json", exclude=_LOCAL)
+        """Return the settings for a manifest: plain JSON without this machine's folders, and
+        without what means nothing for this kind of model."""
+        foreign = {name for name in type(self).model_fields if not self._concerns(name)}
+        return self.model_dump(mode="json", exclude=_LOCAL | foreign)
+
+    def _concerns(self, setting: str) -> bool:
+        return concerns(setting, self.kind)
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
@@ -174,8 +217,9 @@ def _refuse_renamed(path: Path, in_file: Mapping[str, Any], flags: Mapping[str, 
 
 def _place(path: Path, flags: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     """Say where a setting was given: the flag, else the variable, else the file."""
-    name = ".".join(map(str, location))
-    setting = str(location[0]) if location else ""
+    if not location:  # it is of several settings together, which the problem names
+        return str(path)
+    name, setting = ".".join(map(str, location)), str(location[0])
     if setting in flags:
         return f"given as a flag: {name}"
     variable = _variable_of(setting)

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from trainer.artifacts.training import CalibrationFigures, ScoredExample, ValidationFigures
 from trainer.dataset.folder import Example
-from trainer.model.lora_model import LoraModel, round_weights
-from trainer.statistics.calibration import Calibrated, Floats, calibrate
+from trainer.model.lora_model import round_weights
+from trainer.statistics.calibration import Calibrated, Floats, calibrate, temperature_softmax
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
 from trainer.training.inputs import Inputs
-from trainer.training.objective import Validator
+from trainer.training.learner import Learner
 from trainer.training.recipe import Recipe
+from trainer.training.validation import Validator
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The kept weights, rounded as the file holds them; ``logprobs``, (validation messages,
-    labels), are raw."""
+    outputs), are the model's raw scores with them, by the outputs' names."""
 
     weights: dict[str, Tensor]
     logprobs: Floats
+    outputs: tuple[str, ...]
     figures: Figures
     calibrated: Calibrated
 
-    def scored_examples(
-        self, validation: Sequence[Example], labels: Sequence[str]
-    ) -> list[ScoredExample]:
+    def scored_examples(self, validation: Sequence[Example]) -> list[ScoredExample]:
         """Return every validation message's scores for a file."""
         return [
             ScoredExample(
-                id=example.id, label=example.label, logprobs=dict(zip(labels, scores, strict=True))
+                id=example.id,
+                label=example.label,
+                logprobs=dict(zip(self.outputs, scores, strict=True)),
             )
             for example, scores in zip(validation, self.logprobs.tolist(), strict=True)
         ]
@@ -70,13 +73,13 @@ class Result:
 def score_best(
     best: Mapping[str, Tensor],
     recipe: Recipe,
-    model: LoraModel,
+    model: Learner,
     validator: Validator,
-    inputs: Inputs,
+    inputs: Inputs[Any],
 ) -> Result:
     """Load the best epoch's weights, as the file will hold them, into ``model`` and calibrate
     them. All processes score a share and have the same result."""
-    weights = round_weights(best, recipe.adapter_dtype)
+    weights = round_weights(best, recipe.weights_dtype)
     model.load_state_dict(weights)
     logprobs = validator.score()
     calibrated = calibrate(
@@ -87,6 +90,11 @@ def score_best(
         review_precision_by=recipe.review_precision_by,
         off_label_quantile=recipe.off_label_quantile,
         seed=recipe.seed,
+        label_of=validator.label_of,
+        out_of_scope_quantile=recipe.out_of_scope_quantile if recipe.is_encoder else None,
     )
-    figures = measure(validator.truth, logprobs.argmax(axis=1), inputs.labels)
-    return Result(weights, logprobs, figures, calibrated)
+    predicted = temperature_softmax(
+        logprobs, calibrated.calibration.temperature, validator.label_of
+    ).argmax(axis=1)
+    figures = measure(validator.truth, predicted, inputs.labels)
+    return Result(weights, logprobs, inputs.outputs, figures, calibrated)

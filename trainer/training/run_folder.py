@@ -6,7 +6,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TextIO
 import torch
 from torch import Tensor
 
-from trainer.artifacts.duel import COST, DUEL_FOLDER
+from trainer.artifacts.duel import BASELINES_FOLDER, COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
@@ -77,6 +77,10 @@ def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
     return stale >= patience
 
 
+Save = Callable[[TrainState, Any], None]
+"""Saves a state with the state dicts that belong to it."""
+
+
 def save_checkpoint(
     run: Path, identity: Mapping[str, Any], state: TrainState, state_dicts: Any
 ) -> None:
@@ -107,6 +111,16 @@ def save_checkpoint(
 def has_checkpoint(run: Path) -> bool:
     """Whether a run folder holds a checkpoint."""
     return (run / CHECKPOINT_DIRECTORY / _RECORD).exists()
+
+
+def checkpoint_identity(run: Path) -> Mapping[str, Any] | None:
+    """Return what the run's checkpoint is of, None where there is none that can be read."""
+    try:
+        record = json.loads((run / CHECKPOINT_DIRECTORY / _RECORD).read_text(encoding="utf-8"))
+        identity: Mapping[str, Any] = record["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return identity
 
 
 def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState, Any]:
@@ -154,7 +168,9 @@ _OURS = frozenset(
     {ADAPTER, DRAFT, PROBES, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
     | {CHECKPOINT_DIRECTORY}
 )
-_LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, COST.name, "report.html", SWEEP.name})
+_LATER = frozenset(
+    {EVALUATION_FOLDER, DUEL_FOLDER, BASELINES_FOLDER, COST.name, "report.html", SWEEP.name}
+)
 
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:

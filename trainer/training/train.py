@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,6 +15,7 @@ from trainer.artifacts.training import (
     AdapterName,
     BaseName,
     DatasetName,
+    OnnxFigures,
     ParameterCounts,
     Step,
     TrackedRun,
@@ -23,64 +23,28 @@ from trainer.artifacts.training import (
 )
 from trainer.model.base_license import find_license
 from trainer.model.device import ProcessGroup, describe_machine, peak_memory
-from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
-from trainer.model.scoring import Scorer
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
-from trainer.training.adapter import versions, write_adapter
+from trainer.training.adapter import versions
 from trainer.training.console import make_progress, print_epochs, print_result
-from trainer.training.inputs import Inputs, read_inputs, verify_rows, weights_identity
-from trainer.training.loop import TrainLoop
-from trainer.training.memory import MemoryPlan, plan_memory
-from trainer.training.objective import Objective, Validator
+from trainer.training.kinds import KINDS
+from trainer.training.parts import Training
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result, score_best
 from trainer.training.run_folder import (
     ADAPTER,
     StepLog,
     TrainState,
-    has_checkpoint,
-    load_checkpoint,
     open_run,
     remove_checkpoint,
     save_checkpoint,
 )
-from trainer.training.shape import Shape, read_shape
-from worker.contract import BaseModel, describe_base
+from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
 
 
 class OutOfTime(Exception):
     """The training did not end before its ``until``; its checkpoint stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Training:
-    """Everything that takes part in one training."""
-
-    recipe: Recipe
-    group: ProcessGroup
-    inputs: Inputs
-    base: BaseModel
-    shape: Shape
-    plan: MemoryPlan
-    model: LoraModel
-    validator: Validator
-    loop: TrainLoop
-
-    @property
-    def compute_dtype(self) -> Literal["bfloat16", "float32"]:
-        """In which precision forward and backward pass run."""
-        return "bfloat16" if self.group.bf16 else "float32"
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be continued from."""
-        return weights_identity(self.recipe, self.inputs.dataset, self.base) | {
-            "threads": torch.get_num_threads(),
-            "processes": self.group.world_size,
-            "bf16": self.group.bf16,
-        }
 
 
 def train(
@@ -113,11 +77,16 @@ def train(
         joined.barrier()
         chosen = recipe.tracking if joined.is_main else "none"
         with open_tracking(chosen, recipe.tracking_project, console) as tracking:
-            training = _prepare(recipe, joined, console)
+            kind = KINDS[recipe.kind]
+            training = kind.prepare(recipe, joined, console)
+            console.print(
+                f"{training.plan}; {training.compute_dtype} arithmetic on {joined.device}"
+            )
+            training.resume(console)
             done = len(training.loop.state.epochs)
             tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
             _run_loop(training, console, until, tracking)
-            training = _as_served(training)
+            training = kind.as_served(training)
             best = training.loop.state.best
             result = score_best(best, recipe, training.model, training.validator, training.inputs)
             if joined.is_main:
@@ -134,70 +103,7 @@ def train(
             joined.close()
 
 
-def _prepare(recipe: Recipe, group: ProcessGroup, console: Console) -> _Training:
-    """Read the inputs, check every row, the memory and the forward pass, and load the model."""
-    inputs = read_inputs(recipe)
-    verify_rows(inputs, console)
-    shape = read_shape(recipe.base, recipe.lora_target_modules)
-    plan = plan_memory(
-        shape,
-        recipe,
-        group.device,
-        prefix_tokens=len(inputs.spec.prefix_ids),
-        longest_tokens=inputs.longest_prompt,
-        bf16=group.bf16,
-    )
-    torch.manual_seed(recipe.seed)
-    base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-    model = _load_model(recipe, group, plan)
-    validator = _make_validator(recipe, group, inputs, model)
-    loop = _make_loop(recipe, inputs, model, group)
-    training = _Training(recipe, group, inputs, base, shape, plan, model, validator, loop)
-    console.print(f"{plan}; {training.compute_dtype} arithmetic on {group.device}")
-    if has_checkpoint(recipe.run):
-        loop.restore(*load_checkpoint(recipe.run, training.identity))
-        console.print(f"continuing after step {loop.state.step}")
-    return training
-
-
-def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
-    return load_lora_model(
-        recipe.base,
-        rank=recipe.lora_rank,
-        alpha=recipe.lora_alpha,
-        dropout=recipe.lora_dropout,
-        base_dtype=recipe.base_dtype,
-        load_in_4bit=recipe.load_in_4bit,
-        target_modules=recipe.lora_target_modules,
-        attn_implementation=recipe.attn_implementation,
-        device=str(group.device),
-        gradient_checkpointing=plan.gradient_checkpointing,
-    )
-
-
-def _make_validator(
-    recipe: Recipe, group: ProcessGroup, inputs: Inputs, model: LoraModel
-) -> Validator:
-    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
-    scorer.verify([row.prompt for row in inputs.validation])
-    return Validator(scorer, inputs.validation, inputs.labels, group)
-
-
-def _make_loop(recipe: Recipe, inputs: Inputs, model: LoraModel, group: ProcessGroup) -> TrainLoop:
-    objective = Objective(
-        model,
-        torch.tensor(inputs.spec.prefix_ids, device=model.device),
-        inputs.label_ids,
-        inputs.sublabels,
-        share_prefix=recipe.share_prefix,
-        label_smoothing=recipe.label_smoothing,
-        sublabel_weight=recipe.sublabel_weight,
-    )
-    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-    return TrainLoop(model, inputs.train, objective, recipe, group)
-
-
-def _run_loop(training: _Training, console: Console, until: float, tracking: Tracking) -> None:
+def _run_loop(training: Training, console: Console, until: float, tracking: Tracking) -> None:
     recipe, group, loop = training.recipe, training.group, training.loop
     identity = training.identity
 
@@ -223,52 +129,26 @@ def _run_loop(training: _Training, console: Console, until: float, tracking: Tra
     print_epochs(console, loop.state.epochs, loop.best)
 
 
-def _as_served(training: _Training) -> _Training:
-    """Return the training with the base that the adapter will be served on, where it learnt on
-    another: rounding to 4 bits shifts every score, and the confidence is of scores."""
-    recipe, group, inputs = training.recipe, training.group, training.inputs
-    if recipe.serve_in_4bit == recipe.load_in_4bit:
-        return training
-    training.model.release()
-    model = load_as_served(
-        recipe.base,
-        training.model.lora,
-        device=str(group.device),
-        in_4bit=recipe.serve_in_4bit,
-        dropout=recipe.lora_dropout,
-    )
-    return replace(training, model=model, validator=_make_validator(recipe, group, inputs, model))
-
-
 def _write_run(
-    training: _Training, result: Result, started: float, tracked: TrackedRun | None
+    training: Training, result: Result, started: float, tracked: TrackedRun | None
 ) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
-    best = training.loop.best
     created_at = rfc3339_now()
     validation = result.validation_figures()
     outcome: dict[str, Any] = {
-        "best_epoch": best,
-        "kept": f"epoch {best}{' (averaged weights)' if recipe.ema_decay else ''}",
+        "best_epoch": training.loop.best,
+        "kept": training.loop.kept,
         "steps": state.step,
         "stopped_early": training.loop.stopped_early,
     }
-    manifest = write_adapter(
-        recipe,
-        inputs,
-        training.base,
-        training.model,
-        result.weights,
+    manifest = KINDS[recipe.kind].write(
+        training,
+        result,
         created_at=created_at,
-        calibrated=result.calibrated,
         metrics={"validation": validation.to_json(), "training": outcome},
-        validator=training.validator,
-        logprobs=result.logprobs,
     )
-    VALIDATION_SCORES.write(
-        recipe.run, result.scored_examples(inputs.dataset.validation, inputs.labels)
-    )
+    VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
         name=recipe.name,
@@ -295,7 +175,7 @@ def _write_run(
         epochs=tuple(state.epochs),
         **outcome,
         resumed=state.resumed,
-        parameters=ParameterCounts(trainable=trainable, total=training.shape.weights),
+        parameters=ParameterCounts(trainable=trainable, total=training.total_weights),
         validation=validation,
         calibration=result.calibration_figures(),
         memory=training.plan.to_record(),
@@ -304,6 +184,12 @@ def _write_run(
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),
         tracking=tracked,
+        onnx=_onnx_figures(manifest),
     )
     TRAINING.write(recipe.run, record)
     return record
+
+
+def _onnx_figures(manifest: Manifest) -> tuple[OnnxFigures, ...] | None:
+    figures = manifest.metrics.get("onnx")
+    return None if figures is None else tuple(OnnxFigures(**each) for each in figures)

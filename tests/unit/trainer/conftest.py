@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.model.chat_template import load_renderer
@@ -34,6 +35,7 @@ from worker.contract import (
 )
 from worker.contract.digest import sha256_file
 
+ROOT = Path(__file__).parents[3]
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -51,6 +53,30 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a base model: 2 layers, 32 wide, about 400 tokens."""
     text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
     return make_tiny_base(tmp_path_factory.mktemp("base"), text, vocab_size=400)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a random BERT: 2 layers, 32 wide."""
+    text = [" ".join([*FILLERS, *words]) for words in WORDS.values()] * 20
+    return make_tiny_encoder(tmp_path_factory.mktemp("encoder"), text)
+
+
+@pytest.fixture(scope="session")
+def encoder_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sealed: Dataset
+) -> Path:
+    """Return the run folder of an encoder that was fine-tuned whole on the sealed dataset."""
+    run = tmp_path_factory.mktemp("encoder") / "run"
+    code, _, error = call(
+        *("train", "--recipe", ROOT / "config" / "trainer-encoder.toml", "--json"),
+        *("--dataset", sealed.directory, "--base", tiny_encoder, "--out", run),
+        *("--set", "max_message_tokens=100", "--set", "epochs=4", "--set", "batch_size=16"),
+        *("--set", "learning_rate=3e-3", "--set", "head_learning_rate=3e-2"),
+        *("--set", "mixed_precision=no", "--set", "name=tiny-encoder"),
+    )
+    assert code == 0, error
+    return run
 
 
 def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> Path:

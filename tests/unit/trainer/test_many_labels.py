@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import call
 from tests.unit.trainer.conftest import FILLERS, make_tiny_base
-from worker.contract import decide_from_codes, verify_adapter
+from worker.contract import decide_from_codes, load_adapter, verify_adapter
 from worker.contract.store import find_adapter
 from worker.engine.tokenizer import load_encoders
 
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
+ENCODER = CONFIG.with_name("trainer-encoder.toml")
 ROOM = 150
 """Labels of the larger set: more than vLLM scores at once."""
 
@@ -53,18 +55,24 @@ def write_messages(path: Path, labels: list[str], each: int) -> None:
                 rows.writerow([" ".join(words), label])
 
 
+def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
+    """Write six messages a label and the taxonomy; return both files."""
+    source, taxonomy = folder / "raw.csv", folder / "taxonomy.toml"
+    write_messages(source, labels, each=6)
+    entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
+    taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
+    return source, taxonomy
+
+
 @pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
 def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
     """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
     token that it is, and a decision names every label."""
     labels = names(count)
     assert len(set(labels)) == count
-    source, data, run, store = (tmp_path / name for name in ("raw.csv", "data", "run", "store"))
+    source, taxonomy = write_source(tmp_path, labels)
+    data, run, store = (tmp_path / name for name in ("data", "run", "store"))
     result = run / "evaluation"
-    write_messages(source, labels, each=6)
-    taxonomy = tmp_path / "taxonomy.toml"
-    entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
-    taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
     for words in (
         ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
@@ -84,3 +92,28 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
     assert set(decision.scores) == set(labels)
     assert decision.label == prediction["predicted"]
+
+
+@pytest.mark.parametrize("count", [77, ROOM])
+def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int) -> None:
+    """Prepared, trained and evaluated: each label is an output, and has a score."""
+    labels = names(count)
+    source, taxonomy = write_source(tmp_path, labels)
+    base = make_tiny_encoder(tmp_path / "base", names(ROOM) * 9, vocab_size=700)
+    data, run = tmp_path / "data", tmp_path / "run"
+    settings = ("epochs=1", "max_message_tokens=64", "sublabel_weight=0", "mixed_precision=no")
+    for words in (
+        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
+        (
+            *("train", "--recipe", ENCODER, "--dataset", data, "--base", base, "--out", run),
+            *(part for setting in (*settings, "onnx=int8") for part in ("--set", setting)),
+        ),
+        ("evaluate", run / "adapter", "--dataset", data),
+    ):
+        code, _, errors = call(*words)
+        assert code == 0, errors
+    manifest = load_adapter(run / "adapter")
+    assert manifest.head is not None
+    assert sorted(output.name for output in manifest.head.outputs) == sorted(labels)
+    lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
+    assert set(json.loads(lines[0])["logprobs"]) == set(labels)

@@ -97,6 +97,7 @@ def out_of_scope_section(run: Run) -> Section:
             "review": numbers.percent(found.review_share),
             "by_confidence": numbers.decimal(found.auroc_confidence),
             "by_mass": numbers.decimal(found.auroc_off_label_mass),
+            "by_score": numbers.decimal(found.auroc_out_of_scope),
             "mass": [(name, numbers.significant(value)) for name, value in shown],
         },
     )

@@ -144,7 +144,10 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
 def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query: str) -> None:
     """People edit them, and other sites link to them."""
     world.add()
-    assert browser("ada").get(f"/review?{query}").status_code in {200, 204, 409}
+    ada = browser("ada")
+    assert ada.get(f"/review?{query}").status_code in {200, 204, 409}
+    assert ada.get(f"/search?q=a%00b&{query}").status_code == 200
+    assert ada.post("/review", {"action": "undo\x00", "note": "\x00"}).status_code == 409
 
 
 def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser) -> None:

@@ -22,7 +22,7 @@ HOSTILE = {
     "closing": "</textarea></title></div></article></body></html><!-- ]]>",
     "entities": "&lt;b&gt; &amp;amp; &#x3c;",
     "right_to_left": "مرحبا، أين طلبي رقم 123؟\nשלום",
-    "null": "a\x00b\x07c\x1b[31m",
+    "controls": "a\x01b\x07c\x1b[31m",
     "separators": "a\u2028b\u2029c",
     "long_word": "x" * 100_000,
     "many_tags": "<b>" * 33_000,
@@ -37,7 +37,7 @@ def test_it_is_shown_as_text_on_every_page(
     """No tag of it is one, and the page around it is whole."""
     text = HOSTILE[name] + " parcel"
     plain = world.add("parcel")
-    item = world.add(text, opinions_wanted=2, message_id=text[:500].replace("\x00", ""))
+    item = world.add(text, opinions_wanted=2, message_id=text[:500])
     ada, bo = browser("ada", "owner"), world.person("bo")
     reviewing.claim_item(world.desk, bo, plain.id)
     empty = ada.get("/search?q=nothing").text

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from trainer.duel.verdict import PairedResult, choose_baseline, recommend, tell_power
+from trainer.duel.verdict import (
+    PairedResult,
+    choose_baseline,
+    recommend,
+    recommend_servable,
+    tell_power,
+)
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.noninferiority import non_inferiority_p
 
@@ -89,3 +97,34 @@ def test_what_a_holdout_can_tell_is_told_before_it_is_opened() -> None:
     assert "on up to 0.9% of the messages" in told
     assert "it passes 34% of the time; so many messages then tell 2.05 points" in told
     assert "1 point takes 3,162" in told
+
+
+COUNTS = replace(CLOSE, name="combined", not_served="no engine counts words")
+
+
+def test_what_no_worker_serves_is_said_to_be_one_and_the_next_best_is_named() -> None:
+    """By the same rules among those that one can serve."""
+    encoder = replace(baseline("encoder", 0.88, 20, 22, 0.9), name="encoder")
+    results = [WEAK, COUNTS, encoder]
+    first = recommend(results, 0.90)
+    assert first.candidate == "combined"
+    found = recommend_servable(results, first, 0.90)
+    assert found is not None
+    assert (found.candidate, found.baseline) == ("encoder", "encoder")
+    assert found.reason.startswith(
+        "combined is not served: no engine counts words. Of what is: Ship"
+    )
+
+
+def test_where_nothing_else_is_served_the_adapter_is() -> None:
+    first = recommend([COUNTS], 0.90)
+    found = recommend_servable([COUNTS], first, 0.90)
+    assert found is not None
+    assert found.candidate == "adapter"
+    assert "there is the adapter alone" in found.reason
+
+
+def test_what_is_served_needs_no_second_choice() -> None:
+    assert recommend_servable([WEAK, CLOSE], recommend([WEAK, CLOSE], 0.90), 0.90) is None
+    beaten = replace(WEAK, not_served="no engine counts words")
+    assert recommend_servable([beaten], recommend([beaten], 0.90), 0.90) is None

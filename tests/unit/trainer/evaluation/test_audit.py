@@ -23,6 +23,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.dataset.folder import Dataset, Example, list_openings, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
+from trainer.evaluation.outputs import Outputs
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds
@@ -86,13 +87,13 @@ def write_evaluation(folder: Path, dataset: Dataset) -> None:
     limits = Thresholds(0.5, 0.5)
     holdout = predict(
         [f"h{n:03}" for n in held], [given_label(n) for n in held], logprobs, [True] * HELD,
-        labels=LABELS, temperature=1.0, limits=limits,
+        outputs=Outputs(LABELS), temperature=1.0, limits=limits,
     )  # fmt: skip
     adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
     setup = Setup(
         "2026-06-01T12:00:00Z", limited=False, adapter=adapter, dataset=describe_dataset(dataset),
-        labels=LABELS, temperature=1.0, limits=limits, wanted_precision=0.9, tolerance=0.1,
-        speeds=(),
+        outputs=Outputs(LABELS), temperature=1.0, limits=limits, wanted_precision=0.9,
+        tolerance=0.1, speeds=(),
     )  # fmt: skip
     PREDICTIONS.write(folder, holdout)
     VALIDATION.write(folder, holdout)

@@ -12,6 +12,7 @@ import pytest
 from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.errors import ProofFailed
 from trainer.evaluation.engines import scores_of
+from trainer.evaluation.outputs import Outputs
 from trainer.evaluation.predictions import (
     Agreement,
     compare_answers,
@@ -27,7 +28,7 @@ PREDICTIONS = predict(
     ["a", "b"],
     np.log([[0.8, 0.1], [0.48, 0.47]]),
     [True, True],
-    labels=LABELS,
+    outputs=Outputs(LABELS),
     temperature=1.0,
     limits=Thresholds(None),
 )
@@ -46,7 +47,9 @@ def answer(message_id: str, a: float) -> WorkerAnswer:
 
 
 def test_a_tie_that_falls_the_other_way_is_counted_and_allowed() -> None:
-    found = compare_answers(PREDICTIONS, [answer("1", 8 / 9), answer("2", 0.49)], LABELS, 1.0)
+    found = compare_answers(
+        PREDICTIONS, [answer("1", 8 / 9), answer("2", 0.49)], Outputs(LABELS), 1.0
+    )
     assert found.labels_differ == 1
     assert found.widest_tie == pytest.approx(0.01 / 0.95)
     assert found.max_confidence_difference == pytest.approx(0.48 / 0.95 - 0.49)
@@ -54,7 +57,7 @@ def test_a_tie_that_falls_the_other_way_is_counted_and_allowed() -> None:
 
 
 def test_another_label_that_is_no_tie_fails_the_proof() -> None:
-    found = compare_answers(PREDICTIONS, [answer("1", 0.3), answer("2", 0.5)], LABELS, 1.0)
+    found = compare_answers(PREDICTIONS, [answer("1", 0.3), answer("2", 0.5)], Outputs(LABELS), 1.0)
     with pytest.raises(ProofFailed, match="another label"):
         verify_agreement(found, 0.05)
 
@@ -71,7 +74,9 @@ def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:
     scores = dict(zip(LABELS, weights / weights.sum(), strict=True))
 
     manifest: Any = SimpleNamespace(
-        taxonomy=SimpleNamespace(names=LABELS), calibration=SimpleNamespace(temperature=2.0)
+        taxonomy=SimpleNamespace(names=LABELS),
+        calibration=SimpleNamespace(temperature=2.0),
+        head=None,
     )
 
     answers = WorkerAnswers({"h:1": {"scores": scores, "off_label_mass": 0.1}}, {}, 1.0)

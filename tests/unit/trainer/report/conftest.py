@@ -25,6 +25,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
 from trainer.dataset.folder import Dataset, Example, write_dataset
+from trainer.evaluation.outputs import Outputs
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds, write_manifest
@@ -70,7 +71,7 @@ def predictions(examples: Sequence[Example], labels: Sequence[str], seed: int) -
         [example.label for example in examples],
         scores,
         inside,
-        labels=labels,
+        outputs=Outputs(tuple(labels)),
         temperature=TEMPERATURE,
         limits=LIMITS,
     )
@@ -123,7 +124,7 @@ def write_run(
             limited=False,
             adapter=EvaluatedAdapter(**adapter, path="adapter"),
             dataset=EvaluatedDataset(**named, holdout_sha256=dataset.holdout_sha256, openings=1),
-            labels=tuple(labels),
+            outputs=Outputs(tuple(labels)),
             temperature=TEMPERATURE,
             limits=LIMITS,
             wanted_precision=0.98,

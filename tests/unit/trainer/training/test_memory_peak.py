@@ -16,7 +16,7 @@ from trainer.model.lora_model import LoraModel, add_lora
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.model.scoring import BATCH_TOKENS, collate, score_batch, token_batches
 from trainer.training.memory import MemoryParts, estimate
-from trainer.training.objective import Objective
+from trainer.training.objective import CodeObjective
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.shape import Shape
 
@@ -127,7 +127,7 @@ def step_peak(model: LoraModel, given: Recipe, *, bf16: bool, device: str = "cpu
         tensor.grad = torch.zeros_like(tensor)
     gradients = [tensor.grad for tensor in weights if tensor.grad is not None]
     held = [*model.peft_model.parameters(), *model.peft_model.buffers(), *moments, *gradients]
-    objective = Objective(
+    objective = CodeObjective(
         model,
         torch.zeros(PREFIX, dtype=torch.long, device=device),
         LABELS,

@@ -14,7 +14,7 @@ from trainer.errors import BadInput
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.model.scoring import answer_logits, answer_states, collate
-from trainer.training.objective import Objective
+from trainer.training.objective import CodeObjective
 
 PREFIX = torch.arange(5, 25)
 CODES = [40, 41, 42]
@@ -37,10 +37,10 @@ def some_rows(finer: tuple[str | None, ...]) -> list[TrainingRow]:
     return rows
 
 
-def objective(model: LoraModel, **more: object) -> Objective:
+def objective(model: LoraModel, **more: object) -> CodeObjective:
     usual = {"share_prefix": True, "label_smoothing": 0.0, "sublabel_weight": 0.0}
     settings: Any = usual | more
-    return Objective(model, PREFIX, CODES, ["a", "b"], **settings)
+    return CodeObjective(model, PREFIX, CODES, ["a", "b"], **settings)
 
 
 def logits(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_the_finer_label_is_learnt_from_the_same_state(model: LoraModel) -> None
 
 def test_finer_labels_that_are_not_there_are_told() -> None:
     with pytest.raises(BadInput, match="--sublabel-column"):
-        Objective(
+        CodeObjective(
             None,  # type: ignore[arg-type] # refused before it is looked at
             PREFIX,
             CODES,

@@ -19,11 +19,12 @@ from trainer.model.lora_model import (
     label_token_ids,
     load_adapter_model,
     load_lora_model,
-    read_adapter,
 )
+from trainer.model.published import read_adapter
 from trainer.model.scoring import Scorer
-from trainer.training import train as training
+from trainer.training import lora_code
 from trainer.training.recipe import load_recipe
+from trainer.training.train import train
 from worker.contract import Lora
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
@@ -42,7 +43,7 @@ def four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
                     weights.data = (weights.data * 5).round() / 5
         return model
 
-    monkeypatch.setattr(training, "load_lora_model", load)
+    monkeypatch.setattr(lora_code, "load_lora_model", load)
     monkeypatch.setattr(lora_model, "load_lora_model", load)
 
 
@@ -65,7 +66,7 @@ def test_it_is_calibrated_on_the_base_that_serves(
         "load_in_4bit": True,
         "serve_in_4bit": serve_in_4bit,
     }
-    training.train(load_recipe(CONFIG, given), Console(quiet=True))
+    train(load_recipe(CONFIG, given), Console(quiet=True))
     adapter = tmp_path / "run" / "adapter"
     manifest, tokenizer = read_adapter(adapter, tiny_base)
     messages = {row.id: row.message for row in open_dataset(dataset_dir).validation}

@@ -225,6 +225,7 @@ def test_folding_by_hand_gives_the_logits_of_peft(
             key: stored.float()
             for key, stored in load_file(adapter / "adapter_model.safetensors").items()
         }
+        assert manifest.lora is not None
         for key, down in weights.items():
             if "lora_A" in key:
                 up = weights[key.replace("lora_A", "lora_B")]

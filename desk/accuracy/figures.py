@@ -1,0 +1,220 @@
+"""All figures of the accuracy page, from what the database holds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from desk.accuracy.estimate import Accuracy, accuracy
+from desk.accuracy.falling import REFERENCE_DAYS, WINDOWS_DAYS, Fall, judge
+from desk.accuracy.reviewers import Doubled, Mistakes, mistakes
+from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
+from desk.store.audits import Audited, DayTraffic
+
+DAY_MS = 86_400_000
+HISTORY_DAYS = REFERENCE_DAYS + max(WINDOWS_DAYS)
+"""What is looked at in all; reviewers' mistakes are taken from the whole of it."""
+
+RECENT_DAYS = 28
+"""What labels, adapters and confusions are told of: a week has too few of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the traffic: how many results, how many of them were drawn for the audit, and how
+    right the machine was; None where nothing of it was decided yet."""
+
+    name: str
+    results: int
+    drawn: int
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """Seven days from Monday on, by UTC; ``begin_ms`` is its first moment. The last one may be
+    unfinished."""
+
+    begin_ms: int
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Results that the machine gave one label and people another (None: no label fits): how many
+    of the sample, and about how many of all results. As people said: not corrected."""
+
+    machine: str
+    people: str | None
+    audited: int
+    results: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How right the machine is. ``recent``, ``labels`` (the machine's), ``adapters`` (by digest)
+    and ``confusions`` are of the last ``RECENT_DAYS``."""
+
+    recent: Part
+    weeks: tuple[Week, ...]
+    labels: tuple[Part, ...]
+    adapters: tuple[Part, ...]
+    confusions: tuple[Confusion, ...]
+    mistakes: Mistakes | None
+    falls: tuple[Fall, ...]
+
+
+def _all(_: Stratum) -> bool:
+    return True
+
+
+class _Known:
+    """The audit sample and the traffic, by day since 1970."""
+
+    def __init__(self, items: Iterable[Audited], traffic: Iterable[DayTraffic]) -> None:
+        self._items: defaultdict[int, list[Audited]] = defaultdict(list)
+        self._traffic: defaultdict[int, Counter[Stratum]] = defaultdict(Counter)
+        for item in items:
+            self._items[item.labelled_ms // DAY_MS].append(item)
+        for row in traffic:
+            stratum = Stratum(row.label, row.adapter_digest, row.doubtful)
+            self._traffic[row.day][stratum] += row.results
+
+    def audited(self, days: range, only: Callable[[Stratum], bool] = _all) -> list[Audited]:
+        return [each for day in days for each in self._items[day] if only(_stratum(each))]
+
+    def traffic(self, days: range, only: Callable[[Stratum], bool] = _all) -> dict[Stratum, int]:
+        found: Counter[Stratum] = Counter()
+        for day in days:
+            for stratum, results in self._traffic[day].items():
+                if only(stratum):
+                    found[stratum] += results
+        return dict(found)
+
+
+def measure(items: Sequence[Audited], traffic: Sequence[DayTraffic], now_ms: int) -> Measured:
+    """Measure the accuracy up to now, from the audit sample and the traffic of ``HISTORY_DAYS``."""
+    found = mistakes(Counter(each for item in items if (each := _doubled(item)) is not None))
+    known = _Known(items, traffic)
+    today = now_ms // DAY_MS
+    recent = range(today - RECENT_DAYS + 1, today + 1)
+    weights = known.traffic(recent)
+
+    def part(name: str, days: range, only: Callable[[Stratum], bool] = _all) -> Part:
+        results = known.traffic(days, only)
+        audited = known.audited(days, only)
+        told = accuracy(_sample(audited), results, found)
+        return Part(name, sum(results.values()), len(audited), told)
+
+    def label_is(name: str) -> Callable[[Stratum], bool]:
+        return lambda stratum: stratum.label == name
+
+    def adapter_is(digest: str) -> Callable[[Stratum], bool]:
+        return lambda stratum: stratum.adapter_digest == digest
+
+    return Measured(
+        recent=part("", recent),
+        weeks=tuple(
+            Week(monday * DAY_MS, part("", range(monday, monday + 7)))
+            for monday in _mondays(traffic, today)
+        ),
+        labels=tuple(
+            part(name, recent, label_is(name)) for name in sorted({each.label for each in weights})
+        ),
+        adapters=tuple(
+            part(digest, recent, adapter_is(digest))
+            for digest in sorted({each.adapter_digest for each in weights})
+        ),
+        confusions=_confusions(known.audited(recent), weights),
+        mistakes=found,
+        falls=_falls(known, today),
+    )
+
+
+def verdict(item: Audited) -> tuple[bool, bool] | None:
+    """Return whether the machine was right and whether that was checked; None where nobody spoke.
+
+    The first opinion counts until the item is settled: waiting for the second one, or for the
+    adjudicator, would leave out those on which people disagree, and make the machine look better.
+    """
+    if item.settled:
+        checked = item.adjudicated or len(item.opinions) > 1
+        return item.outcome_label == item.label, checked
+    if item.opinions:
+        return item.opinions[0] == item.label, False
+    return None
+
+
+def _doubled(item: Audited) -> Doubled | None:
+    """Return what an item says of its reviewers, None where one person alone decided it.
+
+    Of a dispute that waits for the adjudicator the machine's label is taken to be right where one
+    of them gave it, and the first opinion else: leaving it out would make reviewers look better.
+    """
+    said = item.opinions
+    if len(said) < (1 if item.adjudicated else 2):
+        return None
+    guess = item.label if item.label in said else said[0]
+    truth = item.outcome_label if item.settled else guess
+    right = truth == item.label
+    return Doubled(
+        right,
+        sum((label == item.label) != right for label in said),
+        sum(label != truth for label in said),
+        len(said),
+    )
+
+
+def _falls(known: _Known, today: int) -> tuple[Fall, ...]:
+    def share(days: range) -> Share | None:
+        return weighted_share(_sample(known.audited(days)), known.traffic(days))
+
+    begin = today - max(WINDOWS_DAYS) + 1
+    before = share(range(begin - REFERENCE_DAYS, begin))
+    return judge(before, {days: share(range(today - days + 1, today + 1)) for days in WINDOWS_DAYS})
+
+
+def _confusions(items: Sequence[Audited], traffic: dict[Stratum, int]) -> tuple[Confusion, ...]:
+    """Return them, the most frequent first."""
+    pairs: Counter[tuple[str, str | None]] = Counter()
+    decided: Counter[str] = Counter()
+    for item in items:
+        if verdict(item) is not None:
+            people = item.outcome_label if item.settled else item.opinions[0]
+            decided[item.label] += 1
+            pairs[item.label, people] += 1
+    results: Counter[str] = Counter()
+    for stratum, count in traffic.items():
+        results[stratum.label] += count
+    found = [
+        Confusion(machine, people, count, count * results[machine] / decided[machine])
+        for (machine, people), count in pairs.items()
+        if machine != people
+    ]
+    return tuple(sorted(found, key=lambda each: (-each.results, each.machine, each.people or "")))
+
+
+def _sample(items: Iterable[Audited]) -> dict[Stratum, Counts]:
+    found: defaultdict[Stratum, Counts] = defaultdict(lambda: Counts(0, 0))
+    for item in items:
+        said = verdict(item)
+        if said is not None:
+            right, checked = said
+            found[_stratum(item)] += Counts(1, int(right), int(checked), 1 / item.sample_share)
+    return dict(found)
+
+
+def _mondays(traffic: Sequence[DayTraffic], today: int) -> list[int]:
+    """Return the first days of the weeks that have traffic, of the last 13."""
+    this = _monday(today)
+    with_traffic = {_monday(row.day) for row in traffic}
+    return [monday for monday in range(this - 12 * 7, this + 1, 7) if monday in with_traffic]
+
+
+def _monday(day: int) -> int:
+    return day - (day + 3) % 7  # 1970-01-01 was a Thursday
+
+
+def _stratum(item: Audited) -> Stratum:
+    return Stratum(item.label, item.adapter_digest, item.doubtful)

@@ -1,0 +1,170 @@
+"""Whether the desk's interval covers the true accuracy, and how soon it tells of a fall.
+
+    python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|broken|alert]
+
+Coverage: weeks whose truth is known, of several worlds, seeds 0 and on; as comparison the share of
+the audited results found right, neither weighted nor corrected, with the usual normal interval.
+Alert: years in which nothing happens, and falls of 3 and 5 points; judged once a day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from desk.accuracy.estimate import accuracy
+from desk.accuracy.falling import REFERENCE_DAYS, WINDOWS_DAYS, has_fallen
+from desk.accuracy.reviewers import mistakes
+from desk.accuracy.weighting import Share
+from tests.support.audit_weeks import World, simulate
+
+TRAFFIC = ((2_000, 0.01), (10_000, 0.02), (50_000, 0.05))
+
+
+@dataclass
+class Tally:
+    """Sums over weeks."""
+
+    weeks: int = 0
+    covered: int = 0
+    naive: int = 0
+    width: float = 0.0
+    bias: float = 0.0
+    naive_bias: float = 0.0
+
+
+def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
+    """Simulate weeks, and count those whose interval covers the truth."""
+    tally = Tally()
+    for seed in range(first_seed, first_seed + weeks):
+        week = simulate(world, seed)
+        told = accuracy(week.sample, week.traffic, mistakes(week.doubled))
+        tally.weeks += 1
+        if told is None:  # nothing was drawn, nothing is claimed
+            continue
+        half = 1.96 * math.sqrt(told.plain * (1 - told.plain) / told.verdicts)
+        tally.covered += told.low <= week.truth <= told.high
+        tally.naive += abs(told.plain - week.truth) <= half
+        tally.width += told.high - told.low
+        tally.bias += told.value - week.truth
+        tally.naive_bias += told.plain - week.truth
+    return tally
+
+
+def worlds() -> Iterator[World]:
+    """The worlds in which what the method assumes holds."""
+    for right in (0.8, 0.9, 0.95, 0.99):
+        for results, share in TRAFFIC:
+            for mistaken in (0.0, 0.05, 0.1):
+                yield World(accuracy=right, results=results, share=share, mistaken=mistaken)
+
+
+def broken_worlds() -> Iterator[World]:
+    """Worlds in which it does not: reviewers are mistaken together, or far more often where the
+    machine is wrong."""
+    for right in (0.8, 0.95):
+        for mistaken in (0.05, 0.1):
+            for onto, hard in ((0.1, 4.0), (1.0, 1.0), (1.0, 4.0)):
+                yield World(
+                    accuracy=right,
+                    results=50_000,
+                    share=0.02,
+                    mistaken=mistaken,
+                    onto=onto,
+                    hard=hard,
+                )
+
+
+def years(
+    weekly: int, right: float, fall: float, count: int, seed: int = 1
+) -> tuple[float, list[int | None]]:
+    """Simulate ``count`` times 119 quiet days and a year; from its first day on the accuracy
+    is ``fall`` lower. Return how many alarms began in a year, and after how many days the first
+    one did, None where none did."""
+    draw = np.random.default_rng(seed)
+    before = REFERENCE_DAYS + max(WINDOWS_DAYS)
+    alarms = 0
+    delays: list[int | None] = []
+    for _ in range(count):
+        chances = np.where(np.arange(before + 365) < before, right, right - fall)
+        sizes = draw.poisson(weekly / 7, chances.size)
+        n = np.concatenate([[0], np.cumsum(sizes)])
+        x = np.concatenate([[0], np.cumsum(draw.binomial(sizes, chances))])
+        on, first = False, None
+        for day in range(before, before + 365):
+            begin = day + 1 - max(WINDOWS_DAYS)
+            reference = _share(n, x, begin - REFERENCE_DAYS, begin)
+            rings = any(
+                has_fallen(reference, _share(n, x, day + 1 - window, day + 1))
+                for window in WINDOWS_DAYS
+            )
+            alarms += rings and not on
+            if rings and first is None:
+                first = day - before + 1
+                if fall:
+                    break
+            on = rings
+        delays.append(first)
+    return alarms / count, delays
+
+
+def _share(n: np.ndarray, x: np.ndarray, begin: int, end: int) -> Share:
+    size = int(n[end] - n[begin])
+    return Share(int(x[end] - x[begin]) / size if size else 0.0, float(size))
+
+
+def _print_coverage(title: str, several: Iterator[World], weeks: int) -> None:
+    print(f"\n{title}\n")
+    print("| accuracy | results | share | mistakes | onto, hard | covered | width | bias | naive |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    least = weeks
+    for world in several:
+        t = coverage(world, weeks)
+        least = min(least, t.covered)
+        print(
+            f"| {world.accuracy:.0%} | {world.results:,} | {world.share:.0%} | {world.mistaken:.0%}"
+            f" | {world.onto}, {world.hard:.0f} | {t.covered:,} | {100 * t.width / t.weeks:.1f} "
+            f"| {100 * t.bias / t.weeks:+.2f} | {t.naive:,} "
+            f"({100 * t.naive_bias / t.weeks:+.1f}) |",
+            flush=True,
+        )
+    print(f"\nleast: {least:,} of {weeks:,}")
+
+
+def _print_alert(count: int) -> None:
+    print("\n| audited a week | accuracy | false alarms a year | 3 points: days | 5 points: days |")
+    print("|---|---|---|---|---|")
+    for weekly in (20, 100, 200, 500, 1000):
+        for right in (0.9, 0.95):
+            quiet, _ = years(weekly, right, 0.0, count)
+            told = []
+            for fall in (0.03, 0.05):
+                delays = years(weekly, right, fall, count // 2)[1]
+                found = sorted(each for each in delays if each is not None)
+                middle = len(delays) // 2
+                median = str(found[middle]) if len(found) > middle else "never"
+                told.append(f"{median} (found: {len(found) / len(delays):.0%})")
+            print(f"| {weekly} | {right:.0%} | {quiet:.2f} | {' | '.join(told)} |", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--weeks", type=int, default=1000)
+    parser.add_argument("--years", type=int, default=1000)
+    parser.add_argument("--only", choices=("coverage", "broken", "alert"))
+    args = parser.parse_args()
+    if args.only in {None, "coverage"}:
+        _print_coverage("What is assumed holds", worlds(), args.weeks)
+    if args.only in {None, "broken"}:
+        _print_coverage("What is assumed does not hold", broken_worlds(), args.weeks)
+    if args.only in {None, "alert"}:
+        _print_alert(args.years)
+
+
+if __name__ == "__main__":
+    main()

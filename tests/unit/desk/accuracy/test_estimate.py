@@ -1,0 +1,186 @@
+"""The accuracy in service: limits against published values, weighting, correction, coverage."""
+
+from __future__ import annotations
+
+import pytest
+
+from desk.accuracy.beta import beta_cdf, beta_quantile, exact_limits
+from desk.accuracy.estimate import accuracy
+from desk.accuracy.falling import has_fallen, wilson_limits
+from desk.accuracy.reviewers import Doubled, mistakes
+from desk.accuracy.weighting import Counts, Share, Stratum, weighted_share
+from tests.bench.desk_accuracy import coverage, years
+from tests.support.audit_weeks import World
+
+DOUBTED = Stratum("refund", "a", doubtful=True)
+SURE = Stratum("refund", "a", doubtful=False)
+
+
+@pytest.mark.parametrize(
+    ("probability", "a", "b", "expected"),
+    [
+        (0.5, 1.0, 1.0, 0.5),
+        (0.025, 1.0, 10.0, 1 - 0.975 ** (1 / 10)),  # closed forms
+        (0.975, 7.0, 1.0, 0.975 ** (1 / 7)),
+        (0.5, 3.0, 3.0, 0.5),
+    ],
+)
+def test_beta_quantiles_where_they_have_a_closed_form(
+    probability: float, a: float, b: float, expected: float
+) -> None:
+    """And the distribution function takes them back."""
+    assert beta_quantile(probability, a, b) == pytest.approx(expected, abs=1e-12)
+    assert beta_cdf(beta_quantile(probability, a, b), a, b) == pytest.approx(probability)
+
+
+def test_beta_quantiles_are_scipys() -> None:
+    """Also for sizes that are not whole, and for large ones."""
+    stats = pytest.importorskip("scipy.stats")
+    for a in (0.5, 3.3, 40, 20_000):
+        for b in (0.5, 7, 300.5):
+            for probability in (0.001, 0.025, 0.975):
+                expected = stats.beta.ppf(probability, a, b)
+                assert beta_quantile(probability, a, b) == pytest.approx(expected, abs=1e-10)
+
+
+def test_limits_of_clopper_and_pearson() -> None:
+    """The values of Newcombe 1998 (Two-sided confidence intervals for the single proportion,
+    table I): 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for hits, size, low, high in (
+        (81, 263, 0.2527, 0.3676),
+        (15, 148, 0.0578, 0.1617),
+        (0, 20, 0.0, 0.1684),
+        (1, 29, 0.0009, 0.1776),
+    ):
+        assert exact_limits(hits / size, size) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_limits_of_wilson() -> None:
+    """The same table, method 3."""
+    for hits, size, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        limits = wilson_limits(Share(hits / size, size), 1.959964)
+        assert limits == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_stratum_counts_by_its_traffic_and_not_by_how_much_of_it_was_decided() -> None:
+    """Of the doubtful tenth three times as much was decided."""
+    sample = {DOUBTED: Counts(300, 150), SURE: Counts(900, 900)}
+    told = weighted_share(sample, {DOUBTED: 1000, SURE: 9000})
+    assert told is not None
+    assert told.value == pytest.approx(0.95)
+    assert told.size <= 1200
+
+
+def test_a_simple_sample_keeps_its_size() -> None:
+    """Nothing is gained or lost by weights that are all the same."""
+    told = weighted_share({SURE: Counts(200, 180)}, {SURE: 10_000})
+    assert told is not None
+    assert told.value == 0.9
+    assert told.size == pytest.approx(200, rel=0.02)
+
+
+def test_small_strata_are_put_together() -> None:
+    """One verdict in a stratum of much traffic does not decide the whole."""
+    other = Stratum("other", "a", doubtful=False)
+    sample = {SURE: Counts(99, 99), other: Counts(1, 0)}
+    told = weighted_share(sample, {SURE: 5000, other: 5000})
+    assert told is not None
+    assert told.value == pytest.approx(0.99)
+
+
+def test_what_a_replay_made_counts_by_its_chance_of_being_drawn() -> None:
+    """The traffic does not know its stratum."""
+    replayed = Stratum("other", "a", doubtful=False)
+    sample = {SURE: Counts(20, 20, 0, 1000.0), replayed: Counts(20, 0, 0, 1000.0)}
+    told = weighted_share(sample, {SURE: 3000})
+    assert told is not None
+    assert told.value == pytest.approx(0.75)
+
+
+def test_no_verdicts_no_estimate() -> None:
+    """Traffic alone says nothing."""
+    assert accuracy({}, {SURE: 100}, None) is None
+
+
+def test_the_correction_is_rogan_and_gladens() -> None:
+    """Reviewers wrongly reject 5 % and wrongly accept 10 %: 0.866 found right is 0.901 right."""
+    found = mistakes(
+        {
+            Doubled(True, 0, 0, 2): 450,
+            Doubled(True, 1, 1, 2): 50,
+            Doubled(False, 0, 0, 2): 40,
+            Doubled(False, 1, 1, 2): 10,
+        }
+    )
+    assert found is not None
+    assert (found.rejects.value, found.accepts.value) == (0.05, 0.1)
+    told = accuracy({SURE: Counts(1000, 866)}, {SURE: 50_000}, found)
+    assert told is not None
+    assert told.value == pytest.approx((0.866 - 0.1) / (1 - 0.05 - 0.1))
+    assert told.low < told.value < told.high
+    bare = accuracy({SURE: Counts(1000, 866)}, {SURE: 50_000}, None)
+    assert bare is not None
+    assert not bare.corrected
+    assert bare.high - bare.low < told.high - told.low  # what is not known of reviewers is in it
+
+
+def test_checked_verdicts_are_not_corrected() -> None:
+    """Where all were decided by two the observed share holds."""
+    found = mistakes({Doubled(True, 1, 1, 2): 10, Doubled(True, 0, 0, 2): 90})
+    told = accuracy({SURE: Counts(100, 90, checked=100)}, {SURE: 1000}, found)
+    assert told is not None
+    assert told.value == told.observed == 0.9
+
+
+def test_reviewers_who_guess_leave_everything_open() -> None:
+    """No division by nothing, no false precision."""
+    found = mistakes({Doubled(True, 1, 1, 2): 60, Doubled(False, 1, 1, 2): 60})
+    told = accuracy({SURE: Counts(100, 50)}, {SURE: 1000}, found)
+    assert told is not None
+    assert (told.low, told.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(accuracy=0.95, results=2_000, share=0.01, mistaken=0.05),
+        World(accuracy=0.9, results=10_000, share=0.02, mistaken=0.05),
+        World(accuracy=0.8, results=10_000, share=0.05, mistaken=0.1),
+    ],
+    ids=str,
+)
+def test_the_interval_covers_the_true_accuracy(world: World) -> None:
+    """At least 94 in 100 over 1,000 weeks of many worlds: tests/bench/desk_accuracy.py. Of 200
+    weeks an interval that covers 95 in 100 misses this limit once in 40 times."""
+    assert coverage(world, 200).covered >= 184
+
+
+def test_neither_weighted_nor_corrected_it_does_not() -> None:
+    """What the method is for: reviewers' mistakes pass for the machine's."""
+    told = coverage(World(accuracy=0.95, results=50_000, share=0.02, mistaken=0.05), 100)
+    assert told.naive < 20
+    assert told.naive_bias / told.weeks < -0.02
+    assert told.covered >= 92
+    assert abs(told.bias / told.weeks) < 0.003
+
+
+def test_a_fall_is_told_and_quiet_years_are_quiet() -> None:
+    """200 audited a week, 95 % right: 5 points lower are told within two weeks."""
+    alarms, _ = years(200, 0.95, 0.0, 10)
+    assert alarms <= 1
+    _, delays = years(200, 0.95, 0.05, 10)
+    found = sorted(each for each in delays if each is not None)
+    assert len(found) == 10
+    assert found[5] <= 14
+
+
+def test_little_says_nothing() -> None:
+    """A desk that has just begun does not cry wolf."""
+    assert not has_fallen(Share(1.0, 40), Share(0.5, 100))
+    assert not has_fallen(Share(0.95, 1000), Share(0.0, 5))
+    assert has_fallen(Share(0.95, 1000), Share(0.7, 100))

@@ -1,0 +1,120 @@
+"""A duel with encoders: as the adapter, and as candidates that a worker can serve."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.trainer_world import World, call, call_help
+from trainer.dataset.folder import Dataset, count_openings
+from trainer.duel.baselines import BASELINES
+from worker.contract import ENCODER_KINDS, load_adapter, write_manifest
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(scope="module")
+def fought(
+    world: World,
+    evaluated: tuple[Path, dict[str, Any]],
+    encoder_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("duel") / "duel"
+    code, record, error = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", out, "--evaluation", evaluated[0], "--no-base-prompted", "--json"),
+        *("--embeddings", "none", "--against", encoder_run),
+    )
+    assert code == 0, error
+    return out, record
+
+
+def test_an_encoder_that_was_trained_takes_part_as_a_baseline(
+    fought: tuple[Path, dict[str, Any]], encoder_run: Path
+) -> None:
+    _, record = fought
+    found = {candidate["name"]: candidate for candidate in record["candidates"]}
+    assert list(found) == ["adapter", "tfidf", "tfidf-sublabels", "tiny-encoder"]
+    encoder = found["tiny-encoder"]
+    assert (encoder["kind"], encoder["served_as"]) == ("baseline", "encoder")
+    assert encoder["adapter"]["path"] == str((encoder_run / "adapter").resolve())
+    assert encoder["validation_accuracy"] > 0.5
+    assert encoder["train_seconds"] > 0
+    assert (found["adapter"]["served_as"], found["tfidf"]["served_as"]) == ("lora-code", None)
+    assert "counts words" in found["tfidf"]["not_served"]
+
+
+def test_the_verdict_names_what_a_worker_can_serve(fought: tuple[Path, dict[str, Any]]) -> None:
+    """Where word counts win it is said that they do, and why they are not served."""
+    _, record = fought
+    best = record["servable"] or record["recommendation"]
+    served = {c["name"] for c in record["candidates"] if c["served_as"] is not None}
+    assert best in served
+    if record["servable"]:
+        assert f"{record['recommendation']} is not served: no engine" in record["verdict"]
+        assert record["verdict"].endswith(record["servable_verdict"])
+    assert "no worker can serve" in record["rules"]
+
+
+def test_an_encoder_can_be_the_adapter_of_a_duel(
+    encoder_run: Path, sealed: Dataset, tmp_path: Path
+) -> None:
+    """Without a base: there is none to be prompted."""
+    code, record, error = call(
+        *("duel", encoder_run / "adapter", "--dataset", sealed.directory, "--json"),
+        *("--out", tmp_path / "duel", "--embeddings", "none"),
+    )
+    assert code == 0, error
+    assert record["candidates"][0]["served_as"] == "encoder"
+    assert all(candidate["kind"] != "base" for candidate in record["candidates"])
+
+
+@pytest.mark.parametrize("kind", ENCODER_KINDS)
+def test_a_kind_that_can_take_part_is_named_by_help(kind: str) -> None:
+    assert kind in " ".join(call_help("duel").split())
+
+
+def test_every_baseline_is_served_or_says_why_not() -> None:
+    for baseline in BASELINES:
+        assert (baseline.served_as is None) == (baseline.not_served is not None), baseline.name
+
+
+def test_one_of_another_dataset_or_that_needs_a_gpu_is_refused(
+    world: World, encoder_run: Path, sealed: Dataset, tmp_path: Path
+) -> None:
+    """Before the hold-out is opened."""
+    other = tmp_path / "adapter"
+    shutil.copytree(encoder_run / "adapter", other)
+    write_manifest(other, replace(load_adapter(other), data={"digest": "ab" * 32}))
+    openings = count_openings(sealed)
+    for against, problem in (
+        (other, "was not trained on"),
+        (world.adapter, "is of kind 'lora-code'"),
+    ):
+        code, _, error = call(
+            *("duel", world.adapter, "--base", world.base, "--embeddings", "none"),
+            *("--dataset", sealed.directory, "--out", tmp_path / "duel", "--against", against),
+        )
+        assert code == 2
+        assert problem in error
+    assert count_openings(sealed) == openings
+
+
+def test_a_duel_of_an_earlier_version_is_read(
+    fought: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    from trainer.artifacts.duel import DUEL
+
+    _, record = fought
+    old = {key: value for key, value in record.items() if not key.startswith("servable")}
+    for candidate in old["candidates"]:
+        for key in ("served_as", "not_served", "adapter"):
+            candidate.pop(key, None)
+    (tmp_path / "duel.json").write_text(json.dumps(old), encoding="utf-8")
+    assert DUEL.read(tmp_path).servable is None

@@ -1,0 +1,121 @@
+"""An encoder on the hold-out: the same figures, files and checks as for an adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.trainer_world import call
+from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS
+from trainer.dataset.folder import Dataset
+from trainer.errors import ProofFailed
+from trainer.evaluation.outputs import Outputs, outputs_from, outputs_of
+from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.statistics.calibration import energy
+from worker.contract import load_adapter
+from worker.contract.scoring import out_of_scope_score
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    encoder_run: Path, sealed: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("evaluated")
+    outside = folder / "odd.jsonl"
+    outside.write_text(
+        "".join(json.dumps({"message": f"odd {at} zebra"}) + "\n" for at in range(5)),
+        encoding="utf-8",
+    )
+    written = folder / "written.jsonl"
+    written.write_text(
+        "".join(
+            json.dumps({"message": f"my {word}", "label": "refund"}) + "\n"
+            for word in ("refund please", "money back")
+        ),
+        encoding="utf-8",
+    )
+    code, record, error = call(
+        *("evaluate", encoder_run / "adapter", "--dataset", sealed.directory, "--json"),
+        *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
+    )
+    assert code == 0, error
+    return folder / "evaluation", record
+
+
+def test_one_that_was_trained_whole_is_measured_without_a_base(
+    evaluated: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, record = evaluated
+    assert record["accuracy"] > 0.5
+    assert record["outside_labels"] == {
+        "constrained": 0,
+        "unconstrained": 0,
+        "unconstrained_share": 0.0,
+    }
+    assert record["off_label_mass"] is None
+    assert record["head"]["out_of_scope"] == "energy"
+    assert len(record["head"]["outputs"]) == 6
+    assert 0 <= record["out_of_scope"]["auroc_out_of_scope"] <= 1
+    assert record["out_of_scope"]["auroc_off_label_mass"] is None
+    assert (folder / "probes.json").exists()
+    assert record["batch_sensitivity"]["max_logprob_difference"] < 1e-3
+
+
+def test_every_figure_follows_from_the_predictions(
+    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """And a prediction that was altered does not pass."""
+    folder, _ = evaluated
+    assert verify_evaluation(folder) == EVALUATION.read(folder) == recompute(folder)
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    lines = (tmp_path / PREDICTIONS.name).read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    first["out_of_scope"] += 0.5
+    (tmp_path / PREDICTIONS.name).write_text(
+        "\n".join([json.dumps(first), *lines[1:]]) + "\n", encoding="utf-8"
+    )
+    with pytest.raises(ProofFailed, match="does not follow from its own scores"):
+        verify_evaluation(tmp_path)
+
+
+def test_the_workers_scores_alone_do_not_tell_a_heads_logits(
+    encoder_run: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.errors import BadInput
+    from trainer.evaluation.engines import scores_of
+    from trainer.evaluation.worker_process import WorkerAnswers
+
+    manifest = load_adapter(encoder_run / "adapter")
+    with pytest.raises(BadInput, match="choose --engine both"):
+        scores_of(WorkerAnswers({}, {}, 1.0), manifest)
+
+
+def test_the_trainers_numbers_are_the_contracts(encoder_run: Path) -> None:
+    """Probabilities, label and energy, on any logits."""
+    manifest = load_adapter(encoder_run / "adapter")
+    outputs = outputs_of(manifest)
+    logits = np.random.default_rng(1).normal(scale=5, size=(40, len(outputs.names)))
+    for temperature in (0.5, 1.0, 3.0):
+        probabilities = outputs.probabilities(logits, temperature)
+        strange = energy(logits)
+        for row, decision in enumerate(outputs.decide(logits, temperature)):
+            scores = [decision.scores[label] for label in outputs.labels]
+            np.testing.assert_allclose(probabilities[row], scores, atol=1e-12)
+            assert decision.out_of_scope == pytest.approx(strange[row])
+    assert out_of_scope_score([1.0, 2.0], "energy") == pytest.approx(
+        energy(np.array([[1.0, 2.0]]))[0]
+    )
+
+
+def test_outputs_are_read_back_from_the_record(encoder_run: Path) -> None:
+    outputs = outputs_of(load_adapter(encoder_run / "adapter"))
+    again = outputs_from(outputs.labels, outputs.to_record())
+    assert (again.names, again.labels) == (outputs.names, outputs.labels)
+    logits = np.random.default_rng(2).normal(size=(5, len(outputs.names)))
+    assert again.decide(logits, 1.3) == outputs.decide(logits, 1.3)
+    assert outputs_from(["a", "b"], None) == Outputs(("a", "b"))

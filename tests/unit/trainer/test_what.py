@@ -1,0 +1,123 @@
+"""``publish --what``: any candidate of a duel that a worker can serve, through the same gate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.trainer_world import World, call
+from trainer.dataset.folder import Dataset
+from worker.contract import load_adapter
+from worker.contract.store import find_adapter
+
+EASY = tuple(
+    part
+    for rule in ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1")
+    for part in ("--set", rule)
+)
+
+
+@pytest.fixture(scope="module")
+def run(
+    world: World,
+    evaluated: tuple[Path, dict[str, Any]],
+    encoder_run: Path,
+    sealed: Dataset,
+    tiny_encoder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return a run of the tiny adapter with its evaluation and a duel, in which an encoder with an
+    evaluation of its own took part."""
+    run = tmp_path_factory.mktemp("what") / "run"
+    shutil.copytree(world.adapter, run / "adapter")
+    shutil.copytree(evaluated[0], run / "evaluation")
+    encoder = run.parent / "encoder"
+    shutil.copytree(encoder_run, encoder)
+    code, _, error = call(
+        *("evaluate", encoder / "adapter", "--dataset", sealed.directory, "--json"),
+    )
+    assert code == 0, error
+    code, _, error = call(
+        *("duel", run / "adapter", "--dataset", sealed.directory, "--base", world.base, "--json"),
+        *("--evaluation", run / "evaluation", "--no-base-prompted"),
+        *("--embeddings", tiny_encoder, "--against", encoder),
+    )
+    assert code == 0, error
+    return run
+
+
+def test_an_encoder_that_took_part_is_published(run: Path, tmp_path: Path) -> None:
+    code, record, error = call(
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-encoder", "--json", *EASY)
+    )
+    assert code == 0, error
+    assert record["outcome"] == "published"
+    found = find_adapter(tmp_path / "store")
+    assert load_adapter(found.directory).kind == "encoder"
+    assert sorted(path.name for path in found.directory.iterdir()) == [
+        *("config.json", "head.safetensors", "manifest.json", "model.int8.onnx", "model.onnx"),
+        *("model.safetensors", "tokenizer.json"),
+    ]
+
+
+def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(
+    run: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    """It is fitted and evaluated once; what it answers is what it answered in the duel."""
+    arguments = ("publish", run, "--store", tmp_path / "store", "--json", *EASY)
+    arguments += ("--what", "embeddings-sublabels", "--embeddings", tiny_encoder)
+    code, record, error = call(*arguments)
+    assert code == 0, error
+    made = run / "baselines" / "embeddings-sublabels"
+    assert load_adapter(made / "adapter").kind == "embedding-linear"
+    assert load_adapter(find_adapter(tmp_path / "store").directory).digest == record["digest"]
+    rows = (run / "duel" / "duel_predictions.csv").read_text(encoding="utf-8").splitlines()
+    column = rows[0].split(",").index("embeddings-sublabels")
+    fought = {row.split(",")[0]: row.split(",")[column] for row in rows[1:]}
+    lines = (made / "evaluation" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = {line["id"]: line["predicted"] for line in map(json.loads, lines)}
+    # The vectors of a random encoder are much alike, and the order of a sum decides a tie or two.
+    assert sum(fought[key] != answers[key] for key in answers) <= 0.05 * len(answers)
+    before = (made / "training.json").read_bytes()
+    code, record, _ = call(*arguments)
+    assert (code, record["outcome"]) == (0, "already_current")
+    assert (made / "training.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("tfidf", "no engine of a worker counts words"),
+        ("combined-sublabels", "choose one of adapter, embeddings, embeddings-sublabels"),
+        ("best", "no candidate of the duel has this name; there are adapter, tfidf"),
+    ],
+)
+def test_what_no_worker_serves_is_refused_with_the_reason(
+    run: Path, tmp_path: Path, what: str, problem: str
+) -> None:
+    code, _, error = call("publish", run, "--store", tmp_path / "store", "--what", what)
+    assert code == 2
+    assert problem in error
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_gate_is_the_same(run: Path, tmp_path: Path) -> None:
+    code, _, _ = call(
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-encoder"),
+        *("--set", "accuracy=0.9999"),
+    )
+    assert code == 3
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_default_is_the_runs_own_adapter(run: Path, tmp_path: Path, world: World) -> None:
+    code, record, error = call(
+        *("publish", run, "--store", tmp_path / "store", "--dry-run", "--json"),
+        *(*EASY, "--set", "unconstrained_share=1"),
+    )
+    assert code == 0, error
+    assert record["digest"] == world.manifest.digest

@@ -1,0 +1,94 @@
+"""The loss of an encoder: half of the finer labels, half of their sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, log_softmax, nll_loss
+
+from tests.support.tiny_encoder import make_tiny_encoder
+from trainer.errors import BadInput
+from trainer.model.encoder import EncoderModel, Shape, collate_rows, load_encoder
+from trainer.model.encoder_prompt import EncoderRow
+from trainer.model.encoder_scoring import Class
+from trainer.training.encoder_objective import EncoderObjective
+
+LABELS = ["a", "b"]
+CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
+ROWS = [
+    EncoderRow("a", (1, 7, 2), "a1"),
+    EncoderRow("a", (1, 8, 9, 2), "a2"),
+    EncoderRow("b", (1, 5, 6, 7, 2), None),
+    EncoderRow("a", (1, 6, 2), None),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> EncoderModel:
+    base = make_tiny_encoder(tmp_path_factory.mktemp("base"), ["a few words of text"] * 3)
+    found = load_encoder(base, Shape(3, "mean", False, None), device="cpu")
+    torch.manual_seed(1)
+    torch.nn.init.normal_(found.classifier.head.weight)
+    return found
+
+
+def objective(model: EncoderModel, **more: float) -> EncoderObjective:
+    settings = {"label_smoothing": 0.0, "sublabel_weight": 0.0} | more
+    return EncoderObjective(model, CLASSES, LABELS, **settings)
+
+
+def logits(model: EncoderModel) -> torch.Tensor:
+    ids, mask = collate_rows([row.ids for row in ROWS], model.pad_id, model.device)
+    found: torch.Tensor = model.classifier(ids, mask)
+    return found
+
+
+def of_labels(found: torch.Tensor) -> torch.Tensor:
+    logs = log_softmax(found, dim=1)
+    return torch.stack([logs[:, :2].logsumexp(1), logs[:, 2]], dim=1)
+
+
+def test_a_labels_probability_is_the_sum_of_its_classes(model: EncoderModel) -> None:
+    loss = objective(model)(ROWS, 8)
+    targets = torch.tensor([0, 0, 1, 0])
+    wanted = nll_loss(of_labels(logits(model)), targets, reduction="sum")
+    torch.testing.assert_close(loss.total, wanted / 8)
+    assert loss.label == pytest.approx(float(wanted.detach()))
+    assert (loss.sublabel, loss.tokens) == (0.0, 15)
+
+
+def test_half_the_loss_is_the_finer_labels_in_rows_that_have_one(model: EncoderModel) -> None:
+    """A row without one learns its label alone, whole."""
+    loss = objective(model, sublabel_weight=0.5)(ROWS, 4)
+    found = logits(model)
+    coarse = nll_loss(of_labels(found), torch.tensor([0, 0, 1, 0]), reduction="none")
+    finer = cross_entropy(found[:3], torch.tensor([0, 1, 2]), reduction="none")
+    wanted = 0.5 * coarse[:3].sum() + coarse[3] + 0.5 * finer.sum()
+    torch.testing.assert_close(loss.total, wanted / 4)
+    assert loss.sublabel == pytest.approx(float(finer.detach().sum()))
+
+
+def test_smoothing_spreads_either_target(model: EncoderModel) -> None:
+    loss = objective(model, sublabel_weight=0.25, label_smoothing=0.2)(ROWS[:2], 2)
+    found = logits(model)[:2]
+    coarse = of_labels(found)
+    plain = 0.8 * nll_loss(coarse, torch.tensor([0, 0]), reduction="none") - 0.2 * coarse.mean(1)
+    finer = cross_entropy(found, torch.tensor([0, 1]), reduction="none", label_smoothing=0.2)
+    torch.testing.assert_close(loss.total, (0.75 * plain + 0.25 * finer).sum() / 2)
+
+
+def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:
+    whole = objective(model, sublabel_weight=0.5)(ROWS, 4).total
+    parts = [objective(model, sublabel_weight=0.5)(ROWS[at : at + 2], 4).total for at in (0, 2)]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_finer_labels_that_are_not_there_are_asked_for_in_vain(model: EncoderModel) -> None:
+    with pytest.raises(BadInput, match="prepare it with --sublabel-column, or set sublabel_weight"):
+        EncoderObjective(
+            model,
+            [Class("a", "a"), Class("b", "b")],
+            LABELS,
+            label_smoothing=0,
+            sublabel_weight=0.5,
+        )

@@ -1,0 +1,307 @@
+"""A whole tiny training of an encoder: what it writes is what a worker accepts and computes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from tests.support.tiny_encoder import make_tiny_encoder
+from trainer.artifacts.training import TRAINING, Step
+from trainer.errors import BadInput
+from trainer.model.encoder_files import load_trained_encoder
+from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.onnx_export import onnx_logits
+from trainer.model.published import read_adapter
+from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run_folder import StepLog
+from trainer.training.train import train
+from worker.contract import (
+    AdapterRefused,
+    Manifest,
+    disagreement,
+    load_adapter,
+    verify_adapter,
+)
+from worker.contract.probes import attach_probes, probes_path
+from worker.contract.scoring import decide_from_logits
+
+SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
+SETTINGS = {
+    "max_message_tokens": 100,
+    "epochs": 6,
+    "early_stopping_patience": 6,
+    "batch_size": 8,
+    "learning_rate": 3e-3,
+    "head_learning_rate": 3e-2,
+    "mixed_precision": "no",
+    "threads": 1,
+    "review_precision_by": "point",  # twelve messages prove nothing
+}
+
+
+def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    places = {"run": run, "base": base, "dataset": dataset}
+    return load_recipe(SHIPPED, SETTINGS | places | more)
+
+
+def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+    return Recipe(
+        kind="embedding-linear",
+        name="linear",
+        base=base,
+        base_name="tiny",
+        base_revision="1",
+        dataset=dataset,
+        run=run,
+        max_message_tokens=100,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, dataset_dir: Path
+) -> tuple[Path, Manifest, str]:
+    """Return (run folder, manifest, what was printed) of a training whole, with finer labels."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    out = io.StringIO()
+    train(recipe(run, tiny_encoder, dataset_dir), Console(file=out, width=120))
+    adapter = run / "adapter"
+    return run, attach_probes(load_adapter(adapter), adapter), out.getvalue()
+
+
+def test_the_directory_holds_its_whole_model_and_a_worker_accepts_it(
+    trained: tuple[Path, Manifest, str], tiny_encoder: Path
+) -> None:
+    run, manifest, printed = trained
+    assert sorted(path.name for path in (run / "adapter").iterdir()) == [
+        *("config.json", "head.safetensors", "manifest.json", "model.int8.onnx", "model.onnx"),
+        *("model.safetensors", "tokenizer.json"),
+    ]
+    assert (manifest.kind, manifest.lora, manifest.decoding) == ("encoder", None, None)
+    _, tokenizer = read_adapter(run / "adapter", None)
+    assert verify_adapter(run / "adapter", None, tokenizer.encoders).digest == manifest.digest
+    assert "3 labels, from 6 finer ones" in printed
+    assert "accuracy" in (run / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_learns_and_is_calibrated_on_validation(trained: tuple[Path, Manifest, str]) -> None:
+    run, manifest, _ = trained
+    record = TRAINING.read(run)
+    assert record.validation.accuracy > 0.8
+    assert record.epochs[-1].train_loss < record.epochs[0].train_loss
+    assert all(epoch.sublabel_loss is not None for epoch in record.epochs)
+    assert manifest.calibration.examples == 12
+    assert manifest.thresholds.review_off_label_mass is None
+    assert manifest.thresholds.review_out_of_scope is not None
+    assert manifest.reference is not None
+    assert manifest.reference.out_of_scope
+    assert not manifest.reference.off_label_mass
+    assert {output.label for output in manifest.head.outputs} == set(  # type: ignore[union-attr]
+        manifest.taxonomy.names
+    )
+
+
+def test_every_file_gives_the_golden_logits_and_the_figures_that_are_told(
+    trained: tuple[Path, Manifest, str],
+) -> None:
+    """Each as close as the manifest says; the 8-bit one too."""
+    run, manifest, _ = trained
+    head = manifest.head
+    assert head is not None
+    prompts = [manifest.golden[golden.prompt].ids for golden in head.golden_logits]
+    assert len(prompts) == len(manifest.golden)
+    for model in head.onnx:
+        found = onnx_logits(
+            run / "adapter" / model.file,
+            prompts,
+            classes=len(head.outputs),
+            pad_id=head.pad_id,
+            batch_size=1,
+        )
+        assert disagreement(head.golden_logits, found.tolist(), model.tolerance) is None
+    assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
+    told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
+    assert told["fp32"]["labels_differ"] == 0
+    assert told["fp32"]["accuracy"] == TRAINING.read(run).validation.accuracy
+    assert told["int8"]["bytes"] < told["fp32"]["bytes"]
+
+
+def test_a_worker_decides_as_the_trainer_calibrated(trained: tuple[Path, Manifest, str]) -> None:
+    """The contract's own rule on the scores in the run folder gives each probe its label."""
+    run, manifest, _ = trained
+    head = manifest.head
+    assert head is not None
+    assert manifest.probes
+    lines = (run / "validation_predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    right = 0
+    for line in lines:
+        scored = json.loads(line)
+        logits = [scored["logprobs"][output.name] for output in head.outputs]
+        decision = decide_from_logits(
+            logits, head, manifest.taxonomy.names, manifest.calibration.temperature
+        )
+        right += decision.label == scored["label"]
+        assert decision.out_of_scope is not None
+    assert right / len(lines) == TRAINING.read(run).validation.accuracy
+
+
+def test_probes_stand_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
+    run, manifest, _ = trained
+    assert probes_path(run / "adapter").exists()
+    written = json.loads((run / "adapter" / "manifest.json").read_text(encoding="utf-8"))
+    assert written["reference"]["probes"] == []
+    assert {probe.label for probe in manifest.probes} <= set(manifest.taxonomy.names)
+
+
+class Killed(Exception):
+    """Stands for a kill at a step."""
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, step: int
+) -> None:
+    """In the middle of an epoch and at its end, with dropout, averages and decay."""
+    more = {"epochs": 2, "checkpoint_every_s": 1e-6, "ema_decay": 0.9, "onnx": ""}
+    whole = recipe(tmp_path / "whole", tiny_encoder, dataset_dir, **more)
+    train(whole, Console(quiet=True))
+    stopped = recipe(tmp_path / "stopped", tiny_encoder, dataset_dir, **more)
+    original = StepLog.write
+
+    def write(self: StepLog, figures: Step) -> None:
+        original(self, figures)
+        if figures.step == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StepLog, "write", write)
+        with pytest.raises(Killed):
+            train(stopped, Console(quiet=True))
+    record = train(stopped, Console(quiet=True), resume=True)
+    assert record.resumed == 1
+    for name in ("model.safetensors", "head.safetensors"):
+        found = (tmp_path / "stopped" / "adapter" / name).read_bytes()
+        assert found == (tmp_path / "whole" / "adapter" / name).read_bytes()
+
+
+def test_lora_leaves_a_small_file_and_needs_its_base(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    """What is read back with the base is what the ONNX file, with LoRA folded in, computes."""
+    more = {"tuning": "lora", "lora_rank": 4, "lora_alpha": 8, "onnx": "fp32"}
+    train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    adapter = tmp_path / "run" / "adapter"
+    manifest = load_adapter(adapter)
+    assert manifest.lora is not None
+    assert manifest.lora.rank == 4
+    assert not (adapter / "model.safetensors").exists()
+    small = (adapter / "adapter_model.safetensors").stat().st_size
+    assert small < (tiny_encoder / "model.safetensors").stat().st_size
+    with pytest.raises(BadInput, match="name its base, all-MiniLM-L6-v2, with --base"):
+        load_trained_encoder(adapter, None, manifest, device="cpu")
+    other = make_tiny_encoder(tmp_path / "other", ["another text altogether"] * 3)
+    with pytest.raises(AdapterRefused, match="the adapter was trained on all-MiniLM-L6-v2"):
+        load_trained_encoder(adapter, other, manifest, device="cpu")
+    model = load_trained_encoder(adapter, tiny_encoder, manifest, device="cpu")
+    prompts = [golden.ids for golden in manifest.golden]
+    assert manifest.head is not None
+    theirs = onnx_logits(
+        adapter / "model.onnx",
+        prompts,
+        classes=len(manifest.head.outputs),
+        pad_id=model.pad_id,
+        batch_size=1,
+    )
+    np.testing.assert_allclose(EncoderScorer(model).logits(prompts), theirs, atol=1e-3)
+
+
+def test_embeddings_with_a_linear_head_are_a_model_of_their_own(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    """Only the head is in its file; scikit-learn's probabilities are the head's softmax."""
+    record = train(
+        linear_recipe(tmp_path / "run", tiny_encoder, dataset_dir, sublabel_weight=1.0),
+        Console(quiet=True),
+    )
+    adapter = tmp_path / "run" / "adapter"
+    manifest = load_adapter(adapter)
+    assert manifest.kind == "embedding-linear"
+    assert manifest.head is not None
+    assert manifest.head.normalize
+    assert manifest.head.weights == ("head.safetensors",)
+    assert record.kept.startswith("C = ")
+    assert record.parameters.trainable == 6 * 33
+    assert record.validation.accuracy > 0.5
+    assert TRAINING.read(tmp_path / "run") == record
+
+
+def test_labels_alone_are_learnt_where_the_data_has_no_finer_ones(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    more = {"sublabel_weight": 0.0, "epochs": 1, "onnx": ""}
+    train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    manifest = load_adapter(tmp_path / "run" / "adapter")
+    assert manifest.head is not None
+    assert tuple(output.name for output in manifest.head.outputs) == manifest.taxonomy.names
+    assert not manifest.head.onnx
+
+
+def test_a_checkpoint_keeps_its_arithmetic_whatever_a_trial_would_say(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine at the second start is no reason to refuse to go on."""
+    from trainer.training import encoder
+
+    more = {"epochs": 1, "checkpoint_every_s": 1e-6, "mixed_precision": "auto", "onnx": ""}
+    chosen = recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more)
+    original = StepLog.write
+
+    def write(self: StepLog, figures: Step) -> None:
+        original(self, figures)
+        if figures.step == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(encoder, "is_bf16_faster", lambda step, device: True)
+        patched.setattr(StepLog, "write", write)
+        with pytest.raises(Killed):
+            train(chosen, Console(quiet=True))
+    monkeypatch.setattr(encoder, "is_bf16_faster", lambda step, device: False)
+    record = train(chosen, Console(quiet=True), resume=True)
+    assert (record.resumed, record.compute_dtype) == (1, "bfloat16")
+
+
+def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.training import encoder_memory
+
+    monkeypatch.setattr(encoder_memory, "free_memory", lambda device: 1 << 20)
+    with pytest.raises(BadInput, match=r"does not fit: memory: about .* try a smaller micro_batch"):
+        train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
+
+
+def test_a_trial_says_which_arithmetic_is_faster() -> None:
+    """By the medians of what was run under each, and random numbers are as they were."""
+    import time
+
+    from trainer.training.precision import is_bf16_faster
+
+    slow = {False: 0.02, True: 0.0}
+    before = torch.get_rng_state()
+
+    def step() -> None:
+        torch.rand(3)
+        time.sleep(slow[torch.is_autocast_enabled("cpu")])
+
+    assert is_bf16_faster(step, torch.device("cpu"))
+    slow[True], slow[False] = 0.02, 0.0
+    assert not is_bf16_faster(step, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)

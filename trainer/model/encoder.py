@@ -1,0 +1,253 @@
+"""A small encoder with a linear head over its pooled output: to train, or as it was published.
+
+BERT, RoBERTa, ModernBERT, DeBERTa and what else ``AutoModel`` loads from a directory. Two kinds of
+model are of this shape: the encoder that is fine-tuned (whole, or by LoRA), and frozen sentence
+embeddings with logistic regression.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as transformers_logging
+
+from trainer.errors import BadInput
+from trainer.model.device import resolve_device
+from trainer.model.lora_model import choose_layers, linear_layers
+from worker.contract import Lora
+
+Pooling = Literal["mean", "cls"]
+
+POOLING_FILE = Path("1_Pooling/config.json")
+"""Where a sentence-transformers model says how its tokens become one vector."""
+
+
+class Classifier(torch.nn.Module):
+    """Token ids to class logits: backbone, pooling, L2 norm (``unit``) or none, linear head.
+
+    ``forward`` takes ids and mask, (messages, tokens), and gives float32 logits, (messages,
+    classes). Mean pooling is over the mask (Reimers & Gurevych 2019, arXiv 1908.10084).
+    """
+
+    def __init__(
+        self, backbone: Any, head: torch.nn.Linear, *, pooling: Pooling, unit: bool
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.pooling = pooling
+        self.unit = unit
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return one float32 vector a message, (messages, width)."""
+        states = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state.float()
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            weights = attention_mask[:, :, None].to(states.dtype)
+            pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        return torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the logits; the head computes in float32 under autocast too."""
+        pooled = self.pool(input_ids, attention_mask)
+        if not torch.is_autocast_enabled(pooled.device.type):
+            return self.head(pooled)  # type: ignore[no-any-return]
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.head(pooled)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderModel:
+    """An encoder with its head. ``lora`` is None where it is trained whole or not at all; what is
+    learnt are the parameters that have gradients. ``pad_id`` fills short rows up."""
+
+    classifier: Classifier
+    lora: Lora | None
+    device: torch.device
+    pad_id: int
+
+    def trainable_parameters(self) -> list[Tensor]:
+        """Return the parameters that have gradients, the head's included."""
+        return [weights for _, weights in self._trainable()]
+
+    def head_parameters(self) -> list[Tensor]:
+        """Return those of them that are the head's, which starts from nothing and learns faster."""
+        return list(self.classifier.head.parameters())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of what is learnt, by the parameters' names."""
+        return {name: weights.detach().clone() for name, weights in self._trainable()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace what is learnt. Raises BadInput when names or shapes do not fit."""
+        own = dict(self._trainable())
+        expected = {(name, tuple(weights.shape)) for name, weights in own.items()}
+        odd = sorted(expected ^ {(name, tuple(weights.shape)) for name, weights in state.items()})
+        if odd:
+            raise BadInput(f"the weights do not fit this encoder: {odd[0]}")
+        with torch.no_grad():
+            for name, weights in state.items():
+                own[name].copy_(weights)
+
+    def start_training(self) -> None:
+        """Switch dropout on."""
+        self.classifier.train()
+
+    def total_weights(self) -> int:
+        """Return how many weights there are."""
+        return sum(weights.numel() for weights in self.classifier.parameters())
+
+    def _trainable(self) -> list[tuple[str, Tensor]]:
+        named = self.classifier.named_parameters()
+        return [(name, weights) for name, weights in named if weights.requires_grad]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an encoder is beside its weights: how many classes its head has, how tokens are pooled,
+    whether vectors have length 1, and which layers LoRA changes (None: none)."""
+
+    classes: int
+    pooling: Pooling
+    unit: bool
+    lora: Lora | None
+
+
+def load_encoder(
+    base: Path,
+    shape: Shape,
+    *,
+    device: str,
+    dropout: float = 0.0,
+    frozen: bool = False,
+    gradient_checkpointing: bool = False,
+) -> EncoderModel:
+    """Load a base in float32 with a head of zeros. ``dropout`` is that of LoRA's layers; with
+    ``frozen`` nothing of the base has gradients. Raises BadInput."""
+    try:
+        with _quiet():
+            backbone = AutoModel.from_pretrained(
+                base, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{base}: cannot load the encoder: {error}") from error
+    return _make(backbone, shape, device, dropout, frozen, gradient_checkpointing)
+
+
+def load_empty_encoder(config: Path, shape: Shape, *, device: str) -> EncoderModel:
+    """Make an encoder of a directory's config alone, for weights that are loaded into it. Raises
+    BadInput."""
+    try:
+        with _quiet():
+            read = AutoConfig.from_pretrained(config, local_files_only=True)
+            backbone = AutoModel.from_config(read)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{config}: cannot read the encoder's config: {error}") from error
+    return _make(backbone.float(), shape, device, 0.0, False, False)
+
+
+def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
+    """Return how a base's tokens are pooled: as wanted, else as its directory says
+    (sentence-transformers), else by their mean. Raises BadInput."""
+    if wanted != "auto":
+        return wanted
+    path = base / POOLING_FILE
+    if not path.is_file():
+        return "mean"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}): set pooling to mean or cls") from error
+    return "cls" if settings.get("pooling_mode_cls_token") else "mean"
+
+
+def most_tokens(base: Path) -> int:
+    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
+    path = base / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        positions = int(config["max_position_embeddings"])
+        # RoBERTa and its kin count positions from behind the padding's id.
+        offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
+    return positions - offset
+
+
+def collate_rows(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, (rows, longest row), padded on the right."""
+    width = max(len(row) for row in rows)
+    ids = [[*row, *[pad_id] * (width - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from talking about weights that are not used here, and its modules about
+    what PyTorch will drop one day (DeBERTa's is the one that does)."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def _make(
+    backbone: Any,
+    shape: Shape,
+    device: str,
+    dropout: float,
+    frozen: bool,
+    gradient_checkpointing: bool,
+) -> EncoderModel:
+    config, chosen = backbone.config, resolve_device(device)
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None  # of next-sentence prediction; nothing here reads it
+    if frozen or shape.lora is not None:
+        backbone.requires_grad_(False)
+    if gradient_checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    if shape.lora is not None:
+        targets = choose_layers(linear_layers(backbone), shape.lora.target_modules)
+        lora_config = LoraConfig(
+            task_type="FEATURE_EXTRACTION",
+            r=shape.lora.rank,
+            lora_alpha=shape.lora.alpha,
+            lora_dropout=dropout,
+            target_modules=list(targets),
+            bias="none",
+        )
+        backbone = get_peft_model(backbone, lora_config, autocast_adapter_dtype=True)
+    head = torch.nn.Linear(int(config.hidden_size), shape.classes)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    classifier = Classifier(backbone, head, pooling=shape.pooling, unit=shape.unit)
+    pad_id = getattr(config, "pad_token_id", None)
+    lora = None
+    if shape.lora is not None:
+        lora = Lora(shape.lora.rank, shape.lora.alpha, targets)
+    return EncoderModel(classifier.to(chosen).eval(), lora, chosen, int(pad_id or 0))
+
+
+def _counts_from_padding(config: Mapping[str, Any]) -> bool:
+    return "roberta" in str(config.get("model_type", "")) or config.get("model_type") in {
+        "camembert",
+        "mpnet",
+    }

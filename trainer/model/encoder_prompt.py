@@ -1,0 +1,103 @@
+"""What an encoder reads: its special tokens around the message, as the contract's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from trainer.dataset.folder import Example
+from trainer.errors import BadInput
+from trainer.model.encoder import most_tokens
+from trainer.model.prompt import MARKER, BaseTokenizer
+from worker.contract import Encoders, PromptSpec, build_prompt
+from worker.contract.text import NORMALIZATION
+
+_LETTER = "a"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    """Token ids of a message with the special tokens around it, and what it is to be filed under;
+    ``sublabel`` is its finer label where the data has one."""
+
+    label: str
+    ids: tuple[int, ...]
+    sublabel: str | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The token ids that are read: all of them."""
+        return self.ids
+
+
+def make_encoder_prompt(
+    base: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
+) -> PromptSpec:
+    """Return the prompt of an encoder: the tokens that its tokenizer puts around every text
+    (``[CLS]`` and ``[SEP]``), found by having it encode one. Raises BadInput."""
+    before, after = _special_tokens(base / "tokenizer.json")
+    prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
+    room = most_message_tokens(base)
+    if max_message_tokens > room:
+        raise BadInput(
+            f"max_message_tokens={max_message_tokens}: this encoder has room for {room} tokens of "
+            "a message: set it to that or less"
+        )
+    return PromptSpec(
+        prefix=before,
+        suffix=after,
+        marker=MARKER,
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
+        marker_ids=tuple(encoders.plain(MARKER)),
+        max_message_tokens=max_message_tokens,
+        normalization=NORMALIZATION,
+        redaction=redaction,
+    )
+
+
+def most_message_tokens(base: Path) -> int:
+    """Return how many tokens of a message fit between the special ones. Raises BadInput."""
+    encoding = _encode_letter(base / "tokenizer.json")
+    special: list[int] = encoding.special_tokens_mask
+    return most_tokens(base) - sum(special)
+
+
+def make_encoder_rows(
+    examples: Sequence[Example], spec: PromptSpec, tokenizer: BaseTokenizer
+) -> tuple[EncoderRow, ...]:
+    """Build a row for each example, through the contract's own ``build_prompt``. Raises
+    BadInput."""
+    rows = []
+    for example in examples:
+        prompt = build_prompt(spec, example.message, tokenizer.encoders.plain)
+        if prompt is None:
+            raise BadInput(f"example {example.id}: the message is empty")
+        rows.append(EncoderRow(example.label, prompt.ids, example.sublabel))
+    return tuple(rows)
+
+
+def _encode_letter(path: Path) -> Any:
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer.no_padding()
+        return tokenizer.encode(_LETTER, add_special_tokens=True)
+    except Exception as error:  # the library raises nothing narrower
+        raise BadInput(f"{path}: not a tokenizer this version can read: {error}") from error
+
+
+def _special_tokens(path: Path) -> tuple[str, str]:
+    """Return the texts of the special tokens before and after a text."""
+    found = _encode_letter(path)
+    marks = found.special_tokens_mask
+    if 0 not in marks:
+        raise BadInput(f"{path}: the tokenizer has no token for a letter: use an encoder of text")
+    first = marks.index(0)
+    last = len(marks) - marks[::-1].index(0)
+    if 1 in marks[first:last]:
+        raise BadInput(f"{path}: its special tokens stand within the text, not around it")
+    return "".join(found.tokens[:first]), "".join(found.tokens[last:])

@@ -1,0 +1,114 @@
+"""An encoder as ONNX files, whole and with 8-bit weights, and what ONNX Runtime makes of them.
+
+The only file that imports ``onnxruntime``; PyTorch's exporter wants ``onnx`` beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from trainer.extras import require
+from trainer.model.encoder import Classifier, EncoderModel, collate_rows
+from trainer.model.encoder_scoring import Floats
+from trainer.model.scoring import BATCH_SIZE, PromptIds, token_batches
+
+OnnxPrecision = Literal["fp32", "int8"]
+
+FILES: dict[OnnxPrecision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+"""The file of each precision."""
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+
+_OPSET = 17
+_ROWS = ((1, 2, 3), (1, 2, 3, 4, 5))
+"""Any rows of unlike lengths: the graph is traced with them, padding included."""
+
+
+def require_onnx() -> None:
+    """Check that what exports is installed. Raises BadInput."""
+    for package in ("onnx", "onnxruntime"):
+        require(package, "trainer", "the recipe's setting onnx")
+
+
+def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxPrecision]) -> None:
+    """Write an encoder as ONNX into ``directory``: from ``input_ids`` and ``attention_mask``
+    (int64, (messages, tokens)) to ``logits`` (float32, (messages, classes)), LoRA folded in.
+
+    "int8" is dynamic quantization of the weights (``QInt8``); activations are quantized as they
+    come. Raises BadInput where a package is missing.
+    """
+    require_onnx()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = directory / FILES["fp32"]
+    _export(model, whole)
+    if "int8" in precisions:
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # it advises to preprocess, which is for images
+        try:
+            quantize_dynamic(whole, directory / FILES["int8"], weight_type=QuantType.QInt8)
+        finally:
+            root.setLevel(level)
+    if "fp32" not in precisions:
+        whole.unlink()
+
+
+def onnx_logits(
+    path: Path,
+    prompts: Sequence[PromptIds],
+    *,
+    classes: int,
+    pad_id: int,
+    batch_size: int = BATCH_SIZE,
+) -> Floats:
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    found = np.empty((len(prompts), classes))
+    for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
+        ids, mask = collate_rows([prompts[at] for at in chosen], pad_id, torch.device("cpu"))
+        given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
+        found[chosen] = session.run([OUTPUT], given)[0]
+    return found
+
+
+def _export(model: EncoderModel, path: Path) -> None:
+    classifier = _merged(model)
+    example = collate_rows(_ROWS, model.pad_id, torch.device("cpu"))
+    axes = {key: {0: "messages", 1: "tokens"} for key in INPUTS} | {OUTPUT: {0: "messages"}}
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The tracer is the old exporter, which says so at length. The new one takes six times as
+        # long, wants another package, and writes the same products.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            classifier,
+            example,
+            str(path),
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _merged(model: EncoderModel) -> Classifier:
+    """Return a copy on the CPU without LoRA layers: folded into the weights that they change."""
+    classifier: Any = copy.deepcopy(model.classifier).cpu().eval()
+    if model.lora is not None:
+        classifier.backbone = classifier.backbone.merge_and_unload()
+    made: Classifier = classifier
+    return made

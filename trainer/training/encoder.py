@@ -1,0 +1,148 @@
+"""The kinds ``encoder`` and ``embedding-linear``: a small encoder with a linear head, fine-tuned,
+or frozen under logistic regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from trainer.model.device import ProcessGroup
+from trainer.model.encoder import EncoderModel, Shape, find_pooling, load_encoder
+from trainer.model.encoder_prompt import EncoderRow
+from trainer.model.encoder_scoring import EncoderScorer, label_indexes
+from trainer.training.encoder_adapter import write_encoder
+from trainer.training.encoder_inputs import read_encoder_inputs, verify_encoder_rows
+from trainer.training.encoder_memory import plan_encoder_memory
+from trainer.training.encoder_objective import EncoderObjective
+from trainer.training.inputs import Inputs
+from trainer.training.linear_fit import LinearFit
+from trainer.training.loop import TrainLoop
+from trainer.training.memory import MemoryPlan
+from trainer.training.parts import Training
+from trainer.training.precision import is_bf16_faster
+from trainer.training.recipe import Recipe
+from trainer.training.result import Result
+from trainer.training.run_folder import checkpoint_identity
+from trainer.training.shape import read_shape
+from trainer.training.validation import Validator
+from worker.contract import Lora, Manifest, describe_base
+
+
+class Encoder:
+    """How an encoder is trained, whole or by LoRA, or logistic regression fitted over its frozen
+    embeddings."""
+
+    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
+        """Read the inputs, check every row and the memory, load the model, and try which
+        arithmetic is faster, where there is some to learn by."""
+        inputs, plan, model = _load(recipe, group, console)
+        if recipe.kind == "embedding-linear":
+            group.bf16 = False
+            return _training(recipe, group, inputs, plan, model, LinearFit(model, inputs))
+        objective = EncoderObjective(
+            model,
+            inputs.classes,
+            inputs.labels,
+            label_smoothing=recipe.label_smoothing,
+            sublabel_weight=recipe.sublabel_weight,
+        )
+        if recipe.mixed_precision == "auto":
+            group.bf16 = _choose_bf16(recipe, group, inputs, model, objective)
+        torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
+        loop = TrainLoop(model, inputs.train, objective, recipe, group)
+        return _training(recipe, group, inputs, plan, model, loop)
+
+    def as_served(self, training: Training) -> Training:
+        """Return the training as it is: it learns in float32, which is what is served."""
+        return training
+
+    def write(
+        self, training: Training, result: Result, *, created_at: str, metrics: dict[str, Any]
+    ) -> Manifest:
+        """Write weights, tokenizer, ONNX files and the manifest."""
+        return write_encoder(training, result, created_at=created_at, metrics=metrics)
+
+
+def _load(
+    recipe: Recipe, group: ProcessGroup, console: Console
+) -> tuple[Inputs[EncoderRow], MemoryPlan, EncoderModel]:
+    inputs = read_encoder_inputs(recipe)
+    verify_encoder_rows(inputs, console)
+    plan = plan_encoder_memory(
+        read_shape(recipe.base, recipe.lora_target_modules),
+        recipe,
+        group.device,
+        longest_tokens=inputs.longest_prompt,
+        classes=len(inputs.classes),
+        bf16=recipe.mixed_precision != "no",
+    )
+    torch.manual_seed(recipe.seed)
+    frozen = recipe.kind == "embedding-linear"
+    lora = None
+    if not frozen and recipe.tuning == "lora":
+        lora = Lora(recipe.lora_rank, recipe.lora_alpha, recipe.lora_target_modules)
+    model = load_encoder(
+        recipe.base,
+        Shape(
+            classes=len(inputs.classes),
+            pooling=find_pooling(recipe.base, recipe.pooling),
+            unit=frozen,
+            lora=lora,
+        ),
+        device=str(group.device),
+        dropout=recipe.lora_dropout,
+        frozen=frozen,
+        gradient_checkpointing=plan.gradient_checkpointing,
+    )
+    return inputs, plan, model
+
+
+def _training(
+    recipe: Recipe,
+    group: ProcessGroup,
+    inputs: Inputs[EncoderRow],
+    plan: MemoryPlan,
+    model: EncoderModel,
+    loop: TrainLoop | LinearFit,
+) -> Training:
+    label_of = label_indexes(inputs.classes, inputs.labels)
+    return Training(
+        recipe=recipe,
+        group=group,
+        inputs=inputs,
+        base=describe_base(recipe.base, recipe.base_name, recipe.base_revision),
+        total_weights=model.total_weights(),
+        plan=plan,
+        model=model,
+        validator=Validator(
+            EncoderScorer(model), inputs.validation, inputs.labels, group, label_of
+        ),
+        loop=loop,
+    )
+
+
+def _choose_bf16(
+    recipe: Recipe,
+    group: ProcessGroup,
+    inputs: Inputs[EncoderRow],
+    model: EncoderModel,
+    objective: EncoderObjective,
+) -> bool:
+    """Return whether bfloat16 arithmetic is faster here, by a second's trial on a batch; a training
+    that is resumed stays with what it began with. All processes have one answer."""
+    before = checkpoint_identity(recipe.run)
+    if before is not None and isinstance(before.get("bf16"), bool):
+        return bool(before["bf16"])
+    size = recipe.micro_batch_size or recipe.batch_size
+    ordered = sorted(inputs.train, key=lambda row: len(row.ids))
+    start = max(0, (len(ordered) - size) // 2)
+    batch = ordered[start : start + size]
+
+    def step() -> None:
+        objective(batch, len(batch)).total.backward()  # type: ignore[no-untyped-call]
+        model.classifier.zero_grad(set_to_none=True)
+
+    model.start_training()
+    return group.any(is_bf16_faster(step, group.device))

@@ -1,0 +1,51 @@
+"""Everything that is known of an encoder's training before the model is loaded."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from trainer.errors import ProofFailed
+from trainer.model.encoder_prompt import EncoderRow, make_encoder_prompt, make_encoder_rows
+from trainer.model.encoder_scoring import find_classes
+from trainer.model.prompt import load_tokenizer
+from trainer.training.inputs import Inputs, open_for_training, take_per_label
+from trainer.training.recipe import Recipe
+
+
+def read_encoder_inputs(recipe: Recipe) -> Inputs[EncoderRow]:
+    """Read dataset and tokenizer, and build every row. The head has a class for each finer label
+    where ``sublabel_weight`` is above 0, else one for each label. Raises BadInput."""
+    dataset = open_for_training(recipe)
+    tokenizer = load_tokenizer(recipe.base)
+    spec = make_encoder_prompt(
+        recipe.base,
+        tokenizer.encoders,
+        max_message_tokens=recipe.max_message_tokens,
+        redaction=dataset.redaction,
+    )
+    examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    train, validation = (
+        make_encoder_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
+    )
+    classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight > 0)
+    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
+
+
+def verify_encoder_rows(inputs: Inputs[EncoderRow], console: Console) -> None:
+    """Check that every row is the message between the special tokens, with no control token in
+    it, and say what is learnt. Raises ProofFailed."""
+    spec, control = inputs.spec, inputs.tokenizer.encoders.control_ids
+    for number, row in enumerate((*inputs.train, *inputs.validation)):
+        end = len(row.ids) - len(spec.suffix_ids)
+        message = row.ids[len(spec.prefix_ids) : end]
+        if row.ids[: len(spec.prefix_ids)] != spec.prefix_ids or row.ids[end:] != spec.suffix_ids:
+            raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
+        if not message or control.intersection(message):
+            raise ProofFailed(f"row {number} ({row.label}) holds control tokens, or no message")
+    finer = len(inputs.classes) - len(inputs.labels)
+    of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
+    console.print(
+        f"{len(inputs.train)} rows to train on, {len(inputs.validation)} for validation; "
+        f"{len(inputs.labels)} labels{of_which}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,129 @@
+"""The kind ``lora-code``: LoRA layers on an instruct model that answers with a label's code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from trainer.model.device import ProcessGroup
+from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
+from trainer.model.prompt import TrainingRow
+from trainer.model.scoring import Scorer
+from trainer.training.adapter import write_adapter
+from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
+from trainer.training.loop import TrainLoop
+from trainer.training.memory import MemoryPlan, plan_memory
+from trainer.training.objective import CodeObjective
+from trainer.training.parts import Training
+from trainer.training.recipe import Recipe
+from trainer.training.result import Result
+from trainer.training.shape import read_shape
+from trainer.training.validation import Validator
+from worker.contract import Manifest, describe_base
+
+CodeInputs = Inputs[TrainingRow]
+
+
+class LoraCode:
+    """How an adapter is trained whose answers are codes."""
+
+    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
+        """Read the inputs, check every row, the memory and the forward pass, and load the
+        model."""
+        inputs = read_code_inputs(recipe)
+        verify_rows(inputs, console)
+        shape = read_shape(recipe.base, recipe.lora_target_modules)
+        plan = plan_memory(
+            shape,
+            recipe,
+            group.device,
+            prefix_tokens=len(inputs.spec.prefix_ids),
+            longest_tokens=inputs.longest_prompt,
+            bf16=group.bf16,
+        )
+        torch.manual_seed(recipe.seed)
+        base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
+        model = _load_model(recipe, group, plan)
+        validator = _make_validator(recipe, group, inputs, model)
+        loop = _make_loop(recipe, inputs, model, group)
+        return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
+
+    def as_served(self, training: Training) -> Training:
+        """Return the training with the base that the adapter will be served on, where it learnt on
+        another: rounding to 4 bits shifts every score, and the confidence is of scores."""
+        recipe, group, inputs, model = _of(training)
+        if recipe.serve_in_4bit == recipe.load_in_4bit:
+            return training
+        model.release()
+        served = load_as_served(
+            recipe.base,
+            model.lora,
+            device=str(group.device),
+            in_4bit=recipe.serve_in_4bit,
+            dropout=recipe.lora_dropout,
+        )
+        validator = _make_validator(recipe, group, inputs, served)
+        return replace(training, model=served, validator=validator)
+
+    def write(
+        self, training: Training, result: Result, *, created_at: str, metrics: dict[str, Any]
+    ) -> Manifest:
+        """Write weights, PEFT's config and the manifest."""
+        recipe, _, inputs, model = _of(training)
+        return write_adapter(
+            recipe,
+            inputs,
+            training.base,
+            model,
+            result,
+            created_at=created_at,
+            metrics=metrics,
+            validator=training.validator,
+        )
+
+
+def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel]:
+    assert isinstance(training.model, LoraModel)
+    return training.recipe, training.group, training.inputs, training.model
+
+
+def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+    return load_lora_model(
+        recipe.base,
+        rank=recipe.lora_rank,
+        alpha=recipe.lora_alpha,
+        dropout=recipe.lora_dropout,
+        base_dtype=recipe.base_dtype,
+        load_in_4bit=recipe.load_in_4bit,
+        target_modules=recipe.lora_target_modules,
+        attn_implementation=recipe.attn_implementation,
+        device=str(group.device),
+        gradient_checkpointing=plan.gradient_checkpointing,
+    )
+
+
+def _make_validator(
+    recipe: Recipe, group: ProcessGroup, inputs: CodeInputs, model: LoraModel
+) -> Validator:
+    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
+    scorer.verify([row.prompt for row in inputs.validation])
+    return Validator(scorer, inputs.validation, inputs.labels, group)
+
+
+def _make_loop(
+    recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup
+) -> TrainLoop:
+    objective = CodeObjective(
+        model,
+        torch.tensor(inputs.spec.prefix_ids, device=model.device),
+        inputs.label_ids,
+        inputs.sublabels,
+        share_prefix=recipe.share_prefix,
+        label_smoothing=recipe.label_smoothing,
+        sublabel_weight=recipe.sublabel_weight,
+    )
+    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
+    return TrainLoop(model, inputs.train, objective, recipe, group)

@@ -1,0 +1,40 @@
+"""The kinds of model that a recipe may name, and which settings mean something for which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
+"""What is trained (``worker.contract.kinds``): LoRA layers on an instruct model that answers with a
+label's code; a small encoder with a linear head; logistic regression over frozen sentence
+embeddings."""
+
+ENCODERS: frozenset[RecipeKind] = frozenset({"encoder", "embedding-linear"})
+_LEARNT: frozenset[RecipeKind] = frozenset({"lora-code", "encoder"})
+
+_CODE = """
+instruction list_labels descriptions prefix_block prompt_date base_dtype load_in_4bit serve_in_4bit
+attn_implementation share_prefix sublabel_learning_rate off_label_quantile
+"""
+_ENCODER = "kind pooling onnx out_of_scope_quantile"
+_FINE_TUNED = "tuning head_learning_rate"
+_GRADIENT = """
+lora_rank lora_alpha lora_dropout lora_target_modules adapter_dtype mixed_precision
+gradient_checkpointing epochs early_stopping_patience metric_for_best_model batch_size
+micro_batch_size learning_rate weight_decay warmup_ratio max_grad_norm label_smoothing ema_decay
+checkpoint_every_s
+"""
+
+_SETTINGS: Mapping[str, frozenset[RecipeKind]] = {
+    **dict.fromkeys(_CODE.split(), frozenset({"lora-code"})),
+    **dict.fromkeys(_ENCODER.split(), ENCODERS),
+    **dict.fromkeys(_FINE_TUNED.split(), frozenset({"encoder"})),
+    **dict.fromkeys(_GRADIENT.split(), _LEARNT),
+}
+
+
+def concerns(setting: str, kind: RecipeKind) -> bool:
+    """Whether a setting means something for a kind of model; one that is in no list does for
+    all."""
+    return kind in _SETTINGS.get(setting, {kind})
