@@ -10,7 +10,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from desk.errors import DeskError
+from desk.accuracy.metrics import AccuracyMetrics
+from desk.accuracy.service import AccuracyFigures, accuracy_figures
+from desk.errors import DeskError, TryAgain
 from desk.service import figures
 from desk.service.context import Desk
 
@@ -27,6 +29,7 @@ class Metrics:
     def __init__(self, desk: Desk) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_State(desk))
+        self._registry.register(AccuracyMetrics(lambda: _accuracy(desk), desk.clock))
         self.requests = Counter(
             "clerk_desk_requests",
             "Requests by page, method and status.",
@@ -119,6 +122,15 @@ def is_ready(desk: Desk) -> bool:
             return True
     except DeskError:
         return False
+
+
+def _accuracy(desk: Desk) -> AccuracyFigures:
+    """Read the figures. Raises TryAgain, also for a database that cannot be used: other metrics
+    say so, and are not to go with these."""
+    try:
+        return accuracy_figures(desk)
+    except DeskError as error:
+        raise TryAgain(str(error)) from None
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

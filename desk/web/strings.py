@@ -18,6 +18,7 @@ ENGLISH: Mapping[str, str] = {
     "nav.clusters": "Near-duplicates",
     "nav.guidelines": "Guidelines",
     "nav.my_day": "My day",
+    "nav.accuracy": "Accuracy",
     "nav.people": "People",
     "nav.log": "Log",
     "role.reviewer": "reviewer",

@@ -22,7 +22,7 @@ PAGES: tuple[str, ...] = (
     "/clusters",
     "/guidelines",
 )
-PAGES += ("/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
+PAGES += ("/accuracy", "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
 WEB = Path(templates.FOLDER).parent
 
 

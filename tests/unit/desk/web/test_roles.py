@@ -23,6 +23,7 @@ WHO_MAY: dict[tuple[str, str], Role | None] = {
     ("GET", "/guidelines/edit"): "adjudicator",
     ("POST", "/guidelines/edit"): "adjudicator",
     ("GET", "/my-day"): "reviewer",
+    ("GET", "/accuracy"): "adjudicator",
     ("GET", "/people"): "owner",
     ("POST", "/people"): "owner",
     ("GET", "/log"): "owner",
