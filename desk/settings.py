@@ -42,6 +42,7 @@ def _as_list(value: Any) -> Any:
 
 
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_list)]
 
 
@@ -170,6 +171,46 @@ class TextSettings(Section):
     )
 
 
+class WebSettings(Section):
+    """Where the pages are served."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1: this machine.")
+    port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
+    hostnames: Paths = Field(
+        ("*",),
+        description="Names that people reach it by; others are refused. *: any (on loopback "
+        "addresses without sign-in: this machine's own).",
+    )
+    secure_cookies: bool | None = Field(
+        None, description="Cookies over HTTPS alone; unset: unless web.host is a loopback address."
+    )
+
+
+class SignInSettings(Section):
+    """How people prove who they are."""
+
+    method: Literal["none", "proxy", "local"] = Field(
+        "none",
+        description="none: whoever is at this machine, on loopback addresses alone; proxy: a "
+        "header of a proxy that is trusted; local: passwords (clerk-desk people add).",
+    )
+    proxy_header: str = Field(
+        "X-Forwarded-User",
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header in which the proxy says who it is.",
+    )
+    proxy_addresses: Names = Field(
+        (), description="Addresses or networks the proxy calls from; nobody else is believed."
+    )
+    owners: Names = Field(
+        (), description="User names that arrive as owners for the first time; others as reviewers."
+    )
+    session_hours: float = Field(12.0, gt=0, description="After how long people sign in again.")
+    idle_minutes: float = Field(
+        120.0, gt=0, description="And after how long in which they did nothing."
+    )
+
+
 class LogSettings(Section):
     """What is logged."""
 
@@ -191,6 +232,8 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     audit: AuditSettings = AuditSettings()
     texts: TextSettings = TextSettings()
+    web: WebSettings = WebSettings()
+    sign_in: SignInSettings = SignInSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -9,7 +9,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from desk import __version__
-from desk.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, DeskStopped, SettingsError, TryAgain
+from desk.cli.options import Config, Sets
+from desk.cli.people import people_app
+from desk.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_SETTINGS,
+    EXIT_UNEXPECTED,
+    DeskStopped,
+    Refused,
+    SettingsError,
+    TryAgain,
+)
 from worker.contract.tracebacks import print_private, show_private
 
 _EPILOG = """
@@ -19,25 +29,6 @@ override earlier ones. `clerk-desk check-config` shows each setting with its ori
 Exit codes: 0 done · 1 unexpected error · 2 wrong settings or usage · 3 the database cannot be used
 · 4 Kafka cannot be used · 130 interrupted.
 """
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="TOML file with settings (see config/desk.toml); default: the one that "
-        "CLERK_DESK_CONFIG names.",
-    ),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        "-s",
-        metavar="KEY=VALUE",
-        help="Override one setting, by its path: kafka.output_topic=labels. Repeatable.",
-    ),
-]
 
 app = typer.Typer(
     name="clerk-desk",
@@ -49,6 +40,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(people_app, name="people")
 
 
 def main() -> NoReturn:
@@ -58,6 +50,8 @@ def main() -> NoReturn:
         app(standalone_mode=True)
     except DeskStopped as error:
         _fail(str(error), error.exit_code)
+    except Refused as error:
+        _fail(str(error), EXIT_SETTINGS)
     except TryAgain as error:
         _fail(f"{error}: try again", EXIT_UNEXPECTED)
     except KeyboardInterrupt:
@@ -93,7 +87,9 @@ def _root(
 
 @app.command()
 def run(config: Config = None, sets: Sets = None) -> None:
-    """Run the desk until it is told to stop: labels in from Kafka, corrections out.
+    """Run the desk until it is told to stop: its pages, labels in from Kafka, corrections out.
+
+    The pages are at http://127.0.0.1:8090 unless web.host and web.port say otherwise.
 
     Several replicas may run on one PostgreSQL database; what one is enough for is done by one.
 
@@ -122,13 +118,14 @@ def migrate(config: Config = None, sets: Sets = None) -> None:
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Check the settings and the taxonomy, and show every setting with its value and origin."""
-    from desk.app import read_taxonomy
+    from desk.app import read_taxonomy, web_options
     from desk.settings_load import effective, load_settings
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
         print(f"{name} = {value}  # {origin}")
     read_taxonomy(loaded.settings)
+    web_options(loaded.settings)
 
 
 @app.command()

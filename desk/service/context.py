@@ -55,6 +55,11 @@ def open_desk(
     return Desk(database, project, taxonomy, policy, clock)
 
 
+def may(person: Person, role: Role) -> bool:
+    """Tell whether a person has this role or a higher one, and may work here at all."""
+    return person.active and _RANK[person.role] >= _RANK[role]
+
+
 def require(person: Person, role: Role) -> None:
     """Raise NotAllowed unless a person has this role or a higher one, and may work here at all."""
     if not person.active:

@@ -260,3 +260,21 @@ leases = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("until_ms", Ms, nullable=False),
 )
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    # Of the token in the cookie: whoever reads the database cannot sign in with it.
+    sa.Column("token_sha256", sa.Text, primary_key=True),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False, index=True),
+    sa.Column("created_ms", Ms, nullable=False),
+    sa.Column("seen_ms", Ms, nullable=False, index=True),
+)
+
+passwords = sa.Table(
+    "passwords",
+    metadata,
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("changed_ms", Ms, nullable=False),
+)

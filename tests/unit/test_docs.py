@@ -122,6 +122,8 @@ for _settings in (Settings, DeskSettings):
         _section: Any = _field.annotation
         SECTIONS.setdefault(_name, set()).update(_section.model_fields)
 METRICS = {metric.name for metric in named.METRICS} | set(OF_THE_DESK)
+for _path in sorted((ROOT / "desk").rglob("*.py")):
+    METRICS |= set(re.findall(r'"(clerk_desk_[a-z_]+)"', _path.read_text(encoding="utf-8")))
 SETTINGS_AND_METRICS = METRICS | {key for section in SECTIONS.values() for key in section}
 
 
@@ -149,7 +151,8 @@ def options() -> dict[str, set[str]]:
     return {
         f"{program} {name}": {
             option
-            for parameter in command.params
+            for each in (command, *getattr(command, "commands", {}).values())
+            for parameter in each.params
             for option in (*parameter.opts, *parameter.secondary_opts, "--help")
         }
         for program, group in groups.items()

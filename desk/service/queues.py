@@ -1,0 +1,100 @@
+"""What waits, for the list of queues; and one person's day."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from desk.core.queue import REASON_BITS
+from desk.service.context import Desk, require
+from desk.store import counts, items, people
+from desk.store.counts import Made
+from desk.store.types import Person
+
+__all__ = ["AGES_S", "Day", "Made", "Waiting", "examples", "my_day", "waiting"]
+
+AGES_S = (3_600, 86_400, 604_800)
+"""Ages that are counted: an hour, a day, a week; in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many items wait. By reason and by label without the audit sample, whose labels nobody
+    sees; by age (s) and adapter (digest) with it."""
+
+    all: int
+    audit: int
+    by_reason: Mapping[str, int]
+    by_label: Mapping[str, int]
+    by_adapter: Mapping[str, int]
+    by_age_s: Mapping[int, int]
+    adapter_names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What a person has done since a time. ``seconds`` went into what was not undone."""
+
+    by_kind: Mapping[str, int]
+    decided: int
+    undone: int
+    seconds: float
+    newest: tuple[Made, ...]
+
+
+def waiting(desk: Desk) -> Waiting:
+    """Return how many items wait, by what a queue can choose."""
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        facets = counts.waiting(tx, [now_ms - age_s * 1000 for age_s in AGES_S])
+        digests = sorted({facet.adapter_digest for facet in facets})
+        names = {digest: counts.adapter_name(tx, digest) for digest in digests}
+    reasons: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    adapters: Counter[str] = Counter()
+    ages: Counter[int] = Counter()
+    for facet in facets:
+        adapters[facet.adapter_digest] += facet.waiting
+        for age_s, older in zip(AGES_S, facet.older, strict=True):
+            ages[age_s] += older
+        if facet.origin == "audit":
+            continue
+        labels[facet.label] += facet.waiting
+        for reason, bit in REASON_BITS.items():
+            if facet.reason_bits & bit:
+                reasons[reason] += facet.waiting
+    return Waiting(
+        all=sum(facet.waiting for facet in facets),
+        audit=sum(facet.waiting for facet in facets if facet.origin == "audit"),
+        by_reason=dict(reasons),
+        by_label=dict(labels.most_common()),
+        by_adapter=dict(adapters.most_common()),
+        by_age_s=dict(ages),
+        adapter_names=names,
+    )
+
+
+def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int, str]:
+    """Return the messages of items, for a list that shows one of each cluster; the log says who
+    saw them. Those whose messages are gone are left out. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.write() as tx:
+        found = {item_id: items.text_of(tx, item_id) for item_id in item_ids}
+        people.log(tx, desk.clock(), person.id, "clusters", detail={"items": list(item_ids)})
+    return {item_id: text for item_id, text in found.items() if text is not None}
+
+
+def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
+    """Return what a person has done since a time, with their newest 20 decisions."""
+    with desk.database.read() as tx:
+        made = counts.made_since(tx, person.id, since_ms)
+        newest = counts.newest_made(tx, person.id, 20)
+    held = {kind: count - undone for kind, (count, undone, _) in made.items()}
+    return Day(
+        by_kind=held,
+        decided=held.get("label", 0) + held.get("none", 0),
+        undone=sum(undone for _, undone, _ in made.values()),
+        seconds=sum(seconds for *_, seconds in made.values()),
+        newest=tuple(newest),
+    )

@@ -1,0 +1,97 @@
+"""Who a request is from: a session, or whoever a trusted proxy or this machine vouches for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from desk.auth.rules import is_trusted
+from desk.service import people, signing_in
+from desk.store.types import Person, Role
+from desk.web.visit import Web
+
+LOCAL_SUBJECT = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who it is, with the token of their session; ``is_new`` where the browser has yet to be given
+    it."""
+
+    person: Person | None
+    token: str
+    is_new: bool
+
+
+def identify(
+    web: Web, cookies: Mapping[str, str], headers: Mapping[str, str], peer: str
+) -> Identity:
+    """Return who a request is from. Raises NotAllowed for a closed account, DatabaseAway."""
+    options = web.options
+    token = cookies.get(options.session_cookie, "")
+    subject = _vouched(web, headers, peer)
+    person = None
+    if token:
+        person = signing_in.whose(
+            web.desk, token, longest_ms=options.longest_ms, idle_ms=options.idle_ms
+        )
+    if options.method == "local":
+        return Identity(person, token, False)
+    if subject is None:
+        return Identity(None, "", False)
+    if person is not None and person.subject == subject:
+        return Identity(person, token, False)
+    return _welcome(web, subject)
+
+
+def csrf_token(token: str) -> str:
+    """Return what forms of a session carry: made of its token, which no other page can read."""
+    return hmac.new(token.encode(), b"clerk-desk form", hashlib.sha256).hexdigest()
+
+
+def is_csrf_token(token: str, given: str) -> bool:
+    """Tell whether a form came from a page of this session."""
+    return bool(token) and hmac.compare_digest(csrf_token(token).encode(), given.encode())
+
+
+def new_form_token() -> str:
+    """Return what the form for signing in is tied to, before there is a session."""
+    return secrets.token_urlsafe(32)
+
+
+def set_cookie(web: Web, response: Response, name: str, value: str) -> None:
+    """Give the browser a cookie that scripts and other sites do not see."""
+    response.set_cookie(
+        name, value, path="/", secure=web.options.secure, httponly=True, samesite="lax"
+    )
+
+
+def role_on_arrival(web: Web, subject: str) -> Role:
+    """Return the role of somebody who has not been here yet."""
+    if web.options.method == "none" or subject in web.options.owners:
+        return "owner"
+    return "reviewer"
+
+
+def _vouched(web: Web, headers: Mapping[str, str], peer: str) -> str | None:
+    options = web.options
+    if options.method == "none":
+        return LOCAL_SUBJECT
+    if options.method == "proxy" and is_trusted(peer, options.proxy_addresses):
+        subject = headers.get(options.proxy_header.lower(), "").strip()
+        return subject if 0 < len(subject) <= 200 else None
+    return None
+
+
+def _welcome(web: Web, subject: str) -> Identity:
+    name = "You" if web.options.method == "none" else subject
+    person = people.arrive(web.desk, subject, name, role=role_on_arrival(web, subject))
+    token = signing_in.begin(
+        web.desk, person, longest_ms=web.options.longest_ms, idle_ms=web.options.idle_ms
+    )
+    return Identity(person, token, True)

@@ -1,0 +1,139 @@
+"""Metrics of the desk, and whether it is ready. Counts and times; no text, no names of people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from desk.accuracy.metrics import AccuracyMetrics
+from desk.accuracy.service import AccuracyFigures, accuracy_figures
+from desk.errors import DeskError, TryAgain
+from desk.service import figures
+from desk.service.context import Desk
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A label for each word that somebody sends would fill the memory.
+_METHODS = {"GET", "HEAD", "POST"}
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """What Prometheus reads. Safe from any thread."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_State(desk))
+        self._registry.register(AccuracyMetrics(lambda: _accuracy(desk), desk.clock))
+        self.requests = Counter(
+            "clerk_desk_requests",
+            "Requests by page, method and status.",
+            ["page", "method", "status"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "clerk_desk_request_seconds",
+            "How long a page took.",
+            ["page"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Timed:
+    """Counts and times the requests that found a page."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and time it."""
+        begun = time.perf_counter()
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            page = getattr(scope.get("route"), "path", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(page, method, str(status)).inc()
+            self._metrics.seconds.labels(page).observe(time.perf_counter() - begun)
+
+
+class _State(Collector):
+    """How things stand, read from the database when it is asked."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing beforehand, so that registering asks no database."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures; only that it cannot be reached where the database is away."""
+        up = GaugeMetricFamily("clerk_desk_database_up", "1 where the database answers.")
+        try:
+            now = figures.overview(self._desk)
+        except DeskError:
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        items = GaugeMetricFamily("clerk_desk_items", "Items by state.", labels=["state"])
+        for state, count in sorted(now.items.items()):
+            items.add_metric([state], count)
+        yield items
+        yield _gauge("clerk_desk_disputes", "Items that wait for an adjudicator.", now.disputes)
+        yield _gauge(
+            "clerk_desk_oldest_waiting_seconds",
+            "Age of the item that waits longest; 0 where none waits.",
+            now.oldest_waiting_s or 0.0,
+        )
+        yield _gauge("clerk_desk_lag_records", "Results in Kafka that were not read yet.", now.lag)
+        yield _gauge(
+            "clerk_desk_outbox_corrections",
+            "Corrections that wait to be published.",
+            now.backlog.records,
+        )
+
+
+def is_ready(desk: Desk) -> bool:
+    """Tell whether the database answers."""
+    try:
+        with desk.database.read():
+            return True
+    except DeskError:
+        return False
+
+
+def _accuracy(desk: Desk) -> AccuracyFigures:
+    """Read the figures. Raises TryAgain, also for a database that cannot be used: other metrics
+    say so, and are not to go with these."""
+    try:
+        return accuracy_figures(desk)
+    except DeskError as error:
+        raise TryAgain(str(error)) from None
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    made = GaugeMetricFamily(name, words)
+    made.add_metric([], value)
+    return made

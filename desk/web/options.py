@@ -1,0 +1,41 @@
+"""What the pages need to know of the settings, as flat values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from desk.auth.rules import Method, is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """Where the pages are served, and how people sign in. Times in milliseconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    hostnames: tuple[str, ...] = ("*",)
+    secure: bool = False
+    method: Method = "none"
+    proxy_header: str = "X-Forwarded-User"
+    proxy_addresses: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    longest_ms: int = 12 * 3_600_000
+    idle_ms: int = 2 * 3_600_000
+
+    @property
+    def session_cookie(self) -> str:
+        """Its name; the prefix keeps other hosts of the domain from setting it."""
+        return "__Host-clerk_desk" if self.secure else "clerk_desk"
+
+    @property
+    def form_cookie(self) -> str:
+        """The name of what the form for signing in is tied to."""
+        return "__Host-clerk_desk_form" if self.secure else "clerk_desk_form"
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """Names in the Host header that are answered. Without sign-in it is this machine's own
+        alone: else a page elsewhere could point a name of its own at it and be let in."""
+        if self.method == "none" and self.hostnames == ("*",) and is_loopback(self.host):
+            return ("localhost", "127.0.0.1", "[::1]", self.host)
+        return self.hostnames

@@ -1,0 +1,52 @@
+"""Guidelines: read, older versions, written anew."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from desk.service import guidelines
+from desk.web.visit import Page, Visit, redirect
+
+
+def show(visit: Visit) -> Response:
+    """The newest version, or the one that is asked for."""
+    versions = guidelines.versions(visit.desk)
+    wanted = visit.query.get("version", "")
+    chosen = next((each for each in versions if str(each.version) == wanted), None)
+    shown = chosen or (versions[0] if versions else None)
+    return visit.page(
+        "guidelines.html", shown=shown, versions=versions, labels=visit.desk.taxonomy.labels
+    )
+
+
+def edit(visit: Visit) -> Response:
+    """The newest version, to be written on; the first begins with a heading for each label."""
+    newest = guidelines.current(visit.desk)
+    if newest is not None:
+        body = newest.body
+    else:
+        labels = visit.desk.taxonomy.labels
+        body = "\n\n".join(f"## {label.name}\n\n{label.description}" for label in labels) + "\n"
+    return visit.page(
+        "guideline_edit.html", body=body, based_on=newest.version if newest is not None else ""
+    )
+
+
+def save(visit: Visit) -> Response:
+    """Keep what was written as a new version."""
+    based_on = visit.form.get("based_on", "")
+    guidelines.save(
+        visit.desk,
+        visit.who,
+        visit.form.get("body", "").replace("\r\n", "\n"),
+        visit.form.get("note", "").strip()[:300],
+        based_on=visit.number("based_on") if based_on else None,
+    )
+    return redirect("/guidelines")
+
+
+PAGES = (
+    Page("/guidelines", show, "reviewer", link="nav.guidelines", order=60),
+    Page("/guidelines/edit", edit, "adjudicator"),
+    Page("/guidelines/edit", save, "adjudicator", "POST"),
+)

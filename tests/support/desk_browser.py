@@ -1,0 +1,70 @@
+"""Browsers at a desk: each keeps its cookies, and sends forms as its pages made them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from desk.service import signing_in
+from desk.store.types import Person, Role
+from desk.web.application import build_application
+from desk.web.options import WebOptions
+from tests.support.desk_world import DeskWorld
+
+ADDRESS = "http://127.0.0.1:8090"
+LOCAL = WebOptions(method="local")
+
+
+@dataclass
+class Browser:
+    """Somebody's browser, signed in or not."""
+
+    client: TestClient
+    person: Person | None
+
+    def get(self, path: str, **headers: str) -> Any:
+        """Load a page."""
+        return self.client.get(path, headers=headers)
+
+    def post(self, path: str, values: Mapping[str, Any], **headers: str) -> Any:
+        """Send a form with the token that this session's pages carry."""
+        return self.client.post(path, data={"csrf": self.csrf(), **values}, headers=headers)
+
+    def csrf(self) -> str:
+        """The token of this session's forms."""
+        return field(self.get("/my-day").text, "csrf")
+
+
+def field(page: str, name: str) -> str:
+    """The value of a hidden field."""
+    found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
+    return html.unescape(found[1]) if found else ""
+
+
+NewBrowser = Callable[..., Browser]
+"""Opens a browser: of a person by name and role, or of nobody."""
+
+
+def open_browser(
+    world: DeskWorld,
+    name: str | None = None,
+    role: Role = "reviewer",
+    options: WebOptions = LOCAL,
+) -> Browser:
+    """Open a browser, signed in where a name is given."""
+    client = TestClient(
+        build_application(world.desk, options), base_url=ADDRESS, follow_redirects=False
+    )
+    person = None
+    if name is not None:
+        person = world.person(name, role)
+        token = signing_in.begin(
+            world.desk, person, longest_ms=options.longest_ms, idle_ms=options.idle_ms
+        )
+        client.cookies.set(options.session_cookie, token)
+    return Browser(client, person)

@@ -1,0 +1,218 @@
+"""Proving who one is, staying so for a while, and leaving."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from desk.auth.attempts import Attempts
+from desk.auth.passwords import hash_password, is_password
+from desk.auth.rules import check_sign_in, is_trusted
+from desk.errors import Refused, SettingsError
+from desk.service import people, signing_in
+from desk.store import people as store
+from desk.web.options import WebOptions
+from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field
+from tests.support.desk_world import DeskWorld, FakeClock
+
+PASSWORD = "a long enough password"
+PROXY = WebOptions(method="proxy", proxy_addresses=("testclient",), owners=("ada",))
+
+
+@pytest.fixture(scope="module")
+def hashed() -> str:
+    return hash_password(PASSWORD)
+
+
+def sign_in(visitor: Browser, name: str, password: str, next_path: str = "") -> int:
+    """Fill the form in and send it."""
+    page = visitor.get("/sign-in").text
+    values = {"csrf": field(page, "csrf"), "name": name, "password": password, "next": next_path}
+    return visitor.client.post("/sign-in", data=values).status_code
+
+
+def test_a_password_lets_in_and_another_does_not(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """What is said does not tell whether there is somebody by that name."""
+    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    visitor = browser()
+    assert visitor.get("/").headers["location"] == "/sign-in"
+    assert sign_in(visitor, "ada", "not it at all") == 401
+    assert sign_in(visitor, "nobody", PASSWORD) == 401
+    assert sign_in(visitor, "ada", PASSWORD) == 303
+    assert visitor.get("/people").status_code == 200
+    with pytest.raises(Refused, match="there already"):
+        signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+
+
+def test_the_form_leads_nowhere_else(world: DeskWorld, browser: NewBrowser, hashed: str) -> None:
+    """A link that ends at another site after signing in is a trap."""
+    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    for path in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", ""):
+        visitor = browser()
+        page = visitor.get("/sign-in").text
+        values = {"csrf": field(page, "csrf"), "name": "ada", "password": PASSWORD, "next": path}
+        assert visitor.client.post("/sign-in", data=values).headers["location"] == "/"
+
+
+def test_cookies_are_for_this_host_and_no_script(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """HttpOnly and SameSite always; Secure, and the prefix that binds it, beyond this machine."""
+    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    cookie = browser(options=LOCAL).get("/sign-in").headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert "secure" not in cookie
+    secured = replace(LOCAL, secure=True, host="10.0.0.1")
+    visitor = browser(options=secured)
+    cookie = visitor.get("/sign-in").headers["set-cookie"]
+    assert cookie.startswith("__Host-")
+    assert "Secure" in cookie
+    assert "strict-transport-security" in visitor.get("/sign-in").headers
+
+
+def test_a_session_ends_by_age_and_by_rest(world: DeskWorld, browser: NewBrowser) -> None:
+    """However much it is used in the first case."""
+    options = replace(LOCAL, longest_ms=3_600_000, idle_ms=600_000)
+    idle, busy = browser("ada", options=options), browser("bo", options=options)
+    for _ in range(11):
+        world.clock.move(300)
+        assert busy.get("/my-day").status_code == 200
+    assert idle.get("/my-day").status_code == 303
+    world.clock.move(301)
+    assert busy.get("/my-day").status_code == 303
+
+
+def test_leaving_ends_the_session(world: DeskWorld, browser: NewBrowser) -> None:
+    """Also for whoever kept the cookie."""
+    world.add()
+    ada = browser("ada")
+    ada.get("/review")
+    token = ada.client.cookies[LOCAL.session_cookie]
+    assert ada.post("/sign-out", {}).status_code == 303
+    ada.client.cookies.set(LOCAL.session_cookie, token)
+    assert ada.get("/").status_code == 303
+    assert browser("bo").get("/review").text.count('class="task"') == 1
+
+
+def test_the_database_holds_no_token_and_no_password(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """Whoever reads it cannot sign in with what is there."""
+    signing_in.add_local(world.desk, "bo", "bo", "reviewer", hashed)
+    token = browser("ada").client.cookies[LOCAL.session_cookie]
+    with world.database.read() as tx:
+        rows = [*tx.exec_driver_sql("SELECT * FROM sessions")]
+        rows += tx.exec_driver_sql("SELECT * FROM passwords")
+    assert len(rows) == 2
+    assert token not in str(rows)
+    assert PASSWORD not in str(rows)
+
+
+def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBrowser) -> None:
+    """That is what it is changed for."""
+    ada = browser("ada")
+    signing_in.give_password(world.desk, "ada", "hash")
+    assert ada.get("/").status_code == 303
+
+
+def test_guessing_becomes_slow() -> None:
+    """By name; a success forgets the failures, and others are not held up."""
+    clock = FakeClock()
+    attempts = Attempts(clock)
+    for _ in range(5):
+        attempts.failed("ada")
+        assert attempts.wait_s("ada") == 0
+    for wait_s in (1, 2, 4, 8):
+        attempts.failed("ada")
+        assert attempts.wait_s("ada") == wait_s
+        clock.move(wait_s)
+    for _ in range(30):
+        attempts.failed("ada")
+    assert attempts.wait_s("ada") == 60
+    assert attempts.wait_s("bo") == 0
+    attempts.succeeded("ada")
+    assert attempts.wait_s("ada") == 0
+
+
+def test_who_guesses_is_told_to_wait(browser: NewBrowser) -> None:
+    """And the right password does not help meanwhile."""
+    visitor = browser()
+    codes = [sign_in(visitor, "ada", "x" * 300) for _ in range(8)]
+    assert codes == [401] * 6 + [429] * 2
+
+
+def test_passwords_are_checked() -> None:
+    """Short ones are refused, no hash is no password."""
+    assert not is_password(None, "nobody has this password")
+    assert not is_password("no hash", PASSWORD)
+    with pytest.raises(ValueError, match="12 to 256"):
+        hash_password("short")
+
+
+def test_a_proxy_is_believed_by_its_address_alone(
+    world: DeskWorld, browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can send a header."""
+    monkeypatch.setattr("desk.web.identity.is_trusted", lambda peer, known: peer in known)
+    visitor = browser(options=PROXY)
+    assert visitor.get("/").status_code == 401
+    assert visitor.get("/people", **{"X-Forwarded-User": "ada"}).status_code == 200
+    assert visitor.get("/people", **{"X-Forwarded-User": "bo"}).status_code == 403
+    assert visitor.get("/").status_code == 401
+    stranger = browser(options=replace(PROXY, proxy_addresses=("10.0.0.1",)))
+    assert stranger.get("/", **{"X-Forwarded-User": "ada"}).status_code == 401
+
+
+def test_addresses_of_a_proxy() -> None:
+    """Single ones and networks, also where IPv4 comes in IPv6's clothes."""
+    assert is_trusted("10.1.2.3", ["10.1.0.0/16"])
+    assert is_trusted("::ffff:10.1.2.3", ["10.1.0.0/16"])
+    assert not is_trusted("10.2.2.3", ["10.1.0.0/16"])
+    assert not is_trusted("", ["0.0.0.0/0"])
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "trusted", "words"),
+    [
+        ("none", "0.0.0.0", (), "whoever reaches it"),
+        ("none", "desk.example.com", (), "whoever reaches it"),
+        ("proxy", "0.0.0.0", (), "proxy_addresses is empty"),
+        ("proxy", "0.0.0.0", ("nowhere",), "no address"),
+    ],
+)
+def test_unsafe_ways_are_refused(
+    method: str, host: str, trusted: tuple[str, ...], words: str
+) -> None:
+    """Before anything is served."""
+    with pytest.raises(SettingsError, match=words):
+        check_sign_in(method, host, trusted)  # type: ignore[arg-type]
+    for fine in ("127.0.0.1", "::1", "localhost"):
+        check_sign_in("none", fine, ())
+
+
+def test_without_sign_in_only_this_machines_names_are_answered(browser: NewBrowser) -> None:
+    """A page elsewhere could point a name of its own at this machine."""
+    visitor = browser(options=WebOptions())
+    assert visitor.get("/").status_code == 200
+    assert visitor.get("/people").status_code == 200
+    assert visitor.get("/", Host="elsewhere.example:8090").status_code == 400
+    assert visitor.get("/livez", Host="10.0.0.7").status_code == 200
+
+
+def test_arrivals_and_failures_are_in_the_log(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    """With no name of whoever failed: people type passwords into that field."""
+    signing_in.add_local(world.desk, "ada", "ada", "owner", hashed)
+    visitor = browser()
+    sign_in(visitor, "my password by mistake", "x")
+    sign_in(visitor, "ada", PASSWORD)
+    with world.database.read() as tx:
+        entries = store.log_entries(tx)
+    assert [entry["action"] for entry in entries[:2]] == ["person.arrived", "sign_in.failed"]
+    assert "mistake" not in str(entries)
+    assert people.find(world.desk, 1).role == "owner"
