@@ -137,8 +137,9 @@ def test_an_altered_adapter_is_refused_in_one_line(
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
         assert refused.ended(180) == 3, refused.logs()
-        (line,) = [line for line in refused.logs().splitlines() if not line.startswith("{")]
-        assert line.startswith("error: adapter refused: ")
-        assert "/adapters/altered/adapter_model.safetensors" in line
+        lines = [line for line in refused.logs().splitlines() if not line.startswith("{")]
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: adapter refused: ")
+        assert "/adapters/altered/adapter_model.safetensors" in lines[0]
     finally:
         refused.remove()
