@@ -43,4 +43,10 @@ def test_offsets_are_loaded_in_peace_after_a_kill(tmp_path: Path) -> None:
     steps = "Scheduling loading|Finished loading|Failed to load|Ignored load completion"
     loads = [line for line in said.splitlines() if "__consumer_offsets-0" in line]
     found = [match[0] for line in loads if (match := re.search(steps, line))]
-    assert found == ["Scheduling loading", "Finished loading"] * 2
+    # The first may fail, since the broker is the leader no longer; it has ended all the same.
+    assert found[1] in ("Finished loading", "Failed to load")
+    assert [found[0], *found[2:]] == [
+        "Scheduling loading",
+        "Scheduling loading",
+        "Finished loading",
+    ]
