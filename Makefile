@@ -201,8 +201,9 @@ bank-encoder: $(READY) ## a small encoder on the data of make bank
 
 # The adapter that ships with the project, trained anew (docs/figures.md).
 adapter: $(READY) ## the adapter that ships, trained anew
-	rm -rf .cache/demo-adapter
-	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout worker/demo/data/holdout.jsonl \
+	rm -rf .cache/demo-adapter && mkdir -p .cache/demo-adapter
+	cat worker/demo/data/holdout.jsonl worker/demo/data/holdout_more.jsonl > .cache/demo-adapter/holdout.jsonl
+	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout .cache/demo-adapter/holdout.jsonl \
 	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-adapter/data
 	$(TRAINER) train --recipe config/trainer-cpu.toml --dataset .cache/demo-adapter/data --base $(BASE) \
 	  --out .cache/demo-adapter/run $(DEMO_SETTINGS)
