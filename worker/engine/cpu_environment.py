@@ -55,8 +55,13 @@ def engine_environment(
     if gpu:
         wanted |= gpu_variables(environment)
     else:
-        # On a CPU its warnings are a page long at each start, and ask for nothing.
-        wanted |= {"VLLM_LOGGING_LEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+        # On a CPU its warnings are a page long at each start, and ask for nothing. The last one is
+        # that there is no Triton, which an image without CUDA libraries leaves out.
+        wanted |= {
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
+            "TORCH_LOGS": "-torch._library.triton",
+        }
     if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARS:
         wanted["VLLM_RPC_BASE_PATH"] = "/tmp"  # noqa: S108 - the names of vLLM's sockets are random
     always = {

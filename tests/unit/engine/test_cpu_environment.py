@@ -1,5 +1,8 @@
 """What vLLM and the libraries below it would be started with. No vLLM is needed."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -172,3 +175,27 @@ def test_sockets_lie_where_their_paths_are_short_enough(
 def test_how_long_threads_spin_is_the_users_to_say(name: str) -> None:
     found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
     assert "GOMP_SPINCOUNT" not in found
+
+
+WITHOUT_TRITON = """
+import sys
+sys.modules["triton"] = None
+import torch._library.triton as without
+without.get_inner_triton_kernels(print)
+"""
+
+
+@pytest.mark.parametrize(("ours", "lines"), [(True, 0), (False, 1)])
+def test_that_there_is_no_triton_is_not_said(ours: bool, lines: int) -> None:
+    """An image for a CPU leaves it out, and a line of PyTorch's stood among the worker's own."""
+    theirs = {name: value for name, value in os.environ.items() if name != "TORCH_LOGS"}
+    ours_too = engine_environment(cpu=True, ranks=1, environment=theirs) if ours else {}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_TRITON],
+        env={**theirs, **ours_too},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr.count("Triton not available") == lines
