@@ -80,7 +80,7 @@ def open_engine(
     by_vllm = loader.engine_of(adapter, read_manifest(adapter)) == "vllm"
     if by_vllm:
         require_vllm()
-        begin_to_open(adapter, args)
+        begin_to_import(args)
     manifest = verify_files(adapter)
     encoders = found.encoders(adapter, manifest)
     verify_tokens(manifest, encoders, adapter)
