@@ -95,19 +95,21 @@ def idle(servers: str, stack: ExitStack) -> None:
 
 def settings_for(arena: Arena) -> Settings:
     """The demo's model on this arena's topics."""
+    model = [f"model.base='{ensure_base_model()}'", f"model.adapter='{adapter_dir()}'"]
+    return load_settings(flags=[*topic_flags(arena), *model]).settings
+
+
+def topic_flags(arena: Arena) -> list[str]:
+    """The settings of an arena's broker, group and topics."""
     names = arena.topics
-    return load_settings(
-        flags=[
-            f"kafka.bootstrap_servers='{arena.servers}'",
-            f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topics='{names['in']}'",
-            f"kafka.output_topic='{names['out']}'",
-            f"kafka.review_topic='{names['review']}'",
-            f"kafka.dead_letter_topic='{names['dead']}'",
-            f"model.base='{ensure_base_model()}'",
-            f"model.adapter='{adapter_dir()}'",
-        ]
-    ).settings
+    return [
+        f"kafka.bootstrap_servers='{arena.servers}'",
+        f"kafka.group_id='{arena.run}'",
+        f"kafka.input_topics='{names['in']}'",
+        f"kafka.output_topic='{names['out']}'",
+        f"kafka.review_topic='{names['review']}'",
+        f"kafka.dead_letter_topic='{names['dead']}'",
+    ]
 
 
 def _texts(mark: str) -> list[str]:

@@ -21,22 +21,25 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from confluent_kafka import Producer
 
-from tests.bench.__main__ import direct, settings_for, through_kafka
+from tests.bench.__main__ import direct, settings_for, through_kafka, topic_flags
 from tests.chaos.harness import Arena
 from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
-from trainer.model.embeddings import PACKAGE
+from trainer.model.embeddings import find_embedding_model
+from trainer.model.encoder import Shape, load_encoder
+from trainer.model.encoder_prompt import make_encoder_prompt
+from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.onnx_export import FILES, export_onnx
 from worker.contract import (
     BaseModel,
     Calibration,
@@ -45,13 +48,11 @@ from worker.contract import (
     HeadOutput,
     Manifest,
     OnnxModel,
-    PromptSpec,
     Thresholds,
     make_golden,
     write_manifest,
 )
 from worker.contract.digest import sha256_file
-from worker.contract.text import NORMALIZATION
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import read_samples
 from worker.engine.tokenizer import load_encoders
@@ -187,14 +188,8 @@ def latency(arena: Arena, sender: Any, count: int) -> float:
 
 def flags(arena: Arena, adapter: Path, precision: str) -> list[str]:
     """The worker's settings on an arena's topics."""
-    names = arena.topics
     return [
-        f"kafka.bootstrap_servers='{arena.servers}'",
-        f"kafka.group_id='{arena.run}'",
-        f"kafka.input_topics='{names['in']}'",
-        f"kafka.output_topic='{names['out']}'",
-        f"kafka.review_topic='{names['review']}'",
-        f"kafka.dead_letter_topic='{names['dead']}'",
+        *topic_flags(arena),
         f"model.adapter='{adapter}'",
         f"model.encoder_precision='{precision}'",
     ]
@@ -202,71 +197,32 @@ def flags(arena: Arena, adapter: Path, precision: str) -> list[str]:
 
 def make_adapter(directory: Path) -> Path:
     """Write an adapter of all-MiniLM-L6-v2 with a head drawn from a seed; return its directory."""
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from transformers import AutoModel
-
+    base = find_embedding_model()
+    assert base is not None, "the extra embeddings is not installed"
     directory.mkdir()
-    spec_of_wheel = find_spec(PACKAGE)
-    assert spec_of_wheel is not None, "the extra embeddings is not installed"
-    package = Path(str(spec_of_wheel.origin)).parent
-    base = next(path.parent for path in package.rglob("tokenizer.json"))
     shutil.copy(base / "tokenizer.json", directory)
     encoders = load_encoders(directory)
+    model = load_encoder(base, Shape(OUTPUTS, "mean", unit=False, lora=None), device="cpu")
     torch.manual_seed(0)
-
-    class Classifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = AutoModel.from_pretrained(base, attn_implementation="eager")
-            self.head = torch.nn.Linear(self.encoder.config.hidden_size, OUTPUTS)
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
-            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            return self.head((hidden * weights).sum(1) / weights.sum(1))
-
-    model = Classifier().eval()
-    rows = torch.randint(1000, 20000, (2, 16))
-    axes = {0: "messages", 1: "tokens"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (rows, torch.ones_like(rows)),
-            str(directory / "model.onnx"),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "messages"}},
-            dynamo=False,
-            opset_version=17,
-        )
-    quantize_dynamic(
-        directory / "model.onnx", directory / "model.int8.onnx", weight_type=QuantType.QInt8
-    )
+    model.classifier.head.reset_parameters()
+    export_onnx(model, directory, ("fp32", "int8"))
     (directory / "model.safetensors").write_bytes(b"not read by ONNX Runtime")
-    fixed = tuple(encoders.control("[CLS]")), tuple(encoders.control("[SEP]"))
-    marker = tuple(encoders.plain(" ... "))
-    spec = PromptSpec("[CLS]", "[SEP]", " ... ", *fixed, marker, 254, NORMALIZATION)
+    spec = make_encoder_prompt(base, encoders, max_message_tokens=254, redaction=None)
     golden = make_golden(spec, encoders)
-    logits = []
-    with torch.inference_mode():
-        for at, one in enumerate(golden):
-            ids = torch.tensor([one.ids])
-            logits.append(GoldenLogits(at, tuple(model(ids, torch.ones_like(ids))[0].tolist())))
+    logits = EncoderScorer(model).logits([prompt.ids for prompt in golden])
     labels = [f"label-{number}" for number in range(11)]
-    outputs = tuple(HeadOutput(f"output-{at}", labels[at % 11]) for at in range(OUTPUTS))
-    onnx = (OnnxModel("model.int8.onnx", "int8", 1.0), OnnxModel("model.onnx", "fp32", 1e-3))
     head = Head(
-        outputs,
-        "mean",
-        False,
-        "energy",
-        model.encoder.config.vocab_size,
-        0,
-        ("model.safetensors",),
-        tuple(logits),
-        onnx,
+        outputs=tuple(HeadOutput(f"output-{at}", labels[at % 11]) for at in range(OUTPUTS)),
+        pooling="mean",
+        normalize=False,
+        out_of_scope="energy",
+        vocabulary=model.classifier.backbone.config.vocab_size,
+        pad_id=model.pad_id,
+        weights=("model.safetensors",),
+        golden_logits=tuple(
+            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
+        ),
+        onnx=(OnnxModel(FILES["int8"], "int8", 1.0), OnnxModel(FILES["fp32"], "fp32", 1e-3)),
     )
     tokenizer = sha256_file(directory / "tokenizer.json")
     manifest = Manifest(

@@ -1,12 +1,21 @@
-"""The commands in an example's header, as a person would type them."""
+"""The commands in an example's header, as a person would type them, and the names in them."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests.chart.get_helm import find_helm
+from tests.cluster.load import Names
+
+NAMESPACE = "support"
+NAMES = Names(
+    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
+)
 
 _COMMENT = re.compile(r"\s{2,}#.*$")
 _HEREDOC = re.compile(r"<<'(\w+)'")
@@ -36,6 +45,15 @@ def commands(example: Path) -> list[str]:
         if opened := _HEREDOC.search(line):
             end = opened[1]
     return found
+
+
+def path_with_helm(folder: Path) -> str:
+    """Return a PATH on which the helm of these tests is found by its name; ``folder`` is made."""
+    folder.mkdir()
+    helm = find_helm()
+    assert helm is not None
+    (folder / "helm").symlink_to(Path(shutil.which(helm) or helm).resolve())
+    return f"{folder}:{os.environ['PATH']}"
 
 
 def run(command: str, folder: Path, given: Mapping[str, str]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import shutil
 import threading
 import uuid
@@ -26,12 +25,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.get_helm import find_helm
 from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document
 from tests.cluster.conftest import missing
-from tests.cluster.headers import commands, run
+from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, run
 from tests.cluster.kubectl import Cluster, Release, wait_until
-from tests.cluster.load import Names, Traffic
+from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
 from worker.contract import read_manifest
@@ -40,10 +38,6 @@ from worker.demo.base_model import ensure_base_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
-NAMESPACE = "support"
-NAMES = Names(
-    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
-)
 MESSAGES = 40
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -93,12 +87,7 @@ class Desk:
         shutil.copy(broker.ca.certificate, folder / "ca.crt")
         shutil.copy(client.certificate, folder / "tls.crt")
         shutil.copy(client.key, folder / "tls.key")
-        programs = folder / "bin"
-        programs.mkdir()
-        helm = find_helm()
-        assert helm is not None
-        (programs / "helm").symlink_to(Path(shutil.which(helm) or helm).resolve())
-        self.variables = {"PATH": f"{programs}:{os.environ['PATH']}"}
+        self.variables = {"PATH": path_with_helm(folder / "bin")}
 
 
 def _publish(store: Path) -> None:

@@ -14,21 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.get_helm import find_helm
 from tests.chart.render import EXAMPLES, ROOT
 from tests.cluster.conftest import missing
-from tests.cluster.headers import commands, run
+from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, run
 from tests.cluster.kubectl import Cluster, Release, wait_until
-from tests.cluster.load import Names, Traffic
+from tests.cluster.load import Traffic
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 RUNBOOK = ROOT / "docs" / "operations.md"
-NAMESPACE = "support"
 SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incident")
-NAMES = Names(
-    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
-)
 # What they need is not there, or they would wait for something else: with the reason of each.
 LEFT_OUT = {
     "kafka-": "Kafka's shell tools come with its distribution",
@@ -71,13 +66,8 @@ def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_pa
         missing("kcat is missing: apt-get install kcat")
     assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
     (tmp_path / "helm").symlink_to(ROOT / "helm")
-    helm = find_helm()
-    assert helm is not None
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "helm").symlink_to(Path(shutil.which(helm) or helm).resolve())
     given = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": path_with_helm(tmp_path / "bin"),
         "NS": NAMESPACE,
         "D": "deployment/clerk-filing-clerk",
         "GROUP": "filing-clerk",

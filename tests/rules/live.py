@@ -97,18 +97,26 @@ def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[P
         child.stop(10)
 
 
+def release_group(namespace: str, jobs: Mapping[str, int], interval: str) -> dict[str, Any]:
+    """Say how many workers each job should have, as the chart does for a release
+    (templates/_rules.tpl)."""
+    rules = [
+        {
+            "record": "job:clerk_release:workers",
+            "expr": f"vector({workers})",
+            "labels": {"namespace": namespace, "job": job},
+        }
+        for job, workers in jobs.items()
+    ]
+    return {"name": "release", "interval": interval, "rules": rules}
+
+
 def _rules_evaluated_fast(folder: Path, interval: str, workers: int) -> Path:
     """Copy the rules without their own intervals: a test does not wait for five minutes."""
     document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     for group in document["groups"]:
         group["interval"] = interval
-    # As the chart does for a release (templates/_rules.tpl).
-    release = {
-        "record": "job:clerk_release:workers",
-        "expr": f"vector({workers})",
-        "labels": {"namespace": NAMESPACE, "job": JOB},
-    }
-    document["groups"].insert(0, {"name": "release", "interval": interval, "rules": [release]})
+    document["groups"].insert(0, release_group(NAMESPACE, {JOB: workers}, interval))
     path = folder / "rules.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path

@@ -38,10 +38,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from tests.chaos.fake_worker import POISON
 from tests.chaos.harness import Arena
 from tests.rules.expressions import RULES
-from tests.rules.live import Prometheus, running
+from tests.rules.live import Prometheus, release_group, running
 from worker.demo.broker import LocalBroker
 from worker.demo.broker_config import free_port
 from worker.demo.worker_process import WorkerProcess
+from worker.engine.fork_server import variables
 
 FASTER = 30
 LONGEST_S = 480.0
@@ -67,31 +68,8 @@ def fast_rules(jobs: Mapping[str, int]) -> dict[str, object]:
             rule["expr"] = faster(rule["expr"])
             if "for" in rule:
                 rule["for"] = faster(rule["for"])
-    told = [
-        {
-            "record": "job:clerk_release:workers",
-            "expr": f"vector({count})",
-            "labels": {"namespace": "night", "job": job},
-        }
-        for job, count in jobs.items()
-    ]
-    document["groups"].insert(0, {"name": "release", "interval": "1s", "rules": told})
+    document["groups"].insert(0, release_group("night", jobs, "1s"))
     return dict(document)
-
-
-@contextmanager
-def variables(given: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for what is started meanwhile."""
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @dataclass

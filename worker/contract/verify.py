@@ -111,9 +111,7 @@ def verify_adapter(
     """
     manifest = verify_files(directory)
     if manifest.needs_base:
-        if base is None:
-            raise AdapterRefused(directory, f"needs its base, {manifest.base.name}, beside it")
-        verify_base(base, manifest.base, weights=weights)
+        verify_base(_needed(base, directory, manifest), manifest.base, weights=weights)
     where = tokenizer_directory(directory, manifest, base)
     verify_tokens(manifest, encoders, where / TOKENIZER_NAME)
     return manifest
@@ -122,8 +120,10 @@ def verify_adapter(
 def tokenizer_directory(adapter: Path, manifest: Manifest, base: Path | None) -> Path:
     """Return where the tokenizer of an adapter is: an encoder's in its own directory, any other's
     in the base's. Raises AdapterRefused where it needs a base and there is none."""
-    if manifest.kind in ENCODER_KINDS:
-        return adapter
+    return adapter if manifest.kind in ENCODER_KINDS else _needed(base, adapter, manifest)
+
+
+def _needed(base: Path | None, adapter: Path, manifest: Manifest) -> Path:
     if base is None:
         raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}, beside it")
     return base

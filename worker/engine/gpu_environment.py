@@ -26,7 +26,6 @@ _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 def gpu_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables to set before vLLM is imported, unless the user has set them."""
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     wanted = {
         # Sampling from FlashInfer is compiled by nvcc when the engine warms up. One token at
         # temperature 0 is the largest logit, and samples nothing.
@@ -34,8 +33,8 @@ def gpu_variables(environment: Mapping[str, str]) -> dict[str, str]:
         # Results of a command are on stdout.
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         # Shared objects are loaded from both. PyTorch's default for its own is /tmp.
-        "TRITON_CACHE_DIR": f"{home}/triton",
-        "TORCHINDUCTOR_CACHE_DIR": f"{home}/torchinductor",
+        "TRITON_CACHE_DIR": _cache("triton", environment),
+        "TORCHINDUCTOR_CACHE_DIR": _cache("torchinductor", environment),
     }
     if not _has_nvcc(environment):
         # Block-scaled FP8 on an H100; vLLM's own CUTLASS kernels, which are compiled, do it else.
@@ -117,13 +116,18 @@ def check_tools(environment: Mapping[str, str]) -> None:
             f"Triton compiles a small C module, and {headers} has no Python.h: apt-get install "
             "python3-dev (or the headers of the Python that runs here)"
         )
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    for name, default in (
-        ("TRITON_CACHE_DIR", f"{home}/triton"),
-        ("TORCHINDUCTOR_CACHE_DIR", f"{home}/torchinductor"),
-        ("VLLM_CACHE_ROOT", f"{home}/vllm"),
+    for name, folder in (
+        ("TRITON_CACHE_DIR", "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", "torchinductor"),
+        ("VLLM_CACHE_ROOT", "vllm"),
     ):
-        _check_cache(name, Path(environment.get(name, default)).expanduser())
+        found = environment.get(name, _cache(folder, environment))
+        _check_cache(name, Path(found).expanduser())
+
+
+def _cache(folder: str, environment: Mapping[str, str]) -> str:
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return f"{home}/{folder}"
 
 
 def _check_cache(name: str, folder: Path) -> None:

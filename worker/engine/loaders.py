@@ -20,6 +20,15 @@ from worker.errors import SettingsError
 Serving = Literal["auto", "merged", "runtime"]
 
 
+def require_vllm() -> None:
+    """Raise SettingsError where vLLM is not installed; it is not imported."""
+    if not vllm_is_installed():
+        raise SettingsError(
+            "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
+            "'filing-clerk[cpu]' on one without"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class VllmLoader:
     """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
@@ -38,13 +47,9 @@ class VllmLoader:
     hosts: dict[Path, VllmEngine] = field(default_factory=dict)
 
     def resolve(self) -> Literal["merged", "runtime"]:
-        """Return how adapters are served: merged on a CPU, where it is left open. Raises
-        SettingsError without vLLM."""
-        if not vllm_is_installed():
-            raise SettingsError(
-                "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
-                "'filing-clerk[cpu]' on one without"
-            )
+        """Return how adapters are served: merged on a CPU, where it is left open. That imports
+        vLLM: 10 s, the first time. Raises SettingsError without it."""
+        require_vllm()
         if self.serving == "auto":
             return "merged" if vllm_runs_on_cpu() else "runtime"
         return self.serving

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
 from worker.contract.verify import verify_files, verify_tokens
-from worker.engine.loaders import KindLoader, Serving, VllmLoader
+from worker.engine.loaders import KindLoader, Serving, VllmLoader, require_vllm
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.port import AdapterLoader, Engine
@@ -77,13 +77,14 @@ def open_engine(
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
     vllm = VllmLoader(found, cache_dir, serving, args, max_adapters, priorities)
     loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads))
-    served: Served = "onnx"
-    if loader.engine_of(adapter, read_manifest(adapter)) == "vllm":
-        served = vllm.resolve()
-        begin_to_open(adapter, args)
+    by_vllm = loader.engine_of(adapter, read_manifest(adapter)) == "vllm"
+    if by_vllm:
+        require_vllm()
+        begin_to_import(args)
     manifest = verify_files(adapter)
     encoders = found.encoders(adapter, manifest)
     verify_tokens(manifest, encoders, adapter)
+    served: Served = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)
     return OpenedEngine(
         first, manifest, encoders, served, loader if max_adapters > 1 else None, found

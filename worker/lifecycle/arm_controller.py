@@ -128,8 +128,7 @@ class ArmController:
             self._factory.make,
             target.directory,
             target.digest,
-            self._router.latest.main.manifest,
-            compare=target.compare,
+            compared_with=self._router.latest.main.manifest if target.compare else None,
             background=not role.labels,
         )
         bring_up = BringUp(make, self.call_when_done)

@@ -30,12 +30,12 @@ class AdapterFactory:
     answer_s: float
 
     def make(
-        self, directory: Path, digest: str, main: Manifest, *, compare: bool, background: bool
+        self, directory: Path, digest: str, *, compared_with: Manifest | None, background: bool
     ) -> ServingAdapter:
         """Verify, load and try the adapter in ``directory``. Blocks. Raises Refusal.
 
-        ``main`` is the contract of the adapter that serves: with ``compare`` the new one must do
-        about as well on its probes. ``background``: its prompts give way to other adapters'.
+        ``compared_with`` is the contract of an adapter, that which serves, on whose probes the new
+        one must do about as well. ``background``: its prompts give way to other adapters'.
         """
         manifest, encoders = verify_beside(directory, digest, self.files)
         try:
@@ -44,7 +44,7 @@ class AdapterFactory:
             raise Refusal("engine", describe_private(error)) from error
         try:
             adapter = self.serve(encoders, manifest, engine)
-            self._try(adapter, main if compare else None)
+            self._try(adapter, compared_with)
         except BaseException:
             engine.close()
             raise

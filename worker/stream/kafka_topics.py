@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
@@ -25,6 +27,12 @@ _COMPRESSION = 32
 _LARGEST_TRY_BYTES = 64 * 1024 * 1024
 
 _LOGGED = 20
+
+_UNKNOWN = {
+    "retention.ms": "stream.retention_unknown",
+    "max.message.bytes": "stream.size_limit_unknown",
+}
+"""What is logged of a topic that does not tell the property."""
 
 _log = structlog.get_logger("worker.stream")
 
@@ -56,8 +64,12 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
         )
     _log_matches(config, found)
     inputs = [topic for topic in {*found, *missing} if config.topics.is_input(topic)]
-    config = replace(config, retention_s=_retentions(admin, config, inputs))
-    return _with_size_limit(config, _size_limits(admin, config))
+    sinks = config.topics.sinks
+    answers = _describe(admin, (*inputs, *sinks))
+    kept_ms = _numbers(answers, sorted(inputs), "retention.ms", config)
+    limits = _numbers(answers, sinks, "max.message.bytes", config)
+    retention_s = {topic: kept / 1000 for topic, kept in kept_ms.items() if kept >= 0}
+    return _with_size_limit(replace(config, retention_s=retention_s), limits)
 
 
 def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None:
@@ -97,38 +109,24 @@ def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
     log("stream.topics_matched", topics=matches[:_LOGGED], count=len(matches))
 
 
-def _size_limits(admin: AdminClient, config: KafkaConfig) -> Mapping[str, int]:
-    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in config.topics.sinks]
-    limits: dict[str, int] = {}
-    for resource, future in admin.describe_configs(resources).items():
-        try:
-            limits[resource.name] = int(
-                future.result(timeout=config.start_timeout_s)["max.message.bytes"].value
-            )
-        except (KafkaException, KeyError, TimeoutError, ValueError) as error:
-            # Reading a topic's configuration may be forbidden; the client's default then stands.
-            _log.info(
-                "stream.size_limit_unknown",
-                topic=resource.name,
-                error=type(error).__name__,
-            )
-    return limits
+def _describe(admin: AdminClient, topics: Iterable[str]) -> Mapping[str, Future[Any]]:
+    """Ask for the configurations of topics, all in one request."""
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    answers = admin.describe_configs(resources)
+    return {resource.name: answer for resource, answer in answers.items()}
 
 
-def _retentions(
-    admin: AdminClient, config: KafkaConfig, topics: Iterable[str]
-) -> Mapping[str, float]:
-    """Return retention.ms in seconds; without topics that keep for ever, or do not tell."""
-    found: dict[str, float] = {}
-    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in sorted(topics)]
-    for resource, future in (admin.describe_configs(resources) if resources else {}).items():
+def _numbers(
+    answers: Mapping[str, Future[Any]], topics: Iterable[str], name: str, config: KafkaConfig
+) -> Mapping[str, int]:
+    """Return one property of these topics' configurations, without topics that do not tell it."""
+    found: dict[str, int] = {}
+    for topic in topics:
         try:
-            milliseconds = int(future.result(timeout=config.start_timeout_s)["retention.ms"].value)
+            found[topic] = int(answers[topic].result(timeout=config.start_timeout_s)[name].value)
         except (KafkaException, KeyError, TimeoutError, ValueError) as error:
-            _log.info("stream.retention_unknown", topic=resource.name, error=type(error).__name__)
-            continue
-        if milliseconds >= 0:
-            found[resource.name] = milliseconds / 1000
+            # Reading a topic's configuration may be forbidden: it is then done without.
+            _log.info(_UNKNOWN[name], topic=topic, error=type(error).__name__)
     return found
 
 

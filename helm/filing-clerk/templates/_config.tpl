@@ -124,3 +124,16 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* A rule of a NetworkPolicy for what goes out: (list ports peers); no peers: to anywhere. */}}
+{{- define "filing-clerk.egress" -}}
+- ports:
+    {{- range index . 0 }}
+    - port: {{ int . }}
+      protocol: TCP
+    {{- end }}
+  {{- with index . 1 }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}

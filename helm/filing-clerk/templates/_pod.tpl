@@ -137,15 +137,22 @@ securityContext:
 {{- range $name := list "models" "adapters" }}
 {{- $store := index $.Values.storage $name }}
 {{- if and $store.mountPath (or $store.volume $store.claim.create) }}
+{{ include "filing-clerk.storeVolume" (list $ $name) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* One of them: (list . "adapters"). */}}
+{{- define "filing-clerk.storeVolume" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
 - name: {{ $name }}
-  {{- if $store.volume }}
-  {{- toYaml $store.volume | nindent 2 }}
+  {{- with (index $root.Values.storage $name).volume }}
+  {{- toYaml . | nindent 2 }}
   {{- else }}
   persistentVolumeClaim:
-    claimName: {{ include "filing-clerk.part" (list $ $name) | quote }}
+    claimName: {{ include "filing-clerk.part" (list $root $name) | quote }}
   {{- end }}
-{{- end }}
-{{- end }}
 {{- end -}}
 
 {{/* ... and where: (list . (list "adapters")), naming those that are written to. */}}

@@ -48,6 +48,21 @@ def test_a_kind_that_is_declared_only_is_refused_in_one_line(
         opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
 
 
+def test_an_altered_adapter_is_refused_before_vllm_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a second, not the ten more that the import takes."""
+    published = publish(tmp_path)
+    (published.adapter / WEIGHTS).write_bytes(b"other weights")
+    imported: list[str] = []
+    monkeypatch.setattr(loaders, "vllm_is_installed", lambda: True)
+    monkeypatch.setattr(loaders, "vllm_runs_on_cpu", lambda: imported.append("vllm"))
+    monkeypatch.setattr(opening, "begin_to_import", lambda _: None)  # by a process of its own
+    with pytest.raises(AdapterRefused, match="is altered: publish it again"):
+        opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
+    assert imported == []
+
+
 def test_importing_it_imports_nothing_heavy() -> None:
     code = (
         "import sys, worker.engine.open; "
