@@ -61,11 +61,12 @@ class InboxReader:
             for record in self._source.poll(self._batch, timeout_s)
             if record.place.offset >= self._next[record.place.topic, record.place.partition]
         ]
-        if not records:
-            return 0
         looked, self._looked_ms = self._looked_ms, None  # until this turn has come to its end
-        with self._database.write() as tx:
-            moved = self._take(tx, records)
+        if records:
+            with self._database.write() as tx:
+                moved = self._take(tx, records)
+        else:
+            moved = self._pass_ends()
         self._next |= moved
         self._looked_ms = looked
         return len(records)
@@ -107,6 +108,24 @@ class InboxReader:
             self._source.assign(positions)
             self._next = positions
         self._looked_ms = now_ms
+
+    def _pass_ends(self) -> dict[tuple[str, int], int]:
+        """Go on behind what is no record, where all records before it were taken."""
+        met = self._source.ends_met()
+        ends = {at: end for at, end in met.items() if end > self._next[at]}
+        if ends:
+            now_ms = self._clock()
+            with self._database.write() as tx:
+                for (topic, number), end in ends.items():
+                    offsets.advance(
+                        tx,
+                        topic,
+                        number,
+                        from_offset=self._next[topic, number],
+                        to_offset=end,
+                        now_ms=now_ms,
+                    )
+        return ends
 
     def _take(self, tx: Tx, records: Sequence[Record]) -> dict[tuple[str, int], int]:
         """Keep a batch: items, what the traffic was, how far it goes."""

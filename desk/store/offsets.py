@@ -60,10 +60,11 @@ def advance(
     from_offset: int,
     to_offset: int,
     now_ms: int,
-    record_ms: int | None,
+    record_ms: int | None = None,
     refused: int = 0,
 ) -> None:
-    """Move on. Raises Superseded where somebody else has: what was read is not to be kept."""
+    """Move on; without ``record_ms`` the last record's time stays. Raises Superseded where somebody
+    else has: what was read is not to be kept."""
     done = tx.execute(
         offsets.update()
         .where(
@@ -74,7 +75,7 @@ def advance(
         .values(
             next_offset=to_offset,
             read_ms=now_ms,
-            record_ms=record_ms,
+            record_ms=offsets.c.record_ms if record_ms is None else record_ms,
             refused=offsets.c.refused + refused,
         )
     )

@@ -71,6 +71,10 @@ class FakeResults:
                     self._positions[topic, number] = offset + 1
         return found
 
+    def ends_met(self) -> Mapping[tuple[str, int], int]:
+        """See ``ResultSource``. Nothing but records stands in these."""
+        return {}
+
     def close(self) -> None:
         """See ``ResultSource``."""
 

@@ -23,8 +23,10 @@ from desk.stream.kafka_client import (
     client_log,
     consumer,
     ensure_topic,
+    is_end,
     is_record,
     on_error,
+    place_of_end,
     read_logs,
     to_record,
     told_as,
@@ -45,7 +47,8 @@ class KafkaResults:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
-        self._client = consumer(config)
+        self._client = consumer(config, **{"enable.partition.eof": True})
+        self._ends: dict[tuple[str, int], int] = {}
 
     def logs(self, topic: str) -> Mapping[int, Log]:
         """See ``ResultSource``."""
@@ -53,6 +56,7 @@ class KafkaResults:
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
         """See ``ResultSource``."""
+        self._ends = {}
         self._client.assign(
             [TopicPartition(*partition, offset) for partition, offset in positions.items()]
         )
@@ -61,7 +65,12 @@ class KafkaResults:
         """See ``ResultSource``."""
         with told_as(self._config):
             messages = self._client.consume(most, timeout_s)
+        self._ends |= dict(map(place_of_end, filter(is_end, messages)))
         return [to_record(message) for message in messages if is_record(message)]
+
+    def ends_met(self) -> Mapping[tuple[str, int], int]:
+        """See ``ResultSource``."""
+        return self._ends
 
     def close(self) -> None:
         """See ``ResultSource``."""
@@ -174,8 +183,7 @@ class KafkaCorrections:
                     if time.monotonic() > until:
                         raise KafkaAway(f"{topic} cannot be read to its end")
                     for message in client.consume(1000, 0.2):
-                        error = message.error()
-                        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        if is_end(message):
                             left -= 1
                         elif is_record(message):
                             last = max(last or 0, self._sequence_of(message)) or last

@@ -122,6 +122,17 @@ def translate(error: KafkaError, where: str) -> DeskError:
     return KafkaAway(said)
 
 
+def is_end(message: Message) -> bool:
+    """Tell whether a message says that a partition was read to its end."""
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def place_of_end(message: Message) -> tuple[tuple[str, int], int]:
+    """Return of a message that says so the partition, and the offset that is read next."""
+    return (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
+
+
 def is_record(message: Message) -> bool:
     """Tell whether a message is a record. Raises for an error that does not pass."""
     error = message.error()

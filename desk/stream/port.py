@@ -58,6 +58,12 @@ class ResultSource(Protocol):
         """Return records that came, in the order of each partition. Raises StreamFailed."""
         ...
 
+    def ends_met(self) -> Mapping[tuple[str, int], int]:
+        """Return where ``poll`` met the end of partitions since they were assigned: all records
+        before it came, and behind the last one may stand what is no record (a transaction's marker,
+        what was aborted)."""
+        ...
+
     def close(self) -> None:
         """Free the client."""
         ...

@@ -115,6 +115,23 @@ def test_results_are_read_once_and_only_committed_ones(
     assert sum(figures.overview(world.desk).items.values()) == 25
 
 
+def test_what_was_read_to_its_end_is_not_behind(
+    world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
+) -> None:
+    """Behind the last record stand a transaction's marker and records that were aborted, which no
+    reader sees; another process does not read them again. What comes later is read."""
+    cluster.publish(range(10))
+    cluster.publish(range(10, 20), commit=False)
+    read(world, cluster, opened(), 10)
+    world.clock.move(60)
+    read(world, cluster, opened(), 0)
+    seen = figures.overview(world.desk)
+    assert seen.lag == 0
+    assert all(each.record_ms is not None for each in seen.reading)
+    cluster.publish(range(20, 25))
+    read(world, cluster, opened(), 5)
+
+
 def test_messages_are_found_by_their_places(cluster: Cluster, texts: KafkaTexts) -> None:
     """In any order, near and far, and in both partitions; what is beyond the log is not there."""
     cluster.publish(range(2000))
