@@ -274,6 +274,7 @@ class ReviewSettings(Section):
     off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
     out_of_scope: float | None = Field(
         None,
+        allow_inf_nan=False,
         description="Out-of-scope score of an adapter with a head, above which a label goes to "
         "review; its scale is the adapter's own.",
     )

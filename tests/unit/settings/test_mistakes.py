@@ -95,6 +95,7 @@ def test_every_renamed_setting_is_gone_and_its_new_name_is_one() -> None:
         ("kafka.delivery=at_most_once", "kafka.delivery: Input should be 'exactly_once' or"),
         ("kafka.create_topics=maybe", "kafka.create_topics: Input should be a valid boolean"),
         ("records.text_fields=[]", "records.text_fields: Tuple should have at least 1 item"),
+        ("review.out_of_scope=nan", "review.out_of_scope: Input should be a finite number"),
         ("review.confidence=2", "review.confidence: Input should be less than or equal to 1"),
         ("kafka.consumer=1", "kafka.consumer: Input should be a valid dictionary"),
         ("kafka=1", "kafka"),
