@@ -37,6 +37,9 @@ class Neighbour:
 
     text: str
     label: str
+    message_id: Annotated[
+        str | None, Doc("Its id, so that it can be deleted with its person's messages.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,24 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
 
 
 def read_tasks(path: Path) -> tuple[Task, ...]:
-    """Read a file of tasks. Raises RecordRefused with the line at fault, also where two tasks have
-    one id; the error holds no text of a message."""
-    tasks: dict[str, Task] = {}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    """Read a file of tasks. Raises RecordRefused as ``parse_tasks``."""
+    return tuple(parse_tasks(read_text(path), path.name).values())
+
+
+def parse_tasks(text: str, name: str) -> Mapping[int, Task]:
+    """Return the tasks of a file with this text and name, by the lines they stand on.
+
+    Raises RecordRefused with the line at fault, also where two tasks have one id; the error holds
+    no text of a message.
+    """
+    tasks: dict[int, Task] = {}
+    ids: set[str] = set()
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        task = read_json(Task, line, f"{path.name}:{number}")
-        if task.id in tasks:
-            raise RecordRefused(f"{path.name}:{number}", f"the task {task.id} is there twice")
-        tasks[task.id] = task
-    return tuple(tasks.values())
+        task = read_json(Task, line, f"{name}:{number}")
+        if task.id in ids:
+            raise RecordRefused(f"{name}:{number}", f"the task {task.id} is there twice")
+        ids.add(task.id)
+        tasks[number] = task
+    return tasks

@@ -24,6 +24,7 @@ from worker.contract.circle import (
     Proposal,
     ProposalDecision,
     Task,
+    parse_tasks,
     read_advice,
     read_answers,
     read_decision,
@@ -79,6 +80,19 @@ def test_tasks_are_read_back_and_private(tmp_path: Path) -> None:
     write_tasks(tmp_path / "tasks.jsonl", asked)
     assert read_tasks(tmp_path / "tasks.jsonl") == asked
     assert stat.S_IMODE((tmp_path / "tasks.jsonl").stat().st_mode) == 0o640
+
+
+def test_what_stands_beside_a_task_can_be_found_again(tmp_path: Path) -> None:
+    """A neighbour carries its message's id, so that it goes when its person's messages go; tasks
+    are read with the lines they stand on, for whoever has to say where something is wrong."""
+    path = tmp_path / "tasks.jsonl"
+    near = Neighbour("my parcel is late", "delivery", "T-7")
+    write_tasks(path, (task(neighbours=(near,)), task("another")))
+    assert read_tasks(path)[0].neighbours == (near,)
+    found = parse_tasks("\n" + path.read_text("utf-8"), path.name)
+    assert list(found) == [2, 3]
+    with pytest.raises(RecordRefused, match=r"tasks.jsonl:3"):
+        parse_tasks(path.read_text("utf-8") + "{}", path.name)
 
 
 @pytest.mark.parametrize(
