@@ -115,6 +115,33 @@ def migrate(config: Config = None, sets: Sets = None) -> None:
         database.close()
 
 
+@app.command()
+def demo(
+    messages: Annotated[
+        int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
+    ] = 150,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            help="Keep Kafka's and the desk's files here, and go on with what is there.",
+        ),
+    ] = None,
+) -> None:
+    """Show the whole circle on this machine: Kafka, a worker, sample messages, and this desk.
+
+    What the worker is unsure of can be decided in the browser at once, on loopback and without
+    sign-in, and the corrections are shown as they arrive on their topic. Ctrl-C ends everything.
+    """
+    import os
+
+    # The programs share no code, so this one becomes the other's demo, which starts both.
+    given = ["--messages", str(messages)] + (["--folder", str(folder)] if folder else [])
+    command = [sys.executable, "-m", "worker", "demo", "--desk", *given]
+    os.execv(sys.executable, command)  # noqa: S606 - becoming it is the point
+
+
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Check the settings and the taxonomy, and show every setting with its value and origin."""
