@@ -185,6 +185,30 @@ def export(
 
 
 @app.command()
+def backup(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Copy SQLite's database to a file, while the desk runs or not.
+
+    It holds messages and people's names. How to restore it, and PostgreSQL: docs/desk.md.
+
+    Example: clerk-desk backup --out desk-2026-03-02.db
+    """
+    from desk.app import open_database
+    from desk.cli.load import load
+    from desk.store.backup import back_up
+
+    database = open_database(load(config, sets).settings)
+    try:
+        size = back_up(database, out)
+    finally:
+        database.close()
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+@app.command()
 def purge(
     message_ids: Annotated[
         list[str] | None,
