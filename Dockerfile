@@ -1,5 +1,5 @@
 # The images: worker (GPU), worker-cpu, worker-cpu-demo (with a small model and adapter),
-# worker-encoder (encoders alone, a twentieth of the size), worker-tools (no engine), trainer.
+# worker-encoder (encoders alone, a twentieth of the size), worker-tools (no engine), desk, trainer.
 #
 #   make images                 or:  docker build --target worker-cpu -t filing-clerk-worker-cpu .
 #
@@ -38,6 +38,7 @@ FROM tools AS wheel
 COPY pyproject.toml README.md LICENSE ./src/
 COPY worker ./src/worker
 COPY trainer ./src/trainer
+COPY desk ./src/desk
 COPY config ./config
 # The checkout's owner may have been the only one to read it; in the image everyone is. Probes lie
 # beside their adapter's folder, under its name.
@@ -161,7 +162,7 @@ COPY --from=wheel /build/dist ./dist
 COPY pyproject.toml ./
 RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
       --no-deps --compile-bytecode dist/*.whl \
- && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer /opt/app/bin/clerk-desk \
  && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
  && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
       --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
@@ -176,6 +177,52 @@ USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["clerk-worker"]
 CMD ["--help"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
+# ------------------------------------------- desk: where people decide (no engine), built as above
+FROM tools AS packages-desk
+ARG INDEX_URL=""
+COPY locks/image-desk.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-desk.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-desk AS app-desk
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer /opt/app/bin/clerk-worker \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS desk
+COPY --from=packages-desk /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-desk /opt/app /opt/app
+COPY --from=wheel /build/config/desk.toml /build/config/taxonomy.toml /etc/filing-clerk/
+# A volume belongs here: the database, unless it is PostgreSQL's.
+RUN mkdir /var/lib/filing-clerk && chown 10001:10001 /var/lib/filing-clerk
+# Sign-in "none" is refused on another address than loopback, so a method has to be named.
+ENV CLERK_DESK_WEB__HOST=0.0.0.0 \
+    CLERK_DESK_DATABASE__URL=sqlite:////var/lib/filing-clerk/desk.db \
+    CLERK_DESK_PROJECT__TAXONOMY=/etc/filing-clerk/taxonomy.toml
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8090
+HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8090/livez', timeout=5)"]
+ENTRYPOINT ["clerk-desk"]
+CMD ["run", "-c", "/etc/filing-clerk/desk.toml"]
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

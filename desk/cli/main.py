@@ -115,6 +115,33 @@ def migrate(config: Config = None, sets: Sets = None) -> None:
         database.close()
 
 
+@app.command()
+def demo(
+    messages: Annotated[
+        int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
+    ] = 150,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            help="Keep Kafka's and the desk's files here, and go on with what is there.",
+        ),
+    ] = None,
+) -> None:
+    """Show the whole circle on this machine: Kafka, a worker, sample messages, and this desk.
+
+    What the worker is unsure of can be decided in the browser at once, on loopback and without
+    sign-in, and the corrections are shown as they arrive on their topic. Ctrl-C ends everything.
+    """
+    import os
+
+    # The programs share no code, so this one becomes the other's demo, which starts both.
+    given = ["--messages", str(messages)] + (["--folder", str(folder)] if folder else [])
+    command = [sys.executable, "-m", "worker", "demo", "--desk", *given]
+    os.execv(sys.executable, command)  # noqa: S606 - becoming it is the point
+
+
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Check the settings and the taxonomy, and show every setting with its value and origin."""
@@ -155,6 +182,30 @@ def export(
     with opened(config, sets) as (_, desk):
         messages, decided, count = write(desk, out, by_message_id=ids == "message")
     print(f"{count} decisions: {decided}, with their messages in {messages}")
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new file.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Copy SQLite's database to a file, while the desk runs or not.
+
+    It holds messages and people's names. How to restore it, and PostgreSQL: docs/desk.md.
+
+    Example: clerk-desk backup --out desk-2026-03-02.db
+    """
+    from desk.app import open_database
+    from desk.cli.load import load
+    from desk.store.backup import back_up
+
+    database = open_database(load(config, sets).settings)
+    try:
+        size = back_up(database, out)
+    finally:
+        database.close()
+    print(f"{out}: {size / 1e6:.1f} MB")
 
 
 @app.command()

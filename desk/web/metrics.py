@@ -113,6 +113,12 @@ class _State(Collector):
             "Corrections that wait to be published.",
             now.backlog.records,
         )
+        oldest = now.backlog.oldest_ms
+        yield _gauge(
+            "clerk_desk_outbox_oldest_seconds",
+            "Since when the oldest of them could have been published; 0 where none waits.",
+            0.0 if oldest is None else max(0.0, (self._desk.clock() - oldest) / 1000),
+        )
 
 
 def is_ready(desk: Desk) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from helm.dashboard import cost, engine, loop, messages, overview
+from helm.dashboard import cost, desk, engine, loop, messages, overview
 from helm.dashboard.grafana import RED, SCHEMA_VERSION, SOURCE, WIDTH, Panel
 from helm.dashboard.queries import ALERTS
 from helm.dashboard.variables import DATASOURCE, PRICE, label_values
@@ -20,6 +20,7 @@ ROWS = (
     ("The loop", loop.PANELS),
     ("The engine", engine.PANELS),
     ("Cost", cost.PANELS),
+    ("The desk", desk.PANELS),
 )
 
 
@@ -79,13 +80,15 @@ def dashboard() -> dict[str, Any]:
                     "namespace",
                     "Namespace",
                     "Where the workers run; All where there are no namespaces.",
-                    "label_values(clerk_build_info, namespace)",
+                    "label_values({__name__=~'clerk_build_info|clerk_desk_database_up'},"
+                    " namespace)",
                 ),
                 label_values(
                     "job",
                     "Job",
-                    "One install of the workers.",
-                    'label_values(clerk_build_info{namespace=~"$namespace"}, job)',
+                    "One install of the workers, or its desk; All is both.",
+                    "label_values({__name__=~'clerk_build_info|clerk_desk_database_up',"
+                    ' namespace=~"$namespace"}, job)',
                 ),
                 PRICE,
             ]

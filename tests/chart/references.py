@@ -41,11 +41,12 @@ def _names(document: Document) -> Iterator[str]:
 
 def _selects(document: Document, found: Sequence[PodSpec]) -> Iterator[str]:
     """A selector matches the pods that it is for, and no others."""
+    own = document["metadata"].get("labels", {}).get("app.kubernetes.io/component")
     match document["kind"]:
         case "Deployment" | "PodDisruptionBudget" | "PodMonitor":
-            selector, wanted = document["spec"]["selector"]["matchLabels"], {"worker"}
+            selector, wanted = document["spec"]["selector"]["matchLabels"], {own}
         case "Service":
-            selector, wanted = document["spec"]["selector"], {"worker"}
+            selector, wanted = document["spec"]["selector"], {own}
         case "NetworkPolicy":
             chosen = document["spec"]["podSelector"]
             selector = chosen["matchLabels"]

@@ -26,6 +26,7 @@ VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
 # What the examples say that the user brings.
 BROUGHT = frozenset({
     "models", "adapters", "kafka-login", "kafka-ca", "kafka-client", "model-store",
+    "desk-database", "desk-oidc", "desk-tls",
 })  # fmt: skip
 
 each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
@@ -38,7 +39,9 @@ def rendered(example: Path, version: str = "1.36.0") -> list[Document]:
 
 def test_the_examples_are_there() -> None:
     """A renamed folder does not make every check hold."""
-    assert {path.stem for path in EXAMPLE_FILES} == {"air-gapped", "cpu-demo", "keda", "one-gpu"}
+    assert {path.stem for path in EXAMPLE_FILES} == {
+        "air-gapped", "cpu-demo", "desk", "keda", "one-gpu",
+    }  # fmt: skip
 
 
 @each_example

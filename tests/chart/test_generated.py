@@ -59,6 +59,7 @@ def test_an_outdated_file_is_named(tmp_path: Path) -> None:
     shutil.copytree(GENERATOR.parent, copy)
     shutil.copytree(ROOT / "worker", tmp_path / "worker",
                     ignore=lambda *_: ["demo", "engine", "stream", "core"])  # fmt: skip
+    shutil.copytree(ROOT / "desk", tmp_path / "desk", ignore=lambda *_: ["web", "store"])
     file = copy / "filing-clerk" / "values.yaml"
     file.write_text(file.read_text().replace("# How many workers.", "# How many.", 1))
     command = [sys.executable, str(copy / "generate.py"), "--check"]
@@ -74,7 +75,7 @@ def test_an_outdated_file_is_named(tmp_path: Path) -> None:
         ("# A.\na: null\n", "a: its default does not tell its type"),
         ("# A.\na: {}\n", "a: its default does not tell its type"),
         ("# A.\n# @schema {worker-settings: true}\na:\n  # B.\n  kafak:\n    # C.\n    b: 1\n",
-         "a.kafak: the worker has no such setting"),
+         "a.kafak: there is no such setting"),
     ],
 )  # fmt: skip
 def test_the_generator_refuses_what_it_cannot_tell(
@@ -110,10 +111,14 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
             yield from is_open(part["items"], f"{path}[]")
 
     found = {path for path in is_open(schema, "") if ".volume." not in path}
-    volumes = {path for path in found if path.startswith(("trainer.data.", "trainer.work."))}
+    kinds = ("trainer.data.", "trainer.work.", "desk.database.volume.")
+    volumes = {path for path in found if path.startswith(kinds)}
     assert found - volumes == {
         "affinity", "autoscaling.behavior", "autoscaling.hpa.metrics[]", "config.model.engine_args",
-        "dnsConfig", "download.resources", "extraObjects[]", "extraVolumeMounts[]",
+        "desk.affinity", "desk.networkPolicy.databasePeers[]", "desk.networkPolicy.extraEgress[]",
+        "desk.networkPolicy.ingressPeers[]", "desk.networkPolicy.oidcPeers[]", "desk.resources",
+        "desk.tolerations[]", "dnsConfig", "download.resources", "extraObjects[]",
+        "extraVolumeMounts[]",
         "extraVolumes[]", "global", "initContainers[]",
         "lifecycle", "networkPolicy.downloadPeers[]", "networkPolicy.extraEgress[]",
         "networkPolicy.kafkaPeers[]", "networkPolicy.scrapePeers[]", "networkPolicy.tracingPeers[]",

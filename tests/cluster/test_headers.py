@@ -173,7 +173,12 @@ def node(cluster: Cluster) -> Iterator[None]:
     cluster.kubectl("label", "node", name, "nvidia.com/gpu.present-")
 
 
-@pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path: path.stem)
+# The desk's wants a PostgreSQL and an image that the node does not have.
+@pytest.mark.parametrize(
+    "example",
+    [path for path in EXAMPLE_FILES if path.stem != "desk"],
+    ids=lambda path: path.stem,
+)
 @pytest.mark.usefixtures("what_examples_name", "node")
 def test_an_example_comes_up_by_the_commands_of_its_header(
     cluster: Cluster, host: str, broker: SecureBroker, example: Path, tmp_path: Path

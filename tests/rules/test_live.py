@@ -33,8 +33,9 @@ SHORT = {
     "$__interval": "1s",
 }
 
-# Who tells these is not there: vLLM behind the engine without a model, and Kubernetes.
-ABSENT = ("vllm:", "kube_", "DCGM_")
+# Who tells these is not there: vLLM behind the engine without a model, Kubernetes, and the desk
+# (test_desk_metrics.py).
+ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_")
 
 
 @dataclass

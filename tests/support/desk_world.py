@@ -54,10 +54,11 @@ class DeskWorld:
     database: Database
     policy: Policy = field(default_factory=lambda: Policy(publish_delay_ms=0))
     clock: FakeClock = field(default_factory=FakeClock)
+    taxonomy: Taxonomy = TAXONOMY
 
     def __post_init__(self) -> None:
         self.desk: Desk = open_desk(
-            self.database, name="shop", taxonomy=TAXONOMY, policy=self.policy, clock=self.clock
+            self.database, name="shop", taxonomy=self.taxonomy, policy=self.policy, clock=self.clock
         )
         self._offset = 0
         self._requests = 0
@@ -113,7 +114,7 @@ class DeskWorld:
             "truncated": False,
             "adapter_name": "shop",
             "adapter_digest": "a" * 64,
-            "taxonomy_digest": TAXONOMY.digest,
+            "taxonomy_digest": self.taxonomy.digest,
             "labelled_ms": START_MS,
             "origin": "review",
             "sample_share": None,

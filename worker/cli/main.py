@@ -123,6 +123,18 @@ def demo(
         str | None,
         typer.Option(help="Use this cluster instead of a local Kafka; topics are created."),
     ] = None,
+    desk: Annotated[
+        bool,
+        typer.Option("--desk", help="Then decide what was in doubt, at the desk in the browser."),
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="DIR",
+            help="Keep Kafka's and the desk's files here, and go on with what is there.",
+        ),
+    ] = None,
 ) -> None:
     """Show the whole system on this machine: no Docker, no GPU, nothing to prepare.
 
@@ -130,9 +142,9 @@ def demo(
     the project, publishes sample messages of a shop's support desk, and shows each label as it
     arrives. Leaves nothing running.
     """
-    from worker.demo.run import run_demo
+    from worker.demo.run import Wish, run_demo
 
-    sys.exit(run_demo(count=messages, keep=keep, bootstrap_servers=bootstrap_servers))
+    sys.exit(run_demo(Wish(messages, keep, desk, folder, bootstrap_servers)))
 
 
 app.command()(classify)

@@ -22,7 +22,10 @@ _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One result. ``value`` is the output record, None for a dead letter. Times: Unix seconds."""
+    """One result, or one correction of it. ``value`` is its record, None for a dead letter.
+
+    Times are Unix seconds; a correction was published when a person decided.
+    """
 
     kind: str
     message_id: str
@@ -55,6 +58,24 @@ def _created_by_somebody(future: Future[None]) -> None:
             raise
 
 
+def count_records(bootstrap_servers: str, topic: str) -> int:
+    """Return how many offsets a topic's partitions hold. Raises BrokerError."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": "demo-watch", **_QUIET}
+    )
+    try:
+        found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        ends = (
+            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+            for number in found
+        )
+        return sum(high - low for low, high in ends)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
 class Publisher:
     """Publishes messages as the ticketing system would: one JSON record each."""
 
@@ -79,7 +100,7 @@ class Publisher:
 class Watcher:
     """Reads committed records of the result topics, from now on, in no consumer group.
 
-    ``kinds`` says what each topic holds: output, review or dead letter.
+    ``kinds`` says what each topic holds: output, review, dead letter or correction.
     """
 
     def __init__(self, bootstrap_servers: str, kinds: Mapping[str, str]) -> None:
@@ -140,5 +161,6 @@ def _seen(message: Any, kind: str) -> Seen:
     if kind == "dead letter":
         published_at = float(headers.get("clerk.source.timestamp") or 0) / 1000
         return Seen(kind, str(value.get("id")), None, headers, published_at, time.time())
-    published_at = datetime.fromisoformat(value["source"]["timestamp"]).timestamp()
+    since = value["decided_at"] if kind == "correction" else value["source"]["timestamp"]
+    published_at = datetime.fromisoformat(since).timestamp()
     return Seen(kind, str(value["message_id"]), value, headers, published_at, time.time())

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -20,15 +21,20 @@ from worker.contract.manifest_json import read_manifest
 from worker.demo.base_model import BaseModelError, ensure_base_model
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.broker_config import free_port
-from worker.demo.client import Publisher, Watcher, create_demo_topics
-from worker.demo.keep import keep_open
+from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
+from worker.demo.desk_process import start_desk
+from worker.demo.keep import KeptOpen, say_what_stays
+from worker.demo.program import ProgramFailed
 from worker.demo.samples import Sample, adapter_dir, demo_samples
 from worker.demo.screen import Screen
 from worker.demo.streaming import Streaming
-from worker.demo.worker_process import WorkerFailed, start_worker
+from worker.demo.worker_process import start_worker
 
 INPUT, OUTPUT = "support.messages", "support.labels"
 REVIEW, DEAD = "support.labels.review", "support.labels.dead"
+CORRECTIONS = "support.labels.corrections"
+KINDS = {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter", CORRECTIONS: "correction"}
+WORKER_LOG = "worker.log"
 _PARTITIONS = 4
 _LIVE_MESSAGES = 60
 
@@ -39,65 +45,106 @@ def demo_model_settings() -> list[str]:
     return [f"model.base='{base}'", f"model.adapter='{adapter_dir()}'"]
 
 
-def run_demo(*, count: int, keep: bool, bootstrap_servers: str | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be shown.
+
+    ``count`` sample messages are published. ``keep``: everything stays up until Ctrl-C. ``desk``:
+    with the desk, which implies ``keep``. ``folder``: where Kafka's and the desk's files stay for
+    the next time; None is a temporary one. ``bootstrap_servers``: this cluster in place of one's
+    own.
+    """
+
+    count: int
+    keep: bool = False
+    desk: bool = False
+    folder: Path | None = None
+    bootstrap_servers: str | None = None
+
+
+def run_demo(wish: Wish) -> int:
     """Show it. Returns the exit code: 0, 1 when something failed, 130 after Ctrl-C."""
-    labels = read_manifest(adapter_dir()).taxonomy.names
-    screen = Screen(labels)
+    screen = Screen(read_manifest(adapter_dir()).taxonomy.names)
     try:
         with _stopped_by_signals(), ExitStack() as stack:
-            _run(screen, stack, demo_samples(count), keep, bootstrap_servers)
-    except (BrokerError, BaseModelError, WorkerFailed) as error:
+            _run(screen, stack, wish)
+    except (BrokerError, BaseModelError, ProgramFailed) as error:
         screen.console.print(f"[red]the demo stopped:[/red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
-        screen.console.print("\n[dim]stopped; nothing is left running[/dim]")
-        return 0 if keep else 130
+        kept = f"; its files are in {wish.folder}" if wish.folder else ""
+        said = f"\n[dim]stopped; nothing is left running{escape(kept)}[/dim]"
+        screen.console.print(said, soft_wrap=True)
+        return 0 if wish.keep or wish.desk else 130
     return 0
 
 
-def _run(
-    screen: Screen,
-    stack: ExitStack,
-    samples: list[Sample],
-    keep: bool,
-    bootstrap_servers: str | None,
-) -> None:
+def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
     began = time.monotonic()
     screen.console.print(
         "[bold]filing-clerk[/bold]: support messages in, one label of "
         f"{len(screen.labels)} out. Everything below runs on this machine.\n"
     )
     base = ensure_base_model(on_event=screen.say)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="filing-clerk-demo-")))
+    folder = _folder(stack, wish.folder)
     broker = None
-    if bootstrap_servers is None:
-        broker = LocalBroker(port=free_port(), on_event=screen.say)
-        stack.callback(broker.close)  # after the worker has ended
-        bootstrap_servers = broker.bootstrap_servers
+    servers = wish.bootstrap_servers
+    if servers is None:
+        kept = folder / "kafka" if wish.folder else None
+        broker = LocalBroker(kept, port=free_port(), on_event=screen.say)
+        stack.callback(broker.close)  # after the programs have ended
+        servers = broker.bootstrap_servers
     # Before the broker: the worker imports vLLM while that starts.
-    worker = stack.enter_context(
-        start_worker(worker_settings(bootstrap_servers, base), folder / "worker.log")
-    )
+    worker = stack.enter_context(start_worker(worker_settings(servers, base), folder / WORKER_LOG))
     if broker is not None:
         broker.start()
-    topics = dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS)
-    create_demo_topics(bootstrap_servers, topics)
-    publisher = Publisher(bootstrap_servers, INPUT)
+    create_demo_topics(servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS))
+    create_demo_topics(servers, {CORRECTIONS: 1})
+    publisher = Publisher(servers, INPUT)
     with screen.waiting("the worker starts: vLLM with the base model and the adapter (~20 s)"):
         worker.wait_until_ready("partitions.assigned")
-    watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
+    watcher = Watcher(servers, KINDS)
     stack.callback(watcher.close)
-    screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
     stream = Streaming(screen, publisher, watcher, worker.check)
+    samples = demo_samples(wish.count)
+    if before := count_records(servers, INPUT):
+        screen.say(f"{INPUT} holds {before} messages from before; none is added")
+    else:
+        screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
+        _show_samples(screen, stream, samples)
+    if not (wish.keep or wish.desk):
+        _say_what_next(screen)
+        return
+    topics = {"output_topic": OUTPUT, "review_topic": REVIEW, "corrections_topic": CORRECTIONS}
+    taxonomy = read_manifest(adapter_dir()).taxonomy
+    kept_open = KeptOpen(
+        screen,
+        stream,
+        {sample.id: sample for sample in samples},
+        lambda: stack.enter_context(start_desk(servers, topics, taxonomy, folder)),
+    )
+    if wish.desk:
+        kept_open.show_desk()
+    else:
+        say_what_stays(screen, servers, worker)
+    kept_open.run(publisher, watcher, worker)
+
+
+def _folder(stack: ExitStack, kept: Path | None) -> Path:
+    if kept is None:
+        made = tempfile.TemporaryDirectory(prefix="filing-clerk-demo-")
+        return Path(stack.enter_context(made))
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / WORKER_LOG).unlink(missing_ok=True)  # what it says of another start misleads
+    return kept.absolute()
+
+
+def _show_samples(screen: Screen, stream: Streaming, samples: list[Sample]) -> None:
     live, burst = samples[:_LIVE_MESSAGES], samples[_LIVE_MESSAGES:]
     with screen.streaming(len(samples)):
         live_s = stream.live(live)
         burst_s = stream.burst(burst)
     screen.summary(len(burst), burst_s, live_s)
-    if keep:
-        keep_open(screen, stream, publisher, watcher, worker, bootstrap_servers)
-    else:
-        _say_what_next(screen)
 
 
 def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
@@ -124,6 +171,7 @@ def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
 def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
+        "  clerk-desk demo                                 decide what was in doubt\n"
         "  clerk-worker demo --keep                        leave it up and publish your own\n"
         '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
         "  clerk-worker config                             every setting and where it comes from\n"

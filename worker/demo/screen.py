@@ -35,6 +35,7 @@ class Tally:
     strange_in_review: int = 0
     outside: int = 0
     latencies_s: list[float] = field(default_factory=list)
+    corrections: int = 0
 
     @property
     def total(self) -> int:
@@ -101,6 +102,20 @@ class Screen:
             no_wrap=True,
         )
 
+    def corrected(self, seen: Seen, sample: Sample | None) -> None:
+        """Count one correction and print it: what a person made of the machine's label."""
+        self.tally.corrections += 1
+        value = seen.value or {}
+        label, before = str(value["label"]), str(value["machine"]["label"])
+        shown = _shorten(sample.message if sample else "(published by you)")
+        change = "confirmed" if label == before else f"was {before}"
+        self.console.print(
+            f"  [magenta]correction {self.tally.corrections}:[/magenta] "
+            f"[bold]{escape(label)}[/bold] ({escape(change)})  [dim]{escape(shown)}[/dim]",
+            overflow="ellipsis",
+            no_wrap=True,
+        )
+
     def _show_rate(self, now: float) -> None:
         self._landed_at.append(now)
         span = now - self._landed_at[0]
@@ -134,7 +149,7 @@ class Screen:
                 f"{tally.strange_in_review} of {tally.strange} were sent to a human"
             )
         figures["outside the label set"] = str(tally.outside)
-        if burst_s > 0:
+        if burst:
             figures["throughput"] = f"{burst / burst_s:.0f} messages/s ({burst} at once)"
         if len(live_s) >= 2:
             cuts = statistics.quantiles(live_s, n=100, method="inclusive")

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.program import ProgramFailed
 from worker.demo.samples import Sample
 from worker.demo.screen import Screen
-from worker.demo.worker_process import WorkerFailed
 
 _LIVE_WINDOW = 4
 _STALL_S = 120.0
@@ -65,4 +65,4 @@ class Streaming:
             self._check()
             if found := [self.show(seen) for seen in self._watcher.poll(0.2)]:
                 return found
-        raise WorkerFailed(f"no result within {_STALL_S:.0f} s")
+        raise ProgramFailed(f"no result within {_STALL_S:.0f} s")

@@ -19,10 +19,16 @@
 {{- toJson $config -}}
 {{- end -}}
 
-{{/* worker.toml. Helm's own toToml writes 8080 as 8080.0, which is no port and no librdkafka property. */}}
+{{/* worker.toml. */}}
 {{- define "filing-clerk.toml" -}}
-# Made by Helm from the value "config" of the release {{ .Release.Name }}.
-{{- range $section, $keys := include "filing-clerk.config" . | fromJson }}
+{{ include "filing-clerk.tomlOf" (list . "config" (include "filing-clerk.config" . | fromJson)) }}
+{{- end -}}
+
+{{/* Settings as TOML: (list . "name of the value" settings). Helm's own toToml writes 8080 as 8080.0, which is no port and no
+     librdkafka property. */}}
+{{- define "filing-clerk.tomlOf" -}}
+# Made by Helm from the value "{{ index . 1 }}" of the release {{ (index . 0).Release.Name }}.
+{{- range $section, $keys := index . 2 }}
 {{- if kindIs "map" $keys }}
 
 [{{ $section }}]

@@ -221,6 +221,9 @@
 - rollback: storage.adapters.volume cannot be written to
 {{- end }}
 {{- end }}
+{{- if .Values.desk.enabled }}
+{{- include "filing-clerk.deskProblems" . }}
+{{- end }}
 {{- range $key, $_ := .Values.commonLabels }}
 {{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
 - commonLabels.{{ $key }} is set by the chart

@@ -118,3 +118,21 @@ def test_waiting_is_told_before_it_begins(terminal: bool) -> None:
         assert ("· loading the model [tiny]" in shown(screen)) is not terminal
     if terminal:
         assert any("loading the model [tiny]" in line for line in shown(screen))
+
+
+def test_each_correction_says_what_a_person_made_of_the_label() -> None:
+    """Counted, with what the machine had said and the message's first words."""
+    screen = make_screen()
+    for label in ("billing", "delivery [urgent]"):
+        value = {"label": label, "machine": {"label": "billing"}}
+        screen.corrected(
+            Seen("correction", "1", value, {}, 0.0, 0.0), Sample("1", "my [b] invoice", None)
+        )
+    screen.corrected(
+        Seen("correction", "2", {"label": "billing", "machine": {"label": "x"}}, {}, 0, 0), None
+    )
+    assert shown(screen) == [
+        "  correction 1: billing (confirmed)  my [b] invoice",
+        "  correction 2: delivery [urgent] (was billing)  my [b] invoice",
+        "  correction 3: billing (was x)  (published by you)",
+    ]

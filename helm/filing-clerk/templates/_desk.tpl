@@ -1,0 +1,152 @@
+{{/* The desk's settings, variables and what is wrong with them. */}}
+
+{{/* desk.config, with what the chart itself knows: the workers' Kafka and records, certificates, names. JSON. */}}
+{{- define "filing-clerk.deskConfig" -}}
+{{- $config := deepCopy .Values.desk.config -}}
+{{- $kafka := $config.kafka | default dict -}}
+{{- $workers := include "filing-clerk.config" . | fromJson -}}
+{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
+{{- if and (hasKey $workers.kafka .) (not (hasKey $kafka .)) -}}
+{{- $_ := set $kafka . (get $workers.kafka .) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $config "kafka" $kafka -}}
+{{- $records := $config.records | default dict -}}
+{{- range list "format" "text_fields" "id_field" -}}
+{{- if and (hasKey ($workers.records | default dict) .) (not (hasKey $records .)) -}}
+{{- $_ := set $records . (get $workers.records .) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $config "records" $records -}}
+{{- $web := $config.web | default dict -}}
+{{- if and .Values.desk.ingress.enabled (not $web.hostnames) -}}
+{{- $_ := set $web "hostnames" (list .Values.desk.ingress.host) -}}
+{{- end -}}
+{{- $_ := set $config "web" $web -}}
+{{- toJson $config -}}
+{{- end -}}
+
+{{- define "filing-clerk.deskToml" -}}
+{{ include "filing-clerk.tomlOf" (list . "desk.config" (include "filing-clerk.deskConfig" . | fromJson)) }}
+{{- end -}}
+
+{{- define "filing-clerk.deskPort" -}}
+{{ (.Values.desk.config.web | default dict).port | default 8090 | int }}
+{{- end -}}
+
+{{/* How the desk logs in to Kafka, in the form of auth: the workers' certificates, a login of its own. JSON. */}}
+{{- define "filing-clerk.deskAuth" -}}
+{{- $sasl := ternary .Values.desk.sasl .Values.auth.sasl (not (empty .Values.desk.sasl.secret)) -}}
+{{- toJson (dict "tls" .Values.auth.tls "sasl" (set (deepCopy $sasl) "passwordAsFile" false)) -}}
+{{- end -}}
+
+{{/* Variables. The image sets the first three too, and the environment wins over desk.toml. */}}
+{{- define "filing-clerk.deskEnv" -}}
+{{- $desk := .Values.desk -}}
+{{- $auth := include "filing-clerk.deskAuth" . | fromJson -}}
+{{- $secrets := dict -}}
+{{- if $desk.database.secret -}}
+{{- $_ := set $secrets "CLERK_DESK_DATABASE__URL" (dict "name" $desk.database.secret "key" $desk.database.key) -}}
+{{- end -}}
+{{- if $auth.sasl.secret -}}
+{{- $_ := set $secrets "CLERK_DESK_KAFKA__SASL_USERNAME" (dict "name" $auth.sasl.secret "key" $auth.sasl.usernameKey) -}}
+{{- $_ := set $secrets "CLERK_DESK_KAFKA__SASL_PASSWORD" (dict "name" $auth.sasl.secret "key" $auth.sasl.passwordKey) -}}
+{{- end -}}
+{{- if and $auth.tls.clientSecret $auth.tls.privateKeyPasswordKey -}}
+{{- $_ := set $secrets "CLERK_DESK_KAFKA__SSL_KEY_PASSWORD" (dict "name" $auth.tls.clientSecret "key" $auth.tls.privateKeyPasswordKey) -}}
+{{- end -}}
+{{- if $desk.oidc.secret -}}
+{{- $_ := set $secrets "CLERK_DESK_OIDC__CLIENT_SECRET" (dict "name" $desk.oidc.secret "key" $desk.oidc.key) -}}
+{{- end -}}
+- name: CLERK_DESK_WEB__HOST
+  value: {{ ($desk.config.web | default dict).host | default "0.0.0.0" | quote }}
+- name: CLERK_DESK_PROJECT__TAXONOMY
+  value: /etc/filing-clerk/taxonomy.toml
+{{- if not $desk.database.secret }}
+- name: CLERK_DESK_DATABASE__URL
+  value: sqlite:////var/lib/filing-clerk/desk.db
+{{- end }}
+{{- include "filing-clerk.secretEnv" (merge $secrets $desk.secretEnv) }}
+{{- end -}}
+
+{{/* What its two containers share: (list . kafka), the latter with .Values.auth. */}}
+{{- define "filing-clerk.deskContainer" -}}
+{{- $root := index . 0 -}}
+{{- $desk := $root.Values.desk -}}
+image: {{ include "filing-clerk.image" (list $root $desk.image) | quote }}
+imagePullPolicy: {{ $desk.image.pullPolicy }}
+env:
+  {{- include "filing-clerk.deskEnv" $root | nindent 2 }}
+{{- with $desk.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  {{- include "filing-clerk.kafkaMounts" (index . 1) | nindent 2 }}
+  {{- if not $desk.database.secret }}
+  - name: database
+    mountPath: /var/lib/filing-clerk
+  {{- end }}
+  - name: tmp
+    mountPath: /tmp
+{{- end -}}
+
+{{- define "filing-clerk.deskProblems" -}}
+{{- $desk := .Values.desk -}}
+{{- $config := $desk.config -}}
+{{- $signIn := $config.sign_in | default dict -}}
+{{- $oidc := $config.oidc | default dict -}}
+{{- $method := $signIn.method | default "none" -}}
+{{- if not $desk.image.repository }}
+- desk.image.repository is empty: name the desk's image (registry.example/clerk/desk)
+{{- end }}
+{{- if not $desk.taxonomy }}
+- desk.taxonomy is empty: --set-file desk.taxonomy=config/taxonomy.toml, the one of the adapter in service
+{{- end }}
+{{- if and (gt ($desk.replicaCount | int) 1) (not $desk.database.secret) }}
+- desk.replicaCount is {{ int $desk.replicaCount }} on SQLite, which one process writes to: name a Secret with PostgreSQL's address in desk.database.secret, or set desk.replicaCount to 1
+{{- end }}
+{{- if and $desk.database.secret $desk.database.volume }}
+- desk.database: secret (PostgreSQL) and volume (SQLite) are both given
+{{- end }}
+{{- if eq $method "none" }}
+- desk.config.sign_in.method is none, which is for one's own machine: set it to oidc, proxy or local
+{{- end }}
+{{- if eq $method "oidc" }}
+{{- range list "issuer" "client_id" "public_url" }}
+{{- if not (get $oidc .) }}
+- desk.config.oidc.{{ . }} is empty, and desk.config.sign_in.method is oidc
+{{- end }}
+{{- end }}
+{{- else if $desk.oidc.secret }}
+- desk.oidc.secret is given and desk.config.sign_in.method is {{ $method }}
+{{- end }}
+{{- if and (eq $method "proxy") (not $signIn.proxy_addresses) }}
+- desk.config.sign_in.proxy_addresses is empty: name the addresses that the proxy calls from, or anybody could send its header
+{{- end }}
+{{- if has ($config.web | default dict).host (list "127.0.0.1" "localhost" "::1") }}
+- desk.config.web.host is {{ $config.web.host }}: neither the kubelet nor the Ingress could reach it
+{{- end }}
+{{- if and $desk.ingress.enabled (not $desk.ingress.host) }}
+- desk.ingress.host is empty: name what people reach it by (desk.example.com)
+{{- end }}
+{{- range list (list "database" "url" "desk.database.secret") (list "project" "taxonomy" "desk.taxonomy") }}
+{{- if hasKey (get $config (index . 0) | default dict) (index . 1) }}
+- desk.config.{{ index . 0 }}.{{ index . 1 }} is set by the chart: use {{ index . 2 }}
+{{- end }}
+{{- end }}
+{{- range include "filing-clerk.secretsIn" (list "desk.config" $config) | trim | splitList "\n" }}
+{{- if . }}
+- {{ . }} is a secret, and desk.config ends in a ConfigMap that many may read: put it into a Secret and name that in desk.oidc, desk.sasl or desk.secretEnv
+{{- end }}
+{{- end }}
+{{- range $name, $_ := $desk.secretEnv }}
+{{- if has $name (list "CLERK_DESK_WEB__HOST" "CLERK_DESK_PROJECT__TAXONOMY" "CLERK_DESK_DATABASE__URL") }}
+- desk.secretEnv.{{ $name }} is set by the chart
+{{- end }}
+{{- end }}
+{{- end -}}

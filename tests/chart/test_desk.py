@@ -1,0 +1,205 @@
+"""The desk as a part of the release: what it reads, who reaches it, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk.settings_load import load_settings
+from tests.chart.render import (
+    EXAMPLES,
+    MINIMAL,
+    Document,
+    Refused,
+    find,
+    merge,
+    pods,
+    render,
+    render_minimal,
+)
+from tests.chart.restricted import violations
+
+TAXONOMY = (Path(__file__).parents[2] / "config" / "taxonomy.toml").read_text(encoding="utf-8")
+DESK: dict[str, Any] = {
+    "desk": {
+        "enabled": True,
+        "image": {"repository": "registry.example/clerk/desk"},
+        "taxonomy": TAXONOMY,
+        "config": {"sign_in": {"method": "local"}},
+    }
+}
+SASL = {
+    "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
+    "auth": {"sasl": {"secret": "kafka-login"}, "tls": {"caConfigMap": "kafka-ca"}},
+}
+
+
+def rendered(*changes: dict[str, Any]) -> list[Document]:
+    """Render the least that works with a desk, and changes to it."""
+    values = DESK
+    for change in changes:
+        values = merge(values, change)
+    return render_minimal(values)
+
+
+def desk(**changes: Any) -> dict[str, Any]:
+    """Changes to the values of the desk."""
+    return {"desk": changes}
+
+
+def pod_of(documents: list[Document]) -> Any:
+    """The desk's pod."""
+    return find(documents, "Deployment", "-desk")["spec"]["template"]["spec"]
+
+
+def variables(documents: list[Document]) -> dict[str, Any]:
+    """What its container finds in the environment: values, or references to Secrets."""
+    return {
+        given["name"]: given.get("value") or given["valueFrom"]["secretKeyRef"]
+        for given in pod_of(documents)["containers"][0]["env"]
+    }
+
+
+def egress_ports(documents: list[Document]) -> set[int]:
+    """Ports that its network policy lets out, but for DNS."""
+    rules = find(documents, "NetworkPolicy", "-desk")["spec"]["egress"]
+    return {port["port"] for rule in rules for port in rule["ports"]} - {53}
+
+
+def test_without_it_nothing_of_it_is_made() -> None:
+    """The desk is a part that somebody asks for."""
+    for document in render(MINIMAL):
+        labels = document["metadata"]["labels"]
+        assert labels["app.kubernetes.io/component"] != "desk", document["kind"]
+
+
+def test_its_settings_are_read_by_the_desk_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers' Kafka, records and certificates, unless it has its own; the Ingress's name."""
+    workers = {"records": {"text_fields": ["subject", "body"]}, "kafka": {"output_topic": "out"}}
+    documents = rendered(
+        SASL,
+        {"config": workers},
+        desk(
+            config={"kafka": {"review_topic": "own"}, "review": {"claim_s": 60}},
+            ingress={"enabled": True, "host": "desk.example.com"},
+        ),
+    )
+    file = tmp_path / "desk.toml"
+    file.write_text(find(documents, "ConfigMap", "-desk")["data"]["desk.toml"], encoding="utf-8")
+    for name, value in variables(documents).items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else "secret")
+    found = load_settings(file).settings
+    assert found.kafka.bootstrap_servers == "kafka:9092"
+    assert (found.kafka.output_topic, found.kafka.review_topic) == ("out", "own")
+    assert found.kafka.security_protocol == "sasl_ssl"
+    assert found.kafka.ssl_ca_location == "/etc/kafka/ca/ca.crt"
+    assert found.kafka.sasl_password is not None
+    assert found.records.text_fields == ("subject", "body")
+    assert found.review.claim_s == 60
+    assert found.web.host == "0.0.0.0"
+    assert found.web.hostnames == ("desk.example.com",)
+    mounted = {
+        mount["name"]: mount["mountPath"]
+        for mount in pod_of(documents)["containers"][0]["volumeMounts"]
+    }
+    assert str(found.project.taxonomy).startswith(mounted["config"] + "/")
+    assert "taxonomy.toml" in find(documents, "ConfigMap", "-desk")["data"]
+
+
+def test_secrets_come_by_reference_alone() -> None:
+    """PostgreSQL's address, Kafka's password, the client's secret: none of them in a ConfigMap."""
+    documents = render(None, EXAMPLES / "desk.yaml")
+    found = variables(documents)
+    assert found["CLERK_DESK_DATABASE__URL"] == {"name": "desk-database", "key": "url"}
+    own = {"sasl": {"secret": "desk-login", "usernameKey": "user"}}
+    found = variables(rendered(SASL, desk(**own)))
+    assert found["CLERK_DESK_KAFKA__SASL_USERNAME"] == {"name": "desk-login", "key": "user"}
+    found = variables(rendered(SASL))
+    assert found["CLERK_DESK_KAFKA__SASL_PASSWORD"] == {"name": "kafka-login", "key": "password"}
+
+
+def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
+    """The old pod ends before the new one begins, and what people decided outlives the release."""
+    documents = rendered()
+    deployment = find(documents, "Deployment", "-desk")["spec"]
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"] == {"type": "Recreate"}
+    claim = find(documents, "PersistentVolumeClaim", "-desk")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    (mount,) = [
+        mount["mountPath"]
+        for mount in pod_of(documents)["containers"][0]["volumeMounts"]
+        if mount["name"] == "database"
+    ]
+    assert variables(documents)["CLERK_DESK_DATABASE__URL"] == f"sqlite:///{mount}/desk.db"
+    with pytest.raises(Refused, match=r"desk\.replicaCount is 2 on SQLite"):
+        rendered(desk(replicaCount=2))
+
+
+def test_postgresql_lets_replicas_be_rolled() -> None:
+    """One more before one less, no volume; the schema is brought up to date before each starts."""
+    documents = rendered(desk(replicaCount=3, database={"secret": "pg"}))
+    deployment = find(documents, "Deployment", "-desk")["spec"]
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert not [one for one in documents if one["kind"] == "PersistentVolumeClaim"]
+    pod = pod_of(documents)
+    (first,) = pod["initContainers"]
+    assert first["args"][0] == "migrate"
+    assert first["env"] == pod["containers"][0]["env"]
+    assert find(documents, "PodDisruptionBudget", "-desk")["spec"]["maxUnavailable"] == 1
+
+
+def test_who_may_talk_to_whom() -> None:
+    """In: the Ingress controller and scrapes, on its port. Out: Kafka, and only what is used."""
+    documents = rendered()
+    (rule,) = find(documents, "NetworkPolicy", "-desk")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [8090]
+    assert len(rule["from"]) == 2
+    assert egress_ports(documents) == {9092}
+    assert egress_ports(rendered(desk(database={"secret": "pg"}))) == {9092, 5432}
+
+
+def test_every_pod_of_it_is_restricted() -> None:
+    """As strict as the worker's: no root, no rights, nothing writable but the volume and /tmp."""
+    for documents in (rendered(), render(None, EXAMPLES / "desk.yaml")):
+        (pod,) = [pod for pod in pods(documents) if pod.name.endswith("-desk")]
+        assert list(violations(pod.spec)) == []
+        assert pod.spec["automountServiceAccountToken"] is False
+        for container in pod.containers:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_prometheus_finds_it_beside_the_workers() -> None:
+    """One monitor for each, of the kind that was asked for."""
+    documents = rendered({"metrics": {"monitor": "service"}})
+    monitor = find(documents, "ServiceMonitor", "-desk")
+    assert monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "desk"
+    port = monitor["spec"]["endpoints"][0]["port"]
+    assert port in {port["name"] for port in find(documents, "Service", "-desk")["spec"]["ports"]}
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (desk(image={"repository": ""}), "desk.image.repository is empty"),
+    (desk(taxonomy=""), "desk.taxonomy is empty"),
+    (desk(config={"sign_in": {"method": "none"}}), "is none"),
+    (desk(config={"sign_in": {"method": "proxy"}}), "proxy_addresses is empty"),
+    (desk(oidc={"secret": "x"}), "sign_in.method is local"),
+    (desk(config={"web": {"host": "127.0.0.1"}}), "desk.config.web.host"),
+    (desk(config={"kafka": {"sasl_password": "x"}}), "desk.config.kafka.sasl_password"),
+    (desk(config={"database": {"url": "x"}}), "use desk.database.secret"),
+    (desk(ingress={"enabled": True}), "desk.ingress.host is empty"),
+    (desk(database={"secret": "x", "volume": {"emptyDir": {}}}), "are both given"),
+    (desk(config={"reviews": {}}), "reviews"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
+    """Before anything reaches a cluster, with what to do instead."""
+    with pytest.raises(Refused) as caught:
+        rendered(change)
+    assert said in str(caught.value)

@@ -1,0 +1,40 @@
+"""What alerts and panels ask of the desk is what a desk tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from desk.accuracy.metrics import NAMES
+from desk.store.database import Database
+from desk.store.migrate import migrate
+from desk.web.metrics import Metrics
+from tests.rules.expressions import alerts, dashboard_queries, selectors
+from tests.support.desk_world import DeskWorld
+
+
+def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    """Each metric of the rules and of the dashboard's row is one that a desk has."""
+    asked = {
+        name
+        for expr in (
+            *(rule["expr"] for rule in alerts().values()),
+            *(query.expr for query in dashboard_queries()),
+        )
+        for name, _ in selectors(expr)
+        if name.startswith("clerk_desk_")
+    }
+    assert len(asked) >= 7
+    database = Database(f"sqlite:///{tmp_path}/desk.db")
+    migrate(database)
+    world = DeskWorld(database)
+    world.add()
+    page = Metrics(world.desk).text().decode("utf-8")
+    told = {
+        sample.name for family in text_string_to_metric_families(page) for sample in family.samples
+    }
+    assert "clerk_desk_database_up" in told
+    # Those of the accuracy are told once enough is audited (tests/unit/desk/accuracy).
+    assert asked - told - set(NAMES) == set()
+    database.close()

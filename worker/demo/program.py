@@ -1,0 +1,95 @@
+"""A program of ours as a process of its own, started and ended by the demo, watched by its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worker.demo.child import ChildProcess
+
+
+class ProgramFailed(RuntimeError):
+    """A program ended, or does not answer; the text ends with what it logged last."""
+
+
+class Program:
+    """A running program whose log is a file of JSON lines. ``name`` is for people: the worker."""
+
+    def __init__(self, name: str, child: ChildProcess, log_path: Path) -> None:
+        self.name = name
+        self.child = child
+        self.log_path = log_path
+
+    def wait_for(self, event: str, within_s: float) -> None:
+        """Return when it has logged this event. Raises ProgramFailed."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            if event in self.events():
+                return
+            self.check()
+            time.sleep(0.1)
+        raise ProgramFailed(f"{self.name} was not ready within {within_s:.0f} s{self._end()}")
+
+    def events(self) -> list[str]:
+        """The names of what it has logged so far."""
+        return [str(line.get("event")) for line in self._logged()]
+
+    def logged(self, event: str, field: str) -> str | None:
+        """Return a field of the first line about this event; None where there is none yet."""
+        lines = (line for line in self._logged() if line.get("event") == event)
+        return next((str(line[field]) for line in lines), None)
+
+    def check(self) -> None:
+        """Raise ProgramFailed when it has ended."""
+        code = self.child.exit_code()
+        if code is not None:
+            raise ProgramFailed(f"{self.name} ended with exit code {code}{self._end()}")
+
+    def wait_until_done(self, within_s: float) -> None:
+        """Return when it has ended well. Raises ProgramFailed; what takes longer is killed."""
+        code = self.child.wait(within_s)
+        if code != 0:
+            raise ProgramFailed(f"{self.name} ended with exit code {code}{self._end()}")
+
+    def _logged(self) -> Iterator[dict[str, Any]]:
+        for line in self._lines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+    def _end(self) -> str:
+        return "".join(f"\n  {line}" for line in self._lines()[-8:])
+
+    def _lines(self) -> list[str]:
+        return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+@contextmanager
+def start_program(
+    name: str,
+    command: Sequence[str],
+    settings: Mapping[str, str],
+    log_path: Path,
+    *,
+    grace_s: float,
+) -> Iterator[Program]:
+    """Start Python with a command and settings as flags (values as TOML has them); stop it at the
+    end, by force after ``grace_s``."""
+    flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    log_path.touch()
+    child = ChildProcess(
+        [sys.executable, *command, *flags], cwd=Path.cwd(), log_path=log_path, env=os.environ
+    )
+    try:
+        yield Program(name, child, log_path)
+    finally:
+        child.stop(grace_s)
