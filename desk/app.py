@@ -11,7 +11,6 @@ import structlog
 from pydantic import SecretStr
 
 from desk import __version__
-from desk.auth.rules import check_sign_in, is_loopback
 from desk.clock import Clock, now_ms
 from desk.errors import SettingsError
 from desk.inbox.reader import InboxReader
@@ -21,10 +20,10 @@ from desk.outbox.publisher import OutboxPublisher
 from desk.service import upkeep
 from desk.service.context import Desk, Policy, open_desk
 from desk.settings import KafkaSettings, Settings
+from desk.sign_in import sign_in_provider, web_options
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
-from desk.web.options import WebOptions
 from desk.work import Shift, Work
 from worker.contract.errors import TaxonomyError
 from worker.contract.records import InputFormat
@@ -150,37 +149,19 @@ def retention_work(settings: Settings, desk: Desk) -> Work:
     return Work("retention", turn, lambda: None, idle_s=_RETENTION_EVERY_S)
 
 
-def web_options(settings: Settings) -> WebOptions:
-    """Return what the pages need. Raises SettingsError for a way of signing in that is not safe."""
-    web, sign_in = settings.web, settings.sign_in
-    check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
-    secure = web.secure_cookies
-    return WebOptions(
-        host=web.host,
-        port=web.port,
-        hostnames=web.hostnames,
-        secure=not is_loopback(web.host) if secure is None else secure,
-        method=sign_in.method,
-        proxy_header=sign_in.proxy_header,
-        proxy_addresses=sign_in.proxy_addresses,
-        owners=sign_in.owners,
-        longest_ms=int(sign_in.session_hours * 3_600_000),
-        idle_ms=int(sign_in.idle_minutes * 60_000),
-    )
-
-
 def run_desk(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises DeskStopped."""
     from desk.web.server import serve
 
     options = web_options(settings)
+    provider = sign_in_provider(settings)
     database = open_database(settings)
     try:
         desk = open_settings_desk(settings, database)
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        with background(settings, desk) as shift, serve(desk, options) as address:
+        with background(settings, desk) as shift, serve(desk, options, provider) as address:
             _log.info(
                 "desk.started",
                 version=__version__,

@@ -4,11 +4,14 @@ DeskError
 ├── Refused               tell the person: what they asked for cannot be done, and why
 │   ├── ClaimLost         ... somebody else has the item now, or has decided it
 │   ├── NotAllowed        ... their role does not let them
-│   └── NothingToUndo     ... there is no decision of theirs that can be taken back
+│   ├── NothingToUndo     ... there is no decision of theirs that can be taken back
+│   └── SignInFailed      ... they could not be signed in
 ├── TryAgain              nothing is half done: wait a moment, do the same again
 │   ├── DatabaseAway      ... the database cannot be reached
 │   ├── KafkaAway         ... Kafka cannot be reached, or has not answered
+│   ├── ProviderAway      ... the OpenID provider does not answer
 │   └── Superseded        ... another process does this work now
+├── ProviderWrong         the OpenID provider, or the desk's registration with it, wants mending
 └── DeskStopped           leave the process with ``exit_code``
     ├── SettingsError     2  mend the settings
     ├── DatabaseRefused   3  the database is not the desk's, or of another version
@@ -44,6 +47,16 @@ class NothingToUndo(Refused):
     """There is no decision of this person that can still be taken back."""
 
 
+class SignInFailed(Refused):
+    """A person could not be signed in. ``reason`` says why in a word: state, issuer, denied, code,
+    token, role; ``name`` is the person's where they are known and have no role."""
+
+    def __init__(self, reason: str, words: str, *, name: str = "") -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.name = name
+
+
 class TryAgain(DeskError):
     """Nothing was half done; the same can be done again after a moment."""
 
@@ -56,8 +69,16 @@ class KafkaAway(TryAgain):
     """Kafka cannot be reached, or has not said whether a transaction was committed."""
 
 
+class ProviderAway(TryAgain):
+    """The OpenID provider cannot be reached, or says that something is wrong there."""
+
+
 class Superseded(TryAgain):
     """Another process of this desk has taken this work over."""
+
+
+class ProviderWrong(DeskError):
+    """The OpenID provider answers what cannot be used; the words are for whoever runs the desk."""
 
 
 class DeskStopped(DeskError):

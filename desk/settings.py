@@ -189,10 +189,11 @@ class WebSettings(Section):
 class SignInSettings(Section):
     """How people prove who they are."""
 
-    method: Literal["none", "proxy", "local"] = Field(
+    method: Literal["none", "proxy", "local", "oidc"] = Field(
         "none",
-        description="none: whoever is at this machine, on loopback addresses alone; proxy: a "
-        "header of a proxy that is trusted; local: passwords (clerk-desk people add).",
+        description="none: whoever is at this machine, on loopback addresses alone; oidc: an "
+        "OpenID provider (section oidc); proxy: a header of a proxy that is trusted; local: "
+        "passwords (clerk-desk people add).",
     )
     proxy_header: str = Field(
         "X-Forwarded-User",
@@ -203,12 +204,51 @@ class SignInSettings(Section):
         (), description="Addresses or networks the proxy calls from; nobody else is believed."
     )
     owners: Names = Field(
-        (), description="User names that arrive as owners for the first time; others as reviewers."
+        (),
+        description="User names (with oidc: the claim sub) that arrive as owners for the first "
+        "time; others as reviewers.",
     )
     session_hours: float = Field(12.0, gt=0, description="After how long people sign in again.")
     idle_minutes: float = Field(
         120.0, gt=0, description="And after how long in which they did nothing."
     )
+
+
+class OidcSettings(Section):
+    """The OpenID provider that people sign in by."""
+
+    issuer: str = Field(
+        "", description="The provider, letter for letter as it names itself: https://id.example.com"
+    )
+    client_id: str = Field("", description="The desk's name at the provider.")
+    client_secret: SecretStr | None = Field(
+        None,
+        description="Its secret; best given as CLERK_DESK_OIDC__CLIENT_SECRET, or by a file. "
+        "Unset: a public client, with PKCE alone.",
+    )
+    client_secret_file: Path | None = Field(None, description="File with the secret.")
+    public_url: str = Field(
+        "",
+        description="Where people reach the desk: https://desk.example.com. Registered with the "
+        "provider: this with /sign-in/callback, and for signing out with /signed-out.",
+    )
+    scopes: Paths = Field(("openid", "profile"), description="What is asked of the provider.")
+    name_claim: str = Field("name", description="Claim with what a person is called.")
+    role_claim: str = Field(
+        "",
+        description="Claim that roles are read from at each sign-in, dots between nested names: "
+        "groups, realm_access.roles. Empty: everybody the provider lets in, roles by owners.",
+    )
+    reviewers: Names = Field((), description="Values of it that stand for a reviewer.")
+    adjudicators: Names = Field((), description="And for an adjudicator.")
+    owners: Names = Field((), description="And for an owner.")
+    end_session: bool = Field(
+        True, description="Signing out of the desk also signs out of the provider, where it can."
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file with the CA certificates to believe instead of the system's."
+    )
+    timeout_s: Seconds = Field(5.0, description="Timeout for a request to the provider.")
 
 
 class LogSettings(Section):
@@ -234,6 +274,7 @@ class Settings(BaseSettings):
     texts: TextSettings = TextSettings()
     web: WebSettings = WebSettings()
     sign_in: SignInSettings = SignInSettings()
+    oidc: OidcSettings = OidcSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

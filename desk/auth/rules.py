@@ -8,7 +8,7 @@ from typing import Literal
 
 from desk.errors import SettingsError
 
-Method = Literal["none", "proxy", "local"]
+Method = Literal["none", "proxy", "local", "oidc"]
 
 
 def is_loopback(host: str) -> bool:
@@ -26,7 +26,7 @@ def check_sign_in(method: Method, host: str, trusted: Sequence[str]) -> None:
     if method == "none" and not is_loopback(host):
         raise SettingsError(
             f"sign_in.method is none and web.host is {host}: whoever reaches it could read and "
-            "decide. Listen on 127.0.0.1, or use proxy or local"
+            "decide. Listen on 127.0.0.1, or use oidc, proxy or local"
         )
     if method == "proxy" and not trusted:
         raise SettingsError(

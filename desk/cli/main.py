@@ -145,8 +145,9 @@ def demo(
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
     """Check the settings and the taxonomy, and show every setting with its value and origin."""
-    from desk.app import read_taxonomy, web_options
+    from desk.app import read_taxonomy
     from desk.settings_load import effective, load_settings
+    from desk.sign_in import web_options
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):

@@ -10,11 +10,15 @@ from desk.store import claims, people
 from desk.store.types import Person, Role
 
 
-def arrive(desk: Desk, subject: str, name: str, *, role: Role = "reviewer") -> Person:
+def arrive(
+    desk: Desk, subject: str, name: str, *, role: Role = "reviewer", role_now: Role | None = None
+) -> Person:
     """Return the person who signs in under a subject; somebody new is added, with ``role``.
 
-    Raises NotAllowed for a closed account.
+    ``role_now`` is the role of anybody, new or not, where roles are given elsewhere. Raises
+    NotAllowed for a closed account.
     """
+    role = role_now or role
     with desk.database.write() as tx:
         found = people.find(tx, subject)
         if found is None:
@@ -22,6 +26,10 @@ def arrive(desk: Desk, subject: str, name: str, *, role: Role = "reviewer") -> P
             people.log(tx, desk.clock(), found.id, "person.added", detail={"role": role})
         elif found.name != name:
             found = people.change(tx, found.id, name=name)
+        if found.active and role_now is not None and found.role != role_now:
+            found = people.change(tx, found.id, role=role_now)
+            detail = {"person": found.pseudonym, "role": role_now}
+            people.log(tx, desk.clock(), None, "person.changed", detail=detail)
         if found.active:
             people.log(tx, desk.clock(), found.id, "person.arrived")
     if not found.active:

@@ -53,10 +53,11 @@ def password_hash(desk: Desk, subject: str) -> str | None:
         return sessions.password_of(tx, subject)
 
 
-def note_failure(desk: Desk, method: str) -> None:
-    """Write to the log that somebody failed to sign in."""
+def note_failure(desk: Desk, method: str, reason: str = "") -> None:
+    """Write to the log that somebody failed to sign in; ``reason`` is a word."""
+    detail = {"method": method} | ({"reason": reason} if reason else {})
     with desk.database.write() as tx:
-        people.log(tx, desk.clock(), None, "sign_in.failed", detail={"method": method})
+        people.log(tx, desk.clock(), None, "sign_in.failed", detail=detail)
 
 
 def add_local(desk: Desk, subject: str, name: str, role: Role, hashed: str) -> Person:

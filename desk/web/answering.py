@@ -125,7 +125,10 @@ def _by_script(request: Request, form: Mapping[str, str]) -> bool:
 
 
 def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
-    if web.options.method == "local" and request.method == "GET" and not by_script:
-        return redirect("/sign-in", next=request.url.path if request.url.path != "/" else "")
+    if web.options.method in {"local", "oidc"} and request.method == "GET" and not by_script:
+        # What the provider sends back goes to one address, and so do the cookies.
+        base = web.provider.config.public_url if web.provider is not None else ""
+        path = request.url.path if request.url.path != "/" else ""
+        return redirect(f"{base}/sign-in", next=path)
     words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")
     return error_page(web, 401, words, by_script=by_script)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 import desk.web.pages
 from desk.auth.attempts import Attempts
+from desk.auth.provider import Provider
 from desk.service.context import Desk
 from desk.web import metrics
 from desk.web.answering import endpoint, error_page
@@ -35,11 +36,13 @@ def find_pages() -> Sequence[Page]:
     return found
 
 
-def build_application(opened: Desk, options: WebOptions) -> Starlette:
-    """Return the application of an open desk."""
+def build_application(
+    opened: Desk, options: WebOptions, provider: Provider | None = None
+) -> Starlette:
+    """Return the application of an open desk; ``provider`` where people sign in by one."""
     pages = find_pages()
     links = sorted((page for page in pages if page.link), key=lambda page: page.order)
-    web = Web(opened, options, environment(), Attempts(opened.clock), links)
+    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
     counted = metrics.Metrics(opened)
 
     def livez(_: Request) -> Response:

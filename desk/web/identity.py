@@ -13,7 +13,7 @@ from starlette.responses import Response
 from desk.auth.rules import is_trusted
 from desk.service import people, signing_in
 from desk.store.types import Person, Role
-from desk.web.visit import Web
+from desk.web.visit import Visit, Web
 
 LOCAL_SUBJECT = "local"
 
@@ -40,7 +40,7 @@ def identify(
         person = signing_in.whose(
             web.desk, token, longest_ms=options.longest_ms, idle_ms=options.idle_ms
         )
-    if options.method == "local":
+    if options.method in {"local", "oidc"}:
         return Identity(person, token, False)
     if subject is None:
         return Identity(None, "", False)
@@ -64,11 +64,38 @@ def new_form_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def set_cookie(web: Web, response: Response, name: str, value: str) -> None:
-    """Give the browser a cookie that scripts and other sites do not see."""
+def set_cookie(
+    web: Web,
+    response: Response,
+    name: str,
+    value: str,
+    *,
+    path: str = "/",
+    age_s: int | None = None,
+) -> None:
+    """Give the browser a cookie that scripts and other sites do not see, for ``age_s`` seconds or
+    until it is closed."""
     response.set_cookie(
-        name, value, path="/", secure=web.options.secure, httponly=True, samesite="lax"
+        name, value, age_s, path=path, secure=web.options.secure, httponly=True, samesite="lax"
     )
+
+
+def drop_cookie(web: Web, response: Response, name: str, *, path: str = "/") -> None:
+    """Take a cookie back."""
+    response.delete_cookie(name, path=path, secure=web.options.secure, httponly=True)
+
+
+def begin_session(visit: Visit, response: Response, person: Person) -> None:
+    """Begin a person's session in this browser; one that was there ends."""
+    options = visit.web.options
+    old = visit.cookies.get(options.session_cookie)
+    if old:
+        signing_in.end(visit.desk, old)
+    token = signing_in.begin(
+        visit.desk, person, longest_ms=options.longest_ms, idle_ms=options.idle_ms
+    )
+    set_cookie(visit.web, response, options.session_cookie, token)
+    drop_cookie(visit.web, response, options.form_cookie)
 
 
 def role_on_arrival(web: Web, subject: str) -> Role:

@@ -33,6 +33,16 @@ class WebOptions:
         return "__Host-clerk_desk_form" if self.secure else "clerk_desk_form"
 
     @property
+    def provider_cookie(self) -> str:
+        """The name of what a browser keeps while somebody is with the OpenID provider."""
+        return "__Host-clerk_desk_provider" if self.secure else "clerk_desk_provider"
+
+    @property
+    def hint_cookie(self) -> str:
+        """The name of what the provider is shown when somebody signs out; for that page alone."""
+        return "__Secure-clerk_desk_hint" if self.secure else "clerk_desk_hint"
+
+    @property
     def allowed_hosts(self) -> tuple[str, ...]:
         """Names in the Host header that are answered. Without sign-in it is this machine's own
         alone: else a page elsewhere could point a name of its own at it and be let in."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from desk.auth.provider import Provider
 from desk.errors import SettingsError
 from desk.service.context import Desk
 from desk.web.application import build_application
@@ -18,12 +19,12 @@ _GRACE_S = 10
 
 
 @contextmanager
-def serve(desk: Desk, options: WebOptions) -> Iterator[str]:
+def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
     """Serve the pages until the end; yields their address. Raises SettingsError where the address
     cannot be listened on."""
     listening = _listen(options.host, options.port)
     config = uvicorn.Config(
-        build_application(desk, options),
+        build_application(desk, options, provider),
         log_config=None,
         access_log=False,  # addresses of pages hold what people searched for
         server_header=False,

@@ -13,6 +13,7 @@ from jinja2 import Environment
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from desk.auth.attempts import Attempts
+from desk.auth.provider import Provider
 from desk.service.context import Desk
 from desk.store.types import Person, Role
 from desk.web.options import WebOptions
@@ -27,6 +28,7 @@ class Web:
     templates: Environment
     attempts: Attempts
     navigation: Sequence[Page] = ()
+    provider: Provider | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,13 @@ class Page:
 def new_request() -> str:
     """Return the id of a form: sent twice, it does once what it does."""
     return uuid.uuid4().hex
+
+
+def inside(path: str | None) -> str:
+    """Return a path of this desk, "" for anything that could lead elsewhere."""
+    if path and path.startswith("/") and not path.startswith("//") and path.isascii():
+        return "" if "\\" in path or any(char <= " " for char in path) else path[:500]
+    return ""
 
 
 def redirect(path: str, **query: str) -> Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 from starlette.responses import Response
 
-from desk.accuracy.page import render_accuracy
 from desk.accuracy.service import accuracy_figures
+from desk.web.accuracy_html import render_accuracy
 from desk.web.visit import Page, Visit
 
 

@@ -97,7 +97,7 @@ def test_secrets_are_never_shown() -> None:
 
 def test_the_shipped_file_says_what_the_defaults_are(tmp_path: Path) -> None:
     """Each commented line is the default, but for examples."""
-    examples = ("ssl_", "sasl_")
+    examples = ("ssl_", "sasl_", "client_secret_file", "ca_file")
     lines = [
         line[2:]
         if line.startswith("# ") and " = " in line and not line[2:].startswith(examples)

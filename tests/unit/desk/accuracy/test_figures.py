@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from desk.accuracy.figures import measure
 from desk.accuracy.metrics import NAMES, AccuracyMetrics, families
-from desk.accuracy.page import render_accuracy
 from desk.accuracy.service import AccuracyFigures, accuracy_figures
 from desk.errors import DatabaseAway
 from desk.service import adjudicating, reviewing
 from desk.store import items
 from desk.store.audits import Audited, DayTraffic
 from desk.store.types import Person
+from desk.web.accuracy_html import render_accuracy
 from tests.support.desk_world import START_MS, DeskWorld
 
 DAY = START_MS // 86_400_000
@@ -236,6 +236,16 @@ def test_the_page_escapes_what_others_named(world: DeskWorld) -> None:
     assert "<img" not in html
     assert "<b>" not in html
     assert "&lt;img src=x&gt;" in html
+
+
+def test_what_is_not_decided_yet_has_a_sentence_and_no_axis(world: DeskWorld) -> None:
+    """An axis without a point looks like a page that is broken."""
+    audit(world)
+    count(world, "delivery", 10)
+    html = render_accuracy(accuracy_figures(world.desk))
+    assert "<h2>By label</h2>" in html
+    assert "Nothing of it has been decided yet" in html
+    assert "<svg" not in html
 
 
 def test_an_empty_desk_has_a_page(world: DeskWorld) -> None:

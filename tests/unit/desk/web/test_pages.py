@@ -48,9 +48,10 @@ def test_every_word_is_in_the_catalogue_and_used() -> None:
     """A key that is missing would be an error page; one that is left over misleads translators."""
     sources = [*WEB.rglob("*.py"), *WEB.rglob("*.html")]
     written = "\n".join(path.read_text("utf-8") for path in sources if path.name != "strings.py")
-    used = set(re.findall(r"""\bt\(\s*f?["']([a-z0-9_.]+)["']\s*[,)]""", written))
+    used = set(re.findall(r"""\b(?:t|_say|_p)\(\s*f?["']([a-z0-9_.]+)["']\s*[,)]""", written))
     used |= set(re.findall(r'link="([a-z_.]+)"', written))
     begun = set(re.findall(r"""\bt\(\s*["']([a-z_]+\.)["'] ~""", written)) | {"error."}
+    begun |= set(re.findall(r"""\bt\(\s*f["']([a-z_]+\.)\{""", written))
     assert used <= set(strings.ENGLISH)
     assert begun >= {"reason.", "state.", "role.", "kind.", "nothing."}
     left = {key for key in set(strings.ENGLISH) - used if not key.startswith(tuple(begun))}

@@ -1,0 +1,259 @@
+"""Signing in by an OpenID provider: the authorization code flow with PKCE (RFC 6749, RFC 7636).
+
+What the browser keeps between leaving for the provider and coming back is one secret in a cookie of
+its own; state, nonce and code verifier are made of it, so an answer counts in that browser alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from desk.auth.id_token import ALGORITHMS, UnknownKey, read_id_token, read_keys
+from desk.auth.provider_client import ProviderClient
+from desk.auth.provider_config import (
+    ProviderConfig,
+    RoleName,
+    is_safe_url,
+    read_claim,
+    read_name,
+    read_role,
+)
+from desk.clock import Clock
+from desk.errors import ProviderAway, ProviderWrong, SignInFailed
+
+_FRESH_MS = 3_600_000
+_AFTER_FAILURE_MS = 5_000
+_NEW_KEYS_MS = 10_000
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who somebody is by their provider. ``role`` is None where the desk gives roles itself."""
+
+    issuer: str
+    sub: str
+    name: str
+    role: RoleName | None
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the provider has said of itself, and when."""
+
+    at_ms: int
+    metadata: Mapping[str, Any]
+    keys: Any
+
+
+class Provider:
+    """The provider of one desk. Safe from any thread; its answers are kept for an hour."""
+
+    def __init__(self, config: ProviderConfig, clock: Clock) -> None:
+        self.config = config
+        self._clock = clock
+        self._client = ProviderClient(config)
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
+        self._failure: tuple[int, str] | None = None
+        # A provider that does not answer must not hold every thread of the desk.
+        self._at_once = threading.BoundedSemaphore(_AT_ONCE)
+
+    def check(self) -> None:
+        """Ask the provider what it is. Raises ProviderAway, ProviderWrong."""
+        self._ask()
+
+    def begin(self, secret: str) -> str:
+        """Return where to send a browser that keeps this secret. Raises ProviderAway,
+        ProviderWrong."""
+        endpoint = _endpoint(self._ask(), "authorization_endpoint")
+        state, nonce, verifier = (_made_of(secret, use) for use in ("state", "nonce", "verifier"))
+        return self._client.authorization_url(endpoint, state=state, nonce=nonce, verifier=verifier)
+
+    def finish(self, secret: str, answer: Mapping[str, str]) -> SignedIn:
+        """Return who has come back. ``answer`` is the query that the provider sent them with.
+
+        Raises SignInFailed, ProviderAway, ProviderWrong.
+        """
+        state = _made_of(secret, "state")
+        if not secret or not hmac.compare_digest(state.encode(), answer.get("state", "").encode()):
+            raise SignInFailed("state", "the answer is not to a request of this browser")
+        if answer.get("iss", self.config.issuer) != self.config.issuer:  # RFC 9207
+            raise SignInFailed("issuer", "the answer is another provider's")
+        if "error" in answer:
+            raise _said_no(answer["error"])
+        if not answer.get("code"):
+            raise SignInFailed("code", "the answer holds no code")
+        if not self._at_once.acquire(timeout=self.config.timeout_s):
+            raise ProviderAway("too many people wait for the provider at once")
+        try:
+            return self._redeem(secret, answer["code"])
+        finally:
+            self._at_once.release()
+
+    def leave(self, id_token: str) -> str | None:
+        """Return where a person ends their session with the provider, None where it has no such
+        place. Raises ProviderAway, ProviderWrong."""
+        endpoint = self._ask().metadata.get("end_session_endpoint")
+        if not self.config.ends_session or not is_safe_url(endpoint):
+            return None
+        values = {
+            "client_id": self.config.client_id,
+            "post_logout_redirect_uri": self.config.signed_out_url,
+        }
+        if id_token:
+            values["id_token_hint"] = id_token
+        return f"{endpoint}{'&' if '?' in str(endpoint) else '?'}{urlencode(values)}"
+
+    def _redeem(self, secret: str, code: str) -> SignedIn:
+        known, config = self._ask(), self.config
+        tokens = self._client.exchange(
+            _endpoint(known, "token_endpoint"),
+            _client_authentication(known.metadata, config),
+            code=code,
+            verifier=_made_of(secret, "verifier"),
+        )
+        id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
+        if not isinstance(id_token, str):
+            raise ProviderWrong("the provider gave no ID token: is openid among oidc.scopes?")
+        access = access_token if isinstance(access_token, str) else None
+        claims = self._verified(known, id_token, access, _made_of(secret, "nonce"))
+        claims = self._with_more(known, claims, access)
+        role = read_role(config, claims) if config.role_claim else None
+        name = read_name(config, claims)
+        if config.role_claim and role is None:
+            raise SignInFailed("role", f"{config.role_claim} holds no role of the desk", name=name)
+        return SignedIn(config.issuer, claims["sub"], name, role, id_token)
+
+    def _verified(
+        self, known: _Known, id_token: str, access_token: str | None, nonce: str
+    ) -> Mapping[str, Any]:
+        signing = known.metadata.get("id_token_signing_alg_values_supported", ["RS256"])
+        algorithms = [each for each in ALGORITHMS if each in signing]
+        if not algorithms:
+            raise ProviderWrong("the provider signs with none of " + ", ".join(ALGORITHMS))
+
+        def read(keys: Any) -> Mapping[str, Any]:
+            return read_id_token(
+                id_token,
+                keys,
+                issuer=self.config.issuer,
+                client_id=self.config.client_id,
+                nonce=nonce,
+                access_token=access_token,
+                now_s=self._clock() // 1000,
+                algorithms=algorithms,
+            )
+
+        try:
+            return read(known.keys)
+        except UnknownKey:  # they have changed since the provider was asked
+            keys = self._new_keys(known)
+        try:
+            return read(keys)
+        except UnknownKey:
+            raise SignInFailed(
+                "token", "the ID token is signed by a key the provider does not publish"
+            ) from None
+
+    def _with_more(
+        self, known: _Known, claims: Mapping[str, Any], access_token: str | None
+    ) -> Mapping[str, Any]:
+        """Return the claims with those of the userinfo endpoint, where some are wanted still."""
+        config = self.config
+        wanted = [path for path in (config.name_claim, config.role_claim) if path]
+        missing = any(read_claim(claims, path) is None for path in wanted)
+        endpoint = known.metadata.get("userinfo_endpoint")
+        if not missing or not access_token or not is_safe_url(endpoint):
+            return claims
+        more = self._client.get(str(endpoint), access_token)
+        if more.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
+            raise SignInFailed("token", "the userinfo endpoint speaks of somebody else")
+        return {**more, **claims}
+
+    def _ask(self) -> _Known:
+        """Return what the provider says of itself, anew each hour; while it does not answer, what
+        it said last."""
+        with self._lock:
+            now_ms, known = self._clock(), self._known
+            if known is not None and now_ms - known.at_ms < _FRESH_MS:
+                return known
+            if self._failure is not None and now_ms - self._failure[0] < _AFTER_FAILURE_MS:
+                if known is not None:
+                    return known
+                raise ProviderAway(self._failure[1])
+            try:
+                self._known = self._fetch(now_ms)
+            except ProviderAway as error:
+                self._failure = (self._clock(), str(error))
+                if known is None:
+                    raise
+                return known
+            self._failure = None
+            return self._known
+
+    def _fetch(self, now_ms: int) -> _Known:
+        issuer = self.config.issuer
+        url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        metadata = self._client.get(url)
+        if metadata.get("issuer") != issuer:
+            raise ProviderWrong(
+                f"{url}: is of the issuer {metadata.get('issuer')!r}, and oidc.issuer is "
+                f"{issuer!r}: they have to be the same, letter for letter"
+            )
+        known = _Known(now_ms, metadata, None)
+        for name in ("authorization_endpoint", "token_endpoint"):
+            _endpoint(known, name)
+        keys = read_keys(self._client.get(_endpoint(known, "jwks_uri")))
+        return _Known(now_ms, metadata, keys)
+
+    def _new_keys(self, before: _Known) -> Any:
+        """Return the provider's keys of now: it has changed them since it was asked."""
+        with self._lock:
+            known = self._known or before
+            if known is not before or self._clock() - known.at_ms < _NEW_KEYS_MS:
+                return known.keys
+            self._known = self._fetch(self._clock())
+            return self._known.keys
+
+
+def _made_of(secret: str, use: str) -> str:
+    """Return 256 bits for one use, of which the secret cannot be told."""
+    digest = hmac.new(secret.encode(), f"clerk-desk {use}".encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _endpoint(known: _Known, name: str) -> str:
+    endpoint = known.metadata.get(name)
+    if not is_safe_url(endpoint):
+        raise ProviderWrong(f"the provider's {name} is {endpoint!r}, which is no https address")
+    return str(endpoint)
+
+
+def _client_authentication(metadata: Mapping[str, Any], config: ProviderConfig) -> str:
+    if config.client_secret is None:
+        return "none"
+    methods = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    for method in ("client_secret_basic", "client_secret_post"):
+        if method in methods:
+            return method
+    raise ProviderWrong("the provider takes the client's secret neither by basic nor by post")
+
+
+def _said_no(error: str) -> Exception:
+    """Return what an error of the provider means (RFC 6749, section 4.1.2.1)."""
+    if error in {"server_error", "temporarily_unavailable"}:
+        return ProviderAway(f"the provider answers {error}")
+    if error in {"access_denied", "login_required", "interaction_required", "consent_required"}:
+        return SignInFailed("denied", f"the provider answers {error}")
+    known = {"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"}
+    what = error if error in known else "an error of its own"
+    return ProviderWrong(f"the provider answers {what}: see oidc.client_id, oidc.scopes")
