@@ -89,13 +89,20 @@ def read_logs(client: Consumer, topic: str, timeout_s: float) -> Mapping[int, Lo
 
 
 def until_answered(call: Callable[[float], _T], timeout_s: float) -> _T:
-    """Make a resumable transactional call again while its error is retriable and time is left."""
+    """Make a transactional call again while its error is retriable and time is left.
+
+    Not after it timed out, which is after all of the time: a commit that is called again then may
+    end the process (librdkafka 2.16 takes the late answer to it for an abort's, and asserts).
+    """
     until = time.monotonic() + timeout_s
     while True:
         try:
             return call(max(0.1, until - time.monotonic()))
         except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() >= until:
+            cause = error.args[0]
+            if not cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
+                raise
+            if time.monotonic() >= until:
                 raise
 
 

@@ -51,6 +51,7 @@ class Proxy:
         self._link: Link = "whole"
         self._delay_s = 0.0
         self._to_drop: int | None = None
+        self._to_hold: tuple[int, float] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         started: Future[int] = Future()
@@ -70,6 +71,10 @@ class Proxy:
     def drop_answer(self, kind: int) -> None:
         """Withhold the next answer to a request of this kind, and cut its connection."""
         self._call(lambda: setattr(self, "_to_drop", kind))
+
+    def hold_answer(self, kind: int, seconds: float) -> None:
+        """Pass the next answer to a request of this kind on so much later, and all behind it."""
+        self._call(lambda: setattr(self, "_to_hold", (kind, seconds)))
 
     def close(self) -> None:
         """End it, and every connection."""
@@ -165,6 +170,10 @@ class Proxy:
                     self.dropped_at = time.monotonic()
                     writer.transport.abort()
                     return
+                if self._to_hold is not None and kind == self._to_hold[0]:
+                    (_, seconds), self._to_hold = self._to_hold, None
+                    self.counts.delayed += 1
+                    await asyncio.sleep(seconds)
                 if await self._may_pass(frame):
                     writer.write(frame)
             await _drain(writer)

@@ -86,22 +86,38 @@ class KafkaProducer:
         if self._client is not None:
             self._poll(self._client)
 
-    def repeat(self, call: Callable[[float], object], until: float) -> None:
-        """Make a resumable transactional call again while its error is retriable and time is left.
+    def repeat(self, call: Callable[[float], object], until: float, *, resume: bool = True) -> None:
+        """Make a transactional call again while its error is retriable and time is left.
 
-        ``call`` is given its time limit in seconds. Raises KafkaException, or TimeoutError when
-        it does not come back.
+        ``call`` is given its time limit in seconds. Unless it may ``resume`` what it began, that is
+        all of the time, and it is not made again once it has timed out. Raises KafkaException, or
+        TimeoutError when it does not come back.
         """
         assert self._calls is not None
         while True:
-            seconds = max(0.1, min(_CALL_S, until - time.monotonic()))
+            left = until - time.monotonic()
+            seconds = max(0.1, min(_CALL_S, left) if resume else left)
             try:
                 self._calls.call(partial(call, seconds), seconds + _HANG_S)
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() >= until:
+                cause = error.args[0]
+                over = time.monotonic() >= until
+                if not resume and cause.code() == KafkaError._TIMED_OUT:
+                    over = True
+                if over or not cause.retriable():
                     raise
             else:
                 return
+
+    def commit(self, client: Producer, until: float) -> None:
+        """Commit the open transaction. Raises as ``repeat``; what timed out is in doubt.
+
+        A commit that timed out must not be called again. If that call ends while the library's
+        thread is too busy to take it, librdkafka (2.16, ``rd_kafka_commit_transaction``) forgets
+        that a commit is under way, takes the late answer to it for an abort's, and ends the process
+        by an assertion, "Invalid transaction state transition".
+        """
+        self.repeat(client.commit_transaction, until, resume=False)
 
     def abort(self, client: Producer, *, timed_out: bool = False) -> bool:
         """Abort the open transaction; tell whether that was done. Raises StreamFailed.

@@ -112,7 +112,7 @@ class KafkaPublisher:
             )
             self._expect_no_refusal()
             committing = True
-            self._producer.repeat(client.commit_transaction, until)
+            self._producer.commit(client, until)
         except TimeoutError as error:
             self._producer.leave_behind()
             _log.warning("stream.producer_hangs", committing=committing)
@@ -138,7 +138,7 @@ class KafkaPublisher:
         if aborted and not isinstance(refusal, RecordTooLarge):
             return refusal
         self._producer.discard()
-        if committing and not abortable:
+        if committing and not aborted:  # the commit may be what cannot be aborted any more
             return OutcomeUnknown(
                 f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
             )

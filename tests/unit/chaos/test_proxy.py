@@ -83,6 +83,18 @@ def test_the_answer_to_the_end_of_a_transaction_is_withheld_once(proxy: Proxy) -
     assert proxy.requests[END_TXN] == 2
 
 
+def test_an_answer_comes_late_once(proxy: Proxy) -> None:
+    """The next one of its kind, and only that."""
+    with connect(proxy) as link:
+        proxy.hold_answer(END_TXN, 0.3)
+        times = []
+        for number in (1, 2):
+            began = time.monotonic()
+            assert ask(link, END_TXN, number)
+            times.append(time.monotonic() - began)
+    assert times[0] >= 0.3 > times[1]
+
+
 def test_a_cut_link_ends_and_refuses(proxy: Proxy) -> None:
     """What was open ends, what is new too, until it is whole again."""
     with connect(proxy) as link:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from desk.errors import KafkaAway, Superseded
 from desk.stream.kafka import KafkaCorrections
@@ -21,6 +21,33 @@ class LosesTheException:
 
     def flush(self, *_: object) -> int:
         raise SystemError("returned NULL without setting an exception")
+
+
+class CommitsNeverEnd:
+    """A producer whose commit times out, each time it is called."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: 0
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        self.commits += 1
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", retriable=True))
+
+
+def test_a_commit_that_timed_out_is_not_called_again() -> None:
+    """The client may end the process for that. The producer is thrown away, so that the next start
+    asks what was written."""
+    producer = CommitsNeverEnd()
+    sink = KafkaCorrections(config_for("127.0.0.1:1", "corrections", "desk.edge"))
+    sink._producer = producer  # type: ignore[assignment]
+    with pytest.raises(KafkaAway, match="no answer"):
+        sink.publish([Outgoing(1, b"key", b"value")])
+    assert producer.commits == 1
+    assert sink._producer is None
+    sink.close()
 
 
 @pytest.mark.parametrize(("heard", "told"), [(KafkaError._FENCED, Superseded), (None, KafkaAway)])

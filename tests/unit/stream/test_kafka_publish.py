@@ -17,10 +17,12 @@ BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in"
 
 
 class Client:
-    """Stands in for Consumer and Producer: the calls named in ``fails`` raise a fatal error."""
+    """Stands in for Consumer and Producer: the calls named in ``fails`` raise a fatal error, those
+    in ``passing`` one that passes, once: it is retriable, or asks for an abort."""
 
     made: list["Client"]
     fails: dict[str, int]
+    passing: dict[str, int]
     unacknowledged: int
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -31,6 +33,11 @@ class Client:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*_: Any, **__: Any) -> int:
             self.calls.append(name)
+            if code := self.passing.pop(name, None):
+                lost = code == KafkaError._INCONSISTENT
+                raise KafkaException(
+                    KafkaError(code, "its words", retriable=not lost, txn_requires_abort=lost)
+                )
             self.dead = self.fails.pop(name, self.dead)
             if self.dead is not None and name not in {"purge", "close"}:
                 raise KafkaException(KafkaError(self.dead, "the broker's words", fatal=True))
@@ -43,7 +50,7 @@ class Client:
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
     monkeypatch.setattr(kafka_consumer, "Consumer", Client)
     monkeypatch.setattr(kafka_producer, "Producer", Client)
-    Client.made, Client.fails, Client.unacknowledged = [], {}, 0
+    Client.made, Client.fails, Client.passing, Client.unacknowledged = [], {}, {}, 0
     return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
 
@@ -59,6 +66,34 @@ def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_g
     assert Client.made[2].calls[0] == "init_transactions"
     assert Client.made[2].calls[-1] == "commit_transaction"
     stream.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "calls"), [(KafkaError._TIMED_OUT, 1), (KafkaError._TRANSPORT, 2)]
+)
+def test_a_commit_that_timed_out_is_not_called_again(
+    stream: KafkaStream, code: int, calls: int
+) -> None:
+    """With its producer; one that could not be asked for is. The next batch has a new producer."""
+    Client.passing = {"commit_transaction": code}
+    if code == KafkaError._TIMED_OUT:
+        with pytest.raises(OutcomeUnknown, match="commit not answered") as caught:
+            stream.publish(BATCH)
+        assert caught.value.unreachable
+    else:
+        stream.publish(BATCH)
+    assert Client.made[1].calls.count("commit_transaction") == calls
+    stream.publish(BATCH)
+    assert len(Client.made) == 4 - calls
+    assert Client.made[-1].calls[-1] == "commit_transaction"
+
+
+def test_a_failed_commit_that_cannot_be_aborted_is_in_doubt(stream: KafkaStream) -> None:
+    """It may be done, and that be why: published again without a look it would be twice."""
+    Client.passing = {"commit_transaction": KafkaError._INCONSISTENT}
+    Client.fails = {"abort_transaction": KafkaError.INVALID_TXN_STATE}
+    with pytest.raises(OutcomeUnknown):
+        stream.publish(BATCH)
 
 
 def test_an_abort_of_a_transaction_that_is_gone_is_an_abort(stream: KafkaStream) -> None:
