@@ -12,14 +12,17 @@ from pydantic import SecretStr
 
 from desk import __version__
 from desk.clock import Clock, now_ms
+from desk.core.webhook import read_key
 from desk.errors import SettingsError
 from desk.inbox.reader import InboxReader
 from desk.inbox.results import Sampling
 from desk.inbox.texts import TextFetcher
+from desk.outbox.http_post import make_post
 from desk.outbox.publisher import OutboxPublisher
+from desk.outbox.webhook import WebhookSender
 from desk.service import upkeep
 from desk.service.context import Desk, Policy, open_desk
-from desk.settings import KafkaSettings, Settings
+from desk.settings import KafkaSettings, Settings, WebhookSettings
 from desk.sign_in import sign_in_provider, web_options
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
@@ -88,15 +91,14 @@ def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
 
     config = kafka_config(settings, desk)
     results, found, sink = KafkaResults(config), KafkaTexts(config), KafkaCorrections(config)
-    shift = Shift(
-        desk.database,
-        [
-            inbox_work(settings, desk, results, found),
-            outbox_work(desk, sink),
-            retention_work(settings, desk),
-        ],
-        desk.clock,
-    )
+    works = [
+        inbox_work(settings, desk, results, found),
+        outbox_work(desk, sink),
+        retention_work(settings, desk),
+    ]
+    if settings.webhook.url:
+        works.append(webhook_work(settings.webhook, desk))
+    shift = Shift(desk.database, works, desk.clock)
     shift.start()
     try:
         yield shift
@@ -134,6 +136,21 @@ def outbox_work(desk: Desk, sink: CorrectionSink) -> Work:
     """Corrections to Kafka."""
     publisher = OutboxPublisher(desk.database, sink, desk.clock)
     return Work("outbox", publisher.run_once, publisher.stand_back)
+
+
+def webhook_work(webhook: WebhookSettings, desk: Desk) -> Work:
+    """Published decisions to a web address. Raises SettingsError."""
+    if webhook.secret is None:
+        raise SettingsError("webhook.url is given and webhook.secret is not: nobody could trust it")
+    sender = WebhookSender(
+        desk.database,
+        make_post(webhook.url, timeout_s=webhook.timeout_s, ca_file=webhook.ca_file),
+        desk.clock,
+        name=desk.project.installation,
+        key=read_key(webhook.secret.get_secret_value()),
+        give_up_ms=int(webhook.give_up_hours * 3_600_000),
+    )
+    return Work("webhook", sender.run_once, sender.stand_back)
 
 
 def retention_work(settings: Settings, desk: Desk) -> Work:

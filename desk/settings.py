@@ -251,6 +251,23 @@ class OidcSettings(Section):
     timeout_s: Seconds = Field(5.0, description="Timeout for a request to the provider.")
 
 
+class WebhookSettings(Section):
+    """A web address that is told of each published decision."""
+
+    url: str = Field("", description="Where to; empty: nowhere.")
+    secret: SecretStr | None = Field(
+        None,
+        description="What requests are signed with; best given as CLERK_DESK_WEBHOOK__SECRET.",
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file with the CA certificates to believe instead of the system's."
+    )
+    timeout_s: Seconds = Field(10.0, description="Timeout for one request.")
+    give_up_hours: float = Field(
+        72.0, gt=0, description="For how long a decision that is refused is sent again."
+    )
+
+
 class LogSettings(Section):
     """What is logged."""
 
@@ -275,6 +292,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     sign_in: SignInSettings = SignInSettings()
     oidc: OidcSettings = OidcSettings()
+    webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

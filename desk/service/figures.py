@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from desk.core.agreement import cohens_kappa, krippendorffs_alpha
 from desk.service.context import Desk
-from desk.store import decisions, offsets, outbox, people, stats
+from desk.store import decisions, deliveries, offsets, outbox, people, stats
 from desk.store.offsets import Progress
 from desk.store.outbox import Backlog
 from desk.store.stats import AuditOutcome
@@ -19,7 +19,10 @@ NO_LABEL = ""
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things stand. Ages are in seconds, None where there is nothing to be old."""
+    """How things stand. Ages are in seconds, None where there is nothing to be old.
+
+    ``undelivered`` are decisions that wait for the webhook's receiver; None where there is none.
+    """
 
     items: Mapping[str, int]
     disputes: int
@@ -27,6 +30,7 @@ class Overview:
     reading: tuple[Progress, ...]
     lag: int
     backlog: Backlog
+    undelivered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ def overview(desk: Desk) -> Overview:
             reading=reading,
             lag=sum(each.lag for each in reading),
             backlog=outbox.backlog(tx),
+            undelivered=deliveries.backlog(tx),
         )
 
 

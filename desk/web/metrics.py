@@ -113,6 +113,12 @@ class _State(Collector):
             "Corrections that wait to be published.",
             now.backlog.records,
         )
+        if now.undelivered is not None:
+            yield _gauge(
+                "clerk_desk_webhook_undelivered",
+                "Published decisions that the webhook's receiver has not taken.",
+                now.undelivered,
+            )
         oldest = now.backlog.oldest_ms
         yield _gauge(
             "clerk_desk_outbox_oldest_seconds",

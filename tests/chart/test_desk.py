@@ -115,6 +115,7 @@ def test_secrets_come_by_reference_alone() -> None:
     documents = render(None, EXAMPLES / "desk.yaml")
     found = variables(documents)
     assert found["CLERK_DESK_DATABASE__URL"] == {"name": "desk-database", "key": "url"}
+    assert found["CLERK_DESK_OIDC__CLIENT_SECRET"] == {"name": "desk-oidc", "key": "client-secret"}
     own = {"sasl": {"secret": "desk-login", "usernameKey": "user"}}
     found = variables(rendered(SASL, desk(**own)))
     assert found["CLERK_DESK_KAFKA__SASL_USERNAME"] == {"name": "desk-login", "key": "user"}
@@ -161,6 +162,7 @@ def test_who_may_talk_to_whom() -> None:
     assert len(rule["from"]) == 2
     assert egress_ports(documents) == {9092}
     assert egress_ports(rendered(desk(database={"secret": "pg"}))) == {9092, 5432}
+    assert egress_ports(render(None, EXAMPLES / "desk.yaml")) == {9092, 5432, 443}
 
 
 def test_every_pod_of_it_is_restricted() -> None:
@@ -187,6 +189,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (desk(taxonomy=""), "desk.taxonomy is empty"),
     (desk(config={"sign_in": {"method": "none"}}), "is none"),
     (desk(config={"sign_in": {"method": "proxy"}}), "proxy_addresses is empty"),
+    (desk(config={"sign_in": {"method": "oidc"}}), "desk.config.oidc.issuer is empty"),
     (desk(oidc={"secret": "x"}), "sign_in.method is local"),
     (desk(config={"web": {"host": "127.0.0.1"}}), "desk.config.web.host"),
     (desk(config={"kafka": {"sasl_password": "x"}}), "desk.config.kafka.sasl_password"),

@@ -120,6 +120,7 @@ def test_nothing_but_sources_reaches_the_build() -> None:
         "locks",
         "worker",
         "trainer",
+        "desk",
         "config",
     }
 

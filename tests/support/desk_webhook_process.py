@@ -1,0 +1,27 @@
+"""The webhook's sender in a process of its own: ``URL_OF_DATABASE URL_OF_RECEIVER``.
+
+It ends by itself when nothing is left to deliver.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from desk.clock import now_ms
+from desk.outbox.http_post import make_post
+from desk.outbox.webhook import WebhookSender
+from desk.store.database import Database
+
+
+def main(database_url: str, receiver_url: str) -> None:
+    """Deliver all that waits."""
+    database = Database(database_url)
+    post = make_post(receiver_url, timeout_s=5, ca_file=None)
+    sender = WebhookSender(database, post, now_ms, name="desk", key=b"k" * 16, give_up_ms=10**9)
+    while sender.run_once():
+        pass
+    database.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

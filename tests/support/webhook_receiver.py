@@ -1,0 +1,81 @@
+"""A receiver of webhooks on loopback that behaves as badly as it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = int | str
+"""A status; or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
+
+
+@dataclass
+class Receiver:
+    """What it got: headers and body of each request, those that it refused too."""
+
+    url: str = ""
+    answers: deque[Answer] = field(default_factory=deque)
+    seen: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    victim: int = 0
+
+    def labels(self) -> list[str]:
+        """The labels of the requests that it took, in order."""
+        return self.taken
+
+
+@contextmanager
+def receiver() -> Iterator[Receiver]:
+    """Run one; it takes everything unless ``answers`` say otherwise."""
+    state = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            state.seen.append((dict(self.headers.items()), body))
+            answer: Answer = state.answers.popleft() if state.answers else 204
+            if answer == "kill":
+                os.kill(state.victim, signal.SIGKILL)
+                answer = 204
+            if answer == "slow":
+                time.sleep(1.5)
+                answer = 204
+            if answer == "reset":
+                self.connection.close()
+                return
+            if answer == "redirect":
+                self.send_response(302)
+                self.send_header("Location", state.url)
+                self.end_headers()
+                return
+            if answer == 204:
+                state.taken.append(json.loads(body)["data"]["label"])
+            try:
+                self.send_response(int(answer))
+                self.end_headers()
+            except OSError:  # the sender did not wait
+                return
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_address[1]}/decisions"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,162 @@
+"""Decisions reach a web address in order, at least once, whatever it answers and who is killed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.core.webhook import headers, read_key
+from desk.errors import SettingsError, TryAgain
+from desk.outbox.http_post import make_post
+from desk.outbox.publisher import OutboxPublisher
+from desk.outbox.webhook import WebhookSender
+from desk.service import figures, reviewing
+from desk.stream.fake import FakeCorrections
+from tests.support.desk_world import DeskWorld
+from tests.support.webhook_receiver import Receiver, receiver
+from worker.contract.records import read_correction
+
+KEY = b"0123456789abcdef"
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def away() -> Iterator[Receiver]:
+    with receiver() as found:
+        yield found
+
+
+def sender(world: DeskWorld, to: Receiver, timeout_s: float = 5.0) -> WebhookSender:
+    post = make_post(to.url, timeout_s=timeout_s, ca_file=None)
+    return WebhookSender(
+        world.database, post, world.clock, name="desk", key=KEY, give_up_ms=HOUR_MS
+    )
+
+
+def publish(world: DeskWorld, *labels: str) -> None:
+    """Decide a message for each label, and have it published."""
+    ann = world.person("ann")
+    for label in labels:
+        world.add("Wo ist mein Paket?")
+        task = reviewing.next_item(world.desk, ann, Queue())
+        assert task is not None
+        reviewing.decide(world.desk, ann, task.item_id, label, request_id=world.request())
+    publisher = OutboxPublisher(world.database, FakeCorrections([]), world.clock)
+    while publisher.run_once():
+        pass
+
+
+def test_a_decision_arrives_signed_and_without_the_message(
+    world: DeskWorld, away: Receiver
+) -> None:
+    """The correction's record, an id, a time and a signature that a receiver can check; nothing of
+    what somebody wrote, and nothing of what was published before there was an address."""
+    publish(world, "payment")
+    sending = sender(world, away)
+    assert sending.run_once() == 0
+    publish(world, "refund")
+    assert sending.run_once() == 1
+    ((sent, body),) = away.seen
+    record = json.loads(body)
+    assert record["type"] == "decision.published"
+    assert read_correction(json.dumps(record["data"])).label == "refund"
+    assert b"Paket" not in body
+    signed = f"{sent['Webhook-Id']}.{sent['Webhook-Timestamp']}.".encode() + body
+    wanted = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert sent["Webhook-Signature"] == f"v1,{wanted}"
+    assert int(sent["Webhook-Timestamp"]) == world.clock() // 1000
+    assert sending.run_once() == 0
+
+
+@pytest.mark.parametrize("fault", [500, 503, 429, 400, "reset", "redirect", "slow"])
+def test_whatever_is_no_success_is_sent_again_with_its_id(
+    world: DeskWorld, away: Receiver, fault: int | str
+) -> None:
+    """And what comes after it waits for its turn, while Kafka's outbox goes on."""
+    sending = sender(world, away, timeout_s=0.5)
+    sending.run_once()
+    publish(world, "refund", "payment")
+    away.answers.extend([fault, fault])
+    for _ in range(2):
+        with pytest.raises(TryAgain):
+            sending.run_once()
+    publish(world, "other")
+    assert figures.overview(world.desk).backlog.records == 0
+    assert figures.overview(world.desk).undelivered == 3
+    if fault == "slow":  # it took them, and the sender does not know
+        until = time.monotonic() + 10
+        while len(away.labels()) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+    before = len(away.labels())
+    assert sending.run_once() == 3
+    assert away.labels()[before:] == ["refund", "payment", "other"]
+    ids = [sent["Webhook-Id"] for sent, _ in away.seen]
+    assert len(ids) == 5
+    assert len(set(ids[:3])) == 1
+    assert len(set(ids)) == 3
+    assert figures.overview(world.desk).undelivered == 0
+
+
+def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiver) -> None:
+    """The next one's turn comes; an address that is gone does not hold decisions for ever."""
+    sending = sender(world, away)
+    sending.run_once()
+    publish(world, "refund", "payment")
+    away.answers.append(410)
+    with pytest.raises(TryAgain):
+        sending.run_once()
+    world.clock.move(HOUR_MS / 1000)
+    away.answers.append(410)
+    assert sending.run_once() == 2
+    assert away.labels() == ["payment"]
+
+
+def test_a_sender_that_is_killed_leaves_nothing_out(world: DeskWorld, away: Receiver) -> None:
+    """Killed when the third was taken and not noted: a successor sends that one again, under its
+    id, and the rest once."""
+    sender(world, away).run_once()
+    publish(world, *["refund", "payment", "other", "refund", "payment"])
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.support.desk_webhook_process", url, away.url]
+    away.answers.extend([204, 204])
+    process = subprocess.Popen([*command[:-2], url, away.url])
+    away.victim = process.pid
+    away.answers.append("kill")
+    assert process.wait(60) == -9
+    assert len(away.seen) == 3
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+    ids = [sent["Webhook-Id"] for sent, _ in away.seen]
+    assert ids[2] == ids[3]
+    assert list(dict.fromkeys(ids)) == [f"desk-{number}" for number in range(1, 6)]
+    assert len(ids) == 6
+
+
+@pytest.mark.parametrize("secret", ["", "short", "whsec_c2hvcnQ=", "whsec_###"])
+def test_a_secret_that_could_be_guessed_is_refused(secret: str) -> None:
+    """In words that do not repeat it."""
+    with pytest.raises(SettingsError) as caught:
+        read_key(secret)
+    assert not secret or secret not in str(caught.value)
+
+
+def test_the_signature_is_that_of_the_standard() -> None:
+    """The example of the specification (standard-webhooks, "Signature scheme")."""
+    key = read_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    found = headers(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert found["Webhook-Signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com", "https://", "https://a:b@example.com/"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(SettingsError, match=r"webhook\.url"):
+        make_post(url, timeout_s=1, ca_file=None)
