@@ -148,7 +148,7 @@ test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Track
 
 # The desk on PostgreSQL (Debian: apt-get install postgresql): the tests that run on SQLite elsewhere, and
 # those that kill the server, which they start themselves.
-test-desk: $(READY) ## the desk on PostgreSQL (needs PostgreSQL's programs)
+test-desk: $(READY) ## the desk on PostgreSQL, with an OpenID provider (needs PostgreSQL's programs and npm)
 	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" $(SERVICE_PROCESSES)
 
 test-image: $(READY) ## the container image, after make images (needs Docker)

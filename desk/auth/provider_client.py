@@ -21,13 +21,15 @@ class ProviderClient:
     def __init__(self, config: ProviderConfig) -> None:
         self._config = config
         self._trust = ssl.create_default_context(cafile=config.ca_file)
-        self._client = httpx2.Client(verify=self._trust, timeout=config.timeout_s)
 
     def get(self, url: str, access_token: str | None = None) -> Mapping[str, Any]:
         """Return the JSON object at an address. Raises ProviderAway, ProviderWrong."""
         headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
-        with _named(url):
-            answer = self._client.get(url, headers={"Accept": "application/json", **headers})
+        with (
+            _named(url),
+            httpx2.Client(verify=self._trust, timeout=self._config.timeout_s) as client,
+        ):
+            answer = client.get(url, headers={"Accept": "application/json", **headers})
             answer.raise_for_status()
             found = answer.json()
         if not isinstance(found, dict):
