@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
+from trainer.model.lora_addmm import add_by_addmm
 from trainer.model.lora_model import choose_layers, linear_layers
 from worker.contract import Lora
 
@@ -235,6 +236,7 @@ def _make(
             bias="none",
         )
         backbone = get_peft_model(backbone, lora_config, autocast_adapter_dtype=True)
+        add_by_addmm(backbone)
     head = torch.nn.Linear(int(config.hidden_size), shape.classes)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
+from trainer.model.lora_addmm import add_by_addmm
 from trainer.model.prompt import BaseTokenizer
 from worker.contract import (
     Code,
@@ -166,6 +167,7 @@ def add_lora(
         bias="none",
     )
     peft_model = get_peft_model(causal_lm, config, autocast_adapter_dtype=True)
+    add_by_addmm(peft_model)
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
 
 

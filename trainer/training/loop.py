@@ -48,7 +48,7 @@ class TrainLoop:
         self._parameters = model.trainable_parameters()
         self._head = [] if objective.head is None else list(objective.head.parameters())
         groups = _groups(model, self._parameters, self._head, recipe)
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
         steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: lr_factor(step, steps, recipe.warmup_ratio)

@@ -96,12 +96,13 @@ def estimate(
     rounds = bf16 and not (on_cpu and recipe.base_dtype == "float32")
     held = _held_by_a_layer(shape, recipe, longest_tokens, bf16=rounds, on_cpu=on_cpu)
     keys = rows * longest_tokens * _keys_of_a_layer(shape, recipe, bf16=rounds)
-    activations = shape.layers * (tokens * held + keys)
+    activations: float = shape.layers * (tokens * held + keys)
     if gradient_checkpointing:
         element = _element(recipe, bf16=False)
         activations = tokens * shape.layers * shape.hidden * element + tokens * held + keys
     # What a layer makes and lets go again, one layer at a time.
-    activations += tokens * (11 if recipe.lora_dropout and bf16 else 8) * shape.intermediate
+    passing = (3.5 if recipe.lora_dropout else 2.5) if bf16 else 8
+    activations += tokens * passing * shape.intermediate
     weights = recipe.lora_rank * shape.adapter_weights_per_rank
     return MemoryParts(
         base=_base(shape, recipe, bf16=bf16, in_4bit=recipe.load_in_4bit),
@@ -135,20 +136,20 @@ def _held_by_a_layer(
 
     Queries and the heads' answers; gate, activation and up; two float32 states for the norms; what
     each LoRA layer reads, in its own precision (float32, or what autocast makes of it), and where
-    that is a copy, one for each. Dropout keeps a mask beside it: a byte on a GPU, a float on a CPU.
+    that is a copy, one for each. Dropout keeps a mask beside it: a byte on a GPU, else a number.
     """
     element = _element(recipe, bf16=bf16)
     hidden, attention, intermediate = shape.hidden, shape.attention, shape.intermediate
     held = element * (2 * attention + 3 * intermediate) + 8 * hidden
     copies = 5 * hidden + attention + intermediate
-    if element == 2:
-        held += (2 if bf16 else 4) * copies
-    elif recipe.lora_dropout:
+    if element == 2 and not bf16:
         held += 4 * copies
+    elif recipe.lora_dropout:
+        held += element * copies
     else:
-        held += 4 * (2 * hidden + attention + intermediate)
+        held += element * (2 * hidden + attention + intermediate)
     if recipe.lora_dropout:
-        held += (4 if on_cpu else 1) * copies
+        held += ((2 if bf16 else 4) if on_cpu else 1) * copies
     if recipe.attn_implementation == "eager":
         held += 2 * element * shape.heads * longest_tokens
     return held
@@ -177,7 +178,7 @@ def _scoring(shape: Shape, recipe: Recipe, prefix_tokens: int, longest_tokens: i
         cache = held * 2 * shape.layers * shape.key_value * element
     state = 14 * shape.intermediate + 6 * shape.hidden
     if element == 4:
-        state = 16 * (shape.intermediate + shape.hidden)
+        state = 12 * (shape.intermediate + shape.hidden)
     if recipe.attn_implementation == "eager":
         state += element * shape.heads * longest_tokens
     vocabulary = BATCH_SIZE * shape.vocabulary * (element + 8)
