@@ -18,8 +18,7 @@ from trainer.artifacts.evaluation import (
     VALIDATION,
     EvaluatedAdapter,
 )
-from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.write import write_dataset
+from trainer.dataset.folder import Dataset, Example, open_holdout, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.evaluation.outputs import outputs_of
 from trainer.evaluation.predictions import predict
