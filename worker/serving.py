@@ -39,6 +39,7 @@ from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
 from worker.lifecycle.watcher import AdapterWatcher
+from worker.policies import admission_policy
 from worker.records.dead_letter import DeadLetterEncoder
 from worker.records.output import OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
@@ -119,6 +120,9 @@ def make_serving_adapter(
             thresholds=review_thresholds(settings.review, manifest),
             layout=record_layout(settings.records),
             tombstones=settings.records.tombstones,
+            stages=tuple(
+                override_thresholds(settings.review, stage.thresholds) for stage in manifest.stages
+            ),
         ),
         engine=engine,
         outputs=OutputEncoder(manifest, __version__),
@@ -176,6 +180,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
         verify_weights=model.verify_weights,
+        silence_s=admission_policy(settings.loop).silence_s,
         max_adapters=_max_adapters(sources),
         priorities=any(not source.role.labels for source in sources),
     )
@@ -238,11 +243,17 @@ def _max_adapters(sources: Sequence[ArmSource]) -> int:
 
 def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
     """Return the manifest's thresholds, with those that the settings override."""
-    found = manifest.thresholds
+    return override_thresholds(review, manifest.thresholds)
+
+
+def override_thresholds(review: ReviewSettings, found: Thresholds) -> Thresholds:
+    """Return thresholds with those that the settings override."""
     if review.confidence is not None:
         found = replace(found, review_confidence=review.confidence)
     if review.off_label_mass is not None:
         found = replace(found, review_off_label_mass=review.off_label_mass)
     if review.out_of_scope is not None:
         found = replace(found, review_out_of_scope=review.out_of_scope)
+    if review.disagreement is not None:
+        found = replace(found, review_disagreement=review.disagreement)
     return found

@@ -278,6 +278,11 @@ class ReviewSettings(Section):
         description="Out-of-scope score of an adapter with a head, above which a label goes to "
         "review; its scale is the adapter's own.",
     )
+    disagreement: Ratio | None = Field(
+        None,
+        description="Confidence of an earlier stage of a cascade in another label, from which on a "
+        "label goes to review; 0: any.",
+    )
 
 
 class DriftSettings(Section):

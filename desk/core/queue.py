@@ -17,6 +17,7 @@ REASON_BITS: dict[ReviewReason, int] = {
     "low_confidence": 1,
     "off_label_mass": 2,
     "out_of_scope": 4,
+    "disagreement": 8,
 }
 """Reasons as bits of one number, so that one index serves every combination."""
 

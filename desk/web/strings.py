@@ -100,6 +100,7 @@ ENGLISH: Mapping[str, str] = {
     "reason.low_confidence": "low confidence",
     "reason.off_label_mass": "drawn to no label",
     "reason.out_of_scope": "out of scope",
+    "reason.disagreement": "two models disagree",
     "task.message": "Message",
     "task.blind": "Audit sample: decided without the machine's label.",
     "task.truncated": "The machine saw only the beginning of this message.",

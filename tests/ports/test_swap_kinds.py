@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterCounts, AdapterStore
 from tests.support.swapping import labels_of
 from tests.support.tiny_onnx import write_tiny_encoder
@@ -125,6 +126,53 @@ def test_from_an_encoder_to_a_lora_adapter_and_back_under_load(
         assert ("out_of_scope" in value) == (value["adapter"]["digest"] == world.encoder.digest)
     assert len(found) == added
     assert {value["adapter"]["digest"] for value in found.values()} == set(labels)
+    assert counted.log.count("swapped") == 2
+
+
+def test_from_an_adapter_to_a_cascade_that_holds_it_and_back_under_load(
+    world: World, opened: OpenedEngine, tmp_path: Path
+) -> None:
+    """Both engines run side by side; each record says which stage answered, and none is lost."""
+    small = write_tiny_encoder(tmp_path / "small", name="small", taxonomy=world.lora.taxonomy)
+    first = read_manifest(small)
+    small.rename(world.store.folder / first.digest)
+    # It guesses, so that its confidence is anything: some of what it is sure of, some of the rest.
+    cascade = cascade_of(first, world.lora, sure_from=0.25)
+    counted = AdapterCounts()
+    router, events = make_adapter_router(world.settings, opened, counted)
+    watcher = make_watcher(world.settings, opened, router, events)
+    assert watcher is not None
+    stream = FakeStream()
+    topics = Topics(("in",), "out", "review", "dead")
+    loop = make_loop(world.settings, stream, router, topics, loop_policy(world.settings.loop))
+    stream.subscribe(loop)
+    stream.assign(0)
+    watcher.start()
+    texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
+    added = 0
+    try:
+        for manifest in (cascade, world.encoder):
+            world.store.publish(manifest, "force")
+            until = time.monotonic() + SETTLE_S
+            while router.main.digest != manifest.digest:
+                assert time.monotonic() < until, events.last_refusal
+                added += work(stream, loop, texts[:8])
+            for at in range(5):
+                added += work(stream, loop, texts[8 * at :][:8])
+        finish(stream, loop, added)
+    finally:
+        watcher.close()
+        close_all(router, events)
+    found = [json.loads(output.value) for output in stream.outputs if output.value is not None]
+    assert len({value["id"] for value in found}) == len(found) == added
+    bound = [value for value in found if value["adapter"]["digest"] == cascade.digest]
+    assert {value["cascade"]["stage"] for value in bound} == {1, 2}
+    for value in bound:
+        stage = value["cascade"]["stage"]
+        assert value["label"] in world.lora.taxonomy.names
+        assert value["cascade"]["answered"]["digest"] == cascade.stages[stage - 1].digest
+        assert ("out_of_scope" in value) == (stage == 1)
+        assert (value["off_label_mass"] is None) == (stage == 1)
     assert counted.log.count("swapped") == 2
 
 

@@ -19,6 +19,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.arm_controller import ArmController
@@ -114,9 +115,12 @@ class ToyKinds:
 
     fake: FakeLoader
     onnx: AdapterLoader
+    files: ModelFiles
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine of the kind."""
+        """Make an engine of the kind, or of each stage of a cascade."""
+        if manifest.stages:
+            return load_cascade(self, self.files, adapter, manifest, None, background=background)
         loader = self.onnx if manifest.kind in ENCODER_KINDS else self.fake
         return loader.load(adapter, manifest, background=background)
 
@@ -151,9 +155,10 @@ class Follower:
         self.router = AdapterRouter(split, self.events)
         self.events.started(split)
         self.rig.use(self.router)
+        files = ToyFiles(first.base)
         self.factory = AdapterFactory(
-            ToyFiles(first.base),
-            self.loader if onnx is None else ToyKinds(self.loader, onnx),
+            files,
+            self.loader if onnx is None else ToyKinds(self.loader, onnx, files),
             lambda encoders, manifest, engine: toy_serving_adapter(
                 engine, manifest, encoders=encoders
             ),

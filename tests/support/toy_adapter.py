@@ -186,6 +186,7 @@ def toy_serving_adapter(
             (encoders or ENCODERS).plain,
             manifest.thresholds,
             InputFormat(layout),  # type: ignore[arg-type]
+            stages=tuple(stage.thresholds for stage in manifest.stages),
         ),
         engine or FakeEngine(lambda _: CodeScores({})),
         OutputEncoder(manifest, "0.0"),

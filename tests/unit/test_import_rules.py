@@ -61,6 +61,7 @@ TRAINER_OWNERS = {
     # What is written and read back, and the recipe.
     "pydantic": {
         "artifacts/audit.py",
+        "artifacts/cascade.py",
         "artifacts/duel.py",
         "artifacts/evaluation.py",
         "artifacts/files.py",

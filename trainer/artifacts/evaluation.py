@@ -17,6 +17,7 @@ from trainer.statistics.figures import (
     ThresholdRule,
 )
 from worker.contract.head import OutOfScopeMethod
+from worker.contract.review import ReviewReason
 
 EVALUATION_FOLDER = "evaluation"
 """Where ``clerk-trainer evaluate`` writes, beside the adapter."""
@@ -220,7 +221,9 @@ class EvaluationRecord(Record):
 class Answer(Record):
     """One message's answer, by its id. ``label`` is the true one (None: out of scope),
     ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
-    engine does not tell). A model with a head has an out-of-scope score and no off-label mass."""
+    engine does not tell). A model with a head has an out-of-scope score and no off-label mass. Of
+    a cascade ``reasons`` say why a person should look: its stages measure by themselves what does
+    not fit, which its own scores do not tell."""
 
     id: str
     label: str | None
@@ -230,6 +233,7 @@ class Answer(Record):
     out_of_scope: float | None = None
     review: bool
     unconstrained_in_set: bool | None
+    reasons: tuple[ReviewReason, ...] | None = None
 
 
 class Prediction(Answer):

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from trainer.cli import (
     audit_command,
+    cascade_command,
     cost_command,
     evaluate_commands,
     prepare_command,
@@ -65,6 +66,7 @@ for group in (
     train_commands,
     evaluate_commands,
     audit_command,
+    cascade_command,
     cost_command,
     report_commands,
     publish_command,

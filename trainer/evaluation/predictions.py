@@ -11,7 +11,7 @@ from trainer.artifacts.evaluation import Prediction, WorkerAnswer
 from trainer.errors import ProofFailed
 from trainer.evaluation.outputs import Outputs
 from trainer.statistics.calibration import Floats
-from worker.contract import Thresholds, review_reasons
+from worker.contract import ReviewReason, Thresholds, review_reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,16 @@ def predict(
     outputs: Outputs,
     temperature: float,
     limits: Thresholds,
+    reasons: Sequence[tuple[ReviewReason, ...] | None] | None = None,
 ) -> list[Prediction]:
-    """Turn raw scores, (messages, outputs), into prediction records, in the given order."""
+    """Turn raw scores, (messages, outputs), into prediction records, in the given order.
+    ``reasons`` for review are those of a cascade, in the place of what its scores tell."""
     predictions = []
     names = outputs.names
     decisions = outputs.decide(logprobs, temperature)
-    rows = zip(ids, truth, logprobs, in_set, decisions, strict=True)
-    for message_id, label, row, inside, decision in rows:
+    others = [None] * len(ids) if reasons is None else reasons
+    rows = zip(ids, truth, logprobs, in_set, decisions, others, strict=True)
+    for message_id, label, row, inside, decision, why in rows:
         predictions.append(
             Prediction(
                 id=message_id,
@@ -53,7 +56,8 @@ def predict(
                 confidence=decision.confidence,
                 off_label_mass=decision.off_label_mass,
                 out_of_scope=decision.out_of_scope,
-                review=bool(review_reasons(decision, limits)),
+                review=bool(review_reasons(decision, limits) if why is None else why),
+                reasons=why,
                 unconstrained_in_set=None if inside is None else bool(inside),
                 logprobs=dict(zip(names, map(float, row), strict=True)),
             )

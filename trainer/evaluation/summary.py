@@ -153,6 +153,7 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
             outputs=setup.outputs,
             temperature=setup.temperature,
             limits=setup.limits,
+            reasons=[prediction.reasons for prediction in group],
         )
         for given, found in zip(group, again, strict=True):
             if given.predicted not in setup.labels:

@@ -201,6 +201,8 @@ def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> Non
 def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | None) -> None:
     """Put the adapter and its record in the store. Nothing points to them yet."""
     remove_leftovers(plan.store)
+    for stage in plan.stages:  # before what binds them
+        place_adapter(stage.directory, plan.store, stage.manifest)
     private = plan.probes.in_manifest > 0
     directory = place_adapter(plan.source, plan.store, plan.manifest, private=private)
     if private:

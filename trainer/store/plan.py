@@ -14,7 +14,17 @@ from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter
+from worker.contract.cascade import stage_directory
 from worker.contract.store import Pointer, read_pointer
+from worker.contract.verify import load_stages
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage of a cascade: its directory beside the cascade's, and its verified manifest."""
+
+    directory: Path
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class Plan:
     current: Pointer | None
     is_current: bool
     probes: PlannedProbes
+    stages: tuple[PlannedStage, ...] = ()
 
     @property
     def way_to_compare(self) -> str | None:
@@ -69,6 +80,11 @@ def plan_publication(
     rules = rules or GateRules()
     adapter = _adapter_in(source)
     manifest = load_adapter(adapter)
+    owns = load_stages(adapter, manifest) if manifest.stages else ()
+    stages = [
+        PlannedStage(stage_directory(adapter, stage), own)
+        for stage, own in zip(manifest.stages, owns, strict=True)
+    ]
     current = read_pointer(store)
     folder = evaluation or source / EVALUATION_FOLDER
     evidence = None
@@ -102,6 +118,7 @@ def plan_publication(
         current=current,
         is_current=is_current,
         probes=planned,
+        stages=tuple(stages),
     )
 
 

@@ -4,6 +4,7 @@ Importing it pulls in nothing outside the standard library.
 """
 
 from worker.contract.base import describe_base, verify_base
+from worker.contract.cascade import CascadeStage
 from worker.contract.codes import Code, choose_codes
 from worker.contract.errors import AdapterRefused, ContractError, InvalidScores, TaxonomyError
 from worker.contract.head import (
@@ -54,6 +55,7 @@ __all__ = [
     "AdapterRefused",
     "BaseModel",
     "Calibration",
+    "CascadeStage",
     "Code",
     "ContractError",
     "Decision",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from worker.contract.cascade import CascadeStage, check_stages
 from worker.contract.codec import LEAVE_OUT_EMPTY, LEAVE_OUT_NONE, encode
 from worker.contract.codes import Code
 from worker.contract.head import Head, check_head
@@ -47,8 +48,9 @@ __all__ = [
 class Manifest:
     """An adapter's contract. ``digest`` is the adapter's identity everywhere.
 
-    ``kind`` says what answers, and so which of ``decoding``, ``codes``, ``lora`` and ``head`` there
-    are (``worker.contract.kinds``).
+    ``kind`` says what answers, and so which of ``decoding``, ``codes``, ``lora``, ``head`` and
+    ``stages`` there are (``worker.contract.kinds``). A cascade has the prompt and the golden
+    prompts of its first stage, and the base of its last.
 
     A manifest that was read keeps the digest of the JSON it was read from. Any other, a copy with
     a changed field among them, has the digest of the JSON that ``write_manifest`` would write.
@@ -71,6 +73,7 @@ class Manifest:
     codes: Mapping[str, Code] = field(default_factory=dict, metadata=LEAVE_OUT_EMPTY)
     lora: Lora | None = field(default=None, metadata=LEAVE_OUT_NONE)
     head: Head | None = field(default=None, metadata=LEAVE_OUT_NONE)
+    stages: tuple[CascadeStage, ...] = field(default=(), metadata=LEAVE_OUT_EMPTY)
     reference: Reference | None = field(default=None, metadata=LEAVE_OUT_NONE)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -105,13 +108,15 @@ class Manifest:
     @property
     def needs_base(self) -> bool:
         """Whether the base's files have to be there to serve it: not for an encoder that carries
-        its whole model as ONNX."""
-        return not (self.kind in ENCODER_KINDS and self.head is not None and self.head.onnx)
+        its whole model as ONNX, and not for a cascade, whose stages have bases of their own."""
+        return not self.stages and not (
+            self.kind in ENCODER_KINDS and self.head is not None and self.head.onnx
+        )
 
     @property
     def answers_with(self) -> str:
-        """How it answers, for people: its decoding, or its head."""
-        return self.decoding or "head"
+        """How it answers, for people: its decoding, its head, or its stages."""
+        return self.decoding or ("stages" if self.stages else "head")
 
     @property
     def digest(self) -> str:
@@ -122,6 +127,10 @@ class Manifest:
 def _check_kind(manifest: Manifest) -> None:
     """Raise ValueError, saying what is too much or missing, where the parts contradict the kind."""
     kind, head = manifest.kind, manifest.head
+    if kind == "cascade":
+        _check_cascade(manifest)
+        return
+    _refuse(kind, stages=bool(manifest.stages))
     if kind == "lora-code":
         _refuse(kind, head=head is not None)
         _require(kind, lora=manifest.lora is not None, decoding=manifest.decoding is not None)
@@ -149,6 +158,20 @@ def _check_kind(manifest: Manifest) -> None:
     if manifest.reference is not None and manifest.reference.off_label_mass:
         raise ValueError(f"reference.off_label_mass: kind {kind!r} sees no off-label mass")
     _check_files(manifest)
+
+
+def _check_cascade(manifest: Manifest) -> None:
+    _refuse(
+        manifest.kind,
+        codes=bool(manifest.codes),
+        decoding=manifest.decoding is not None,
+        lora=manifest.lora is not None,
+        head=manifest.head is not None,
+        files=bool(manifest.files),
+    )
+    check_stages(manifest.stages)
+    if manifest.reference is not None and manifest.reference.misfit:
+        raise ValueError("reference: each stage of a cascade measures what does not fit by itself")
 
 
 def _check_files(manifest: Manifest) -> None:

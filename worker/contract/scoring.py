@@ -23,7 +23,8 @@ class Decision:
     probability that the model gave to answers outside the set, None where decoding cannot see it.
     ``out_of_scope`` is what a model with a head has in its place: by its method (see
     ``head.OutOfScopeMethod``) higher for a message that none of the outputs fits, of any sign and
-    size, None without a head.
+    size, None without a head. ``earlier`` is what the stages of a cascade thought that were asked
+    before the one whose decision this is.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Decision:
     scores: Mapping[str, float]
     off_label_mass: float | None
     out_of_scope: float | None = None
+    earlier: tuple[Decision, ...] = ()
 
     @property
     def misfit(self) -> float | None:

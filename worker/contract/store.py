@@ -26,7 +26,7 @@ from worker.contract.digest import write_atomically
 from worker.contract.errors import AdapterRefused
 from worker.contract.manifest import MANIFEST_NAME, Manifest
 from worker.contract.manifest_json import read_manifest
-from worker.contract.verify import load_adapter
+from worker.contract.verify import load_adapter, load_stages
 
 CURRENT_NAME = "current.json"
 CANARY_NAME = "canary.json"
@@ -140,12 +140,15 @@ def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
 
 
 def load_stored(store: Path, digest: str) -> Manifest:
-    """Verify a stored adapter, every file of it and its name, and return its manifest.
+    """Verify a stored adapter, every file of it and its name, of a cascade also its stages, and
+    return its manifest.
 
     Raises AdapterRefused.
     """
     manifest = load_adapter(store / digest)
     _check_name(store / digest, manifest)
+    if manifest.stages:
+        load_stages(store / digest, manifest)
     return manifest
 
 

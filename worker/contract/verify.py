@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.contract.base import verify_base, verify_file
+from worker.contract.cascade import stage_directory
 from worker.contract.codes import check_codes
 from worker.contract.errors import AdapterRefused
 from worker.contract.kinds import ENCODER_KINDS, TOKENIZER_NAME
@@ -50,11 +51,52 @@ def load_adapter(directory: Path) -> Manifest:
 
 
 def verify_files(directory: Path) -> Manifest:
-    """Verify every file of an adapter; return its manifest with the probes that are beside it.
+    """Verify every file of an adapter, of a cascade those of its stages too; return its manifest
+    with the probes that are beside it.
 
     Raises AdapterRefused.
     """
-    return attach_probes(load_adapter(directory), directory)
+    manifest = load_adapter(directory)
+    if manifest.stages:
+        load_stages(directory, manifest)
+    return attach_probes(manifest, directory)
+
+
+def load_stages(directory: Path, manifest: Manifest) -> tuple[Manifest, ...]:
+    """Verify every file of a cascade's stages, and that they are the ones it was made of; return
+    their manifests. Raises AdapterRefused."""
+    found = []
+    for stage in manifest.stages:
+        where = stage_directory(directory, stage)
+        if not where.is_dir():
+            raise AdapterRefused(
+                where, f"missing: stage {stage.name} of the cascade {manifest.name}; publish it"
+            )
+        made = load_adapter(where)
+        if made.digest != stage.digest:
+            raise AdapterRefused(
+                where,
+                f"has the digest {made.digest[:12]}… and stands under another: it was altered",
+            )
+        if made.kind != stage.kind or made.taxonomy != manifest.taxonomy:
+            raise AdapterRefused(
+                where, f"is of another kind or taxonomy than stage {stage.name} of {manifest.name}"
+            )
+        found.append(made)
+    if (found[0].prompt, found[0].golden) != (manifest.prompt, manifest.golden):
+        raise AdapterRefused(
+            directory / MANIFEST_NAME, "has another prompt than its first stage: make it again"
+        )
+    return tuple(found)
+
+
+def prompted_by(directory: Path, manifest: Manifest) -> tuple[Path, Manifest]:
+    """Return the adapter whose tokenizer makes the prompts, and its directory: of a cascade the
+    first stage, else itself. Raises AdapterRefused."""
+    if not manifest.stages:
+        return directory, manifest
+    first = stage_directory(directory, manifest.stages[0])
+    return first, read_manifest(first)
 
 
 def make_golden(spec: PromptSpec, encoders: Encoders) -> tuple[GoldenPrompt, ...]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from worker.core.assignment import InFlightRecord
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected
+from worker.engine.silence import SilenceWatch
+from worker.errors import EngineDied
 
 _START_RECORDS = 64
 _LEAST_RECORDS = 8
@@ -99,12 +100,10 @@ class EngineMonitor:
         self.window = AdmissionWindow(policy, now)
         self.records: dict[InFlightRecord, None] = {}
         self._policy = policy
-        self._answered_at = -math.inf
+        self._silence = SilenceWatch(self._ask, policy.silence_s)
         self._answered_submission = -math.inf
         self._orphaned_at: float | None = None
         """Since when the engine has had nothing but what nobody waits for any more."""
-        self._check: Future[Answer] | None = None
-        self._check_at = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -131,19 +130,16 @@ class EngineMonitor:
 
         What it has of partitions that have gone counts too: suspects wait until it is done.
         """
-        waits_from = self._find_oldest(now)
-        if self._check is not None:
-            return self._look_at_check(now, wanted=waits_from is not None)
-        if waits_from is None:
-            return None
-        if now - max(self._answered_at, waits_from) < self._policy.silence_s:
-            return None
-        try:
-            self._check = self.adapter.engine.submit(self.adapter.manifest.golden[0].ids)
-        except EngineDied as error:
-            return error
-        self._check_at = now
+        held = max(len(self.records), self.adapter.in_engine)
+        found = self._silence.find_death(now, self._find_oldest(now), held)
+        if isinstance(found, EngineDied):
+            return found
+        if found is not None:
+            self._note_answer(found, now)
         return None
+
+    def _ask(self) -> Future[Answer]:
+        return self.adapter.engine.submit(self.adapter.manifest.golden[0].ids)
 
     def _find_oldest(self, now: float) -> float | None:
         """Return since when the engine has had something, as far as that is known here."""
@@ -156,35 +152,8 @@ class EngineMonitor:
             self._orphaned_at = now
         return self._orphaned_at
 
-    def _look_at_check(self, now: float, *, wanted: bool) -> EngineDied | None:
-        check = self._check
-        assert check is not None
-        waited_s = now - self._check_at
-        if check.done():
-            self._check = None
-            try:
-                check.result(timeout=0)
-            except EngineDied as error:
-                return error
-            except CancelledError:
-                return None
-            except MessageRejected:
-                pass  # an answer too
-            self._note_answer(self._check_at, now)
-        elif not wanted or self._answered_at > self._check_at:
-            self._check = None
-            check.cancel()
-        elif waited_s >= self._policy.silence_s:
-            self._check = None
-            check.cancel()
-            return EngineDied(
-                f"the engine has answered nothing for {waited_s + self._policy.silence_s:.0f} s, "
-                f"with {max(len(self.records), self.adapter.in_engine)} messages given to it"
-            )
-        return None
-
     def _note_answer(self, submitted_at: float, now: float) -> None:
-        self._answered_at = now
+        self._silence.answered(now)
         self._answered_submission = max(self._answered_submission, submitted_at)
 
 

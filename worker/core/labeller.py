@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from worker.contract.errors import InvalidScores
 from worker.contract.manifest import Manifest
 from worker.contract.prompt import build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.review import ReviewReason, Thresholds, review_reasons
-from worker.contract.scoring import (
-    Decision,
-    decide_from_choice,
-    decide_from_codes,
-    decide_from_logits,
-)
+from worker.contract.scoring import Decision
 from worker.contract.tokens import Encode
-from worker.engine.port import Answer, CodeScores, HeadLogits
+from worker.engine.answers import decide
+from worker.engine.port import Answer, MessagePrompt, StageDecisions
 from worker.errors import MessageRejected
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
@@ -29,7 +25,7 @@ TombstonePolicy = Literal["dead", "skip", "forward"]
 class Prepared:
     """A message on its way into the engine."""
 
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]
     message_id: str | None
     truncated: bool
 
@@ -43,6 +39,8 @@ class Labeller:
     thresholds: Thresholds
     layout: InputFormat
     tombstones: TombstonePolicy = "dead"
+    stages: tuple[Thresholds, ...] = ()
+    """Of a cascade: the thresholds of each stage, in the place of ``thresholds``."""
 
     def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
         """Return how a record ends that ``prepare`` rejects."""
@@ -65,33 +63,30 @@ class Labeller:
         prompt = build_prompt(self.manifest.prompt, message.text, self.encode_plain)
         if prompt is None:
             raise MessageRejected("empty_message", "nothing printable is in the message")
-        return Prepared(prompt.ids, message.message_id, prompt.truncated)
+        ids: Sequence[int] = prompt.ids
+        if self.stages:
+            ids = MessagePrompt(prompt.ids, message.text, prompt.truncated)
+        return Prepared(ids, message.message_id, prompt.truncated)
 
     def decide(self, answer: Answer) -> Decision:
         """Turn the engine's answer into a label. Raises MessageRejected when it is none."""
-        manifest = self.manifest
-        temperature = manifest.calibration.temperature
-        try:
-            if isinstance(answer, CodeScores):
-                return decide_from_codes(answer.logprobs, manifest.codes, temperature)
-            names = manifest.taxonomy.names
-            if isinstance(answer, HeadLogits):
-                return decide_from_logits(answer.logits, manifest.head, names, temperature)
-            return decide_from_choice(answer.text, answer.logprob, names)
-        except InvalidScores as error:
-            raise MessageRejected("invalid_answer", str(error)) from error
+        return decide(answer, self.manifest)
 
     def classify(self, prepared: Prepared, answer: Answer, timing: Timing) -> Classified:
         """Turn the answer to a prepared message into its outcome. Raises MessageRejected."""
-        decision = self.decide(answer)
+        decision, truncated = self.decide(answer), prepared.truncated
+        if isinstance(answer, StageDecisions):
+            truncated, timing = answer.truncated, replace(timing, stages_s=answer.seconds)
         return Classified(
             decision,
             prepared.message_id,
-            prepared.truncated,
+            truncated,
             self.review_reasons(decision),
             timing,
         )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
-        """Say why a person should look at this decision, by the thresholds in force."""
-        return review_reasons(decision, self.thresholds)
+        """Say why a person should look at this decision, by the thresholds in force; of a cascade
+        by those of the stage that answered."""
+        thresholds = self.stages[len(decision.earlier)] if self.stages else self.thresholds
+        return review_reasons(decision, thresholds)

@@ -1,4 +1,5 @@
-"""Adapters brought up by kind: LoRA adapters in vLLM, encoders in ONNX Runtime."""
+"""Adapters brought up by kind: LoRA adapters in vLLM, encoders in ONNX Runtime, and cascades of
+them."""
 
 from __future__ import annotations
 
@@ -7,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from worker.contract import ENCODER_KINDS, AdapterRefused, Manifest
+from worker.contract import ENCODER_KINDS, AdapterRefused, Kind, Manifest, verify_tokens
+from worker.contract.cascade import stage_directory
+from worker.contract.verify import load_stages
 from worker.engine.arguments import EngineSettings
+from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.merge import merged_base
-from worker.engine.model_files import Bases
+from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
-from worker.engine.port import Engine
+from worker.engine.port import AdapterLoader, Engine
 from worker.engine.vllm_config import vllm_is_installed, vllm_runs_on_cpu
 from worker.engine.vllm_engine import VllmEngine
 from worker.errors import SettingsError
@@ -73,23 +77,61 @@ class VllmLoader:
 
 @dataclass(frozen=True, slots=True)
 class KindLoader:
-    """See ``AdapterLoader``: each kind by the engine that serves it, side by side."""
+    """See ``AdapterLoader``: each kind by the engine that serves it, side by side. A cascade has an
+    engine for each stage; ``silence_s``: see ``CascadeEngine``."""
 
     vllm: VllmLoader
     onnx: OnnxLoader
+    silence_s: float | None = None
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``."""
-        loader = self.onnx if self.engine_of(adapter, manifest) == "onnx" else self.vllm
+        if manifest.stages:
+            return load_cascade(
+                self, self.vllm.bases, adapter, manifest, self.silence_s, background=background
+            )
+        loader = self.onnx if self.engine_of(adapter, manifest.kind) == "onnx" else self.vllm
         return loader.load(adapter, manifest, background=background)
 
+    @classmethod
+    def engines_of(cls, adapter: Path, manifest: Manifest) -> set[Literal["vllm", "onnx"]]:
+        """Return what serves an adapter, or the stages of a cascade. Raises AdapterRefused where
+        nothing does."""
+        kinds = [stage.kind for stage in manifest.stages] or [manifest.kind]
+        return {cls.engine_of(adapter, kind) for kind in kinds}
+
     @staticmethod
-    def engine_of(adapter: Path, manifest: Manifest) -> Literal["vllm", "onnx"]:
-        """Return what serves an adapter. Raises AdapterRefused where nothing does."""
-        if manifest.kind in ENCODER_KINDS:
+    def engine_of(adapter: Path, kind: Kind) -> Literal["vllm", "onnx"]:
+        """Return what serves a kind. Raises AdapterRefused where nothing does."""
+        if kind in ENCODER_KINDS:
             return "onnx"
-        if manifest.kind == "lora-code":
+        if kind == "lora-code":
             return "vllm"
-        raise AdapterRefused(
-            adapter, f"is of kind {manifest.kind!r}, which this version does not serve"
-        )
+        raise AdapterRefused(adapter, f"is of kind {kind!r}, which this version does not serve")
+
+
+def load_cascade(
+    loader: AdapterLoader,
+    files: ModelFiles,
+    adapter: Path,
+    manifest: Manifest,
+    silence_s: float | None,
+    *,
+    background: bool = False,
+) -> CascadeEngine:
+    """Bring up the stages of a cascade, each by ``loader``, the last one first: it takes longest,
+    and where it fails nothing was done in vain. See ``AdapterLoader``."""
+    opened: list[OpenStage] = []
+    try:
+        stages = zip(manifest.stages, load_stages(adapter, manifest), strict=True)
+        for rule, own in reversed(list(stages)):
+            where = stage_directory(adapter, rule)
+            encoders = files.encoders(where, own)
+            verify_tokens(own, encoders, where)
+            engine = loader.load(where, own, background=background)
+            opened.insert(0, OpenStage(rule, own, encoders.plain, engine))
+    except BaseException:
+        for stage in opened:
+            stage.engine.close()
+        raise
+    return CascadeEngine(opened, silence_s)

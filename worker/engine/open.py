@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
-from worker.contract.verify import verify_files, verify_tokens
+from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.engine.loaders import KindLoader, Serving, VllmLoader, require_vllm
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
@@ -45,7 +45,9 @@ def begin_to_open(adapter: Path, engine_args: Mapping[str, Any] | None = None) -
     else; returns at once. It is done by a process of its own while this one looks at its settings
     and topics. Raises AdapterRefused where there is no manifest.
     """
-    if read_manifest(adapter).kind not in ENCODER_KINDS and vllm_is_installed():
+    manifest = read_manifest(adapter)
+    kinds = {stage.kind for stage in manifest.stages} or {manifest.kind}
+    if not kinds.issubset(ENCODER_KINDS) and vllm_is_installed():
         begin_to_import(engine_args or {})
 
 
@@ -62,27 +64,28 @@ def open_engine(
     verify_weights: bool = True,
     max_adapters: int = 1,
     priorities: bool = False,
+    silence_s: float | None = None,
 ) -> OpenedEngine:
     """Verify ``adapter`` and start the engine of its kind: an encoder's in a second, vLLM in
     minutes.
 
     The base that an adapter needs is ``base`` or among ``bases`` (``Bases``);
     ``verify_weights=False`` compares its weight files by size only. ``serving``: see
-    ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``. With
-    ``max_adapters`` above 1 others, of any kind, can be loaded later, so many at the same time, and
-    with ``priorities`` some of them in the background. Raises AdapterRefused, SettingsError and
-    EngineDied.
+    ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
+    ``silence_s``: see ``CascadeEngine``. With ``max_adapters`` above 1 others, of any kind, can be
+    loaded later, so many at the same time, and with ``priorities`` some of them in the background.
+    Raises AdapterRefused, SettingsError and EngineDied.
     """
     args = engine_args or {}
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
     vllm = VllmLoader(found, cache_dir, serving, args, max_adapters, priorities)
-    loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads))
-    by_vllm = loader.engine_of(adapter, read_manifest(adapter)) == "vllm"
+    loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), silence_s)
+    by_vllm = "vllm" in loader.engines_of(adapter, read_manifest(adapter))
     if by_vllm:
         require_vllm()
         begin_to_import(args)
     manifest = verify_files(adapter)
-    encoders = found.encoders(adapter, manifest)
+    encoders = found.encoders(*prompted_by(adapter, manifest))
     verify_tokens(manifest, encoders, adapter)
     served: Served = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)

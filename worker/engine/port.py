@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, overload
 
 from worker.contract.manifest import Manifest
+from worker.contract.scoring import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,47 @@ class HeadLogits:
     logits: tuple[float, ...]
 
 
-Answer = CodeScores | ChoiceAnswer | HeadLogits
+@dataclass(frozen=True, slots=True)
+class StageDecisions:
+    """What the stages of a cascade thought that were asked, in their order: the last one answered.
+
+    ``seconds`` is how long each took; ``truncated`` whether the message was shortened for the one
+    that answered.
+    """
+
+    decisions: tuple[Decision, ...]
+    seconds: tuple[float, ...]
+    truncated: bool
+
+
+Answer = CodeScores | ChoiceAnswer | HeadLogits | StageDecisions
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePrompt(Sequence[int]):
+    """A prompt's token ids with the message they were made of: what a cascade is given.
+
+    The ids are those of its first stage, which may have ``truncated`` the message; another stage
+    makes its own of ``text``.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    truncated: bool
+
+    def __len__(self) -> int:
+        """Return how many tokens the first stage's prompt has."""
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[int, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> int | tuple[int, ...]:
+        """Return tokens of the first stage's prompt."""
+        return self.ids[at]
 
 
 class Engine(Protocol):

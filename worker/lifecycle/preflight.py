@@ -11,7 +11,7 @@ import structlog
 
 from worker.contract import AdapterRefused, Encoders, Manifest, Probe
 from worker.contract.records import SupportMessage
-from worker.contract.verify import verify_files, verify_tokens
+from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.core.labeller import Labeller
 from worker.engine.model_files import ModelFiles
 from worker.engine.port import Answer, Engine
@@ -40,7 +40,7 @@ def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Mani
             "altered; publish the adapter again",
         )
     try:
-        encoders = files.encoders(directory, manifest)
+        encoders = files.encoders(*prompted_by(directory, manifest))
     except AdapterRefused as error:
         raise Refusal("base", str(error)) from error
     try:

@@ -34,6 +34,9 @@ class AdapterMetrics:
         self._records = registry.counter(named.ADAPTER_RECORDS)
         self._confidence = registry.histogram(named.ADAPTER_CONFIDENCE)
         self._off_label_mass = registry.histogram(named.ADAPTER_OFF_LABEL_MASS)
+        self._stage_records = registry.counter(named.STAGE_RECORDS)
+        self._stage_s = registry.histogram(named.STAGE_SECONDS)
+        self._disagreements = registry.counter(named.STAGE_DISAGREEMENTS)
         self._swaps = registry.counter(named.SWAPS_TOTAL, *_each(named.SWAPS))
         self._refusals = registry.counter(named.REFUSALS_TOTAL, *_each(named.REFUSALS))
         self._stops = registry.counter(named.CANARY_STOPS, *_each(named.STOPS))
@@ -55,6 +58,9 @@ class AdapterMetrics:
                 self._registry.begin(named.ADAPTER_RECORDS, adapter, outcome)
             self._registry.begin(named.ADAPTER_CONFIDENCE, adapter)
             self._registry.begin(named.ADAPTER_OFF_LABEL_MASS, adapter)
+            for at in range(len(serving.manifest.stages)):
+                for metric in (named.STAGE_RECORDS, named.STAGE_SECONDS, named.STAGE_DISAGREEMENTS):
+                    self._registry.begin(metric, adapter, str(at + 1))
         while len(self._known) > KEPT:
             oldest = next(iter(self._known))
             del self._known[oldest]
@@ -69,6 +75,24 @@ class AdapterMetrics:
                 self._compare(shadow, completed.outcome)
         for adapter, outcomes in by_adapter.items():
             self._count(adapter.digest[:DIGEST_CHARS], outcomes)
+            if adapter.manifest.stages:
+                self._count_stages(adapter.digest[:DIGEST_CHARS], outcomes)
+
+    def _count_stages(self, adapter: str, outcomes: Sequence[Outcome]) -> None:
+        labelled = [each for each in outcomes if isinstance(each, Classified)]
+        answered = Counter(len(each.decision.earlier) + 1 for each in labelled)
+        differing = Counter(
+            len(each.decision.earlier) + 1
+            for each in labelled
+            if any(other.label != each.decision.label for other in each.decision.earlier)
+        )
+        for stage, count in answered.items():
+            self._stage_records(count, adapter, str(stage))
+        for stage, count in differing.items():
+            self._disagreements(count, adapter, str(stage))
+        for at in range(max(answered, default=0)):
+            seconds = [each.timing.stages_s for each in labelled]
+            self._stage_s([each[at] for each in seconds if at < len(each)], adapter, str(at + 1))
 
     def _count(self, adapter: str, outcomes: Sequence[Outcome]) -> None:
         decisions = [each.decision for each in outcomes if isinstance(each, Classified)]
@@ -113,6 +137,14 @@ def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[Me
     yield (
         named.ADAPTER_INFO,
         [((manifest.name, manifest.digest[:DIGEST_CHARS], manifest.taxonomy.version), 1)],
+    )
+    yield (
+        named.STAGE_EXPECTED,
+        [
+            ((adapter.digest[:DIGEST_CHARS], str(at)), stage.share)
+            for adapter in split.adapters
+            for at, stage in enumerate(adapter.manifest.stages, 1)
+        ],
     )
     yield (
         named.ADAPTER_TRAFFIC,

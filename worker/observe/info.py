@@ -26,7 +26,8 @@ def describe_worker(
 ) -> Any:
     """Return plain JSON. What depends on the model is null until it is loaded.
 
-    ``adapter``, ``taxonomy``, ``kind`` and ``decoding`` are of the main adapter that serves now.
+    ``adapter``, ``taxonomy``, ``kind``, ``stages`` and ``decoding`` are of the main adapter that
+    serves now.
     """
     found: dict[str, Any] = {
         "version": __version__,
@@ -38,6 +39,7 @@ def describe_worker(
         "base": None,
         "taxonomy": None,
         "kind": None,
+        "stages": [],
         "decoding": None,
         "serving": None,
         "settings": {
@@ -69,6 +71,16 @@ def describe_worker(
                 "labels": list(manifest.taxonomy.names),
             },
             "kind": manifest.kind,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "digest": stage.digest,
+                    "kind": stage.kind,
+                    "sure_from": stage.sure_from,
+                    "share": stage.share,
+                }
+                for stage in manifest.stages
+            ],
             "decoding": manifest.answers_with,
             "serving": opened.serving,
         }

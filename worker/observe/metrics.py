@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import typing
 
+from worker.contract.cascade import MOST_STAGES
 from worker.contract.errors import RejectReason
 from worker.contract.records.retry import RETRY_REASONS
 from worker.core.arms import Role
@@ -107,6 +108,36 @@ ADAPTER_OFF_LABEL_MASS = Metric(
     "clerk_off_label_mass by adapter.",
     (_ADAPTER,),
     buckets.MASSES,
+)
+
+_STAGE = MetricLabel("stage", tuple(str(at + 1) for at in range(MOST_STAGES)))
+
+STAGE_RECORDS = Metric(
+    "clerk_stage_records_total",
+    "counter",
+    "Labels committed of a cascade, by the cascade and by the stage that answered, from 1.",
+    (_ADAPTER, _STAGE),
+)
+STAGE_SECONDS = Metric(
+    "clerk_stage_seconds",
+    "histogram",
+    "Time that a stage of a cascade took for a record, including its engine's queue, whether it "
+    "answered or passed the record on.",
+    (_ADAPTER, _STAGE),
+    buckets.DURATIONS,
+)
+STAGE_DISAGREEMENTS = Metric(
+    "clerk_stage_disagreements_total",
+    "counter",
+    "Labels committed of a cascade that an earlier stage would have given otherwise, by the stage "
+    "that answered.",
+    (_ADAPTER, _STAGE),
+)
+STAGE_EXPECTED = Metric(
+    "clerk_stage_expected_ratio",
+    "gauge",
+    "Share of the labels that a stage of a cascade in service gave on validation.",
+    (_ADAPTER, _STAGE),
 )
 
 # Where the time went.

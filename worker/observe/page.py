@@ -37,6 +37,15 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
         (named.ADAPTER_RECORDS, named.ADAPTER_CONFIDENCE, named.ADAPTER_OFF_LABEL_MASS),
     ),
     (
+        "The same by stage of a cascade",
+        (
+            named.STAGE_RECORDS,
+            named.STAGE_SECONDS,
+            named.STAGE_DISAGREEMENTS,
+            named.STAGE_EXPECTED,
+        ),
+    ),
+    (
         "Where the time went, in seconds",
         (named.END_TO_END, named.QUEUE, named.ENGINE, named.COMMIT_WAIT),
     ),

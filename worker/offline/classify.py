@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worker.contract import Decision
 from worker.contract.records import SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine
@@ -124,7 +125,27 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
         "review": list(labeller.review_reasons(decision)),
         "scores": {name: round(share, 6) for name, share in decision.scores.items()},
         **({} if score is None else {"out_of_scope": round(score, 6)}),
+        **_cascade(labeller, decision),
         **known,
+    }
+
+
+def _cascade(labeller: Labeller, decision: Decision) -> Result:
+    """Say which stage of a cascade answered, and what those before it thought."""
+    stages = labeller.manifest.stages
+    if not stages:
+        return {}
+    earlier = zip(stages, decision.earlier, strict=False)
+    return {
+        "stage": stages[len(decision.earlier)].name,
+        "earlier": [
+            {
+                "stage": stage.name,
+                "label": thought.label,
+                "confidence": round(thought.confidence, 6),
+            }
+            for stage, thought in earlier
+        ],
     }
 
 
@@ -177,5 +198,8 @@ def _print_result(result: Result) -> None:
         console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
     if result.get("out_of_scope") is not None:
         console.print(f"[dim]out of scope  {result['out_of_scope']:.3f}[/dim]")
+    for thought in result.get("earlier", ()):
+        text = f"{thought['stage']} thought {thought['label']}  {thought['confidence']:.1%}"
+        console.print(f"[dim]{escape(text)}[/dim]")
     if result["review"]:
         console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")

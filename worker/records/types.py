@@ -78,10 +78,12 @@ OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds a record spent waiting for the engine's turn and in the engine."""
+    """Seconds a record spent waiting for the engine's turn and in the engine; of a cascade also
+    in each stage that was asked."""
 
     queue_s: float
     engine_s: float
+    stages_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,3 +46,24 @@ def test_an_out_of_scope_score_has_a_threshold_of_its_own(
 ) -> None:
     """It has any sign and size, and a model without a head has none."""
     assert review_reasons(decision(confidence, None, score), thresholds) == reasons
+
+
+@pytest.mark.parametrize(
+    ("earlier", "heard", "reasons"),
+    [
+        ((), 0.0, ()),
+        ((("billing", 0.7),), 0.0, ()),
+        ((("delivery", 0.3),), None, ()),
+        ((("delivery", 0.3),), 0.0, ("disagreement",)),
+        ((("delivery", 0.3),), 0.4, ()),
+        ((("delivery", 0.4),), 0.4, ("disagreement",)),
+        ((("billing", 0.9), ("delivery", 0.4)), 0.4, ("disagreement",)),
+    ],
+)
+def test_an_earlier_stage_in_another_label_is_a_reason_of_its_own(
+    earlier: tuple[tuple[str, float], ...], heard: float | None, reasons: tuple[str, ...]
+) -> None:
+    """From the confidence on that the threshold names; None turns it off."""
+    thought = tuple(Decision(label, sure, {label: sure}, None) for label, sure in earlier)
+    found = Decision("billing", 0.9, {"billing": 0.9}, None, None, thought)
+    assert review_reasons(found, Thresholds(0.6, review_disagreement=heard)) == reasons

@@ -1,15 +1,17 @@
 """What the loop tells, as it stands on the page of metrics."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, Counter
 
+from tests.support.cascades import cascade_of
 from tests.support.fakes import Clock
 from tests.support.policies import make_loop_policy
 from tests.support.records import default_adapter
 from tests.support.rig import started
-from tests.support.toy_adapter import small_manifest
+from tests.support.toy_adapter import small_manifest, toy_manifest, toy_serving_adapter
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Decision
 from worker.core.arms import TrafficSplit
@@ -216,6 +218,44 @@ def test_the_page_holds_nothing_of_a_message(registry: Registry, listener: Metri
         assert secret not in text
 
 
+def test_a_cascade_is_counted_by_stage(registry: Registry) -> None:
+    """Who answered, how long each took that was asked, and where the earlier one thought
+    otherwise; an adapter that is none has no such series."""
+    manifest = cascade_of(small_manifest(), toy_manifest(name="large"))
+    cascade = toy_serving_adapter(manifest=manifest)
+    adapters = AdapterMetrics(registry)
+    adapters.serves(TrafficSplit.all_to(cascade))
+    adapters.serves(TrafficSplit.all_to(default_adapter()))
+    digest = manifest.digest[:12]
+
+    def answered(*thought: str, seconds: tuple[float, ...]) -> Classified:
+        earlier = tuple(Decision(name, 0.5, {name: 0.5}, None) for name in thought)
+        decision = Decision("billing", 0.9, {"billing": 0.9}, None, None, earlier)
+        return Classified(decision, None, False, (), Timing(0.0, 1.0, seconds))
+
+    page = scrape(registry)
+    assert page("clerk_stage_records_total", adapter=digest, stage="1") == 0
+    batch = finished(
+        answered(seconds=(0.01,)),
+        answered("billing", seconds=(0.01, 0.5)),
+        answered("other", seconds=(0.01, 0.5)),
+        rejected("invalid_answer"),
+    )
+    adapters.published([replace(each, adapter=cascade) for each in batch])
+    adapters.published(finished(label("billing")))
+    page = scrape(registry)
+    assert page("clerk_stage_records_total", adapter=digest, stage="1") == 1
+    assert page("clerk_stage_records_total", adapter=digest, stage="2") == 2
+    assert page("clerk_stage_disagreements_total", adapter=digest, stage="2") == 1
+    assert page("clerk_stage_seconds_count", adapter=digest, stage="1") == 3
+    assert page("clerk_stage_seconds_sum", adapter=digest, stage="2") == pytest.approx(1.0)
+    assert default_adapter().digest[:12] not in {
+        dict(labels).get("adapter")
+        for name, labels in page.series
+        if name.startswith("clerk_stage")
+    }
+
+
 def test_no_metric_has_a_label_that_is_not_bounded(
     registry: Registry, listener: MetricsListener
 ) -> None:
@@ -228,6 +268,6 @@ def test_no_metric_has_a_label_that_is_not_bounded(
     allowed = {
         "outcome", "label", "adapter", "reason", "topic", "partition", "kind", "result", "signal",
         "version", "python_version", "delivery", "serving", "base", "name",
-        "taxonomy_version", "role", "agrees",
+        "taxonomy_version", "role", "agrees", "stage",
     }  # fmt: skip
     assert {label for metric in METRICS for label in metric.label_names} == allowed

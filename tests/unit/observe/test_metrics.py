@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cascades import cascade_of
 from tests.support.rig import started
-from tests.support.toy_adapter import ENCODERS, small_manifest
+from tests.support.toy_adapter import (
+    ENCODERS,
+    small_manifest,
+    toy_manifest,
+    toy_serving_adapter,
+)
 from tests.unit.observe.conftest import Scrape, finished, label
+from worker.core.arms import CANARY, Arm
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected
@@ -33,7 +40,13 @@ def test_every_metric_named_is_on_the_page_of_a_running_worker_and_no_other() ->
         opened = OpenedEngine(
             FakeEngine(lambda _: ValueError()), small_manifest(), ENCODERS, "merged"
         )
-        observer.model_ready(opened, *make_adapter_router(Settings(), opened, observer.adapters))
+        router, events = make_adapter_router(Settings(), opened, observer.adapters)
+        observer.model_ready(opened, router, events)
+        # For what only cascades have.
+        cascade = cascade_of(small_manifest(), toy_manifest(name="large"))
+        trial = Arm(CANARY, toy_serving_adapter(manifest=cascade), 0.0)
+        router.schedule(lambda split: split.with_arm(trial))
+        router.apply_pending()
         rig = started("m0", "m1", retry=RetryPolicy("retry", 60.0, 1), max_attempts=1)
         rig.stream.assign(1)
         rig.engine.fail("m0", MessageRejected("engine_rejected", ""))
@@ -79,7 +92,7 @@ def test_names_follow_prometheus_practice() -> None:
         "clerk_backpressure_events_total", "clerk_drift_label_psi", "clerk_drift_label_shift",
         "clerk_drift_threshold", "clerk_adapter_refused", "clerk_adapter_canary_stopped",
         "clerk_adapter_swaps_total", "clerk_adapter_refusals_total",
-        "clerk_adapter_canary_stops_total", "clerk_ready",
+        "clerk_adapter_canary_stops_total", "clerk_ready", "clerk_stage_disagreements_total",
     }  # fmt: skip
     for metric in METRICS:
         assert not wrong.search(metric.name), metric.name

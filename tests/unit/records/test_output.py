@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.cascades import cascade_of
 from tests.support.fakes import NOW
 from tests.support.records import toy_record
 from tests.support.toy_adapter import (
@@ -16,9 +17,12 @@ from tests.support.toy_adapter import (
     scores,
     small_manifest,
     toy_encoder_manifest,
+    toy_manifest,
     toy_spec,
 )
+from worker.contract.errors import RecordRefused
 from worker.contract.records import InputFormat, Replay
+from worker.contract.records.output import read_output
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
 from worker.records.output import OutputEncoder
@@ -121,6 +125,40 @@ def test_a_head_has_an_out_of_scope_score_in_the_place_of_off_label_mass() -> No
     assert value["out_of_scope"] == {"method": "energy", "score": -3.25}
     assert value["review"]["reasons"] == ["out_of_scope"]
     assert "replay" not in value
+
+
+def test_a_cascade_says_who_answered_and_what_the_stage_before_it_thought() -> None:
+    """``adapter`` is the cascade, that answers for both; base and score are those of the stage."""
+    small = toy_encoder_manifest(name="small", golden=one_golden(toy_spec()))
+    large = toy_manifest(name="large", golden=one_golden(toy_spec()))
+    cascade = cascade_of(small, large)
+    encoder = OutputEncoder(cascade, "9.9")
+    thought = Decision("other", 0.4, {"other": 0.4}, None, -3.25)
+    second = replace(RESULT, decision=replace(DECISION, earlier=(thought,)))
+    value = value_of(encoder.encode(toy_record(), second, "out", NOW))
+    VALIDATOR.validate(value)
+    assert value["adapter"]["digest"] == cascade.digest
+    assert value["cascade"] == {
+        "stage": 2,
+        "stages": 2,
+        "answered": {"name": "large", "digest": large.digest},
+        "earlier": [
+            {
+                "adapter": {"name": "small", "digest": small.digest},
+                "label": "other",
+                "confidence": 0.4,
+            }
+        ],
+    }
+    assert "out_of_scope" not in value
+    assert read_output(encoder.encode(toy_record(), second, "out", NOW).value).cascade is not None
+    first = value_of(encoder.encode(toy_record(), replace(RESULT, decision=thought), "out", NOW))
+    assert (first["cascade"]["stage"], first["cascade"]["earlier"]) == (1, [])
+    assert first["out_of_scope"] == {"method": "energy", "score": -3.25}
+    assert "cascade" not in value_of(encode())
+    value["cascade"]["stage"] = 1
+    with pytest.raises(RecordRefused, match=r"cascade\.stage and cascade\.earlier"):
+        read_output(json.dumps(value))
 
 
 @pytest.mark.parametrize(

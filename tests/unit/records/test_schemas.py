@@ -21,7 +21,7 @@ RESULT = Classified(
     Decision("billing", 0.75, {"billing": 0.75}, 0.125), "msg-1", False, (), Timing(0.25, 0.5)
 )
 
-OPTIONAL = {"output": {"replay", "out_of_scope"}, "correction": set()}
+OPTIONAL = {"output": {"replay", "out_of_scope", "cascade"}, "correction": set()}
 """What came to a schema after its first publication, and so may be absent."""
 
 

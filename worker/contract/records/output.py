@@ -63,6 +63,27 @@ class OutOfScope:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierStage:
+    """What a stage thought that was asked before and was not sure."""
+
+    adapter: AdapterRef
+    label: str
+    confidence: Annotated[Probability, Doc("By that stage's own calibration.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Which stage of a cascade answered, and what those before it thought."""
+
+    stage: Annotated[int, Doc("The stage that answered, from 1.")]
+    stages: Annotated[int, Doc("How many the cascade has.")]
+    answered: Annotated[AdapterRef, Doc("The adapter of that stage.")]
+    earlier: Annotated[
+        tuple[EarlierStage, ...], Doc("The stages before it, in their order; none was sure.")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class OutputRecord:
     """One support message, filed under exactly one label."""
 
@@ -110,6 +131,13 @@ class OutputRecord:
         OutOfScope | None,
         Doc("In the place of off_label_mass where a model with a head answered; else absent."),
     ] = field(default=None, metadata=LEAVE_OUT_NONE)
+    cascade: Annotated[
+        Cascade | None,
+        Doc(
+            "Of a cascade, which adapter names: the stage that answered; else absent. base_model "
+            "is that stage's."
+        ),
+    ] = field(default=None, metadata=LEAVE_OUT_NONE)
 
 
 def read_output(value: bytes | str | None) -> OutputRecord:
@@ -127,5 +155,7 @@ def _check(record: OutputRecord) -> None:
         raise ValueError("scores lacks the label that was chosen")
     if record.replay is not None:
         check_replay(record.replay)
+    if record.cascade is not None and record.cascade.stage != len(record.cascade.earlier) + 1:
+        raise ValueError("cascade.stage and cascade.earlier contradict each other")
     if record.review.needed != bool(record.review.reasons):
         raise ValueError("review.needed and review.reasons contradict each other")

@@ -1,0 +1,144 @@
+"""A cascade's manifest: what it binds, and what is refused as one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cascades import cascade_of
+from tests.support.toy_adapter import toy_encoder_manifest, toy_manifest
+from worker.contract import (
+    AdapterRefused,
+    Decision,
+    Manifest,
+    Reference,
+    Thresholds,
+    read_manifest,
+    write_manifest,
+)
+from worker.contract.verify import prompted_by, verify_files
+
+SMALL, LARGE = toy_manifest(name="small"), toy_manifest(name="large")
+
+
+def decision(label: str, confidence: float, **more: Any) -> Decision:
+    return Decision(label, confidence, {label: confidence}, None, **more)
+
+
+def place(store: Path, *manifests: Manifest) -> Path:
+    """Write adapters side by side; return the directory of the last."""
+    for manifest in manifests:
+        (store / manifest.digest).mkdir()
+        write_manifest(store / manifest.digest, manifest)
+    return store / manifests[-1].digest
+
+
+def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path) -> None:
+    """Under the same digest; an adapter that is none has no key of it."""
+    made = cascade_of(SMALL, LARGE)
+    where = place(tmp_path, SMALL, LARGE, made)
+    again = read_manifest(where)
+    assert again == made
+    assert again.digest == made.digest
+    assert (again.answers_with, again.needs_base) == ("stages", False)
+    assert prompted_by(where, again) == (tmp_path.resolve() / SMALL.digest, SMALL)
+    assert prompted_by(where, SMALL) == (where, SMALL)
+    assert verify_files(where) == made
+    alone = json.loads((tmp_path / SMALL.digest / "manifest.json").read_text())
+    assert "stages" not in alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"stages": ()}, "0 entries"),
+        ({"stages": cascade_of(SMALL, LARGE).stages[:1]}, "1 entries"),
+        ({"stages": (cascade_of(SMALL, LARGE).stages[0],) * 5}, "5 entries"),
+        ({"stages": cascade_of(SMALL, LARGE).stages[::-1]}, "every stage but the last"),
+        (
+            {
+                "stages": (
+                    replace(cascade_of(SMALL, LARGE).stages[0], digest="../" + "a" * 61),
+                    cascade_of(SMALL, LARGE).stages[1],
+                )
+            },
+            "no digest",
+        ),
+        (
+            {
+                "stages": (
+                    replace(cascade_of(SMALL, LARGE).stages[0], kind="cascade"),
+                    cascade_of(SMALL, LARGE).stages[1],
+                )
+            },
+            "is a cascade itself",
+        ),
+        (
+            {
+                "stages": (
+                    replace(cascade_of(SMALL, LARGE).stages[0], sure_from=0.0),
+                    cascade_of(SMALL, LARGE).stages[1],
+                )
+            },
+            "sure_from is 0.0",
+        ),
+        ({"lora": LARGE.lora}, "kind 'cascade' has no lora"),
+        ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
+        ({"head": toy_encoder_manifest().head}, "has no head"),
+        ({"files": toy_encoder_manifest().files}, "has no files"),
+        ({"reference": Reference((), {}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
+    ],
+)
+def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:
+    """With what is wrong."""
+    with pytest.raises(ValueError, match=problem):
+        cascade_of(SMALL, LARGE, **changes)
+
+
+def test_an_adapter_is_one_stage() -> None:
+    """Twice the same would never disagree with itself."""
+    with pytest.raises(ValueError, match="names an adapter twice"):
+        cascade_of(SMALL, SMALL)
+
+
+def test_another_kind_has_no_stages() -> None:
+    """A language model with stages is a contradiction."""
+    with pytest.raises(ValueError, match="kind 'lora-code' has no stages"):
+        toy_manifest(stages=cascade_of(SMALL, LARGE).stages)
+
+
+def test_a_stage_is_sure_by_confidence_and_by_what_fits() -> None:
+    """Of a value at its threshold, too; what may fit no label is for the next stage."""
+    stage = replace(
+        cascade_of(SMALL, LARGE, sure_from=0.8).stages[0], thresholds=Thresholds(None, None, 1.0)
+    )
+    assert stage.is_sure(decision("billing", 0.8, out_of_scope=1.0))
+    assert not stage.is_sure(decision("billing", 0.79, out_of_scope=0.0))
+    assert not stage.is_sure(decision("billing", 0.99, out_of_scope=1.1))
+    assert cascade_of(SMALL, LARGE).stages[1].is_sure(decision("billing", 0.1))
+
+
+@pytest.mark.parametrize("which", ["missing", "another digest", "another taxonomy", "prompt"])
+def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
+    which: str, tmp_path: Path
+) -> None:
+    """Before anything is loaded, with the stage at fault."""
+    made = cascade_of(SMALL, LARGE)
+    if which == "missing":
+        where, problem = place(tmp_path, SMALL, made), "missing: stage large"
+    elif which == "another digest":
+        where, problem = place(tmp_path, SMALL, LARGE, made), "stands under another"
+        write_manifest(tmp_path / LARGE.digest, replace(LARGE, name="altered"))
+    elif which == "another taxonomy":
+        taxonomy = replace(LARGE.taxonomy, version="2")
+        made = cascade_of(SMALL, LARGE, taxonomy=taxonomy)
+        where, problem = place(tmp_path, SMALL, LARGE, made), "another kind or taxonomy"
+    else:
+        made = cascade_of(SMALL, LARGE, golden=SMALL.golden[:1])
+        where, problem = place(tmp_path, SMALL, LARGE, made), "another prompt"
+    with pytest.raises(AdapterRefused, match=problem):
+        verify_files(where)

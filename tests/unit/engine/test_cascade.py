@@ -1,0 +1,281 @@
+"""A cascade behind the engine port: who is asked, who answers, and what becomes of failures."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cascades import cascade_of
+from tests.support.fakes import Clock
+from tests.support.swapping import answer_with
+from tests.support.toy_adapter import ENCODERS, decode, one_golden, toy_manifest, toy_spec
+from worker.contract import Manifest, write_manifest
+from worker.contract.records import InputFormat, SupportMessage
+from worker.core.labeller import Labeller, Prepared
+from worker.engine.cascade import CascadeEngine, OpenStage
+from worker.engine.fake import FakeEngine
+from worker.engine.loaders import load_cascade
+from worker.engine.model_files import LoadedBase
+from worker.engine.port import Answer, CodeScores, Engine, StageDecisions
+from worker.errors import EngineDied, MessageRejected
+from worker.records.types import Timing
+
+SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
+# Another prompt, so that a prompt of one stage given to the other would be seen.
+LARGE = toy_manifest(
+    name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
+)
+CASCADE = cascade_of(SMALL, LARGE, sure_from=0.8)
+
+
+def message_in(manifest: Manifest, prompt: Sequence[int]) -> str:
+    spec = manifest.prompt
+    return decode(prompt[len(spec.prefix_ids) : len(prompt) - len(spec.suffix_ids)])
+
+
+def small(prompt: Sequence[int]) -> Answer | Exception:
+    """Sure of billing where the message says so; else it guesses delivery."""
+    text = message_in(SMALL, prompt)
+    if "reject" in text:
+        return MessageRejected("engine_rejected", "of the small one")
+    if "nothing" in text:
+        return CodeScores({})
+    return answer_with(SMALL, *(("billing", 0.9) if text.startswith("sure") else ("delivery", 0.6)))
+
+
+def large(prompt: Sequence[int]) -> Answer | Exception:
+    assert len(prompt) <= LARGE.prompt.max_prompt_tokens
+    return answer_with(LARGE, "other", 0.7)
+
+
+class World:
+    """A cascade of two fake engines."""
+
+    def __init__(self, silence_s: float | None = None, **timing: Any) -> None:
+        self.clock = Clock()
+        self.small, self.large = FakeEngine(small, **timing), FakeEngine(large, **timing)
+        engines: list[Engine] = [self.small, self.large]
+        self.engine = CascadeEngine(
+            [
+                OpenStage(rule, manifest, ENCODERS.plain, engine)
+                for rule, manifest, engine in zip(
+                    CASCADE.stages, (SMALL, LARGE), engines, strict=True
+                )
+            ],
+            silence_s,
+            time.monotonic if timing else self.clock,
+        )
+        self.labeller = Labeller(
+            CASCADE,
+            ENCODERS.plain,
+            CASCADE.thresholds,
+            InputFormat("text"),
+            stages=tuple(stage.thresholds for stage in CASCADE.stages),
+        )
+
+    def prepare(self, text: str) -> Prepared:
+        return self.labeller.prepare_message(SupportMessage(text, None))
+
+    def submit(self, text: str) -> Future[Answer]:
+        return self.engine.submit(self.prepare(text).prompt_ids)
+
+
+def test_what_the_first_stage_is_sure_of_is_its_own() -> None:
+    """The next one is not asked, and nobody but the stage is named."""
+    world = World()
+    future = world.submit("sure")
+    world.small.finish()
+    answer = future.result(0)
+    assert isinstance(answer, StageDecisions)
+    assert [decision.label for decision in answer.decisions] == ["billing"]
+    assert world.large.pending == []
+    found = world.labeller.classify(world.prepare("sure"), answer, Timing(0.0, 1.0))
+    assert (found.decision.label, found.decision.earlier, found.review) == ("billing", (), ())
+
+
+def test_the_rest_goes_on_by_a_prompt_of_the_next_stages_own() -> None:
+    """The last one answers whatever its confidence, and what the first thought is kept."""
+    world = World()
+    text = "a message that is too long for one"
+    future = world.submit(text)
+    world.clock.advance(2.0)
+    world.small.finish()
+    assert not future.done()
+    world.clock.advance(3.0)
+    world.large.finish()
+    answer = future.result(0)
+    assert isinstance(answer, StageDecisions)
+    assert answer.seconds == (2.0, 3.0)
+    found = world.labeller.classify(world.prepare(text), answer, Timing(0.0, 5.0))
+    assert found.decision.label == "other"
+    assert [(one.label, round(one.confidence, 2)) for one in found.decision.earlier] == [
+        ("delivery", 0.61)
+    ]
+    assert found.review == ("disagreement",)
+    assert found.truncated, "it was, for the stage that answered"
+    assert not world.prepare("sure").truncated
+    assert found.timing.stages_s == (2.0, 3.0)
+
+
+@pytest.mark.parametrize("stage", ["small", "large"])
+def test_called_off_it_is_called_off_in_the_stage_that_has_it(stage: str) -> None:
+    """And nothing is asked of the next."""
+    world = World()
+    future = world.submit("unsure")
+    if stage == "large":
+        world.small.finish()
+    assert future.cancel()
+    assert world.small.pending == world.large.pending == []
+    with pytest.raises(CancelledError):
+        future.result(0)
+
+
+def test_an_answer_that_is_none_rejects_the_message() -> None:
+    """Of any stage, and for what that stage said."""
+    world = World()
+    for text, reason in (("reject", "engine_rejected"), ("nothing", "invalid_answer")):
+        future = world.submit(text)
+        world.small.finish()
+        with pytest.raises(MessageRejected) as rejected:
+            future.result(0)
+        assert rejected.value.reason == reason
+
+
+def test_a_stage_that_dies_is_the_death_of_the_cascade() -> None:
+    """Of what it has, and of all that is asked later; health says which one it was."""
+    world = World()
+    waiting = world.submit("unsure")
+    world.small.finish()
+    later = world.submit("unsure too")
+    world.large.die("out of memory")
+    with pytest.raises(EngineDied, match="out of memory"):
+        waiting.result(0)
+    world.small.finish()
+    with pytest.raises(EngineDied, match="out of memory"):
+        later.result(0)
+    with pytest.raises(EngineDied, match="stage 2 of the cascade: out of memory"):
+        world.engine.check_health()
+
+
+def test_a_silent_stage_is_found_out_while_the_other_answers() -> None:
+    """It is asked what it must answer; silent to that, it hangs, whatever the first one answers."""
+    world = World(silence_s=10.0)
+    world.submit("unsure")
+    world.small.finish()
+    for _ in range(9):
+        world.clock.advance(1.0)
+        world.submit("sure")
+        world.small.finish()
+        world.engine.check_health()
+    world.clock.advance(2.0)
+    world.engine.check_health()
+    assert len(world.large.pending) == 2, "it is asked a golden prompt"
+    world.clock.advance(9.0)
+    world.engine.check_health()
+    world.clock.advance(1.5)
+    with pytest.raises(EngineDied, match=r"stage 2 of the cascade: .* answered nothing"):
+        world.engine.check_health()
+
+
+def test_a_stage_that_answers_the_question_is_alive() -> None:
+    """One message may be lost in it: that one's deadline is for the loop."""
+    world = World(silence_s=10.0)
+    world.submit("unsure")
+    world.small.finish()
+    for _ in range(5):
+        world.clock.advance(11.0)
+        world.engine.check_health()
+        if len(world.large.pending) > 1:
+            world.large.finish(1)
+    world.engine.check_health()
+
+
+def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_its_own() -> None:
+    """A prompt without its message cannot be passed on."""
+    world = World()
+    asked: list[tuple[str, int]] = []
+    for name, engine in (("small", world.small), ("large", world.large)):
+        engine.warm_up = lambda prompts, name=name: asked.append((name, len(prompts)))  # type: ignore[method-assign,misc]
+    world.engine.warm_up([CASCADE.golden[0].ids])
+    assert asked == [("small", 2), ("large", 1)]
+    future = world.engine.submit(CASCADE.golden[0].ids)
+    world.small.finish()
+    assert isinstance(future.result(0), StageDecisions)
+
+
+def test_under_load_from_many_threads_each_message_ends_once() -> None:
+    """Stages answer on threads of their own, and some are called off meanwhile."""
+    world = World(silence_s=30.0, service_s=0.0, concurrency=4)
+    draw = random.Random(5)
+    texts = [f"{'sure' if draw.random() < 0.7 else 'un'} {n}" for n in range(400)]
+    futures: dict[str, Future[Answer]] = {}
+    called_off: set[str] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            world.engine.check_health()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for text in texts:
+        futures[text] = world.submit(text)
+        if draw.random() < 0.1 and futures[text].cancel():
+            called_off.add(text)
+    for text, future in futures.items():
+        if text in called_off:
+            continue
+        answer = future.result(10)
+        assert isinstance(answer, StageDecisions)
+        last = "billing" if text.startswith("sure") else "other"
+        assert answer.decisions[-1].label == last
+        assert len(answer.decisions) == len(answer.seconds) == (1 if last == "billing" else 2)
+    stop.set()
+    watcher.join()
+    assert world.small.pending == world.large.pending == []
+    world.engine.close()
+    with pytest.raises(EngineDied):
+        world.submit("sure")
+
+
+class Loader:
+    """An AdapterLoader that fails on one adapter."""
+
+    def __init__(self, fails: str | None = None) -> None:
+        self.fails = fails
+        self.loaded: list[str] = []
+        self.open: list[FakeEngine] = []
+
+    def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
+        assert adapter.name == manifest.digest
+        assert background
+        self.loaded.append(manifest.name)
+        if manifest.name == self.fails:
+            raise EngineDied("no memory")
+        engine = FakeEngine(small)
+        self.open.append(engine)
+        return engine
+
+
+def test_stages_are_brought_up_the_last_one_first_and_none_is_left_behind(tmp_path: Path) -> None:
+    """One that fails closes those that were there."""
+    for manifest in (SMALL, LARGE, CASCADE):
+        (tmp_path / manifest.digest).mkdir()
+        write_manifest(tmp_path / manifest.digest, manifest)
+    files = LoadedBase(ENCODERS, SMALL.base)
+    where = tmp_path / CASCADE.digest
+    loader = Loader()
+    load_cascade(loader, files, where, CASCADE, None, background=True).check_health()
+    assert loader.loaded == ["large", "small"]
+    failing = Loader("small")
+    with pytest.raises(EngineDied, match="no memory"):
+        load_cascade(failing, files, where, CASCADE, None, background=True)
+    with pytest.raises(EngineDied, match="closed"):
+        failing.open[0].check_health()

@@ -1,0 +1,240 @@
+"""``clerk-trainer cascade``: from two evaluated runs to one that is published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.toy_adapter import LABELS, toy_manifest, toy_taxonomy
+from tests.support.trainer_world import call
+from trainer.artifacts.evaluation import (
+    EVALUATION,
+    PREDICTIONS,
+    VALIDATION,
+    EvaluatedAdapter,
+)
+from trainer.dataset.folder import Dataset, Example, open_holdout, write_dataset
+from trainer.evaluation.evaluate import describe_dataset
+from trainer.evaluation.outputs import outputs_of
+from trainer.evaluation.predictions import predict
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
+from trainer.evaluation.verify import verify_evaluation
+from worker.contract import Calibration, FileDigest, Manifest, Thresholds, write_manifest
+from worker.contract.digest import sha256_bytes
+from worker.contract.probes import attach_probes
+from worker.contract.store import read_canary, read_pointer
+from worker.contract.verify import verify_files
+
+COUNT = 1200
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    splits = {
+        part: [
+            Example(f"{part}-{at}", f"message {part} number {at}", LABELS[at % len(LABELS)], None)
+            for at in range(count)
+        ]
+        for part, count in (("train", 30), ("validation", COUNT), ("holdout", COUNT))
+    }
+    directory = tmp_path_factory.mktemp("data") / "dataset"
+    return write_dataset(directory, name="toy", taxonomy=toy_taxonomy(), splits=splits)
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_run(tmp_path: Path, dataset: Dataset) -> Write:
+    """Write a run whose adapter is wrong on a share of the messages: of those it is sure of, and of
+    the others."""
+
+    def write(
+        name: str, sure: float, unsure: float, *, speed: float = 10.0, seed: int = 0, **changes: Any
+    ) -> Path:
+        run = tmp_path / name
+        (run / "adapter").mkdir(parents=True)
+        data = name.encode() * 99
+        (run / "adapter" / "adapter_model.safetensors").write_bytes(data)
+        given: dict[str, Any] = {
+            "name": name,
+            "files": {"adapter_model.safetensors": FileDigest(sha256_bytes(data), len(data))},
+            "calibration": Calibration(1.0, COUNT),
+            "thresholds": Thresholds(0.5, 0.5),
+            "data": {"digest": dataset.digest},
+        }
+        manifest = toy_manifest(**given | changes)
+        write_manifest(run / "adapter", manifest)
+        rng = np.random.default_rng(seed)
+        holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
+        parts = [
+            answer(manifest, examples, sure, unsure, rng)
+            for examples in (holdout, dataset.validation)
+        ]
+        record = summarize(
+            Setup(
+                created_at="2026-01-01T00:00:00Z",
+                limited=False,
+                adapter=EvaluatedAdapter(
+                    name=name, digest=manifest.digest, path=str(run / "adapter")
+                ),
+                dataset=describe_dataset(dataset),
+                outputs=outputs_of(manifest),
+                temperature=1.0,
+                limits=manifest.thresholds,
+                wanted_precision=0.95,
+                tolerance=0.0,
+                speeds=(EngineSpeed("transformers", speed, "x86"),),
+            ),
+            Predictions(parts[0], parts[1], None, None, None),
+        )
+        (run / "evaluation").mkdir()
+        EVALUATION.write(run / "evaluation", record)
+        PREDICTIONS.write(run / "evaluation", parts[0])
+        VALIDATION.write(run / "evaluation", parts[1])
+        return run
+
+    return write
+
+
+def answer(
+    manifest: Manifest,
+    examples: Sequence[Example],
+    sure: float,
+    unsure: float,
+    rng: np.random.Generator,
+) -> list[Any]:
+    rows = []
+    for at, example in enumerate(examples):
+        is_sure = at % 10 < 8
+        wrong = rng.random() < (sure if is_sure else unsure)
+        label = LABELS[(LABELS.index(example.label) + wrong) % len(LABELS)]
+        p = 0.97 - 0.05 * rng.random() if is_sure else 0.7 - 0.3 * rng.random()
+        rows.append([math.log(p if name == label else (0.999 - p) / 2) for name in LABELS])
+    return predict(
+        [example.id for example in examples],
+        [example.label for example in examples],
+        np.array(rows),
+        [True] * len(rows),
+        outputs=outputs_of(manifest),
+        temperature=1.0,
+        limits=manifest.thresholds,
+    )
+
+
+@pytest.fixture
+def runs(write_run: Write) -> tuple[Path, Path]:
+    """A small model that is right where it is sure, and a large one that is right elsewhere too."""
+    return (
+        write_run("small", 0.01, 0.5, speed=500.0),
+        write_run("large", 0.01, 0.05, speed=20.0, seed=1),
+    )
+
+
+def test_it_binds_what_is_shown_to_be_as_good_and_the_whole_is_published(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A run folder like any: its figures follow from its files, it passes the gate, and a worker
+    that follows the store finds all stages. A canary and a rollback know no difference."""
+    out, store = tmp_path / "cascade", tmp_path / "store"
+    code, record, errors = call("cascade", *runs, "--out", out, "--margin", "0.01", "--json")
+    assert code == 0, errors
+    chosen = record["chosen"]
+    assert record["worth_it"]
+    assert 0.6 < chosen["first_share"] < 0.85
+    assert chosen["first_share"] + chosen["last_share"] == pytest.approx(1)
+    assert [row["margin"] for row in record["rows"]] == [0.0025, 0.005, 0.01, 0.02, 0.03]
+    shares = [row["first_share"] for row in record["rows"]]
+    assert shares == sorted(shares)
+    alone = 1 / (1 / 500 + chosen["last_share"] / 20)
+    assert chosen["messages_per_s"] == pytest.approx(alone)
+    assert chosen["relative_cost"] == pytest.approx(20 / alone)
+    low, high = record["holdout_accuracy_interval_95"]
+    assert low < record["holdout_accuracy"] < high
+    assert record["holdout_accuracy"] > record["holdout_last_alone"] - 0.01
+    made = attach_probes(verify_files(out / "adapter"), out / "adapter")
+    assert made.kind == "cascade"
+    assert made.stages[0].sure_from == chosen["sure_from"]
+    assert made.probes
+    verify_evaluation(out / "evaluation")
+
+    large = runs[1]
+    rules = ("--set", "accuracy=0.8", "--set", "label_recall=0.5", "--set", "ece=0.5")
+    code, _, errors = call("publish", large, "--store", store, *rules, "--json")
+    assert code == 0, errors
+    code, _, errors = call("publish", out, "--store", store, *rules, "--canary", "0.1", "--json")
+    assert code == 0, errors
+    canary = read_canary(store)
+    assert canary is not None
+    assert canary.digest == made.digest
+    assert call("promote", "--store", store, "--json")[0] == 0
+    assert verify_files(store / made.digest).digest == made.digest
+    code, _, errors = call("rollback", "--store", store, "--reason", "a trial", "--json")
+    assert code == 0, errors
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert pointer.digest != made.digest
+
+
+def test_the_table_is_for_people(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Each margin in a row, the stages alone above, the verdict below."""
+    from typer.testing import CliRunner
+
+    from trainer.cli.main import app
+
+    arguments = ["cascade", *map(str, runs), "--out", str(tmp_path / "cascade"), "--margin", "0.01"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    for text in ("on 1,200 validation messages", "1.00%", "on the hold-out:", "small answers"):
+        assert text in done.output
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "says"),
+    [
+        ((0.3, 0.5), (0.01, 0.02), "small would answer 0.0%"),
+        ((0.0, 0.0), (0.0, 0.3), "large would answer"),
+    ],
+)
+def test_where_a_stage_answers_next_to_nothing_it_is_not_worth_it(
+    small: tuple[float, float],
+    large: tuple[float, float],
+    says: str,
+    write_run: Write,
+    tmp_path: Path,
+) -> None:
+    """Exit code 3, what to serve instead, and nothing that could be published."""
+    runs = (write_run("small", *small), write_run("large", *large, seed=1))
+    out = tmp_path / "cascade"
+    code, _, errors = call("cascade", *runs, "--out", out, "--margin", "0.01")
+    assert code == 3
+    assert "cascading is not worth it" in errors
+    assert says in errors
+    assert not (out / "adapter").exists()
+
+
+def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Path) -> None:
+    """One line: what differs, and what to do."""
+    small = write_run("small", 0.01, 0.5)
+    other = write_run("other", 0.01, 0.1, data={"digest": "ab" * 32})
+    taxonomy = toy_taxonomy(LABELS)
+    versioned = write_run(
+        "versioned", 0.01, 0.1, taxonomy=type(taxonomy)("toy", "2", "", taxonomy.labels)
+    )
+    out = ("--out", tmp_path / "cascade")
+    for last, says in (
+        (small, "the same adapter"),
+        (other, "not trained and evaluated on one dataset"),
+        (versioned, "other taxonomies"),
+    ):
+        code, _, errors = call("cascade", small, last, *out)
+        assert code == 2
+        assert says in errors
+    code, _, errors = call("cascade", small, small, *out, "--margin", "0")
+    assert code == 2
+    assert "--margin 0" in errors

@@ -1,0 +1,1 @@
+"""Binding published adapters into a cascade, by what they answered on the same messages."""

@@ -1,0 +1,190 @@
+"""The table of a cascade: what each margin would give on validation, by arithmetic alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainer.artifacts.cascade import AloneRow, CascadeRow
+from trainer.artifacts.training import AdapterName
+from trainer.cascade.stages import Answers, StageRun
+from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
+from trainer.statistics.metrics import wilson
+from trainer.statistics.thresholds import review_threshold
+from worker.contract import Decision, ReviewReason, Thresholds, review_reasons
+
+_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When the first stage answers, and when a person looks.
+
+    ``first`` is what else keeps the first stage from answering, ``last`` when a person looks at
+    what the last one answered; its ``review_confidence`` holds for the whole.
+    """
+
+    sure_from: float
+    first: Thresholds
+    last: Thresholds
+
+    def answers(self, stage: Answers) -> Bools:
+        """Where the first stage answers, (messages)."""
+        return combine(stage.confidence, may_answer(stage, self.first), self.sure_from)
+
+    def decide(self, first: Answers, last: Answers) -> list[Decision]:
+        """What the whole decides on each message, as a worker does."""
+        return [
+            one if sure else replace(other, earlier=(one,))
+            for sure, one, other in zip(
+                self.answers(first), first.decisions, last.decisions, strict=True
+            )
+        ]
+
+    def reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
+        """Why a person looks at a decision of the whole; empty where nobody does."""
+        return review_reasons(decision, self.last if decision.earlier else self.first)
+
+    def reviews(self, decision: Decision) -> bool:
+        """Whether a person looks at a decision of the whole."""
+        return bool(self.reasons(decision))
+
+
+def may_answer(stage: Answers, thresholds: Thresholds) -> Bools:
+    """Where nothing but its confidence keeps a stage from answering, (messages)."""
+    return np.array(
+        [not review_reasons(decision, thresholds) for decision in stage.decisions], dtype=np.bool_
+    )
+
+
+def make_rule(
+    first: StageRun, last: StageRun, choice: Choice, *, precision: float, disagreement: float | None
+) -> Rule:
+    """Return the rule of a choice, with a threshold of review that keeps ``precision`` of the whole
+    by its lower bound.
+
+    What the first stage is sure of is not reviewed for its confidence: where the threshold of
+    review lies above ``sure_from``, that is raised to it, which gives the last stage more. Where
+    the first answers nearly all there is no whole to choose for.
+    """
+    others = first.manifest.thresholds
+    rule = Rule(
+        choice.sure_from,
+        Thresholds(None, others.review_off_label_mass, others.review_out_of_scope),
+        replace(last.manifest.thresholds, review_disagreement=disagreement),
+    )
+    for _ in range(_TRIES if choice.share <= 1 - LEAST_SHARE else 0):
+        decisions = rule.decide(first.validation, last.validation)
+        right = _right(decisions, first.validation)
+        sure = np.array([1.0 if not each.earlier else each.confidence for each in decisions])
+        confidence = review_threshold(sure, right, precision, floor=0.5)
+        rule = replace(rule, last=replace(rule.last, review_confidence=confidence))
+        # Above 1 nothing is sure: of a threshold that proves nothing the rest is for people.
+        if rule.sure_from >= min(confidence, 1.0) or confidence >= 1.0:
+            break
+        rule = replace(rule, sure_from=confidence)
+    return rule
+
+
+def make_row(
+    first: StageRun, last: StageRun, margin: float, *, precision: float, disagreement: float | None
+) -> tuple[CascadeRow, Rule | None]:
+    """Try a margin: the row of the table, and the rule, None where the last stage does it all."""
+    others = first.manifest.thresholds
+    limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
+    choice = choose_threshold(
+        first.validation.confidence,
+        may_answer(first.validation, limits),
+        first.validation.correct,
+        last.validation.correct,
+        margin,
+    )
+    if choice is None:
+        correct = last.validation.correct
+        reviewed = [
+            bool(review_reasons(decision, last.manifest.thresholds))
+            for decision in last.validation.decisions
+        ]
+        row = _row(first, last, margin, 0.0, correct, np.array(reviewed))
+        return row, None
+    rule = make_rule(first, last, choice, precision=precision, disagreement=disagreement)
+    decisions = rule.decide(first.validation, last.validation)
+    row = _row(
+        first,
+        last,
+        margin,
+        float(rule.answers(first.validation).mean()),
+        _right(decisions, first.validation),
+        np.array([rule.reviews(decision) for decision in decisions]),
+    )
+    return row.model_copy(update={"sure_from": rule.sure_from, "p_value": choice.p_value}), rule
+
+
+def describe_alone(run: StageRun) -> AloneRow:
+    """What a stage alone does on validation."""
+    correct = run.validation.correct
+    return AloneRow(
+        adapter=AdapterName(name=run.manifest.name, digest=run.manifest.digest),
+        accuracy=float(correct.mean()),
+        accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
+        messages_per_s=run.messages_per_s,
+    )
+
+
+def verdict_of(row: CascadeRow, first: StageRun, last: StageRun) -> tuple[bool, str]:
+    """Say whether a cascade is worth it, and what to do."""
+    least = f"under {LEAST_SHARE:.0%}"
+    if row.first_share < LEAST_SHARE:
+        return False, (
+            f"cascading is not worth it: {first.manifest.name} would answer {row.first_share:.1%}, "
+            f"{least}: serve {last.manifest.name} alone"
+        )
+    if row.last_share < LEAST_SHARE:
+        return False, (
+            f"cascading is not worth it: {last.manifest.name} would answer {row.last_share:.1%}, "
+            f"{least}: {first.manifest.name} is as good within the margin, serve it alone"
+        )
+    return True, (
+        f"{first.manifest.name} answers {row.first_share:.1%} and {last.manifest.name} "
+        f"{row.last_share:.1%}, with {row.accuracy:.2%} right on validation"
+    )
+
+
+def _row(
+    first: StageRun,
+    last: StageRun,
+    margin: float,
+    share: float,
+    correct: Bools,
+    reviewed: Bools | Floats,
+) -> CascadeRow:
+    speed = _speed(first, last, share)
+    alone = last.messages_per_s
+    return CascadeRow(
+        margin=margin,
+        sure_from=None,
+        first_share=share,
+        last_share=1 - share,
+        review_share=float(np.mean(reviewed)),
+        accuracy=float(correct.mean()),
+        accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
+        p_value=None,
+        messages_per_s=speed,
+        relative_cost=None if speed is None or alone is None else alone / speed,
+    )
+
+
+def _speed(first: StageRun, last: StageRun, share: float) -> float | None:
+    """Messages a second where both stages share the machine that each was measured on alone."""
+    if first.messages_per_s is None or last.messages_per_s is None:
+        return None
+    if share == 0:
+        return last.messages_per_s
+    return 1 / (1 / first.messages_per_s + (1 - share) / last.messages_per_s)
+
+
+def _right(decisions: list[Decision], stage: Answers) -> Bools:
+    pairs = zip(decisions, stage.truth, strict=True)
+    return np.array([decision.label == label for decision, label in pairs], dtype=np.bool_)

@@ -1,0 +1,84 @@
+"""From which confidence on a small model answers, so that the whole is no worse than the large one.
+
+Numbers in, figures out: arrays over the same messages, shares between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
+from trainer.statistics.noninferiority import non_inferiority_p, required_messages
+
+LEAST_SHARE = 0.03
+"""A stage that answers less is not worth its memory, its start-up and its maintenance."""
+
+_STEPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """From ``sure_from`` on the small model answers: ``share`` of the messages.
+
+    ``found`` compares the whole (a) with the large model alone (b), ``p_value`` is of "worse by the
+    margin or more".
+    """
+
+    sure_from: float
+    share: float
+    found: Discordance
+    p_value: float
+
+
+def choose_threshold(
+    confidence: Floats, may_answer: Bools, small: Bools, large: Bools, margin: float
+) -> Choice | None:
+    """Return the lowest confidence from which on the small model may answer; None where not even
+    the surest part is shown to be harmless.
+
+    ``small`` and ``large`` say where each is right, ``may_answer`` where nothing but its confidence
+    keeps the small one from answering. Learn then test (Angelopoulos et al. 2021, arXiv
+    2110.01052): larger and larger parts, the surest messages first, are tested in a fixed
+    sequence by the score test of non-inferiority at 5 %, and the first that fails ends it. So a
+    cascade that is truly worse by the margin or more passes in at most 5 % of all validation
+    sets, however many parts are tried: the first such part has to pass by chance.
+    """
+    order = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")
+    order = order[: int(may_answer.sum())]
+    if not len(order):
+        return None
+    sure = confidence[order]
+    # Messages of equal confidence stand or fall together.
+    ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
+    wanted = np.ceil(len(sure) * np.arange(1, _STEPS + 1) / _STEPS)
+    chosen = None
+    for end in ends[np.unique(np.searchsorted(ends, wanted))]:
+        part = order[:end]
+        whole = large.copy()
+        whole[part] = small[part]
+        found = count_discordant(whole, large)
+        p_value = non_inferiority_p(found, margin)
+        if p_value >= ALPHA:
+            break
+        chosen = Choice(float(sure[end - 1]), end / len(confidence), found, p_value)
+    return chosen
+
+
+def messages_needed(
+    confidence: Floats, may_answer: Bools, small: Bools, large: Bools, margin: float
+) -> int:
+    """Return about how many validation messages would show it of the surest part tried, if the two
+    differ there as often as here, and at least as often as once in all of these."""
+    count = max(1, int(may_answer.sum()) // _STEPS)
+    part = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")[:count]
+    differ = int((small[part] != large[part]).sum())
+    return required_messages(max(1, differ) / len(confidence), margin)
+
+
+def combine(confidence: Floats, may_answer: Bools, sure_from: float) -> Bools:
+    """Return where the small model answers."""
+    answers: Bools = may_answer & (confidence >= sure_from)
+    return answers
