@@ -56,6 +56,7 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
     policy = Policy(
         claim_ms=int(settings.review.claim_s * 1000),
         publish_delay_ms=int(settings.review.publish_delay_s * 1000),
+        masked_roles=frozenset(settings.texts.masked_for),
     )
     taxonomy = read_taxonomy(settings)
     return open_desk(

@@ -43,6 +43,9 @@ def _as_list(value: Any) -> Any:
 
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Roles = Annotated[
+    tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(_as_list)
+]
 Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_list)]
 
 
@@ -168,6 +171,11 @@ class TextSettings(Section):
 
     keep_days: float = Field(
         90.0, gt=0, description="Age at which a message's text is deleted, decided or not."
+    )
+    masked_for: Roles = Field(
+        (),
+        description="Roles that see texts with mail addresses, phone numbers, IBANs and cards "
+        "masked: reviewer, adjudicator, owner.",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from desk.service.concluding import Concluded, Said, conclude
 from desk.service.context import Desk, require
 from desk.service.tasks import Task, to_task
+from desk.service.viewing import seen_how, task_for, text_for
 from desk.store import claims, decisions, people
 from desk.store.types import Person
 
@@ -42,13 +43,20 @@ def next_dispute(desk: Desk, person: Person) -> Dispute | None:
         item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         if item is None:
             return None
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id)
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
         voices = tuple(
-            Voice(people.get(tx, made.person_id).pseudonym, made.kind, made.label, made.note)
+            Voice(
+                people.get(tx, made.person_id).pseudonym,
+                made.kind,
+                made.label,
+                text_for(desk, person, made.note),
+            )
             for made in decisions.on_item(tx, item.id)
             if made.kind != "skip"
         )
-        return Dispute(to_task(tx, item, until_ms, show_machine=True), voices)
+        task = to_task(tx, item, until_ms, show_machine=True)
+        return Dispute(task_for(desk, person, task), voices)
 
 
 def adjudicate(

@@ -11,10 +11,14 @@ from desk.errors import ClaimLost
 from desk.service.concluding import Concluded, Said, conclude_in
 from desk.service.context import Desk, require
 from desk.service.tasks import Task, to_task
+from desk.service.viewing import is_masked, seen_how, task_for, text_for
 from desk.store import browse, claims, items, people
 from desk.store.browse import Cluster
 from desk.store.database import Tx
+from desk.store.search_index import has_words
 from desk.store.types import Person
+
+_MASKED_LOOKED_AT = 500
 
 __all__ = ["Cluster", "Found", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
 
@@ -40,13 +44,23 @@ def search(
     offset: int = 0,
 ) -> list[Found]:
     """Return items whose message has all words of ``query``, best first; see
-    ``desk.store.browse.search``. Raises NotAllowed."""
+    ``desk.store.browse.search``. Raises NotAllowed.
+
+    Where the person sees texts masked, the words have to be in what they see: or searching for a
+    phone number would tell whose message it is in. They search the best 500 alone.
+    """
     require(person, "reviewer")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
-        people.log(tx, now_ms, person.id, "search", detail={"items": [h.item.id for h in hits]})
-        return [_found(tx, hit) for hit in hits]
+        if is_masked(desk, person):
+            some = browse.search(tx, query, label=label, state=state, limit=_MASKED_LOOKED_AT)
+            seen = [hit for hit in some if has_words(text_for(desk, person, hit.text), query)]
+            hits = seen[offset : offset + limit]
+        else:
+            hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
+        detail = {"items": [hit.item.id for hit in hits], **seen_how(desk, person)}
+        people.log(tx, now_ms, person.id, "search", detail=detail)
+        return [_found(tx, desk, person, hit) for hit in hits]
 
 
 def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list[Found]:
@@ -56,7 +70,8 @@ def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list
         text = items.text_of(tx, item_id)
         if text is None:
             return []
-        return [_found(tx, hit) for hit in browse.neighbours(tx, item_id, text, limit)]
+        near = browse.neighbours(tx, item_id, text, limit)
+        return [_found(tx, desk, person, hit) for hit in near]
 
 
 def clusters(desk: Desk, person: Person, limit: int = 50) -> list[Cluster]:
@@ -79,8 +94,9 @@ def cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]
                 continue
             item = claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
             if item is not None:
-                people.log(tx, now_ms, person.id, "item.seen", item_id=item.id)
-                tasks.append(to_task(tx, item, until_ms))
+                how = seen_how(desk, person)
+                people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+                tasks.append(task_for(desk, person, to_task(tx, item, until_ms)))
     return tasks
 
 
@@ -109,9 +125,7 @@ def decide_cluster(
         return done
 
 
-def _found(tx: Tx, hit: browse.Hit) -> Found:
+def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> Found:
     item = hit.item
-    decided = item.state == "decided"
-    return Found(
-        to_task(tx, item, None, show_machine=decided), item.state, item.outcome, item.outcome_label
-    )
+    task = to_task(tx, item, None, show_machine=item.state == "decided")
+    return Found(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)

@@ -17,10 +17,11 @@ _RANK: dict[Role, int] = {"reviewer": 0, "adjudicator": 1, "owner": 2}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How people work. Times in milliseconds."""
+    """How people work. Times in milliseconds; ``masked_roles`` see no personal data in texts."""
 
     claim_ms: int = 900_000
     publish_delay_ms: int = 5_000
+    masked_roles: frozenset[Role] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

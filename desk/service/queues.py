@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from desk.core.queue import REASON_BITS
 from desk.service.context import Desk, require
+from desk.service.viewing import seen_how, text_for
 from desk.store import counts, items, people
 from desk.store.counts import Made
 from desk.store.types import Person
@@ -81,8 +82,11 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
     require(person, "reviewer")
     with desk.database.write() as tx:
         found = {item_id: items.text_of(tx, item_id) for item_id in item_ids}
-        people.log(tx, desk.clock(), person.id, "clusters", detail={"items": list(item_ids)})
-    return {item_id: text for item_id, text in found.items() if text is not None}
+        detail = {"items": list(item_ids), **seen_how(desk, person)}
+        people.log(tx, desk.clock(), person.id, "clusters", detail=detail)
+    return {
+        item_id: text_for(desk, person, text) for item_id, text in found.items() if text is not None
+    }
 
 
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:

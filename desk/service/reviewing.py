@@ -9,6 +9,7 @@ from desk.errors import ClaimLost, NothingToUndo
 from desk.service.concluding import Concluded, Said, conclude
 from desk.service.context import Desk, require
 from desk.service.tasks import Task, to_task
+from desk.service.viewing import seen_how, task_for
 from desk.store import claims, decisions, items, people
 from desk.store.types import Person
 
@@ -33,8 +34,9 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id)
-        return to_task(tx, item, until_ms)
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+        return task_for(desk, person, to_task(tx, item, until_ms))
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
@@ -46,8 +48,9 @@ def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
         item = claims.claim(tx, item_id, person.id, now_ms, until_ms)
         if item is None:
             raise ClaimLost("this item is not yours to decide: somebody else has or had it")
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item_id)
-        return to_task(tx, item, until_ms)
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.seen", item_id=item_id, detail=how)
+        return task_for(desk, person, to_task(tx, item, until_ms))
 
 
 def release_item(desk: Desk, person: Person, item_id: int) -> None:
@@ -121,5 +124,6 @@ def undo(desk: Desk, person: Person) -> Task:
         held = claims.hold_again(tx, item, person.id, now_ms, until_ms)
         if not held:
             raise NothingToUndo("somebody else has this item on screen now")
-        people.log(tx, now_ms, person.id, "item.undone", item_id=item.id)
-        return to_task(tx, item, until_ms, show_machine=last.final)
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
+        return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))

@@ -19,6 +19,16 @@ def words_of(query: str) -> list[str]:
     return list(dict.fromkeys(word.casefold() for word in _WORD.findall(query)))[:_MOST_WORDS]
 
 
+def has_words(text: str, query: str) -> bool:
+    """Tell whether a text has all words of a query, the last of which may be begun only."""
+    asked, there = words_of(query), {word.casefold() for word in _WORD.findall(text)}
+    return (
+        bool(asked)
+        and there.issuperset(asked[:-1])
+        and any(word.startswith(asked[-1]) for word in there)
+    )
+
+
 def found_by(tx: Tx, words: list[str], *, every: bool) -> tuple[sa.FromClause, sa.ColumnElement]:  # type: ignore[type-arg]
     """Return a table of ``item_id`` and ``rank``, and the column to order it by, best first.
 
