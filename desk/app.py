@@ -30,6 +30,7 @@ from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import Shift, Work
 from worker.contract.errors import TaxonomyError
 from worker.contract.records import InputFormat
+from worker.contract.settings_tree import read_secret
 from worker.contract.taxonomy import Taxonomy
 
 _log = structlog.get_logger("desk.app")
@@ -39,8 +40,10 @@ _RETENTION_EVERY_S = 600.0
 
 def open_database(settings: Settings) -> Database:
     """Describe the settings' database. Raises SettingsError."""
-    url = settings.database.url.get_secret_value()
-    return Database(url, pool_size=settings.database.pool_size)
+    given = settings.database
+    url = given.url.get_secret_value() if "url" in given.model_fields_set else None
+    read = read_secret("database.url", url, given.url_file, SettingsError)
+    return Database(read or given.url.get_secret_value(), pool_size=settings.database.pool_size)
 
 
 def read_taxonomy(settings: Settings) -> Taxonomy:
@@ -71,7 +74,7 @@ def kafka_config(settings: Settings, desk: Desk) -> KafkaConfig:
         bootstrap_servers=kafka.bootstrap_servers,
         name=f"{kafka.name}.{desk.project.installation}",
         corrections_topic=kafka.corrections_topic,
-        security=_security(kafka),
+        security=kafka_security(kafka),
         client=kafka.client,
         consumer=kafka.consumer,
         producer=kafka.producer,
@@ -141,14 +144,16 @@ def outbox_work(desk: Desk, sink: CorrectionSink) -> Work:
 
 def webhook_work(webhook: WebhookSettings, desk: Desk) -> Work:
     """Published decisions to a web address. Raises SettingsError."""
-    if webhook.secret is None:
+    given = webhook.secret.get_secret_value() if webhook.secret else None
+    secret = read_secret("webhook.secret", given, webhook.secret_file, SettingsError)
+    if secret is None:
         raise SettingsError("webhook.url is given and webhook.secret is not: nobody could trust it")
     sender = WebhookSender(
         desk.database,
         make_post(webhook.url, timeout_s=webhook.timeout_s, ca_file=webhook.ca_file),
         desk.clock,
         name=desk.project.installation,
-        key=read_key(webhook.secret.get_secret_value()),
+        key=read_key(secret),
         give_up_ms=int(webhook.give_up_hours * 3_600_000),
     )
     return Work("webhook", sender.run_once, sender.stand_back)
@@ -193,7 +198,8 @@ def run_desk(settings: Settings) -> None:
         database.close()
 
 
-def _security(kafka: KafkaSettings) -> Properties:
+def kafka_security(kafka: KafkaSettings) -> Properties:
+    """Return librdkafka's properties for logging in. Raises SettingsError."""
     names = (
         "security_protocol",
         "ssl_ca_location",
@@ -205,6 +211,10 @@ def _security(kafka: KafkaSettings) -> Properties:
         "sasl_password",
     )
     given = {name: getattr(kafka, name) for name in names}
+    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+    given["sasl_password"] = read_secret(
+        "kafka.sasl_password", password, kafka.sasl_password_file, SettingsError
+    )
     return {
         name.replace("_", "."): value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in given.items()

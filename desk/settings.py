@@ -15,23 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.contract.records import FormatName
+from worker.contract.settings_tree import flatten
 
 Property = str | int | float | bool
 Seconds = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-def flatten(value: Any, prefix: str = "") -> Any:
-    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(flatten(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
 
 
 def _as_list(value: Any) -> Any:
@@ -70,6 +58,9 @@ class DatabaseSettings(Section):
     url: SecretStr = Field(
         SecretStr("sqlite:///desk.db"),
         description="sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME for several replicas.",
+    )
+    url_file: Path | None = Field(
+        None, description="File with the URL, in place of url: a mounted Secret."
     )
     pool_size: int = Field(8, ge=1, description="Connections kept open to PostgreSQL.")
 
@@ -122,6 +113,9 @@ class KafkaSettings(Section):
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
         None, description="SASL password; best given as CLERK_DESK_KAFKA__SASL_PASSWORD."
+    )
+    sasl_password_file: Path | None = Field(
+        None, description="File with the SASL password, in place of sasl_password."
     )
     client: Properties = Field({}, description="librdkafka properties for all clients.")
     consumer: Properties = Field({}, description="librdkafka properties for consumers.")
@@ -267,6 +261,7 @@ class WebhookSettings(Section):
         None,
         description="What requests are signed with; best given as CLERK_DESK_WEBHOOK__SECRET.",
     )
+    secret_file: Path | None = Field(None, description="File with it, in place of secret.")
     ca_file: Path | None = Field(
         None, description="PEM file with the CA certificates to believe instead of the system's."
     )

@@ -12,6 +12,7 @@ from desk.clock import Clock, now_ms
 from desk.errors import ProviderAway, ProviderWrong, SettingsError
 from desk.settings import OidcSettings, Settings
 from desk.web.options import WebOptions
+from worker.contract.settings_tree import read_secret
 
 if TYPE_CHECKING:
     from desk.auth.provider import Provider
@@ -81,17 +82,5 @@ def provider_config(settings: Settings) -> ProviderConfig:
 
 
 def _client_secret(oidc: OidcSettings) -> str | None:
-    if oidc.client_secret_file is None:
-        return oidc.client_secret.get_secret_value() if oidc.client_secret else None
-    if oidc.client_secret is not None:
-        raise SettingsError("oidc.client_secret and oidc.client_secret_file are both given")
-    try:
-        secret = oidc.client_secret_file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8"
-        raise SettingsError(
-            f"oidc.client_secret_file: {oidc.client_secret_file} cannot be read: {why}"
-        ) from None
-    if not secret:
-        raise SettingsError(f"oidc.client_secret_file: {oidc.client_secret_file} is empty")
-    return secret
+    given = oidc.client_secret.get_secret_value() if oidc.client_secret else None
+    return read_secret("oidc.client_secret", given, oidc.client_secret_file, SettingsError)

@@ -7,6 +7,7 @@ import socket
 import uuid
 from typing import cast
 
+from worker.contract.settings_tree import read_secret
 from worker.core.backpressure import Bounds
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
 from worker.core.engine_monitor import AdmissionPolicy
@@ -162,17 +163,5 @@ def _security(kafka: KafkaSettings) -> dict[str, Property]:
 
 def _password(kafka: KafkaSettings) -> str | None:
     """Return the SASL password, which is given itself or by the name of a file."""
-    if kafka.sasl_password_file is None:
-        return None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
-    if kafka.sasl_password is not None:
-        raise SettingsError("kafka.sasl_password and .sasl_password_file are both given")
-    try:
-        password = kafka.sasl_password_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"kafka.sasl_password_file: {kafka.sasl_password_file} cannot be read: "
-            f"{getattr(error, 'strerror', None) or 'it is not UTF-8'}"
-        ) from None
-    if not (password := password.removesuffix("\n").removesuffix("\r")):
-        raise SettingsError(f"kafka.sasl_password_file: {kafka.sasl_password_file} is empty")
-    return password
+    given = None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value()
+    return read_secret("kafka.sasl_password", given, kafka.sasl_password_file, SettingsError)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from desk.app import kafka_security, open_database
 from desk.cli.main import app
 from desk.errors import SettingsError
 from desk.settings import Settings
@@ -97,7 +98,7 @@ def test_secrets_are_never_shown() -> None:
 
 def test_the_shipped_file_says_what_the_defaults_are(tmp_path: Path) -> None:
     """Each commented line is the default, but for examples."""
-    examples = ("ssl_", "sasl_", "client_secret_file", "ca_file")
+    examples = ("ssl_", "sasl_", "client_secret_file", "secret_file", "url_file", "ca_file")
     lines = [
         line[2:]
         if line.startswith("# ") and " = " in line and not line[2:].startswith(examples)
@@ -113,7 +114,41 @@ def test_the_shipped_file_says_what_the_defaults_are(tmp_path: Path) -> None:
         for key in type(getattr(loaded.settings, section)).model_fields
     }
     left = {key for key in everything - named if not key.startswith(("ssl_", "sasl_", "security"))}
-    assert left <= {"client", "consumer", "producer"}
+    assert left <= {"client", "consumer", "producer", "url_file"}
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    """The database's address, Kafka's password, the webhook's: without the line's end, never
+    beside the secret itself, and told by the file's name where it cannot be read."""
+    address, password = tmp_path / "url", tmp_path / "password"
+    address.write_text(f"sqlite:///{tmp_path}/of-a-file.db\n")
+    password.write_text("planted\n")
+    flags = [f"database.url_file={address}", f"kafka.sasl_password_file={password}"]
+    settings = load_settings(None, flags).settings
+    database = open_database(settings)
+    assert str(database.engine.url.database).endswith("of-a-file.db")
+    database.close()
+    world = kafka_security(settings.kafka)
+    assert world["sasl.password"] == "planted"
+    both = load_settings(None, [*flags, "database.url=sqlite:///other.db"]).settings
+    with pytest.raises(SettingsError, match=r"database\.url and database\.url_file are both given"):
+        open_database(both)
+    gone = load_settings(None, [f"database.url_file={tmp_path}/gone"]).settings
+    with pytest.raises(SettingsError, match=r"database\.url_file: .*gone cannot be read: No such"):
+        open_database(gone)
+
+
+def test_what_the_worker_is_told_of_a_mistake_the_desk_is_too(tmp_path: Path) -> None:
+    """Nesting without an end, a section that is a value, a token in any property's name."""
+    deep = "x = " + "[" * 3000 + "]" * 3000
+    with pytest.raises(SettingsError, match="nested too deeply"):
+        load_settings(write(tmp_path, deep))
+    with pytest.raises(SettingsError, match="kafka already has a value: it is no section"):
+        load_settings(write(tmp_path, "kafka = 3"), ["kafka.name=x"])
+    loaded = load_settings(None, ["kafka.client.sasl.oauthbearer.config=token=planted",
+                                  "kafka.client.ssl.key.pem=planted"])  # fmt: skip
+    shown = "\n".join(value for _, value, _ in effective(loaded))
+    assert '"ssl.key.pem": "********"' in shown
 
 
 def desk(*arguments: str) -> subprocess.CompletedProcess[str]:
