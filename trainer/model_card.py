@@ -37,11 +37,13 @@ _SPLITS = {"train": "training", "validation": "validation", "holdout": "hold-out
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a card is made of. ``training`` and ``evaluation`` are this adapter's own or None."""
+    """What a card is made of. ``training`` and ``evaluation`` are this adapter's own or None;
+    ``reason`` is why it was published, where somebody said so."""
 
     manifest: Manifest
     training: TrainingRecord | None = None
     evaluation: EvaluationRecord | None = None
+    reason: str | None = None
 
     @property
     def license(self) -> str | None:
@@ -90,7 +92,7 @@ def make_card(sources: Sources) -> str:
         _labels(sources),
         _figures(sources),
         _limits(sources),
-        _data(sources.manifest),
+        _data(sources.manifest, sources.reason),
         _training(sources),
     )
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
@@ -259,8 +261,10 @@ def _limits(sources: Sources) -> Iterator[str]:
         )
 
 
-def _data(manifest: Manifest) -> Iterator[str]:
+def _data(manifest: Manifest, reason: str | None) -> Iterator[str]:
     yield "## Data\n"
+    if reason:
+        yield f"Published because: {_text(reason)}\n"
     name, digest = manifest.data.get("name"), manifest.data.get("digest")
     yield f"Dataset {_text(name)}, digest `{digest}`.\n" if digest else "Not recorded.\n"
     yield "| split | messages | SHA-256 |\n|---|---|---|"

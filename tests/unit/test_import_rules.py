@@ -85,6 +85,7 @@ TRAINER_OWNERS = {
     },
     "spacy": {"dataset/names.py"},
     "sklearn": {
+        "advice/shape.py",
         "check/out_of_fold.py",
         "duel/linear.py",
         "model/logistic.py",

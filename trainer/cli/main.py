@@ -14,14 +14,17 @@ import typer
 from typer.core import TyperGroup
 
 from trainer.cli import (
+    advise_command,
     audit_command,
     cascade_command,
     cost_command,
     evaluate_commands,
     prepare_command,
+    propose_command,
     publish_command,
     report_commands,
     store_commands,
+    task_commands,
     train_commands,
 )
 from trainer.cli.shared import outcomes
@@ -67,9 +70,12 @@ for group in (
     evaluate_commands,
     audit_command,
     cascade_command,
+    task_commands,
+    advise_command,
     cost_command,
     report_commands,
     publish_command,
+    propose_command,
     store_commands,
 ):
     group.register(app)

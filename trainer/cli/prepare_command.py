@@ -65,6 +65,7 @@ def prepare(
     minimum_per_label: options.MinimumPerLabel = 10,
     seed: options.Seed = 0,
     earlier: options.Earlier = None,
+    label_source: options.Labelled = options.LabelledBy.EXPORT,
     as_json: AsJson = False,
 ) -> None:
     """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.

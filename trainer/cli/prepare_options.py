@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,15 @@ from trainer.dataset.settings import (
     PrepareSettings,
     SplitBy,
 )
+
+
+class LabelledBy(StrEnum):
+    """Where labels come from."""
+
+    EXPORT = "export"
+    PERSON = "person"
+    TEACHER = "teacher"
+
 
 Inputs = Annotated[
     list[Path],
@@ -83,6 +93,10 @@ Sheet = Annotated[
 LabelMap = Annotated[
     Path | None,
     typer.Option(help="Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
+]
+Labelled = Annotated[
+    LabelledBy,
+    typer.Option("--label-source", help="Where the labels of --input come from."),
 ]
 Decisions = Annotated[
     list[Path] | None,
@@ -168,6 +182,7 @@ def make_settings(given: Mapping[str, Any]) -> PrepareSettings:
         for field in fields(PrepareSettings)
         if field.name != "columns"
     }
+    plain["label_source"] = str(given["label_source"].value)
     several = {name: tuple(plain[name] or ()) for name in ("inputs", "decisions", "earlier")}
     tab = {"delimiter": "\t"} if given["delimiter"] in {"\\t", "tab"} else {}
     return PrepareSettings(columns=ColumnNames(**columns), **(plain | several | tab))

@@ -35,6 +35,7 @@ from trainer.dataset.folder import (
     Row,
     complete_ids,
 )
+from trainer.dataset.label_sources import LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
     read_label_map,
@@ -63,7 +64,8 @@ class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made, ``units`` (of keys) what had to stay together because of groups, None without them."""
+    made, ``units`` (of keys) what had to stay together because of groups, None without them;
+    ``origins`` says where labels come from, by id."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -76,6 +78,7 @@ class Prepared:
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
+    origins: dict[str, LabelOrigin]
     redaction: str | None
     names_redaction: dict[str, Any] | None
     counts: dict[str, Any]
@@ -130,6 +133,9 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
+        origins={
+            row.id: LabelOrigin(*row.origin) for rows_ in filled.rows.values() for row in rows_
+        },
         redaction=redaction.rules,
         names_redaction=redaction.names,
         counts={
@@ -165,7 +171,10 @@ def _read(
             delimiter=settings.delimiter,
             sheet=settings.sheet,
         )
-        rows += [replace(row, given=True) for row in some] if path is settings.holdout else some
+        if path is settings.holdout:
+            rows += [replace(row, given=True) for row in some]
+        else:
+            rows += [replace(row, origin=(settings.label_source, None)) for row in some]
         sources.append(source)
         tick(1)
     rows = complete_ids(rows)

@@ -17,6 +17,7 @@ from trainer.dataset.folder import Row
 from trainer.dataset.labels import suggest_label
 from trainer.dataset.text_files import parse_csv, read_text
 from trainer.errors import BadInput
+from worker.contract.circle import Answer, LabelSource, parse_answer
 from worker.contract.text import message_sha256
 
 IDENTITY = ("id", "message_sha256")
@@ -28,6 +29,7 @@ BY_HAND = ("decision", "new_label", "note", "decided_by")
 WORDS = ("accept", "relabel", "drop")
 _NEEDED = (*IDENTITY, "decision")
 _COLUMNS = (*IDENTITY, *BY_HAND)
+_OPINION = "opinion"
 # What a spreadsheet takes for a formula at the start of a cell (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -43,6 +45,8 @@ class Decision:
     note: str
     by: str
     where: str
+    source: LabelSource = "person"
+    guideline: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,9 @@ def guard(text: str) -> str:
 
 def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
     """Read a queue: a CSV file with the columns ``id, message_sha256, decision`` and, where
-    somebody filled them, ``new_label, note, decided_by``; other columns are passed over.
+    somebody filled them, ``new_label, note, decided_by``, and those of ``worker.contract.circle``.
+    Other columns are passed over, and so are lines that are one person's opinion and not the
+    outcome.
 
     Return the decisions and how many rows are undecided. Raises BadInput with the line of an
     unknown word or label.
@@ -109,8 +115,12 @@ def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], in
     undecided = 0
     for line, record in records:
         cells = dict(zip(header, record, strict=True))
+        where = f"{path.name}:{line}"
         if cells["decision"].strip():
-            decisions.append(_decision(cells, f"{path.name}:{line}", known))
+            decision = _decision(cells, where, known)
+            answer = parse_answer(cells, where)
+            if answer.role != _OPINION:
+                decisions.append(_with_origin(decision, answer))
         else:
             undecided += 1
     return decisions, undecided
@@ -147,7 +157,7 @@ def apply_decisions(
         copies[made.id] += row.id != made.id
         if (label := _outcome(made, row)) is not None:
             decided.add(row.id)
-            after.append(replace(row, label=label))
+            after.append(replace(row, label=label, origin=(made.source, made.guideline)))
     recorded = tuple(
         AppliedDecision(
             id=id_,
@@ -189,6 +199,10 @@ def _decision(cells: Mapping[str, str], where: str, known: Collection[str]) -> D
         by=cells.get("decided_by", "").strip(),
         where=where,
     )
+
+
+def _with_origin(decision: Decision, answer: Answer) -> Decision:
+    return replace(decision, source=answer.label_source, guideline=answer.guideline)
 
 
 def _check(decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:

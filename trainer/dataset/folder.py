@@ -17,6 +17,7 @@ from trainer.artifacts.rights import PRIVATE
 from trainer.dataset.openings import Opening, known_openings, make_opening, note_opening
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
+from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
 from worker.contract.text import message_sha256, normalize
 from worker.contract.timestamps import rfc3339_now
@@ -51,7 +52,8 @@ class Row:
     from the content; ``where`` is file and line (or row), for error messages; ``given`` says that
     the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
     ``group`` and ``language`` (both empty where the row has none) are there where their columns
-    were asked for; they decide the split and are not kept in the dataset."""
+    were asked for; they decide the split and are not kept in the dataset. ``origin`` is where the
+    label comes from, and by which version of the guideline."""
 
     id: str
     message: str
@@ -62,6 +64,7 @@ class Row:
     time: datetime | None = None
     group: str = ""
     language: str = ""
+    origin: tuple[LabelSource, str | None] = ("export", None)
 
     @property
     def key(self) -> str:

@@ -58,6 +58,11 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield from _cleaning(record)
     yield from _duplicates(record)
     yield from _decisions(record)
+    if record.get("label_sources"):
+        yield "## Where labels come from"
+        yield ""
+        yield from table(("source", *SPLITS), list(_label_sources(record["label_sources"])))
+        yield ""
     yield "## How it was split"
     yield ""
     for sentence in tell_split(record):
@@ -80,6 +85,11 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield ""
     for name, value in record["settings"].items():
         yield f"- {name}: {value}"
+
+
+def _label_sources(counted: Mapping[str, Mapping[str, int]]) -> Iterator[Sequence[object]]:
+    for origin in sorted({origin for side in SPLITS for origin in counted[side]}):
+        yield (origin, *(counted[side].get(origin, 0) for side in SPLITS))
 
 
 def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:

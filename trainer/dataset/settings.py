@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.dataset.readers import ColumnNames
 from trainer.similarity import SIMILARITY
+from worker.contract.circle import LabelSource
 
 
 class ConflictPolicy(StrEnum):
@@ -54,7 +55,7 @@ class PrepareSettings:
 
     ``redact_names`` is a spaCy model or a Presidio configuration (see ``names``). ``earlier`` are
     datasets whose openings count on where the hold-out is the same; they have no part in what the
-    dataset holds.
+    dataset holds. ``label_source`` is where the labels of ``inputs`` come from.
     """
 
     inputs: tuple[Path, ...]
@@ -86,14 +87,16 @@ class PrepareSettings:
     minimum_per_label: int = 10
     seed: int = 0
     earlier: tuple[Path, ...] = ()
+    label_source: LabelSource = "export"
 
     def describe(self) -> dict[str, Any]:
         """Return what shaped the dataset, for its manifest; files and what redacts names are
-        described elsewhere. A random split and our own phrases are not named, so that the same
-        export has the digest that it had before there were others."""
+        described elsewhere. A random split, our own phrases and labels of the export are not
+        named, so that the same export has the digest that it had before there were others."""
         return {
             **({"split": self.split.value} if self.split is not SplitBy.RANDOM else {}),
             **({"mail_phrases": "library"} if self.mail_phrases is MailPhrases.LIBRARY else {}),
+            **({"label_source": self.label_source} if self.label_source != "export" else {}),
             "strip_quotes": self.strip_quotes,
             "strip_signatures": self.strip_signatures,
             "redact": self.redact,

@@ -17,6 +17,7 @@ from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
 from trainer.dataset.groups import GROUPS, group_lines
+from trainer.dataset.label_sources import EXPORT, LABEL_SOURCES, count_sources, source_lines
 from trainer.dataset.openings import earlier_openings
 from trainer.dataset.readers import Source
 from trainer.dataset.report import render_report
@@ -45,7 +46,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     """
     refuse_existing(settings.out)
     holdout_sha256 = sha256_bytes(to_lines(prepared.splits[HOLDOUT]))
-    with _building(settings.out) as directory:
+    with building(settings.out) as directory:
         extra = {}
         for name, data, rows in _extra_files(prepared):
             write_atomically(directory / name, data, mode=PRIVATE)
@@ -64,6 +65,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             settings=settings.describe(),
             **({"split": prepared.split} if prepared.split else {}),
             **_named(prepared),
+            **_sourced(prepared),
             label_map=prepared.files.get("label_map"),
             decisions={
                 "files": prepared.files["decisions"],
@@ -92,8 +94,17 @@ def _named(prepared: Prepared) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _sourced(prepared: Prepared) -> dict[str, Any]:
+    """Return the manifest's ``label_sources``, where a label is not the export's."""
+    if all(origin == EXPORT for origin in prepared.origins.values()):
+        return {}
+    return {"label_sources": count_sources(prepared.splits, prepared.origins)}
+
+
 @contextmanager
-def _building(out: Path) -> Iterator[Path]:
+def building(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, which becomes ``out``; after an error nothing is there.
+    Raises BadInput."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -125,6 +136,9 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
         yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
     if prepared.units is not None:
         yield GROUPS, *group_lines(prepared.splits, prepared.units)
+    data, count = source_lines(prepared.splits, prepared.origins)
+    if count:
+        yield LABEL_SOURCES, data, count
     rows = list(_conflict_rows(prepared))
     if rows:
         yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)

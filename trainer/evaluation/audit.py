@@ -16,13 +16,14 @@ from trainer.artifacts.audit import AUDIT, AuditRecord, Relabelled
 from trainer.artifacts.evaluation import ANSWERS, Answer, EvaluationRecord, check_unique
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.decisions import guard, write_review_csv
-from trainer.dataset.folder import Dataset, open_holdout
+from trainer.dataset.folder import Dataset, Example, open_holdout
 from trainer.dataset.labels import suggest_label
 from trainer.dataset.split import shuffle_key
 from trainer.dataset.text_files import parse_csv, read_text
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
+from worker.contract.circle import read_answers
 from worker.contract.digest import write_atomically
 from worker.contract.timestamps import rfc3339_now
 
@@ -48,18 +49,29 @@ def draw_sample(
         raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: there is no such folder for the sample")
+    name, examples = draw_examples(
+        dataset, half_width=half_width, expected_rate=expected_rate, size=size, seed=seed
+    )
+    rows = [
+        {"id": example.id, "sample": name, "message": guard(example.message)}
+        for example in examples
+    ]
+    write_atomically(out, write_review_csv(_COLUMNS, rows).encode("utf-8"), mode=PRIVATE)
+    return len(examples)
+
+
+def draw_examples(
+    dataset: Dataset, *, half_width: float, expected_rate: float, size: int | None, seed: int
+) -> tuple[str, list[Example]]:
+    """Open the hold-out (which is counted) and return a simple random sample of it in random order,
+    and the sample's name."""
     total: int = dataset.record["files"]["holdout.jsonl"]["examples"]
     wanted = min(total, size or sample_size(half_width, expected_rate, total))
     name = _name(dataset.holdout_sha256, seed, wanted)
     examples = {
         example.id: example for example in open_holdout(dataset, purpose="audit", subject=name)
     }
-    rows = [
-        {"id": id_, "sample": name, "message": guard(examples[id_].message)}
-        for id_ in _draw(list(examples), seed, wanted)
-    ]
-    write_atomically(out, write_review_csv(_COLUMNS, rows).encode("utf-8"), mode=PRIVATE)
-    return wanted
+    return name, [examples[id_] for id_ in _draw(list(examples), seed, wanted)]
 
 
 def audit_evaluation(folder: Path, sample: Path) -> AuditRecord:
@@ -124,7 +136,9 @@ def _read_sample(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
     """Return id -> true label (None: no label fits), and the seed."""
-    top, header, records = parse_csv(read_text(path), path.name, columns=_NEEDED)
+    top, header, records = parse_csv(read_text(path), path.name, columns=(*_NEEDED, "decision"))
+    if "decision" in header:
+        return _read_answers(path, evaluation, ids)
     missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise BadInput(
@@ -151,6 +165,26 @@ def _read_sample(
             "ones"
         )
     return truth, seed
+
+
+def _read_answers(
+    path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
+) -> tuple[dict[str, str | None], int]:
+    """Return the same of a file of decisions (``worker.contract.circle``): of its outcomes for the
+    purpose ``audit``."""
+    found = [
+        answer
+        for answer in read_answers(path)
+        if answer.purpose == "audit" and answer.role == "outcome"
+    ]
+    if not found:
+        raise BadInput(f"{path.name}: no decision in it is of an audit: export the audit's project")
+    truth = {
+        answer.id: _label(answer.new_label or NO_LABEL, evaluation.labels, path.name)
+        for answer in found
+    }
+    names = {answer.batch or "" for answer in found}
+    return truth, _check_sample(path, names, evaluation, ids, set(truth))
 
 
 def _label(written: str, labels: Sequence[str], where: str) -> str | None:

@@ -104,6 +104,14 @@ def binomial_test(hits: int, trials: int, share: float) -> float:
     return float(binomtest(hits, trials, share).pvalue) if trials else 1.0
 
 
+def binomial_tail(hits: int, trials: int, share: float) -> float:
+    """Return the chance of ``hits`` or more of ``trials`` under a chance of ``share``: the
+    one-sided exact p-value; 1.0 without any trial."""
+    if not trials:
+        return 1.0
+    return float(binomtest(hits, trials, share, alternative="greater").pvalue)
+
+
 def bootstrap_difference(
     a: Bools, b: Bools, *, seed: int, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float]:

@@ -219,16 +219,17 @@ def _place(plan: Plan, signature: _Signature, *, forced: bool, reason: str | Non
         probes=plan.probes,
     )
     write_record(plan.store, record, plan.evidence)
-    _write_card(plan)
+    _write_card(plan, reason)
 
 
-def _write_card(plan: Plan) -> None:
+def _write_card(plan: Plan, reason: str | None) -> None:
     """Write the adapter's card beside it, with the figures that the store keeps of it."""
     kept = stored_evidence(plan.store, plan.manifest.digest)
     sources = Sources(
         plan.manifest,
         read_training(plan.source.parent, plan.manifest),
         kept.evaluation if kept else None,
+        reason,
     )
     write_card(plan.store / card_name(plan.manifest.digest), sources)
 

@@ -45,6 +45,7 @@ def splits_section(facts: DatasetFacts) -> Section:
                 for key, name in _SIDES
                 if key in leaks
             ],
+            "sources": _sources(record),
             "ids": sorted({id_ for key, _ in _SIDES for id_ in leaks.get(key, {}).get("ids", ())}),
             "similarity": numbers.written(leaks.get("similarity")),
             "digest": record["files"]["holdout.jsonl"]["sha256"],
@@ -59,6 +60,16 @@ def splits_section(facts: DatasetFacts) -> Section:
             ],
         },
     )
+
+
+def _sources(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each origin of labels: its words, and its messages in each part."""
+    counted: Mapping[str, Mapping[str, int]] = record.get("label_sources") or {}
+    origins = sorted({origin for side in SPLITS for origin in counted.get(side, ())})
+    return [
+        (origin, *(numbers.count(counted[side].get(origin, 0)) for side in SPLITS))
+        for origin in origins
+    ]
 
 
 def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:

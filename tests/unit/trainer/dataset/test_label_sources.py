@@ -1,0 +1,85 @@
+"""Every row knows where its label comes from, and prepare counts it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.trainer_world import call
+from trainer.dataset.folder import open_dataset
+from trainer.dataset.label_sources import LabelOrigin, read_label_sources
+from worker.contract.circle import Answer, save_answers
+from worker.contract.text import message_sha256
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    words = {"refund": "money back", "delivery": "parcel late"}
+    rows = [
+        {"id": f"{label}-{at}", "message": f"{text} {at:b} {at * 7919:x} please", "label": label}
+        for label, text in words.items()
+        for at in range(30)
+    ]
+    path = tmp_path / "export.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in words)
+    (tmp_path / "taxonomy.toml").write_text(f'name = "t"\nversion = "1"\n{labels}')
+    return path
+
+
+def prepare(export: Path, out: str, *more: object) -> Path:
+    folder = export.parent / out
+    code, _, error = call(
+        *("prepare", "--input", export, "--taxonomy", export.parent / "taxonomy.toml"),
+        *("--out", folder, *more),
+    )
+    assert code == 0, error
+    return folder
+
+
+def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
+    """What somebody decided is told apart from the export, with the guideline's version; an
+    opinion that is not the outcome changes nothing."""
+    rows = [json.loads(line) for line in export.read_text().splitlines()]
+    decided = [(rows[0], "4", "outcome"), (rows[1], None, "outcome"), (rows[2], "4", "opinion")]
+    save_answers(
+        export.parent / "d.csv",
+        [
+            Answer(
+                row["id"], message_sha256(row["message"]), "relabel", "delivery",
+                guideline=guideline, role=role,  # type: ignore[arg-type]
+            )
+            for row, guideline, role in decided
+        ],
+    )  # fmt: skip
+    plain = prepare(export, "plain")
+    folder = prepare(export, "decided", "--decisions", export.parent / "d.csv")
+    assert read_label_sources(folder) == {
+        rows[0]["id"]: LabelOrigin("person", "4"),
+        rows[1]["id"]: LabelOrigin("person"),
+    }
+    counted = open_dataset(folder).record["label_sources"]
+    total = {
+        words: sum(part.get(words, 0) for part in counted.values())
+        for words in ("export", "person", "person, guideline 4")
+    }
+    assert total == {"export": 58, "person": 1, "person, guideline 4": 1}
+    assert "## Where labels come from" in (folder / "report.md").read_text()
+    assert "label_sources" not in open_dataset(plain).record
+    labels = {
+        e.id: e.label for e in (*open_dataset(folder).train, *open_dataset(folder).validation)
+    }
+    assert labels.get(rows[2]["id"], "refund") == "refund"
+
+
+def test_a_teachers_export_says_so(export: Path) -> None:
+    """Labels that another model gave are no person's, on the page too."""
+    folder = prepare(export, "taught", "--label-source", "teacher")
+    assert {origin.source for origin in read_label_sources(folder).values()} == {"teacher"}
+    code, _, error = call("report", folder, "--out", folder.parent / "page.html")
+    assert code == 0, error
+    page = (folder.parent / "page.html").read_text()
+    assert "Where labels come from" in page
+    assert "teacher" in page

@@ -1,0 +1,57 @@
+"""What is told of a proposal: better, as good, or worse; and how often that is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainer.propose.compare import NEW_HOLDOUT, OLD_HOLDOUT, REVIEW, Compared, judge
+from trainer.statistics.metrics import Discordance
+from trainer.statistics.paired import paired_interval
+from trainer.store.criteria import criterion
+from trainer.store.gate import GateVerdict
+from worker.contract.circle import Figure
+
+PASSED = GateVerdict((criterion("accuracy", "0.9", "0.95", passed=True),), None, None)
+FAILED = GateVerdict((criterion("accuracy", "0.9", "0.85", passed=False),), None, None)
+
+
+def compared(a: int, b: int, total: int = 1000, name: str = OLD_HOLDOUT) -> Compared:
+    found = Discordance(a, b, total)
+    low, high = paired_interval(found)
+    new = 0.9 + found.difference
+    return Compared(Figure(name, total, new, 0.9, found.difference, low, high), found)
+
+
+def test_verdicts_in_words() -> None:
+    """Better is a yes, as good is not worth it, worse or a closed gate is a no."""
+    better, equal, worse = compared(40, 10), compared(20, 20), compared(10, 40)
+    fewer = compared(60, 20, name=REVIEW)
+    more = compared(20, 60, name=REVIEW)
+    assert judge([better], PASSED, {}).verdict == "publish"
+    assert judge([equal], PASSED, {}).verdict == "not_worth_it"
+    assert judge([worse], PASSED, {}).verdict == "refused"
+    assert judge([better], FAILED, {}).verdict == "refused"
+    assert judge([equal, fewer], PASSED, {}).verdict == "publish"
+    assert judge([equal, more], PASSED, {}).verdict == "not_worth_it"
+    assert judge([better, more], PASSED, {}).verdict == "publish"
+    assert judge([better, compared(10, 40, name=NEW_HOLDOUT)], PASSED, {}).verdict == "refused"
+    told = judge([better], FAILED, {"decisions_without_text": 3})
+    assert any("40 are right only with the new one" in reason for reason in told.reasons_for)
+    assert any("The gate refuses it: accuracy, 0.85" in each for each in told.reasons_against)
+    assert any("3 decisions could not be used" in each for each in told.reasons_against)
+
+
+def test_an_equal_adapter_is_rarely_proposed() -> None:
+    """At most one in twenty times over all comparisons together, by simulation."""
+    draw = np.random.default_rng(4)
+    wrongly = 0
+    for _ in range(400):
+        pairs = [
+            compared(int(draw.binomial(60, 0.5)), 0, name=name) for name in (OLD_HOLDOUT, REVIEW)
+        ]
+        pairs = [
+            compared(pair.found.a_only, 60 - pair.found.a_only, name=pair.figure.name)
+            for pair in pairs
+        ]
+        wrongly += judge(pairs, PASSED, {}).verdict == "publish"
+    assert wrongly <= 28  # one in twenty, and the chance of so many

@@ -1,0 +1,195 @@
+"""The circle with a real model of a small kind: decisions, proposal, a person, a canary."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.trainer_world import call
+from trainer.dataset.folder import Example, open_dataset, write_dataset
+from trainer.propose import steps
+from worker.contract import Taxonomy
+from worker.contract.circle import (
+    Answer,
+    ProposalDecision,
+    read_proposal,
+    save_answers,
+    write_decision,
+)
+from worker.contract.store import read_canary
+from worker.contract.text import message_sha256
+
+Make = Callable[[int, int], list[tuple[str, str]]]
+GATE = ("accuracy=0", "macro_f1=0", "label_recall=0", "ece=1", "non_inferiority_margin=0.1")
+
+
+class Place(NamedTuple):
+    """A store with an adapter in service, its dataset, decisions that mend it, and a recipe."""
+
+    store: Path
+    dataset: Path
+    recipe: Path
+    base: Path
+    decisions: Path
+    truth: dict[str, str]
+
+    def propose(self, out: Path, decisions: Path | None = None, *more: Any) -> Any:
+        gates = [word for rule in GATE for word in ("--gate-set", rule)]
+        return call(
+            *("propose", "--store", self.store, "--dataset", self.dataset, "--out", out),
+            *("--recipe", self.recipe, "--base", self.base, "--json", *gates),
+            *("--decisions", decisions or self.decisions, *more),
+        )
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoder: Path,
+    taxonomy_file: Path,
+    make_messages: Make,
+) -> Place:
+    """Return the place: of the training labels in service two in five are wrong, by bad luck."""
+    root = tmp_path_factory.mktemp("circle")
+    draw = random.Random(5)
+    parts, truth = {}, {}
+    for seed, (part, count) in enumerate((("train", 60), ("validation", 20), ("holdout", 100))):
+        rows = []
+        for at, (message, label) in enumerate(make_messages(count, 90 + seed)):
+            wrong = part == "train" and draw.random() < 0.4
+            given = draw.choice(sorted({"refund", "payment", "order_tracking"} - {label}))
+            rows.append(Example(f"{part}-{at}", message, given if wrong else label))
+            if part == "train":
+                truth[rows[-1].id] = label
+        parts[part] = rows
+    dataset = root / "dataset"
+    taxonomy = Taxonomy.from_toml(taxonomy_file)
+    write_dataset(dataset, name="tiny", taxonomy=taxonomy, splits=parts)
+    recipe = root / "recipe.toml"
+    recipe.write_text(
+        'kind = "embedding-linear"\nname = "linear"\nbase_name = "tiny"\nbase_revision = "1"\n'
+        'max_message_tokens = 100\nonnx = ["fp32"]\npooling = "mean"\n'
+    )
+    run, store = root / "run", root / "store"
+    for command in (
+        ("train", "--recipe", recipe, "--dataset", dataset, "--base", tiny_encoder, "--out", run),
+        ("evaluate", run / "adapter", "--dataset", dataset, "--base", tiny_encoder),
+        ("publish", run, "--store", store, *(w for rule in GATE for w in ("--set", rule))),
+    ):
+        code, _, error = call(*command)
+        assert code == 0, error
+    decisions = root / "decisions.csv"
+    write(decisions, parts["train"], truth)
+    return Place(store, dataset, recipe, tiny_encoder, decisions, truth)
+
+
+def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:
+    """Write a decision for each row: its label in ``labels``."""
+    save_answers(
+        path,
+        [
+            Answer(
+                row.id, message_sha256(row.message),
+                "accept" if labels[row.id] == row.label else "relabel",
+                "" if labels[row.id] == row.label else labels[row.id],
+                purpose="check", guideline="2",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    return path
+
+
+def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:
+    """Decisions that mend the labels make a better adapter; a person's yes makes it a canary, and
+    history and card say what changed; the same yes again changes nothing."""
+    out = tmp_path / "proposal"
+    code, result, error = place.propose(out)
+    assert code == 0, error
+    assert result["verdict"] == "publish", result["reasons_against"]
+    assert result["changes"]["train_relabelled"] > 40
+    assert "Publish it as a canary?" in (out / "proposal.html").read_text()
+    assert place.propose(out)[1] == result  # finished: nothing is made again
+    code, _, error = place.propose(out, write(tmp_path / "other.csv", [], {}))
+    assert (code, "other inputs (decisions)" in error) == (2, True)
+
+    proposal = read_proposal(out / "proposal.json")
+    decision = ProposalDecision(
+        "proposal-decision/1", proposal.id, proposal.adapter.digest, True, "ann",
+        "2026-05-06T09:00:00Z", "looks right", 0.1,
+    )  # fmt: skip
+    write_decision(tmp_path / "decision.json", decision)
+    gates = [word for rule in GATE for word in ("--gate-set", rule)]
+    carry = ("propose", "--store", place.store, "--out", out, "--json", *gates)
+    code, done, error = call(*carry, "--decided", tmp_path / "decision.json")
+    assert (code, done.get("outcome")) == (0, "canary"), error
+    canary = read_canary(place.store)
+    assert canary is not None
+    assert (canary.digest, canary.share) == (proposal.adapter.digest, 0.1)
+    assert "training labels changed" in (canary.reason or "")
+    card = (place.store / f"{canary.digest}.README.md").read_text()
+    assert "Published because: proposal" in card
+    assert "Decided by ann" in card
+    assert call(*carry, "--decided", tmp_path / "decision.json")[1]["outcome"] == "already"
+    assert call("rollback", "--store", place.store, "--reason", "the next test")[0] == 0
+
+
+def test_worse_is_refused_and_nobody_can_publish_it(place: Place, tmp_path: Path) -> None:
+    """Most decisions flipped: the gate or the comparison says no, and so does --decided."""
+    rows = open_dataset(place.dataset).train
+    names = sorted({row.label for row in rows})
+    flipped = {row.id: names[(names.index(place.truth[row.id]) + 1) % len(names)] for row in rows}
+    out = tmp_path / "proposal"
+    code, result, error = place.propose(out, write(tmp_path / "flipped.csv", rows, flipped))
+    assert code == 0, error
+    assert result["verdict"] == "refused"
+    write_decision(
+        tmp_path / "d.json",
+        ProposalDecision("proposal-decision/1", result["id"], result["adapter"]["digest"], True,
+                         "ann", "2026-05-06T09:00:00Z"),
+    )  # fmt: skip
+    code, _, error = call("propose", "--store", place.store, "--out", out,
+                          "--decided", tmp_path / "d.json")  # fmt: skip
+    assert code == 2
+    assert "was refused" in error
+    assert read_canary(place.store) is None
+
+
+def test_as_good_is_not_worth_it_and_killed_anywhere_it_goes_on(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Confirmations change nothing worth a change. Killed after each step and begun again, the
+    proposal is that of one go: the dataset to the digest, and its counts."""
+    rows = open_dataset(place.dataset).train
+    told = write(tmp_path / "same.csv", rows, {row.id: row.label for row in rows})
+    out = tmp_path / "killed"
+
+    class Killed(Exception):
+        pass
+
+    for name in ("make_version", "train", "evaluate_adapter", "compare", "write_proposal"):
+        real = getattr(steps, name)
+
+        def stop(*given: Any, real: Any = real, **named: Any) -> Any:
+            real(*given, **named)
+            raise Killed
+
+        monkeypatch.setattr(steps, name, stop)
+        assert place.propose(out, told)[0] == 1
+        monkeypatch.setattr(steps, name, real)
+    code, result, error = place.propose(out, told)
+    assert code == 0, error
+    assert result["verdict"] == "not_worth_it"
+    assert result["changes"]["train_confirmed"] == len(rows)
+    straight = tmp_path / "straight"
+    assert place.propose(straight, told)[0] == 0
+    first, second = (
+        json.loads((folder / "proposal.json").read_text()) for folder in (out, straight)
+    )
+    for key in ("verdict", "dataset", "changes", "figures"):
+        assert first[key] == second[key]

@@ -1,0 +1,170 @@
+"""``clerk-trainer tasks`` and ``answers``, on a dataset of three labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.trainer_world import World, call
+from trainer.dataset.folder import Dataset, open_holdout
+from worker.contract.circle import Answer, read_answers, read_tasks, save_answers
+from worker.contract.text import message_sha256
+
+Make = Callable[[int, int], list[tuple[str, str]]]
+
+
+@pytest.fixture
+def inbox(tmp_path: Path, sealed: Dataset, make_messages: Make) -> Path:
+    """Return a file of new messages: fresh ones, a copy of each, and copies of what is known."""
+    texts = [text for text, _ in make_messages(15, 77)]
+    texts += [text.upper() for text in texts]
+    texts += [example.message for example in (*sealed.train[:5], *sealed.validation[:2])]
+    texts += [e.message for e in open_holdout(sealed, purpose="test", subject="test")[:5]]
+    path = tmp_path / "inbox.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": f"n{at}", "message": t}) + "\n" for at, t in enumerate(texts))
+    )
+    return path
+
+
+def test_learning_asks_each_message_once_over_all_batches(
+    tmp_path: Path, sealed: Dataset, inbox: Path
+) -> None:
+    """Three batches ask about different messages, none of them known, held out, or a copy."""
+    asked: list[Path] = []
+    keys: list[str] = []
+    for number in range(3):
+        out = tmp_path / f"{number}.jsonl"
+        more = [word for path in asked for word in ("--asked", path)]
+        code, result, error = call(
+            *("tasks", sealed.directory, "--for", "learn", "--messages", inbox, "--size", 6),
+            *("--out", out, "--guideline", 4, "--json", *more),
+        )
+        assert code == 0, error
+        assert result["count"] == 6
+        made = read_tasks(out)
+        keys += [task.text.casefold() for task in made]
+        asked.append(out)
+    assert len(set(keys)) == 18
+    known = {example.key for example in (*sealed.train, *sealed.validation)}
+    held = {e.key for e in open_holdout(sealed, purpose="test", subject="test")}
+    assert not set(keys) & (known | held)
+    assert {task.guideline for task in made} == {"4"}
+    assert all(task.neighbours and task.scores and task.label is None for task in made)
+    assert stat.S_IMODE(asked[0].stat().st_mode) == 0o640
+
+
+def test_decisions_count_as_asked(tmp_path: Path, sealed: Dataset, inbox: Path) -> None:
+    """Where the tasks are gone, the decisions about them are enough."""
+    texts = [json.loads(line)["message"] for line in inbox.read_text().splitlines()]
+    told = [Answer("x", message_sha256(text), "drop") for text in texts]
+    save_answers(tmp_path / "told.csv", told)
+    code, _, error = call(
+        *("tasks", sealed.directory, "--for", "learn", "--messages", inbox),
+        *("--asked", tmp_path / "told.csv", "--out", tmp_path / "out.jsonl"),
+    )
+    assert code == 2
+    assert "no message is left" in error
+
+
+def test_the_adapter_in_service_may_judge(
+    tmp_path: Path, encoder_run: Path, sealed: Dataset, inbox: Path
+) -> None:
+    """What it is uncertain of is asked; the scores are its own, calibrated."""
+    code, result, error = call(
+        *("tasks", sealed.directory, "--for", "learn", "--messages", inbox, "--size", 5),
+        *("--adapter", encoder_run / "adapter", "--out", tmp_path / "a.jsonl", "--json"),
+    )
+    assert code == 0, error
+    assert result["by"] == "adapter tiny-encoder"
+    for task in read_tasks(tmp_path / "a.jsonl"):
+        assert task.scores is not None
+        assert sum(task.scores.values()) == pytest.approx(1, abs=0.01)
+        assert task.suggested == max(task.scores, key=task.scores.__getitem__)
+
+
+def test_doubted_labels_are_asked_with_their_suggestion(tmp_path: Path, sealed: Dataset) -> None:
+    """A check's tasks carry the label, what the models say, and where the label comes from."""
+    out = tmp_path / "check.jsonl"
+    code, _, error = call("tasks", sealed.directory, "--for", "check", "--out", out)
+    assert code == 0, error
+    for task in read_tasks(out):
+        assert task.purpose == "check"
+        assert task.label_source == "export"
+        assert task.suggested not in {None, task.label}
+
+
+def test_an_audit_by_tasks_is_the_audit_by_a_spreadsheet(
+    tmp_path: Path, world: World, evaluated: tuple[Path, dict[str, object]]
+) -> None:
+    """The same sample, blind; its decisions correct the evaluation as the filled-in CSV does."""
+    folder, _ = evaluated
+    out, sample = tmp_path / "audit.jsonl", tmp_path / "sample.csv"
+    data = world.dataset.directory
+    assert call("tasks", data, "--for", "audit", "--size", 12, "--out", out)[0] == 0
+    assert call("audit-sample", data, "--size", 12, "--out", sample)[0] == 0
+    tasks = read_tasks(out)
+    with sample.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(t.message_id, t.batch) for t in tasks] == [(r["id"], r["sample"]) for r in rows]
+    given = {"0": "refund", "1": "none", "2": "payment"}
+    for at, row in enumerate(rows):
+        row["true_label"] = given[str(at % 3)]
+    with sample.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    labels = [given[str(at % 3)] for at in range(12)]
+    save_answers(
+        tmp_path / "decisions.csv",
+        [
+            Answer(
+                task.message_id, task.message_sha256, "drop" if label == "none" else "relabel",
+                "" if label == "none" else label, task_id=task.id, purpose="audit",
+                batch=task.batch,
+            )
+            for task, label in zip(tasks, labels, strict=True)
+        ],
+    )  # fmt: skip
+    results = [
+        call("audit", folder, "--sample", path, "--json")[1]
+        for path in (sample, tmp_path / "decisions.csv")
+    ]
+    for result in results:
+        result.pop("created_at")
+    assert results[0] == results[1]
+    save_answers(tmp_path / "part.csv", read_answers(tmp_path / "decisions.csv")[:-1])
+    code, _, error = call("audit", folder, "--sample", tmp_path / "part.csv")
+    assert code == 2
+    assert "missing" in error
+
+
+def test_tasks_for_other_tools_keep_their_own_beside_them(
+    tmp_path: Path, sealed: Dataset, inbox: Path, taxonomy_file: Path
+) -> None:
+    """By them the tool's export is understood; Label Studio gets its project's configuration."""
+    out = tmp_path / "ask.json"
+    code, _, error = call(
+        *("tasks", sealed.directory, "--for", "learn", "--messages", inbox, "--size", 4),
+        *("--form", "label-studio", "--out", out),
+    )
+    assert code == 0, error
+    exported = json.loads(out.read_text())
+    for made in exported:
+        result = made.pop("predictions")[0]["result"]
+        made["annotations"] = [{"result": result, "was_cancelled": False, "completed_by": 3}]
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    assert (tmp_path / "ask.config.xml").exists()
+    code, result, error = call(
+        *("answers", tmp_path / "export.json", "--form", "label-studio", "--json"),
+        *("--tasks", tmp_path / "ask.tasks.jsonl", "--taxonomy", taxonomy_file),
+        *("--out", tmp_path / "d.csv"),
+    )
+    assert code == 0, error
+    assert (result["decided"], result["open"]) == (4, 0)
+    assert {answer.purpose for answer in read_answers(tmp_path / "d.csv")} == {"learn"}

@@ -1,0 +1,1 @@
+"""What decisions say about the labels themselves, for the owner of the taxonomy."""

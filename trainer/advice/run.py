@@ -1,0 +1,298 @@
+"""Advice about a dataset's labels, from its messages and the decisions since."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.advice.opinions import NONE, Decided, gather
+from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find_pairs
+from trainer.advice.shape import Vectors, find_missing, find_split
+from trainer.dataset.folder import Dataset
+from worker.contract.circle import Advice, AdviceMessage, Answer, Finding
+from worker.contract.text import message_sha256
+from worker.contract.timestamps import rfc3339_now
+
+Embed = Callable[[Sequence[str]], Vectors]
+
+FEW = 50
+"""Examples below which a label is said to have few: the noise table of docs/figures.md."""
+
+MINUTES = 0.25
+"""A decision takes a person about a quarter of a minute."""
+
+_LISTED = 200
+_DOUBLY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that advice is given about: messages by digest, with text and, where there is one, the
+    label that counts."""
+
+    ids: Mapping[str, str]
+    texts: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+def advise(
+    dataset: Dataset,
+    answers: Sequence[Answer],
+    texts: Mapping[str, tuple[str, str]],
+    *,
+    guideline: str | None,
+    embed: Embed | None,
+    with_texts: bool,
+    holdout_labels: Mapping[str, str] | None = None,
+) -> Advice:
+    """Return the findings, those about whole labels first.
+
+    ``texts`` maps digests to (id, text) of messages that the dataset does not hold; ``guideline``
+    is the present version; ``embed`` makes sentence embeddings (without it nothing is said of
+    labels to split or missing). ``holdout_labels``, by digest, are what an audit's blind labels are
+    compared with. Of the hold-out no text is shown.
+    """
+    known = _know(dataset, texts)
+    decided = gather(answers, {**known.labels, **(holdout_labels or {})})
+    names = dataset.taxonomy.names
+    pairs = find_pairs(decided.values(), names)
+    show = _Shower(known, decided, with_texts)
+    findings = [
+        *(_tell_pair(pair, show) for pair in pairs),
+        *_tell_shapes(known, decided, names, embed, show),
+        *(_tell_contradictory(each, show)
+          for each in find_contradictory(decided.values(), names, pairs)),
+        *_tell_few(dataset, names),
+        *_tell_outdated(decided, guideline, show),
+        *_tell_unsure(decided),
+    ]  # fmt: skip
+    return Advice(
+        schema="advice/1",
+        created_at=rfc3339_now(),
+        dataset_name=dataset.name,
+        dataset=dataset.digest,
+        taxonomy=dataset.taxonomy.digest,
+        guideline=guideline,
+        decisions=sum(each.outcome is not None for each in decided.values()),
+        doubly=sum(each.doubly for each in decided.values()),
+        texts=with_texts,
+        findings=tuple(findings),
+    )
+
+
+def _know(dataset: Dataset, texts: Mapping[str, tuple[str, str]]) -> Known:
+    examples = {
+        message_sha256(each.message): each for each in (*dataset.train, *dataset.validation)
+    }
+    return Known(
+        {sha: id_ for sha, (id_, _) in texts.items()} | {s: e.id for s, e in examples.items()},
+        {sha: text for sha, (_, text) in texts.items()}
+        | {sha: each.message for sha, each in examples.items()},
+        {sha: each.label for sha, each in examples.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shower:
+    """Names messages by their ids, with their texts where these may be shown."""
+
+    known: Known
+    decided: Mapping[str, Decided]
+    with_texts: bool
+
+    def show(self, digests: Sequence[str], part: Sequence[int] = ()) -> tuple[AdviceMessage, ...]:
+        parts = list(part) or [0] * len(digests)
+        return tuple(
+            AdviceMessage(
+                id=self.known.ids.get(sha) or self.decided[sha].id,
+                message_sha256=sha,
+                label=self._label(sha),
+                text=self.known.texts.get(sha) if self.with_texts else None,
+                part=number,
+            )
+            for sha, number in list(zip(digests, parts, strict=True))[:_LISTED]
+        )
+
+    def _label(self, sha256: str) -> str | None:
+        found = self.decided.get(sha256)
+        if found is not None and found.outcome is not None:
+            return found.outcome or None
+        return self.known.labels.get(sha256)
+
+
+def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
+    a, b = pair.labels
+    of = f"{pair.disagreements} of {pair.messages}"
+    if pair.alike:
+        return Finding(
+            kind="merge",
+            labels=pair.labels,
+            title=f"{a} and {b} look like one label.",
+            evidence=f"Two people disagree between just these two on {of} messages that concern "
+            "them, which is near to guessing.",
+            advice="Merge them, or write into the guideline what tells them apart, with examples "
+            "of both, and have the messages below decided again.",
+            gain=f"Nobody, person or model, can be right on these now; up to "
+            f"{pair.disagreements / pair.messages:.0%} of both labels' messages would be.",
+            cost=_cost(pair.messages) + " to decide again if they stay apart; merged, none.",
+            figures={"disagreements": pair.disagreements, "messages": pair.messages},
+            messages=show.show(pair.digests),
+            p_value=pair.p_value,
+        )
+    return Finding(
+        kind="confused",
+        labels=pair.labels,
+        title=f"People confuse {a} and {b}.",
+        evidence=f"Two people disagree between just these two on {of} messages that concern them.",
+        advice="Add a sentence to the guideline that decides these cases, with two or three of the "
+        "messages below as examples.",
+        gain="A model cannot be surer than the people it learns from: what they agree on here, it "
+        "can learn.",
+        cost=_cost(pair.disagreements) + " to decide again.",
+        figures={"disagreements": pair.disagreements, "messages": pair.messages},
+        messages=show.show(pair.digests),
+        p_value=pair.p_value,
+    )
+
+
+def _tell_shapes(
+    known: Known,
+    decided: Mapping[str, Decided],
+    names: Sequence[str],
+    embed: Embed | None,
+    show: _Shower,
+) -> Iterator[Finding]:
+    if embed is None:
+        return
+    digests = sorted(known.texts)
+    rows = embed([known.texts[sha] for sha in digests])
+    place = {sha: at for at, sha in enumerate(digests)}
+    label_of = dict(known.labels) | {
+        sha: each.outcome for sha, each in decided.items() if each.outcome is not None
+    }
+    of = {name: [sha for sha in digests if label_of.get(sha) == name] for name in names}
+    vectors = [rows[[place[sha] for sha in of[name]]] for name in names]
+    for split in find_split(vectors, names):
+        sizes = np.bincount(split.part, minlength=2)
+        yield Finding(
+            kind="split",
+            labels=(split.label,),
+            title=f"{split.label} looks like two labels.",
+            evidence=f"Its messages fall into parts of {sizes[0]} and {sizes[1]} that lie much "
+            f"further apart than the halves of any usual label (robust z {split.score:.1f}).",
+            advice="Read some of each part. If different people deal with them, make two labels; "
+            "if not, leave it.",
+            gain="Whoever gets these messages gets only those that are meant for them.",
+            cost=_cost(int(sizes.sum())) + " if people sort all of them; by the parts as they are, "
+            "only what lies between.",
+            figures={"first": float(sizes[0]), "second": float(sizes[1]), "z": split.score},
+            messages=show.show(of[split.label], split.part.tolist()),
+        )
+    told = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
+    none = [sha for sha in told if decided[sha].outcome == NONE]
+    kept = [sha for sha in told if decided[sha].outcome != NONE]
+    kept += [sha for sha in known.labels if sha not in decided]
+    missing = find_missing(
+        rows[[place[sha] for sha in none]],
+        rows[[place[sha] for sha in kept]],
+    )  # fmt: skip
+    for found in missing:
+        yield Finding(
+            kind="missing",
+            labels=(),
+            title=f"{len(found.places)} messages that fit no label look like a new one.",
+            evidence="They are nearer to each other than to any label's messages, and "
+            f"{found.dropped} of the {found.decided} messages there fit none.",
+            advice="Read them, and make a label of them if somebody is to deal with them.",
+            gain="They are misfiled or sent to people now, every one of them.",
+            cost=_cost(FEW) + f" to have the {FEW} examples that a label needs.",
+            figures={"messages": float(len(found.places)), "decided": float(found.decided)},
+            messages=show.show([none[at] for at in found.places]),
+            p_value=found.p_value,
+        )
+
+
+def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
+    return Finding(
+        kind="contradictory",
+        labels=(found.label,),
+        title=f"People do not agree what {found.label} is.",
+        evidence=f"Two people disagree on {found.disagreements} of {found.messages} messages that "
+        "one of them gave it, and with no one other label in particular.",
+        advice="Write its description anew: what is in it, what is not.",
+        gain="What people agree on, a model can learn.",
+        cost=_cost(found.disagreements) + " to decide again.",
+        figures={"disagreements": found.disagreements, "messages": found.messages},
+        messages=show.show(found.digests),
+        p_value=found.p_value,
+    )
+
+
+def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
+    counts = Counter(each.label for each in dataset.train)
+    for name in names:
+        if counts[name] < FEW:
+            yield Finding(
+                kind="few",
+                labels=(name,),
+                title=f"{name} has few examples: {counts[name]}.",
+                evidence=f"Below {FEW} each further example still changes much.",
+                advice="Ask for messages of it (clerk-trainer tasks --for learn), or let it go if "
+                "hardly anybody writes about it.",
+                gain="Its recall, and the confidence of everything that is near it.",
+                cost=_cost(FEW - counts[name]) + " that turn out to be of it.",
+                figures={"examples": float(counts[name])},
+                messages=(),
+            )
+
+
+def _tell_outdated(
+    decided: Mapping[str, Decided], guideline: str | None, show: _Shower
+) -> Iterator[Finding]:
+    old = [
+        each
+        for each in decided.values()
+        if guideline and each.outcome is not None and each.guideline not in {guideline, None}
+    ]
+    if not old:
+        return
+    labels = Counter(each.outcome for each in old if each.outcome)
+    versions = sorted({each.guideline or "" for each in old})
+    yield Finding(
+        kind="outdated",
+        labels=tuple(name for name, _ in labels.most_common(3)),
+        title=f"{len(old)} decisions are older than guideline {guideline}.",
+        evidence=f"They were made by version {', '.join(versions)}.",
+        advice="If the change touches these labels, have their messages decided again; if not, "
+        "nothing is to be done.",
+        gain="Old and new decisions that contradict each other teach doubt.",
+        cost=_cost(len(old)) + " for all of them.",
+        figures={"decisions": float(len(old))},
+        messages=show.show([each.message_sha256 for each in old]),
+    )
+
+
+def _tell_unsure(decided: Mapping[str, Decided]) -> Iterator[Finding]:
+    doubly = sum(each.doubly for each in decided.values())
+    if doubly < _DOUBLY:
+        yield Finding(
+            kind="unsure",
+            labels=(),
+            title="Too few messages were decided by two people to say what people confuse.",
+            evidence=f"There are {doubly}; from about {_DOUBLY} on a badly confused pair shows.",
+            advice="Have the desk ask two people about a share of the messages, or audit the "
+            "hold-out blind.",
+            gain="Advice about labels that rests on people, not on a model.",
+            cost=_cost(_DOUBLY - doubly),
+            figures={"doubly": float(doubly)},
+            messages=(),
+        )
+
+
+def _cost(decisions: int) -> str:
+    minutes = decisions * MINUTES
+    time = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} minutes"
+    return f"{decisions:,} decisions, about {time} of one person"

@@ -1,0 +1,153 @@
+"""``clerk-trainer propose``: the next adapter, and whether it is worth a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcomes, print_text, show
+
+if TYPE_CHECKING:
+    from worker.contract.circle import Proposal
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the proposal, all its steps.")]
+Decided = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="What a person decided about it (proposal-decision/1), carried out."
+    ),
+]
+Before = Annotated[
+    Path | None,
+    typer.Option("--dataset", metavar="DIR", help="The dataset of the adapter in service."),
+]
+Recipe = Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")]
+Decisions = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
+]
+Messages = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of the "
+        "desk's export. Repeatable.",
+    ),
+]
+CurrentBase = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
+]
+Gate = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")]
+GateSets = Annotated[
+    list[str] | None,
+    typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
+]
+Share = Annotated[float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")]
+Least = Annotated[int, typer.Option(min=1, help="Fewer decisions than this are not worth it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("propose")(propose)
+
+
+def propose(
+    *,
+    store: Store,
+    out: Out,
+    decided: Decided = None,
+    dataset: Before = None,
+    recipe: Recipe = None,
+    base: OptionalBase = None,
+    current_base: CurrentBase = None,
+    decisions: Decisions = None,
+    messages: Messages = None,
+    sets: Sets = None,
+    gate: Gate = None,
+    gate_sets: GateSets = None,
+    canary: Share = 0.05,
+    least_decisions: Least = 30,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Make the next adapter of what people decided, and ask whether to publish it as a canary.
+
+    Decisions since the dataset of the adapter in service become a new version of it: its hold-out
+    stays and gains only messages that were drawn at random; near-duplicates never cross. Then:
+    train, evaluate both adapters on the hold-out of the dataset before, on what an audit said of
+    it, and on the grown one, ask the gate, and write proposal.json and proposal.html with the
+    reasons for and against. The answer may be: as good, so not worth it; or: worse, so refused.
+
+    Killed anywhere, the same command goes on where it was. Nothing is published: a person decides,
+    and --decided carries the decision out, with what changed and why in the store's history and on
+    the model card.
+
+    Examples:
+
+      clerk-trainer propose --store /adapters --dataset data/1 --recipe config/trainer-encoder.toml
+      --base models/minilm --decisions decisions.csv --messages messages.jsonl --out proposals/7
+
+      clerk-trainer propose --store /adapters --out proposals/7 --decided decision.json
+
+    Exit codes: 0 a proposal was made, whatever it says, or a decision carried out; 2 bad input;
+    3 a decision that the gate does not allow.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.store.gate_rules import load_rules
+
+        rules = load_rules(gate, gate_sets or [])
+        if decided is not None:
+            from trainer.propose.decide import carry_out
+
+            done = carry_out(out, store, decided, rules)
+            result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
+            text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
+            show(result, console, lambda to: print_text(to, text), as_json=as_json)
+            return
+        from trainer.errors import BadInput
+        from trainer.propose.steps import NEW, RUN, Request
+        from trainer.propose.steps import propose as make_proposal
+        from trainer.training.recipe import load_recipe, parse_assignments
+
+        if dataset is None or recipe is None or not decisions:
+            raise BadInput("a proposal needs --dataset, --recipe and --decisions")
+        named: dict[str, Any] = {"dataset": out / NEW, "run": out / RUN}
+        named |= {"base": base} if base is not None else {}
+        flags = parse_assignments(sets or []) | named
+        settings = load_recipe(recipe, flags)
+        request = Request(
+            store=store,
+            dataset=dataset,
+            decisions=tuple(decisions),
+            messages=tuple(messages or ()),
+            out=out,
+            recipe=settings,
+            rules=rules,
+            canary_share=canary,
+            least_decisions=least_decisions,
+            current_base=current_base or settings.base,
+            device=device,
+        )
+        from worker.contract.codec import encode
+
+        proposal = make_proposal(request, console)
+        show(encode(proposal), console, lambda to: _tell(to, proposal, out), as_json=as_json)
+
+
+def _tell(console: Console, proposal: Proposal, out: Path) -> None:
+    print_text(console, f"Publish {proposal.adapter.name} as a canary? {proposal.headline}")
+    for title, reasons in (("for", proposal.reasons_for), ("against", proposal.reasons_against)):
+        for reason in reasons:
+            print_text(console, f"  {title}: {reason}")
+    print_text(
+        console, f"Page: {out / 'proposal.html'}; decide at the desk, or with --decided FILE"
+    )

@@ -1,0 +1,185 @@
+"""The proposed adapter beside the one in service, message by message, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainer.artifacts.evaluation import PREDICTIONS, Prediction
+from trainer.statistics.figures import in_points
+from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
+from trainer.statistics.noninferiority import lowest_difference
+from trainer.statistics.paired import paired_interval
+from trainer.store.gate import GateVerdict
+from worker.contract.circle import Answer, Figure, Verdict
+
+OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
+AUDITED = "accuracy on its audited messages, by people's labels"
+NEW_HOLDOUT = "accuracy on the grown hold-out"
+REVIEW = "share that goes to people, of the hold-out before"
+_FEW_AUDITED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A figure and the messages behind it; ``found`` counts, for the proposed one against the
+    current one, who alone is right (of reviews: who alone asks no person)."""
+
+    figure: Figure
+    found: Discordance
+
+    def is_better(self, comparisons: int) -> bool:
+        """Whether the proposed one is shown to be better (Tango's interval, one-sided at 5 % over
+        all ``comparisons`` together: Bonferroni)."""
+        return lowest_difference(self.found, ALPHA / comparisons) > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is shown to be worse, one-sided at 5 % in each comparison."""
+        turned = Discordance(self.found.b_only, self.found.a_only, self.found.total)
+        return lowest_difference(turned, ALPHA) > 0
+
+
+def compare(
+    old: tuple[Path, Path], grown: tuple[Path, Path] | None, outcomes: Mapping[str, Answer]
+) -> list[Compared]:
+    """Compare two evaluations (proposed, current) on the old hold-out, on what people said of its
+    messages in an audit, and on the grown one where there is one."""
+    new, current = (PREDICTIONS.read(folder) for folder in old)
+    found = [
+        _compare(OLD_HOLDOUT, _right(new), _right(current)),
+        _compare(REVIEW, _kept(new), _kept(current), turned=True),
+    ]
+    truth = {
+        answer.id: answer.new_label or None
+        for answer in outcomes.values()
+        if answer.purpose == "audit" and answer.decision != "accept"
+    }
+    audited = _right(new, truth), _right(current, truth)
+    if audited[0]:
+        found.append(_compare(AUDITED, *audited))
+    if grown is not None:
+        new, current = (PREDICTIONS.read(folder) for folder in grown)
+        found.append(_compare(NEW_HOLDOUT, _right(new), _right(current)))
+    return found
+
+
+def _right(
+    predictions: Sequence[Prediction], truth: Mapping[str, str | None] | None = None
+) -> dict[str, bool]:
+    if truth is None:
+        return {each.id: each.predicted == each.label for each in predictions}
+    return {each.id: each.predicted == truth[each.id] for each in predictions if each.id in truth}
+
+
+def _kept(predictions: Sequence[Prediction]) -> dict[str, bool]:
+    return {each.id: not each.review for each in predictions}
+
+
+def _compare(
+    name: str, new: Mapping[str, bool], current: Mapping[str, bool], *, turned: bool = False
+) -> Compared:
+    ids = sorted(new.keys() & current.keys())
+    a = np.array([new[id_] for id_ in ids], dtype=np.bool_)
+    b = np.array([current[id_] for id_ in ids], dtype=np.bool_)
+    found = count_discordant(a, b)
+    low, high = paired_interval(found)
+    shares = float(a.mean()), float(b.mean())
+    if turned:
+        shares, (low, high) = (1 - shares[0], 1 - shares[1]), (-high, -low)
+    figure = Figure(name, len(ids), shares[0], shares[1], shares[0] - shares[1], low, high)
+    return Compared(figure, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict, the answer in a sentence, and the reasons, in plain words."""
+
+    verdict: Verdict
+    headline: str
+    reasons_for: tuple[str, ...]
+    reasons_against: tuple[str, ...]
+
+
+def judge(compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int]) -> Judgement:
+    """Say whether it is worth a trial: the gate lets it pass, it makes no more mistakes in any
+    comparison, and it is shown to be better in one (fewer mistakes, or fewer messages for people).
+
+    An adapter that is as good is proposed by mistake at most once in twenty times.
+    """
+    better = [each for each in compared if each.is_better(len(compared))]
+    worse = [each for each in compared if each.worse]
+    pro = [_tell(each) for each in better]
+    contra = [_tell(each) for each in worse]
+    contra += [f"The gate refuses it: {row.name}, {row.found}." for row in _failed(gate)]
+    if gate.passed:
+        pro.append("The gate lets it pass.")
+    contra += [_tell_equal(each) for each in compared if each not in better and not each.worse]
+    contra += list(_caveats(compared, changes))
+    less_right = [each for each in worse if each.figure.name != REVIEW]
+    if not gate.passed or less_right:
+        why = "worse than the adapter in service" if less_right else "the gate says no"
+        return Judgement("refused", f"No: {why}.", tuple(pro), tuple(contra))
+    if not [each for each in better if each.figure.name != REVIEW or not worse]:
+        headline = "Not worth it: as good as the adapter in service, and a change has its risks."
+        return Judgement("not_worth_it", headline, tuple(pro), tuple(contra))
+    return Judgement("publish", "Yes: it is better, and the gate lets it pass.", tuple(pro),
+                     tuple(contra))  # fmt: skip
+
+
+def _failed(gate: GateVerdict) -> list[_Row]:
+    return [_Row(row.name, row.found) for row in gate.criteria if not row.passed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    found: str
+
+
+def _tell(each: Compared) -> str:
+    figure, found = each.figure, each.found
+    assert figure.current is not None
+    assert figure.difference is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    if figure.name == REVIEW:
+        word = "Fewer" if figure.difference < 0 else "More"
+        return (
+            f"{word} messages go to people: {figure.proposed:.1%} instead of "
+            f"{figure.current:.1%} of {figure.messages:,}."
+        )
+    word = "More" if figure.difference > 0 else "Less"
+    return (
+        f"{word} {figure.name}: {figure.proposed:.1%} against {figure.current:.1%} of "
+        f"{figure.messages:,} messages ({found.a_only} are right only with the new one, "
+        f"{found.b_only} only with the current one; difference {_signed(figure.low)} to "
+        f"{_signed(figure.high)}, 95 %)."
+    )
+
+
+def _tell_equal(each: Compared) -> str:
+    figure = each.figure
+    assert figure.low is not None
+    assert figure.high is not None
+    return (
+        f"No difference is shown in {figure.name}: {figure.proposed:.1%} against "
+        f"{figure.current or 0:.1%} ({_signed(figure.low)} to {_signed(figure.high)}, 95 %)."
+    )
+
+
+def _caveats(compared: Sequence[Compared], changes: Mapping[str, int]) -> Iterator[str]:
+    audited = next((each.figure for each in compared if each.figure.name == AUDITED), None)
+    if audited is None:
+        yield "No label of the hold-out was audited: accuracy is measured by labels as they are."
+    elif audited.messages < _FEW_AUDITED:
+        yield f"Only {audited.messages} messages of the hold-out were audited."
+    if lost := changes.get("decisions_without_text", 0):
+        yield f"{lost:,} decisions could not be used: their messages' texts are not there."
+
+
+def _signed(share: float) -> str:
+    return ("-" if share < 0 else "+") + in_points(abs(share))

@@ -1,0 +1,251 @@
+"""A proposal, step by step; each step leaves a whole folder or file, or nothing.
+
+    request.json   what it is about: the same inputs go on, others are refused
+    dataset/       the new version
+    run/           the new adapter, and its evaluation on the new version's hold-out
+    before/        the evaluation of the new adapter on the hold-out of the dataset before
+    current/       that of the adapter in service
+    grown/         that of the adapter in service on the new hold-out, where it differs
+    proposal.json, proposal.html   written last
+    decision.json  what a person decided
+
+Killed anywhere and begun again it goes on with the step that was not finished. Decisions are
+applied to the earlier dataset each time, never to what a killed attempt left, so that none counts
+twice; the training goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.files import write_json
+from trainer.artifacts.training import TRAINING
+from trainer.dataset.folder import MANIFEST, Dataset, open_dataset
+from trainer.errors import BadInput
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+from trainer.propose.compare import Compared, Judgement, compare, judge
+from trainer.propose.messages import read_new_messages, read_outcomes
+from trainer.propose.page import PAGE, write_proposal_page
+from trainer.propose.version import make_version
+from trainer.store.gate import GateVerdict
+from trainer.store.gate_rules import GateRules
+from trainer.store.plan import Plan, plan_publication
+from trainer.training.recipe import Recipe
+from trainer.training.train import train
+from worker.contract import Manifest, read_manifest
+from worker.contract.circle import (
+    AdapterName,
+    GateRow,
+    Proposal,
+    read_proposal,
+    write_proposal,
+)
+from worker.contract.digest import sha256_file, sha256_json
+from worker.contract.store import read_pointer
+from worker.contract.timestamps import rfc3339_now
+
+REQUEST, PROPOSAL = "request.json", "proposal.json"
+NEW, RUN, BEFORE, CURRENT, GROWN = "dataset", "run", "before", "current", "grown"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a proposal is made of. ``recipe`` names the new version's folder and the run's;
+    ``current_base`` is the base of the adapter in service, where it needs another one."""
+
+    store: Path
+    dataset: Path
+    decisions: tuple[Path, ...]
+    messages: tuple[Path, ...]
+    out: Path
+    recipe: Recipe
+    rules: GateRules
+    canary_share: float
+    least_decisions: int
+    current_base: Path | None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the steps made, and of what."""
+
+    request: Request
+    identity: dict[str, Any]
+    base: Dataset
+    new: Dataset
+    current: Manifest
+
+
+def propose(request: Request, console: Console) -> Proposal:
+    """Go through the steps, and return the proposal. Raises BadInput where the inputs are not
+    those that an unfinished proposal in ``out`` began with, or nothing is current in the store."""
+    base, current = _open_before(request)
+    identity = _identify(request, base, current)
+    _claim(request.out, identity)
+    if (request.out / PROPOSAL).is_file():
+        return read_proposal(request.out / PROPOSAL)
+    new = _version(request, base, console)
+    if TRAINING.read_if_present(request.out / RUN) is None:
+        train(request.recipe, console, resume=True, replace=False)
+    in_service = request.store / current.digest
+    adapter, bases = request.out / RUN / "adapter", (request.recipe.base, request.current_base)
+    _evaluate(request, adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
+    before, beside = request.out / BEFORE, request.out / CURRENT
+    _evaluate(request, adapter, base, before, bases[0], console, trained_on=new)
+    _evaluate(request, in_service, base, beside, bases[1], console)
+    grown = None
+    if new.holdout_sha256 != base.holdout_sha256:
+        grown = request.out / RUN / EVALUATION_FOLDER, request.out / GROWN
+        _evaluate(request, in_service, new, grown[1], bases[1], console, trained_on=base)
+    outcomes = read_outcomes(request.decisions)
+    compared = compare((before, beside), grown, outcomes)
+    plan = plan_proposed(request.out, request.store, request.rules)
+    judged = judge(compared, plan.verdict, new.record["version"]["changes"])
+    made = _Made(request, identity, base, new, current)
+    proposal = _describe(made, compared, plan.verdict, judged)
+    write_proposal_page(request.out / PAGE, proposal)
+    write_proposal(request.out / PROPOSAL, proposal)
+    return proposal
+
+
+def plan_proposed(out: Path, store: Path, rules: GateRules) -> Plan:
+    """Judge the proposed adapter as ``publish`` does: on the hold-out of the dataset before, where
+    the adapter in service was evaluated too."""
+    return plan_publication(
+        out / RUN,
+        store,
+        evaluation=out / BEFORE,
+        current_evaluation=out / CURRENT,
+        rules=rules,
+    )
+
+
+def _open_before(request: Request) -> tuple[Dataset, Manifest]:
+    pointer = read_pointer(request.store)
+    if pointer is None:
+        raise BadInput(
+            f"{request.store}: nothing is current there: the first adapter is published by hand "
+            "(clerk-trainer publish)"
+        )
+    current = read_manifest(request.store / pointer.digest)
+    base = open_dataset(request.dataset)
+    learnt = current.data.get("digest")
+    if learnt != base.digest:
+        raise BadInput(
+            f"{request.dataset}: is dataset {base.digest[:12]}…, and the adapter in service was "
+            f"trained on {str(learnt)[:12]}…: name that one's folder"
+        )
+    return base, current
+
+
+def _identify(request: Request, base: Dataset, current: Manifest) -> dict[str, Any]:
+    """Return what the proposal is about, by content and not by where it lies."""
+    return {
+        "schema": "proposal-request/1",
+        "dataset": base.digest,
+        "current": current.digest,
+        "decisions": sorted(sha256_file(path) for path in request.decisions),
+        "messages": sorted(sha256_file(path) for path in request.messages),
+        "recipe": request.recipe.to_record(),
+    }
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    """Take the folder for this proposal, or find that it is this one's already."""
+    path = out / REQUEST
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInput(f"{path}: cannot be read: name another --out") from error
+        if found != json.loads(json.dumps(identity)):
+            differ = [name for name, value in identity.items() if found.get(name) != value]
+            raise BadInput(
+                f"{out}: holds a proposal of other inputs ({', '.join(differ)}): name another --out"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise BadInput(f"{out}: is not empty: name another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)
+
+
+def _version(request: Request, base: Dataset, console: Console) -> Dataset:
+    target = request.out / NEW
+    if (target / MANIFEST).is_file():
+        return open_dataset(target)
+    for leftover in request.out.glob(f".{NEW}.*"):  # of an attempt that was killed
+        shutil.rmtree(leftover)
+    outcomes = read_outcomes(request.decisions)
+    if len(outcomes) < request.least_decisions:
+        raise BadInput(
+            f"{len(outcomes)} decisions are fewer than {request.least_decisions}: wait for more "
+            "(--least-decisions)"
+        )
+    new = make_version(base, outcomes, read_new_messages(request.messages), target)
+    console.print(f"dataset {new.digest[:12]}: {new.record['version']['changes']}", soft_wrap=True)
+    return new
+
+
+def _evaluate(
+    request: Request,
+    adapter: Path,
+    dataset: Dataset,
+    out: Path,
+    base: Path | None,
+    console: Console,
+    *,
+    trained_on: Dataset | None = None,
+) -> None:
+    if EVALUATION.read_if_present(out) is not None:
+        return
+    evaluate_adapter(
+        EvaluationRequest(
+            adapter=adapter,
+            dataset=dataset.directory,
+            base=base,
+            out=out,
+            engine="transformers",
+            out_of_scope=None,
+            wanted_precision=0.95,
+            tolerance=0.1,
+            limit=None,
+            device=request.device,
+            worker_settings=(),
+            trained_on=trained_on.directory if trained_on else None,
+        ),
+        console,
+    )
+
+
+def _describe(
+    made: _Made, compared: list[Compared], gate: GateVerdict, judged: Judgement
+) -> Proposal:
+    request, current, version = made.request, made.current, made.new.record["version"]
+    manifest = read_manifest(request.out / RUN / "adapter")
+    return Proposal(
+        schema="proposal/1",
+        id=sha256_json([made.identity, manifest.digest])[:32],
+        created_at=rfc3339_now(),
+        verdict=judged.verdict,
+        headline=judged.headline,
+        reasons_for=judged.reasons_for,
+        reasons_against=judged.reasons_against,
+        adapter=AdapterName(manifest.name, manifest.digest, manifest.kind),
+        current=AdapterName(current.name, current.digest, current.kind),
+        dataset_name=made.new.name,
+        dataset=made.new.digest,
+        dataset_before=made.base.digest,
+        changes={"decisions": version["decisions"], **version["changes"]},
+        figures=tuple(each.figure for each in compared),
+        gate=tuple(GateRow(r.name, r.wanted, r.found, r.passed) for r in gate.criteria),
+        canary_share=request.canary_share,
+    )

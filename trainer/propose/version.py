@@ -1,0 +1,292 @@
+"""A new version of a dataset: the rows of the earlier one, and what people decided since.
+
+The rule, which the manifest repeats:
+
+- Every row stays in the part that it is in. In training and validation a decision holds; in the
+  hold-out only that of an audit, for corrections of labels that a model doubts would flatter it.
+  What fits no label leaves.
+- A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
+  hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
+  held out, or validates, by its digest, with the shares that the dataset was split by.
+- Near-duplicates never cross: what is near to a held-out message is left out, what is near to a
+  validation or training message joins it, and new messages that are near each other go together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trainer.dataset.folder import (
+    HOLDOUT,
+    SPLITS,
+    TRAIN,
+    VALIDATION,
+    Dataset,
+    Example,
+    open_holdout,
+    to_lines,
+    write_dataset,
+)
+from trainer.dataset.label_sources import (
+    LABEL_SOURCES,
+    LabelOrigin,
+    count_sources,
+    read_label_sources,
+    source_lines,
+)
+from trainer.dataset.near_duplicates import near_clusters
+from trainer.dataset.openings import earlier_openings
+from trainer.dataset.split import shuffle_key
+from trainer.dataset.write import building
+from trainer.errors import BadInput
+from trainer.propose.messages import Message
+from trainer.similarity import SIMILARITY
+from worker.contract.circle import Answer
+from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.redact import redact_personal_data
+from worker.contract.text import message_sha256, normalize
+
+RULE = "version/1"
+"""Name of the rule above."""
+
+_SHARES = {"holdout_share": 0.15, "validation_share": 0.08}
+_DRAWN = "audit"
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Parts on their way: id -> example, in order."""
+
+    parts: dict[str, dict[str, Example]]
+    origins: dict[str, LabelOrigin]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    example: Example
+    answer: Answer
+
+
+def make_version(
+    base: Dataset,
+    outcomes: Mapping[str, Answer],
+    messages: Mapping[str, Message],
+    out: Path,
+    *,
+    seed: int = 0,
+) -> Dataset:
+    """Write the new version into ``out``, whole or not at all, and return it.
+
+    ``outcomes`` and ``messages`` are by the message's digest. The hold-out's opening is counted.
+    The same decisions give the same dataset. Raises BadInput for a label that the taxonomy lacks,
+    or a dataset that was split by group, whose new messages' groups nobody knows.
+    """
+    if (base.record.get("split") or {}).get("by") == "group":
+        raise BadInput(
+            f"{base.directory}: was split by group, and decisions do not say whose messages they "
+            "are: make the new version with clerk-trainer prepare --decisions"
+        )
+    _refuse_unknown(outcomes, base.taxonomy.names)
+    held = open_holdout(base, purpose="version", subject=_digest_of(outcomes))
+    parts = {TRAIN: base.train, VALIDATION: base.validation, HOLDOUT: held}
+    draft = _Draft(
+        {name: {each.id: each for each in rows} for name, rows in parts.items()},
+        _vouched(base) | read_label_sources(base.directory),
+    )
+    new = _apply(draft, base, outcomes, messages)
+    _place(draft, new, base, seed)
+    return _write(draft, base, outcomes, out)
+
+
+def _vouched(base: Dataset) -> dict[str, LabelOrigin]:
+    """Return the origins of rows that people decided on before these were kept."""
+    made = (base.record.get("decisions") or {}).get("made", ())
+    return {row["id"]: LabelOrigin("person") for row in made if row["decision"] != "drop"}
+
+
+def _refuse_unknown(outcomes: Mapping[str, Answer], labels: Sequence[str]) -> None:
+    strange = sorted({a.new_label for a in outcomes.values() if a.new_label} - set(labels))
+    if strange:
+        raise BadInput(
+            f"decisions name labels that the dataset's taxonomy does not have: "
+            f"{', '.join(strange)}: prepare a dataset of the new taxonomy first"
+        )
+
+
+def _digest_of(outcomes: Mapping[str, Answer]) -> str:
+    rows = sorted(f"{sha} {a.decision} {a.new_label}" for sha, a in outcomes.items())
+    return sha256_bytes("\n".join(rows).encode("utf-8"))
+
+
+def _apply(
+    draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], messages: Mapping[str, Message]
+) -> list[_New]:
+    """Apply decisions about rows that are there; return the messages that are new."""
+    place = {
+        each.key: (part, id_) for part, rows in draft.parts.items() for id_, each in rows.items()
+    }
+    by_digest = {
+        message_sha256(each.message): each.key
+        for rows in draft.parts.values()
+        for each in rows.values()
+    }
+    new: dict[str, _New] = {}
+    for sha256, answer in sorted(outcomes.items()):
+        message = messages.get(sha256)
+        text = _cleaned(message.text, base) if message else None
+        key = by_digest.get(sha256) or (text.casefold() if text is not None else None)
+        if key in place:
+            _decide(draft, *place[key], answer, by=message)
+        elif text is None or not text.strip() or message is None:
+            draft.counts["decisions_without_text"] += 1
+        elif answer.decision == "drop":
+            draft.counts["new_messages_that_fit_no_label"] += 1
+        else:
+            label = answer.new_label or message.label
+            if label not in base.taxonomy.names:
+                raise BadInput(f"{answer.id!r}: accepts a label that is not known: relabel it")
+            new.setdefault(text.casefold(), _New(Example(message.id, text, label), answer))
+    return list(new.values())
+
+
+def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message | None) -> None:
+    if part == HOLDOUT and answer.purpose != _DRAWN:
+        draft.counts["holdout_decisions_left"] += 1
+        return
+    rows = draft.parts[part]
+    if id_ not in rows:  # a copy of it was dropped
+        return
+    if answer.decision == "drop":
+        del rows[id_]
+        draft.counts[f"{part}_dropped"] += 1
+        return
+    shown = by.label if by is not None else None
+    label = answer.new_label or shown or rows[id_].label
+    changed = label != rows[id_].label
+    origin = LabelOrigin(answer.label_source, answer.guideline)
+    if changed or draft.origins.get(id_) != origin:
+        draft.counts[f"{part}_{'relabelled' if changed else 'confirmed'}"] += 1
+    rows[id_] = replace(rows[id_], label=label)
+    draft.origins[id_] = origin
+
+
+def _cleaned(text: str, base: Dataset) -> str:
+    text = normalize(text)
+    return redact_personal_data(text)[0] if base.redaction else text
+
+
+def _place(draft: _Draft, new: Sequence[_New], base: Dataset, seed: int) -> None:
+    """Put new messages into their parts."""
+    settings = base.record.get("settings") or {}
+    part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
+    by_key = {each.example.key: each for each in new}
+    keys = sorted(part_of.keys() | by_key.keys())
+    near = min(SIMILARITY, settings.get("similarity", SIMILARITY))
+    taken = {id_ for rows in draft.parts.values() for id_ in rows}
+    for cluster in near_clusters(keys, similarity=near) if new else ():
+        members = [by_key[keys[at]] for at in cluster if keys[at] in by_key]
+        if members:
+            there = {part_of[keys[at]] for at in cluster if keys[at] in part_of}
+            part = _part(members, there, settings, seed)
+            for member in members if part else ():
+                id_ = _free_id(member.example, taken)
+                assert part is not None
+                draft.parts[part][id_] = replace(member.example, id=id_)
+                draft.origins[id_] = LabelOrigin(
+                    member.answer.label_source, member.answer.guideline
+                )
+            what = f"new_in_{part}" if part else "new_near_another_part"
+            draft.counts[what] += len(members)
+
+
+def _part(
+    members: Sequence[_New], there: set[str], settings: Mapping[str, Any], seed: int
+) -> str | None:
+    """Return the part of new messages that are near each other, and near to messages that are
+    ``there``; None: they are in none."""
+    if there:
+        return there.pop() if len(there) == 1 and HOLDOUT not in there else None
+    if any(member.answer.purpose != _DRAWN for member in members):
+        return TRAIN
+    shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
+    key = min(member.example.key for member in members)
+    at = int(shuffle_key(seed, f"version\n{key}")[:12], 16) / 16**12
+    if at < shares["holdout_share"]:
+        return HOLDOUT
+    return VALIDATION if at < sum(shares.values()) else TRAIN
+
+
+def _free_id(example: Example, taken: set[str]) -> str:
+    """Return the message's id, or one of its text where another message has that."""
+    id_ = example.id
+    if id_ in taken:
+        id_ = f"m-{message_sha256(example.message)[:16]}"
+    taken.add(id_)
+    return id_
+
+
+def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Path) -> Dataset:
+    # Rows stay in their order, so that a hold-out that did not change is the same to the byte.
+    splits = {part: tuple(rows.values()) for part, rows in draft.parts.items()}
+    _refuse_empty(splits, base)
+    holdout_sha256 = sha256_bytes(to_lines(splits[HOLDOUT]))
+    kept = {
+        name: base.record[name]
+        for name in ("sources", "holdout_source", "split", "names_redaction", "label_map")
+        if name in base.record
+    }
+    with building(out) as directory:
+        extra = {}
+        data, count = source_lines(splits, draft.origins)
+        if count:
+            write_atomically(directory / LABEL_SOURCES, data, mode=0o640)
+            extra[LABEL_SOURCES] = {
+                "sha256": sha256_bytes(data), "bytes": len(data), "rows": count,
+            }  # fmt: skip
+        dataset = write_dataset(
+            directory,
+            name=base.name,
+            taxonomy=base.taxonomy,
+            splits=splits,
+            redaction=base.redaction,
+            openings=earlier_openings(out, holdout_sha256, (base.directory,)),
+            settings=dict(base.record.get("settings") or {}),
+            **kept,
+            label_sources=count_sources(splits, draft.origins),
+            version={
+                "rule": RULE,
+                "of": base.digest,
+                "decisions": len(outcomes),
+                "changes": dict(sorted(draft.counts.items())),
+            },
+            decisions={"files": [], "made": list(_made(draft))},
+            extra_files=extra,
+        )
+    return replace(dataset, directory=out)
+
+
+def _made(draft: _Draft) -> Iterator[dict[str, Any]]:
+    """Name the rows of training and validation that a person vouches for, as ``prepare`` does."""
+    for part in (TRAIN, VALIDATION):
+        for id_ in draft.parts[part]:
+            if draft.origins.get(id_, LabelOrigin()).source == "person":
+                label = draft.parts[part][id_].label
+                yield {
+                    "id": id_, "decision": "accept", "from": label, "to": label, "by": "",
+                    "note": "", "copies": 0,
+                }  # fmt: skip
+
+
+def _refuse_empty(splits: Mapping[str, Sequence[Example]], base: Dataset) -> None:
+    for part in SPLITS:
+        missing = set(base.taxonomy.names) - {each.label for each in splits[part]}
+        if missing and part == TRAIN:
+            raise BadInput(
+                f"after these decisions no {part} message is left of {', '.join(sorted(missing))}: "
+                "take the label out of the taxonomy, or label more messages for it"
+            )

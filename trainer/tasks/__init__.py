@@ -1,0 +1,1 @@
+"""What people are asked, so that each decision teaches most."""

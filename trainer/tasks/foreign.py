@@ -1,0 +1,195 @@
+"""Tasks and answers in the formats of other labelling tools, by their JSON alone.
+
+Argilla (2.x): a list of records as ``Dataset.records.to_json`` writes and ``from_json`` reads, with
+the text field ``text`` and the label question ``label``. Label Studio: a list of tasks as its
+"Basic Label Studio JSON" has them, with ``$text``, and a ``Choices`` tag named ``label``.
+``none`` is one more choice in both: no label fits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.sax.saxutils import quoteattr
+
+from trainer.errors import BadInput
+from worker.contract.circle import Answer, Task
+
+Form = Literal["argilla", "label-studio"]
+
+NO_LABEL = "none"
+_QUESTION, _TEXT = "label", "text"
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One person's label for a task; None: no label fits. ``by`` is a pseudonym."""
+
+    task: str
+    label: str | None
+    by: str
+    at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The answers, and how many tasks nobody answered or people disagree on."""
+
+    answers: tuple[Answer, ...]
+    open: int
+    disputed: int
+
+
+def write_foreign(tasks: Sequence[Task], form: Form) -> str:
+    """Return the tasks as the JSON that the tool imports."""
+    make = _argilla_record if form == "argilla" else _studio_task
+    return json.dumps([make(task) for task in tasks], indent=1, ensure_ascii=False) + "\n"
+
+
+def labelling_config(labels: Sequence[str]) -> str:
+    """Return Label Studio's configuration of a project for these tasks."""
+    choices = "".join(f"    <Choice value={quoteattr(label)}/>\n" for label in (*labels, NO_LABEL))
+    return (
+        f'<View>\n  <Text name="{_TEXT}" value="${_TEXT}"/>\n'
+        f'  <Choices name="{_QUESTION}" toName="{_TEXT}" choice="single" required="true">\n'
+        f"{choices}  </Choices>\n</View>\n"
+    )
+
+
+def _argilla_record(task: Task) -> dict[str, Any]:
+    suggestion = {"value": task.suggested, "score": task.confidence, "agent": None}
+    return {
+        "id": task.id,
+        "fields": {_TEXT: task.text},
+        "metadata": _metadata(task),
+        "suggestions": {_QUESTION: suggestion} if task.suggested else {},
+        "responses": {},
+        "vectors": {},
+        "_server_id": None,
+    }
+
+
+def _studio_task(task: Task) -> dict[str, Any]:
+    made: dict[str, Any] = {"data": {_TEXT: task.text, "task_id": task.id, **_metadata(task)}}
+    if task.suggested:
+        result = {
+            "from_name": _QUESTION,
+            "to_name": _TEXT,
+            "type": "choices",
+            "value": {"choices": [task.suggested]},
+        }
+        prediction = {"model_version": task.batch, "score": task.confidence, "result": [result]}
+        made["predictions"] = [prediction]
+    return made
+
+
+def _metadata(task: Task) -> dict[str, str]:
+    """Return what both tools can filter by. An audit's has no label in it: a task has none."""
+    told = {"purpose": task.purpose, "batch": task.batch, "given_label": task.label}
+    return {name: value for name, value in told.items() if value}
+
+
+def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence[str]) -> Read:
+    """Read what people answered in the tool about ``tasks``.
+
+    Where all who answered a task agree there is an outcome; each opinion stands beside it, for
+    ``advise``. Raises BadInput with the place of what cannot be read, of a task that is none of
+    these, and of a label that is not the taxonomy's; no text of a message is repeated.
+    """
+    read: Callable[[Any], Iterator[Opinion]]
+    read = _argilla_opinions if form == "argilla" else _studio_opinions
+    by_id = {task.id: task for task in tasks}
+    opinions: dict[str, list[Opinion]] = {}
+    for number, record in enumerate(_load_list(path)):
+        where = f"{path.name}[{number}]"
+        try:
+            found = list(read(record))
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise BadInput(f"{where}: is no record of {form}'s JSON export") from None
+        for opinion in found:
+            _check(opinion, by_id, labels, where)
+            opinions.setdefault(opinion.task, []).append(opinion)
+    answers: list[Answer] = []
+    disputed = 0
+    for id_, given in opinions.items():
+        task = by_id[id_]
+        agreed = len({opinion.label for opinion in given}) == 1
+        disputed += not agreed
+        if agreed:
+            answers.append(_answer(task, given[-1], "outcome"))
+        if len(given) > 1:
+            answers += [_answer(task, opinion, "opinion") for opinion in given]
+    return Read(tuple(answers), len(by_id) - len(opinions), disputed)
+
+
+def _load_list(path: Path) -> list[Any]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({type(error).__name__})") from None
+    if not isinstance(records, list):
+        raise BadInput(f"{path}: is not a list: export the project as JSON")
+    return records
+
+
+def _check(opinion: Opinion, tasks: Mapping[str, Task], labels: Sequence[str], where: str) -> None:
+    if opinion.task not in tasks:
+        raise BadInput(f"{where}: answers a task that is in no file of --tasks")
+    if opinion.label is not None and opinion.label not in labels:
+        raise BadInput(f"{where}: a label that the taxonomy does not have: map it first")
+
+
+def _answer(task: Task, opinion: Opinion, role: Literal["outcome", "opinion"]) -> Answer:
+    label = opinion.label
+    word: Literal["accept", "relabel", "drop"] = (
+        "drop" if label is None else "accept" if label == task.label else "relabel"
+    )
+    return Answer(
+        id=task.message_id,
+        message_sha256=task.message_sha256,
+        decision=word,
+        new_label=(label or "") if word == "relabel" else "",
+        decided_by=opinion.by,
+        task_id=task.id,
+        purpose=task.purpose,
+        batch=task.batch,
+        guideline=task.guideline,
+        decided_at=opinion.at,
+        role=role,
+    )
+
+
+def _argilla_opinions(record: Mapping[str, Any]) -> Iterator[Opinion]:
+    for response in (record.get("responses") or {}).get(_QUESTION, ()):
+        if (value := response["value"]) is not None:
+            yield Opinion(str(record["id"]), _label(value), _pseudonym(response["user_id"]), None)
+
+
+def _studio_opinions(record: Mapping[str, Any]) -> Iterator[Opinion]:
+    for annotation in record.get("annotations") or ():
+        if annotation.get("was_cancelled"):
+            continue
+        by = annotation.get("completed_by")
+        if isinstance(by, dict):
+            by = by.get("id")  # never the mail address that stands beside it
+        for result in annotation["result"]:
+            if result.get("from_name") == _QUESTION and result.get("type") == "choices":
+                label = _label(result["value"]["choices"][0])
+                at = annotation.get("created_at")
+                yield Opinion(str(record["data"]["task_id"]), label, _pseudonym(by), at)
+
+
+def _label(value: Any) -> str | None:
+    if not isinstance(value, str):
+        raise TypeError
+    return None if value == NO_LABEL else value
+
+
+def _pseudonym(by: Any) -> str:
+    """Return a user's number or UUID as a pseudonym."""
+    return f"user-{_UNFIT.sub('-', str(by))}"[:64] if by not in {None, "None"} else "user-unknown"
