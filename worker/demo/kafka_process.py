@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from worker.demo.broker_config import DATA_FOLDER, new_cluster_id
 from worker.demo.child import ChildProcess
 from worker.demo.kafka_dist import BrokerError
 
-_FORMAT_TIMEOUT_S = 60.0
+_FORMAT_TIMEOUT_S = 180.0  # a second where the machine is idle
 _LOG_LINES = 20
 
 _JVM_OPTIONS = (
@@ -62,6 +63,12 @@ def ensure_formatted(libs: Path, folder: Path, settings: Path, log_path: Path) -
         except BaseException:
             child.kill()
             raise
+        if code == -signal.SIGKILL:
+            why = (
+                f"the data folder {folder} was not formatted within {_FORMAT_TIMEOUT_S:g} s, or "
+                "the system ended that for want of memory: try again when the machine is less busy"
+            )
+            raise with_log_end(why, log_path)
         if code != 0:
             why = f"the data folder {folder} cannot be formatted (exit code {code})"
             raise with_log_end(why, log_path)
