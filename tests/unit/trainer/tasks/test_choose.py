@@ -41,7 +41,8 @@ def test_a_batch_holds_unlike_messages() -> None:
 def test_the_same_seed_asks_the_same() -> None:
     """Repeated, a command asks nobody anything else."""
     probabilities, features = a_pool()
-    pools = [choose_batch(probabilities, features.astype(np.float32), 9, seed=s) for s in (5, 5, 6)]
+    x = features.astype(np.float32)
+    pools = [choose_batch(probabilities, x, 9, seed=seed) for seed in (5, 5, 6)]
     assert pools[0] == pools[1] != pools[2]
 
 
