@@ -50,7 +50,7 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_copies_fill_a_batch_only_where_nothing_else_is_left(size: int) -> None:
     """Messages whose gradients are the same are taken last, and each once."""
     probabilities = np.full((30, 3), 1 / 3)
-    features = np.ones((30, 4), dtype=np.float32) / 2
+    features = np.full((30, 4), 0.5, dtype=np.float32)
     assert len(set(choose_batch(probabilities, features, size, seed=0, width=30))) == size
 
 
