@@ -177,7 +177,7 @@ def learning(
     fresh = np.array([at for at in fresh[first] if int(messages.clusters[at]) not in told])
     model = learn(messages, team.known)
     x = messages.features[fresh]
-    chosen = choose_batch(predict(messages, model, fresh), x, size, seed=int(draw_.integers(1e9)))
+    chosen = choose_batch(predict(messages, model, fresh), x, size, seed=int(draw_.integers(10**9)))
     return [int(fresh[at]) for at in chosen]
 
 

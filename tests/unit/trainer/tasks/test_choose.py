@@ -41,7 +41,8 @@ def test_a_batch_holds_unlike_messages() -> None:
 def test_the_same_seed_asks_the_same() -> None:
     """Repeated, a command asks nobody anything else."""
     probabilities, features = a_pool()
-    pools = [choose_batch(probabilities, features.astype(np.float32), 9, seed=s) for s in (5, 5, 6)]
+    x = features.astype(np.float32)
+    pools = [choose_batch(probabilities, x, 9, seed=seed) for seed in (5, 5, 6)]
     assert pools[0] == pools[1] != pools[2]
 
 
@@ -49,7 +50,7 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_copies_fill_a_batch_only_where_nothing_else_is_left(size: int) -> None:
     """Messages whose gradients are the same are taken last, and each once."""
     probabilities = np.full((30, 3), 1 / 3)
-    features = np.ones((30, 4), dtype=np.float32) / 2
+    features = np.full((30, 4), 0.5, dtype=np.float32)
     assert len(set(choose_batch(probabilities, features, size, seed=0, width=30))) == size
 
 
