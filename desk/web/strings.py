@@ -362,6 +362,7 @@ ENGLISH: Mapping[str, str] = {
     "kind.skip": "skipped",
     "kind.flag": "flagged",
     "people.title": "People",
+    "people.elsewhere": "Roles are given by the sign-in service; they count from the next sign-in.",
     "people.name": "Name",
     "people.pseudonym": "Known as",
     "people.role": "Role",

@@ -31,6 +31,11 @@ class Web:
     navigation: Sequence[Page] = ()
     provider: Provider | None = None
 
+    @property
+    def roles_elsewhere(self) -> bool:
+        """Whether the OpenID provider gives roles, at each sign-in."""
+        return self.provider is not None and bool(self.provider.config.role_claim)
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
