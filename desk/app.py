@@ -60,6 +60,8 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
         claim_ms=int(settings.review.claim_s * 1000),
         publish_delay_ms=int(settings.review.publish_delay_s * 1000),
         masked_roles=frozenset(settings.texts.masked_for),
+        double_share=settings.review.double_share,
+        audit_double_share=settings.review.audit_double_share,
     )
     taxonomy = read_taxonomy(settings)
     return open_desk(

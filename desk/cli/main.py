@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from desk import __version__
+from desk.cli.circle import advice_app, proposal_app, tasks_app
 from desk.cli.options import Config, Sets
 from desk.cli.people import people_app
 from desk.errors import (
@@ -41,6 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(people_app, name="people")
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(advice_app, name="advice")
+app.add_typer(proposal_app, name="proposal")
 
 
 def main() -> NoReturn:
@@ -158,7 +162,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")],
     ids: Annotated[
         str,
         typer.Option(
@@ -167,22 +171,33 @@ def export(
             "results, which every message has.",
         ),
     ] = "message",
+    project: Annotated[
+        str,
+        typer.Option(
+            "--project",
+            help="inbox: what came from Kafka; or a batch of tasks by its name, or all batches of "
+            "a dataset by its digest (clerk-desk tasks list).",
+        ),
+    ] = "inbox",
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Write what was decided as files for clerk-trainer prepare.
+    """Write what was decided as files for clerk-trainer: messages and decisions for prepare, and
+    DIR/proposals/ID.json for each proposal that was decided, for propose --decided.
 
     Example: clerk-desk export --out decided, then clerk-trainer prepare --input
     decided/messages.jsonl --decisions decided/decisions.csv ...
     """
     from desk.cli.load import opened
-    from desk.service.upkeep import export as write
+    from desk.service.exporting import export as write
 
     if ids not in {"message", "result"}:
         raise SettingsError(f"--ids {ids}: it is message or result")
     with opened(config, sets) as (_, desk):
-        messages, decided, count = write(desk, out, by_message_id=ids == "message")
-    print(f"{count} decisions: {decided}, with their messages in {messages}")
+        done = write(desk, out, project=project, by_message_id=ids == "message")
+    print(f"{done.count} decisions: {done.decisions}, with their messages in {done.messages}")
+    for path in done.proposals:
+        print(f"decided proposal: {path}")
 
 
 @app.command()

@@ -1,63 +1,106 @@
 """Decisions as the files that ``clerk-trainer prepare`` takes: messages, and a decision for each.
 
-``--input messages.jsonl`` has the rows with the machine's label, ``--decisions decisions.csv`` what
-people made of them: ``relabel`` to the label they chose (which may be the machine's own), ``drop``
-where no label fits.
+``--input messages.jsonl`` has the rows with the labels they had, ``--decisions decisions.csv`` what
+people made of them: ``relabel`` to the label they chose (of a message from Kafka also where it is
+the machine's own), ``accept`` where they left the dataset's, ``drop`` where no label fits.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-DECISION_COLUMNS = ("id", "message_sha256", "decision", "new_label", "note", "decided_by")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from worker.contract.circle import Answer, Purpose
+from worker.contract.circle.answer import AnswerRole
+from worker.contract.timestamps import rfc3339_from_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOpinion:
+    """What one person said. ``label`` is None where no label fits."""
+
+    label: str | None
+    note: str
+    decided_by: str
+    decided_ms: int
+    guideline_version: int | None
+    holds: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One decided item. ``label`` is None where no label fits; ``text`` where it was purged.
+    """One decided item. ``had`` is the label that it came with, "" where it had none; ``given``
+    that of a task's dataset. ``text`` is None where it was purged.
 
-    ``message_sha256`` is that of ``worker.contract.text``.
+    ``message_sha256`` is that of ``worker.contract.text``. ``opinions`` are all that count, oldest
+    first, one of which ``holds``. ``is_last`` is false where the same message was decided again.
     """
 
     id: str
     message_sha256: str
-    machine_label: str
-    label: str | None
-    note: str
-    decided_by: str
+    had: str
+    given: str | None
     text: str | None
+    task_id: str | None
+    purpose: Purpose | None
+    batch: str | None
+    opinions: tuple[ExportOpinion, ...]
+    is_last: bool
+
+    @property
+    def outcome(self) -> ExportOpinion:
+        """The opinion that holds."""
+        return next(each for each in self.opinions if each.holds)
 
 
-def decisions_csv(rows: Iterable[ExportRow]) -> str:
-    """Return the decisions as CSV, with a header."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(DECISION_COLUMNS)
+def answers(rows: Iterable[ExportRow]) -> Iterator[Answer]:
+    """Yield the decisions: what holds for each message, and what each person said where it was more
+    than one, or of an item that was decided again."""
     for row in rows:
-        word = "drop" if row.label is None else "relabel"
-        writer.writerow(
-            (row.id, row.message_sha256, word, row.label or "", _guard(row.note), row.decided_by)
-        )
-    return text.getvalue()
+        if row.is_last:
+            yield _answer(row, row.outcome, "outcome")
+        if len(row.opinions) > 1 or not row.is_last:
+            for opinion in row.opinions:
+                yield _answer(row, opinion, "opinion")
 
 
-def messages_jsonl(rows: Iterable[ExportRow]) -> str:
-    """Return those whose text is here as JSON lines: ``id``, ``message``, ``label``."""
+def messages_jsonl(rows: Iterable[ExportRow], fallback: str) -> str:
+    """Return those whose text is here as JSON lines: ``id``, ``message``, ``label``.
+
+    A message that came without a label has what people gave it, or ``fallback`` where no label
+    fits, which its decision drops.
+    """
     return "".join(
         json.dumps(
-            {"id": row.id, "message": row.text, "label": row.machine_label}, ensure_ascii=False
+            {
+                "id": row.id,
+                "message": row.text,
+                "label": row.given or row.had or row.outcome.label or fallback,
+            },
+            ensure_ascii=False,
         )
         + "\n"
         for row in rows
-        if row.text is not None
+        if row.text is not None and row.is_last
     )
 
 
-def _guard(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _answer(row: ExportRow, opinion: ExportOpinion, role: AnswerRole) -> Answer:
+    label, version = opinion.label, opinion.guideline_version
+    is_kept = label is not None and label == row.given
+    return Answer(
+        id=row.id,
+        message_sha256=row.message_sha256,
+        decision="drop" if label is None else "accept" if is_kept else "relabel",
+        new_label="" if label is None or is_kept else label,
+        note=opinion.note,
+        decided_by=opinion.decided_by,
+        task_id=row.task_id,
+        purpose=row.purpose,
+        batch=row.batch,
+        guideline=str(version) if version is not None else None,
+        label_source="person",
+        decided_at=rfc3339_from_ms(opinion.decided_ms),
+        role=role,
+    )

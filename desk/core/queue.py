@@ -10,8 +10,15 @@ from worker.contract.review import ReviewReason
 Order = Literal["oldest", "newest", "doubtful"]
 """By the time it came, or the least confident first."""
 
-Origin = Literal["review", "audit"]
-"""Why an item is here: the machine doubted, or the random sample drew it."""
+Origin = Literal["review", "audit", "check", "holdout", "learn"]
+"""Why an item is here: the machine doubted, or the random sample drew it; of a batch of tasks: its
+label in a dataset is suspected, the hold-out's own labels are audited, or it teaches most."""
+
+BLIND_ORIGINS: frozenset[Origin] = frozenset({"audit", "holdout"})
+"""Those that are decided without seeing any label."""
+
+INBOX_ORIGINS: frozenset[Origin] = frozenset({"review", "audit"})
+"""Those that come from Kafka; the others come with a file of tasks."""
 
 REASON_BITS: dict[ReviewReason, int] = {
     "low_confidence": 1,
@@ -27,8 +34,9 @@ class Queue:
     """A choice of items; what is None or empty does not restrict.
 
     ``reason`` is one that the machine had; ``label`` is the machine's; ages are in seconds since
-    the item came. Blind items (the audit sample) cannot be chosen by what the machine said: a
-    queue with ``reason`` or ``label`` holds none of them, for it would give the label away.
+    the item came. ``batch_id`` is a batch of tasks; without one the queue holds what came from
+    Kafka alone. Blind items cannot be chosen by what the machine said: a queue with ``reason`` or
+    ``label`` holds none of them, for it would give the label away.
 
     Raises ValueError for an age together with the order by confidence: no index has both, and a
     person would wait.
@@ -41,6 +49,7 @@ class Queue:
     min_age_s: float | None = None
     max_age_s: float | None = None
     order: Order = "oldest"
+    batch_id: int | None = None
 
     def __post_init__(self) -> None:
         aged = self.min_age_s is not None or self.max_age_s is not None

@@ -6,6 +6,7 @@ import structlog
 
 from desk.clock import Clock
 from desk.core.near import band_keys
+from desk.core.storable import storable
 from desk.store import projects, texts
 from desk.store.database import Database
 from desk.stream.port import Place, Record, TextSource
@@ -71,8 +72,7 @@ class TextFetcher:
         except MessageRejected as error:
             _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
             return "unreadable"
-        text = message.text.replace("\x00", "")  # PostgreSQL keeps no NUL in a text
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = storable(message.text)
         return texts.Found(
             item_id=item_id,
             text=text,

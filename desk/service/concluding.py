@@ -1,5 +1,5 @@
 """What every decision does, in one transaction: it is kept, the item moves on, a correction waits
-to be published, the log has a line."""
+to be published where the item came from Kafka, the log has a line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def conclude_in(
     )
     now, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
-    if holds is not None and holds.kind == "label":
+    if holds is not None and holds.kind == "label" and item.batch_id is None:
         _send(tx, desk, item, holds, now_ms)
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
     return Concluded(made.id, item_id, now.state)

@@ -17,11 +17,14 @@ _RANK: dict[Role, int] = {"reviewer": 0, "adjudicator": 1, "owner": 2}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How people work. Times in milliseconds; ``masked_roles`` see no personal data in texts."""
+    """How people work. Times in milliseconds; ``masked_roles`` see no personal data in texts. The
+    shares are of tasks that two people decide, the second of those that are decided blind."""
 
     claim_ms: int = 900_000
     publish_delay_ms: int = 5_000
     masked_roles: frozenset[Role] = frozenset()
+    double_share: float = 0.0
+    audit_double_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

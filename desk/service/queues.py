@@ -21,8 +21,8 @@ AGES_S = (3_600, 86_400, 604_800)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many items wait. By reason and by label without the audit sample, whose labels nobody
-    sees; by age (s) and adapter (digest) with it."""
+    """How many items of the inbox wait. By reason and by label without the audit sample, whose
+    labels nobody sees; by age (s) and adapter (digest) with it."""
 
     all: int
     audit: int
@@ -45,7 +45,7 @@ class Day:
 
 
 def waiting(desk: Desk) -> Waiting:
-    """Return how many items wait, by what a queue can choose."""
+    """Return how many items of the inbox wait, by what a queue can choose."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
         facets = counts.waiting(tx, [now_ms - age_s * 1000 for age_s in AGES_S])

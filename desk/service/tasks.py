@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from desk.store import items
+from desk.store import batches, items
+from desk.store.batches import Asked
 from desk.store.database import Tx
 from desk.store.types import Item
 from worker.contract.review import ReviewReason
@@ -31,7 +32,8 @@ class Task:
 
     ``text`` is the message as it came; whoever shows it escapes it, and redacts it where the
     person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
-    it is not.
+    it is not. Of a task of a batch ``asked`` says what stands in the dataset, in the place of
+    ``machine``; of a blind one it names no label, for its file cannot hold one.
     """
 
     item_id: int
@@ -43,11 +45,14 @@ class Task:
     truncated: bool
     machine: Machine | None
     until_ms: int | None
+    asked: Asked | None = None
 
 
 def to_task(tx: Tx, item: Item, until_ms: int | None, *, show_machine: bool = False) -> Task:
     """Return what is shown of an item. ``show_machine``: also of a blind one, after it has been
     decided, or to an adjudicator."""
+    shown = show_machine or not item.blind
+    asked = batches.asked(tx, item.id) if item.batch_id is not None else None
     return Task(
         item_id=item.id,
         text=items.text_of(tx, item.id) or "",
@@ -56,8 +61,9 @@ def to_task(tx: Tx, item: Item, until_ms: int | None, *, show_machine: bool = Fa
         source_ms=item.source_ms,
         blind=item.blind,
         truncated=item.truncated,
-        machine=None if item.blind and not show_machine else _machine(item),
+        machine=_machine(item) if shown and asked is None else None,
         until_ms=until_ms,
+        asked=asked,
     )
 
 

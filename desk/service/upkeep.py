@@ -1,19 +1,16 @@
-"""What an operator does: retention, a person's messages, exports, a new taxonomy."""
+"""What an operator does: retention, a person's messages, a new taxonomy."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from desk.clock import Clock
-from desk.core.export import decisions_csv, messages_jsonl
 from desk.core.retention import DAY_MS, purge_before_ms
 from desk.core.taxonomy_change import plan_change
 from desk.errors import DatabaseRefused, SettingsError
 from desk.service.context import Desk
 from desk.store import exports, items, outbox, people, projects, texts
 from desk.store.database import Database
-from worker.contract.digest import write_atomically
 from worker.contract.taxonomy import Taxonomy
 
 _PURGED_AT_ONCE = 2000
@@ -48,25 +45,6 @@ def purge_person(
         count = texts.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
         people.log(tx, now_ms, None, "person.purged", detail={"items": count})
     return count
-
-
-def export(desk: Desk, folder: Path, *, by_message_id: bool) -> tuple[Path, Path, int]:
-    """Write what was decided by the present taxonomy for ``clerk-trainer prepare``: the rows for
-    ``--input`` and the decisions for ``--decisions``. Return both files and how many decisions.
-
-    Only the owner of the files can read them: they hold messages.
-    """
-    with desk.database.read() as tx:
-        rows = list(
-            exports.export_rows(
-                tx, by_message_id=by_message_id, taxonomy_digest=desk.taxonomy.digest
-            )
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    messages, decided = folder / "messages.jsonl", folder / "decisions.csv"
-    write_atomically(messages, messages_jsonl(rows).encode("utf-8"), mode=0o600)
-    write_atomically(decided, decisions_csv(rows).encode("utf-8"), mode=0o600)
-    return messages, decided, len(rows)
 
 
 def change_taxonomy(

@@ -27,8 +27,12 @@ def text_for(desk: Desk, person: Person, text: str) -> str:
 
 
 def task_for(desk: Desk, person: Person, task: Task) -> Task:
-    """Return a task with its text as this person may see it."""
-    return replace(task, text=text_for(desk, person, task.text))
+    """Return a task with its text, and those of similar messages, as this person may see them."""
+    asked = task.asked
+    if asked is not None:
+        similar = (replace(each, text=text_for(desk, person, each.text)) for each in asked.similar)
+        asked = replace(asked, similar=tuple(similar))
+    return replace(task, text=text_for(desk, person, task.text), asked=asked)
 
 
 def seen_how(desk: Desk, person: Person) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.queue import Order, Queue, values_with
+from desk.core.queue import BLIND_ORIGINS, Order, Queue, values_with
 from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.rows import ITEM, read
@@ -196,7 +196,10 @@ def _spoken(item_id: Any, person_id: int) -> sa.Exists:
 
 
 def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
+    conditions: list[sa.ColumnElement[bool]] = [
+        # "IS NULL" where it is None, which leaves out every batch.
+        facets.c.batch_id == queue.batch_id
+    ]
     if queue.label is not None:
         conditions.append(facets.c.label == queue.label)
     if queue.adapter_digest is not None:
@@ -206,7 +209,7 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
     if queue.origin is not None:
         conditions.append(facets.c.origin == queue.origin)
     if queue.tells_the_label:
-        conditions.append(facets.c.origin != "audit")
+        conditions.append(facets.c.origin.not_in(BLIND_ORIGINS))
     return conditions
 
 

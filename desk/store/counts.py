@@ -38,7 +38,8 @@ class Made:
 
 
 def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
-    """Return what waits for a decision by facet, and of it what came before each of these times."""
+    """Return what of the inbox waits for a decision by facet, and of it what came before each of
+    these times."""
     older = [
         sa.func.sum(sa.case((items.c.received_ms < each, 1), else_=0)).label(f"older{at}")
         for at, each in enumerate(before_ms)
@@ -57,6 +58,7 @@ def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
         counted.c.waiting,
         *(counted.c[f"older{at}"] for at in range(len(before_ms))),
     ).join(counted, counted.c.facet_id == facets.c.id)
+    query = query.where(facets.c.batch_id.is_(None))
     return [
         FacetCount(label, digest, bits, origin, count, tuple(int(n) for n in older_counts))
         for label, digest, bits, origin, count, *older_counts in tx.execute(query)

@@ -2,72 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.export import ExportRow
+from desk.core.export import ExportOpinion, ExportRow
 from desk.core.taxonomy_change import TaxonomyChange
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items, people, texts
+from desk.store.tables import adjudications, batches, decisions, items, people, tasks, texts
 
-_PAGE = 1000
+_PAGE = 500
 
 
-def export_rows(tx: Tx, *, by_message_id: bool, taxonomy_digest: str) -> Iterator[ExportRow]:
-    """Yield the items that were decided by this taxonomy, of one id the last one.
+def export_rows(
+    tx: Tx, *, batch_ids: Collection[int], by_message_id: bool, taxonomy_digest: str
+) -> Iterator[ExportRow]:
+    """Yield the items that were decided by this taxonomy: those of these batches, or what came from
+    Kafka where there is none.
 
     The id is the sender's where ``by_message_id`` (items without one are left out), else the
     result's. Items whose digest was purged are left out.
     """
-    by = (
+    query = (
         sa.select(
             items.c.id,
             items.c.result_id,
             items.c.message_id,
             items.c.message_sha256,
             items.c.label,
-            items.c.outcome,
+            items.c.outcome_decision_id,
             items.c.outcome_label,
-            decisions.c.note,
-            people.c.pseudonym,
+            items.c.batch_id,
+            tasks.c.given_label,
+            batches.c.name,
+            batches.c.purpose,
             texts.c.text,
+            (~_decided_again(batch_ids, taxonomy_digest) if by_message_id else sa.true()).label(
+                "is_last"
+            ),
         )
-        .join(decisions, decisions.c.id == items.c.outcome_decision_id)
-        .join(people, people.c.id == decisions.c.person_id)
         .outerjoin(texts, texts.c.item_id == items.c.id)
-        .where(
-            items.c.state == "decided",
-            items.c.message_sha256.is_not(None),
-            items.c.outcome_taxonomy_digest == taxonomy_digest,
-        )
+        .outerjoin(tasks, tasks.c.item_id == items.c.id)
+        .outerjoin(batches, batches.c.id == tasks.c.batch_id)
+        .where(*_exported(items, batch_ids, taxonomy_digest))
+        .order_by(items.c.id)
+        .limit(_PAGE)
     )
     if by_message_id:
-        newer = items.alias("newer")
-        later = (
-            sa.select(newer.c.id)
-            .where(
-                newer.c.message_id == items.c.message_id,
-                newer.c.id > items.c.id,
-                newer.c.state == "decided",
-            )
-            .exists()
-        )
-        by = by.where(items.c.message_id.is_not(None), ~later)
+        query = query.where(items.c.message_id.is_not(None))
     after = 0
-    while rows := tx.execute(by.where(items.c.id > after).order_by(items.c.id).limit(_PAGE)).all():
+    while rows := tx.execute(query.where(items.c.id > after)).all():
+        holding = {row.outcome_decision_id: row.outcome_label for row in rows}
+        said = _opinions(tx, [row.id for row in rows], holding, taxonomy_digest)
         for row in rows:
+            is_task = row.batch_id is not None
             yield ExportRow(
                 id=row.message_id if by_message_id else row.result_id,
                 message_sha256=row.message_sha256,
-                machine_label=row.label,
-                label=row.outcome_label if row.outcome == "label" else None,
-                note=row.note,
-                decided_by=row.pseudonym,
+                had=row.label,
+                given=row.given_label,
                 text=row.text,
+                task_id=row.result_id if is_task else None,
+                purpose=row.purpose,
+                batch=row.name,
+                opinions=said[row.id],
+                is_last=bool(row.is_last),
             )
         after = rows[-1].id
+
+
+def _exported(
+    table: Any, batch_ids: Collection[int], taxonomy_digest: str
+) -> tuple[sa.ColumnElement[bool], ...]:
+    of_project = table.c.batch_id.in_(list(batch_ids)) if batch_ids else table.c.batch_id.is_(None)
+    return (
+        of_project,
+        table.c.state == "decided",
+        table.c.message_sha256.is_not(None),
+        table.c.outcome_taxonomy_digest == taxonomy_digest,
+    )
+
+
+def _decided_again(batch_ids: Collection[int], taxonomy_digest: str) -> sa.Exists:
+    """Whether another item of the same message was decided later."""
+    newer = items.alias("newer")
+    later = sa.or_(
+        newer.c.outcome_ms > items.c.outcome_ms,
+        sa.and_(newer.c.outcome_ms == items.c.outcome_ms, newer.c.id > items.c.id),
+    )
+    return (
+        sa.select(newer.c.id)
+        .where(
+            newer.c.message_id == items.c.message_id,
+            later,
+            *_exported(newer, batch_ids, taxonomy_digest),
+        )
+        .exists()
+    )
+
+
+def _opinions(
+    tx: Tx, item_ids: Sequence[int], holding: Mapping[int, str | None], taxonomy_digest: str
+) -> Mapping[int, tuple[ExportOpinion, ...]]:
+    """Return by item what was said of it by this taxonomy and not taken back. ``holding`` are the
+    decisions that hold, with the labels that they have come to by a change of the taxonomy."""
+    query = (
+        sa.select(
+            decisions.c.id,
+            decisions.c.item_id,
+            decisions.c.label,
+            decisions.c.note,
+            decisions.c.decided_ms,
+            decisions.c.guideline_version,
+            people.c.pseudonym,
+        )
+        .join(people, people.c.id == decisions.c.person_id)
+        .where(
+            decisions.c.item_id.in_(item_ids),
+            sa.or_(
+                decisions.c.taxonomy_digest == taxonomy_digest, decisions.c.id.in_(list(holding))
+            ),
+            decisions.c.kind.in_(("label", "none")),
+            decisions.c.undone_ms.is_(None),
+        )
+        .order_by(decisions.c.id)
+    )
+    found: dict[int, list[ExportOpinion]] = defaultdict(list)
+    for row in tx.execute(query):
+        holds = row.id in holding
+        found[row.item_id].append(
+            ExportOpinion(
+                label=holding[row.id] if holds else row.label,
+                note=row.note,
+                decided_by=row.pseudonym,
+                decided_ms=row.decided_ms,
+                guideline_version=row.guideline_version,
+                holds=holds,
+            )
+        )
+    return {item_id: tuple(said) for item_id, said in found.items()}
 
 
 def apply_change(tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int) -> dict[str, int]:

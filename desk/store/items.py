@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from desk.core.queue import Origin, reason_bits
+from desk.core.queue import BLIND_ORIGINS, Origin, reason_bits
 from desk.store.database import Tx
 from desk.store.rows import ITEM, read
 from desk.store.tables import decisions, facets, items, texts, traffic
@@ -45,6 +45,7 @@ class NewItem:
     out_of_scope_method: str | None = None
     out_of_scope_score: float | None = None
     replay: Replay | None = None
+    batch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,12 @@ def by_result(tx: Tx, result_id: str) -> Item | None:
     return None if row is None else read(Item, row)
 
 
+def ids_of(tx: Tx, result_ids: Collection[str]) -> dict[str, int]:
+    """Return the items' ids by the results' ids, of those that are here."""
+    query = sa.select(items.c.result_id, items.c.id).where(items.c.result_id.in_(list(result_ids)))
+    return dict(tx.execute(query).tuples().all())
+
+
 def text_of(tx: Tx, item_id: int) -> str | None:
     """Return an item's text, None where it is not here."""
     query = sa.select(texts.c.text).where(texts.c.item_id == item_id)
@@ -148,7 +155,7 @@ def _values(item: NewItem, facet_id: int) -> dict[str, Any]:
         **values,
         "scores": dict(item.scores),
         "reasons": list(item.reasons),
-        "blind": item.origin == "audit",
+        "blind": item.origin in BLIND_ORIGINS,
         "facet_id": facet_id,
         "replay_at": replay.at if replay else None,
         "replay_id": replay.id if replay else None,
@@ -179,12 +186,14 @@ def _facet(item: NewItem) -> tuple[str, str, int, str]:
 def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], int]:
     """Return the facets' ids; those that are missing are added."""
     columns = (facets.c.label, facets.c.adapter_digest, facets.c.reason_bits, facets.c.origin)
-    wanted = sorted({_facet(item) for item in new})
+    batch_of = {_facet(item): item.batch_id for item in new}
+    wanted = sorted(batch_of)
     if not wanted:
         return {}
     names = [column.name for column in columns]
     tx.execute(
-        insert_ignore(tx, facets), [dict(zip(names, facet, strict=True)) for facet in wanted]
+        insert_ignore(tx, facets),
+        [{**dict(zip(names, facet, strict=True)), "batch_id": batch_of[facet]} for facet in wanted],
     )
     rows = tx.execute(sa.select(facets.c.id, *columns).where(sa.tuple_(*columns).in_(wanted)))
     return {(r.label, r.adapter_digest, r.reason_bits, r.origin): r.id for r in rows}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items, traffic
+from desk.store.tables import adjudications, decisions, facets, items, traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,11 @@ def by_state(tx: Tx) -> Mapping[str, int]:
 
 
 def oldest_waiting_ms(tx: Tx) -> int | None:
-    """Return when the item came that waits longest for a decision, None where none waits."""
+    """Return when the item came from Kafka that waits longest for a decision, None where none
+    waits. Batches of tasks have all the time they are given."""
+    of_batches = sa.select(facets.c.id).where(facets.c.batch_id.is_not(None))
     query = sa.select(sa.func.min(items.c.received_ms)).where(
-        items.c.state.in_(("open", "second", "dispute"))
+        items.c.state.in_(("open", "second", "dispute")), items.c.facet_id.not_in(of_batches)
     )
     oldest: int | None = tx.execute(query).scalar_one()
     return oldest

@@ -60,6 +60,8 @@ facets = sa.Table(
     sa.Column("adapter_digest", sa.Text, nullable=False),
     sa.Column("reason_bits", sa.Integer, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
+    # The batch of tasks, whose key stands for the adapter's digest then.
+    sa.Column("batch_id", Id),
     sa.UniqueConstraint("label", "adapter_digest", "reason_bits", "origin"),
 )
 
@@ -109,6 +111,8 @@ items = sa.Table(
     sa.Column("outcome_decision_id", Id),
     # The taxonomy that outcome_label is of.
     sa.Column("outcome_taxonomy_digest", sa.Text),
+    # Of a task alone: such an item has no place in Kafka.
+    sa.Column("batch_id", Id),
     sa.Index(None, "state", "facet_id", "received_ms", "id"),
     sa.Index(None, "state", "facet_id", "confidence", "id"),
     sa.Index(None, "text_state", "source_topic", "source_partition", "source_offset"),
@@ -116,6 +120,91 @@ items = sa.Table(
     sa.Index(None, "message_id"),
     sa.Index(None, "record_key"),
     sa.Index(None, "origin", "outcome_ms"),
+)
+
+# Tasks that were made together, of one dataset and for one purpose.
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # Of dataset, name and purpose: the same file loaded again is the same batch.
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("dataset", sa.Text),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("begun_ms", Ms, nullable=False),
+    # None while its file is being loaded, and after a load that was cut off.
+    sa.Column("loaded_ms", Ms),
+    # Who loaded it, None for the command line.
+    sa.Column("person_id", Id, sa.ForeignKey("people.id")),
+)
+
+# What is particular to an item of a batch. Its result_id is the task's own id.
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
+    sa.Column("batch_id", Id, sa.ForeignKey("batches.id"), nullable=False, index=True),
+    # The label that is asked about, and the one that a model would give.
+    sa.Column("given_label", sa.Text),
+    sa.Column("suggested_label", sa.Text),
+    # That the given label is wrong, of a check; else that the suggested one is right.
+    sa.Column("confidence", sa.Float),
+    sa.Column("codes", sa.JSON, nullable=False),
+    sa.Column("guideline", sa.Text),
+)
+
+# Messages like a task's, with the labels they have. They are other people's.
+similar = sa.Table(
+    "similar",
+    metadata,
+    sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text, index=True),
+    sa.Column("message_sha256", sa.Text, nullable=False, index=True),
+)
+
+# What the trainer says of the labels themselves, without its messages.
+advice = sa.Table(
+    "advice",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False, unique=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("loaded_ms", Ms, nullable=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id")),
+)
+
+# The messages that a finding of it rests on; a text is None where it is not here (any more).
+advice_messages = sa.Table(
+    "advice_messages",
+    metadata,
+    sa.Column("advice_id", Id, sa.ForeignKey("advice.id"), primary_key=True, autoincrement=False),
+    sa.Column("finding", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("message_id", sa.Text, index=True),
+    sa.Column("message_sha256", sa.Text, index=True),
+    sa.Column("label", sa.Text),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("text", sa.Text),
+)
+
+proposals = sa.Table(
+    "proposals",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # The trainer's own id of it.
+    sa.Column("proposal_id", sa.Text, nullable=False, unique=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("loaded_ms", Ms, nullable=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id")),
+    # Decided once: what follows of it is done elsewhere and is not taken back here.
+    sa.Column("publish", sa.Boolean),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_by", Id, sa.ForeignKey("people.id")),
+    sa.Column("decided_ms", Ms),
 )
 
 # Apart from the items, so that it can go while they stay.

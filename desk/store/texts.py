@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from desk.store.database import Tx
 from desk.store.items import insert_ignore
 from desk.store.search_index import forget_deleted
-from desk.store.tables import claims, decisions, items, near_bands, outbox, texts
+from desk.store.tables import (
+    advice,
+    advice_messages,
+    claims,
+    decisions,
+    items,
+    near_bands,
+    outbox,
+    similar,
+    texts,
+)
 
 Missing = Literal["expired", "unreadable"]
 """Why a message cannot be had: it is no longer in Kafka, or not in the format of the settings."""
@@ -85,18 +95,43 @@ def purge_old(tx: Tx, before_ms: int, limit: int) -> int:
     What was decided stays, with the message's digest; what was not cannot be any more.
     """
     query = sa.select(texts.c.item_id).where(texts.c.received_ms < before_ms).limit(limit)
+    old = sa.select(advice.c.id).where(advice.c.loaded_ms < before_ms)
+    tx.execute(
+        advice_messages.update()
+        .where(advice_messages.c.advice_id.in_(old), advice_messages.c.text.is_not(None))
+        .values(text=None)
+    )
     return _purge(tx, list(tx.execute(query).scalars()), forget_who=False)
 
 
 def purge_person(tx: Tx, *, message_ids: Collection[str], record_keys: Collection[bytes]) -> int:
     """Delete the messages of a person, known by their messages' ids or their records' keys, with
-    digest, id, key and the notes of decisions; return how many items were theirs."""
+    digest, id, key and the notes of decisions, also where they stand beside others' as similar
+    ones or in advice; return how many items were theirs."""
     theirs = sa.or_(
         items.c.message_id.in_(list(message_ids)), items.c.record_key.in_(list(record_keys))
     )
-    ids = list(tx.execute(sa.select(items.c.id).where(theirs)).scalars())
-    _purge(tx, ids, forget_who=True)
-    return len(ids)
+    rows = tx.execute(
+        sa.select(items.c.id, items.c.message_id, items.c.message_sha256).where(theirs)
+    ).all()
+    their_ids = {*message_ids, *(row.message_id for row in rows if row.message_id)}
+    digests = {row.message_sha256 for row in rows if row.message_sha256}
+    tx.execute(similar.delete().where(_is_of(similar, their_ids, digests)))
+    tx.execute(
+        advice_messages.update()
+        .where(_is_of(advice_messages, their_ids, digests))
+        .values(text=None, message_id=None, message_sha256=None)
+    )
+    _purge(tx, [row.id for row in rows], forget_who=True)
+    return len(rows)
+
+
+def _is_of(
+    table: sa.Table, message_ids: Collection[str], digests: Collection[str]
+) -> sa.ColumnElement[bool]:
+    return sa.or_(
+        table.c.message_id.in_(list(message_ids)), table.c.message_sha256.in_(list(digests))
+    )
 
 
 def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
@@ -104,6 +139,7 @@ def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
     for begin in range(0, len(ids), 500):
         some = list(ids[begin : begin + 500])
         tx.execute(texts.delete().where(texts.c.item_id.in_(some)))
+        tx.execute(similar.delete().where(similar.c.item_id.in_(some)))
         tx.execute(claims.delete().where(claims.c.item_id.in_(some)))
         undecided = items.c.state.not_in(("decided", "closed"))
         changed = items.update().where(items.c.id.in_(some))

@@ -38,7 +38,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A result that people look at. ``scores`` are calibrated probabilities by label."""
+    """A result that people look at. ``scores`` are calibrated probabilities by label.
+
+    Of a task (``batch_id``) the machine's label is what was suggested, the adapter stands for
+    where that comes from, and there is no place in Kafka.
+    """
 
     id: int
     result_id: str
@@ -72,6 +76,7 @@ class Item:
     outcome: Literal["label", "none"] | None
     outcome_label: str | None
     outcome_ms: int | None
+    batch_id: int | None
 
 
 @dataclass(frozen=True, slots=True)

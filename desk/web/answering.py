@@ -3,7 +3,7 @@ said where something goes wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from desk.errors import DeskError, NotAllowed, Refused, TryAgain
-from desk.service.context import require
-from desk.web.forms import BadForm, read_form
+from desk.service.context import may, require
+from desk.web.forms import NOTHING_SENT, BadForm, Sent, is_upload, read_form, read_upload
 from desk.web.identity import (
     Identity,
     csrf_token,
@@ -34,13 +34,17 @@ def endpoint(web: Web, page: Page) -> Endpoint:
     """Return what the web server calls. Pages themselves run on a thread."""
 
     async def answer(request: Request) -> Response:
-        lists: Mapping[str, Sequence[str]] = {}
-        if request.method == "POST":
-            try:
-                lists = await read_form(request)
-            except BadForm as error:
-                return PlainTextResponse(t("error.form"), error.status)
-        return await run_in_threadpool(_answer, web, page, request, lists)
+        sent = NOTHING_SENT
+        try:
+            if request.method == "POST" and page.takes_file and is_upload(request):
+                # So large a form is read of those alone who may send it; others are told below.
+                if await run_in_threadpool(_may_send, web, page, request):
+                    sent = await read_upload(request)
+            elif request.method == "POST":
+                sent = await read_form(request)
+        except BadForm as error:
+            return PlainTextResponse(t("error.form"), error.status)
+        return await run_in_threadpool(_answer, web, page, request, sent)
 
     return answer
 
@@ -53,12 +57,21 @@ def error_page(web: Web, status: int, words: str, *, by_script: bool = False) ->
     return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
 
 
-def _answer(web: Web, page: Page, request: Request, lists: Mapping[str, Sequence[str]]) -> Response:
-    lists = {name: [_plain(value) for value in values] for name, values in lists.items()}
+def _may_send(web: Web, page: Page, request: Request) -> bool:
+    try:
+        person = identify(web, request.cookies, request.headers, _peer(request)).person
+    except DeskError:
+        return False
+    return person is not None and page.role is not None and may(person, page.role)
+
+
+def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
+    lists = {name: [_plain(value) for value in values] for name, values in sent.lists.items()}
+    sent = Sent(lists, sent.upload)
     form = {name: values[0] for name, values in lists.items()}
     by_script = _by_script(request, form)
     try:
-        return _let_in(web, page, request, lists, form)
+        return _let_in(web, page, request, sent, form)
     except NotAllowed as error:
         return error_page(web, 403, str(error), by_script=by_script)
     except Refused as error:
@@ -77,10 +90,10 @@ def _let_in(
     web: Web,
     page: Page,
     request: Request,
-    lists: Mapping[str, Sequence[str]],
+    sent: Sent,
     form: Mapping[str, str],
 ) -> Response:
-    peer = request.client.host if request.client else ""
+    peer = _peer(request)
     options = web.options
     identity = Identity(None, "", False)
     token = request.cookies.get(options.form_cookie, "")
@@ -103,9 +116,10 @@ def _let_in(
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
-            lists=lists,
+            lists=sent.lists,
             cookies=request.cookies,
             path=request.url.path,
+            upload=sent.upload,
         )
     )
     if identity.is_new:
@@ -113,6 +127,10 @@ def _let_in(
     if form_token and page.method == "GET":
         set_cookie(web, response, options.form_cookie, form_token)
     return response
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _plain(value: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from desk.core.queue import REASON_BITS, Queue
 from worker.contract.taxonomy import Label, Taxonomy
 
-FIELDS = ("reason", "label", "adapter", "origin", "age", "order")
+FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
 
 # Not among them: u undo, s skip, f flag, n none, m note, g guidelines.
 _KEYS = "1234567890abcdehijklopqrtvwxyz"
@@ -27,6 +27,7 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
         origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
         min_age_s=min_age_s,
         order=order,  # type: ignore[arg-type]
+        batch_id=_number(query.get("batch", "")),
     )
 
 
@@ -39,6 +40,13 @@ def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
     """Return the labels with the key of each, "" where there are more labels than keys."""
     keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
     return list(zip(keys, taxonomy.labels, strict=False))
+
+
+def _number(text: str) -> int | None:
+    """Return a batch's number; what is none names no batch that there is."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
 
 
 def _one_of(value: str | None, known: Sequence[str]) -> str | None:

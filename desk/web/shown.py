@@ -62,6 +62,30 @@ def moment(ms: int | None) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share (0 to 1) in per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def number(value: float) -> str:
+    """Return a figure without more places than it has."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+
+
+def chance(p_value: float) -> str:
+    """Return how often something happens by chance, in words."""
+    if p_value < 0.001:
+        return "less than 1 time in 1,000"
+    if p_value < 0.1:
+        return f"{max(1, round(1000 * p_value))} times in 1,000"
+    return f"{round(100 * p_value)} times in 100"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def words(name: str) -> str:
     """Return a label's name as it is read."""
     return name.replace("_", " ")

@@ -33,6 +33,10 @@ def environment() -> Environment:
         mark_name=shown.mark_name,
         age=shown.age,
         moment=shown.moment,
+        chance=shown.chance,
+        number=shown.number,
+        percent=shown.percent,
+        points=shown.points,
         words=shown.words,
     )
     return made

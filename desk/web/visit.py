@@ -16,6 +16,7 @@ from desk.auth.attempts import Attempts
 from desk.auth.provider import Provider
 from desk.service.context import Desk
 from desk.store.types import Person, Role
+from desk.web.forms import Upload, number
 from desk.web.options import WebOptions
 
 
@@ -29,6 +30,11 @@ class Web:
     attempts: Attempts
     navigation: Sequence[Page] = ()
     provider: Provider | None = None
+
+    @property
+    def roles_elsewhere(self) -> bool:
+        """Whether the OpenID provider gives roles, at each sign-in."""
+        return self.provider is not None and bool(self.provider.config.role_claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Visit:
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
     path: str = "/"
+    upload: Upload | None = None
 
     @property
     def desk(self) -> Desk:
@@ -74,8 +81,7 @@ class Visit:
 
     def number(self, name: str) -> int:
         """Return a number of the form, -1 where there is none: no item has that."""
-        text = self.form.get(name, "")
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
+        return number(self.form.get(name, ""))
 
     def seconds(self) -> float:
         """Return for how long the page was on screen, 0 where it does not say."""
@@ -94,7 +100,7 @@ class Page:
     """One address. ``role`` is who may; None: also whoever is not signed in.
 
     ``link`` is the key of its name in the navigation (``desk.web.strings``), "" where it is not
-    there; ``order`` its place in it.
+    there; ``order`` its place in it. ``takes_file``: its form sends one, as multipart.
     """
 
     path: str
@@ -103,6 +109,7 @@ class Page:
     method: str = "GET"
     link: str = ""
     order: int = 100
+    takes_file: bool = False
 
 
 def new_request() -> str:

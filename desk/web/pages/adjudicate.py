@@ -22,6 +22,7 @@ def show(visit: Visit) -> Response:
         task=dispute.task,
         keyed=keyed_labels(visit.desk.taxonomy),
         guideline=guidelines.current(visit.desk),
+        guideline_label="",
         guideline_part="",
         near=(),
         fields={},

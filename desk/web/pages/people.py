@@ -27,6 +27,8 @@ def act(visit: Visit) -> Response:
     if person_id not in known or (action == "role" and role is None):
         raise Refused(t("error.action"))
     if action == "role":
+        if visit.web.roles_elsewhere:
+            raise Refused(t("people.elsewhere"))
         people.change(visit.desk, visit.who, person_id, role=role)
     elif action in {"close", "open"}:
         people.change(visit.desk, visit.who, person_id, active=action == "open")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from desk.service import figures, queues
+from desk.service import batches, figures, queues
 from desk.service.queues import AGES_S
 from desk.web.visit import Page, Visit
 
 
 def show(visit: Visit) -> Response:
-    """What waits, and how far the desk is behind."""
+    """What waits, how far batches are, and how far the desk is behind."""
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
+        batches=batches.standings(visit.desk),
         overview=figures.overview(visit.desk),
         ages_s=AGES_S,
         labels=visit.desk.taxonomy.names,

@@ -93,11 +93,14 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
         near = browsing.neighbours(visit.desk, visit.who, task.item_id, _NEIGHBOURS)
     newest = guidelines.current(visit.desk)
     label = task.machine.label if task.machine is not None else ""
+    if task.asked is not None:
+        label = task.asked.given or task.asked.suggested or ""
     return {
         "task": task,
         "keyed": keyed_labels(visit.desk.taxonomy),
         "near": near,
         "guideline": newest,
+        "guideline_label": label,
         "guideline_part": guidelines.for_label(visit.desk, label) if newest and label else "",
         "fields": fields,
     }

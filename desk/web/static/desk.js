@@ -185,9 +185,9 @@
       event.preventDefault();
       note.focus();
     } else {
-      const scope = document.querySelector("form.deciding");
+      const scope = document.querySelector("form.deciding, [data-keys]");
       const key = CSS.escape(event.key.toLowerCase());
-      const button = scope && scope.querySelector(`button[data-key="${key}"]:not([data-help])`);
+      const button = scope && scope.querySelector(`[data-key="${key}"]:not([data-help])`);
       if (!button) return;
       event.preventDefault();
       button.click();

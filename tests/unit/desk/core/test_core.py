@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desk.core.export import DECISION_COLUMNS, ExportRow, decisions_csv, messages_jsonl
+from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
 from desk.core.guideline import section_for
 from desk.core.near import band_keys
 from desk.core.opinions import Opinion, Standing, standing
 from desk.core.queue import REASON_BITS, values_with
 from desk.core.sampling import is_drawn, position
 from desk.core.taxonomy_change import plan_change
-from tests.support.desk_world import TAXONOMY
+from tests.support.desk_world import START_MS, TAXONOMY
+from worker.contract.circle import ANSWER_COLUMNS, write_answers
 from worker.contract.review import ReviewReason
 from worker.contract.taxonomy import Label
 
@@ -106,15 +107,28 @@ def test_labels_that_did_not_change_are_carried_over() -> None:
 
 def test_an_export_has_a_row_for_each_decision() -> None:
     """A label, none, a note that a spreadsheet would run, a text that was purged."""
-    row = ExportRow("T-1", "ab" * 32, "refund", "other", "=1+1", "annotator-1", "hallo\nwelt")
-    rows = [row, replace(row, id="T-2", label=None, note=""), replace(row, id="T-3", text=None)]
-    read = list(csv.DictReader(io.StringIO(decisions_csv(rows))))
-    assert tuple(read[0]) == DECISION_COLUMNS
+    said = ExportOpinion("other", "=1+1", "annotator-1", START_MS, 3, holds=True)
+    row = ExportRow(
+        "T-1", "ab" * 32, "refund", None, "hallo\nwelt", None, None, None, (said,), is_last=True
+    )
+    none = replace(said, label=None, note="")
+    rows = [row, replace(row, id="T-2", opinions=(none,)), replace(row, id="T-3", text=None)]
+    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)))))
+    assert tuple(read[0]) == ANSWER_COLUMNS
     assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
-    assert read[0]["note"] == "'=1+1"
-    lines = [json.loads(line) for line in messages_jsonl(rows).splitlines()]
+    assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")
+    lines = [json.loads(line) for line in messages_jsonl(rows, "other").splitlines()]
     assert lines[0] == {"id": "T-1", "message": "hallo\nwelt", "label": "refund"}
     assert [each["id"] for each in lines] == ["T-1", "T-2"]
+
+
+def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
+    """What people gave it; where nothing fits any, which its decision drops."""
+    said = ExportOpinion("other", "", "annotator-1", START_MS, None, holds=True)
+    none = replace(said, label=None)
+    row = ExportRow("T-1", "ab" * 32, "", None, "a", "c" * 32, "learn", "b", (said,), is_last=True)
+    lines = messages_jsonl([row, replace(row, opinions=(none,))], "refund").splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["other", "refund"]
 
 
 def test_a_guideline_is_shown_by_label() -> None:

@@ -291,6 +291,25 @@ def test_roles_come_from_a_claim_at_each_sign_in(
     assert visitor.get("/people").status_code == 403
 
 
+def test_roles_that_come_from_the_provider_are_not_given_here(
+    world: DeskWorld, provider: OpenIdProvider
+) -> None:
+    """The next sign-in would take them back; accounts can be closed all the same."""
+    desk = Desk(world, provider, role_claim="groups", roles=ROLES)
+    provider.person = {"sub": "u-1", "name": "Ada", "groups": ["support"]}
+    visitor, _ = desk.sign_in()
+    provider.person = {"sub": "u-2", "name": "Dora", "groups": ["desk-owners"]}
+    owner, _ = desk.sign_in()
+    page = owner.get("/people").text
+    assert "Roles are given by the sign-in service" in page
+    assert "<select" not in page
+    ada = next(each for each in people_of(desk) if each.name == "Ada")
+    values = {"person": ada.id, "role": "owner", "action": "role"}
+    assert owner.post("/people", values).status_code == 409
+    assert owner.post("/people", {**values, "action": "close"}).status_code == 303
+    assert visitor.get("/my-day").status_code == 303
+
+
 @pytest.mark.parametrize("groups", [None, [], ["others"], "supporters", {"support": True}, [None]])
 def test_whoever_has_no_role_is_told_so(
     world: DeskWorld, provider: OpenIdProvider, groups: Any

@@ -23,6 +23,7 @@ PAGES: tuple[str, ...] = (
     "/guidelines",
 )
 PAGES += ("/accuracy", "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
+PAGES += ("/load", "/advice", "/proposals")
 WEB = Path(templates.FOLDER).parent
 
 

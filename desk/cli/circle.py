@@ -1,0 +1,210 @@
+"""``clerk-desk tasks``, ``advice`` and ``proposal``: files of the trainer, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from desk.cli.options import Config, Sets
+from desk.errors import SettingsError
+
+
+def _group(words: str) -> typer.Typer:
+    return typer.Typer(
+        help=words,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+tasks_app = _group("Messages that clerk-trainer asks people about: load a file, see how far it is.")
+advice_app = _group(
+    "What clerk-trainer advises about the labels: load a file, show it, ask people."
+)
+proposal_app = _group("The next adapter that clerk-trainer proposes: load it, show it, decide.")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that clerk-trainer wrote.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or its beginning.")]
+
+
+@tasks_app.command("load")
+def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
+    """Bring the tasks of a file to the desk, each once, however often it is loaded.
+
+    Example: clerk-desk tasks load tasks.jsonl -c config/desk.toml
+    """
+    from desk.cli.load import opened
+    from desk.service.batches import load
+
+    text = _text_of(file)
+    with opened(config, sets) as (_, desk):
+        done = load(desk, text, file.name)
+    numbers = ", ".join(str(each) for each in done.batches)
+    print(f"{done.new} tasks loaded, {done.known} were here already; batch {numbers}")
+
+
+@tasks_app.command("list")
+def list_tasks(config: Config = None, sets: Sets = None) -> None:
+    """Show all batches, newest first: number, purpose, name, dataset, tasks, decided, waiting."""
+    from desk.cli.load import opened
+    from desk.service.batches import standings
+
+    with opened(config, sets) as (_, desk):
+        found = standings(desk)
+    print("batch\tpurpose\ttasks\tdecided\twaiting\tdataset\tname")
+    for each in found:
+        batch, far = each.batch, each.progress
+        dataset = (batch.dataset or "-")[:12]
+        cells = (batch.id, batch.purpose, far.tasks, far.decided, far.waiting, dataset, batch.name)
+        print("\t".join(_line(str(cell)) for cell in cells))
+
+
+@tasks_app.command("status")
+def show_status(
+    number: Annotated[int, typer.Argument(metavar="BATCH", help="The batch's number.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Show how far a batch is, and what people made of its labels."""
+    from desk.cli.load import opened
+    from desk.service.batches import standings
+
+    with opened(config, sets) as (_, desk):
+        found = next((each for each in standings(desk) if each.batch.id == number), None)
+    if found is None:
+        raise SettingsError(f"there is no batch {number}: see clerk-desk tasks list")
+    batch, far = found.batch, found.progress
+    print(f"{batch.purpose}: {_line(batch.name)}")
+    if batch.loaded_ms is None:
+        print("not loaded to its end: load the same file again")
+    print(f"{far.decided} of {far.tasks} decided, {far.waiting} waiting, {far.disputes} in dispute")
+    if far.closed:
+        print(f"{far.closed} cannot be decided: their messages were deleted")
+    if far.given:
+        print(f"{far.kept} of {far.given} labels of the dataset were left as they are")
+    if far.suggested:
+        print(f"{far.followed} of {far.suggested} suggestions were followed")
+    if far.none:
+        print(f"{far.none} fit no label")
+    if far.doubly:
+        print(f"{far.agreed} of {far.doubly} on which two people or more agreed")
+
+
+@advice_app.command("load")
+def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
+    """Bring advice to the desk, for its page."""
+    from desk.cli.load import opened
+    from desk.service.advising import load
+
+    text = _text_of(file)
+    with opened(config, sets) as (_, desk):
+        number, is_new = load(desk, text, file.name)
+    print(f"advice {number} is {'loaded' if is_new else 'here already'}")
+
+
+@advice_app.command("list")
+def list_advice(config: Config = None, sets: Sets = None) -> None:
+    """Show the advice that was loaded, newest first, with its findings as NUMBER.FINDING."""
+    from desk.cli.load import opened
+    from desk.service.advising import everything
+
+    with opened(config, sets) as (_, desk):
+        found = everything(desk)
+    for given in found:
+        print(f"{given.id}\t{_line(given.advice.created_at)}\t{_line(given.advice.dataset_name)}")
+        for place, finding in enumerate(given.advice.findings, start=1):
+            print(f"{given.id}.{place}\t{given.counts[place - 1]} messages\t{_line(finding.title)}")
+
+
+@advice_app.command("ask")
+def ask(
+    finding: Annotated[
+        str, typer.Argument(metavar="NUMBER.FINDING", help="As clerk-desk advice list shows it.")
+    ],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Ask people about the messages of a finding: they become a batch of tasks."""
+    from desk.cli.load import opened
+    from desk.service.advising import ask as ask_people
+
+    number, _, place = finding.partition(".")
+    if not (number.isdecimal() and place.isdecimal()):
+        raise SettingsError("NUMBER.FINDING is two numbers with a dot, as 3.1")
+    with opened(config, sets) as (_, desk):
+        done = ask_people(desk, None, int(number), int(place) - 1)
+    print(f"{done.new} tasks made, {done.known} were here already; batch {done.batches[0]}")
+
+
+@proposal_app.command("load")
+def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
+    """Bring a proposal to the desk, for its page."""
+    from desk.cli.load import opened
+    from desk.service.proposing import load
+
+    text = _text_of(file)
+    with opened(config, sets) as (_, desk):
+        id_, is_new = load(desk, text, file.name)
+    print(f"proposal {id_} is {'loaded' if is_new else 'here already'}")
+
+
+@proposal_app.command("list")
+def list_proposals(config: Config = None, sets: Sets = None) -> None:
+    """Show all proposals, newest first: id, verdict, what was decided, the trainer's sentence."""
+    from desk.cli.load import opened
+    from desk.service.proposing import everything
+
+    with opened(config, sets) as (_, desk):
+        found = everything(desk)
+    for each in found:
+        decided = "waiting" if each.decision is None else "yes" if each.decision.publish else "no"
+        proposal = each.proposal
+        print(f"{proposal.id}\t{proposal.verdict}\t{decided}\t{_line(proposal.headline)}")
+
+
+@proposal_app.command("decide")
+def decide(
+    id_: Id,
+    answer: Annotated[
+        str, typer.Argument(metavar="yes|no", help="Whether it is published as a canary.")
+    ],
+    note: Annotated[str, typer.Option("--note", help="Why.")] = "",
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Say whether a proposal is published as a canary; clerk-desk export writes it for the trainer.
+
+    Example: clerk-desk proposal decide 3f0a91c2 yes --note "few messages, but clear"
+    """
+    from desk.cli.load import opened
+    from desk.service import proposing
+
+    if answer not in {"yes", "no"}:
+        raise SettingsError("the answer is yes or no")
+    with opened(config, sets) as (_, desk):
+        ids = [each.proposal.id for each in proposing.everything(desk)]
+        found = [each for each in ids if each.startswith(id_)]
+        if len(found) != 1:
+            problem = "no proposal's id begins" if not found else f"{len(found)} ids begin"
+            raise SettingsError(f"{problem} with {id_}: see clerk-desk proposal list")
+        proposing.decide(desk, found[0], publish=answer == "yes", reason=note)
+    print(f"decided: {answer}. Write it for clerk-trainer propose --decided: clerk-desk export")
+
+
+def _text_of(file: Path) -> str:
+    """Return a file's text. Raises SettingsError."""
+    from worker.contract.circle.files import read_text
+    from worker.contract.errors import RecordRefused
+
+    try:
+        return read_text(file)
+    except RecordRefused as error:
+        raise SettingsError(str(error)) from None
+
+
+def _line(text: str) -> str:
+    """Return words of a file as a terminal may show them: one line, nothing that steers it."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,306 @@
+"""Batches of tasks: messages that the trainer asks about, each once by its task's id."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from desk.store import items as items_store
+from desk.store import texts as texts_store
+from desk.store.database import Tx
+from desk.store.items import NewItem, insert_ignore
+from desk.store.tables import batches, decisions, items, people, similar, tasks
+from desk.store.texts import Found
+from worker.contract.circle import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tasks that were made together. ``loaded_ms`` is None after a load that was cut off; ``by`` is
+    a pseudonym, None where the command line loaded it."""
+
+    id: int
+    dataset: str | None
+    name: str
+    purpose: Purpose
+    begun_ms: int
+    loaded_ms: int | None
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """A message like a task's, with the label it has. ``message_id`` is None where the file does
+    not tell it."""
+
+    label: str
+    text: str
+    message_id: str | None
+    message_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be kept: its item, its message (of which the item's id is not known yet), and what
+    is particular to it."""
+
+    item: NewItem
+    text: str
+    message_sha256: str
+    band_keys: Sequence[str]
+    given: str | None
+    suggested: str | None
+    confidence: float | None
+    codes: Sequence[str]
+    guideline: str | None
+    similar: Sequence[Like]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is particular to a task. ``codes`` say why people are asked, the weightiest first.
+    ``confidence`` is of a check the probability that the given label is wrong, else that the
+    suggested one is right."""
+
+    batch: str
+    purpose: Purpose
+    given: str | None
+    suggested: str | None
+    confidence: float | None
+    codes: tuple[str, ...]
+    guideline: str | None
+    similar: tuple[Like, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is. ``kept`` counts the decided tasks with a given label that people left as
+    it was, ``given`` those that had one; ``followed`` and ``suggested`` are the same of the
+    suggested label; ``none`` those that fit no label. ``doubly`` counts the tasks that two people
+    or more decided on, ``agreed`` those of them on which they said the same."""
+
+    tasks: int
+    waiting: int
+    disputes: int
+    decided: int
+    closed: int
+    given: int
+    kept: int
+    suggested: int
+    followed: int
+    none: int
+    doubly: int
+    agreed: int
+
+
+_BATCH = (
+    batches.c.id,
+    batches.c.dataset,
+    batches.c.name,
+    batches.c.purpose,
+    batches.c.begun_ms,
+    batches.c.loaded_ms,
+    people.c.pseudonym.label("by"),
+)
+_QUERY = sa.select(*_BATCH).outerjoin(people, people.c.id == batches.c.person_id)
+
+
+def begin(
+    tx: Tx,
+    key: str,
+    *,
+    dataset: str | None,
+    name: str,
+    purpose: Purpose,
+    person_id: int | None,
+    now_ms: int,
+) -> int:
+    """Return the id of the batch with this key, which is made where it is not there. It
+    is locked, and not loaded until ``finish``."""
+    # Looked for first: an insert that is passed over uses up a number on PostgreSQL.
+    mine = batches.update().where(batches.c.key == key).values(loaded_ms=None)
+    mine = mine.returning(batches.c.id)
+    there = tx.execute(mine).scalar_one_or_none()
+    if there is not None:
+        return int(there)
+    tx.execute(
+        insert_ignore(tx, batches).values(
+            key=key,
+            dataset=dataset,
+            name=name,
+            purpose=purpose,
+            begun_ms=now_ms,
+            person_id=person_id,
+        )
+    )
+    return int(tx.execute(mine).scalar_one())
+
+
+def finish(tx: Tx, batch_id: int, now_ms: int) -> None:
+    """Note that all tasks of a batch's file are here."""
+    tx.execute(batches.update().where(batches.c.id == batch_id).values(loaded_ms=now_ms))
+
+
+def known(tx: Tx, task_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these tasks that are here, in whichever batch."""
+    query = sa.select(items.c.result_id).where(
+        items.c.result_id.in_(list(task_ids)), items.c.batch_id.is_not(None)
+    )
+    return frozenset(tx.execute(query).scalars())
+
+
+def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
+    """Add those tasks that are not here yet to a batch that is locked; return how many."""
+    here = known(tx, [each.item.result_id for each in new])
+    missing = [each for each in new if each.item.result_id not in here]
+    items_store.add(tx, [each.item for each in missing], now_ms)
+    ids = items_store.ids_of(tx, [each.item.result_id for each in missing])
+    for each in missing:
+        id_ = ids[each.item.result_id]
+        found = Found(id_, each.text, None, each.message_sha256, each.band_keys)
+        texts_store.arrived(tx, found, now_ms, state="open")
+    if missing:
+        tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])
+    likes = [
+        {
+            "item_id": ids[each.item.result_id],
+            "place": place,
+            "label": like.label,
+            "text": like.text,
+            "message_id": like.message_id,
+            "message_sha256": like.message_sha256,
+        }
+        for each in missing
+        for place, like in enumerate(each.similar)
+    ]
+    if likes:
+        tx.execute(similar.insert(), likes)
+    return len(missing)
+
+
+def everything(tx: Tx) -> list[Batch]:
+    """Return all batches, newest first."""
+    return [Batch(**row._mapping) for row in tx.execute(_QUERY.order_by(batches.c.id.desc()))]
+
+
+def get(tx: Tx, batch_id: int) -> Batch | None:
+    """Return a batch."""
+    row = tx.execute(_QUERY.where(batches.c.id == batch_id)).first()
+    return None if row is None else Batch(**row._mapping)
+
+
+def progress(tx: Tx) -> Mapping[int, Progress]:
+    """Return how far each batch is, by its id. One without a task is left out."""
+    same_given = sa.case((tasks.c.given_label == items.c.outcome_label, 1), else_=0)
+    same_suggested = sa.case((tasks.c.suggested_label == items.c.outcome_label, 1), else_=0)
+    query = (
+        sa.select(
+            tasks.c.batch_id,
+            items.c.state,
+            sa.func.count(),
+            sa.func.count(tasks.c.given_label),
+            sa.func.sum(same_given),
+            sa.func.count(tasks.c.suggested_label),
+            sa.func.sum(same_suggested),
+            sa.func.sum(sa.case((items.c.outcome == "none", 1), else_=0)),
+        )
+        .join(items, items.c.id == tasks.c.item_id)
+        .group_by(tasks.c.batch_id, items.c.state)
+    )
+    by_state: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for batch_id, state, *counts in tx.execute(query):
+        by_state[batch_id][state] = tuple(int(count or 0) for count in counts)
+    doubly = _doubly(tx)
+    return {
+        batch_id: _progress(states, *doubly.get(batch_id, (0, 0)))
+        for batch_id, states in by_state.items()
+    }
+
+
+def asked(tx: Tx, item_id: int) -> Asked | None:
+    """Return what is particular to a task, None for an item from Kafka."""
+    row = tx.execute(
+        sa.select(
+            batches.c.name,
+            batches.c.purpose,
+            tasks.c.given_label,
+            tasks.c.suggested_label,
+            tasks.c.confidence,
+            tasks.c.codes,
+            tasks.c.guideline,
+        )
+        .join(batches, batches.c.id == tasks.c.batch_id)
+        .where(tasks.c.item_id == item_id)
+    ).first()
+    if row is None:
+        return None
+    name, purpose, given, suggested, confidence, codes, guideline = row
+    likes = sa.select(
+        similar.c.label, similar.c.text, similar.c.message_id, similar.c.message_sha256
+    ).where(similar.c.item_id == item_id)
+    return Asked(
+        batch=name,
+        purpose=purpose,
+        given=given,
+        suggested=suggested,
+        confidence=confidence,
+        codes=tuple(codes),
+        guideline=guideline,
+        similar=tuple(Like(*each) for each in tx.execute(likes.order_by(similar.c.place))),
+    )
+
+
+def _row(batch_id: int, ids: Mapping[str, int], task: NewTask) -> dict[str, object]:
+    return {
+        "item_id": ids[task.item.result_id],
+        "batch_id": batch_id,
+        "given_label": task.given,
+        "suggested_label": task.suggested,
+        "confidence": task.confidence,
+        "codes": list(task.codes),
+        "guideline": task.guideline,
+    }
+
+
+def _doubly(tx: Tx) -> Mapping[int, tuple[int, int]]:
+    """Return by batch how many tasks two people or more decided on, and on how many they agreed."""
+    said = sa.func.coalesce(decisions.c.label, "")
+    by_item = (
+        sa.select(tasks.c.batch_id, sa.func.count(said.distinct()).label("opinions"))
+        .join(decisions, decisions.c.item_id == tasks.c.item_id)
+        .where(
+            decisions.c.kind.in_(("label", "none")),
+            decisions.c.undone_ms.is_(None),
+            decisions.c.final.is_(False),
+        )
+        .group_by(tasks.c.batch_id, tasks.c.item_id)
+        .having(sa.func.count(decisions.c.person_id.distinct()) > 1)
+        .subquery()
+    )
+    agreed = sa.func.sum(sa.case((by_item.c.opinions == 1, 1), else_=0))
+    query = sa.select(by_item.c.batch_id, sa.func.count(), agreed).group_by(by_item.c.batch_id)
+    return {batch_id: (int(both), int(same)) for batch_id, both, same in tx.execute(query)}
+
+
+def _progress(states: Mapping[str, tuple[int, ...]], doubly: int, agreed: int) -> Progress:
+    def tasks_in(*names: str) -> int:
+        return sum(states[name][0] for name in names if name in states)
+
+    _, given, kept, suggested, followed, none = states.get("decided", (0,) * 6)
+    return Progress(
+        tasks=tasks_in(*states),
+        waiting=tasks_in("open", "second"),
+        disputes=tasks_in("dispute"),
+        decided=tasks_in("decided"),
+        closed=tasks_in("closed"),
+        given=given,
+        kept=kept,
+        suggested=suggested,
+        followed=followed,
+        none=none,
+        doubly=doubly,
+        agreed=agreed,
+    )

@@ -1,0 +1,327 @@
+"""A working day at the desk in a real browser, with everything around it as a company has it.
+
+Sign-in by a real OpenID provider (oidc-provider), two replicas on PostgreSQL, real Kafka, Debian's
+Chromium driven by Playwright. Needs chromium, npm and PostgreSQL's programs; the provider and axe
+come by tests/desk/openid/package-lock.json. CLERK_TEST_PICTURES names a folder for pictures of the
+pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Page
+
+from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
+from tests.support.desk_site import Site, open_site
+from tests.support.processes import PATIENCE_S
+from tests.support.topics import read_all
+from worker.contract.records import read_correction
+
+DOUBTS = ("low_confidence", "off_label_mass")
+HOSTILE = (
+    "<script>window.hit = 1; alert(1)</script> <b>parcel</b>",
+    '"><img src=x onerror="window.hit = 1">\' onmouseover=\'x parcel',
+    "</textarea></title></article></body></html><!-- parcel ]]>",
+    "{{ 7 * 7 }} ${window.hit = 1} parcel javascript:alert(1)",
+    "مرحبا، أين طلبي رقم 123؟ שלום \u202e parcel \u2066",
+    "p\u200ba\u200br\u200bc\u200be\u200bl " + "\u200b" * 300,
+    "parcel " + "x" * 100_000,
+    "parcel " + "my lamp is late and wet. " * 4_000,
+)
+ALIKE = 14
+MESSAGES = 250
+DECISIONS = 200
+
+
+def messages() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What came overnight: doubtful ones, some of which say the same, and some that were sure."""
+    for text in HOSTILE:
+        yield text, {"reasons": ["low_confidence"]}
+    for n in range(ALIKE):
+        yield (
+            f"Hello, where is my order {n}? It was promised for last Tuesday, please tell me.",
+            {
+                "reasons": ["off_label_mass"],
+                "label": "order_tracking",
+            },
+        )
+    things = ("lamp", "kettle", "jacket", "parcel", "invoice", "voucher", "toaster", "chair")
+    moods = ("is late", "came broken", "was charged twice", "does not fit", "is missing a part")
+    for n in range(MESSAGES):
+        text = f"My {things[n % 8]} {moods[n % 5]}. Reference {n * 7919 % 100_003}: what now, {n}?"
+        yield text, {"reasons": [DOUBTS[n % 2]]}
+    for n in range(50):
+        yield (
+            f"All is well with number {n}, I only wanted to thank you for the {things[n % 8]}.",
+            {},
+        )
+
+
+@pytest.fixture(scope="module")
+def site(bootstrap_servers: str) -> Iterator[Site]:
+    stamp = f"day.{os.getpid()}.{time.time_ns() % 1_000_000}"
+    topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
+    with open_site(bootstrap_servers, topics) as opened:
+        opened.publish(list(messages()))
+        yield opened
+
+
+def ask(site: Site, query: str, **values: Any) -> list[Any]:
+    """Ask the database."""
+    with site.database.read() as tx:
+        return list(tx.execute(sa.text(query), values))
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def folder(site: Site, tmp_path: Path) -> Iterator[Path]:
+    """Where pictures go; what is on every screen in the end is among them."""
+    chosen = Path(os.environ.get("CLERK_TEST_PICTURES", tmp_path))
+    yield chosen
+    for number, page in enumerate(page for each in site.contexts for page in each.pages):
+        picture(page, chosen, f"end-{number}")
+        print(f"{page.url}: {page.title()}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_a_working_day(site: Site, folder: Path) -> None:
+    """Signed in, 200 messages decided by keys and pointer, two people at once, disputes settled;
+    in the end each decision is in Kafka once."""
+    people = len(HOSTILE) + ALIKE + MESSAGES
+    wait_for(lambda: ask(site, "SELECT count(*) FROM items WHERE state = 'open'")[0][0] >= people)
+    refuse_a_stranger(site)
+    write_guidelines(site)
+    ada = Reviewer(site, "ada", site.addresses[0])
+    bo = Reviewer(site, "bo", site.addresses[1])  # who signed in at the other replica
+    decide_what_is_alike(bo)
+    hostile = decide_together(ada, bo)
+    assert hostile >= len(HOSTILE) - 3  # the rest is blind, or bo's
+    took = sorted(ada.took_ms())
+    print(
+        f"\nfrom the key to the next message on screen, {len(took)} decisions: "
+        f"median {statistics.median(took):.0f} ms, p99 {took[int(len(took) * 0.99)]:.0f} ms"
+    )
+    assert len(took) >= DECISIONS // 2
+    search(bo)
+    look_at_every_page(site, folder)
+    finish(bo)
+    settle(site)
+    leave(ada)
+    for each in (ada, bo):
+        assert each.scripts == []
+        assert each.page.evaluate("window.hit") is None
+        assert len(each.blind_buttons) <= 1
+    assert ada.blind_buttons
+    check_decisions(site)
+    check_corrections(site)
+
+
+def refuse_a_stranger(site: Site) -> None:
+    """Somebody of another department is told that they have no role here."""
+    page = site.page()
+    page.goto(f"{site.addresses[1]}/my-day")
+    page.fill("input[name=login]", "eve")
+    page.fill("input[name=password]", "any")
+    page.keyboard.press("Enter")
+    page.click("form button[autofocus]")
+    page.wait_for_selector("text=knows you as Eve Arden, with no role at this desk")
+    page.context.close()
+
+
+def write_guidelines(site: Site) -> None:
+    """By an adjudicator, from the keyboard."""
+    page = site.page()
+    site.sign_in(page, "cleo", "/guidelines")
+    page.click("a[href='/guidelines/edit']")
+    page.fill(
+        "textarea[name=body]", "# refund\n\n- **Money back** that was promised, not exchange.\n"
+    )
+    page.click("button.main")
+    page.wait_for_selector("text=Version 1")
+    page.context.close()
+
+
+def decide_what_is_alike(reviewer: Reviewer) -> None:
+    """Near-duplicates, ticked one by one, decided at once."""
+    page = reviewer.page
+    page.goto(f"{reviewer.address}/clusters")
+    page.click("main a:has-text('promised for last Tuesday')")
+    page.wait_for_selector("form.cluster")
+    ticks = page.query_selector_all("input[name=seen]")
+    assert len(ticks) >= 2
+    for tick in ticks:
+        tick.click()
+    page.select_option("select[name=label]", "order_tracking")
+    page.click("button.main")
+    page.wait_for_url(re.compile("/clusters"))
+    (row,) = ask(
+        reviewer.site,
+        "SELECT count(*) FROM items WHERE outcome_label = 'order_tracking' AND state = 'decided'",
+    )
+    assert row[0] == len(ticks)
+
+
+def decide_together(ada: Reviewer, bo: Reviewer) -> int:
+    """Ada decides 200, Bo now and then one beside her; return how many hostile ones she saw."""
+    ada.start()
+    bo.start()
+    hostile = 0
+    seen_guideline = False
+    for turn in range(DECISIONS):
+        shown = ada.page.locator(".task .text").inner_text()
+        hostile += "parcel" in shown and "Reference" not in shown
+        seen_guideline |= ada.page.locator("text=Money back").count() > 0
+        if turn % 20 == 5:
+            bo.press("0")
+            assert bo.item != ada.item
+        decide(ada, turn)
+    assert seen_guideline
+    return hostile
+
+
+def decide(ada: Reviewer, turn: int) -> None:
+    """One decision; with what else a day brings."""
+    before = ada.item
+    if turn % 25 == 3:
+        ada.press("s")
+        before = ada.item
+    if turn % 40 == 9:
+        ada.note("is this ours at all?")
+        ada.press("f")
+        before = ada.item
+    if turn % 10 == 7:
+        ada.note("as agreed on Monday")
+    if turn % 30 == 12:
+        with ada.page.expect_response(lambda answer: answer.request.method == "POST"):
+            ada.page.locator(".labels button").nth(2).click()
+    else:
+        ada.press("n" if turn % 17 == 4 else str(1 + turn % 9))
+    assert ada.item != before
+    if turn % 50 == 20:
+        ada.press("u")
+        assert ada.item == before
+        ada.press("4")
+
+
+def search(reviewer: Reviewer) -> None:
+    """From the keyboard, whatever page one is on."""
+    page = reviewer.page
+    page.keyboard.press("/")
+    page.wait_for_url(re.compile("/search"))
+    page.keyboard.type("kettle")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("q=kettle"))
+    assert page.locator(".found li").count() > 3
+    assert all("kettle" in each for each in page.locator(".found .excerpt").all_inner_texts())
+
+
+def look_at_every_page(site: Site, folder: Path) -> None:
+    """axe finds nothing serious, in light, dark and on a phone, where nothing is cut off."""
+    page = site.page()
+    site.sign_in(page, "dora")
+    signed_in = page.context.storage_state()
+    page.context.close()
+    found: list[str] = []
+    for mode, options in MODES:
+        for name, shown in pages(site, "dora", options, signed_in):
+            picture(shown, folder, f"{name}-{mode}")
+            found += violations(shown)
+            wide = shown.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, (name, mode, wide)
+    assert found == []
+
+
+def finish(bo: Reviewer) -> None:
+    """Bo decides all that is left for him; of what two people decide he thinks otherwise."""
+    bo.page.goto(f"{bo.address}/review")
+    while bo.page.query_selector(".task"):
+        bo.look()
+        item = bo.item
+        bo.page.keyboard.press("0")
+        next_or_nothing(bo.page, item)
+    assert "Nothing waits here" in bo.page.content()
+
+
+def next_or_nothing(page: Page, item: str) -> None:
+    """Wait for another message, or the page that says that there is none."""
+    page.wait_for_function(
+        "item => { const task = document.querySelector('.task');"
+        " return task ? task.dataset.item !== item : document.querySelector('.calm h1'); }",
+        arg=item,
+    )
+
+
+def settle(site: Site) -> None:
+    """Cleo settles the disputes and the flags, and sees how right the machine is."""
+    page = site.page()
+    site.sign_in(page, "cleo", "/adjudicate")
+    settled = 0
+    while page.query_selector(".task"):
+        item = page.locator(".task").get_attribute("data-item") or ""
+        page.keyboard.press("2")
+        next_or_nothing(page, item)
+        settled += 1
+    assert settled >= 3
+    assert "No dispute waits" in page.content()
+    page.goto(f"{site.addresses[0]}/accuracy")
+    assert "of all labels were right" in page.content()
+    page.context.close()
+
+
+def leave(reviewer: Reviewer) -> None:
+    """Signing out leaves the provider too, and ends at the desk."""
+    page = reviewer.page
+    page.click("text=Sign out")
+    page.wait_for_url(re.compile("localhost.*/session/end"))
+    page.click("button[name=logout]")
+    page.wait_for_url(re.compile("/signed-out"))
+    page.goto(f"{reviewer.address}/")
+    page.wait_for_selector("input[name=login]")
+
+
+def check_decisions(site: Site) -> None:
+    """No item twice, unless two were wanted; those then disagreed, and were adjudicated."""
+    rows = ask(
+        site,
+        "SELECT i.id, i.opinions_wanted, count(*) FROM items i "
+        "JOIN decisions d ON d.item_id = i.id "
+        "WHERE d.undone_ms IS NULL AND d.kind IN ('label', 'none') AND NOT d.final "
+        "GROUP BY i.id, i.opinions_wanted",
+    )
+    assert len(rows) >= DECISIONS
+    assert all(count <= wanted for _, wanted, count in rows)
+    final = "SELECT count(*) FROM decisions WHERE final AND undone_ms IS NULL"
+    assert ask(site, final)[0][0] >= 3
+    undone = "SELECT count(*) FROM decisions WHERE undone_ms IS NOT NULL"
+    assert ask(site, undone)[0][0] >= DECISIONS // 50
+
+
+def check_corrections(site: Site) -> None:
+    """Each item that has a label in the end has one correction, with that label."""
+    query = "SELECT result_id, outcome_label FROM items WHERE outcome = 'label'"
+    expected = {row[0]: row[1] for row in ask(site, query)}
+    topic = site.topics["corrections"]
+    wait_for(lambda: ask(site, "SELECT count(*) FROM outbox WHERE published_ms IS NULL")[0][0] == 0)
+    corrections = [read_correction(value) for value in read_all(site.servers, topic)]
+    assert Counter(each.id for each in corrections) == Counter(expected.keys())
+    assert {each.id: each.label for each in corrections} == expected
+    names = {row[0] for row in ask(site, "SELECT pseudonym FROM people")}
+    assert {each.decided_by for each in corrections} <= names

@@ -1,0 +1,145 @@
+"""What people do at the desk in a browser, and what is measured and looked at meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.support.desk_site import Site
+from tests.support.openid_server import AXE
+
+# From the key to the first frame in which the next message is on screen, by the browser's clock.
+WATCH = """
+(() => {
+  let pressed = null, last = null;
+  window.took = [];
+  addEventListener("keydown", () => { pressed = performance.now(); }, true);
+  new MutationObserver(() => {
+    const task = document.querySelector("[data-stage] .task");
+    if (!task || task.dataset.item === last) return;
+    const from = last === null ? null : pressed;
+    last = task.dataset.item;
+    pressed = null;
+    if (from === null) return;
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();  // after the frame has been painted
+      channel.port1.onmessage = () => window.took.push(performance.now() - from);
+      channel.port2.postMessage(0);
+    });
+  }).observe(document, { childList: true, subtree: true });
+})();
+"""
+
+# All of a task but the message itself and the buttons, which are the same for every message.
+AROUND = """
+() => {
+  const copy = document.querySelector(".task").cloneNode(true);
+  copy.querySelectorAll(".labels, .descriptions, .text, .meta").forEach((each) => each.remove());
+  return copy.innerHTML;
+}
+"""
+MODES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("light", {"color_scheme": "light"}),
+    ("dark", {"color_scheme": "dark"}),
+    ("phone", {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}),
+)
+
+
+class Reviewer:
+    """Somebody at the page where messages are decided, by keys alone."""
+
+    def __init__(self, site: Site, name: str, address: str) -> None:
+        self.site, self.name = site, name
+        self.page = site.page()
+        self.page.add_init_script(WATCH)
+        self.scripts: list[str] = []
+        self.page.on("dialog", lambda dialog: self.scripts.append(dialog.message))
+        self.page.on("pageerror", lambda error: self.scripts.append(str(error)))
+        site.sign_in(self.page, name)
+        self.address = address
+        self.blind_buttons: set[str] = set()
+
+    def start(self) -> None:
+        """Go to the queue of everything."""
+        self.page.goto(f"{self.address}/review")
+        with self.page.expect_response(lambda answer: "part=1" in answer.url):
+            self.page.reload()  # and have the next message as well
+        self.look()
+
+    @property
+    def item(self) -> str:
+        """The item on screen, "" where there is none."""
+        found = self.page.query_selector(".task")
+        return (found.get_attribute("data-item") or "") if found else ""
+
+    def press(self, key: str) -> None:
+        """Press a key that decides, skips, flags or undoes; return when the desk has answered."""
+        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
+            self.page.keyboard.press(key)
+        self.look()
+
+    def note(self, words: str) -> None:
+        """Write a note, and go back to the keys."""
+        self.page.keyboard.press("m")
+        self.page.keyboard.type(words)
+        self.page.keyboard.press("Escape")
+
+    def look(self) -> None:
+        """Where the message is a blind one, nothing on the page may tell what the machine said."""
+        if not self.page.query_selector(".task .blind"):
+            return
+        around = self.page.evaluate(AROUND)
+        for label in self.site.taxonomy.names:
+            words = label.replace("_", " ")
+            assert not re.search(rf"\b({label}|{words})\b", around, re.IGNORECASE), around
+        assert "%" not in around
+        assert "<meter" not in around
+        buttons = self.page.locator(".task .labels").inner_html()
+        assert "machine" not in re.sub(r"<span class=.description.*?</span>", "", buttons)
+        self.blind_buttons.add(buttons)
+
+    def took_ms(self) -> Sequence[float]:
+        """How long each next message took to be on screen."""
+        took: list[float] = self.page.evaluate("window.took")
+        return took
+
+
+def pages(
+    site: Site, name: str, mode: dict[str, Any], signed_in: Any
+) -> Iterator[tuple[str, Page]]:
+    """Yield every page of the desk as this person sees it, loaded, with its name."""
+    page = site.page(**mode, storage_state=signed_in)
+    for path in (
+        "/", "/review", "/adjudicate", "/search?q=parcel", "/clusters", "/guidelines",
+        "/guidelines/edit", "/my-day", "/accuracy", "/people", "/log", "/sign-in/callback",
+        "/signed-out", "/nowhere",
+    ):  # fmt: skip
+        page.goto(site.addresses[0] + path)
+        yield path.strip("/").split("?")[0].replace("/", "-") or "queues", page
+        if path == "/clusters" and (link := page.query_selector("main a[href^='/cluster?']")):
+            link.click()
+            page.wait_for_selector("form.cluster")
+            yield "cluster", page
+    page.context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds that is serious or worse."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{page.url} {each['id']}: {each['nodes'][0]['html'][:200]} "
+        f"{each['nodes'][0]['failureSummary']}"
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
+
+
+def picture(page: Page, folder: Path, name: str) -> None:
+    """Keep what is on screen, to be looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True)

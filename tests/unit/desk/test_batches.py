@@ -1,0 +1,311 @@
+"""Files of tasks: loaded once, decided as everything else, handed back, and never in Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.errors import NotAllowed, Refused
+from desk.service import adjudicating, batches, browsing, exporting, queues, reviewing, upkeep
+from desk.service.context import Desk, Policy
+from desk.store import outbox
+from desk.store.types import Person
+from tests.support.desk_files import DATASET, make_task, task_file
+from tests.support.desk_world import DeskWorld
+from worker.contract.circle import Neighbour, read_answers
+
+TEXTS = ("Where is it?", "Give it back", "I paid twice")
+
+
+def load(world: DeskWorld, *texts: str, purpose: str = "check") -> int:
+    """Load tasks about these messages; return their batch."""
+    tasks = [make_task(text, purpose) for text in texts]  # type: ignore[arg-type]
+    return batches.load(world.desk, task_file(tasks), "tasks.jsonl").batches[0]
+
+
+def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | None) -> int:
+    task = reviewing.next_item(world.desk, person, Queue(batch_id=batch_id))
+    assert task is not None
+    reviewing.decide(world.desk, person, task.item_id, label, request_id=world.request())
+    return task.item_id
+
+
+def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
+    """Tasks, decided, waiting."""
+    found = {each.batch.id: each.progress for each in batches.standings(world.desk)}[batch_id]
+    return found.tasks, found.decided, found.waiting
+
+
+def test_a_file_is_loaded_once(world: DeskWorld) -> None:
+    """However often it is loaded, also after people have decided; a longer one adds the rest."""
+    file = task_file([make_task(text) for text in TEXTS])
+    first = batches.load(world.desk, file, "tasks.jsonl")
+    assert (first.new, first.known) == (3, 0)
+    ann = world.person("ann")
+    decide_next(world, ann, first.batches[0], "refund")
+    again = batches.load(world.desk, file, "tasks.jsonl")
+    assert (again.new, again.known, again.batches) == (0, 3, first.batches)
+    longer = file + task_file([make_task("And this?")])
+    assert batches.load(world.desk, longer, "tasks.jsonl").new == 1
+    assert counts(world, first.batches[0]) == (4, 1, 3)
+
+
+def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> None:
+    """Each holds its own tasks, and none of the inbox's messages; nor does the inbox hold tasks."""
+    inbox = world.add("From Kafka")
+    check, learn = load(world, "A"), load(world, "B", purpose="learn")
+    ann = world.person("ann")
+    found = [reviewing.next_item(world.desk, ann, Queue(batch_id=id_)) for id_ in (check, learn)]
+    assert [task.text for task in found if task is not None] == ["A", "B"]
+    everything = reviewing.next_item(world.desk, ann, Queue())
+    assert everything is not None
+    assert everything.item_id == inbox.id
+    decided = reviewing.decide(world.desk, ann, inbox.id, "refund", request_id=world.request())
+    assert decided.state == "decided"
+    assert reviewing.next_item(world.desk, ann, Queue()) is None
+    assert queues.waiting(world.desk).all == 0
+
+
+def test_suspects_come_first(world: DeskWorld) -> None:
+    """By how likely their label is wrong; else in the file's order."""
+    doubts = {"A": 0.6, "B": 0.95, "C": 0.8}
+    tasks = [make_task(text, confidence=doubt) for text, doubt in doubts.items()]
+    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    for order, expected in (("doubtful", "B"), ("oldest", "A")):
+        queue = Queue(batch_id=batch, order=order)  # type: ignore[arg-type]
+        task = reviewing.next_item(world.desk, world.person(order), queue)
+        assert task is not None
+        assert task.text == expected
+
+
+def test_a_check_shows_what_helps(world: DeskWorld) -> None:
+    """The label it has, the one that is suggested, and messages like it that nobody doubts."""
+    batch = load(world, TEXTS[0])
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
+    assert task is not None
+    assert task.asked is not None
+    assert (task.asked.given, task.asked.suggested) == ("refund", "delivery")
+    assert task.asked.confidence == pytest.approx(0.9)
+    assert [(each.label, each.text) for each in task.asked.similar] == [
+        ("delivery", "my box never came")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("{}", "tasks.jsonl:2"),
+        ("no JSON", "tasks.jsonl:2"),
+        (task_file([make_task("A", suggested="unheard of")]), "tasks.jsonl:2: a label is none of"),
+        (task_file([make_task("A", label="unheard of")]), "tasks.jsonl:2: a label is none of"),
+        (task_file([make_task(TEXTS[0])]), "tasks.jsonl:2: the task .* twice"),
+        (
+            task_file([make_task("A", "audit")]).replace('"label": null', '"label": "refund"'),
+            "tasks.jsonl:2: .*blind",
+        ),
+    ],
+)
+def test_a_bad_line_is_refused_and_nothing_is_loaded(
+    world: DeskWorld, wrong: str, says: str
+) -> None:
+    """With the file and the line, without what stands in it."""
+    file = task_file([make_task(TEXTS[0])]) + wrong + "\n" + task_file([make_task(TEXTS[1])])
+    with pytest.raises(Refused, match=says) as caught:
+        batches.load(world.desk, file, "tasks.jsonl")
+    assert "unheard" not in str(caught.value)
+    assert batches.standings(world.desk) == []
+    with pytest.raises(Refused, match="no task"):
+        batches.load(world.desk, "\n", "tasks.jsonl")
+
+
+def test_only_owners_load(world: DeskWorld) -> None:
+    """A task is a question to everybody."""
+    file = task_file([make_task("A")])
+    with pytest.raises(NotAllowed):
+        batches.load(world.desk, file, "t", world.person("ann", "adjudicator"))
+    owner = world.person("bo", "owner")
+    assert batches.load(world.desk, file, "t", owner).new == 1
+    assert batches.standings(world.desk)[0].batch.by == owner.pseudonym
+
+
+def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
+    """After each of its transactions: no task is lost, none is there twice."""
+    tasks = [make_task(f"Message {n}") for n in range(450)]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(task_file(tasks), "utf-8")
+    kill = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from desk.service import batches; from desk.store import batches as store;"
+        "from desk.store.database import Database;"
+        "from tests.support.desk_world import DeskWorld;"
+        "left = [int(sys.argv[3])]; add = store.add\n"
+        "def dying(*given):\n"
+        "    done = add(*given)\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return done\n"
+        "store.add = dying\n"
+        "world = DeskWorld(Database(sys.argv[1]))\n"
+        "batches.load(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
+    )
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    seen = []
+    for turn in (2, 1, 2):
+        command = [sys.executable, "-c", kill, url, str(path), str(turn)]
+        ended = subprocess.run(command, check=False, env={**os.environ}, cwd=Path.cwd())
+        assert ended.returncode == -signal.SIGKILL
+        standing = batches.standings(world.desk)[0]
+        seen.append((standing.progress.tasks, standing.batch.loaded_ms))
+    assert seen == [(200, None)] * 3
+    done = batches.load(world.desk, path.read_text("utf-8"), "tasks.jsonl")
+    assert (done.new, done.known) == (250, 200)
+    standing = batches.standings(world.desk)[0]
+    assert standing.progress.tasks == 450
+    assert standing.batch.loaded_ms is not None
+
+
+def test_tasks_make_no_corrections(world: DeskWorld) -> None:
+    """The topic of corrections is about results; a decision on a task is handed back as a file."""
+    batch = load(world, *TEXTS)
+    ann = world.person("ann")
+    decide_next(world, ann, batch, "refund")
+    decide_next(world, ann, batch, None)
+    with world.database.read() as tx:
+        assert outbox.backlog(tx).records == 0
+
+
+def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
+    """As messages of the inbox are."""
+    world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
+    batch = load(world, TEXTS[0])
+    ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
+    first = decide_next(world, ann, batch, "refund")
+    assert reviewing.undo(world.desk, ann).item_id == first
+    reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
+    assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
+    decide_next(world, bob, batch, "delivery")
+    dispute = adjudicating.next_dispute(world.desk, cy)
+    assert dispute is not None
+    assert dispute.task.asked is not None
+    assert dispute.task.asked.given == "refund"
+    adjudicating.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
+    far = batches.standings(world.desk)[0].progress
+    assert (far.decided, far.given, far.kept, far.followed) == (1, 1, 0, 1)
+    assert (far.doubly, far.agreed) == (1, 0)
+
+
+def test_the_audit_is_blind(world: DeskWorld) -> None:
+    """Nothing of a task for the audit names a label, and no queue by label or doubt holds it."""
+    batch = load(world, TEXTS[0], purpose="audit")
+    ann = world.person("ann")
+    for queue in (
+        Queue(batch_id=batch, label="refund"),
+        Queue(batch_id=batch, order="doubtful"),
+        Queue(batch_id=batch, reason="low_confidence"),
+    ):
+        assert reviewing.next_item(world.desk, ann, queue) is None
+    task = reviewing.next_item(world.desk, ann, Queue(batch_id=batch))
+    assert task is not None
+    assert task.blind
+    assert task.machine is None
+    assert task.asked is not None
+    assert (task.asked.given, task.asked.suggested, task.asked.similar) == (None, None, ())
+
+
+def test_tasks_are_found_and_are_neighbours(world: DeskWorld) -> None:
+    """Search and similar messages go over tasks and inbox alike."""
+    batch = load(world, "my violet kettle is broken")
+    ann = world.person("ann")
+    decide_next(world, ann, batch, "refund")
+    item = world.add("a violet kettle again")
+    found = browsing.search(world.desk, ann, "violet")
+    assert {each.task.text for each in found} == {
+        "a violet kettle again",
+        "my violet kettle is broken",
+    }
+    near = browsing.neighbours(world.desk, ann, item.id)
+    assert [each.label for each in near] == ["refund"]
+
+
+def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path: Path) -> None:
+    """Task, purpose, batch, pseudonym; of two people one line that counts, and one for each."""
+    world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
+    batch = load(world, TEXTS[0])
+    world.add("From Kafka", message_id="T-9")
+    ann, bob = world.person("ann"), world.person("bob")
+    decide_next(world, ann, batch, "refund")
+    decide_next(world, bob, batch, "refund")
+    written = exporting.export(world.desk, tmp_path, project=DATASET[:8], by_message_id=False)
+    task = make_task(TEXTS[0])
+    answers = read_answers(written.decisions)
+    assert written.count == 1
+    assert [(each.role, each.decision) for each in answers] == [
+        ("outcome", "accept"),
+        ("opinion", "accept"),
+        ("opinion", "accept"),
+    ]
+    assert {each.task_id for each in answers} == {task.id}
+    assert {each.id for each in answers} == {task.message_id}
+    assert {(each.purpose, each.batch, each.label_source) for each in answers} == {
+        ("check", "check of monday", "person")
+    }
+    assert {each.decided_by for each in answers[1:]} == {ann.pseudonym, bob.pseudonym}
+    row = json.loads(written.messages.read_text("utf-8"))
+    assert row == {"id": task.message_id, "message": TEXTS[0], "label": "refund"}
+    assert exporting.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
+    with pytest.raises(Refused, match="no batch of this name"):
+        exporting.export(world.desk, tmp_path, project="unheard", by_message_id=True)
+
+
+def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_path: Path) -> None:
+    """The earlier is told as an opinion: prepare is never given two that disagree."""
+    ann = world.person("ann")
+    second = load(world, TEXTS[0], purpose="learn")
+    first = load(world, TEXTS[0])
+    decide_next(world, ann, first, "refund")
+    world.clock.move(60)
+    decide_next(world, ann, second, "payment")
+    written = exporting.export(world.desk, tmp_path, project=DATASET, by_message_id=True)
+    answers = read_answers(written.decisions)
+    assert [(each.role, each.decision, each.new_label) for each in answers] == [
+        ("outcome", "relabel", "payment"),
+        ("opinion", "accept", ""),
+    ]
+
+
+def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
+    """By age and with their person: also where they stand beside another message."""
+    near = Neighbour("a yellow umbrella", "delivery", "row-other")
+    tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
+    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    assert upkeep.purge_person(world.desk, message_ids=["row-other"]) == 0
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
+    assert task is not None
+    assert task.asked is not None
+    assert task.asked.similar == ()
+    assert upkeep.purge_person(world.desk, message_ids=[tasks[0].message_id]) == 1
+    assert counts(world, batch) == (2, 0, 1)
+    assert batches.load(world.desk, task_file(tasks), "t").new == 0
+    world.clock.move(91 * 86_400)
+    assert upkeep.apply_retention(world.desk, 90) == 1
+    assert counts(world, batch) == (2, 0, 0)
+
+
+def test_texts_that_no_database_keeps_are_taken(world: DeskWorld) -> None:
+    """NUL and halves of surrogate pairs; the digest stays that of the message as it was."""
+    batch = load(world, "a\x00b \ud83d c")
+    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
+    assert task is not None
+    assert task.text == "ab \ufffd c"
+
+
+def reopened(world: DeskWorld, policy: Policy) -> Desk:
+    """The same desk under another policy."""
+    return DeskWorld(world.database, policy=policy, clock=world.clock).desk

@@ -1,0 +1,200 @@
+"""The pages of batches, advice and proposals, and bringing files by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from desk.service import advising, batches, proposing
+from desk.web import forms
+from tests.support.desk_browser import Browser, NewBrowser, field
+from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
+from tests.support.desk_world import DeskWorld
+from worker.contract.circle import Neighbour
+from worker.contract.codec import encode
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u200b"
+
+
+def send(browser: Browser, content: bytes | str, name: str = "tasks.jsonl", **more: str) -> Any:
+    """Send a file by the form of the page."""
+    values = {"csrf": browser.csrf(), **more}
+    files = {"file": (name, content, "application/octet-stream")}
+    return browser.client.post("/load", data=values, files=files)
+
+
+def test_an_owner_brings_each_kind_of_file(browser: NewBrowser) -> None:
+    """It is seen where it belongs; the same again changes nothing."""
+    ada = browser("ada", "owner")
+    assert 'enctype="multipart/form-data"' in ada.get("/load").text
+    tasks = task_file([make_task("A"), make_task("B")])
+    for _ in range(2):
+        assert send(ada, tasks).headers["location"] == "/"
+    assert "0 of 2 decided" in ada.get("/").text
+    advice = json.dumps(encode(make_advice("A")))
+    assert send(ada, advice, "a.json").headers["location"] == "/advice?advice=1"
+    proposal = json.dumps(encode(make_proposal()))
+    assert send(ada, proposal, "p.json").headers["location"].startswith("/proposals?proposal=1")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "tasks.jsonl"),
+        ("", "Choose a file first"),
+        (b"\xff\xfe", "not UTF-8 from byte 0 on"),
+        ('{"schema": "advice/1"}', "tasks.jsonl: "),
+        (task_file([make_task("A", suggested="unheard of")]), "tasks.jsonl:1: a label is none of"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_words(
+    world: DeskWorld, browser: NewBrowser, content: bytes | str, says: str
+) -> None:
+    """What is wrong and where; nothing is loaded."""
+    sent = send(browser("ada", "owner"), content)
+    assert sent.status_code == 409
+    assert says in sent.text
+    assert batches.standings(world.desk) == []
+
+
+def test_only_whom_it_is_for_is_read_at_all(
+    browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large form of others is turned away unread; an owner's has its bound and its token."""
+    monkeypatch.setattr(forms, "MAX_UPLOAD_BYTES", 5_000)
+    large = b"x" * 100_000
+    assert send(browser("bo", "reviewer"), large).status_code == 403
+    visitor = browser()
+    assert visitor.client.post("/load", files={"file": ("a", large)}).status_code == 401
+    ada = browser("ada", "owner")
+    assert send(ada, large).status_code == 413
+    assert send(ada, task_file([make_task("A")]), csrf="wrong").status_code == 403
+    broken = ada.client.post(
+        "/load", content=b"no form", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert broken.status_code in {400, 403}
+
+
+def test_a_check_shows_both_labels_and_what_is_like_it(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """By its queue's address, through several decisions."""
+    tasks = [make_task(f"Message {n}") for n in range(3)]
+    batch = batches.load(world.desk, task_file(tasks), "t").batches[0]
+    ada = browser("ada")
+    address = re.search(r'href="(/review\?batch=[^"]+)"', ada.get("/").text)
+    assert address is not None
+    page = ada.get(address[1].replace("&amp;", "&")).text
+    assert "has it now" in page
+    assert "my box never came" in page
+    assert "a probability of 90 %" in page
+    values = {name: field(page, name) for name in ("item", "request", "batch", "order")}
+    sent = ada.post("/review", {**values, "action": "label:refund"})
+    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful"
+    after = ada.get("/").text
+    assert "1 of 3 decided" in after
+    assert "100 % kept their label" in after
+    assert ada.get("/review?batch=999").text.count("<h1>Nothing waits here") == 1
+    assert ada.get("/review?batch=x").text.count("<h1>Nothing waits here") == 1
+
+
+def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None:
+    """But those of the taxonomy, which are the same for every message: the pages of two tasks
+    differ in nothing that a model or the hold-out could have said."""
+    tasks = [make_task(text, "audit") for text in ("Message one", "Message two")]
+    batches.load(world.desk, task_file(tasks), "t")
+    ada = browser("ada")
+    page = ada.get("/review?batch=1").text
+    beside = page[page.index('<aside class="beside">') : page.index("</aside>")]
+    for name in world.desk.taxonomy.names:
+        assert name not in beside
+    assert 'class="machine"' not in page
+    assert "has it now" not in page
+    assert "Audit of the hold-out" in beside
+
+
+def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser) -> None:
+    """In every place where a file of the trainer puts words."""
+    near = Neighbour(HOSTILE, "delivery")
+    long = "y" * 100_000
+    hostile = [
+        make_task(HOSTILE, batch=HOSTILE, neighbours=(near,), message_id=HOSTILE,
+                  reasons=(HOSTILE,), guideline=HOSTILE),
+        make_task(long, batch=HOSTILE),
+    ]  # fmt: skip
+    batches.load(world.desk, task_file(hostile), "t")
+    advice = make_advice(HOSTILE, long)
+    words = {"title": HOSTILE, "evidence": HOSTILE, "advice": HOSTILE, "gain": HOSTILE}
+    finding = encode(advice.findings[0]) | words | {"figures": {HOSTILE: 1.0}, "cost": HOSTILE}
+    advising.load(world.desk, json.dumps(encode(advice) | {"findings": [finding]}), "a")
+    proposal = encode(make_proposal()) | {
+        "headline": HOSTILE, "reasons_for": [HOSTILE], "reasons_against": [HOSTILE],
+        "dataset_name": HOSTILE, "changes": {HOSTILE: 1},
+    }  # fmt: skip
+    proposal["figures"][0]["name"] = proposal["gate"][0]["name"] = HOSTILE
+    proposing.load(world.desk, json.dumps(proposal), "p")
+    ada = browser("ada", "owner")
+    for path in (
+        "/", "/review?batch=1", "/advice", "/advice/messages?advice=1&finding=1", "/proposals",
+    ):  # fmt: skip
+        page = ada.get(path)
+        assert page.status_code == 200
+        assert "<script>alert" not in page.text, path
+        assert "<img" not in page.text, path
+        assert "\u202e" not in page.text, path
+        assert "&lt;script&gt;alert" in page.text, path
+
+
+def test_a_finding_leads_to_its_messages_and_to_their_queue(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """By one key each."""
+    advising.load(world.desk, json.dumps(encode(make_advice("A teapot", None))), "a")
+    ada = browser("ada", "owner")
+    page = ada.get("/advice").text
+    link = re.search(r'href="(/advice/messages[^"]+)" data-key="1"', page)
+    assert link is not None
+    assert "Chance alone would show as much 4 times in 1,000." in page
+    messages = ada.get(link[1].replace("&amp;", "&")).text
+    assert "A teapot" in messages
+    assert "1 more whose messages are not here" in messages
+    assert re.search(r'value="ask" data-key="d"', messages)
+    values = {name: field(messages, name) for name in ("advice", "finding")}
+    assert ada.post("/advice/messages", values).status_code == 409
+    asked = ada.post("/advice/messages", {**values, "action": "ask"})
+    assert asked.headers["location"] == "/review?batch=1"
+    assert "A teapot" in ada.get("/review?batch=1").text
+    assert ada.get("/advice/messages?advice=7&finding=x").status_code == 409
+
+
+def test_a_proposal_is_answered_by_keys(world: DeskWorld, browser: NewBrowser) -> None:
+    """Yes, no and a note; afterwards the page says who decided what, and offers nothing more."""
+    proposing.load(world.desk, json.dumps(encode(make_proposal())), "p")
+    ada = browser("ada", "owner")
+    page = ada.get("/proposals").text
+    for key, value in (("y", "yes"), ("n", "no")):
+        assert re.search(rf'value="{value}" data-key="{key}"', page)
+    assert "+2.1" in page
+    assert "+0.8 … +3.4" in page
+    values = {"proposal": field(page, "proposal"), "note": "clear"}
+    assert ada.post("/proposals", {**values, "action": "maybe"}).status_code == 409
+    assert ada.post("/proposals", {**values, "action": "yes"}).status_code == 303
+    after = ada.get("/proposals").text
+    assert "Yes, as a canary." in after
+    assert "clear" in after
+    assert "data-key" not in after
+    assert ada.post("/proposals", {**values, "action": "no"}).status_code == 409
+
+
+def test_what_the_gate_refuses_offers_no_yes(world: DeskWorld, browser: NewBrowser) -> None:
+    """Nor is one taken that is sent all the same."""
+    refused = make_proposal(verdict="refused", current=None, figures=(), changes={})
+    proposing.load(world.desk, json.dumps(encode(refused)), "p")
+    ada = browser("ada", "owner")
+    page = ada.get("/proposals").text
+    assert 'value="yes"' not in page
+    values = {"proposal": field(page, "proposal"), "note": ""}
+    assert ada.post("/proposals", {**values, "action": "yes"}).status_code == 409
