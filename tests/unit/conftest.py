@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -57,13 +58,28 @@ _SLOW_FILES = {
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even load the slow files where ``make unit`` leaves them out: each of its processes
+    would import for seconds what none of them runs."""
+    return True if _is_slow(collection_path) and "not slow" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the files that take most of the time."""
-    here = Path(__file__).parent
     for item in items:
-        path = item.path
-        if path.is_relative_to(here) and path.relative_to(here).as_posix() in _SLOW_FILES:
+        if _is_slow(item.path):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what has been imported: it would visit a million objects
+    each time."""
+    gc.freeze()
+
+
+def _is_slow(path: Path) -> bool:
+    here = Path(__file__).parent
+    return path.is_relative_to(here) and path.relative_to(here).as_posix() in _SLOW_FILES
 
 
 @pytest.fixture(scope="module", autouse=True)
