@@ -20,8 +20,9 @@ settings.load_profile("unit")
 
 MOST_CPU_S = 10
 
-# Half of all unit tests' time: they start processes, train, fuzz or simulate at length. ``make
-# unit`` leaves them out, ``make test`` has them.
+# More than half of all unit tests' time: they start processes, train, fuzz or simulate at length.
+# ``make unit`` leaves them out, ``make test`` has them. A test that takes two seconds alone has the
+# mark ``slow`` itself.
 _SLOW_FILES = {
     "contract/test_fuzzed_manifest.py",
     "cli/test_main.py",
@@ -40,9 +41,12 @@ _SLOW_FILES = {
     "test_workflows.py",
     "trainer/check/test_findings.py",
     "trainer/check/test_folds.py",
+    "trainer/check/test_folds_by_group.py",
     "trainer/duel/test_baselines.py",
+    "trainer/duel/test_encoders.py",
     "trainer/duel/test_run.py",
     "trainer/duel/test_verdict_simulated.py",
+    "trainer/model/test_encoder.py",
     "trainer/report/test_dataset_page.py",
     "trainer/statistics/test_audit.py",
     "trainer/statistics/test_label_noise.py",
@@ -50,7 +54,10 @@ _SLOW_FILES = {
     "trainer/store/test_killed.py",
     "trainer/store/test_publish.py",
     "trainer/test_many_labels.py",
+    "trainer/test_what.py",
     "trainer/training/test_checkpoint.py",
+    "trainer/training/test_encoder_memory.py",
+    "trainer/training/test_encoder_training.py",
     "trainer/training/test_gpu.py",
     "trainer/training/test_memory_peak.py",
     "trainer/training/test_train.py",
