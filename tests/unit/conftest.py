@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -19,11 +20,12 @@ settings.register_profile("unit", parent=settings(), deadline=None)
 settings.load_profile("unit")
 
 MOST_CPU_S = 10
+MANY_MODULES = 200
 
 # More than half of all unit tests' time: they start processes, train, fuzz or simulate at length.
 # ``make unit`` leaves them out, ``make test`` has them. A test that takes two seconds alone has the
 # mark ``slow`` itself.
-_SLOW_FILES = {
+SLOW_FILES = {
     "contract/test_fuzzed_manifest.py",
     "cli/test_main.py",
     "cli/test_private_failures.py",
@@ -86,7 +88,7 @@ def pytest_collection_finish() -> None:
 
 def _is_slow(path: Path) -> bool:
     here = Path(__file__).parent
-    return path.is_relative_to(here) and path.relative_to(here).as_posix() in _SLOW_FILES
+    return path.is_relative_to(here) and path.relative_to(here).as_posix() in SLOW_FILES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,12 +115,13 @@ def broker() -> Iterator[MockKafka]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a unit test that takes long and is not marked so: everybody waits for it, each time.
 
-    Time of the processor, of processes that the test has waited for too: a machine may be busy.
+    Time of the processor, of processes that the test has waited for too: a machine may be busy. The
+    first to load a large library pays for all that come after it, and is let off.
     """
-    before = cpu_seconds()
+    before, loaded = cpu_seconds(), len(sys.modules)
     yield
-    spent = cpu_seconds() - before
-    if spent > MOST_CPU_S and item.get_closest_marker("long") is None:
+    spent, imported = cpu_seconds() - before, len(sys.modules) - loaded
+    if spent > MOST_CPU_S and imported < MANY_MODULES and item.get_closest_marker("long") is None:
         pytest.fail(
             f"{spent:.1f} s of CPU time, and a unit test may take {MOST_CPU_S}: make it cheaper, "
             "or mark it with pytest.mark.long"

@@ -17,8 +17,10 @@ from tests.support.imports import (
     module_graph,
     reachable,
 )
+from tests.unit.conftest import SLOW_FILES
 
 STANDARD = set(sys.stdlib_module_names)
+UNIT = ROOT / "tests" / "unit"
 PROGRAMS = ("worker", "trainer", "desk")
 
 HEAVY = (
@@ -319,6 +321,15 @@ def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
 def test_a_library_that_takes_seconds_is_loaded_where_it_is_needed(library: str) -> None:
     """A command that refuses its input, and a test of what is near, do not wait for it."""
     files = sorted((ROOT / "trainer").rglob("*.py"))
+    early = {path for path in files for name in loaded_imports(path) if is_within(name, library)}
+    assert early == set()
+
+
+@pytest.mark.parametrize("library", sorted({*HEAVY} - {"onnx"}))
+def test_no_quick_test_is_collected_with_a_library_that_takes_seconds(library: str) -> None:
+    """Each process of ``make unit`` loads every test, and few of the tests need it."""
+    slow = {UNIT / name for name in SLOW_FILES}
+    files = sorted({*UNIT.rglob("*.py"), *(ROOT / "tests" / "support").glob("*.py")} - slow)
     early = {path for path in files for name in loaded_imports(path) if is_within(name, library)}
     assert early == set()
 
