@@ -111,7 +111,7 @@ def binomial_tail(hits: int, trials: int, share: float) -> float:
     one-sided exact p-value; 1.0 without any trial."""
     if not trials:
         return 1.0
-    return float(binomtest(hits, trials, share, alternative="greater").pvalue)
+    return float(scipy.stats.binomtest(hits, trials, share, alternative="greater").pvalue)
 
 
 def bootstrap_difference(
