@@ -17,8 +17,10 @@ FOLDER = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 
 
+@functools.cache
 def environment() -> Environment:
-    """Return the templates. Everything is escaped; a value that is missing is an error."""
+    """Return the templates, compiled once a process. Everything is escaped; a value that is missing
+    is an error."""
     made = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

@@ -39,6 +39,13 @@ def is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+def loaded_imports(path: Path) -> set[str]:
+    """Every module, with ``module.name`` for each name, that a file imports while it is loaded:
+    not those imported within functions and for type checkers."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {name for statement in _statements(body) for name in _names(statement, path)}
+
+
 @cache
 def module_graph(*tops: str) -> Mapping[str, frozenset[str]]:
     """By module of ours: the modules of ours that are loaded with it.

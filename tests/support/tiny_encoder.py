@@ -18,7 +18,6 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 ARCHITECTURES = ("bert", "roberta", "modernbert", "deberta")
 
@@ -35,6 +34,8 @@ def make_tiny_encoder(
     directory: Path, text: Iterable[str], architecture: str = "bert", *, vocab_size: int = 400
 ) -> Path:
     """Write a random encoder of 2 layers into a directory, with a tokenizer trained on ``text``."""
+    from transformers import PreTrainedTokenizerFast  # takes seconds
+
     special = ["<pad>", "<s>", "</s>", "<unk>"] if architecture == "roberta" else None
     special = special or ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     bytes_ = architecture in {"roberta", "modernbert"}
@@ -63,6 +64,8 @@ def make_tiny_encoder(
 
 
 def _model(architecture: str, config: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModel
+
     more: dict[str, Any] = {}
     if architecture == "roberta":
         more = {"max_position_embeddings": 130}

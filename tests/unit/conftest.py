@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,10 +20,12 @@ settings.register_profile("unit", parent=settings(), deadline=None)
 settings.load_profile("unit")
 
 MOST_CPU_S = 10
+MANY_MODULES = 200
 
-# Half of all unit tests' time: they start processes, train, fuzz or simulate at length. ``make
-# unit`` leaves them out, ``make test`` has them.
-_SLOW_FILES = {
+# More than half of all unit tests' time: they start processes, train, fuzz or simulate at length.
+# ``make unit`` leaves them out, ``make test`` has them. A test that takes two seconds alone has the
+# mark ``slow`` itself.
+SLOW_FILES = {
     "contract/test_fuzzed_manifest.py",
     "cli/test_main.py",
     "cli/test_private_failures.py",
@@ -39,9 +43,12 @@ _SLOW_FILES = {
     "test_workflows.py",
     "trainer/check/test_findings.py",
     "trainer/check/test_folds.py",
+    "trainer/check/test_folds_by_group.py",
     "trainer/duel/test_baselines.py",
+    "trainer/duel/test_encoders.py",
     "trainer/duel/test_run.py",
     "trainer/duel/test_verdict_simulated.py",
+    "trainer/model/test_encoder.py",
     "trainer/report/test_dataset_page.py",
     "trainer/statistics/test_audit.py",
     "trainer/statistics/test_label_noise.py",
@@ -49,7 +56,10 @@ _SLOW_FILES = {
     "trainer/store/test_killed.py",
     "trainer/store/test_publish.py",
     "trainer/test_many_labels.py",
+    "trainer/test_what.py",
     "trainer/training/test_checkpoint.py",
+    "trainer/training/test_encoder_memory.py",
+    "trainer/training/test_encoder_training.py",
     "trainer/training/test_gpu.py",
     "trainer/training/test_memory_peak.py",
     "trainer/training/test_train.py",
@@ -57,13 +67,28 @@ _SLOW_FILES = {
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even load the slow files where ``make unit`` leaves them out: each of its processes
+    would import for seconds what none of them runs."""
+    return True if _is_slow(collection_path) and "not slow" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the files that take most of the time."""
-    here = Path(__file__).parent
     for item in items:
-        path = item.path
-        if path.is_relative_to(here) and path.relative_to(here).as_posix() in _SLOW_FILES:
+        if _is_slow(item.path):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what has been imported: it would visit a million objects
+    each time."""
+    gc.freeze()
+
+
+def _is_slow(path: Path) -> bool:
+    here = Path(__file__).parent
+    return path.is_relative_to(here) and path.relative_to(here).as_posix() in SLOW_FILES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,12 +115,13 @@ def broker() -> Iterator[MockKafka]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Fail a unit test that takes long and is not marked so: everybody waits for it, each time.
 
-    Time of the processor, of processes that the test has waited for too: a machine may be busy.
+    Time of the processor, of processes that the test has waited for too: a machine may be busy. The
+    first to load a large library pays for all that come after it, and is let off.
     """
-    before = cpu_seconds()
+    before, loaded = cpu_seconds(), len(sys.modules)
     yield
-    spent = cpu_seconds() - before
-    if spent > MOST_CPU_S and item.get_closest_marker("long") is None:
+    spent, imported = cpu_seconds() - before, len(sys.modules) - loaded
+    if spent > MOST_CPU_S and imported < MANY_MODULES and item.get_closest_marker("long") is None:
         pytest.fail(
             f"{spent:.1f} s of CPU time, and a unit test may take {MOST_CPU_S}: make it cheaper, "
             "or mark it with pytest.mark.long"

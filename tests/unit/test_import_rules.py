@@ -13,12 +13,20 @@ from tests.support.imports import (
     all_imports,
     importers,
     is_within,
+    loaded_imports,
     module_graph,
     reachable,
 )
+from tests.unit.conftest import SLOW_FILES
 
 STANDARD = set(sys.stdlib_module_names)
+UNIT = ROOT / "tests" / "unit"
 PROGRAMS = ("worker", "trainer", "desk")
+
+HEAVY = (
+    "accelerate", "cleanlab", "onnx", "pandas", "peft", "pyarrow", "sklearn", "transformers",
+)  # fmt: skip
+"""What takes one to ten seconds to import."""
 
 WORKER_OWNERS = {
     # Its types never leave the stream; the demo brings its own topics and messages.
@@ -307,6 +315,38 @@ def test_nothing_of_tracing_is_loaded_where_it_is_off() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_a_library_that_takes_seconds_is_loaded_where_it_is_needed(library: str) -> None:
+    """A command that refuses its input, and a test of what is near, do not wait for it."""
+    files = sorted((ROOT / "trainer").rglob("*.py"))
+    early = {path for path in files for name in loaded_imports(path) if is_within(name, library)}
+    assert early == set()
+
+
+@pytest.mark.parametrize("library", sorted({*HEAVY} - {"onnx"}))
+def test_no_quick_test_is_collected_with_a_library_that_takes_seconds(library: str) -> None:
+    """Each process of ``make unit`` loads every test, and few of the tests need it."""
+    slow = {UNIT / name for name in SLOW_FILES}
+    files = sorted({*UNIT.rglob("*.py"), *(ROOT / "tests" / "support").glob("*.py")} - slow)
+    early = {path for path in files for name in loaded_imports(path) if is_within(name, library)}
+    assert early == set()
+
+
+def test_the_trainers_small_commands_load_nothing_heavy(tmp_path: Path) -> None:
+    """Help, and what only looks at a store or changes its pointers, is there at once."""
+    store = f"--store {tmp_path}"
+    commands = ["--help", "train --help", f"list {store}", f"rollback {store} --reason r"]
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom trainer.cli.main import app\n"
+        f"print([CliRunner().invoke(app, each.split()).exit_code for each in {commands}])\n"
+        f"print(sys.modules.keys() & {{'torch', 'scipy.stats', *{HEAVY}}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["[0, 0, 0, 2]", "set()"]
 
 
 def test_the_worker_never_imports_the_trainer_or_peft() -> None:

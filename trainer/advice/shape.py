@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from trainer.statistics.metrics import ALPHA, binomial_tail
 
@@ -60,6 +59,8 @@ def find_split(vectors: Sequence[Vectors], labels: Sequence[str]) -> list[SplitF
     in units of the spread about them; a label is spoken of where that is an outlier among labels,
     so that at least five are needed to know what is usual.
     """
+    from sklearn.cluster import KMeans  # takes a second
+
     usable = [at for at, rows in enumerate(vectors) if len(rows) >= _LEAST_LABEL]
     if len(usable) < _LEAST_LABELS:
         return []

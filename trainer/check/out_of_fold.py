@@ -16,12 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import TruncatedSVD
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_union
 
 from trainer.dataset.folder import Example
 from worker.contract.text import normalize
@@ -143,6 +137,10 @@ def text_features(messages: Sequence[str]) -> Matrix:
     it, projected to its largest singular vectors (Deerwester et al. 1990): five times as fast to
     learn from, at a little accuracy. Uses no labels.
     """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+
     union = make_union(
         TfidfVectorizer(
             ngram_range=(1, 2), sublinear_tf=True, tokenizer=_TOKEN.findall, token_pattern=None
@@ -178,6 +176,9 @@ def fit_predict(
 
     A class without an example gets probability 0. ``fine`` is for many small classes.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     found = np.zeros((len(asked), classes))
     present = np.unique(targets)
     if len(present) == 1:
@@ -224,6 +225,8 @@ def assign_folds(
     Deterministic for a seed. With fewer clusters than ``folds`` there are as many folds as
     clusters.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     found = np.zeros(len(targets), dtype=np.int64)
     splits = min(folds, len(np.unique(clusters)))
     if splits < 2:

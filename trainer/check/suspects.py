@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_self_confidence_for_each_label
 from numpy.typing import NDArray
 
 from trainer.check.finding import SUBLABELS, SUSPECTS, Finding, grade
@@ -45,6 +43,8 @@ def self_confidence(
 ) -> NDArray[np.float64]:
     """Return the probability the model gives each row's own label, (rows,): the lower, the more
     suspect. On planted errors it ranked better than the normalized margin."""
+    from cleanlab.rank import get_self_confidence_for_each_label  # takes seconds
+
     return np.asarray(get_self_confidence_for_each_label(labels, probabilities))
 
 
@@ -57,6 +57,8 @@ def flag(
     class needs a row. Northcutt, Jiang and Chuang 2021, arXiv 1911.00068: the number to flag is
     estimated per pair of classes, with thresholds that allow for a model's over-confidence.
     """
+    from cleanlab.filter import find_label_issues
+
     return np.asarray(
         find_label_issues(labels, probabilities, filter_by=method, n_jobs=1, verbose=False),
         dtype=bool,

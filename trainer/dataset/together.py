@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scipy.cluster.hierarchy import DisjointSet
+import scipy
 
 
 def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -16,7 +16,7 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
     occurs in two groups links these; an empty group links nothing. Units and their members are in
     the order of the keys.
     """
-    sets = DisjointSet(key for cluster in clusters for key in cluster)
+    sets = scipy.cluster.hierarchy.DisjointSet(key for cluster in clusters for key in cluster)
     for cluster in clusters:
         for key in cluster[1:]:
             sets.merge(cluster[0], key)

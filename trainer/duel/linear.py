@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import scipy  # loads its parts at their first use
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_union
 
 from trainer.dataset.folder import Example
 from trainer.model.logistic import C_GRID, EMBEDDING_LENGTH, fit_grid
@@ -171,6 +169,9 @@ class _Extractor:
         self._features = features
         self._union: Any = None
         if features != "embeddings":
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.pipeline import make_union
+
             # Words (1-2 grams) and characters within words (2-5 grams): robust to typing errors.
             self._union = make_union(
                 TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
@@ -189,7 +190,8 @@ class _Extractor:
             parts.append(split.embeddings.astype(np.float64) * weight)
         if len(parts) == 1:
             return parts[0]
-        return hstack([parts[0], csr_matrix(parts[1])], format="csr")
+        sparse = scipy.sparse.csr_matrix(parts[1])
+        return scipy.sparse.hstack([parts[0], sparse], format="csr")
 
 
 def _label_probabilities(model: Any, x: Any, labels: Sequence[str]) -> Floats:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
 
 from trainer.errors import BadInput
 
@@ -50,6 +49,8 @@ class Renderer:
 
 def load_renderer(base: Path, prompt_date: date) -> Renderer:
     """Return a base's chat template. Raises BadInput when it has none."""
+    from transformers import AutoTokenizer  # takes seconds
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import psutil
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from trainer.artifacts.training import Machine
@@ -113,6 +111,8 @@ class ProcessGroup:
     def __init__(self, device: str, mixed_precision: str) -> None:
         """``device`` "auto" takes this process's GPU where there is one; ``mixed_precision``
         "auto" is bfloat16 arithmetic where the processor has matrix units for it."""
+        from accelerate import Accelerator  # takes seconds
+
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no")
         own = self._accelerator.device
@@ -176,7 +176,11 @@ class ProcessGroup:
 
     def all_gather(self, elements: list[Element]) -> list[Element]:
         """Return the elements of all processes, in the order of their ranks."""
-        return list(gather_object(elements)) if self.world_size > 1 else elements
+        if self.world_size == 1:
+            return elements
+        from accelerate.utils import gather_object
+
+        return list(gather_object(elements))
 
     def barrier(self) -> None:
         """Wait until every process is here."""

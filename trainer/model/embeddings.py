@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from worker.contract.text import normalize
@@ -68,6 +66,9 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
 
 
 def _load(directory: Path) -> tuple[Any, Any, int]:
+    from transformers import AutoModel, AutoTokenizer  # takes seconds
+    from transformers.utils import logging as transformers_logging
+
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:

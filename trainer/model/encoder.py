@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
@@ -139,6 +136,8 @@ def load_encoder(
 ) -> EncoderModel:
     """Load a base in float32 with a head of zeros. ``dropout`` is that of LoRA's layers; with
     ``frozen`` nothing of the base has gradients. Raises BadInput."""
+    from transformers import AutoModel  # takes seconds
+
     try:
         with _quiet():
             backbone = AutoModel.from_pretrained(
@@ -152,6 +151,8 @@ def load_encoder(
 def load_empty_encoder(config: Path, shape: Shape, *, device: str) -> EncoderModel:
     """Make an encoder of a directory's config alone, for weights that are loaded into it. Raises
     BadInput."""
+    from transformers import AutoConfig, AutoModel
+
     try:
         with _quiet():
             read = AutoConfig.from_pretrained(config, local_files_only=True)
@@ -203,6 +204,8 @@ def collate_rows(
 def _quiet() -> Iterator[None]:
     """Keep transformers from talking about weights that are not used here, and its modules about
     what PyTorch will drop one day (DeBERTa's is the one that does)."""
+    from transformers.utils import logging as transformers_logging
+
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():
@@ -226,6 +229,8 @@ def _make(
     if gradient_checkpointing:
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     if shape.lora is not None:
+        from peft import LoraConfig, get_peft_model
+
         targets = choose_layers(linear_layers(backbone), shape.lora.target_modules)
         lora_config = LoraConfig(
             task_type="FEATURE_EXTRACTION",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Inverse strengths of the L2 penalty that are tried."""
@@ -40,6 +39,8 @@ def fit_grid(
     """Fit features ``x``, (messages, features), to their classes with each C of ``grid`` in rising
     order; ``measure`` gives a fitted model's accuracy on validation. Two in a row that are no
     better end the search."""
+    from sklearn.linear_model import LogisticRegression  # takes a second
+
     highest, worse = -1.0, 0
     for c in sorted(grid):
         # Each from nothing: started from the last solution, a fit takes that for converged.

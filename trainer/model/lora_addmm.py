@@ -6,7 +6,6 @@ from types import MethodType
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear
 from torch import Tensor
 
 _ADAPTER = "default"  # PEFT's name of the only adapter
@@ -21,6 +20,8 @@ def add_by_addmm(peft_model: Any) -> int:
     or switched off layers, and inputs in another precision than the matrices where no autocast
     brings them together. State dicts, names and gradients are the same.
     """
+    from peft.tuners.lora import Linear
+
     changed = 0
     for module in peft_model.modules():
         if type(module) is Linear and not module.lora_variant:
@@ -31,7 +32,7 @@ def add_by_addmm(peft_model: Any) -> int:
 
 def _forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if args or kwargs or self.disable_adapters or self.merged or not _is_of_one_type(self, x):
-        found: Tensor = Linear.forward(self, x, *args, **kwargs)
+        found: Tensor = type(self).forward(self, x, *args, **kwargs)
         return found
     base = self.base_layer(x)
     down, up = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight

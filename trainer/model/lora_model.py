@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-from transformers.utils import logging as transformers_logging
 
 from trainer.errors import BadInput
 from trainer.model.device import resolve_device
@@ -58,11 +55,15 @@ class LoraModel:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
+        from peft import get_peft_model_state_dict
+
         state = get_peft_model_state_dict(self.peft_model, save_embedding_layers=False)
         return {name: weights.detach().clone().contiguous() for name, weights in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Replace the adapter's weights. Raises BadInput when names or shapes do not fit."""
+        from peft import set_peft_model_state_dict
+
         expected = {name: tuple(weights.shape) for name, weights in self.state_dict().items()}
         given = {name: tuple(weights.shape) for name, weights in state.items()}
         if expected != given:
@@ -113,6 +114,9 @@ def load_lora_model(
     bitsandbytes), else in ``base_dtype``. Adapter weights are float32 whatever the base is. Raises
     BadInput.
     """
+    from transformers import AutoModelForCausalLM  # takes seconds
+    from transformers.utils import logging as transformers_logging
+
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     chosen = resolve_device(device)
@@ -155,6 +159,8 @@ def add_lora(
     target_modules: Sequence[str] = (),
 ) -> LoraModel:
     """Put LoRA layers into a language model that is on ``device``; see ``load_lora_model``."""
+    from peft import LoraConfig, get_peft_model
+
     if gradient_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     targets = choose_layers(linear_layers(causal_lm), target_modules)
@@ -195,6 +201,8 @@ def choose_layers(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, 
 def _four_bits(compute: torch.dtype) -> Any:
     if find_spec("bitsandbytes") is None:
         raise BadInput("load_in_4bit = true needs bitsandbytes: install the extra 'qlora'")
+    from transformers import BitsAndBytesConfig
+
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

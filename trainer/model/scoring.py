@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
 from trainer.errors import ProofFailed
 from trainer.model.lora_model import LoraModel
@@ -90,6 +89,8 @@ def answer_states(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix:
     rows = batch.tails.shape[0]
     decoder = causal_lm.get_decoder()
     if share_prefix:
+        from transformers import DynamicCache  # takes seconds
+
         cache = DynamicCache(config=causal_lm.config)
         decoder(input_ids=prefix[None], past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(rows)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,7 @@ def render_page(head: Head, sections: Sequence[Section]) -> str:
     text. Should either fail, the page's content security policy still lets no script run but the
     one that is named by its digest, and nothing at all be fetched.
     """
-    environment = Environment(
-        loader=PackageLoader("trainer.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _templates()
     loader = environment.loader
     assert loader is not None
     script = loader.get_source(environment, "script.js")[0].strip()
@@ -183,4 +178,16 @@ def render_page(head: Head, sections: Sequence[Section]) -> str:
         script=script,
         script_digest=digest,
         style=loader.get_source(environment, "style.css")[0].strip(),
+    )
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("trainer.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
     )

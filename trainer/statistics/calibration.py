@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
 
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
 from trainer.statistics.promise import find_promise
@@ -55,7 +54,7 @@ def temperature_softmax(
     """Return label probabilities, (rows, labels): a softmax of the scores, (rows, outputs), over
     ``temperature``. ``label_of``, (outputs), says which label each output's probability counts for;
     None: each for the one at its place."""
-    probabilities: Floats = softmax(logprobs / temperature, axis=1)
+    probabilities: Floats = scipy.special.softmax(logprobs / temperature, axis=1)
     if label_of is None:
         return probabilities
     summed: Floats = probabilities @ np.eye(int(label_of.max()) + 1)[label_of]
@@ -66,7 +65,7 @@ def energy(logits: Floats) -> Floats:
     """Return each row's energy, (rows), in nats: minus the logarithm of the sum of the exponentials
     of its logits, the higher the less the message is like any that was learnt (Liu et al. 2020,
     arXiv 2010.03759, at a temperature of 1)."""
-    found: Floats = -logsumexp(logits, axis=1)
+    found: Floats = -scipy.special.logsumexp(logits, axis=1)
     return found
 
 
@@ -109,7 +108,7 @@ def fit_temperature(logprobs: Floats, truth: Ints, label_of: Ints | None = None)
     The true label counts as 1 - 1/(rows + 2) true, the other labels share the rest (the smoothed
     targets of Platt 1999): a small set without an error would else ask for endless certainty.
     """
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature), label_of),
         bounds=_LOG_RANGE,
         method="bounded",

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import log_softmax
+import scipy
 
 from trainer.statistics.calibration import Bools, Floats, Ints
 from trainer.statistics.metrics import wilson
@@ -64,7 +63,7 @@ def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
     """Return the likeliest share of slips and its interval."""
     profile = _profile(labels, probabilities)
     none = profile(0.0)
-    inner = minimize_scalar(
+    inner = scipy.optimize.minimize_scalar(
         profile, bounds=(0.0, _MOST), method="bounded", options={"xatol": _TOLERANCE}
     )
     value, best = (float(inner.x), float(inner.fun)) if inner.fun < none else (0.0, none)
@@ -73,10 +72,11 @@ def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
     def beyond(share: float) -> float:
         return profile(share) - limit
 
-    low = 0.0 if none <= limit else float(brentq(beyond, 0.0, value, xtol=_TOLERANCE))
-    high = _MOST
+    low, high = 0.0, _MOST
+    if none > limit:
+        low = float(scipy.optimize.brentq(beyond, 0.0, value, xtol=_TOLERANCE))
     if beyond(_MOST) > 0:
-        high = float(brentq(beyond, value, _MOST, xtol=_TOLERANCE))
+        high = float(scipy.optimize.brentq(beyond, value, _MOST, xtol=_TOLERANCE))
     return value, low, high
 
 
@@ -87,12 +87,12 @@ def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
     at = np.arange(rows)
 
     def loss(share: float, log_temperature: float) -> float:
-        own = np.exp(log_softmax(logs / np.exp(log_temperature), axis=1)[at, labels])
+        own = np.exp(scipy.special.log_softmax(logs / np.exp(log_temperature), axis=1)[at, labels])
         mixed = (1 - share) * own + share * (1 - own) / (classes - 1)
         return float(-np.log(np.maximum(mixed, 1e-300)).sum())
 
     def profile(share: float) -> float:
-        found = minimize_scalar(
+        found = scipy.optimize.minimize_scalar(
             lambda log_temperature: loss(share, log_temperature),
             bounds=_LOG_TEMPERATURES,
             method="bounded",

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import beta, binomtest
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
+import scipy  # loads its parts at their first use
 
 from trainer.statistics.calibration import Bools, Floats, Ints
 from trainer.statistics.figures import Figures, LabelFigures
@@ -23,6 +17,12 @@ from trainer.statistics.figures import Figures, LabelFigures
 def measure(truth: Ints, predicted: Ints, labels: Sequence[str]) -> Figures:
     """Compute every figure of at least one message. Macro-F1 is the mean over the labels that
     occur in ``truth``."""
+    from sklearn.metrics import (  # takes a second
+        accuracy_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
+
     known = range(len(labels))
     confusion = confusion_matrix(truth, predicted, labels=known)
     columns = precision_recall_fscore_support(truth, predicted, labels=known, zero_division=0.0)
@@ -45,7 +45,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing."""
     if not total:
         return 0.0, 1.0
-    interval = binomtest(hits, total).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(hits, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -53,12 +53,14 @@ def highest_share(hits: int, total: int, alpha: float) -> float:
     """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
     Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
     is at least the floor" rejects at ``alpha``."""
-    return 1.0 if hits == total else float(beta.isf(alpha, hits + 1, total - hits))
+    return 1.0 if hits == total else float(scipy.stats.beta.isf(alpha, hits + 1, total - hits))
 
 
 def auroc(low: Floats, high: Floats) -> float:
     """Return the chance that a value of ``high`` exceeds one of ``low``, ties counting half: the
     area under the ROC curve (Hanley & McNeil 1982)."""
+    from sklearn.metrics import roc_auc_score
+
     truth = np.concatenate([np.zeros(len(low)), np.ones(len(high))])
     return float(roc_auc_score(truth, np.concatenate([low, high])))
 
@@ -101,7 +103,7 @@ def mcnemar_exact(found: Discordance) -> float:
 def binomial_test(hits: int, trials: int, share: float) -> float:
     """Return the two-sided exact p-value of ``hits`` of ``trials`` under a chance of ``share``
     (Clopper & Pearson 1934), 1.0 without any trial."""
-    return float(binomtest(hits, trials, share).pvalue) if trials else 1.0
+    return float(scipy.stats.binomtest(hits, trials, share).pvalue) if trials else 1.0
 
 
 def binomial_tail(hits: int, trials: int, share: float) -> float:
@@ -109,7 +111,7 @@ def binomial_tail(hits: int, trials: int, share: float) -> float:
     one-sided exact p-value; 1.0 without any trial."""
     if not trials:
         return 1.0
-    return float(binomtest(hits, trials, share, alternative="greater").pvalue)
+    return float(scipy.stats.binomtest(hits, trials, share, alternative="greater").pvalue)
 
 
 def bootstrap_difference(

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
-from scipy.optimize import brentq
+import scipy
 
 from trainer.statistics.metrics import ALPHA, POWER, Discordance
 
@@ -42,7 +42,7 @@ def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
         return 1.0
     if _score(found, ends[1]) <= wanted:
         return -1.0
-    return -float(brentq(lambda margin: _score(found, margin) - wanted, *ends))
+    return -float(scipy.optimize.brentq(lambda margin: _score(found, margin) - wanted, *ends))
 
 
 def power(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import binom
+import scipy
 
 from trainer.statistics.figures import Promise, ThresholdRule
 from trainer.statistics.thresholds import LEVEL, Bools, Floats, accept, review_threshold
@@ -98,8 +98,8 @@ def _enough_rows(
     share = hits / sizes
     for times in _MORE:
         larger = np.floor(sizes * times)
-        needed = binom.ppf(LEVEL, larger, precision) + 1
-        passes = np.flatnonzero(binom.sf(needed - 1, larger, share) >= _POWER)
+        needed = scipy.stats.binom.ppf(LEVEL, larger, precision) + 1
+        passes = np.flatnonzero(scipy.stats.binom.sf(needed - 1, larger, share) >= _POWER)
         if len(passes) and (passes[-1] + 1) / total >= wanted:
             return math.ceil(total * times), float(1 - (passes[-1] + 1) / total)
     return None

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from trainer.statistics.figures import CoveragePoint, ThresholdRule
 
@@ -106,9 +106,9 @@ def _proven(
     """
     wanted = np.ceil(len(sure) * np.arange(1, _STEPS + 1) / _STEPS)
     sizes = ends[np.unique(np.searchsorted(ends, wanted))]
-    needed = binom.ppf(LEVEL, sizes, precision) + 1
+    needed = scipy.stats.binom.ppf(LEVEL, sizes, precision) + 1
     expected = np.minimum(np.cumsum(sure)[sizes - 1] / sizes, 1.0)
-    chance = binom.sf(needed - 1, sizes, expected)
+    chance = scipy.stats.binom.sf(needed - 1, sizes, expected)
     first = int(np.argmax(chance))
     passed = hits[sizes[first:] - 1] >= needed[first:]
     count = len(passed) if passed.all() else int(np.argmin(passed))

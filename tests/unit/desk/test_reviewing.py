@@ -89,6 +89,7 @@ def test_what_is_given_back_is_anybodys(world: DeskWorld) -> None:
     assert take(world, ann) == item.id
 
 
+@pytest.mark.slow
 def test_ten_people_at_once_get_no_item_twice(world: DeskWorld) -> None:
     """200 items, ten threads: each item is decided once, and all are."""
     world.add_all([(f"message {n}", {}) for n in range(200)])

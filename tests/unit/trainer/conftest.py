@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import World, call
@@ -81,6 +80,8 @@ def encoder_run(
 
 def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> Path:
     """Write a random base of 2 layers into a directory, with a tokenizer trained on ``text``."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -142,6 +142,7 @@ def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
     assert verdict.adapters.get(DIGEST, 0) == len(results)
 
 
+@pytest.mark.slow
 def test_it_takes_bits() -> None:
     """Of a hundred thousand messages that wait, two bits each beside the two of any other."""
     count = 1 << 17

@@ -73,6 +73,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_lock_has_presidio() -> None:
     """What these tests need is in locks/cpu.txt: they are never skipped where that is installed."""
     lock = Path(__file__).parents[4] / "locks" / "cpu.txt"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from transformers.utils import chat_template_utils
 
 from tests.unit.trainer.conftest import CHAT_TEMPLATE
 from trainer.errors import BadInput
@@ -41,6 +40,7 @@ def dated_base(request: pytest.FixtureRequest, tiny_base: Path, tmp_path: Path) 
 
 def at(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
     """Set the clock that transformers' templates read."""
+    from transformers.utils import chat_template_utils
 
     class Clock:
         @staticmethod

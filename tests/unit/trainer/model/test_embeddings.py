@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from trainer.errors import BadInput
 from trainer.model import embeddings
@@ -21,6 +20,8 @@ TEXTS = ["where is my parcel", "refund", "card declined twice please refund my c
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
     directory = tmp_path_factory.mktemp("encoder")
     words = sorted({word for text in TEXTS for word in text.split()})
     vocabulary = {one: at for at, one in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
@@ -56,6 +57,8 @@ def test_vectors_are_unit_long_repeatable_and_do_not_depend_on_their_batch(encod
 
 
 def test_a_vector_is_the_mean_over_the_tokens(encoder: Path) -> None:
+    from transformers import BertModel
+
     model = BertModel.from_pretrained(encoder).eval()
     with torch.inference_mode():
         states = model(torch.tensor([[2, 4 + _word("refund"), 3]])).last_hidden_state[0]

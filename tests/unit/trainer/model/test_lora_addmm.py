@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import Linear
 
 from trainer.model.lora_addmm import add_by_addmm
 
@@ -25,6 +23,8 @@ def pair(
     dtype: torch.dtype = torch.float32, dropout: float = 0.0, use_dora: bool = False
 ) -> tuple[torch.nn.Module, torch.nn.Module, int]:
     """The same model twice, as PEFT makes it and changed, and how many layers were."""
+    from peft import LoraConfig, get_peft_model  # takes seconds
+
     models = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -72,6 +72,8 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
 
 def test_what_is_not_plain_is_left_to_peft() -> None:
     """Another variant, merged and switched off layers, and a base in another precision."""
+    from peft.tuners.lora import Linear
+
     assert pair(use_dora=True)[2] == 0
     for dtype in (torch.float32, torch.bfloat16):
         expected, changed, _ = pair(dtype)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from html.parser import HTMLParser
+from typing import Any
 
 from typer.main import get_command
 
@@ -56,9 +58,14 @@ def refuse_unknown_options(words: list[str]) -> None:
     """Fail where a command line is none of ``clerk-trainer``, or has an option that the command has
     not."""
     assert words[0] == "clerk-trainer", words
-    known = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    known = _commands()[words[1]]
     options = {
         name for parameter in known.params for name in (*parameter.opts, *parameter.secondary_opts)
     }
     for word in words[2:]:
         assert not word.startswith("--") or word in options, f"{words[1]} has no {word}"
+
+
+@cache
+def _commands() -> Any:
+    return get_command(app).commands  # type: ignore[attr-defined]

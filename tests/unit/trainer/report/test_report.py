@@ -393,6 +393,7 @@ def test_a_cut_line_is_named(made: Made, tmp_path: Path) -> None:
         write_report(made.run, tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_a_large_holdout_stays_below_one_and_a_half_megabytes(
     make_run: Callable[..., Made], tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
 from trainer.statistics.metrics import auroc, highest_share, measure, wilson
 
@@ -62,6 +61,8 @@ def test_the_highest_share_of_all_and_of_nothing_is_one() -> None:
 
 
 def test_auroc_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
+    from sklearn.metrics import roc_auc_score
+
     low, high = RNG.integers(0, 20, 300) / 20, RNG.integers(5, 25, 200) / 20
     above, level = high[:, None] > low, high[:, None] == low
     assert auroc(low, high) == pytest.approx((above + level / 2).mean())

@@ -61,6 +61,7 @@ def test_with_the_rows_that_are_asked_for_the_promise_comes_within_reach() -> No
     assert abs(np.median(told) - np.median(came)) < 0.1
 
 
+@pytest.mark.slow
 def test_a_lesser_promise_that_is_told_is_kept() -> None:
     """Simulated with known truth: chosen after the rows were seen, and still broken in one training
     of twenty at most; and it sends to review what was told."""

@@ -4,11 +4,11 @@ memory, at the width of all-MiniLM-L6-v2."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import BertConfig, BertModel
 
 from tests.support.fake_memory import PeakMemory, on_device
 from trainer.model.encoder import Classifier
@@ -17,14 +17,7 @@ from trainer.training.memory import OVERHEAD
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.shape import Shape
 
-CONFIG = BertConfig(
-    hidden_size=384,
-    intermediate_size=1536,
-    num_hidden_layers=6,
-    num_attention_heads=12,
-    vocab_size=30522,
-    attn_implementation="sdpa",
-)
+HIDDEN, LAYERS = 384, 6
 ROWS, CLASSES = 32, 77
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 
@@ -35,11 +28,26 @@ def recipe(**more: object) -> Recipe:
     )
 
 
+def minilm() -> Any:
+    """Return a BERT of that shape."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=12,
+        vocab_size=30522,
+        attn_implementation="sdpa",
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
 def peak_of_a_step(tokens: int, *, bf16: bool) -> int:
     """Return the bytes at the peak of a training step on a GPU's kernels, weights included."""
     with torch.device("meta"):
-        backbone = BertModel(CONFIG, add_pooling_layer=False)
-        head = torch.nn.Linear(CONFIG.hidden_size, CLASSES)
+        backbone = minilm()
+        head = torch.nn.Linear(HIDDEN, CLASSES)
     classifier = Classifier(backbone, head, pooling="mean", unit=False).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_device(classifier, "cpu")
@@ -58,18 +66,19 @@ def peak_of_a_step(tokens: int, *, bf16: bool) -> int:
 
 def shape() -> Shape:
     with torch.device("meta"):
-        weights = sum(w.numel() for w in BertModel(CONFIG, add_pooling_layer=False).parameters())
+        model = minilm()
+    config, weights = model.config, sum(each.numel() for each in model.parameters())
     return Shape(
         weights=weights,
         linear_weights=weights // 2,
         adapter_weights_per_rank=0,
-        layers=CONFIG.num_hidden_layers,
-        hidden=CONFIG.hidden_size,
-        intermediate=CONFIG.intermediate_size,
-        heads=CONFIG.num_attention_heads,
-        attention=CONFIG.hidden_size,
-        key_value=CONFIG.hidden_size,
-        vocabulary=CONFIG.vocab_size,
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=config.num_attention_heads,
+        attention=config.hidden_size,
+        key_value=config.hidden_size,
+        vocabulary=config.vocab_size,
     )
 
 

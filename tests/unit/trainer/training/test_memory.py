@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from trainer.errors import BadInput
 from trainer.model.lora_model import LoraModel
@@ -36,6 +35,8 @@ def test_the_shape_is_read_without_loading_a_weight(
     tiny_base: Path, make_lora_model: Callable[..., LoraModel]
 ) -> None:
     """Counts are those of the loaded model and of its adapter."""
+    from transformers import AutoModelForCausalLM
+
     shape = read_shape(tiny_base)
     model = AutoModelForCausalLM.from_pretrained(tiny_base)
     assert shape.weights == sum(weights.numel() for weights in model.parameters())
