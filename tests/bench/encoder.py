@@ -38,7 +38,7 @@ from tests.support.toy_adapter import SHA, toy_taxonomy
 from trainer.model.embeddings import find_embedding_model
 from trainer.model.encoder import Shape, load_encoder
 from trainer.model.encoder_prompt import make_encoder_prompt
-from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import FILES, export_onnx
 from worker.contract import (
     BaseModel,
@@ -209,7 +209,7 @@ def make_adapter(directory: Path) -> Path:
     (directory / "model.safetensors").write_bytes(b"not read by ONNX Runtime")
     spec = make_encoder_prompt(base, encoders, max_message_tokens=254, redaction=None)
     golden = make_golden(spec, encoders)
-    logits = EncoderScorer(model).logits([prompt.ids for prompt in golden])
+    logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
     labels = [f"label-{number}" for number in range(11)]
     head = Head(
         outputs=tuple(HeadOutput(f"output-{at}", labels[at % 11]) for at in range(OUTPUTS)),
