@@ -236,7 +236,10 @@ def test_half_a_pair_is_refused(
         ({"use_dora": True}, "use_dora is set"),
         ({"use_rslora": True}, "use_rslora is set"),
         ({"bias": "all"}, "bias is 'all'"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save is set"),
+        (
+            {"modules_to_save": ["lm_head"]},
+            r"modules_to_save is \['lm_head'\], and the manifest's is \[\]",
+        ),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is set"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is set"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
