@@ -1,8 +1,8 @@
 """Adapters change under load in the real engine, both ways of serving.
 
-Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights
-with the codes, or the outputs of a head, dealt to other labels, so that each adapter files the same message under a label
-of its own and an answer read by another one's contract would be seen.
+Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights with
+the codes, or the outputs of a head, dealt to other labels, so that each adapter files the same
+message under a label of its own and an answer read by another one's contract would be seen.
 """
 
 from __future__ import annotations
