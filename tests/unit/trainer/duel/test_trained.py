@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from rich.console import Console
 
 from tests.support.trainer_world import World, call, call_help
-from trainer.cli.what import choose_what
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
 from trainer.training.recipe_kinds import RecipeKind
 from worker.contract import load_adapter, write_manifest
+from worker.contract.store import find_adapter
 
 ROOT = Path(__file__).parents[4]
 
@@ -123,10 +122,25 @@ def test_an_adapter_with_a_head_takes_part_as_a_rival_and_can_be_published(
     head = found["tiny-head"]
     assert (head["kind"], head["served_as"], head["not_served"]) == ("rival", "lora-head", None)
     assert record["tested_baseline"] != "tiny-head"
-    chosen = choose_what(
-        run, "tiny-head", dataset=None, embeddings=None, console=Console(quiet=True)
+    outside = tmp_path / "odd.jsonl"
+    outside.write_text('{"message": "zebra"}\n{"message": "odd one"}\n', encoding="utf-8")
+    code, measured, error = call(
+        *("evaluate", head_run / "adapter", "--dataset", world.dataset.directory, "--json"),
+        *("--base", world.base, "--out-of-scope", outside),
     )
-    assert chosen == head_run.resolve()
+    assert code == 0, error
+    assert measured["head"]["out_of_scope"] == "energy"
+    assert 0 <= measured["out_of_scope"]["auroc_out_of_scope"] <= 1
+    assert measured["accuracy"] == head["accuracy"]
+    rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1")
+    code, published, error = call(
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-head", "--json"),
+        *(part for rule in rules for part in ("--set", rule)),
+    )
+    assert code == 0, error
+    found = find_adapter(tmp_path / "store").directory
+    assert load_adapter(found).kind == "lora-head"
+    assert load_adapter(found).digest == published["digest"]
 
 
 def test_an_adapter_with_a_head_can_be_the_adapter_of_a_duel(
