@@ -22,8 +22,9 @@ from typing import Any
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import EngineSettings, answer_tokens
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores, HeadLogits
+from worker.engine.port import Answer
 from worker.engine.processes import ChildProcesses
+from worker.engine.vllm_answers import read_answer
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
 from worker.engine.vllm_context import destroy_context
 from worker.engine.vllm_core import starting_processes
@@ -259,7 +260,7 @@ class VllmEngine:
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
-        return _read(adapter, found)
+        return read_answer(adapter.manifest, adapter.params, found)
 
     async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
         """Return vLLM's completion of one request, or its pooled output."""
@@ -292,23 +293,3 @@ class VllmEngine:
         await asyncio.gather(*rest, return_exceptions=True)
         await destroy_context(self._llm.engine_core.resources.ctx, _CONTEXT_S)
         self._llm = None
-
-
-def _read(adapter: _Adapter, completions: Sequence[Any]) -> Answer:
-    if adapter.manifest.head is not None:
-        (pooled,) = completions
-        return HeadLogits(tuple(pooled.data.float().tolist()))
-    for completion in completions:
-        if completion.finish_reason == "abort":
-            raise EngineDied("the engine is shutting down")
-        if completion.finish_reason == "error":
-            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
-    if adapter.manifest.decoding == "choice":
-        (words,) = completions
-        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
-    scores: dict[int, float] = {}
-    for params, completion in zip(adapter.params, completions, strict=True):
-        found = completion.logprobs[0]
-        ids = params.logprob_token_ids
-        scores |= {one: float(found[one].logprob) for one in ids if one in found}
-    return CodeScores(scores)
