@@ -10,12 +10,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from tests.support.published import digests
-from trainer.model.head_scoring import HeadScorer
+from trainer.model.head_scoring import Floats, HeadScorer
 from trainer.model.lora_head import HEAD_KEY, HEAD_MODULE, add_head
 from trainer.model.lora_model import CONFIG, WEIGHTS, load_adapter_model, read_weights
 from worker.contract import (
@@ -74,7 +73,7 @@ def write_head_adapter(
 
 def _head(
     outputs: tuple[HeadOutput, ...],
-    logits: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    logits: Floats,
     *,
     vocabulary: int,
 ) -> Head:

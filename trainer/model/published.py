@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.errors import BadInput
@@ -11,7 +12,7 @@ from trainer.model.head_scoring import HeadScorer
 from trainer.model.lora_head import load_lora_head
 from trainer.model.lora_model import label_token_ids, load_adapter_model
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
-from trainer.model.scoring import PromptIds, PromptScorer, make_verified_scorer, verified
+from trainer.model.scoring import PromptIds, PromptScorer, make_verified_scorer, may_share_prefix
 from worker.contract import (
     ENCODER_KINDS,
     Manifest,
@@ -53,7 +54,8 @@ def open_scorer(
     base = require_base(base, manifest)
     if manifest.kind == "lora-head":
         head = load_lora_head(directory, base, manifest, device=device)
-        return HeadScorer(verified(head, prompts))
+        shares = may_share_prefix(head.body, head.prefix_ids, prompts)
+        return HeadScorer(replace(head, share_prefix=shares))
     model = load_adapter_model(directory, base, manifest, device=device)
     label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
     return make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)

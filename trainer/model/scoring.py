@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -238,30 +238,24 @@ def verify_prompts(
     verify_forward(model.causal_lm, prefix, batch, share_prefix=share_prefix)
 
 
-class Verifiable(Protocol):
-    """A dataclass with the field ``share_prefix``, whose forward pass can be verified."""
+def may_share_prefix(
+    model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds]
+) -> bool:
+    """Return whether the prompts' fixed part may run once a batch, as it was verified on a few of
+    ``prompts``.
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def verify(self, prompts: Sequence[PromptIds]) -> None:
-        """Raise ProofFailed where it differs from the model's own on a few prompts."""
-
-
-VerifiableT = TypeVar("VerifiableT", bound=Verifiable)
-
-
-def verified(made: VerifiableT, prompts: Sequence[PromptIds]) -> VerifiableT:
-    """Return what scores by a forward pass that was verified on a few of ``prompts``.
-
-    On architectures on which the prefix cannot be shared it runs whole prompts. Raises ProofFailed
-    where those differ from the model's own as well.
+    On architectures on which it may not whole prompts are run. Raises ProofFailed where those
+    differ from the model's own as well.
     """
-    try:
-        made.verify(prompts)
-    except ProofFailed:
-        made = replace(made, share_prefix=False)
-        made.verify(prompts)
-    return made
+    if prefix_ids:
+        try:
+            verify_prompts(model, prefix_ids, prompts, share_prefix=True)
+        except ProofFailed:
+            pass
+        else:
+            return True
+    verify_prompts(model, prefix_ids, prompts, share_prefix=False)
+    return False
 
 
 def make_verified_scorer(
@@ -270,5 +264,6 @@ def make_verified_scorer(
     label_ids: tuple[int, ...],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer by codes that is ``verified``. Raises ProofFailed."""
-    return verified(Scorer(model, prefix_ids, label_ids, len(prefix_ids) > 0), prompts)
+    """Return a scorer by codes whose forward pass was verified (``may_share_prefix``). Raises
+    ProofFailed."""
+    return Scorer(model, prefix_ids, label_ids, may_share_prefix(model, prefix_ids, prompts))

@@ -131,7 +131,7 @@ def write_rest(
         files=parts.files,
         reference=replace(reference, probes=()),  # messages: not for everybody who serves it
         data=inputs.to_record() | {"recipe": recipe.to_record()},
-        metrics=metrics | parts.metrics,
+        metrics={**metrics, **parts.metrics},
         versions=versions(),
     )
     return finish_adapter(recipe.run, manifest, reference, inputs.tokenizer.encoders)

@@ -13,8 +13,8 @@ from worker.engine.vllm_answers import read_answer
 from worker.errors import EngineDied, MessageRejected
 
 
-def completion(reason: str = "length", **logprobs: float) -> SimpleNamespace:
-    found = {int(token): SimpleNamespace(logprob=value) for token, value in logprobs.items()}
+def completion(logprobs: dict[int, float], reason: str = "length") -> SimpleNamespace:
+    found = {token: SimpleNamespace(logprob=value) for token, value in logprobs.items()}
     return SimpleNamespace(finish_reason=reason, logprobs=[found])
 
 
@@ -25,7 +25,7 @@ def test_a_pooled_output_is_a_heads_logits() -> None:
 
 def test_parts_of_the_codes_are_put_together() -> None:
     params = [SimpleNamespace(logprob_token_ids=[5]), SimpleNamespace(logprob_token_ids=[6])]
-    found = [completion(**{"5": -1.0, "9": -3.0}), completion(**{"6": -2.0})]
+    found = [completion({5: -1.0, 9: -3.0}), completion({6: -2.0})]
     assert read_answer(toy_manifest(), params, found) == CodeScores({5: -1.0, 6: -2.0})
 
 
@@ -33,4 +33,4 @@ def test_parts_of_the_codes_are_put_together() -> None:
 def test_an_end_that_is_no_answer_is_told(reason: str, error: type[Exception]) -> None:
     params = [SimpleNamespace(logprob_token_ids=[5])]
     with pytest.raises(error):
-        read_answer(toy_manifest(), params, [completion(reason, **{"5": -1.0})])
+        read_answer(toy_manifest(), params, [completion({5: -1.0}, reason)])

@@ -87,7 +87,7 @@ def test_a_message_is_scored_by_itself_as_a_worker_runs_it(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scale of 8-bit activations is taken over the whole batch."""
-    sizes = set()
+    sizes: set[object] = set()
     original = onnx_files.onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
