@@ -138,9 +138,8 @@ def test_an_adapter_with_a_head_takes_part_as_a_rival_and_can_be_published(
         *(part for rule in rules for part in ("--set", rule)),
     )
     assert code == 0, error
-    found = find_adapter(tmp_path / "store").directory
-    assert load_adapter(found).kind == "lora-head"
-    assert load_adapter(found).digest == published["digest"]
+    stored = load_adapter(find_adapter(tmp_path / "store").directory)
+    assert (stored.kind, stored.digest) == ("lora-head", published["digest"])
 
 
 def test_an_adapter_with_a_head_can_be_the_adapter_of_a_duel(

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from trainer.artifacts.training import TRAINING
-from trainer.model.onnx_export import OnnxPrecision
+from trainer.model.onnx_export import OnnxPrecision, onnx_logits
 from trainer.statistics.calibration import Bools, Floats
 from trainer.training import onnx_files
 from trainer.training.onnx_files import prefer
@@ -58,7 +58,7 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     first: OnnxPrecision,
 ) -> None:
     """The 8-bit file is made to answer twice as surely: its temperature is twice as high."""
-    original = onnx_files.onnx_logits
+    original = onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
         found = original(path, prompts, **more)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_a_message_is_scored_by_itself_as_a_worker_runs_it(
 ) -> None:
     """The scale of 8-bit activations is taken over the whole batch."""
     sizes: set[object] = set()
-    original = onnx_files.onnx_logits
+    original = onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
         sizes.add(more["batch_size"])
