@@ -147,7 +147,8 @@ def _figures(training: Training, result: Result, file: _Measured) -> OnnxFigures
 
 
 def _labels(training: Training, result: Result) -> Ints:
-    return _probabilities(training, result).argmax(axis=1)
+    labels: Ints = _probabilities(training, result).argmax(axis=1)
+    return labels
 
 
 def _probabilities(training: Training, result: Result) -> Floats:
