@@ -92,7 +92,7 @@ PANELS: list[Placed] = [
         graph(
             "Off-label mass",
             "Probability that the model assigns to answers that are no label. Rises when messages "
-            "fit none.",
+            "fit none. Empty with a classification head: see Drift.",
             [
                 query(mean("clerk_off_label_mass"), "mean"),
                 query(quantile(0.9, "clerk_off_label_mass"), "90th percentile"),

@@ -13,6 +13,7 @@ head drawn from a seed: its labels mean nothing, and take as long.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -38,7 +39,7 @@ from tests.support.toy_adapter import SHA, toy_taxonomy
 from trainer.model.embeddings import find_embedding_model
 from trainer.model.encoder import Shape, load_encoder
 from trainer.model.encoder_prompt import make_encoder_prompt
-from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import FILES, export_onnx
 from worker.contract import (
     BaseModel,
@@ -65,13 +66,13 @@ DEMO_MESSAGES = 150
 SLOW_MESSAGES = 200
 SLOW_RATE = 10.0
 OUTPUTS = 77
-MESSAGE = b'{"message": "the lamp that I ordered last week has not come yet"}'
+MESSAGE = "the lamp that I ordered last week has not come yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker's process: seconds until it was ready, its memory in MiB, and the latencies of
-    messages one at a time, from published to read, in milliseconds."""
+    """A worker's processes: seconds until they were ready, their memory in MiB, and the latencies
+    of messages one at a time, from published to read, in milliseconds."""
 
     ready_s: float
     resident_mib: float
@@ -98,8 +99,9 @@ def main() -> int:
         if given.demo:
             demo(broker.bootstrap_servers, stack, given.rounds)
         for precision in given.precisions.split(","):
-            throughput(broker.bootstrap_servers, stack, adapter, precision, given.rounds)
-            started = start(broker.bootstrap_servers, adapter, precision, given.python, given.set)
+            model = model_flags(adapter, precision)
+            throughput(broker.bootstrap_servers, stack, precision, model, given.rounds)
+            started = start(broker.bootstrap_servers, [*model, *given.set], given.python)
             print(
                 f"{precision}: ready {started.ready_s:.2f} s after the process began, "
                 f"{started.resident_mib:.0f} MiB resident; one message at a time, published to "
@@ -127,34 +129,49 @@ def demo(servers: str, stack: ExitStack, rounds: int) -> None:
     opened.engine.close()
 
 
-def throughput(servers: str, stack: ExitStack, adapter: Path, precision: str, rounds: int) -> None:
-    """The same engine fed directly and through Kafka, in turn."""
+def throughput(
+    servers: str,
+    stack: ExitStack,
+    name: str,
+    model: Sequence[str],
+    rounds: int,
+    messages: int = MESSAGES,
+) -> float:
+    """The same engine fed directly and through Kafka, in turn. Return the median rate through
+    Kafka, in messages/s."""
     arena = Arena(servers, stack)
-    settings = load_settings(flags=flags(arena, adapter, precision)).settings
+    settings = load_settings(flags=[*topic_flags(arena), *model]).settings
     opened = open_model(settings)
     samples = [sample.message for sample in read_samples("holdout.jsonl")]
-    texts = [samples[n % len(samples)] for n in range(MESSAGES)]
-    direct(opened, texts[:200])
-    ratios = []
+    direct(opened, samples[:200])
+    ratios, rates = [], []
     for number in range(rounds):
-        alone = direct(opened, texts)
-        worker = through_kafka(settings, arena, opened, texts)
-        ratios.append(alone / worker)
+        # No two alike: an engine with a prefix cache would have the second whole.
+        alone, worker = (
+            [f"{mark}{number}-{n}: {samples[n % len(samples)]}" for n in range(messages)]
+            for mark in "ab"
+        )
+        alone_s, worker_s = direct(opened, alone), through_kafka(settings, arena, opened, worker)
+        ratios.append(alone_s / worker_s)
+        rates.append(messages / worker_s)
         print(
-            f"{precision}, round {number + 1}: engine alone {MESSAGES / alone:.0f} messages/s, "
-            f"through Kafka {MESSAGES / worker:.0f}, ratio {alone / worker:.3f}",
+            f"{name}, round {number + 1}: engine alone {messages / alone_s:.0f} messages/s, "
+            f"through Kafka {messages / worker_s:.0f}, ratio {alone_s / worker_s:.3f}",
             flush=True,
         )
-    print(f"{precision}: ratio median {statistics.median(ratios):.3f} ({rounds} rounds)")
+    print(f"{name}: ratio median {statistics.median(ratios):.3f} ({rounds} rounds)")
     opened.engine.close()
+    return statistics.median(rates)
 
 
-def start(servers: str, adapter: Path, precision: str, python: str, more: Sequence[str]) -> Started:
-    """Start a worker, and give it a message at a time."""
+def start(
+    servers: str, model: Sequence[str], python: str = sys.executable, messages: int = SLOW_MESSAGES
+) -> Started:
+    """Start a worker with these settings, and give it a message at a time."""
     with ExitStack() as stack:
         arena = Arena(servers, stack)
         command = [python, "-m", "worker", "run"]
-        for flag in [*flags(arena, adapter, precision), "log.format='json'", "http.port=0", *more]:
+        for flag in [*topic_flags(arena), "log.format='json'", "http.port=0", *model]:
             command += ["--set", flag]
         began = time.monotonic()
         worker = subprocess.Popen(
@@ -170,8 +187,10 @@ def start(servers: str, adapter: Path, precision: str, python: str, more: Sequen
         sender = Producer({"bootstrap.servers": servers, "linger.ms": 0, "log_level": 0})
         for number in range(20):
             latency(arena, sender, number + 1)
-        latencies = [latency(arena, sender, number + 21) for number in range(SLOW_MESSAGES)]
-        resident = psutil.Process(worker.pid).memory_info().rss / 2**20
+        latencies = [latency(arena, sender, number + 21) for number in range(messages)]
+        root = psutil.Process(worker.pid)
+        processes = [root, *root.children(recursive=True)]
+        resident = sum(process.memory_info().rss for process in processes) / 2**20
     return Started(ready_s, resident, latencies)
 
 
@@ -179,20 +198,16 @@ def latency(arena: Arena, sender: Any, count: int) -> float:
     """Publish one message and read its label; return the milliseconds between."""
     time.sleep(1 / SLOW_RATE)
     began = time.perf_counter()
-    sender.produce(arena.topics["in"], MESSAGE)
+    sender.produce(arena.topics["in"], json.dumps({"message": f"{MESSAGE} ({count})"}).encode())
     sender.poll(0)
     while len(arena.results) < count:
         arena.read_once(0.001)
     return (time.perf_counter() - began) * 1e3
 
 
-def flags(arena: Arena, adapter: Path, precision: str) -> list[str]:
-    """The worker's settings on an arena's topics."""
-    return [
-        *topic_flags(arena),
-        f"model.adapter='{adapter}'",
-        f"model.encoder_precision='{precision}'",
-    ]
+def model_flags(adapter: Path, precision: str) -> list[str]:
+    """The worker's settings for an encoder."""
+    return [f"model.adapter='{adapter}'", f"model.encoder_precision='{precision}'"]
 
 
 def make_adapter(directory: Path) -> Path:
@@ -209,7 +224,7 @@ def make_adapter(directory: Path) -> Path:
     (directory / "model.safetensors").write_bytes(b"not read by ONNX Runtime")
     spec = make_encoder_prompt(base, encoders, max_message_tokens=254, redaction=None)
     golden = make_golden(spec, encoders)
-    logits = EncoderScorer(model).logits([prompt.ids for prompt in golden])
+    logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
     labels = [f"label-{number}" for number in range(11)]
     head = Head(
         outputs=tuple(HeadOutput(f"output-{at}", labels[at % 11]) for at in range(OUTPUTS)),

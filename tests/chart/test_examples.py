@@ -40,7 +40,7 @@ def rendered(example: Path, version: str = "1.36.0") -> list[Document]:
 def test_the_examples_are_there() -> None:
     """A renamed folder does not make every check hold."""
     assert {path.stem for path in EXAMPLE_FILES} == {
-        "air-gapped", "cpu-demo", "desk", "keda", "one-gpu",
+        "air-gapped", "cpu-demo", "desk", "encoder", "keda", "one-gpu",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.chart.render import find, render_minimal
+from tests.chart.render import EXAMPLES, find, render, render_minimal
 from worker.settings_load import load_settings
 
 
@@ -63,6 +63,14 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     assert found.loop.drain_s == 12.5
     assert found.review.confidence == 0.7
     assert found.http.port == 9000
+
+
+def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
+    """Its settings name none: an empty one would be the working directory."""
+    documents = render({}, EXAMPLES / "encoder.yaml")
+    found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path)
+    assert found.model.base is None
+    assert found.model.adapter == Path("/adapters")
 
 
 def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ BASELINES_FOLDER = "baselines"
 ANSWERS_NAME = "duel_predictions.csv"
 """Every candidate's answer to every message, a column a candidate."""
 
-CandidateKind = Literal["adapter", "baseline", "base", "recorded"]
-"""The adapter; a cheap model that needs no GPU; the base without the adapter, prompted; answers
-that another model gave elsewhere."""
+CandidateKind = Literal["adapter", "baseline", "rival", "base", "recorded"]
+"""The adapter; a cheap model that needs no GPU; another adapter of a language model; the base
+without the adapter, prompted; answers that another model gave elsewhere."""
 
 
 Conclusion = Literal["better", "not_worse", "adapter", "undecided"]

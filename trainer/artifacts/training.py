@@ -98,8 +98,9 @@ class CalibrationFigures(Record):
 
 class OnnxFigures(Record):
     """One ONNX file of an encoder on the validation set: its accuracy, the messages to which it
-    gives another label than the trainer's own float32, and the largest differences of a
-    confidence there, and of a logit of a golden prompt."""
+    gives another label than the trainer's own float32, the largest differences of a confidence
+    there, and of a logit of a golden prompt; and the temperature and calibration error of its own
+    scores, which were not taken before they had a place here."""
 
     file: str
     precision: Literal["fp32", "int8"]
@@ -108,6 +109,8 @@ class OnnxFigures(Record):
     labels_differ: int
     max_confidence_difference: float
     max_golden_difference: float
+    temperature: float | None = None
+    ece: float | None = None
 
 
 class MemoryEstimate(Record):

@@ -139,8 +139,8 @@ Against = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="RUN",
-        help="A fine-tuned encoder (or embedding-linear model) that was trained on the same "
-        "dataset: its run folder or its adapter's directory. Repeatable.",
+        help="An adapter of any kind (a fine-tuned encoder, a lora-head...) that was trained on "
+        "the same dataset: its run folder or its adapter's directory. Repeatable.",
     ),
 ]
 BasePrompted = Annotated[
@@ -234,14 +234,15 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     The baselines are word counts (TF-IDF), sentence embeddings and both together, each with
     logistic regression trained on the adapter's own training split (and once more on the finer
     labels, where the data has them), and each encoder or embedding-linear model that --against
-    names. Further candidates are the base without the adapter and the recorded answers of other
-    models. Each is tested against the adapter on the same messages, and the verdict follows rules
-    that are printed with it: one that is significantly better is shipped (McNemar's exact test,
-    Holm's correction); else the baseline that validation puts first, if it is shown to be less
-    than --margin worse (Tango's non-inferiority test, 5 %); else the adapter. Where no worker can
-    serve what wins, the verdict says why and names the best that one can; publish --what takes it.
-    What so many messages can tell is printed before the hold-out is opened, and where they are too
-    few to tell the verdict says how many it takes. On another dataset than the adapter's own,
+    names. Further candidates are other adapters of a language model that --against names
+    (lora-code, lora-head), the base without the adapter and the recorded answers of other models.
+    Each is tested against the adapter on the same messages, and the verdict follows rules that are
+    printed with it: one that is significantly better is shipped (McNemar's exact test, Holm's
+    correction); else the baseline that validation puts first, if it is shown to be less than
+    --margin worse (Tango's non-inferiority test, 5 %); else the adapter. Where no worker can serve
+    what wins, the verdict says why and names the best that one can; publish --what takes it. What
+    so many messages can tell is printed before the hold-out is opened, and where they are too few
+    to tell the verdict says how many it takes. On another dataset than the adapter's own,
     --trained-on has to name that one: the hold-out may share no message with it. duel.json holds
     all of it, duel_predictions.csv every answer.
 

@@ -34,7 +34,7 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
-from trainer.duel.encoders import TrainedEncoder, ask_encoder, open_encoder
+from trainer.duel.trained import TrainedAdapter, ask_trained, open_trained
 from trainer.duel.unseen import prove_unseen, refuse_unproven
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
@@ -57,8 +57,8 @@ class DuelRequest:
     """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
     ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
     elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped. ``against``
-    are encoders, or their runs, that were trained on the same dataset. ``base`` may be None where
-    the adapter holds its whole model; then no base is prompted.
+    are adapters of any kind, or their runs, that were trained on the same dataset. ``base`` may be
+    None where the adapter holds its whole model; then no base is prompted.
 
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
     is another: the hold-out is compared with it, and the baselines learn from it.
@@ -94,8 +94,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     refuse_unproven(manifest, dataset, trained_on)
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
-    encoders = [open_encoder(given, bases, learnt) for given in request.against]
-    _check_names(recorded, encoders)
+    against = [open_trained(given, bases, learnt) for given in request.against]
+    _check_names(recorded, against)
     labels = manifest.taxonomy.names
     reused = None
     if request.evaluation:
@@ -108,9 +108,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
     baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
-    trained = [
-        ask_encoder(encoder, holdout, console, device=request.device) for encoder in encoders
-    ]
+    trained = [ask_trained(each, holdout, console, device=request.device) for each in against]
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     truth = [example.label for example in holdout]
@@ -172,10 +170,10 @@ def describe_candidate(
     )
 
 
-def _check_names(recorded: Sequence[RecordedAnswers], encoders: Sequence[TrainedEncoder]) -> None:
+def _check_names(recorded: Sequence[RecordedAnswers], against: Sequence[TrainedAdapter]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
     given = [answers.name for answers in recorded]
-    for name in (*given, *(encoder.manifest.name for encoder in encoders)):
+    for name in (*given, *(each.manifest.name for each in against)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
         taken.add(name)

@@ -310,4 +310,4 @@ def _name_equals(results: Sequence[PairedResult]) -> str:
     if not equal:
         return ""
     names = ", ".join(f"{result.name} ({result.accuracy:.1%})" for result in equal)
-    return f" Not told apart from it: {names}, which cost more to run or more a message."
+    return f" Not told apart from it: {names}, which cost no less to run, or more a message."

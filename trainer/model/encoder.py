@@ -105,6 +105,26 @@ class EncoderModel:
         """Switch dropout on."""
         self.classifier.train()
 
+    @property
+    def classes(self) -> int:
+        """How many outputs the head has."""
+        return self.classifier.head.out_features
+
+    def logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the head's float32 logits, (prompts, classes), of one batch."""
+        logits: Tensor = self.classifier(*collate_rows(prompts, self.pad_id, self.device))
+        return logits
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Switch dropout off; it is as before afterwards."""
+        was_training = self.classifier.training
+        self.classifier.eval()
+        try:
+            yield
+        finally:
+            self.classifier.train(was_training)
+
     def total_weights(self) -> int:
         """Return how many weights there are."""
         return sum(weights.numel() for weights in self.classifier.parameters())

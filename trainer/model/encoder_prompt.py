@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.model.encoder import most_tokens
-from trainer.model.prompt import MARKER, BaseTokenizer
-from worker.contract import Encoders, PromptSpec, build_prompt
+from trainer.model.prompt import MARKER
+from worker.contract import Encoders, PromptSpec
 from worker.contract.text import NORMALIZATION
 
 _LETTER = "a"
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderRow:
-    """Token ids of a message with the special tokens around it, and what it is to be filed under;
-    ``sublabel`` is its finer label where the data has one."""
-
-    label: str
-    ids: tuple[int, ...]
-    sublabel: str | None = None
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """The token ids that are read: all of them."""
-        return self.ids
 
 
 def make_encoder_prompt(
@@ -65,20 +47,6 @@ def most_message_tokens(base: Path) -> int:
     encoding = _encode_letter(base / "tokenizer.json")
     special: list[int] = encoding.special_tokens_mask
     return most_tokens(base) - sum(special)
-
-
-def make_encoder_rows(
-    examples: Sequence[Example], spec: PromptSpec, tokenizer: BaseTokenizer
-) -> tuple[EncoderRow, ...]:
-    """Build a row for each example, through the contract's own ``build_prompt``. Raises
-    BadInput."""
-    rows = []
-    for example in examples:
-        prompt = build_prompt(spec, example.message, tokenizer.encoders.plain)
-        if prompt is None:
-            raise BadInput(f"example {example.id}: the message is empty")
-        rows.append(EncoderRow(example.label, prompt.ids, example.sublabel))
-    return tuple(rows)
 
 
 def _encode_letter(path: Path) -> Any:

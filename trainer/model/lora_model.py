@@ -53,6 +53,16 @@ class LoraModel:
         """Switch dropout on."""
         self.peft_model.train()
 
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Switch dropout off; it is as before afterwards."""
+        was_training = self.peft_model.training
+        self.peft_model.eval()
+        try:
+            yield
+        finally:
+            self.peft_model.train(was_training)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
         from peft import get_peft_model_state_dict
@@ -218,19 +228,27 @@ CONFIG = "adapter_config.json"
 def load_adapter_model(
     directory: Path, base: Path, manifest: Manifest, *, device: str = "auto"
 ) -> LoraModel:
-    """Load the base as it is served with the adapter's weights: in 4 bits where the recipe says
-    that it is served so, whatever it was trained in. Raises BadInput."""
+    """Load the base as it is served with the adapter's weights (``load_empty_adapter``). Raises
+    BadInput."""
+    model = load_empty_adapter(directory, base, manifest, device=device)
+    model.load_state_dict(read_weights(directory))
+    return model
+
+
+def load_empty_adapter(
+    directory: Path, base: Path, manifest: Manifest, *, device: str
+) -> LoraModel:
+    """Load the base as it is served, with LoRA layers for the adapter's weights: in 4 bits where
+    the recipe says that it is served so, whatever it was trained in. Raises BadInput."""
     recipe = manifest.data.get("recipe", {})
     if manifest.lora is None:
         raise BadInput(f"{directory}: is of kind {manifest.kind!r}, which has no LoRA weights")
-    model = load_as_served(
+    return load_as_served(
         base,
         manifest.lora,
         device=device,
         in_4bit=bool(recipe.get("serve_in_4bit", False)),
     )
-    model.load_state_dict(read_weights(directory))
-    return model
 
 
 def load_as_served(

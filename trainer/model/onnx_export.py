@@ -17,7 +17,7 @@ import torch
 
 from trainer.extras import require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
-from trainer.model.encoder_scoring import Floats
+from trainer.model.head_scoring import Floats
 from trainer.model.scoring import BATCH_SIZE, PromptIds, token_batches
 
 OnnxPrecision = Literal["fp32", "int8"]

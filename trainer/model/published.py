@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.errors import BadInput
 from trainer.model.encoder_files import load_trained_encoder
-from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.head_scoring import HeadScorer
+from trainer.model.lora_head import load_lora_head
 from trainer.model.lora_model import label_token_ids, load_adapter_model
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
-from trainer.model.scoring import PromptIds, PromptScorer, make_verified_scorer
+from trainer.model.scoring import PromptIds, PromptScorer, make_verified_scorer, may_share_prefix
 from worker.contract import (
     ENCODER_KINDS,
     Manifest,
@@ -29,11 +31,10 @@ def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseToke
     found = read_manifest(directory)
     tokenizer = load_tokenizer(tokenizer_directory(directory, found, base))
     manifest = verify_adapter(directory, base, tokenizer.encoders)
-    if manifest.kind not in ENCODER_KINDS and manifest.decoding != "code":
-        how = f"decoding={manifest.decoding!r}" if manifest.decoding else f"kind={manifest.kind!r}"
+    if manifest.decoding == "choice":
         raise BadInput(
-            f"{directory}: answers with {how}, which has no score for every label here; only "
-            "adapters with decoding='code' and encoders can be evaluated"
+            f"{directory}: answers with decoding='choice', which has no score for every label "
+            "here; only adapters with decoding='code' and models with a head can be evaluated"
         )
     return manifest, tokenizer
 
@@ -49,8 +50,13 @@ def open_scorer(
     """Load an adapter as it is served and return what scores prompts with it; the forward pass of a
     language model is verified on a few of ``prompts``. Raises BadInput, ProofFailed."""
     if manifest.kind in ENCODER_KINDS:
-        return EncoderScorer(load_trained_encoder(directory, base, manifest, device=device))
-    model = load_adapter_model(directory, require_base(base, manifest), manifest, device=device)
+        return HeadScorer(load_trained_encoder(directory, base, manifest, device=device))
+    base = require_base(base, manifest)
+    if manifest.kind == "lora-head":
+        head = load_lora_head(directory, base, manifest, device=device)
+        shares = may_share_prefix(head.body, head.prefix_ids, prompts)
+        return HeadScorer(replace(head, share_prefix=shares))
+    model = load_adapter_model(directory, base, manifest, device=device)
     label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
     return make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)
 

@@ -204,11 +204,9 @@ class Scorer:
         logprobs = np.empty((len(prompts), len(self.label_ids)))
         in_set = np.empty(len(prompts), dtype=bool)
         batch_seconds = np.empty(len(prompts))
-        was_training = self.model.peft_model.training
-        self.model.peft_model.eval()
         precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
         started = time.perf_counter()
-        with torch.inference_mode(), precision:
+        with torch.inference_mode(), precision, self.model.without_dropout():
             for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
                 began = time.perf_counter()
                 batch = collate([prompts[at] for at in chosen], len(prefix), device)
@@ -220,15 +218,45 @@ class Scorer:
                 batch_seconds[chosen] = time.perf_counter() - began
                 if on_progress:
                     on_progress(len(chosen))
-        self.model.peft_model.train(was_training)
         return Scores(logprobs, in_set, batch_seconds, time.perf_counter() - started)
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
-        prefix = torch.tensor(self.prefix_ids, device=self.model.device)
-        probes = next(token_batches([len(prompt) for prompt in prompts[:_PROBES]]))
-        batch = collate([prompts[at] for at in probes], len(prefix), self.model.device)
-        verify_forward(self.model.causal_lm, prefix, batch, share_prefix=self.share_prefix)
+        verify_prompts(self.model, self.prefix_ids, prompts, share_prefix=self.share_prefix)
+
+
+def verify_prompts(
+    model: LoraModel,
+    prefix_ids: Sequence[int],
+    prompts: Sequence[PromptIds],
+    *,
+    share_prefix: bool,
+) -> None:
+    """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
+    prefix = torch.tensor(prefix_ids, device=model.device)
+    few = list(prompts[:_PROBES])
+    batch = collate(few, len(prefix), model.device)
+    verify_forward(model.causal_lm, prefix, batch, share_prefix=share_prefix)
+
+
+def may_share_prefix(
+    model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds]
+) -> bool:
+    """Return whether the prompts' fixed part may run once a batch, as it was verified on a few of
+    ``prompts``.
+
+    On architectures on which it may not whole prompts are run. Raises ProofFailed where those
+    differ from the model's own as well.
+    """
+    if prefix_ids:
+        try:
+            verify_prompts(model, prefix_ids, prompts, share_prefix=True)
+        except ProofFailed:
+            pass
+        else:
+            return True
+    verify_prompts(model, prefix_ids, prompts, share_prefix=False)
+    return False
 
 
 def make_verified_scorer(
@@ -237,15 +265,6 @@ def make_verified_scorer(
     label_ids: tuple[int, ...],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer whose forward pass was verified on a few of ``prompts``.
-
-    Architectures on which the prefix cannot be shared run whole prompts. Raises ProofFailed where
-    those differ from the model's own as well.
-    """
-    scorer = Scorer(model, prefix_ids, label_ids, share_prefix=len(prefix_ids) > 0)
-    try:
-        scorer.verify(prompts)
-    except ProofFailed:
-        scorer = Scorer(model, prefix_ids, label_ids, share_prefix=False)
-        scorer.verify(prompts)
-    return scorer
+    """Return a scorer by codes whose forward pass was verified (``may_share_prefix``). Raises
+    ProofFailed."""
+    return Scorer(model, prefix_ids, label_ids, may_share_prefix(model, prefix_ids, prompts))

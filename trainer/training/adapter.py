@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import platform
 import shutil
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainer import __version__
 from trainer.dataset.folder import Dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
 from trainer.model.device import library_versions
-from trainer.model.lora_model import LoraModel, read_weights, write_weights
-from trainer.model.prompt import TrainingRow
+from trainer.model.lora_model import read_weights, write_weights
 from trainer.statistics.calibration import (
     Bools,
     Floats,
@@ -26,22 +27,23 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
-from trainer.training.inputs import Inputs
-from trainer.training.recipe import Recipe
+from trainer.training.parts import Training
 from trainer.training.result import Result
 from trainer.training.run_folder import ADAPTER, DRAFT
-from trainer.training.validation import Validator
 from worker.contract import (
-    BaseModel,
     Calibration,
+    Code,
     Decision,
     Encoders,
+    FileDigest,
+    GoldenPrompt,
+    Head,
+    Lora,
     Manifest,
     Probe,
     Reference,
     Thresholds,
     load_adapter,
-    make_golden,
     review_reasons,
     verify_tokens,
     write_manifest,
@@ -53,63 +55,86 @@ _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
 _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
 
 
-def write_adapter(
-    recipe: Recipe,
-    inputs: Inputs[TrainingRow],
-    base: BaseModel,
-    model: LoraModel,
-    result: Result,
-    *,
-    created_at: str,
-    metrics: dict[str, Any],
-    validator: Validator,
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a manifest is particular to a kind of model. ``agreed``, (validation messages), says
+    which are labelled alike by everything that may serve it; ``metrics`` are figures of its own."""
+
+    files: Mapping[str, FileDigest]
+    golden: tuple[GoldenPrompt, ...]
+    lora: Lora | None = None
+    head: Head | None = None
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    agreed: Bools | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_lora(
+    training: Training, result: Result, config: Mapping[str, Any]
+) -> dict[str, FileDigest]:
+    """Write a result's weights and PEFT's ``config`` into the run's draft, and check that what is
+    on disk scores the validation set as it was measured. Return the files' digests. Raises
+    ProofFailed."""
+    draft = training.recipe.run / DRAFT
+    files = write_weights(draft, result.weights, config, training.recipe.adapter_dtype)
+    verify_read_back(training, result, read_weights)
+    return files
+
+
+def verify_read_back(
+    training: Training, result: Result, read: Callable[[Path], dict[str, Tensor]]
+) -> None:
+    """Check that the weights that ``read`` finds in the run's draft give the scores that were
+    measured; where several processes share the scoring it is left out. Raises ProofFailed."""
+    if not training.validator.is_alone:
+        return
+    draft = training.recipe.run / DRAFT
+    model = training.model
+    model.load_state_dict({name: torch.zeros_like(w) for name, w in result.weights.items()})
+    model.load_state_dict(read(draft))
+    if not np.array_equal(training.validator.score(), result.logprobs):
+        raise ProofFailed(f"{draft}: the weights read back score the messages differently")
+
+
+def write_rest(
+    training: Training, result: Result, parts: Parts, *, created_at: str, outcome: Mapping[str, Any]
 ) -> Manifest:
-    """Write the result's weights and a manifest into the run folder, and beside the adapter its
-    probes; check that what is on disk scores the validation set as it was measured. Raises
-    ProofFailed, AdapterRefused."""
-    draft, weights, calibrated = recipe.run / DRAFT, result.weights, result.calibrated
-    config = model.adapter_config(recipe.base_name)
-    files = write_weights(draft, weights, config, recipe.adapter_dtype)
-    if validator.is_alone:
-        model.load_state_dict({name: torch.zeros_like(zero) for name, zero in weights.items()})
-        model.load_state_dict(read_weights(draft))
-        verify_read_back(draft, validator, result.logprobs)
+    """Write the manifest of what lies in the run's draft, and beside the adapter its probes.
+    ``outcome`` is what is told of the training itself. Raises AdapterRefused."""
+    recipe, inputs, calibrated = training.recipe, training.inputs, result.calibrated
     reference = make_reference(
         inputs.dataset,
-        result.logprobs,
-        validator.truth,
+        result.served_scores,
+        training.validator.truth,
         calibrated.calibration,
         calibrated.thresholds,
         probes_per_label=recipe.probes_per_label,
         seed=recipe.seed,
+        label_of=training.validator.label_of,
+        agreed=parts.agreed,
     )
+    metrics = {"validation": result.validation_figures().to_json(), "training": outcome}
     manifest = Manifest(
         name=recipe.name,
         created_at=created_at,
-        kind="lora-code",
-        base=base,
+        kind=recipe.kind,
+        base=training.base,
         taxonomy=inputs.dataset.taxonomy,
         prompt=inputs.spec,
-        decoding="code",
-        codes=inputs.codes,
-        lora=model.lora,
+        decoding="code" if parts.codes else None,
+        codes=parts.codes,
+        lora=parts.lora,
+        head=parts.head,
         calibration=calibrated.calibration,
         thresholds=calibrated.thresholds,
-        golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
-        files=files,
+        golden=parts.golden,
+        files=parts.files,
         reference=replace(reference, probes=()),  # messages: not for everybody who serves it
         data=inputs.to_record() | {"recipe": recipe.to_record()},
-        metrics=metrics,
+        metrics={**metrics, **parts.metrics},
         versions=versions(),
     )
     return finish_adapter(recipe.run, manifest, reference, inputs.tokenizer.encoders)
-
-
-def verify_read_back(draft: Path, validator: Validator, measured: Floats) -> None:
-    """Check that the weights as they were read from ``draft`` give the scores that were measured.
-    Raises ProofFailed."""
-    if not np.array_equal(validator.score(), measured):
-        raise ProofFailed(f"{draft}: the weights read back score the messages differently")
 
 
 def finish_adapter(

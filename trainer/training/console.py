@@ -177,7 +177,7 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
     )
     console.print(describe_review(record), markup=False, soft_wrap=True)
     for onnx in record.onnx or ():
-        console.print(describe_onnx(onnx, found.accuracy), markup=False, soft_wrap=True)
+        console.print(describe_onnx(onnx), markup=False, soft_wrap=True)
     console.print(
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
         f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
@@ -187,12 +187,14 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
     )
 
 
-def describe_onnx(found: OnnxFigures, accuracy: float) -> str:
-    """Return how an ONNX file differs from the trainer's own float32 on validation, in a line."""
+def describe_onnx(found: OnnxFigures) -> str:
+    """Return how right an ONNX file is on validation, and how it differs from the trainer's own
+    float32, in a line."""
+    calibration = "" if found.ece is None else f", ECE {found.ece:.3f}"
     return (
-        f"{found.file} ({found.bytes / 1e6:.1f} MB): accuracy {found.accuracy:.2%} "
-        f"({100 * (found.accuracy - accuracy):+.2f} points), {found.labels_differ} labels and at "
-        f"most {found.max_confidence_difference:.3f} of a confidence differ; a golden logit by "
+        f"{found.file} ({found.bytes / 1e6:.1f} MB): accuracy {found.accuracy:.2%}{calibration}; "
+        f"{found.labels_differ} labels and at most {found.max_confidence_difference:.3f} of a "
+        f"confidence differ from the trainer's own; a golden logit by "
         f"{found.max_golden_difference:.2g}"
     )
 

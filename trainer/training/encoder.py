@@ -3,6 +3,7 @@ or frozen under logistic regression."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,12 +11,12 @@ from rich.console import Console
 
 from trainer.model.device import ProcessGroup
 from trainer.model.encoder import EncoderModel, Shape, find_pooling, load_encoder
-from trainer.model.encoder_prompt import EncoderRow
-from trainer.model.encoder_scoring import EncoderScorer, label_indexes
+from trainer.model.head_rows import HeadRow
+from trainer.model.head_scoring import HeadScorer, label_indexes
 from trainer.training.encoder_adapter import write_encoder
-from trainer.training.encoder_inputs import read_encoder_inputs, verify_encoder_rows
 from trainer.training.encoder_memory import plan_encoder_memory
-from trainer.training.encoder_objective import EncoderObjective
+from trainer.training.head_inputs import read_head_inputs, verify_head_rows
+from trainer.training.head_objective import HeadObjective
 from trainer.training.inputs import Inputs
 from trainer.training.linear_fit import LinearFit
 from trainer.training.loop import TrainLoop
@@ -41,7 +42,7 @@ class Encoder:
         if recipe.kind == "embedding-linear":
             group.bf16 = False
             return _training(recipe, group, inputs, plan, model, LinearFit(model, inputs))
-        objective = EncoderObjective(
+        objective = HeadObjective(
             model,
             inputs.classes,
             inputs.labels,
@@ -59,17 +60,17 @@ class Encoder:
         return training
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, metrics: dict[str, Any]
-    ) -> Manifest:
+        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+    ) -> tuple[Manifest, Result]:
         """Write weights, tokenizer, ONNX files and the manifest."""
-        return write_encoder(training, result, created_at=created_at, metrics=metrics)
+        return write_encoder(training, result, created_at=created_at, outcome=outcome)
 
 
 def _load(
     recipe: Recipe, group: ProcessGroup, console: Console
-) -> tuple[Inputs[EncoderRow], MemoryPlan, EncoderModel]:
-    inputs = read_encoder_inputs(recipe)
-    verify_encoder_rows(inputs, console)
+) -> tuple[Inputs[HeadRow], MemoryPlan, EncoderModel]:
+    inputs = read_head_inputs(recipe)
+    verify_head_rows(inputs, console)
     plan = plan_encoder_memory(
         read_shape(recipe.base, recipe.lora_target_modules),
         recipe,
@@ -102,7 +103,7 @@ def _load(
 def _training(
     recipe: Recipe,
     group: ProcessGroup,
-    inputs: Inputs[EncoderRow],
+    inputs: Inputs[HeadRow],
     plan: MemoryPlan,
     model: EncoderModel,
     loop: TrainLoop | LinearFit,
@@ -116,9 +117,7 @@ def _training(
         total_weights=model.total_weights(),
         plan=plan,
         model=model,
-        validator=Validator(
-            EncoderScorer(model), inputs.validation, inputs.labels, group, label_of
-        ),
+        validator=Validator(HeadScorer(model), inputs.validation, inputs.labels, group, label_of),
         loop=loop,
     )
 
@@ -126,9 +125,9 @@ def _training(
 def _choose_bf16(
     recipe: Recipe,
     group: ProcessGroup,
-    inputs: Inputs[EncoderRow],
+    inputs: Inputs[HeadRow],
     model: EncoderModel,
-    objective: EncoderObjective,
+    objective: HeadObjective,
 ) -> bool:
     """Return whether bfloat16 arithmetic is faster here, by a second's trial on a batch; a training
     that is resumed stays with what it began with. All processes have one answer."""

@@ -12,7 +12,7 @@ from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
 from trainer.model.chat_template import load_renderer
-from trainer.model.encoder_scoring import Class
+from trainer.model.head_scoring import Class
 from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
@@ -46,8 +46,8 @@ RowT = TypeVar("RowT", bound=Row)
 class Inputs(Generic[RowT]):
     """A training's inputs, read and checked. The hold-out is not among them.
 
-    ``codes`` is what a language model answers with, by label; ``classes`` are the outputs of an
-    encoder's head. The other kind has none of them.
+    ``codes`` is what a language model answers with, by label; ``classes`` are the outputs of a
+    head. The other kind has none of them.
     """
 
     dataset: Dataset

@@ -13,8 +13,8 @@ import torch
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, collate_rows
-from trainer.model.encoder_prompt import EncoderRow
-from trainer.model.encoder_scoring import Class, label_indexes
+from trainer.model.head_rows import HeadRow
+from trainer.model.head_scoring import Class, label_indexes
 from trainer.model.logistic import EMBEDDING_LENGTH, fit_grid, linear_layer
 from trainer.model.scoring import token_batches
 from trainer.statistics.calibration import Floats, nll, temperature_softmax
@@ -30,7 +30,7 @@ class LinearFit:
 
     stopped_early = False
 
-    def __init__(self, model: EncoderModel, inputs: Inputs[EncoderRow]) -> None:
+    def __init__(self, model: EncoderModel, inputs: Inputs[HeadRow]) -> None:
         self._model = model
         self._inputs = inputs
         self._c = 0.0
@@ -119,7 +119,7 @@ class LinearFit:
         )
         state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
 
-    def _embed(self, rows: Sequence[EncoderRow], progress: Progress | None = None) -> Floats:
+    def _embed(self, rows: Sequence[HeadRow], progress: Progress | None = None) -> Floats:
         model, done, began = self._model, 0, time.perf_counter()
         vectors: Floats = np.empty((len(rows), model.classifier.head.in_features))
         with torch.inference_mode():
@@ -139,7 +139,7 @@ class LinearFit:
             head.bias.copy_(torch.from_numpy(biases))
 
 
-def _class_indexes(rows: Sequence[EncoderRow], classes: Sequence[Class]) -> list[int]:
+def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[int]:
     """Return each row's class. A row without the finer label that its label has in others takes
     the first of them: their sum, which is what is served, hardly differs."""
     index = {(each.label, each.sublabel): at for at, each in enumerate(classes)}

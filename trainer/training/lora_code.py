@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from trainer.model.device import ProcessGroup
 from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
-from trainer.training.adapter import write_adapter
+from trainer.training.adapter import Parts, write_lora, write_rest
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
 from trainer.training.loop import TrainLoop
 from trainer.training.memory import MemoryPlan, plan_memory
@@ -22,7 +23,7 @@ from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
 from trainer.training.validation import Validator
-from worker.contract import Manifest, describe_base
+from worker.contract import Manifest, describe_base, make_golden
 
 CodeInputs = Inputs[TrainingRow]
 
@@ -46,7 +47,7 @@ class LoraCode:
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-        model = _load_model(recipe, group, plan)
+        model = load_trainable(recipe, group, plan)
         validator = _make_validator(recipe, group, inputs, model)
         loop = _make_loop(recipe, inputs, model, group)
         return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
@@ -57,32 +58,23 @@ class LoraCode:
         recipe, group, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
-        model.release()
-        served = load_as_served(
-            recipe.base,
-            model.lora,
-            device=str(group.device),
-            in_4bit=recipe.serve_in_4bit,
-            dropout=recipe.lora_dropout,
-        )
+        served = reload_as_served(recipe, group, model)
         validator = _make_validator(recipe, group, inputs, served)
         return replace(training, model=served, validator=validator)
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, metrics: dict[str, Any]
-    ) -> Manifest:
+        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+    ) -> tuple[Manifest, Result]:
         """Write weights, PEFT's config and the manifest."""
         recipe, _, inputs, model = _of(training)
-        return write_adapter(
-            recipe,
-            inputs,
-            training.base,
-            model,
-            result,
-            created_at=created_at,
-            metrics=metrics,
-            validator=training.validator,
+        parts = Parts(
+            files=write_lora(training, result, model.adapter_config(recipe.base_name)),
+            golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
+            lora=model.lora,
+            codes=inputs.codes,
         )
+        made = write_rest(training, result, parts, created_at=created_at, outcome=outcome)
+        return made, result
 
 
 def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel]:
@@ -90,7 +82,21 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel
     return training.recipe, training.group, training.inputs, training.model
 
 
-def _load_model(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+def reload_as_served(recipe: Recipe, group: ProcessGroup, model: LoraModel) -> LoraModel:
+    """Return LoRA layers like the model's on the base as workers hold it; the model's own memory is
+    given back first."""
+    model.release()
+    return load_as_served(
+        recipe.base,
+        model.lora,
+        device=str(group.device),
+        in_4bit=recipe.serve_in_4bit,
+        dropout=recipe.lora_dropout,
+    )
+
+
+def load_trainable(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+    """Load a recipe's base with new LoRA layers."""
     return load_lora_model(
         recipe.base,
         rank=recipe.lora_rank,

@@ -101,7 +101,9 @@ class Kind(Protocol):
         """Return the training with the model in the precision in which workers hold it."""
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, metrics: dict[str, Any]
-    ) -> Manifest:
+        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+    ) -> tuple[Manifest, Result]:
         """Write the adapter into the run folder, the manifest last, and check that what is on disk
-        scores validation as it was measured. Raises ProofFailed, AdapterRefused."""
+        scores validation as it was measured. Return the manifest, and the result as it is served:
+        calibrated on the scores of the file that workers take first. Raises ProofFailed,
+        AdapterRefused."""

@@ -21,7 +21,7 @@ from pydantic_settings import (
 from trainer.errors import BadInput
 from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
-from trainer.training.recipe_kinds import ENCODERS, RecipeKind, concerns
+from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
 
@@ -65,10 +65,10 @@ OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValid
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means, and ``config/trainer-encoder.toml``
-    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
-    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
-    model is refused where it is given.
+    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml`` and
+    ``config/trainer-head.toml`` those of encoders and heads. Where transformers, PEFT or accelerate
+    have a name for one, it is theirs. Relative paths start at the working directory. A setting that
+    means nothing for the ``kind`` of model is refused where it is given.
     """
 
     model_config = SettingsConfigDict(
@@ -146,19 +146,19 @@ class Recipe(BaseSettings):
             raise ValueError(
                 f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
             )
-        if self.kind == "lora-code" and not self.instruction:
-            raise ValueError("instruction: kind 'lora-code' needs one")
-        if self.kind == "encoder" and not 0 <= self.sublabel_weight < 1:
+        if self._concerns("instruction") and not self.instruction:
+            raise ValueError(f"instruction: kind {self.kind!r} needs one")
+        if self._concerns("head_learning_rate") and not 0 <= self.sublabel_weight < 1:
             raise ValueError(
-                "sublabel_weight: with kind 'encoder' it is the finer labels' share of the loss: "
-                "at least 0 and below 1"
+                f"sublabel_weight: with kind {self.kind!r} it is the finer labels' share of the "
+                "loss: at least 0 and below 1"
             )
         return self
 
     @property
-    def is_encoder(self) -> bool:
-        """Whether an encoder's vector is what is classified."""
-        return self.kind in ENCODERS
+    def has_head(self) -> bool:
+        """Whether a linear head answers, and not the base's own vocabulary."""
+        return self.kind in HEADS
 
     @property
     def weights_dtype(self) -> str:

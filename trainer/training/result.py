@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -23,13 +23,20 @@ from trainer.training.validation import Validator
 @dataclass(frozen=True, slots=True)
 class Result:
     """The kept weights, rounded as the file holds them; ``logprobs``, (validation messages,
-    outputs), are the model's raw scores with them, by the outputs' names."""
+    outputs), are the model's raw scores with them, by the outputs' names. ``served`` are those of
+    the file that workers take first, where it computes otherwise (8-bit weights)."""
 
     weights: dict[str, Tensor]
     logprobs: Floats
     outputs: tuple[str, ...]
     figures: Figures
     calibrated: Calibrated
+    served: Floats | None = None
+
+    @property
+    def served_scores(self) -> Floats:
+        """The raw scores, (validation messages, outputs), that it is calibrated on."""
+        return self.logprobs if self.served is None else self.served
 
     def scored_examples(self, validation: Sequence[Example]) -> list[ScoredExample]:
         """Return every validation message's scores for a file."""
@@ -39,7 +46,7 @@ class Result:
                 label=example.label,
                 logprobs=dict(zip(self.outputs, scores, strict=True)),
             )
-            for example, scores in zip(validation, self.logprobs.tolist(), strict=True)
+            for example, scores in zip(validation, self.served_scores.tolist(), strict=True)
         ]
 
     def validation_figures(self) -> ValidationFigures:
@@ -82,8 +89,24 @@ def score_best(
     weights = round_weights(best, recipe.weights_dtype)
     model.load_state_dict(weights)
     logprobs = validator.score()
+    figures, calibrated = _judge(logprobs, recipe, validator, inputs)
+    return Result(weights, logprobs, inputs.outputs, figures, calibrated)
+
+
+def as_served(
+    result: Result, served: Floats, recipe: Recipe, validator: Validator, inputs: Inputs[Any]
+) -> Result:
+    """Return a result calibrated on ``served``, (validation messages, outputs): raw scores of the
+    file that workers take first."""
+    figures, calibrated = _judge(served, recipe, validator, inputs)
+    return replace(result, figures=figures, calibrated=calibrated, served=served)
+
+
+def _judge(
+    scores: Floats, recipe: Recipe, validator: Validator, inputs: Inputs[Any]
+) -> tuple[Figures, Calibrated]:
     calibrated = calibrate(
-        logprobs,
+        scores,
         validator.truth,
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
@@ -91,10 +114,8 @@ def score_best(
         off_label_quantile=recipe.off_label_quantile,
         seed=recipe.seed,
         label_of=validator.label_of,
-        out_of_scope_quantile=recipe.out_of_scope_quantile if recipe.is_encoder else None,
+        out_of_scope_quantile=recipe.out_of_scope_quantile if recipe.has_head else None,
     )
-    predicted = temperature_softmax(
-        logprobs, calibrated.calibration.temperature, validator.label_of
-    ).argmax(axis=1)
-    figures = measure(validator.truth, predicted, inputs.labels)
-    return Result(weights, logprobs, inputs.outputs, figures, calibrated)
+    temperature = calibrated.calibration.temperature
+    predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)
+    return measure(validator.truth, predicted, inputs.labels), calibrated

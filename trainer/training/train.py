@@ -135,18 +135,14 @@ def _write_run(
     """Write the adapter, the validation scores, and last the record, which is returned."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     created_at = rfc3339_now()
-    validation = result.validation_figures()
     outcome: dict[str, Any] = {
         "best_epoch": training.loop.best,
         "kept": training.loop.kept,
         "steps": state.step,
         "stopped_early": training.loop.stopped_early,
     }
-    manifest = KINDS[recipe.kind].write(
-        training,
-        result,
-        created_at=created_at,
-        metrics={"validation": validation.to_json(), "training": outcome},
+    manifest, result = KINDS[recipe.kind].write(
+        training, result, created_at=created_at, outcome=outcome
     )
     VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
@@ -176,7 +172,7 @@ def _write_run(
         **outcome,
         resumed=state.resumed,
         parameters=ParameterCounts(trainable=trainable, total=training.total_weights),
-        validation=validation,
+        validation=result.validation_figures(),
         calibration=result.calibration_figures(),
         memory=training.plan.to_record(),
         peak_memory_bytes=peak_memory(training.group.device),

@@ -12,6 +12,7 @@ from worker.contract.head import (
     Head,
     HeadOutput,
     OnnxModel,
+    Pooling,
     disagreement,
 )
 from worker.contract.kinds import ENCODER_KINDS, Kind
@@ -71,6 +72,7 @@ __all__ = [
     "Lora",
     "Manifest",
     "OnnxModel",
+    "Pooling",
     "Probe",
     "Prompt",
     "PromptSpec",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import Manifest
+from worker.contract import Head, Manifest
 from worker.engine.cpu_environment import computing_cpus
 from worker.errors import SettingsError
 
@@ -23,6 +23,8 @@ _OURS = {
     "max_lora_rank": "the adapter decides it",
     "logprobs_mode": "scores are read as raw log-probabilities",
     "enable_log_requests": "messages are never logged",
+    "runner": "the adapter's kind decides it",
+    "convert": "the adapter's kind decides it",
 }
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -40,6 +42,10 @@ its variables when a process starts. Here the core itself starts with them
 processes that wait by spinning."""
 
 _GIB = 1 << 30
+
+_HEAD_OUTPUTS = 256
+"""As many outputs as every adapter's head may have beside the first one's, at least: a padded row
+of weights each, next to nothing."""
 
 SCORED_AT_ONCE = 128
 """As many tokens as vLLM scores in one request (its ``MAX_LOGPROB_TOKEN_IDS``)."""
@@ -64,7 +70,10 @@ class EngineSettings:
 
 
 def answer_tokens(manifest: Manifest) -> int:
-    """The most tokens an answer takes: one for a code; for words, a token a byte and an end."""
+    """The most tokens an answer takes: none for a head, one for a code; for words, a token a byte
+    and an end."""
+    if manifest.decoding is None:
+        return 0
     if manifest.decoding == "code":
         return 1
     return max(len(name.encode("utf-8")) for name in manifest.taxonomy.names) + 1
@@ -86,20 +95,28 @@ def engine_arguments(
         "max_model_len": need,
         "enable_prefix_caching": True,
         "generation_config": "vllm",
-        "skip_tokenizer_init": manifest.decoding == "code",
+        "skip_tokenizer_init": manifest.decoding != "choice",
         "disable_log_stats": True,
     }
+    if manifest.head is not None:
+        arguments |= _head_arguments(manifest.head)
     if settings.adapter is not None:
         arguments |= {
             "enable_lora": True,
             "max_loras": settings.max_adapters,
             "max_lora_rank": _rank(manifest),
         }
+        if manifest.head is not None:
+            outputs = max(_HEAD_OUTPUTS, len(manifest.head.outputs))
+            arguments["max_lora_cls_labels"] = outputs
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:
         arguments |= _cpu_arguments(settings.engine_args, environment)
-    arguments |= _wishes(settings.engine_args, known)
+    wishes = _wishes(settings.engine_args, known)
+    if overrides := arguments.get("hf_overrides"):
+        wishes["hf_overrides"] = overrides | wishes.get("hf_overrides", {})
+    arguments |= wishes
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
         raise SettingsError(
             f"engine_args.max_model_len is {arguments['max_model_len']!r}, and the adapter's "
@@ -144,6 +161,15 @@ def _cpu_arguments(
     if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
         arguments["distributed_executor_backend"] = _IN_ITS_CORE
     return arguments
+
+
+def _head_arguments(head: Head) -> dict[str, Any]:
+    """The base as a model that classifies: the last token's state, and a head over it."""
+    return {
+        "runner": "pooling",
+        "convert": "classify",
+        "hf_overrides": {"num_labels": len(head.outputs)},
+    }
 
 
 def _rank(manifest: Manifest) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from worker.contract import ENCODER_KINDS, AdapterRefused, Kind, Manifest, verify_tokens
+from worker.contract import ENCODER_KINDS, Kind, Manifest, verify_tokens
 from worker.contract.cascade import stage_directory
 from worker.contract.verify import load_stages
 from worker.engine.arguments import EngineSettings
 from worker.engine.cascade import CascadeEngine, OpenStage
+from worker.engine.golden import check_golden
 from worker.engine.merge import merged_base
 from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
@@ -35,7 +36,8 @@ def require_vllm() -> None:
 
 @dataclass(frozen=True, slots=True)
 class VllmLoader:
-    """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
+    """See ``AdapterLoader``: one engine for each base and way to answer, or, merged, one for each
+    adapter.
 
     ``runtime`` has vLLM apply an adapter for each token, beside up to ``max_adapters`` in the
     engine that is up: seconds, and little memory. ``merged`` folds each into a copy of the base
@@ -48,7 +50,7 @@ class VllmLoader:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     max_adapters: int = 1
     priorities: bool = False
-    hosts: dict[Path, VllmEngine] = field(default_factory=dict)
+    hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
 
     def resolve(self) -> Literal["merged", "runtime"]:
         """Return how adapters are served: merged on a CPU, where it is left open. That imports
@@ -59,19 +61,30 @@ class VllmLoader:
         return self.serving
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's."""
+        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. An adapter with a
+        head is refused where its golden prompts have other logits than the trainer's."""
+        engine = self._load(adapter, manifest, background=background)
+        try:
+            check_golden(engine, adapter, manifest)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    def _load(self, adapter: Path, manifest: Manifest, *, background: bool) -> Engine:
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
             merged = merged_base(base, adapter, manifest, self.cache_dir)
             return VllmEngine(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
-        host = self.hosts.get(base)
+        place = base, manifest.head is not None
+        host = self.hosts.get(place)
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
         settings = EngineSettings(
             base, manifest, adapter, self.max_adapters, self.priorities, self.engine_args
         )
-        self.hosts[base] = host = VllmEngine(settings)
+        self.hosts[place] = host = VllmEngine(settings)
         return host.first
 
 
@@ -90,24 +103,19 @@ class KindLoader:
             return load_cascade(
                 self, self.vllm.bases, adapter, manifest, self.silence_s, background=background
             )
-        loader = self.onnx if self.engine_of(adapter, manifest.kind) == "onnx" else self.vllm
+        loader = self.onnx if self.engine_of(manifest.kind) == "onnx" else self.vllm
         return loader.load(adapter, manifest, background=background)
 
     @classmethod
-    def engines_of(cls, adapter: Path, manifest: Manifest) -> set[Literal["vllm", "onnx"]]:
-        """Return what serves an adapter, or the stages of a cascade. Raises AdapterRefused where
-        nothing does."""
+    def engines_of(cls, manifest: Manifest) -> set[Literal["vllm", "onnx"]]:
+        """Return what serves an adapter, or the stages of a cascade."""
         kinds = [stage.kind for stage in manifest.stages] or [manifest.kind]
-        return {cls.engine_of(adapter, kind) for kind in kinds}
+        return {cls.engine_of(kind) for kind in kinds}
 
     @staticmethod
-    def engine_of(adapter: Path, kind: Kind) -> Literal["vllm", "onnx"]:
-        """Return what serves a kind. Raises AdapterRefused where nothing does."""
-        if kind in ENCODER_KINDS:
-            return "onnx"
-        if kind == "lora-code":
-            return "vllm"
-        raise AdapterRefused(adapter, f"is of kind {kind!r}, which this version does not serve")
+    def engine_of(kind: Kind) -> Literal["vllm", "onnx"]:
+        """Return what serves a kind that is no cascade."""
+        return "onnx" if kind in ENCODER_KINDS else "vllm"
 
 
 def load_cascade(

@@ -80,7 +80,7 @@ def open_engine(
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
     vllm = VllmLoader(found, cache_dir, serving, args, max_adapters, priorities)
     loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), silence_s)
-    by_vllm = "vllm" in loader.engines_of(adapter, read_manifest(adapter))
+    by_vllm = "vllm" in loader.engines_of(read_manifest(adapter))
     if by_vllm:
         require_vllm()
         begin_to_import(args)

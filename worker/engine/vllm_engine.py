@@ -22,9 +22,10 @@ from typing import Any
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import EngineSettings, answer_tokens
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores
+from worker.engine.port import Answer
 from worker.engine.processes import ChildProcesses
-from worker.engine.vllm_config import no_warnings, sampling_params, vllm_config
+from worker.engine.vllm_answers import read_answer
+from worker.engine.vllm_config import no_warnings, request_params, vllm_config
 from worker.engine.vllm_context import destroy_context
 from worker.engine.vllm_core import starting_processes
 from worker.errors import EngineDied, MessageRejected
@@ -151,7 +152,7 @@ class VllmEngine:
         lora = None
         if adapter is not None:
             lora = LoRARequest(manifest.digest, next(self._lora_numbers), str(adapter))
-        return _Adapter(manifest, sampling_params(manifest), lora, priority)
+        return _Adapter(manifest, request_params(manifest), lora, priority)
 
     def _misfit(self, manifest: Manifest) -> str | None:
         """Say what of an adapter this engine was not started for."""
@@ -159,15 +160,24 @@ class VllmEngine:
         need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
         if lora is None:
             return "this engine serves no adapters beside its model"
-        if manifest.kind != "lora-code" or manifest.lora is None:
+        if manifest.lora is None or (manifest.head is None) is (model.runner_type == "pooling"):
             return f"is of kind {manifest.kind!r}, which this engine does not serve"
-        if manifest.lora.rank > lora.max_lora_rank:
-            return f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}"
-        if need > model.max_model_len:
-            return f"needs {need} tokens a message and the engine holds {model.max_model_len}"
-        if manifest.decoding == "choice" and model.skip_tokenizer_init:
-            return "answers in words and the engine has no tokenizer"
-        return None
+        outputs = 0 if manifest.head is None else len(manifest.head.outputs)
+        problems = {
+            f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}": (
+                manifest.lora.rank > lora.max_lora_rank
+            ),
+            f"has a head of {outputs} outputs and the engine holds {lora.max_lora_cls_labels}": (
+                outputs > (lora.max_lora_cls_labels or 0)
+            ),
+            f"needs {need} tokens a message and the engine holds {model.max_model_len}": (
+                need > model.max_model_len
+            ),
+            "answers in words and the engine has no tokenizer": (
+                manifest.decoding == "choice" and model.skip_tokenizer_init
+            ),
+        }
+        return next((problem for problem, is_so in problems.items() if is_so), None)
 
     def _problem(self, manifest: Manifest, prompt_ids: Sequence[int]) -> str | None:
         # vLLM looks up any number it is given as a token, and a wrong one ends all its processes.
@@ -250,14 +260,16 @@ class VllmEngine:
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
-        return _read(adapter, found)
+        return read_answer(adapter.manifest, adapter.params, found)
 
     async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
-        """Return vLLM's completion of one request."""
+        """Return vLLM's completion of one request, or its pooled output."""
         from vllm.inputs import tokens_input
 
+        has_head = adapter.manifest.head is not None
+        ask = self._llm.encode if has_head else self._llm.generate
         last: Any = None
-        async for output in self._llm.generate(
+        async for output in ask(
             tokens_input(prompt_ids),
             params,
             str(next(self._numbers)),
@@ -265,7 +277,7 @@ class VllmEngine:
             priority=adapter.priority,
         ):
             last = output
-        return last.outputs[0]
+        return last.outputs if has_head else last.outputs[0]
 
     async def _stop(self) -> None:
         answers = [task for task in self._answers if task is not None]
@@ -281,20 +293,3 @@ class VllmEngine:
         await asyncio.gather(*rest, return_exceptions=True)
         await destroy_context(self._llm.engine_core.resources.ctx, _CONTEXT_S)
         self._llm = None
-
-
-def _read(adapter: _Adapter, completions: Sequence[Any]) -> Answer:
-    for completion in completions:
-        if completion.finish_reason == "abort":
-            raise EngineDied("the engine is shutting down")
-        if completion.finish_reason == "error":
-            raise MessageRejected("engine_rejected", "the engine failed on this prompt")
-    if adapter.manifest.decoding == "choice":
-        (words,) = completions
-        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
-    scores: dict[int, float] = {}
-    for params, completion in zip(adapter.params, completions, strict=True):
-        found = completion.logprobs[0]
-        ids = params.logprob_token_ids
-        scores |= {one: float(found[one].logprob) for one in ids if one in found}
-    return CodeScores(scores)

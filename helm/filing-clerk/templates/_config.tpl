@@ -15,6 +15,9 @@
 {{- if and .Values.auth.sasl.secret .Values.auth.sasl.passwordAsFile -}}
 {{- $_ := set $kafka "sasl_password_file" "/etc/kafka/login/password" -}}
 {{- end -}}
+{{- if not ($config.model | default dict).base -}}
+{{- $_ := unset ($config.model | default dict) "base" -}}
+{{- end -}}
 {{- $_ := set $config "kafka" $kafka -}}
 {{- toJson $config -}}
 {{- end -}}

@@ -39,7 +39,9 @@
 {{- end }}
 {{- end }}
 {{- if not $model.base }}
-- config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct)
+{{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
+- config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or say with adapterKind that the adapters carry their whole model
+{{- end }}
 {{- else if not (hasPrefix "/" $model.base) }}
 - config.model.base is {{ $model.base | quote }}: an absolute path in the pod is wanted
 {{- end }}

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.published import WEIGHTS, publish
 from tests.support.tiny_onnx import write_tiny_encoder
-from tests.support.toy_adapter import toy_head, toy_manifest
-from worker.contract import AdapterRefused, Thresholds, write_manifest
+from tests.support.toy_adapter import toy_manifest
+from worker.contract import AdapterRefused, write_manifest
 from worker.engine import loaders
 from worker.engine import open as opening
 from worker.errors import SettingsError
@@ -33,19 +33,6 @@ def test_without_onnx_runtime_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(SettingsError, match=r"filing-clerk\[encoder\]"):
         opening.open_engine(adapter=adapter, cache_dir=tmp_path)
-
-
-def test_a_kind_that_is_declared_only_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published = publish(tmp_path)
-    head = toy_head(pooling="last", onnx=(), weights=(WEIGHTS,))
-    published.rewrite(
-        kind="lora-head", head=head, codes={}, decoding=None, thresholds=Thresholds(0)
-    )
-    monkeypatch.setattr(loaders, "vllm_is_installed", lambda: True)
-    with pytest.raises(AdapterRefused, match="'lora-head', which this version does not serve"):
-        opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
 
 
 def test_an_altered_adapter_is_refused_before_vllm_is_imported(

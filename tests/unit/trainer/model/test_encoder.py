@@ -21,7 +21,7 @@ from trainer.model.encoder import (
     most_tokens,
 )
 from trainer.model.encoder_prompt import make_encoder_prompt, most_message_tokens
-from trainer.model.encoder_scoring import EncoderScorer, find_classes, label_indexes
+from trainer.model.head_scoring import HeadScorer, find_classes, label_indexes
 from trainer.model.onnx_export import FILES, export_onnx, onnx_logits
 from trainer.model.prompt import load_tokenizer
 from worker.contract import Lora, build_prompt, make_golden
@@ -73,13 +73,13 @@ def test_a_message_that_is_longer_than_the_encoder_is_refused_by_setting(base: P
     spec = make_encoder_prompt(base, encoders, max_message_tokens=room, redaction=None)
     longest = [prompt.ids for prompt in make_golden(spec, encoders)]
     assert max(map(len, longest)) == most_tokens(base)
-    scores = EncoderScorer(with_head(load_encoder(base, SHAPE, device="cpu"))).score(longest)
+    scores = HeadScorer(with_head(load_encoder(base, SHAPE, device="cpu"))).score(longest)
     assert np.isfinite(scores.logprobs).all()
 
 
 def test_padding_changes_no_answer(base: Path) -> None:
     """A message in a batch of longer ones is scored as it is alone."""
-    scorer = EncoderScorer(with_head(load_encoder(base, SHAPE, device="cpu")))
+    scorer = HeadScorer(with_head(load_encoder(base, SHAPE, device="cpu")))
     rows = prompts(base)
     together = scorer.score(rows).logprobs
     np.testing.assert_allclose(together, scorer.logits(rows), atol=2e-4)
@@ -115,7 +115,7 @@ def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lo
                 torch.nn.init.normal_(weights, std=0.1)
     export_onnx(model, tmp_path, ("fp32", "int8"))
     rows = prompts(base)
-    ours = EncoderScorer(model).logits(rows)
+    ours = HeadScorer(model).logits(rows)
     for size in (1, 64):
         theirs = onnx_logits(
             tmp_path / FILES["fp32"], rows, classes=5, pad_id=model.pad_id, batch_size=size

@@ -15,7 +15,7 @@ from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import TRAINING, Step
 from trainer.errors import BadInput
 from trainer.model.encoder_files import load_trained_encoder
-from trainer.model.encoder_scoring import EncoderScorer
+from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import onnx_logits
 from trainer.model.published import read_adapter
 from trainer.training.recipe import Recipe, load_recipe
@@ -219,7 +219,7 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
         pad_id=model.pad_id,
         batch_size=1,
     )
-    np.testing.assert_allclose(EncoderScorer(model).logits(prompts), theirs, atol=1e-3)
+    np.testing.assert_allclose(HeadScorer(model).logits(prompts), theirs, atol=1e-3)
 
 
 def test_embeddings_with_a_linear_head_are_a_model_of_their_own(

@@ -9,17 +9,17 @@ from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, Shape, collate_rows, load_encoder
-from trainer.model.encoder_prompt import EncoderRow
-from trainer.model.encoder_scoring import Class
-from trainer.training.encoder_objective import EncoderObjective
+from trainer.model.head_rows import HeadRow
+from trainer.model.head_scoring import Class
+from trainer.training.head_objective import HeadObjective
 
 LABELS = ["a", "b"]
 CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
 ROWS = [
-    EncoderRow("a", (1, 7, 2), "a1"),
-    EncoderRow("a", (1, 8, 9, 2), "a2"),
-    EncoderRow("b", (1, 5, 6, 7, 2), None),
-    EncoderRow("a", (1, 6, 2), None),
+    HeadRow("a", (1, 7, 2), "a1"),
+    HeadRow("a", (1, 8, 9, 2), "a2"),
+    HeadRow("b", (1, 5, 6, 7, 2), None),
+    HeadRow("a", (1, 6, 2), None),
 ]
 
 
@@ -32,9 +32,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> EncoderModel:
     return found
 
 
-def objective(model: EncoderModel, **more: float) -> EncoderObjective:
+def objective(model: EncoderModel, **more: float) -> HeadObjective:
     settings = {"label_smoothing": 0.0, "sublabel_weight": 0.0} | more
-    return EncoderObjective(model, CLASSES, LABELS, **settings)
+    return HeadObjective(model, CLASSES, LABELS, **settings)
 
 
 def logits(model: EncoderModel) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:
 
 def test_finer_labels_that_are_not_there_are_asked_for_in_vain(model: EncoderModel) -> None:
     with pytest.raises(BadInput, match="prepare it with --sublabel-column, or set sublabel_weight"):
-        EncoderObjective(
+        HeadObjective(
             model,
             [Class("a", "a"), Class("b", "b")],
             LABELS,

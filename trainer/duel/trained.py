@@ -1,4 +1,4 @@
-"""Candidates that were trained before: encoders, which need no GPU to be served."""
+"""Candidates that were trained before: adapters of any kind that a worker serves."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _ADAPTER = "adapter"
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedEncoder:
-    """An encoder that was verified, and what it takes to score with it."""
+class TrainedAdapter:
+    """An adapter that was verified, and what it takes to score with it."""
 
     directory: Path
     base: Path | None
@@ -38,17 +38,12 @@ class TrainedEncoder:
     tokenizer: BaseTokenizer
 
 
-def open_encoder(given: Path, bases: Sequence[Path], dataset: Dataset) -> TrainedEncoder:
-    """Verify an encoder, or a run's, before the hold-out is opened. One that was not trained whole
-    needs one of ``bases``. Raises BadInput where it was trained on another dataset, or needs a GPU;
+def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> TrainedAdapter:
+    """Verify an adapter, or a run's, before the hold-out is opened. One that does not carry its
+    whole model needs one of ``bases``. Raises BadInput where it was trained on another dataset;
     AdapterRefused."""
     directory = find_adapter(given)
     found = read_manifest(directory)
-    if found.kind not in ENCODER_KINDS:
-        raise BadInput(
-            f"--against {directory}: is of kind {found.kind!r}; beside an adapter those of "
-            f"{' and '.join(ENCODER_KINDS)} can take part"
-        )
     if found.data.get("digest") != dataset.digest:
         raise BadInput(
             f"--against {directory}: was not trained on {dataset.directory}: train it on that, so "
@@ -57,23 +52,24 @@ def open_encoder(given: Path, bases: Sequence[Path], dataset: Dataset) -> Traine
     is_whole = holds_whole_encoder(directory) and not found.needs_base
     base = None if is_whole else _find_base(directory, found, bases)
     manifest, tokenizer = read_adapter(directory, base)
-    return TrainedEncoder(directory, base, manifest, tokenizer)
+    return TrainedAdapter(directory, base, manifest, tokenizer)
 
 
-def ask_encoder(
-    encoder: TrainedEncoder, holdout: Sequence[Example], console: Console, *, device: str
+def ask_trained(
+    trained: TrainedAdapter, holdout: Sequence[Example], console: Console, *, device: str
 ) -> Candidate:
-    """Score the hold-out with an encoder: a baseline, for it needs no GPU."""
-    manifest, directory = encoder.manifest, encoder.directory
+    """Score the hold-out with an adapter: an encoder is a baseline, for it needs no GPU; one of a
+    language model is a rival, which has to be better to be shipped."""
+    manifest, directory = trained.manifest, trained.directory
     found = ask_adapter(
-        *(directory, encoder.base, manifest, encoder.tokenizer, holdout, console), device=device
+        *(directory, trained.base, manifest, trained.tokenizer, holdout, console), device=device
     )
     made = MadeAdapter(name=manifest.name, digest=manifest.digest, path=str(directory.resolve()))
     training = read_training(directory.resolve().parent, manifest)
     return replace(
         found,
         name=manifest.name,
-        kind="baseline",
+        kind="baseline" if manifest.kind in ENCODER_KINDS else "rival",
         served_as=manifest.kind,
         adapter=made,
         train_seconds=training.seconds if training else None,
@@ -90,7 +86,7 @@ def _find_base(directory: Path, manifest: Manifest, bases: Sequence[Path]) -> Pa
         return base
     raise BadInput(
         f"--against {directory}: needs its base, {manifest.base.name}: name that one's directory "
-        "with --embeddings"
+        "with --base or --embeddings"
     )
 
 

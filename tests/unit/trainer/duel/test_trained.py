@@ -1,4 +1,5 @@
-"""A duel with encoders: as the adapter, and as candidates that a worker can serve."""
+"""A duel with adapters that were trained before: as its own, and as candidates that a worker can
+serve."""
 
 from __future__ import annotations
 
@@ -6,14 +7,16 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tests.support.trainer_world import World, call, call_help
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from worker.contract import ENCODER_KINDS, load_adapter, write_manifest
+from trainer.training.recipe_kinds import RecipeKind
+from worker.contract import load_adapter, write_manifest
+from worker.contract.store import find_adapter
 
 ROOT = Path(__file__).parents[4]
 
@@ -75,7 +78,7 @@ def test_an_encoder_can_be_the_adapter_of_a_duel(
     assert all(candidate["kind"] != "base" for candidate in record["candidates"])
 
 
-@pytest.mark.parametrize("kind", ENCODER_KINDS)
+@pytest.mark.parametrize("kind", get_args(RecipeKind))
 def test_a_kind_that_can_take_part_is_named_by_help(kind: str) -> None:
     assert kind in " ".join(call_help("duel").split())
 
@@ -85,7 +88,78 @@ def test_every_baseline_is_served_or_says_why_not() -> None:
         assert (baseline.served_as is None) == (baseline.not_served is not None), baseline.name
 
 
-def test_one_of_another_dataset_or_that_needs_a_gpu_is_refused(
+@pytest.fixture(scope="module")
+def head_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of a LoRA adapter with a head on the world's base."""
+    run = tmp_path_factory.mktemp("head") / "run"
+    code, _, error = call(
+        *("train", "--recipe", ROOT / "config" / "trainer-head.toml", "--json"),
+        *("--dataset", sealed.directory, "--base", world.base, "--out", run),
+        *("--set", "lora_rank=4", "--set", "epochs=2", "--set", "learning_rate=0.01"),
+        *("--set", "mixed_precision=no", "--set", "name=tiny-head", "--set", "threads=1"),
+    )
+    assert code == 0, error
+    return run
+
+
+def test_an_adapter_with_a_head_takes_part_as_a_rival_and_can_be_published(
+    world: World,
+    evaluated: tuple[Path, dict[str, Any]],
+    encoder_run: Path,
+    head_run: Path,
+    tmp_path: Path,
+) -> None:
+    """It needs what the adapter needs, so it is shipped only where it is better; publish --what
+    finds its run."""
+    run = tmp_path / "run"
+    code, record, error = call(
+        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
+        *("--out", run / "duel", "--evaluation", evaluated[0], "--no-base-prompted", "--json"),
+        *("--embeddings", "none", "--against", encoder_run, "--against", head_run),
+    )
+    assert code == 0, error
+    found = {candidate["name"]: candidate for candidate in record["candidates"]}
+    head = found["tiny-head"]
+    assert (head["kind"], head["served_as"], head["not_served"]) == ("rival", "lora-head", None)
+    assert record["tested_baseline"] != "tiny-head"
+    outside = tmp_path / "odd.jsonl"
+    outside.write_text('{"message": "zebra"}\n{"message": "odd one"}\n', encoding="utf-8")
+    code, measured, error = call(
+        *("evaluate", head_run / "adapter", "--dataset", world.dataset.directory, "--json"),
+        *("--base", world.base, "--out-of-scope", outside),
+    )
+    assert code == 0, error
+    assert measured["head"]["out_of_scope"] == "energy"
+    assert 0 <= measured["out_of_scope"]["auroc_out_of_scope"] <= 1
+    assert measured["accuracy"] == head["accuracy"]
+    rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1")
+    code, published, error = call(
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-head", "--json"),
+        *(part for rule in rules for part in ("--set", rule)),
+    )
+    assert code == 0, error
+    stored = load_adapter(find_adapter(tmp_path / "store").directory)
+    assert (stored.kind, stored.digest) == ("lora-head", published["digest"])
+
+
+def test_an_adapter_with_a_head_can_be_the_adapter_of_a_duel(
+    world: World, head_run: Path, sealed: Dataset, tmp_path: Path
+) -> None:
+    code, record, error = call(
+        *("duel", head_run / "adapter", "--dataset", sealed.directory, "--base", world.base),
+        *("--out", tmp_path / "duel", "--embeddings", "none", "--json"),
+        *("--against", world.adapter),
+    )
+    assert code == 0, error
+    found = {candidate["name"]: candidate for candidate in record["candidates"]}
+    assert found["adapter"]["served_as"] == "lora-head"
+    assert (found["tiny-adapter"]["kind"], found["tiny-adapter"]["served_as"]) == (
+        "rival",
+        "lora-code",
+    )
+
+
+def test_one_of_another_dataset_or_without_its_base_is_refused(
     world: World, encoder_run: Path, sealed: Dataset, tmp_path: Path
 ) -> None:
     """Before the hold-out is opened."""
@@ -93,16 +167,17 @@ def test_one_of_another_dataset_or_that_needs_a_gpu_is_refused(
     shutil.copytree(encoder_run / "adapter", other)
     write_manifest(other, replace(load_adapter(other), data={"digest": "ab" * 32}))
     openings = count_openings(sealed)
-    for against, problem in (
-        (other, "was not trained on"),
-        (world.adapter, "is of kind 'lora-code'"),
+    for adapter, against, problem in (
+        (world.adapter, other, "was not trained on"),
+        (encoder_run / "adapter", world.adapter, "needs its base, tiny: name that one's directory"),
     ):
+        base = ("--base", world.base) if adapter == world.adapter else ()
         code, _, error = call(
-            *("duel", world.adapter, "--base", world.base, "--embeddings", "none"),
+            *("duel", adapter, *base, "--embeddings", "none"),
             *("--dataset", sealed.directory, "--out", tmp_path / "duel", "--against", against),
         )
         assert code == 2
-        assert problem in error
+        assert problem in " ".join(error.split())
     assert count_openings(sealed) == openings
 
 

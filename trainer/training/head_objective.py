@@ -1,4 +1,4 @@
-"""What the training of an encoder minimizes."""
+"""What the training of a model with a classification head minimizes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from trainer.errors import BadInput
-from trainer.model.encoder import EncoderModel, collate_rows
-from trainer.model.encoder_prompt import EncoderRow
-from trainer.model.encoder_scoring import Class
+from trainer.model.head_rows import HeadRow
+from trainer.model.head_scoring import Class, HeadModel
 from trainer.training.learner import Loss
 
 
-class EncoderObjective:
+class HeadObjective:
     """The loss of some rows.
 
     Cross-entropy of the label, whose probability is the sum of its classes'. With
@@ -30,7 +29,7 @@ class EncoderObjective:
 
     def __init__(
         self,
-        model: EncoderModel,
+        model: HeadModel,
         classes: Sequence[Class],
         labels: Sequence[str],
         *,
@@ -55,11 +54,10 @@ class EncoderObjective:
             for label in labels
         ]
 
-    def __call__(self, rows: Sequence[EncoderRow], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[HeadRow], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, which are part of a batch of ``batch_rows``."""
         model = self._model
-        ids, mask = collate_rows([row.ids for row in rows], model.pad_id, model.device)
-        of_classes = log_softmax(model.classifier(ids, mask), dim=1)
+        of_classes = log_softmax(model.logits([row.ids for row in rows]), dim=1)
         of_labels = torch.stack(
             [of_classes[:, members].logsumexp(dim=1) for members in self._members], dim=1
         )

@@ -1,18 +1,21 @@
-"""What an encoder's outputs stand for, and the loop that scores many messages."""
+"""A model with a classification head: what its outputs stand for, and the loop that scores many
+messages."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trainer.dataset.folder import Example
-from trainer.model.encoder import EncoderModel, collate_rows
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS, PromptIds, Scores, token_batches
 
 Floats = NDArray[np.float64]
@@ -58,11 +61,29 @@ def label_indexes(classes: Sequence[Class], labels: Sequence[str]) -> Ints:
     return np.array([labels.index(each.label) for each in classes], dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderScorer:
-    """An encoder; its raw scores are its head's logits."""
+class HeadModel(Protocol):
+    """What scores messages by a linear head of ``classes`` outputs."""
 
-    model: EncoderModel
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def classes(self) -> int:
+        """How many outputs the head has."""
+
+    def logits(self, prompts: Sequence[PromptIds]) -> Tensor:
+        """Return the head's float32 logits, (prompts, classes), of one batch."""
+
+    def without_dropout(self) -> AbstractContextManager[None]:
+        """Switch dropout off; it is as before afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScorer:
+    """A model with a head; its raw scores are the head's logits."""
+
+    model: HeadModel
 
     def score(
         self,
@@ -98,20 +119,16 @@ class EncoderScorer:
         return found
 
     def _empty(self, rows: int) -> Floats:
-        return np.empty((rows, self.model.classifier.head.out_features))
+        return np.empty((rows, self.model.classes))
 
     def _batches(
         self, prompts: Sequence[PromptIds], batch_size: int, *, autocast: bool
     ) -> Iterator[tuple[list[int], Floats, float]]:
         model = self.model
-        was_training = model.classifier.training
-        model.classifier.eval()
         precision = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=autocast)
         lengths = [len(prompt) for prompt in prompts]
-        with torch.inference_mode(), precision:
+        with torch.inference_mode(), precision, model.without_dropout():
             for chosen in token_batches(lengths, rows=batch_size, tokens=BATCH_TOKENS):
                 began = time.perf_counter()
-                rows = [prompts[at] for at in chosen]
-                found = model.classifier(*collate_rows(rows, model.pad_id, model.device))
+                found = model.logits([prompts[at] for at in chosen])
                 yield chosen, found.double().cpu().numpy(), time.perf_counter() - began
-        model.classifier.train(was_training)
