@@ -68,7 +68,9 @@ def check_tasks(
             suggested=suspect.suggested,
             confidence=round(suspect.confidence, 4),
             reasons=_reasons(suspect),
-            neighbours=tuple(Neighbour(near.message, near.label) for near in suspect.similar),
+            neighbours=tuple(
+                Neighbour(near.message, near.label, near.id) for near in suspect.similar
+            ),
         )
         for suspect in suspects
     ]
@@ -179,7 +181,9 @@ def learn_tasks(asking: Asking, pool: Pool, judged: Judged, size: int, *, seed: 
                 confidence=round(min(1.0, float(row.max())), 4),
                 scores={name: round(float(p), 4) for name, p in zip(names, row, strict=True)},
                 reasons=(CLOSE_CALL,) if gaps[at] < _CLOSE else (),
-                neighbours=tuple(Neighbour(train[n].message, train[n].label) for n in neighbours),
+                neighbours=tuple(
+                    Neighbour(train[n].message, train[n].label, train[n].id) for n in neighbours
+                ),
             )
         )
     return tasks

@@ -56,6 +56,7 @@ def test_learning_asks_each_message_once_over_all_batches(
     assert not set(keys) & (known | held)
     assert {task.guideline for task in made} == {"4"}
     assert all(task.neighbours and task.scores and task.label is None for task in made)
+    assert all(near.message_id for task in made for near in task.neighbours)
     assert stat.S_IMODE(asked[0].stat().st_mode) == 0o640
 
 
