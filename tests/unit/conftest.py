@@ -45,8 +45,8 @@ SLOW_FILES = {
     "trainer/check/test_folds.py",
     "trainer/check/test_folds_by_group.py",
     "trainer/duel/test_baselines.py",
-    "trainer/duel/test_encoders.py",
     "trainer/duel/test_run.py",
+    "trainer/duel/test_trained.py",
     "trainer/duel/test_verdict_simulated.py",
     "trainer/model/test_encoder.py",
     "trainer/report/test_dataset_page.py",
@@ -61,7 +61,9 @@ SLOW_FILES = {
     "trainer/training/test_encoder_memory.py",
     "trainer/training/test_encoder_training.py",
     "trainer/training/test_gpu.py",
+    "trainer/training/test_lora_head.py",
     "trainer/training/test_memory_peak.py",
+    "trainer/training/test_onnx_files.py",
     "trainer/training/test_train.py",
 }
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification
 
 from trainer.artifacts.training import TRAINING, Step
 from trainer.errors import BadInput, ProofFailed
@@ -80,6 +78,9 @@ def test_peft_computes_the_same_logits_from_the_directory(
     trained: tuple[Path, Manifest], tiny_base: Path
 ) -> None:
     """The files are PEFT's for a model that classifies: what others load, and vLLM."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
     run, manifest = trained
     head = manifest.head
     assert head is not None
