@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-WIDTH, LEFT, RIGHT, TOP, HEIGHT, GAP = 760.0, 60.0, 14.0, 56.0, 190.0, 56.0
+WIDTH, LEFT, RIGHT, TOP, HEIGHT, GAP = 760.0, 60.0, 24.0, 56.0, 190.0, 56.0
 INK, FAINT, GRID = "#1f2328", "#656d76", "#d8dee4"
 ARMS = (("circle", "asked by the circle", "#0969da"), ("random", "random messages", "#bc4c00"))
 
