@@ -16,9 +16,9 @@ import time
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from worker.demo.broker import LocalBroker
+from worker.demo.client import create_demo_topics
 
 _TIMEOUT_S = 10.0
 _PAUSE_S = 0.03
@@ -41,11 +41,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
     with LocalBroker() as broker:
-        servers = {"bootstrap.servers": broker.bootstrap_servers}
-        admin = AdminClient(servers)
-        made = admin.create_topics([NewTopic(name, 1, 1) for name in ("in", "out")])
-        for created in made.values():
-            created.result()
+        servers: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers}
+        create_demo_topics(broker.bootstrap_servers, {"in": 1, "out": 1})
         producer = Producer({**servers, **_PRODUCER})
         producer.init_transactions(_TIMEOUT_S)
         consumer = Consumer({**servers, "group.id": "bench", "auto.offset.reset": "earliest"})
