@@ -27,9 +27,6 @@ _log = structlog.get_logger("worker.stream")
 
 # Bytes around a record and each of its headers in a batch, generously; brokers limit the batch.
 _FRAMING = 16
-_FEW = 16
-"""Up to so many records the offsets go to the coordinator while the records are on their way: a
-sixth less time for a transaction of one. More are flushed first, without waiting for a linger."""
 _NO_LIMIT = 1 << 62
 
 # Records that were never judged: they went with a failed transaction or an old producer.
@@ -107,16 +104,12 @@ class KafkaPublisher:
         try:
             client.begin_transaction()
             self._produce(client, batch.outputs, until)
-            few = len(batch.outputs) <= _FEW
-            if not few:
-                self._flush(client, until)
+            self._flush(client, until)
             # Also after a record was refused: it then fails, with the transaction's own reason.
             group = self._consumer.group_metadata()
             self._producer.repeat(
                 lambda s: client.send_offsets_to_transaction(offsets, group, s), until
             )
-            if few:
-                self._flush(client, until)
             self._expect_no_refusal()
             committing = True
             self._producer.commit(client, until)
@@ -137,7 +130,6 @@ class KafkaPublisher:
         cause = error.args[0] if isinstance(error, KafkaException) else None
         if cause is not None and ends_the_worker(cause, timed_out=timed_out):
             raise StreamFailed(describe(cause)) from error
-        self._producer.serve()  # which record it was may not have been told yet
         refusal = self._refusal(error, batch)
         abortable = cause is None or cause.txn_requires_abort()
         aborted = abortable and self._producer.abort(client, timed_out=timed_out)
