@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,46 +91,15 @@ def test_from_an_encoder_to_a_lora_adapter_and_back_under_load(
     world: World, opened: OpenedEngine
 ) -> None:
     """Each record is once there, with a label of the adapter that it is stamped with."""
-    counted = AdapterCounts()
-    router, events = make_adapter_router(world.settings, opened, counted)
-    watcher = make_watcher(world.settings, opened, router, events)
-    assert watcher is not None
-    stream = FakeStream()
-    topics = Topics(("in",), "out", "review", "dead")
-    loop = make_loop(world.settings, stream, router, topics, loop_policy(world.settings.loop))
-    stream.subscribe(loop)
-    stream.assign(0)
-    watcher.start()
-    texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
-    added = 0
-    try:
-        for manifest in (world.lora, world.encoder):
-            world.store.publish(manifest, "force")
-            until = time.monotonic() + SETTLE_S
-            while router.main.digest != manifest.digest:
-                assert time.monotonic() < until, events.last_refusal
-                added += work(stream, loop, texts[:8])
-            for _ in range(5):
-                added += work(stream, loop, texts[:8])
-        finish(stream, loop, added)
-    finally:
-        watcher.close()
-        close_all(router, events)
+    found = follow(world, opened, world.lora, world.encoder)
     labels = {one.digest: set(one.taxonomy.names) for one in (world.lora, world.encoder)}
-    found = {}
-    for output in stream.outputs:
-        assert output.value is not None
-        value = json.loads(output.value)
-        assert value["id"] not in found, "twice"
-        found[value["id"]] = value
+    for value in found:
         assert value["label"] in labels[value["adapter"]["digest"]]
         assert ("out_of_scope" in value) == (value["adapter"]["digest"] == world.encoder.digest)
-    assert len(found) == added
-    assert {value["adapter"]["digest"] for value in found.values()} == set(labels)
-    assert counted.log.count("swapped") == 2
+    assert {value["adapter"]["digest"] for value in found} == set(labels)
 
 
-def test_from_an_adapter_to_a_cascade_that_holds_it_and_back_under_load(
+def test_from_an_encoder_to_a_cascade_and_back_under_load(
     world: World, opened: OpenedEngine, tmp_path: Path
 ) -> None:
     """Both engines run side by side; each record says which stage answered, and none is lost."""
@@ -138,6 +108,19 @@ def test_from_an_adapter_to_a_cascade_that_holds_it_and_back_under_load(
     small.rename(world.store.folder / first.digest)
     # It guesses, so that its confidence is anything: some of what it is sure of, some of the rest.
     cascade = cascade_of(first, world.lora, sure_from=0.25)
+    found = follow(world, opened, cascade, world.encoder)
+    bound = [value for value in found if value["adapter"]["digest"] == cascade.digest]
+    assert {value["cascade"]["stage"] for value in bound} == {1, 2}
+    for value in bound:
+        stage = value["cascade"]["stage"]
+        assert value["label"] in world.lora.taxonomy.names
+        assert value["cascade"]["answered"]["digest"] == cascade.stages[stage - 1].digest
+        assert ("out_of_scope" in value) == (stage == 1)
+        assert (value["off_label_mass"] is None) == (stage == 1)
+
+
+def follow(world: World, opened: OpenedEngine, *manifests: Manifest) -> list[dict[str, Any]]:
+    """Have a worker serve one after the other under load; return its results, each there once."""
     counted = AdapterCounts()
     router, events = make_adapter_router(world.settings, opened, counted)
     watcher = make_watcher(world.settings, opened, router, events)
@@ -151,7 +134,7 @@ def test_from_an_adapter_to_a_cascade_that_holds_it_and_back_under_load(
     texts = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)[:40]
     added = 0
     try:
-        for manifest in (cascade, world.encoder):
+        for manifest in manifests:
             world.store.publish(manifest, "force")
             until = time.monotonic() + SETTLE_S
             while router.main.digest != manifest.digest:
@@ -164,16 +147,9 @@ def test_from_an_adapter_to_a_cascade_that_holds_it_and_back_under_load(
         watcher.close()
         close_all(router, events)
     found = [json.loads(output.value) for output in stream.outputs if output.value is not None]
-    assert len({value["id"] for value in found}) == len(found) == added
-    bound = [value for value in found if value["adapter"]["digest"] == cascade.digest]
-    assert {value["cascade"]["stage"] for value in bound} == {1, 2}
-    for value in bound:
-        stage = value["cascade"]["stage"]
-        assert value["label"] in world.lora.taxonomy.names
-        assert value["cascade"]["answered"]["digest"] == cascade.stages[stage - 1].digest
-        assert ("out_of_scope" in value) == (stage == 1)
-        assert (value["off_label_mass"] is None) == (stage == 1)
-    assert counted.log.count("swapped") == 2
+    assert len({value["id"] for value in found}) == len(found) == len(stream.outputs) == added
+    assert counted.log.count("swapped") == len(manifests)
+    return found
 
 
 def work(stream: FakeStream, loop: Loop, texts: list[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.support.cascades import cascade_of
 from tests.support.swapping import answer_with, with_probes
 from tests.support.toy_adapter import (
     ENCODERS,
@@ -139,3 +140,17 @@ def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
     assert found == replace(manifest.thresholds, review_out_of_scope=-7.5)
     found = serving.review_thresholds(ReviewSettings(confidence=0.25), manifest)
     assert found == replace(manifest.thresholds, review_confidence=0.25)
+
+
+def test_the_settings_of_review_hold_for_each_stage_of_a_cascade() -> None:
+    """What is not set stays the stage's own."""
+    cascade = cascade_of(toy_manifest(name="small"), toy_manifest(name="large"))
+    settings = Settings(review=ReviewSettings(confidence=0.25, disagreement=0.75))
+    engine = FakeEngine(lambda _: ValueError())
+    adapter = serving.make_serving_adapter(settings, ENCODERS, cascade, engine)
+    assert adapter.labeller.stages == tuple(
+        replace(stage.thresholds, review_confidence=0.25, review_disagreement=0.75)
+        for stage in cascade.stages
+    )
+    unset = serving.make_serving_adapter(Settings(), ENCODERS, cascade, engine)
+    assert unset.labeller.stages == tuple(stage.thresholds for stage in cascade.stages)

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worker.contract import Decision
 from worker.contract.records import SupportMessage
 from worker.core.labeller import Labeller
-from worker.engine.port import Answer, Engine
+from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import MessageRejected
 from worker.offline.message_file import FileFormat, MessageFile, Row, file_format, read_rows
 from worker.serving import make_labeller, open_model, record_layout
@@ -114,7 +114,8 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
     if future is None:
         return known
     try:
-        decision = labeller.decide(future.result())
+        answer = future.result()
+        decision = labeller.decide(answer)
     except MessageRejected as error:
         return {"label": None, "error": str(error)}
     mass, score = decision.off_label_mass, decision.out_of_scope
@@ -127,6 +128,7 @@ def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) ->
         **({} if score is None else {"out_of_scope": round(score, 6)}),
         **_cascade(labeller, decision),
         **known,
+        **({"truncated": answer.truncated} if isinstance(answer, StageDecisions) else {}),
     }
 
 

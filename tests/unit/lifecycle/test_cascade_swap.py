@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,15 +68,6 @@ def add(follower: Follower, first: int, count: int) -> int:
     return first + count
 
 
-def finish(follower: Follower, total: int) -> None:
-    """Iterate until so many records are published: the encoder answers on threads of its own."""
-    until = time.monotonic() + 30
-    while sum(follower.rig.committed(n) for n in range(2)) < total:
-        assert time.monotonic() < until
-        follower.rig.iterate()
-        time.sleep(0.001)
-
-
 def values(follower: Follower) -> list[dict[str, Any]]:
     return [json.loads(out.value) for out in follower.rig.stream.outputs if out.value is not None]
 
@@ -96,7 +86,7 @@ def test_from_an_adapter_to_a_cascade_and_back_under_load(
         follower.follow()
         assert follower.main.digest == manifest.digest, follower.events.last_refusal
         total = add(follower, total, 80)
-        finish(follower, total)
+        follower.finish(total)
     assert len(follower.stamps) == total
     labels = {ONE.digest: set(labels_of("one")), cascade.digest: set(labels_of("cascade"))}
     stages = [small, LARGE]
@@ -145,7 +135,7 @@ def test_a_cascade_on_trial_and_in_the_shadow(
     follower.follow()
     assert follower.canary is not None
     total = add(follower, 0, 120)
-    finish(follower, total)
+    follower.finish(total)
     found = [digest for _, digest in follower.stamps.values()]
     assert set(found) == {ONE.digest, cascade.digest}
     trial = follower.canary.engine
@@ -167,7 +157,7 @@ def test_a_cascade_without_one_of_its_stages_is_refused_and_the_adapter_goes_on(
     assert refused.reason == "files"
     assert "missing: stage absent" in refused.problem
     total = add(follower, 0, 10)
-    finish(follower, total)
+    follower.finish(total)
     assert {digest for _, digest in follower.stamps.values()} == {ONE.digest}
 
 
@@ -184,6 +174,6 @@ def test_a_cascade_whose_stage_dies_falls_back(
     for engine in follower.loader.open:
         if engine is not follower.main.engine:
             engine.die()  # type: ignore[attr-defined]
-    finish(follower, total)
+    follower.finish(total)
     assert len(follower.stamps) == total
     assert follower.canary is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,15 +53,6 @@ def follower(store: AdapterStore) -> Iterator[Follower]:
         adapter.engine.close()
 
 
-def finish(follower: Follower, total: int) -> None:
-    """Iterate until so many records are published: the encoder answers on threads of its own."""
-    until = time.monotonic() + 30
-    while sum(follower.rig.committed(n) for n in range(2)) < total:
-        assert time.monotonic() < until
-        follower.rig.iterate()
-        time.sleep(0.001)
-
-
 def test_kinds_swap_under_load_and_nothing_is_lost_or_mixed(
     follower: Follower, encoder: Encoder
 ) -> None:
@@ -82,7 +72,7 @@ def test_kinds_swap_under_load_and_nothing_is_lost_or_mixed(
         for partition in range(2):
             follower.rig.add(*(f"message {total + n}" for n in range(40)), partition=partition)
             total += 40
-        finish(follower, total)
+        follower.finish(total)
     found = follower.stamps
     assert len(found) == total
     assert all(label in labels[digest] for label, digest in found.values())
@@ -100,7 +90,7 @@ def test_an_encoder_on_trial_and_in_the_shadow(follower: Follower, encoder: Enco
     assert follower.canary is not None
     follower.rig.add(*(f"message {n}" for n in range(60)))
     follower.rig.add(*(f"message {n}" for n in range(60)), partition=1)
-    finish(follower, 120)
+    follower.finish(120)
     assert {digest for _, digest in follower.stamps.values()} <= {ONE.digest, manifest.digest}
     trial = follower.canary.engine
     follower.store.publish(manifest)

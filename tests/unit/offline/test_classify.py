@@ -11,9 +11,11 @@ from threading import Event
 
 import pytest
 
-from tests.support.toy_adapter import ENCODERS, scores, small_manifest
+from tests.support.cascades import cascade_of
+from tests.support.toy_adapter import ENCODERS, scores, small_manifest, toy_manifest, toy_spec
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
+from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
@@ -40,6 +42,39 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> None:
         "open_model",
         lambda _: OpenedEngine(_engine(), small_manifest(), ENCODERS, "merged"),
     )
+
+
+def test_of_a_cascade_it_is_told_who_answered_and_what_the_stage_before_thought() -> None:
+    """Review and what was shortened are those of the stage that answered."""
+    small = toy_manifest(name="small")
+    large = toy_manifest(name="large", prompt=toy_spec(max_message_tokens=8))
+    cascade = cascade_of(small, large, sure_from=0.8)
+    engines = (
+        FakeEngine(lambda ids: scores("billing", 0.9 if len(ids) < 20 else 0.02), service_s=0.0),
+        FakeEngine(lambda _: scores("delivery"), service_s=0.0),
+    )
+    stages = zip(cascade.stages, (small, large), engines, strict=True)
+    engine = CascadeEngine(
+        [OpenStage(rule, own, ENCODERS.plain, each) for rule, own, each in stages]
+    )
+    labeller = Labeller(
+        cascade,
+        ENCODERS.plain,
+        cascade.thresholds,
+        InputFormat(),
+        stages=tuple(stage.thresholds for stage in cascade.stages),
+    )
+    texts = ("brief", "a message that is longer")
+    rows = [Row({}, SupportMessage(text, None)) for text in texts]
+    (_, first), (_, second) = label_in_order(labeller, engine, rows)
+    engine.close()
+    assert (first["stage"], first["earlier"], first["label"]) == ("small", [], "billing")
+    assert not first["truncated"]
+    assert (second["stage"], second["label"]) == ("large", "delivery")
+    [thought] = second["earlier"]
+    assert (thought["stage"], thought["label"]) == ("small", "billing")
+    assert second["review"] == ["disagreement"]
+    assert second["truncated"]
 
 
 def test_results_come_in_the_order_of_the_input() -> None:
