@@ -7,6 +7,7 @@ metrics are the real ones.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import urllib.request
@@ -20,6 +21,8 @@ import pytest
 from tests.chaos.harness import Arena
 from tests.rules.expressions import VARIABLES, alerts, dashboard_queries, rules, selectors
 from tests.rules.live import Prometheus, scraping
+from worker.observe import metrics
+from worker.observe.metric import Metric
 
 SECONDS = 30
 PER_SECOND = 40
@@ -33,9 +36,9 @@ SHORT = {
     "$__interval": "1s",
 }
 
-# Who tells these is not there: vLLM behind the engine without a model, Kubernetes, and the desk
-# (test_desk_metrics.py).
-ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_")
+# Who tells these is not there: vLLM behind the engine without a model, Kubernetes, the desk
+# (test_desk_metrics.py), and a cascade, whose names are compared with the worker's own.
+ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
 
 
 @dataclass
@@ -117,6 +120,25 @@ def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
         and not scene.prometheus.query(f"last_over_time({metric}{{{matchers}}}[1m])")
     }
     assert missing == set()
+
+
+def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
+    """Each metric of a cascade's stages that a rule or a panel asks for, with its labels."""
+    told = {
+        metric.name: {"namespace", "job", "pod", "le", *(each.name for each in metric.labels)}
+        for metric in vars(metrics).values()
+        if isinstance(metric, Metric)
+    }
+    expressions = [rule["expr"] for rule in alerts().values()]
+    expressions += [query.expr for query in dashboard_queries()]
+    asked = [
+        (name.removesuffix("_bucket"), set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)", matchers)))
+        for expression in expressions
+        for name, matchers in selectors(expression)
+        if name.startswith("clerk_stage_")
+    ]
+    assert len(asked) >= 3
+    assert [name for name, labels in asked if not labels <= told.get(name, set())] == []
 
 
 def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
