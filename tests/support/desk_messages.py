@@ -28,7 +28,8 @@ def publish_results(
     for offset, (text, changes) in enumerate(messages):
         value = json.dumps({"id": f"T-{offset}", "message": text}).encode()
         producer.produce(topics["in"], value, f"customer-{offset}", partition=0)
-        label, other = (taxonomy.names[(offset + n) % len(taxonomy.names)] for n in range(2))
+        label = str(changes.get("label", taxonomy.names[offset % len(taxonomy.names)]))
+        other = taxonomy.names[(taxonomy.names.index(label) + 1) % len(taxonomy.names)]
         said: dict[str, Any] = {
             "message_id": f"T-{offset}",
             "label": label,

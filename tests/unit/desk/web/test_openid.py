@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from joserfc.jwk import KeySet, RSAKey
 from starlette.testclient import TestClient
+from structlog.testing import CapturingLogger
 
 from desk.auth.provider import Provider
 from desk.auth.provider_config import ProviderConfig
@@ -19,6 +20,7 @@ from desk.service import people
 from desk.settings_load import effective, load_settings
 from desk.sign_in import provider_config, sign_in_provider, web_options
 from desk.store import people as store
+from desk.web import provider_visit
 from desk.web.application import build_application
 from desk.web.options import WebOptions
 from tests.support.desk_browser import ADDRESS, Browser
@@ -443,9 +445,11 @@ def test_while_the_provider_is_away_people_are_told(
     ],
 )
 def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
-    desk: Desk, capsys: pytest.CaptureFixture[str], path: str, body: bytes, status: int
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, path: str, body: bytes, status: int
 ) -> None:
     """People are told whom to ask; the log has the address and what is wrong with it."""
+    log = CapturingLogger()
+    monkeypatch.setattr(provider_visit, "_log", log)
     desk.provider.broken = {path: (status, body)}
     visitor = desk.visit()
     answer = visitor.get("/sign-in")
@@ -453,7 +457,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
         answer = visitor.get(desk.provider.consent(answer.headers["location"]))
     assert answer.status_code == 500
     assert "Whoever runs the desk" in answer.text
-    assert "oidc.misconfigured" in capsys.readouterr().out
+    assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
 
 
