@@ -146,10 +146,11 @@ test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
 test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Trackio (Python alone)
 	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
 
-# The desk on PostgreSQL (Debian: apt-get install postgresql): the tests that run on SQLite elsewhere, and
-# those that kill the server, which they start themselves.
-test-desk: $(READY) ## the desk on PostgreSQL, with an OpenID provider (needs PostgreSQL's programs and npm)
+# The desk on PostgreSQL (Debian: apt-get install postgresql chromium): the tests that run on SQLite
+# elsewhere, and those that kill the server, which they start themselves. Then a working day in a browser.
+test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL's programs, npm, Chromium)
 	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" $(SERVICE_PROCESSES)
+	$(PYTEST) tests/desk/test_browser_day.py -m long -s
 
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
