@@ -208,6 +208,8 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
     Messages of one text differ in a number alone, so nearly all have the same winner; a label
     read by another one's codes would be off by one to three places, always.
     """
+    # The head is drawn at random and seldom sure of itself.
+    sure, wanted = (0.9, MESSAGES // 60) if bench.manifests[0].head is None else (0.75, 2)
     winners: dict[int, list[int]] = {}
     for number in range(bench.added):
         value = found[f"in-0-{number}"]
@@ -216,11 +218,11 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
             for candidate in bench.manifests
             if candidate.digest == value["adapter"]["digest"]
         )
-        if value["confidence"] > 0.9:
+        if value["confidence"] > sure:
             winners.setdefault(number % len(texts), []).append(winner(manifest, value["label"]))
     several = [tokens for tokens in winners.values() if len(tokens) > 1]
     agreeing = sum(len(set(tokens)) == 1 for tokens in several)
-    assert len(several) > MESSAGES // 60
+    assert len(several) > wanted
     assert agreeing / len(several) > 0.9, (agreeing, len(several))
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import Consumer, TopicPartition
+
+_SETTLED_S = 3.0
 
 
 def read_all(servers: str, topic: str) -> list[bytes | None]:
-    """Every committed record of a topic now."""
+    """Every committed record of a topic now. A commit is answered before the topic has its marker:
+    where a transaction is still open, its end is waited for, for a while."""
+    written = _ends(servers, topic)
+    until = time.monotonic() + _SETTLED_S
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -20,13 +27,36 @@ def read_all(servers: str, topic: str) -> list[bytes | None]:
     partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
     consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
     values: list[bytes | None] = []
-    ended = 0
-    while ended < len(partitions):
-        message = consumer.poll(20)
-        assert message is not None
-        if message.error():
-            ended += 1
+    ended: dict[int | None, int] = {}
+    while len(ended) < len(partitions) or (
+        time.monotonic() < until
+        and any(end < written[at] for at, end in ended.items() if at in written)
+    ):
+        message = consumer.poll(20 if len(ended) < len(partitions) else 0.1)
+        if message is None:
+            assert len(ended) == len(partitions)
+        elif message.error():
+            ended[message.partition()] = message.offset() or 0
         else:
             values.append(message.value())
     consumer.close()
     return values
+
+
+def _ends(servers: str, topic: str) -> dict[int | None, int]:
+    """Return the end of each partition, open transactions included."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "reader",
+            "isolation.level": "read_uncommitted",
+            "log_level": 0,
+        }
+    )
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    ends = {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)[1]
+        for number in partitions
+    }
+    consumer.close()
+    return dict(ends)
