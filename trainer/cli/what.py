@@ -15,7 +15,7 @@ from trainer.artifacts.duel import (
     CandidateFigures,
     DuelRecord,
 )
-from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 
@@ -94,27 +94,10 @@ def _train(
 
 
 def _evaluate(target: Path, dataset: Path, base: Path, console: Console) -> None:
-    out = target / EVALUATION_FOLDER
-    if EVALUATION.read_if_present(out) is not None:
-        return
-    from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+    from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
 
-    evaluate_adapter(
-        EvaluationRequest(
-            adapter=target / "adapter",
-            dataset=dataset,
-            base=base,
-            out=out,
-            engine="transformers",
-            out_of_scope=None,
-            wanted_precision=0.95,
-            tolerance=0.1,
-            limit=None,
-            device="auto",
-            worker_settings=(),
-        ),
-        console,
-    )
+    out = target / EVALUATION_FOLDER
+    evaluate_once(EvaluationRequest(target / "adapter", dataset, base, out), console)
 
 
 def _embedding_model() -> Path:

@@ -63,8 +63,7 @@ class EvaluationRequest:
     """What to evaluate, and how. ``limit`` takes so many messages of each set (a try).
 
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
-    is another: the hold-out is compared with it. ``base`` may be None where the adapter holds its
-    whole model. ``probes`` is a file of written messages with
+    is another: the hold-out is compared with it. ``probes`` is a file of written messages with
     labels: those that the adapter gets right become its probes. ``base`` may be None where the
     adapter holds its whole model.
     """
@@ -73,13 +72,13 @@ class EvaluationRequest:
     dataset: Path
     base: Path | None
     out: Path
-    engine: Engine
-    out_of_scope: Path | None
-    wanted_precision: float
-    tolerance: float
-    limit: int | None
-    device: str
-    worker_settings: tuple[str, ...]
+    engine: Engine = "transformers"
+    out_of_scope: Path | None = None
+    wanted_precision: float = 0.95
+    tolerance: float = 0.1
+    limit: int | None = None
+    device: str = "auto"
+    worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
 
@@ -92,6 +91,12 @@ class _Measured:
     speeds: tuple[EngineSpeed, ...]
     batches: list[BatchScore] | None
     answers: WorkerAnswers | None
+
+
+def evaluate_once(request: EvaluationRequest, console: Console) -> None:
+    """Evaluate as ``evaluate_adapter``, unless the result folder holds an evaluation already."""
+    if EVALUATION.read_if_present(request.out) is None:
+        evaluate_adapter(request, console)
 
 
 def evaluate_adapter(request: EvaluationRequest, console: Console) -> EvaluationRecord:

@@ -24,12 +24,12 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import MANIFEST, Dataset, open_dataset
 from trainer.errors import BadInput
-from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
 from trainer.propose.compare import Compared, Judgement, compare, judge
 from trainer.propose.messages import read_new_messages, read_outcomes
 from trainer.propose.page import PAGE, write_proposal_page
@@ -205,21 +205,13 @@ def _evaluate(
     *,
     trained_on: Dataset | None = None,
 ) -> None:
-    if EVALUATION.read_if_present(out) is not None:
-        return
-    evaluate_adapter(
+    evaluate_once(
         EvaluationRequest(
-            adapter=adapter,
-            dataset=dataset.directory,
-            base=base,
-            out=out,
-            engine="transformers",
-            out_of_scope=None,
-            wanted_precision=0.95,
-            tolerance=0.1,
-            limit=None,
+            adapter,
+            dataset.directory,
+            base,
+            out,
             device=request.device,
-            worker_settings=(),
             trained_on=trained_on.directory if trained_on else None,
         ),
         console,
