@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from desk.cli.options import Config, Sets
 from desk.errors import SettingsError
+
+if TYPE_CHECKING:
+    from desk.service.context import Desk
 
 
 def _group(words: str) -> typer.Typer:
@@ -28,6 +32,22 @@ proposal_app = _group("The next adapter that clerk-trainer proposes: load it, sh
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that clerk-trainer wrote.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or its beginning.")]
+
+
+def _load(
+    what: str,
+    load: Callable[[Desk, str, str], tuple[object, bool]],
+    file: Path,
+    config: Path | None,
+    sets: list[str] | None,
+) -> None:
+    """Bring a file to the desk and say under which number it is there."""
+    from desk.cli.load import opened
+
+    text = _text_of(file)
+    with opened(config, sets) as (_, desk):
+        number, is_new = load(desk, text, file.name)
+    print(f"{what} {number} is {'loaded' if is_new else 'here already'}")
 
 
 @tasks_app.command("load")
@@ -96,13 +116,9 @@ def show_status(
 @advice_app.command("load")
 def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring advice to the desk, for its page."""
-    from desk.cli.load import opened
     from desk.service.advising import load
 
-    text = _text_of(file)
-    with opened(config, sets) as (_, desk):
-        number, is_new = load(desk, text, file.name)
-    print(f"advice {number} is {'loaded' if is_new else 'here already'}")
+    _load("advice", load, file, config, sets)
 
 
 @advice_app.command("list")
@@ -142,13 +158,9 @@ def ask(
 @proposal_app.command("load")
 def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
     """Bring a proposal to the desk, for its page."""
-    from desk.cli.load import opened
     from desk.service.proposing import load
 
-    text = _text_of(file)
-    with opened(config, sets) as (_, desk):
-        id_, is_new = load(desk, text, file.name)
-    print(f"proposal {id_} is {'loaded' if is_new else 'here already'}")
+    _load("proposal", load, file, config, sets)
 
 
 @proposal_app.command("list")

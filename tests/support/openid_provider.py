@@ -11,11 +11,10 @@ import functools
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,6 +22,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from desk.clock import Clock
+from tests.support.loopback import serving
 
 CLIENT_ID = "desk"
 SECRET = "a secret: of 100 % + more/characters"
@@ -155,13 +155,5 @@ def open_provider(clock: Clock) -> Iterator[OpenIdProvider]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    provider.issuer = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as provider.issuer:
         yield provider
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)

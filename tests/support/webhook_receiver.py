@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.loopback import serving
 
 Answer = int | str
 """A status; or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
@@ -69,13 +70,6 @@ def receiver() -> Iterator[Receiver]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/decisions"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        state.url = f"{address}/decisions"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
