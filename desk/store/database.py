@@ -51,6 +51,10 @@ class Database:
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            from desk.store import postgresql
+
+            sa.event.listen(self.engine, "do_connect", postgresql.connect)
 
     @contextmanager
     def write(self) -> Iterator[Tx]:
