@@ -26,13 +26,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic pays: on a CPU without AMX it is slower than float32 (5.1
-    against 8.6 examples/s, docs/figures.md), and so it is on a GPU that emulates it (before
-    Ampere)."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return " amx_bf16 " in _cpu_info()
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether it is a GPU that computes in bfloat16; before Ampere it is emulated, and slower. What
+    a CPU does best is tried (``training/precision.py``)."""
+    return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def free_memory(device: torch.device) -> int:
@@ -110,7 +107,7 @@ class ProcessGroup:
 
     def __init__(self, device: str, mixed_precision: str) -> None:
         """``device`` "auto" takes this process's GPU where there is one; ``mixed_precision``
-        "auto" is bfloat16 arithmetic where the processor has matrix units for it."""
+        "auto" is bfloat16 arithmetic where a GPU has units for it; on a CPU a trial decides."""
         from accelerate import Accelerator  # takes seconds
 
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
@@ -119,7 +116,7 @@ class ProcessGroup:
         self.device = own if device in {"auto", "cpu"} else torch.device(device)
         self.bf16 = mixed_precision == "bf16"
         if mixed_precision == "auto":
-            self.bf16 = has_fast_bf16(self.device)
+            self.bf16 = has_bf16_units(self.device)
 
     @property
     def is_main(self) -> bool:

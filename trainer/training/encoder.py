@@ -19,13 +19,12 @@ from trainer.training.head_inputs import read_head_inputs, verify_head_rows
 from trainer.training.head_objective import HeadObjective
 from trainer.training.inputs import Inputs
 from trainer.training.linear_fit import LinearFit
-from trainer.training.loop import TrainLoop
+from trainer.training.loop import TrainLoop, make_loop
 from trainer.training.memory import MemoryPlan
 from trainer.training.parts import Training
-from trainer.training.precision import is_bf16_faster
+from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
-from trainer.training.run_folder import checkpoint_identity
 from trainer.training.shape import read_shape
 from trainer.training.validation import Validator
 from worker.contract import Lora, Manifest, describe_base
@@ -49,10 +48,7 @@ class Encoder:
             label_smoothing=recipe.label_smoothing,
             sublabel_weight=recipe.sublabel_weight,
         )
-        if recipe.mixed_precision == "auto":
-            group.bf16 = _choose_bf16(recipe, group, inputs, model, objective)
-        torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-        loop = TrainLoop(model, inputs.train, objective, recipe, group)
+        loop = make_loop(model, inputs.train, objective, recipe, group)
         return _training(recipe, group, inputs, plan, model, loop)
 
     def as_served(self, training: Training) -> Training:
@@ -77,7 +73,7 @@ def _load(
         group.device,
         longest_tokens=inputs.longest_prompt,
         classes=len(inputs.classes),
-        bf16=recipe.mixed_precision != "no",
+        bf16=planned_bf16(recipe, group),
     )
     torch.manual_seed(recipe.seed)
     frozen = recipe.kind == "embedding-linear"
@@ -120,28 +116,3 @@ def _training(
         validator=Validator(HeadScorer(model), inputs.validation, inputs.labels, group, label_of),
         loop=loop,
     )
-
-
-def _choose_bf16(
-    recipe: Recipe,
-    group: ProcessGroup,
-    inputs: Inputs[HeadRow],
-    model: EncoderModel,
-    objective: HeadObjective,
-) -> bool:
-    """Return whether bfloat16 arithmetic is faster here, by a second's trial on a batch; a training
-    that is resumed stays with what it began with. All processes have one answer."""
-    before = checkpoint_identity(recipe.run)
-    if before is not None and isinstance(before.get("bf16"), bool):
-        return bool(before["bf16"])
-    size = recipe.micro_batch_size or recipe.batch_size
-    ordered = sorted(inputs.train, key=lambda row: len(row.ids))
-    start = max(0, (len(ordered) - size) // 2)
-    batch = ordered[start : start + size]
-
-    def step() -> None:
-        objective(batch, len(batch)).total.backward()  # type: ignore[no-untyped-call]
-        model.classifier.zero_grad(set_to_none=True)
-
-    model.start_training()
-    return group.any(is_bf16_faster(step, group.device))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from trainer.errors import BadInput
 from trainer.model.device import free_memory
 from trainer.model.scoring import BATCH_TOKENS
-from trainer.training.memory import CPU_HEAP, OVERHEAD, SAFETY, MemoryParts, MemoryPlan
+from trainer.training.memory import CPU_HEAP, OVERHEAD, SAFETY, MemoryParts, MemoryPlan, larger
 from trainer.training.recipe import Recipe
 from trainer.training.shape import Shape
 
@@ -55,18 +57,19 @@ def plan_encoder_memory(
     *,
     longest_tokens: int,
     classes: int,
-    bf16: bool,
+    bf16: bool | None,
 ) -> MemoryPlan:
-    """Compare the estimate with what is free, before a weight is loaded. Raises BadInput with what
-    would help when it does not fit."""
-    found = estimate_encoder(
+    """Compare the estimate with what is free, before a weight is loaded; ``bf16`` is None where a
+    trial will decide. Raises BadInput with what would help when it does not fit."""
+    estimated = partial(
+        estimate_encoder,
         shape,
         recipe,
         longest_tokens=longest_tokens,
         classes=classes,
-        bf16=bf16,
         heap=CPU_HEAP if device.type == "cpu" else 1.0,
     )
+    found = larger(estimated, bf16)
     plan = MemoryPlan(found, free_memory(device), recipe.gradient_checkpointing is True)
     if recipe.memory_check and found.total * SAFETY > plan.free:
         raise BadInput(

@@ -18,8 +18,22 @@ from trainer.model.device import ProcessGroup
 from trainer.model.prompt import length_grouped_batches
 from trainer.training.console import Progress, describe_epoch
 from trainer.training.learner import Learner, Objective, Row, Validation
+from trainer.training.precision import RowT, choose_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
+
+
+def make_loop(
+    model: Learner,
+    rows: Sequence[RowT],
+    objective: Objective[RowT],
+    recipe: Recipe,
+    group: ProcessGroup,
+) -> TrainLoop:
+    """Return a training that can begin, in the precision that is chosen for it here."""
+    group.bf16 = choose_bf16(model, rows, objective, recipe, group)
+    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
+    return TrainLoop(model, rows, objective, recipe, group)
 
 
 class TrainLoop:

@@ -15,10 +15,11 @@ from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
-from trainer.training.loop import TrainLoop
+from trainer.training.loop import TrainLoop, make_loop
 from trainer.training.memory import MemoryPlan, plan_memory
 from trainer.training.objective import CodeObjective
 from trainer.training.parts import Training
+from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
@@ -43,7 +44,7 @@ class LoraCode:
             group.device,
             prefix_tokens=len(inputs.spec.prefix_ids),
             longest_tokens=inputs.longest_prompt,
-            bf16=group.bf16,
+            bf16=planned_bf16(recipe, group),
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
@@ -131,5 +132,4 @@ def _make_loop(
         label_smoothing=recipe.label_smoothing,
         sublabel_weight=recipe.sublabel_weight,
     )
-    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-    return TrainLoop(model, inputs.train, objective, recipe, group)
+    return make_loop(model, inputs.train, objective, recipe, group)

@@ -19,10 +19,11 @@ from trainer.training.head import HeadShape, make_head
 from trainer.training.head_inputs import read_head_inputs, verify_head_rows
 from trainer.training.head_objective import HeadObjective
 from trainer.training.inputs import Inputs
-from trainer.training.loop import TrainLoop
+from trainer.training.loop import make_loop
 from trainer.training.lora_code import load_trainable, reload_as_served
 from trainer.training.memory import plan_memory
 from trainer.training.parts import Training
+from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
@@ -47,7 +48,7 @@ class LoraHead:
             group.device,
             prefix_tokens=len(inputs.spec.prefix_ids),
             longest_tokens=inputs.longest_prompt,
-            bf16=group.bf16,
+            bf16=planned_bf16(recipe, group),
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
@@ -60,8 +61,7 @@ class LoraHead:
             label_smoothing=recipe.label_smoothing,
             sublabel_weight=recipe.sublabel_weight,
         )
-        torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
-        loop = TrainLoop(model, inputs.train, objective, recipe, group)
+        loop = make_loop(model, inputs.train, objective, recipe, group)
         return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
 
     def as_served(self, training: Training) -> Training:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 
@@ -185,6 +187,12 @@ def _scoring(shape: Shape, recipe: Recipe, prefix_tokens: int, longest_tokens: i
     return cache + max(tokens * state, vocabulary)
 
 
+def larger(estimated: Callable[..., MemoryParts], bf16: bool | None) -> MemoryParts:
+    """Return what is estimated for that arithmetic; the larger of both where it is not known."""
+    both = (True, False) if bf16 is None else (bf16,)
+    return max((estimated(bf16=each) for each in both), key=lambda found: found.total)
+
+
 def plan_memory(
     shape: Shape,
     recipe: Recipe,
@@ -192,25 +200,25 @@ def plan_memory(
     *,
     prefix_tokens: int,
     longest_tokens: int,
-    bf16: bool,
+    bf16: bool | None,
 ) -> MemoryPlan:
     """Decide before a weight is loaded whether to checkpoint gradients: "auto" does when it would
-    not fit without, which ``share_prefix`` rules out. Raises BadInput with what would help when
-    it does not fit at all.
+    not fit without, which ``share_prefix`` rules out. ``bf16`` is None where a trial will decide.
+    Raises BadInput with what would help when it does not fit at all.
     """
 
     def plan(*, gradient_checkpointing: bool) -> MemoryPlan:
-        found = estimate(
+        estimated = partial(
+            estimate,
             shape,
             recipe,
             prefix_tokens=prefix_tokens,
             longest_tokens=longest_tokens,
-            bf16=bf16,
             gradient_checkpointing=gradient_checkpointing,
             on_cpu=device.type == "cpu",
             heap=CPU_HEAP if device.type == "cpu" else 1.0,
         )
-        return MemoryPlan(found, free, gradient_checkpointing)
+        return MemoryPlan(larger(estimated, bf16), free, gradient_checkpointing)
 
     free = free_memory(device)
     asked = recipe.gradient_checkpointing

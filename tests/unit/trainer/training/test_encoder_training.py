@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from tests.support.tiny_encoder import make_tiny_encoder
@@ -257,7 +256,7 @@ def test_a_checkpoint_keeps_its_arithmetic_whatever_a_trial_would_say(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine at the second start is no reason to refuse to go on."""
-    from trainer.training import encoder
+    from trainer.training import precision
 
     more = {"epochs": 1, "checkpoint_every_s": 1e-6, "mixed_precision": "auto", "onnx": ""}
     chosen = recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more)
@@ -269,11 +268,11 @@ def test_a_checkpoint_keeps_its_arithmetic_whatever_a_trial_would_say(
             raise Killed
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(encoder, "is_bf16_faster", lambda step, device: True)
+        patched.setattr(precision, "is_bf16_faster", lambda step, device: True)
         patched.setattr(StepLog, "write", write)
         with pytest.raises(Killed):
             train(chosen, Console(quiet=True))
-    monkeypatch.setattr(encoder, "is_bf16_faster", lambda step, device: False)
+    monkeypatch.setattr(precision, "is_bf16_faster", lambda step, device: False)
     record = train(chosen, Console(quiet=True), resume=True)
     assert (record.resumed, record.compute_dtype) == (1, "bfloat16")
 
@@ -286,22 +285,3 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
     monkeypatch.setattr(encoder_memory, "free_memory", lambda device: 1 << 20)
     with pytest.raises(BadInput, match=r"does not fit: memory: about .* try a smaller micro_batch"):
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
-
-
-def test_a_trial_says_which_arithmetic_is_faster() -> None:
-    """By the medians of what was run under each, and random numbers are as they were."""
-    import time
-
-    from trainer.training.precision import is_bf16_faster
-
-    slow = {False: 0.02, True: 0.0}
-    before = torch.get_rng_state()
-
-    def step() -> None:
-        torch.rand(3)
-        time.sleep(slow[torch.is_autocast_enabled("cpu")])
-
-    assert is_bf16_faster(step, torch.device("cpu"))
-    slow[True], slow[False] = 0.02, 0.0
-    assert not is_bf16_faster(step, torch.device("cpu"))
-    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,84 @@
+"""Bfloat16 arithmetic on a CPU is tried, whatever the kind of model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from tests.unit.trainer.training.test_train import recipe
+from trainer.training import memory, precision
+from trainer.training.memory import plan_memory
+from trainer.training.precision import is_bf16_faster
+from trainer.training.shape import read_shape
+from trainer.training.train import train
+
+CPU = torch.device("cpu")
+
+
+def test_a_trial_says_which_arithmetic_is_faster() -> None:
+    """By the medians of what was run under each, and random numbers are as they were."""
+    slow = {False: 0.02, True: 0.0}
+    before = torch.get_rng_state()
+
+    def step() -> None:
+        torch.rand(3)
+        time.sleep(slow[torch.is_autocast_enabled("cpu")])
+
+    assert is_bf16_faster(step, CPU)
+    slow[True], slow[False] = 0.02, 0.0
+    assert not is_bf16_faster(step, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_trial_of_a_large_model_ends_after_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of minutes are not repeated to know their time to the second."""
+    clock = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    steps: list[bool] = []
+    is_bf16_faster(lambda: steps.append(torch.is_autocast_enabled("cpu")), CPU)
+    assert steps == [False, True]
+
+
+@pytest.mark.parametrize(("faster", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_an_adapter_is_trained_in_what_was_faster(
+    tmp_path: Path,
+    tiny_base: Path,
+    dataset_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    faster: bool,
+    dtype: str,
+) -> None:
+    """The trial is of the step that the training makes, and leaves no gradient behind: in float32
+    the weights are those of a training that tried nothing."""
+
+    def measured(step: Any, device: torch.device) -> bool:
+        is_bf16_faster(step, device)
+        return faster
+
+    monkeypatch.setattr(precision, "_BUDGET_S", 0.0)
+    monkeypatch.setattr(precision, "is_bf16_faster", measured)
+    tried = recipe(tmp_path, tiny_base, dataset_dir, mixed_precision="auto", epochs=1)
+    record = train(tried, Console(quiet=True))
+    assert record.compute_dtype == dtype
+    if not faster:
+        plain = recipe(tmp_path / "plain", tiny_base, dataset_dir, epochs=1)
+        assert train(plain, Console(quiet=True)).epochs[0].train_loss == record.epochs[0].train_loss
+
+
+def test_memory_is_planned_for_the_arithmetic_that_takes_more(
+    tiny_base: Path, tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is planned before a weight is loaded, and tried after."""
+    monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
+
+    def planned(bf16: bool | None) -> int:
+        asked = recipe(tmp_path, tiny_base, dataset_dir)
+        sizes: Any = {"prefix_tokens": 8, "longest_tokens": 64, "bf16": bf16}
+        return plan_memory(read_shape(tiny_base), asked, CPU, **sizes).estimate.total
+
+    assert planned(None) == max(planned(True), planned(False))
