@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*)$")
+
+
+def heading_of(line: str) -> str | None:
+    """Return what a line says where it is a heading of Markdown, None where it is none."""
+    found = _HEADING.match(line)
+    return found[1].rstrip().rstrip("#").rstrip() if found else None
 
 
 def section_for(body: str, label: str) -> str:
@@ -15,9 +21,9 @@ def section_for(body: str, label: str) -> str:
     found: list[str] = []
     inside = False
     for line in body.splitlines():
-        heading = _HEADING.match(line)
-        if heading:
-            inside = _plain(heading[1]) == _plain(label)
+        heading = heading_of(line)
+        if heading is not None:
+            inside = _plain(heading) == _plain(label)
         elif inside:
             found.append(line)
     return "\n".join(found).strip()

@@ -9,17 +9,16 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
+from desk.errors import DatabaseAway, SettingsError
+from desk.store.failures import translate
 
 Tx: TypeAlias = sa.Connection
 """A transaction that is open. Only functions of ``desk.store`` look into it."""
 
 _BUSY_MS = 15_000
-
-# What PostgreSQL calls: connection failures (08), being shut down or starting (57P), a deadlock,
-# too many connections. https://www.postgresql.org/docs/current/errcodes-appendix.html
-_AWAY = ("08", "57P", "40", "53")
+_POOL_WAIT_S = 30.0
 
 
 class Database:
@@ -38,12 +37,18 @@ class Database:
         if kind not in {"sqlite", "postgresql"}:
             raise SettingsError(f"database.url: {kind} is not supported: use sqlite or postgresql")
         self.is_sqlite = kind == "sqlite"
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size}
+        options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": pool_size,
+            "pool_timeout": _POOL_WAIT_S,
+        }
         if self.is_sqlite:
             if parsed.database in {None, "", ":memory:"}:
                 raise SettingsError("database.url: sqlite needs a file, sqlite:///PATH")
             options["connect_args"] = {"timeout": _BUSY_MS / 1000, "check_same_thread": False}
         else:
+            if not (parsed.username or "user" in parsed.query):
+                raise SettingsError("database.url names no user: postgresql://USER@HOST/DB")
             parsed = parsed.set(drivername="postgresql+pg8000")
             options["pool_pre_ping"] = True
             options["connect_args"] = {"timeout": 30}
@@ -55,12 +60,14 @@ class Database:
             from desk.store import postgresql
 
             sa.event.listen(self.engine, "do_connect", postgresql.connect)
+            sa.event.listen(self.engine, "handle_error", postgresql.leave_standby)
 
     @contextmanager
     def write(self) -> Iterator[Tx]:
         """A transaction that may change something; committed in the end, rolled back on an error.
 
-        On SQLite there is one at a time (BEGIN IMMEDIATE). Raises DatabaseAway.
+        On SQLite there is one at a time (BEGIN IMMEDIATE). Raises DatabaseAway, also where all
+        connections are taken for ``_POOL_WAIT_S``.
         """
         with self._transaction(write=True) as tx:
             yield tx
@@ -80,7 +87,9 @@ class Database:
                 with connection.begin():
                     yield connection
         except DBAPIError as error:
-            raise _translate(error) from None
+            raise translate(error) from None
+        except NoFreeConnection:
+            raise DatabaseAway("all connections to the database are taken") from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -105,28 +114,3 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _translate(error: DBAPIError) -> Exception:
-    """Return what the caller is told. The driver's words may hold values, so they are left out,
-    but for those that cannot."""
-    original = error.orig
-    if error.connection_invalidated or type(original).__name__ == "InterfaceError":
-        return DatabaseAway("the database ended the connection")
-    code = ""
-    if original is not None and original.args and isinstance(original.args[0], dict):
-        code = str(original.args[0].get("C", ""))
-    if code.startswith(_AWAY):
-        return DatabaseAway(f"the database cannot do it now (SQLSTATE {code})")
-    if type(original).__module__ == "sqlite3":
-        words = str(original)
-        if "locked" in words or "busy" in words:
-            return DatabaseAway("the database is busy with another transaction")
-        if words.startswith(("no such table", "unable to open", "file is not a database")):
-            return DatabaseRefused(f"{words}: has `clerk-desk migrate` been run?")
-    if code in {"28P01", "28000", "3D000", "42P01", "42501"}:
-        return DatabaseRefused(
-            f"the database refuses (SQLSTATE {code}): look at database.url, and run "
-            "`clerk-desk migrate`"
-        )
-    return error

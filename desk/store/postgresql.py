@@ -1,9 +1,10 @@
-"""A connection to PostgreSQL whose loss is told as the driver's own error.
+"""A connection to PostgreSQL, of which all that goes wrong is told as the driver's own error.
 
 SQLAlchemy knows a lost connection by the driver's InterfaceError. pg8000 1.31.6 lets the socket's
 errors through in two places (core.py): ``_make_socket``, while it asks whether the server speaks
 TLS, and the first read of ``_read``. There a request would end with the socket's error instead of
-being tried again. It also leaves the socket open in both cases.
+being tried again. It also leaves the socket open in both cases, and looks for a password where it
+was given none.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from pg8000.legacy import Connection, InterfaceError
+from pg8000.legacy import Connection, DatabaseError, InterfaceError
+
+from desk.store.failures import sqlstate
 
 _LOST = "network error"
 """SQLAlchemy's dialect looks for these words."""
+
+_WANT_PASSWORD = (3, 5, 10)
+"""AuthenticationCleartextPassword, MD5Password, SASL: "Message Formats" in PostgreSQL's
+documentation."""
+
+_READ_ONLY = "25006"
 
 
 class CheckedConnection(Connection):  # type: ignore[misc]
@@ -28,15 +37,21 @@ class CheckedConnection(Connection):  # type: ignore[misc]
         except OSError as error:
             raise InterfaceError(_LOST) from error
 
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: N802
+        """Answer the server's question who it is. Raises DatabaseError without a password that is
+        wanted."""
+        if self.password is None and int.from_bytes(data[:4], "big") in _WANT_PASSWORD:
+            raise DatabaseError({"C": "28P01", "M": "a password is wanted, and none was given"})
+        super().handle_AUTHENTICATION_REQUEST(data, context)
+
     def close(self) -> None:
-        """Say goodbye and close the socket. Raises InterfaceError where the server has gone."""
+        """Say goodbye, where there is somebody to say it to, and close the socket."""
         stream = self._sock
-        try:
+        with suppress(InterfaceError):
             super().close()
-        finally:
-            # What could not be sent is still in its buffer, and closing tries once more.
-            with suppress(OSError):
-                stream.close()
+        # What could not be sent is still in its buffer, and closing tries once more.
+        with suppress(OSError):
+            stream.close()
 
 
 def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Any:
@@ -54,3 +69,10 @@ def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) ->
         if own is not None:
             own.close()
         raise InterfaceError(_LOST) from error
+
+
+def leave_standby(context: Any) -> None:
+    """Give up the connections to a server that only reads, as SQLAlchemy's event ``handle_error``:
+    after a failover the same address leads to another one."""
+    if sqlstate(context.original_exception) == _READ_ONLY:
+        context.is_disconnect = True

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+from desk.core.guideline import heading_of
+
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.+)$")
 
 
@@ -27,9 +28,9 @@ def blocks(body: str) -> Sequence[Block]:
     found: list[Block] = []
     is_open = False
     for line in body.splitlines():
-        heading, item = _HEADING.match(line), _ITEM.match(line)
-        if heading:
-            found.append(Block("heading", [heading[2]]))
+        heading, item = heading_of(line), _ITEM.match(line)
+        if heading is not None:
+            found.append(Block("heading", [heading]))
             is_open = False
         elif item:
             if not (is_open and found[-1].kind == "list"):

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from desk.auth.rules import is_trusted
@@ -28,9 +29,7 @@ class Identity:
     is_new: bool
 
 
-def identify(
-    web: Web, cookies: Mapping[str, str], headers: Mapping[str, str], peer: str
-) -> Identity:
+def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) -> Identity:
     """Return who a request is from. Raises NotAllowed for a closed account, DatabaseAway."""
     options = web.options
     token = cookies.get(options.session_cookie, "")
@@ -105,12 +104,14 @@ def role_on_arrival(web: Web, subject: str) -> Role:
     return "reviewer"
 
 
-def _vouched(web: Web, headers: Mapping[str, str], peer: str) -> str | None:
+def _vouched(web: Web, headers: Headers, peer: str) -> str | None:
     options = web.options
     if options.method == "none":
         return LOCAL_SUBJECT
     if options.method == "proxy" and is_trusted(peer, options.proxy_addresses):
-        subject = headers.get(options.proxy_header.lower(), "").strip()
+        given = headers.getlist(options.proxy_header)
+        # Two of them: the proxy has added its own to what the visitor sent.
+        subject = given[0].strip() if len(given) == 1 else ""
         return subject if 0 < len(subject) <= 200 else None
     return None
 

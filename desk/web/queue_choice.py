@@ -18,7 +18,8 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
     age = query.get("age", "")
     min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
     order = query.get("order", "oldest")
-    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and min_age_s):
+    has_age = min_age_s is not None
+    if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
         order = "oldest"
     return Queue(
         reason=_one_of(query.get("reason"), tuple(REASON_BITS)),  # type: ignore[arg-type]

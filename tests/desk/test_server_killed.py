@@ -1,4 +1,4 @@
-"""PostgreSQL itself is killed while people decide and corrections are published."""
+"""PostgreSQL itself is killed while people decide and corrections are published; a standby."""
 
 from __future__ import annotations
 
@@ -121,6 +121,26 @@ def test_each_decision_arrives_once_though_the_server_is_killed(
     read = [read_correction(value).id for value in read_all(bootstrap_servers, corrections)]
     assert max(Counter(read).values()) == 1
     assert len(read) == ITEMS
+
+
+def test_a_desk_leaves_a_standby_by_itself(server: LocalPostgres) -> None:
+    """After a failover an address may lead to a server that only reads; connections to it are given
+    up, and the next ones are to the new primary."""
+    name = server.create()
+    primary = Database(server.url(name))
+    migrate(primary)
+    DeskWorld(primary).add()
+    owner = server.connect("postgres")
+    owner.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    moved = Database(server.url(name))
+    world = DeskWorld(moved)
+    with pytest.raises(DatabaseAway, match="25006"):
+        world.person("ann")
+    owner.run(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+    assert reviewing.next_item(world.desk, world.person("ann"), Queue()) is not None
+    owner.close()
+    for database in (primary, moved):
+        database.close()
 
 
 def idle(publisher: OutboxPublisher) -> bool:

@@ -116,7 +116,7 @@ DESK_OWNERS = {
     "confluent_kafka": ("desk/stream/kafka.py", "desk/stream/kafka_client.py"),
     "sqlalchemy": ("desk/store/",),
     "alembic": ("desk/store/",),
-    "pg8000": (),  # by its name in a URL alone
+    "pg8000": ("desk/store/postgresql.py",),
     "starlette": ("desk/web/",),
     "uvicorn": ("desk/web/",),
     "jinja2": ("desk/web/",),

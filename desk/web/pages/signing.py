@@ -31,14 +31,17 @@ def act(visit: Visit) -> Response:
         return redirect("/")
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
     desk, attempts = visit.desk, visit.web.attempts
-    wait_s = attempts.wait_s(name)
+    wait_s = attempts.begin(name)
     if wait_s:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
-    if not is_password(signing_in.password_hash(desk, name), password):
-        attempts.failed(name)
+    right = False
+    try:
+        right = is_password(signing_in.password_hash(desk, name), password)
+    finally:
+        attempts.end(name, right=right)
+    if not right:
         signing_in.note_failure(desk, "local")
         return _again(visit, name, t("sign_in.wrong"), 401)
-    attempts.succeeded(name)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:

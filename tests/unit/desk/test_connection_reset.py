@@ -1,15 +1,19 @@
-"""A server that resets a connection, as one does that is killed just then."""
+"""What a database that is there and cannot serve looks like to whoever asked: a server that resets
+a connection, as one does that is killed just then; one that refuses; no connection that is free."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from desk.errors import DatabaseAway
+from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
 from desk.store.database import Database
 
 NO_TLS = b"N"
@@ -17,14 +21,25 @@ READY = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
 """AuthenticationOk, ReadyForQuery: "Message Formats" in PostgreSQL's documentation."""
 
 
-@pytest.fixture(params=[(), (NO_TLS, READY)], ids=["connecting", "asking"])
-def dying_port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A port that gives these answers, takes one message more and resets the connection."""
+PASSWORD_WANTED = b"R" + struct.pack("!ii", 8, 3)
+SCRAM_WANTED = b"R" + struct.pack("!ii", 23, 10) + b"SCRAM-SHA-256\0\0"
+
+
+def refusal(code: str) -> bytes:
+    """ErrorResponse with this SQLSTATE, ReadyForQuery."""
+    fields = b"SERROR\0VERROR\0C" + code.encode() + b"\0Mno\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields + b"Z" + struct.pack("!i", 5) + b"I"
+
+
+@contextmanager
+def answering(answers: Sequence[bytes]) -> Iterator[str]:
+    """The URL of a server that gives these answers, takes one message more and resets the
+    connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
-            for answer in request.param:
+            for answer in answers:
                 connection.recv(4096)
                 connection.sendall(answer)
             connection.recv(4096)
@@ -33,13 +48,80 @@ def dying_port(request: pytest.FixtureRequest) -> Iterator[int]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield server.getsockname()[1]
+        yield f"postgresql://desk@127.0.0.1:{server.getsockname()[1]}/desk"
         thread.join(10)
 
 
-def test_a_server_that_resets_the_connection_is_away(dying_port: int) -> None:
-    """Whoever asked tries again; an error of the socket's would end a request with 500."""
-    database = Database(f"postgresql://desk@127.0.0.1:{dying_port}/desk")
-    with pytest.raises(DatabaseAway), database.read():
+def ask(url: str) -> None:
+    """Begin a transaction, and end it."""
+    database = Database(url)
+    try:
+        with database.read():
+            pass
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(
+    "answers", [(), (NO_TLS,), (NO_TLS, READY)], ids=["at first", "connecting", "asking"]
+)
+def test_a_server_that_resets_the_connection_is_away(
+    answers: Sequence[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asked tries again; an error of the socket's would end a request with 500. Nor is it
+    an error in the log: what follows from it is told there."""
+    with answering(answers) as url, pytest.raises(DatabaseAway):
+        ask(url)
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("code", ["57014", "25006"])
+def test_a_statement_that_is_ended_or_meets_a_standby_can_be_tried_again(code: str) -> None:
+    """By a limit of the server's (statement_timeout); after a failover, until the address leads to
+    the new primary."""
+    with answering((NO_TLS, READY, refusal(code))) as url, pytest.raises(DatabaseAway, match=code):
+        ask(url)
+
+
+def test_who_may_not_sign_in_is_told() -> None:
+    """No more tries would help: pg_hba.conf lets nobody in by this name."""
+    answers = (NO_TLS, refusal("28000"))
+    with answering(answers) as url, pytest.raises(DatabaseRefused, match="28000"):
+        ask(url)
+
+
+@pytest.mark.parametrize("wanted", [PASSWORD_WANTED, SCRAM_WANTED], ids=["plain", "SCRAM"])
+def test_a_password_that_is_missing_is_told(wanted: bytes) -> None:
+    """The server asks for one, and the URL has none."""
+    with answering((NO_TLS, wanted)) as url, pytest.raises(DatabaseRefused, match="28P01"):
+        ask(url)
+
+
+def test_a_url_without_a_user_is_a_wrong_setting() -> None:
+    """PostgreSQL's own programs would take the name of whoever runs them."""
+    with pytest.raises(SettingsError, match=r"database\.url names no user"):
+        Database("postgresql://127.0.0.1/desk")
+
+
+def test_no_free_connection_is_no_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a database hangs, all connections wait for it, and who comes then is told so."""
+    monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.1)
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
+    with database.read(), database.read(), pytest.raises(DatabaseAway), database.read():
         pass
+    database.close()
+
+
+def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
+    """Nothing is half done, and it goes on where somebody makes room."""
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}")
+    with database.write() as tx:
+        tx.exec_driver_sql("CREATE TABLE much (text TEXT)")
+        tx.exec_driver_sql("PRAGMA max_page_count = 10")
+    with pytest.raises(DatabaseAway, match="full"), database.write() as tx:
+        tx.exec_driver_sql("INSERT INTO much VALUES (hex(zeroblob(100000)))")
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM much").scalar_one() == 0
     database.close()

@@ -136,6 +136,7 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
     [
         "reason=nonsense&label=none&age=x&order=upside",
         "age=60&order=doubtful",
+        "age=0&order=doubtful",
         "item=99999999999999999999",
         "beside=a,b,,1&part=1",
         "adapter=%00",

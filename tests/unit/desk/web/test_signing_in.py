@@ -123,19 +123,37 @@ def test_guessing_becomes_slow() -> None:
     """By name; a success forgets the failures, and others are not held up."""
     clock = FakeClock()
     attempts = Attempts(clock)
-    for _ in range(5):
-        attempts.failed("ada")
-        assert attempts.wait_s("ada") == 0
-    for wait_s in (1, 2, 4, 8):
-        attempts.failed("ada")
-        assert attempts.wait_s("ada") == wait_s
+
+    def fails(name: str) -> float:
+        wait_s = attempts.begin(name)
+        if not wait_s:
+            attempts.end(name, right=False)
+        return wait_s
+
+    assert [fails("ada") for _ in range(6)] == [0] * 6
+    for wait_s in (1, 2, 4, 8, 16, 32, 60, 60):
+        assert fails("ada") == wait_s
         clock.move(wait_s)
-    for _ in range(30):
-        attempts.failed("ada")
-    assert attempts.wait_s("ada") == 60
-    assert attempts.wait_s("bo") == 0
-    attempts.succeeded("ada")
-    assert attempts.wait_s("ada") == 0
+        assert fails("ada") == 0
+    assert fails("bo") == 0
+    clock.move(60)
+    assert attempts.begin("ada") == 0
+    attempts.end("ada", right=True)
+    assert [fails("ada") for _ in range(6)] == [0] * 6
+
+
+def test_many_guesses_at_once_are_no_more_than_one_after_the_other() -> None:
+    """What is being checked counts: forty connections would be forty guesses."""
+    attempts = Attempts(FakeClock())
+    assert [attempts.begin("ada") for _ in range(8)] == [0] * 6 + [1] * 2
+
+
+def test_a_crowd_at_the_door_does_not_keep_others_from_their_pages() -> None:
+    """A check takes a thread for as long as it waits: eight at most do."""
+    attempts = Attempts(FakeClock())
+    assert [attempts.begin(f"person{n}") for n in range(10)] == [0] * 8 + [1] * 2
+    attempts.end("person0", right=False)
+    assert attempts.begin("person9") == 0
 
 
 def test_who_guesses_is_told_to_wait(browser: NewBrowser) -> None:
@@ -165,6 +183,17 @@ def test_a_proxy_is_believed_by_its_address_alone(
     assert visitor.get("/").status_code == 401
     stranger = browser(options=replace(PROXY, proxy_addresses=("10.0.0.1",)))
     assert stranger.get("/", **{"X-Forwarded-User": "ada"}).status_code == 401
+
+
+def test_a_header_that_is_there_twice_is_nobodys(
+    browser: NewBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that adds its header to the visitor's own has not said who it is."""
+    monkeypatch.setattr("desk.web.identity.is_trusted", lambda peer, known: peer in known)
+    client = browser(options=PROXY).client
+    name = PROXY.proxy_header
+    assert client.get("/my-day", headers=[(name, "bo")]).status_code == 200
+    assert client.get("/my-day", headers=[(name, "ada"), (name, "bo")]).status_code == 401
 
 
 def test_addresses_of_a_proxy() -> None:
