@@ -48,6 +48,7 @@ SLOW_FILES = {
     "trainer/duel/test_run.py",
     "trainer/duel/test_trained.py",
     "trainer/duel/test_verdict_simulated.py",
+    "trainer/model/test_completion.py",
     "trainer/model/test_encoder.py",
     "trainer/report/test_dataset_page.py",
     "trainer/statistics/test_audit.py",

@@ -60,7 +60,12 @@ TRAINER_OWNERS = {
     "jinja2": {"model/chat_template.py", "report/records.py"},
     "mailparser_reply": {"dataset/mail_library.py"},
     "onnxruntime": {"model/onnx_export.py"},
-    "peft": {"model/encoder.py", "model/lora_addmm.py", "model/lora_model.py"},
+    "peft": {
+        "model/encoder.py",
+        "model/lora_addmm.py",
+        "model/lora_fold.py",
+        "model/lora_model.py",
+    },
     "presidio_analyzer": {"dataset/names.py"},
     "psutil": {"model/device.py"},
     "mlflow": {"tracking/mlflow_client.py"},

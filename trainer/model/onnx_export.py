@@ -9,6 +9,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import torch
 from trainer.extras import require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
 from trainer.model.head_scoring import Floats
+from trainer.model.lora_fold import fold_lora
 from trainer.model.scoring import BATCH_SIZE, PromptIds, token_batches
 
 OnnxPrecision = Literal["fp32", "int8"]
@@ -39,12 +41,19 @@ def require_onnx() -> None:
         require(package, "trainer", "the recipe's setting onnx")
 
 
+def onnx_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape an ONNX file."""
+    names = ("torch", "transformers", "peft", "onnx", "onnxruntime")
+    return {name: version(name) for name in names}
+
+
 def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxPrecision]) -> None:
     """Write an encoder as ONNX into ``directory``: from ``input_ids`` and ``attention_mask``
     (int64, (messages, tokens)) to ``logits`` (float32, (messages, classes)), LoRA folded in.
 
     "int8" is dynamic quantization of the weights (``QInt8``); activations are quantized as they
-    come. Raises BadInput where a package is missing.
+    come. The same weights give the same bytes on every processor, with the same versions of the
+    libraries. Raises BadInput where a package is missing.
     """
     require_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -109,6 +118,7 @@ def _merged(model: EncoderModel) -> Classifier:
     """Return a copy on the CPU without LoRA layers: folded into the weights that they change."""
     classifier: Any = copy.deepcopy(model.classifier).cpu().eval()
     if model.lora is not None:
-        classifier.backbone = classifier.backbone.merge_and_unload()
+        fold_lora(classifier.backbone)
+        classifier.backbone = classifier.backbone.unload()
     made: Classifier = classifier
     return made

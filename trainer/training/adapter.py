@@ -67,6 +67,7 @@ class Parts:
     codes: Mapping[str, Code] = field(default_factory=dict)
     agreed: Bools | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_lora(
@@ -132,7 +133,7 @@ def write_rest(
         reference=replace(reference, probes=()),  # messages: not for everybody who serves it
         data=inputs.to_record() | {"recipe": recipe.to_record()},
         metrics={**metrics, **parts.metrics},
-        versions=versions(),
+        versions=versions() | dict(parts.versions),
     )
     return finish_adapter(recipe.run, manifest, reference, inputs.tokenizer.encoders)
 

@@ -9,6 +9,7 @@ from typing import Any
 from trainer.model.encoder import EncoderModel
 from trainer.model.encoder_files import digests, read_encoder_state, write_encoder_files
 from trainer.model.head_scoring import HeadScorer
+from trainer.model.onnx_export import onnx_versions
 from trainer.training.adapter import Parts, verify_read_back, write_rest
 from trainer.training.head import HeadShape, make_head
 from trainer.training.onnx_files import make_onnx_files
@@ -53,6 +54,7 @@ def write_encoder(
         head=make_head(inputs.classes, shape, weights, logits, exported.models),
         agreed=exported.agreed,
         metrics={"onnx": [figures.to_json() for figures in exported.figures]},
+        versions=onnx_versions() if recipe.onnx else {},
     )
     served = exported.result
     made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
