@@ -19,6 +19,9 @@ def _of_threshold(metric: str, signal: str) -> str:
     return f'{metric}{{{OF}}} / ignoring (signal) clerk_drift_threshold{{signal="{signal}", {OF}}}'
 
 
+_STAGES = rate("clerk_stage_records_total", "stage")
+_ANSWERED = rate("clerk_stage_records_total")
+
 PANELS: list[Placed] = [
     (
         8,
@@ -170,6 +173,24 @@ PANELS: list[Placed] = [
             "mean over the workers.",
             [query(f"avg by (label) (clerk_drift_label_shift{{{OF}}})", "{{label}}")],
             unit="percentunit",
+        ),
+    ),
+    (
+        8,
+        8,
+        graph(
+            "Answers by stage of a cascade",
+            "Share of the labels that each stage gives, and of those that an earlier stage would "
+            "have given otherwise; none where no cascade serves. A small model that answers less "
+            "than on validation (clerk_stage_expected_ratio): the messages have changed.",
+            [
+                query(f"{_STAGES} / on () group_left () {_ANSWERED}", "stage {{stage}}"),
+                query(f"{rate('clerk_stage_disagreements_total')} / {_ANSWERED}", "disagreed"),
+            ],
+            unit="percentunit",
+            highest=1,
+            colours={"disagreed": ORANGE},
+            no_value="none",
         ),
     ),
     (
