@@ -60,8 +60,8 @@ def load(desk: Desk, text: str, name: str, person: Person | None = None) -> tupl
         ]
         for finding in advice.findings
     ]
-    bare = tuple(replace(finding, messages=()) for finding in advice.findings)
-    body = storable_json(encode(replace(advice, findings=bare)))
+    without_messages = tuple(replace(finding, messages=()) for finding in advice.findings)
+    body = storable_json(encode(replace(advice, findings=without_messages)))
     body["counts"] = [len(each) for each in found]
     now_ms = desk.clock()
     by = person.id if person is not None else None

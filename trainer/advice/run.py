@@ -207,7 +207,7 @@ def _tell_shapes(
             evidence="They are nearer to each other than to any label's messages, and "
             f"{found.dropped} of the {found.decided} messages there fit none.",
             advice="Read them, and make a label of them if somebody is to deal with them.",
-            gain="They are misfiled or sent to people now, every one of them.",
+            gain="They are misclassified or sent to people now, every one of them.",
             cost=_cost(FEW) + f" to have the {FEW} examples that a label needs.",
             figures={"messages": float(len(found.places)), "decided": float(found.decided)},
             messages=show.show([none[at] for at in found.places]),

@@ -55,7 +55,7 @@ from worker.contract.digest import sha256_file
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 
-Watch = Callable[[str, int], Callable[[int], None]]
+OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and its size; returns what to call with the amount done."""
 
 
@@ -86,19 +86,19 @@ class Prepared:
     files: dict[str, Any]
 
 
-def _unwatched(_stage: str, _size: int) -> Callable[[int], None]:
+def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
     return lambda _done: None
 
 
-def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
+def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
     """Make the splits. Raises BadInput in one line for whatever cannot be used; the quick checks
     of the whole input come before the slow search."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
-    rows, sources = _read(settings, taxonomy, watch)
+    rows, sources = _read(settings, taxonomy, on_progress)
     redaction = _load_redaction(settings)
-    usable, cleaning = _clean(rows, settings, redaction, watch)
+    usable, cleaning = _clean(rows, settings, redaction, on_progress)
     applied, deciding = _decide(rows, usable, settings, taxonomy)
 
     given_keys = {row.key for row in usable if row.given}
@@ -110,7 +110,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = _cluster(usable, settings, watch)
+    clusters = _cluster(usable, settings, on_progress)
     split = split_rows(usable, clusters, given_keys, settings)
     filled = _fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
@@ -155,12 +155,12 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
 
 
 def _read(
-    settings: PrepareSettings, taxonomy: Taxonomy, watch: Watch
+    settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and the files they are from, a
     hold-out of the user's own last."""
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
-    tick = watch("read", len(paths))
+    tick = on_progress("read", len(paths))
     rows: list[Row] = []
     sources = []
     for path in paths:
@@ -187,7 +187,7 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, watch: Watch
+    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
 ) -> tuple[list[Row], dict[str, Any]]:
     phrases, library = _load_phrases(settings)
     cleaned = clean(
@@ -196,7 +196,7 @@ def _clean(
         signatures=settings.strip_signatures,
         phrases=phrases,
         redact=redaction.redact,
-        tick=watch("clean", len(rows)),
+        tick=on_progress("clean", len(rows)),
     )
     usable, refused = refuse_bad(cleaned.rows, rows, settings)
     return usable, {
@@ -232,9 +232,11 @@ def _decide(
     }
 
 
-def _cluster(rows: Sequence[Row], settings: PrepareSettings, watch: Watch) -> list[list[str]]:
+def _cluster(
+    rows: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
+) -> list[list[str]]:
     keys = sorted({row.key for row in rows})
-    tick = watch("compare", len(keys))
+    tick = on_progress("compare", len(keys))
     groups = near_clusters(keys, similarity=settings.similarity, tick=tick)
     return [[keys[place] for place in group] for group in groups]
 

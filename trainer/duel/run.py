@@ -35,7 +35,7 @@ from trainer.duel.candidates import (
     reuse_evaluation,
 )
 from trainer.duel.trained import TrainedAdapter, ask_trained, open_trained
-from trainer.duel.unseen import prove_unseen, refuse_unproven
+from trainer.duel.unseen import refuse_unproven, verify_unseen
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
@@ -103,7 +103,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(told, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
-    disjoint = prove_unseen(trained_on, dataset, holdout) if trained_on else None
+    disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
