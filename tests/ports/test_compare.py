@@ -185,6 +185,7 @@ def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.long  # two engines
 def test_two_real_adapters_on_a_topic(
     bootstrap_servers: str,
     base_model_dir: Path,
