@@ -40,7 +40,7 @@ class Row(Protocol):
 
     @property
     def label(self) -> str:
-        """What it is to be filed under."""
+        """The class that it is to be given."""
 
     @property
     def sublabel(self) -> str | None:
