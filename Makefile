@@ -35,11 +35,10 @@ desk-demo: $(READY) ## the same, and then decide what the model was unsure of, i
 # Tests run in several processes, four at most. Those that start an engine stay in one of them
 # (tests/conftest.py); those on Kafka wait most of the time, so there are more than cores. What is
 # marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
-# too.
+# too, one after another: the fault suite wants the machine to itself.
 PYTEST = $(BIN)/python -m pytest --durations=15
 UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
 SERVICE_PROCESSES ?= -n 4 --dist=loadscope
-LONG_PROCESSES ?=
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(UNIT_PROCESSES)
@@ -49,7 +48,7 @@ test: $(READY) ## every test that needs no more than Python, but for the long on
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
 test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads
-	$(PYTEST) tests/unit tests/ports tests/e2e -m long $(LONG_PROCESSES)
+	$(PYTEST) tests/unit tests/ports tests/e2e -m long
 	$(BIN)/python -m tests.fuzz 60000
 
 format: $(READY) ## order the imports, mend what ruff can, format
