@@ -9,7 +9,7 @@ from desk.errors import Refused
 from desk.service.concluding import MAX_NOTE_CHARS
 from desk.service.context import Desk, require
 from desk.store import people, proposals
-from desk.store.proposals import Kept
+from desk.store.proposals import StoredProposal
 from desk.store.types import Person
 from worker.contract.circle import Proposal, ProposalDecision
 from worker.contract.codec import decode, encode
@@ -93,7 +93,7 @@ def decide(
     return _status(now)
 
 
-def _status(kept: Kept) -> ProposalStatus:
+def _status(kept: StoredProposal) -> ProposalStatus:
     proposal = decode(Proposal, kept.body, "the proposal", skip_unknown=True)
     if kept.publish is None or kept.decided_ms is None:
         return ProposalStatus(proposal, kept.loaded_ms, None)

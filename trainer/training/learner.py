@@ -35,7 +35,7 @@ class Learner(Protocol):
         """Switch dropout on."""
 
 
-class Row(Protocol):
+class LearnerRow(Protocol):
     """A message to learn from: its token ids and its labels."""
 
     @property
