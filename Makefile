@@ -35,7 +35,7 @@ desk-demo: $(READY) ## the same, and then decide what the model was unsure of, i
 # Tests run in several processes, four at most. Those that start an engine stay in one of them
 # (tests/conftest.py); those on Kafka wait most of the time, so there are more than cores. What is
 # marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
-# too.
+# too, one after another: the fault suite wants the machine to itself.
 PYTEST = $(BIN)/python -m pytest --durations=15
 UNIT_PROCESSES ?= -n logical --maxprocesses=4 --dist=worksteal
 SERVICE_PROCESSES ?= -n 4 --dist=loadscope

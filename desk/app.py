@@ -27,7 +27,7 @@ from desk.sign_in import sign_in_provider, web_options
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
-from desk.work import Shift, Work
+from desk.work import BackgroundWork, Shift
 from worker.contract.errors import TaxonomyError
 from worker.contract.records import InputFormat
 from worker.contract.settings_tree import read_secret
@@ -114,7 +114,9 @@ def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
             client.close()
 
 
-def inbox_work(settings: Settings, desk: Desk, results: ResultSource, found: TextSource) -> Work:
+def inbox_work(
+    settings: Settings, desk: Desk, results: ResultSource, found: TextSource
+) -> BackgroundWork:
     """Results into the database, and their texts."""
     kafka, records = settings.kafka, settings.records
     topics = list(dict.fromkeys(filter(None, (kafka.output_topic, kafka.review_topic))))
@@ -133,18 +135,18 @@ def inbox_work(settings: Settings, desk: Desk, results: ResultSource, found: Tex
     )
     layout = InputFormat(records.format, records.text_fields, records.id_field)
     fetcher = TextFetcher(desk.database, found, layout, desk.clock)
-    return Work(
+    return BackgroundWork(
         "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.stand_back, idle_s=0.0
     )
 
 
-def outbox_work(desk: Desk, sink: CorrectionSink) -> Work:
+def outbox_work(desk: Desk, sink: CorrectionSink) -> BackgroundWork:
     """Corrections to Kafka."""
     publisher = OutboxPublisher(desk.database, sink, desk.clock)
-    return Work("outbox", publisher.run_once, publisher.stand_back)
+    return BackgroundWork("outbox", publisher.run_once, publisher.stand_back)
 
 
-def webhook_work(webhook: WebhookSettings, desk: Desk) -> Work:
+def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
     """Published decisions to a web address. Raises SettingsError."""
     given = webhook.secret.get_secret_value() if webhook.secret else None
     secret = read_secret("webhook.secret", given, webhook.secret_file, SettingsError)
@@ -158,20 +160,20 @@ def webhook_work(webhook: WebhookSettings, desk: Desk) -> Work:
         key=read_key(secret),
         give_up_ms=int(webhook.give_up_hours * 3_600_000),
     )
-    return Work("webhook", sender.run_once, sender.stand_back)
+    return BackgroundWork("webhook", sender.run_once, sender.stand_back)
 
 
-def retention_work(settings: Settings, desk: Desk) -> Work:
+def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
     """Old messages are deleted."""
     days = settings.texts.keep_days
 
-    def turn() -> int:
+    def run_once() -> int:
         purged = upkeep.apply_retention(desk, days)
         if purged:
             _log.info("retention.purged", items=purged)
         return 0
 
-    return Work("retention", turn, lambda: None, idle_s=_RETENTION_EVERY_S)
+    return BackgroundWork("retention", run_once, lambda: None, idle_s=_RETENTION_EVERY_S)
 
 
 def run_desk(settings: Settings) -> None:

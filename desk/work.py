@@ -22,16 +22,16 @@ _LONGEST_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class BackgroundWork:
     """Something to be done again and again.
 
-    ``turn`` does some of it and returns how much; after nothing, ``idle_s`` passes until the next.
-    It raises TryAgain, or DeskStopped. ``stand_back`` is called when another replica does it, and
-    after TryAgain: what is remembered of the last turn does not hold any more.
+    ``run_once`` does some of it and returns how much; after nothing, ``idle_s`` passes until the
+    next. It raises TryAgain, or DeskStopped. ``stand_back`` is called when another replica does it,
+    and after TryAgain: what is remembered of the last iteration does not hold any more.
     """
 
     name: str
-    turn: Callable[[], int]
+    run_once: Callable[[], int]
     stand_back: Callable[[], None]
     idle_s: float = 0.2
 
@@ -39,7 +39,7 @@ class Work:
 class Shift:
     """Runs some work until it is stopped, or until something ends the desk."""
 
-    def __init__(self, database: Database, works: list[Work], clock: Clock) -> None:
+    def __init__(self, database: Database, works: list[BackgroundWork], clock: Clock) -> None:
         self._database = database
         self._works = works
         self._clock = clock
@@ -63,12 +63,12 @@ class Shift:
         return ended
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """End all work after its present turn, and let others have it."""
+        """End all work after its present iteration, and let others have it."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout_s)
 
-    def _run(self, work: Work) -> None:
+    def _run(self, work: BackgroundWork) -> None:
         wait_s = 0.0
         held_until = 0
         failed = 0
@@ -81,7 +81,7 @@ class Shift:
                         work.stand_back()
                         wait_s = 2.0
                         continue
-                    wait_s = 0.0 if work.turn() else work.idle_s
+                    wait_s = 0.0 if work.run_once() else work.idle_s
                     failed = 0
                 except TryAgain as error:
                     failed += 1
@@ -96,14 +96,14 @@ class Shift:
             _log.error("work.failed", work=work.name, traceback=format_private(error))
             self._end(error)
 
-    def _hold(self, work: Work) -> int:
+    def _hold(self, work: BackgroundWork) -> int:
         """Take or prolong the lease; return until when it is held, 0 where it is another's."""
         now_ms = self._clock()
         with self._database.write() as tx:
             mine = offsets.hold_lease(tx, work.name, self._holder, now_ms, LEASE_MS)
         return now_ms + LEASE_MS if mine else 0
 
-    def _give_up(self, work: Work) -> None:
+    def _give_up(self, work: BackgroundWork) -> None:
         try:
             with self._database.write() as tx:
                 offsets.give_up_lease(tx, work.name, self._holder)

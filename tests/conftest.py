@@ -10,6 +10,7 @@ files that take longest begin first.
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,20 +22,24 @@ from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.samples import adapter_dir
 
-_WITH_ENGINE = {
-    "test_compare.py",
+# Files, or single tests of files whose others need no model.
+_WITH_ENGINE = (
+    "test_compare.py::test_two_real_adapters_on_a_topic",
     "test_demo.py",
+    "test_desk_demo.py",
     "test_end_to_end.py",
     "test_engine.py",
     "test_gpu_smoke.py",
+    "test_replay.py::test_the_command_with_the_real_engine",
     "test_swap.py",
-}
+    "test_swap_kinds.py",
+)
 
 # What takes half a minute or more, longest first: one that began last would leave the other
 # processes without work. Measured with ``make test``'s --durations.
 _PORTS = Path(__file__).parent / "ports"
 _LONGEST_FIRST = (
-    "test_swap.py",  # and with it all others with an engine
+    "test_engine.py",  # and with it all others with an engine
     "test_stream.py",
     "test_crash.py",
     "test_replay.py",
@@ -67,15 +72,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            file = Path(nodeid.partition("::")[0]).name
-            return "engine" if file in _WITH_ENGINE else file
+            name = nodeid.rpartition("/")[2]
+            return "engine" if name.startswith(_WITH_ENGINE) else name.partition("::")[0]
 
     return ByFile(config, log)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For the long tests alone do not even load the files that have none: that would take longer
+    than many of them."""
+    if config.option.markexpr != "long" or not collection_path.name.startswith("test_"):
+        return None
+    return None if collection_path.is_dir() or _names_long(collection_path) else True
+
+
+def _names_long(path: Path) -> bool:
+    return re.search(r"\bmark\.long\b|\bmostly_long\b", path.read_text("utf-8")) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first (a process of pytest-xdist is not told that it is one
     of several, so this is done always)."""
+    unseen = {
+        item.path
+        for item in items
+        if item.get_closest_marker("long") and not _names_long(item.path)
+    }
+    assert not unseen, f"long tests that make test-long would not find: {unseen}"
     rank = {_PORTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 

@@ -150,7 +150,7 @@ def _head(sources: Sources) -> Iterator[str]:
     yield f"# {_text(manifest.name)}\n"
     yield (
         f"{_what(manifest)} {_text(manifest.base.name)}, revision "
-        f"{_text(manifest.base.revision)}. It files a support message under one of "
+        f"{_text(manifest.base.revision)}. It classifies a support message as one of "
         f"{len(manifest.taxonomy.names)} labels and says how sure it is. Made by clerk-trainer "
         f"{manifest.versions.get('trainer', '')}, {manifest.created_at}.\n"
     )
@@ -227,7 +227,7 @@ def _limits(sources: Sources) -> Iterator[str]:
     manifest, found = sources.manifest, sources.evaluation
     yield "## Limits\n"
     yield (
-        "- It chooses among the labels above and knows no other; what fits none is filed under "
+        "- It chooses among the labels above and knows no other; what fits none is given "
         "one all the same, and only the review rule may catch it."
     )
     yield (

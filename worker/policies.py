@@ -17,7 +17,8 @@ from worker.core.quarantine import QuarantinePolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.records.retry import RetryPolicy
-from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
+from worker.settings import AdapterSettings, LoopSettings, Settings
+from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.kafka_promises import Property
 from worker.stream.token_callback import token_callback

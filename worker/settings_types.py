@@ -1,11 +1,11 @@
-"""The types of settings that are not plain: with bounds, or written in more than one way."""
+"""What sections of settings are made of, and types with bounds or several ways of writing."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
 from worker.contract.settings_tree import flatten
@@ -14,6 +14,12 @@ Property = str | int | float | bool
 Seconds = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
+
+
+class Section(BaseModel):
+    """A frozen section of the settings in which unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def as_list(value: Any) -> Any:

@@ -70,10 +70,10 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
 def list_tasks(config: Config = None, sets: Sets = None) -> None:
     """Show all batches, newest first: number, purpose, name, dataset, tasks, decided, waiting."""
     from desk.cli.load import opened
-    from desk.service.batches import standings
+    from desk.service.batches import all_progress
 
     with opened(config, sets) as (_, desk):
-        found = standings(desk)
+        found = all_progress(desk)
     print("batch\tpurpose\ttasks\tdecided\twaiting\tdataset\tname")
     for each in found:
         batch, far = each.batch, each.progress
@@ -90,10 +90,10 @@ def show_status(
 ) -> None:
     """Show how far a batch is, and what people made of its labels."""
     from desk.cli.load import opened
-    from desk.service.batches import standings
+    from desk.service.batches import all_progress
 
     with opened(config, sets) as (_, desk):
-        found = next((each for each in standings(desk) if each.batch.id == number), None)
+        found = next((each for each in all_progress(desk) if each.batch.id == number), None)
     if found is None:
         raise SettingsError(f"there is no batch {number}: see clerk-desk tasks list")
     batch, far = found.batch, found.progress

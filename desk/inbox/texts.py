@@ -54,7 +54,7 @@ class TextFetcher:
             for place, record in found.items():
                 each = places[place]
                 read = self._read(each.item_id, record)
-                if isinstance(read, texts.Found):
+                if isinstance(read, texts.FoundText):
                     state = "open" if each.taxonomy_digest in known else "held"
                     texts.arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
                     counts["here"] += 1
@@ -64,7 +64,7 @@ class TextFetcher:
         _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
         return len(found)
 
-    def _read(self, item_id: int, record: Record | None) -> texts.Found | texts.Missing:
+    def _read(self, item_id: int, record: Record | None) -> texts.FoundText | texts.Missing:
         if record is None:
             return "expired"
         try:
@@ -73,7 +73,7 @@ class TextFetcher:
             _log.warning("inbox.unreadable", item=item_id, reason=error.reason)
             return "unreadable"
         text = storable(message.text)
-        return texts.Found(
+        return texts.FoundText(
             item_id=item_id,
             text=text,
             message_id=message.message_id,

@@ -12,7 +12,7 @@ from desk.service.batches import Loaded, load_tasks
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
 from desk.store import advising, people
-from desk.store.advising import Kept, Shown
+from desk.store.advising import Shown, StoredAdvice
 from desk.store.types import Person
 from worker.contract.circle import Advice, Finding, Task
 from worker.contract.codec import decode, encode
@@ -60,8 +60,8 @@ def load(desk: Desk, text: str, name: str, person: Person | None = None) -> tupl
         ]
         for finding in advice.findings
     ]
-    bare = tuple(replace(finding, messages=()) for finding in advice.findings)
-    body = storable_json(encode(replace(advice, findings=bare)))
+    without_messages = tuple(replace(finding, messages=()) for finding in advice.findings)
+    body = storable_json(encode(replace(advice, findings=without_messages)))
     body["counts"] = [len(each) for each in found]
     now_ms = desk.clock()
     by = person.id if person is not None else None
@@ -142,7 +142,7 @@ def _task(desk: Desk, advice: Advice, advice_id: int, number: int, message: Show
     )
 
 
-def _finding(kept: Kept | None, number: int) -> tuple[Given, Finding]:
+def _finding(kept: StoredAdvice | None, number: int) -> tuple[Given, Finding]:
     if kept is not None:
         given = _given(kept)
         if 0 <= number < len(given.advice.findings):
@@ -150,7 +150,7 @@ def _finding(kept: Kept | None, number: int) -> tuple[Given, Finding]:
     raise Refused("there is no such finding: it may be of advice that was loaded long ago")
 
 
-def _given(kept: Kept) -> Given:
+def _given(kept: StoredAdvice) -> Given:
     body: Mapping[str, object] = kept.body
     advice = decode(Advice, body, "the advice", skip_unknown=True)
     counts = body["counts"]

@@ -20,7 +20,7 @@ from worker.contract.digest import sha256_json
 from worker.contract.errors import RecordRefused
 from worker.contract.text import message_sha256
 
-__all__ = ["Batch", "Loaded", "Progress", "Standing", "load", "load_tasks", "standings"]
+__all__ = ["Batch", "BatchProgress", "Loaded", "Progress", "all_progress", "load", "load_tasks"]
 
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
 """Why an item is here, by what the task is for."""
@@ -40,7 +40,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BatchProgress:
     """A batch and how far it is."""
 
     batch: Batch
@@ -76,12 +76,12 @@ def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None
     return Loaded(new, len(tasks) - new, tuple(batch_id for batch_id, _ in loaded))
 
 
-def standings(desk: Desk) -> list[Standing]:
+def all_progress(desk: Desk) -> list[BatchProgress]:
     """Return all batches with how far each is, newest first."""
     with desk.database.read() as tx:
         found = batches.everything(tx)
         progress = batches.progress(tx)
-    return [Standing(batch, progress.get(batch.id, NOTHING)) for batch in found]
+    return [BatchProgress(batch, progress.get(batch.id, NOTHING)) for batch in found]
 
 
 def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:

@@ -20,11 +20,11 @@ from desk.store.types import Person
 
 _MASKED_LOOKED_AT = 500
 
-__all__ = ["Cluster", "Found", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
+__all__ = ["Cluster", "SearchHit", "cluster", "clusters", "decide_cluster", "neighbours", "search"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchHit:
     """An item that was found, and what people came to, where they have."""
 
     task: Task
@@ -42,7 +42,7 @@ def search(
     state: State | None = None,
     limit: int = 50,
     offset: int = 0,
-) -> list[Found]:
+) -> list[SearchHit]:
     """Return items whose message has all words of ``query``, best first; see
     ``desk.store.browse.search``. Raises NotAllowed.
 
@@ -66,7 +66,7 @@ def search(
     return found
 
 
-def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list[Found]:
+def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list[SearchHit]:
     """Return decided items whose messages are like this one's, likest first. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.read() as tx:
@@ -128,7 +128,7 @@ def decide_cluster(
         return done
 
 
-def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> Found:
+def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:
     item = hit.item
     task = to_task(tx, item, None, show_machine=item.state == "decided")
-    return Found(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)
+    return SearchHit(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)

@@ -9,7 +9,7 @@ from desk.errors import Refused
 from desk.service.concluding import MAX_NOTE_CHARS
 from desk.service.context import Desk, require
 from desk.store import people, proposals
-from desk.store.proposals import Kept
+from desk.store.proposals import StoredProposal
 from desk.store.types import Person
 from worker.contract.circle import Proposal, ProposalDecision
 from worker.contract.codec import decode, encode
@@ -22,7 +22,7 @@ OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProposalStatus:
     """A proposal and what was decided of it; ``decision`` is None until then."""
 
     proposal: Proposal
@@ -49,15 +49,15 @@ def load(desk: Desk, text: str, name: str, person: Person | None = None) -> tupl
     return proposal.id, is_new
 
 
-def everything(desk: Desk) -> list[Standing]:
+def everything(desk: Desk) -> list[ProposalStatus]:
     """Return all proposals, newest first."""
     with desk.database.read() as tx:
-        return [_standing(kept) for kept in proposals.everything(tx)]
+        return [_status(kept) for kept in proposals.everything(tx)]
 
 
 def decide(
     desk: Desk, proposal_id: str, *, publish: bool, reason: str = "", person: Person | None = None
-) -> Standing:
+) -> ProposalStatus:
     """Say whether the proposed adapter becomes a canary. Saying the same again changes nothing.
 
     ``person`` is None for the command line. Raises Refused where there is no such proposal, where
@@ -73,7 +73,7 @@ def decide(
         found = proposals.find(tx, proposal_id)
         if found is None:
             raise Refused("there is no such proposal at this desk: load its file first")
-        if publish and _standing(found).proposal.verdict == "refused":
+        if publish and _status(found).proposal.verdict == "refused":
             raise Refused("the gate refuses this adapter: it cannot be published from here")
         first = proposals.decide(
             tx,
@@ -90,13 +90,13 @@ def decide(
         if first:
             detail = {"proposal": proposal_id, "publish": publish}
             people.log(tx, now_ms, by, "proposal.decided", detail=detail)
-    return _standing(now)
+    return _status(now)
 
 
-def _standing(kept: Kept) -> Standing:
+def _status(kept: StoredProposal) -> ProposalStatus:
     proposal = decode(Proposal, kept.body, "the proposal", skip_unknown=True)
     if kept.publish is None or kept.decided_ms is None:
-        return Standing(proposal, kept.loaded_ms, None)
+        return ProposalStatus(proposal, kept.loaded_ms, None)
     decided_at = rfc3339_from_ms(kept.decided_ms)
     assert decided_at is not None
     decision = ProposalDecision(
@@ -108,4 +108,4 @@ def _standing(kept: Kept) -> Standing:
         decided_at=decided_at,
         reason=kept.reason,
     )
-    return Standing(proposal, kept.loaded_ms, decision)
+    return ProposalStatus(proposal, kept.loaded_ms, decision)

@@ -14,7 +14,7 @@ from desk.store.tables import advice, advice_messages, items, texts
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredAdvice:
     """Advice that was loaded. ``body`` is the file's JSON without its messages."""
 
     id: int
@@ -72,17 +72,19 @@ def add(
     return int(new), True
 
 
-def newest(tx: Tx, limit: int = 20) -> list[Kept]:
+def newest(tx: Tx, limit: int = 20) -> list[StoredAdvice]:
     """Return the advice that was loaded last, newest first."""
     query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
-    return [Kept(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(limit))]
+    return [
+        StoredAdvice(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(limit))
+    ]
 
 
-def get(tx: Tx, advice_id: int) -> Kept | None:
+def get(tx: Tx, advice_id: int) -> StoredAdvice | None:
     """Return advice by its id."""
     query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
     row = tx.execute(query.where(advice.c.id == advice_id)).first()
-    return None if row is None else Kept(*row)
+    return None if row is None else StoredAdvice(*row)
 
 
 def messages(tx: Tx, advice_id: int, finding: int) -> list[Shown]:

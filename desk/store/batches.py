@@ -13,7 +13,7 @@ from desk.store import texts as texts_store
 from desk.store.database import Tx
 from desk.store.items import NewItem, insert_ignore
 from desk.store.tables import batches, decisions, items, people, similar, tasks
-from desk.store.texts import Found
+from desk.store.texts import FoundText
 from worker.contract.circle import Purpose
 
 
@@ -160,7 +160,7 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     ids = items_store.ids_of(tx, [each.item.result_id for each in missing])
     for each in missing:
         id_ = ids[each.item.result_id]
-        found = Found(id_, each.text, None, each.message_sha256, each.band_keys)
+        found = FoundText(id_, each.text, None, each.message_sha256, each.band_keys)
         texts_store.arrived(tx, found, now_ms, state="open")
     if missing:
         tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])

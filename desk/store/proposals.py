@@ -14,7 +14,7 @@ from desk.store.tables import people, proposals
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredProposal:
     """A proposal. ``publish`` is None until it is decided; ``by`` is a pseudonym, None where the
     command line decided."""
 
@@ -58,15 +58,17 @@ def add(
     return done.first() is not None
 
 
-def everything(tx: Tx) -> list[Kept]:
+def everything(tx: Tx) -> list[StoredProposal]:
     """Return all proposals, newest first."""
-    return [Kept(**row._mapping) for row in tx.execute(_QUERY.order_by(proposals.c.id.desc()))]
+    return [
+        StoredProposal(**row._mapping) for row in tx.execute(_QUERY.order_by(proposals.c.id.desc()))
+    ]
 
 
-def find(tx: Tx, proposal_id: str) -> Kept | None:
+def find(tx: Tx, proposal_id: str) -> StoredProposal | None:
     """Return a proposal by the trainer's id of it."""
     row = tx.execute(_QUERY.where(proposals.c.proposal_id == proposal_id)).first()
-    return None if row is None else Kept(**row._mapping)
+    return None if row is None else StoredProposal(**row._mapping)
 
 
 def decide(

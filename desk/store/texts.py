@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundText:
     """An item's message, and what was made of it."""
 
     item_id: int
@@ -61,7 +61,7 @@ def wanted(tx: Tx, limit: int) -> list[Wanted]:
     return [Wanted(*row) for row in rows]
 
 
-def arrived(tx: Tx, found: Found, now_ms: int, *, state: Literal["open", "held"]) -> None:
+def arrived(tx: Tx, found: FoundText, now_ms: int, *, state: Literal["open", "held"]) -> None:
     """Keep a message that was found, if it is still wanted; its item can be decided then."""
     done = tx.execute(
         items.update()

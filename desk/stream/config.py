@@ -21,6 +21,27 @@ _FIXED = {
     "acks": "corrections are written exactly once",
 }
 
+_READS: Properties = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "earliest",
+    "queued.max.messages.kbytes": 16384,
+}
+
+_WRITES: Properties = {
+    "compression.type": "zstd",
+    # Java's, so that a correction lies in the partition of its key for every client.
+    "partitioner": "murmur2_random",
+    "linger.ms": 2,
+    # The first request of a transaction is refused while the last one is being closed, and
+    # tried again after this time: by default 100 ms.
+    "retry.backoff.ms": 10,
+    "retry.backoff.max.ms": 50,
+    "transaction.timeout.ms": 15_000,
+}
+_EXACTLY_ONCE: Properties = {"enable.idempotence": True, "acks": "all"}
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
@@ -72,37 +93,11 @@ def build_config(
         **security,
         **client,
     }
-    reads = {
-        **common,
-        "group.id": name,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
-        "queued.max.messages.kbytes": 16384,
-        **consumer,
-    }
-    writes = {
-        "compression.type": "zstd",
-        # Java's, so that a correction lies in the partition of its key for every client.
-        "partitioner": "murmur2_random",
-        "linger.ms": 2,
-        # The first request of a transaction is refused while the last one is being closed, and
-        # tried again after this time: by default 100 ms.
-        "retry.backoff.ms": 10,
-        "retry.backoff.max.ms": 50,
-        "transaction.timeout.ms": 15_000,
-        **common,
-        **producer,
-        "transactional.id": name,
-        "enable.idempotence": True,
-        "acks": "all",
-    }
     return KafkaConfig(
         name=name,
         corrections_topic=corrections_topic,
-        consumer=reads,
-        producer=writes,
+        consumer={**common, **_READS, "group.id": name, **consumer},
+        producer={**_WRITES, **common, **producer, **_EXACTLY_ONCE, "transactional.id": name},
         start_timeout_s=start_timeout_s,
         publish_timeout_s=publish_timeout_s,
         create_partitions=create_partitions,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench.circle_data import Ints, Messages, load
-from trainer.advice.opinions import Decided
+from trainer.advice.opinions import DecidedMessage
 from trainer.advice.pairs import find_pairs
 from trainer.advice.shape import find_missing, find_split
 
@@ -58,12 +58,12 @@ def two_that_are_one(messages: Messages, seed: int) -> tuple[int | None, int]:
     order = draw.permutation(len(messages.labels))[:MOST]
     pair = tuple(sorted(draw.choice(len(messages.names), 2, replace=False).tolist()))
     wanted = tuple(sorted(messages.names[at] for at in pair))
-    told: dict[bool, list[Decided]] = {True: [], False: []}
+    told: dict[bool, list[DecidedMessage]] = {True: [], False: []}
     wrong = 0
     for number, at in enumerate(order, start=1):
         for planted, decided in told.items():
             said = [_say(messages, int(at), pair if planted else (), draw) for _ in range(2)]
-            decided.append(Decided(str(at), str(at), opinions=said))
+            decided.append(DecidedMessage(str(at), str(at), opinions=said))
         if number % STEP == 0:
             wrong = max(wrong, len(find_pairs(told[False], messages.names)))
             found = {each.labels for each in find_pairs(told[True], messages.names)}

@@ -37,7 +37,7 @@ from tests.chaos.harness import Arena
 from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
 from trainer.model.embeddings import find_embedding_model
-from trainer.model.encoder import Shape, load_encoder
+from trainer.model.encoder import EncoderShape, load_encoder
 from trainer.model.encoder_prompt import make_encoder_prompt
 from trainer.model.head_scoring import HeadScorer
 from trainer.model.onnx_export import FILES, export_onnx
@@ -217,7 +217,7 @@ def make_adapter(directory: Path) -> Path:
     directory.mkdir()
     shutil.copy(base / "tokenizer.json", directory)
     encoders = load_encoders(directory)
-    model = load_encoder(base, Shape(OUTPUTS, "mean", unit=False, lora=None), device="cpu")
+    model = load_encoder(base, EncoderShape(OUTPUTS, "mean", unit=False, lora=None), device="cpu")
     torch.manual_seed(0)
     model.classifier.head.reset_parameters()
     export_onnx(model, directory, ("fp32", "int8"))

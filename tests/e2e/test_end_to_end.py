@@ -113,7 +113,7 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     return [(sample, by_id[sample.id]) for sample in samples]
 
 
-def test_held_out_messages_are_filed_as_was_measured(
+def test_held_out_messages_are_classified_as_was_measured(
     holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
     """Served accuracy is what clerk-trainer evaluate found, give or take the engine's precision."""

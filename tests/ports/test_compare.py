@@ -29,7 +29,7 @@ from worker.demo.samples import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import StreamFailed
 from worker.policies import kafka_config
-from worker.settings import KafkaSettings
+from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
@@ -185,6 +185,7 @@ def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.long  # two engines
 def test_two_real_adapters_on_a_topic(
     bootstrap_servers: str,
     base_model_dir: Path,

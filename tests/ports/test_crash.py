@@ -39,6 +39,7 @@ def test_a_killed_broker_loses_and_doubles_nothing() -> None:
         kill_broker(Arena(broker.bootstrap_servers, stack), messages(COUNT), broker)
 
 
+@pytest.mark.long  # most of a minute without a broker
 def test_a_broker_that_is_away_for_long_ends_no_worker() -> None:
     """Longer than every attempt to publish takes: results wait, and the model stays loaded."""
     settings = {

@@ -170,6 +170,7 @@ def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
     assert len(results(made)) + len(results(made, "review")) == before
 
 
+@pytest.mark.long  # an engine for 20 messages
 def test_the_command_with_the_real_engine(
     bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
 ) -> None:

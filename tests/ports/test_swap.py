@@ -1,8 +1,8 @@
 """Adapters change under load in the real engine, both ways of serving.
 
 Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights with
-the codes, or the outputs of a head, dealt to other labels, so that each adapter files the same
-message under a label of its own and an answer read by another one's contract would be seen.
+the codes, or the outputs of a head, dealt to other labels, so that each adapter gives the same
+message a label of its own and an answer read by another one's contract would be seen.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from worker.settings import AdapterSettings, LoopSettings, ModelSettings, Record
 from worker.stream.fake import FakeStream
 from worker.stream.topics import Topics
 
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
 
 MESSAGES = int(os.environ.get("CLERK_TEST_SWAP_MESSAGES", "240"))
 Serving = Literal["runtime", "merged"]
@@ -100,13 +100,7 @@ def dealt(manifest: Manifest, number: int) -> Manifest:
     )
 
 
-@pytest.fixture(
-    params=[
-        *("runtime", "merged"),
-        pytest.param("head-runtime", marks=pytest.mark.long),
-        pytest.param("head-merged", marks=pytest.mark.long),
-    ]
-)
+@pytest.fixture(params=["runtime", "merged", "head-runtime", "head-merged"])
 def bench(
     request: pytest.FixtureRequest, base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path
 ) -> Iterator[Bench]:

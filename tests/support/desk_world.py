@@ -87,7 +87,7 @@ class DeskWorld:
                 assert found is not None
                 texts.arrived(
                     tx,
-                    texts.Found(found.id, text, None, message_sha256(text), band_keys(text)),
+                    texts.FoundText(found.id, text, None, message_sha256(text), band_keys(text)),
                     self.clock(),
                     state="open",
                 )

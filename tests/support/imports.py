@@ -39,11 +39,12 @@ def is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def loaded_imports(path: Path) -> set[str]:
+@cache
+def loaded_imports(path: Path) -> frozenset[str]:
     """Every module, with ``module.name`` for each name, that a file imports while it is loaded:
     not those imported within functions and for type checkers."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    return {name for statement in _statements(body) for name in _names(statement, path)}
+    return frozenset(name for statement in _statements(body) for name in _names(statement, path))
 
 
 @cache

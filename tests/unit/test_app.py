@@ -24,7 +24,8 @@ from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, StreamFailed
 from worker.policies import kafka_config
-from worker.settings import HttpSettings, KafkaSettings, LoopSettings, Settings
+from worker.settings import HttpSettings, LoopSettings, Settings
+from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
 

@@ -18,7 +18,8 @@ from worker.policies import (
     shadow_topic,
     transactional_id,
 )
-from worker.settings import AdapterSettings, KafkaSettings, LoopSettings, Settings
+from worker.settings import AdapterSettings, LoopSettings, Settings
+from worker.settings_kafka import KafkaSettings
 
 
 def test_the_loop_is_told_what_the_settings_say() -> None:

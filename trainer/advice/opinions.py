@@ -12,7 +12,7 @@ NONE = ""
 
 
 @dataclass(slots=True)
-class Decided:
+class DecidedMessage:
     """One message that people decided on. ``opinions`` are independent labels of people (``NONE``:
     none fits): two of them are what agreement is measured by; ``outcome`` is what counts."""
 
@@ -28,7 +28,7 @@ class Decided:
         return len(self.opinions) > 1
 
 
-def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, Decided]:
+def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, DecidedMessage]:
     """Return the decided messages by their digest. ``labels`` maps digests to the labels that the
     dataset gives.
 
@@ -36,10 +36,10 @@ def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, De
     each without the other. A decision that showed a label or a suggestion does not: whoever sees
     one agrees too often.
     """
-    found: dict[str, Decided] = {}
+    found: dict[str, DecidedMessage] = {}
     for answer in answers:
         sha256 = answer.message_sha256
-        decided = found.setdefault(sha256, Decided(answer.id, sha256))
+        decided = found.setdefault(sha256, DecidedMessage(answer.id, sha256))
         label = _label(answer, labels)
         if label is None:
             continue

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from trainer.advice.opinions import NONE, Decided
+from trainer.advice.opinions import NONE, DecidedMessage
 from trainer.statistics.metrics import ALPHA, binomial_tail
 
 TOLERATED_PAIR = 0.05
@@ -52,7 +52,7 @@ class LabelFound:
     digests: tuple[str, ...]
 
 
-def find_pairs(decided: Iterable[Decided], labels: Sequence[str]) -> list[PairFound]:
+def find_pairs(decided: Iterable[DecidedMessage], labels: Sequence[str]) -> list[PairFound]:
     """Return the pairs that people confuse, the most often confused first."""
     between: dict[tuple[str, str], list[str]] = {}
     concern: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def find_pairs(decided: Iterable[Decided], labels: Sequence[str]) -> list[PairFo
 
 
 def find_contradictory(
-    decided: Iterable[Decided], labels: Sequence[str], pairs: Sequence[PairFound]
+    decided: Iterable[DecidedMessage], labels: Sequence[str], pairs: Sequence[PairFound]
 ) -> list[LabelFound]:
     """Return the labels that people disagree on too often, where no pair explains it."""
     explained = {digest for pair in pairs for digest in pair.digests}

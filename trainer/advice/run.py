@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.advice.opinions import NONE, Decided, gather
+from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find_pairs
 from trainer.advice.shape import Vectors, find_missing, find_split
 from trainer.dataset.folder import Dataset
@@ -100,7 +100,7 @@ class _Shower:
     """Names messages by their ids, with their texts where these may be shown."""
 
     known: Known
-    decided: Mapping[str, Decided]
+    decided: Mapping[str, DecidedMessage]
     with_texts: bool
 
     def show(self, digests: Sequence[str], part: Sequence[int] = ()) -> tuple[AdviceMessage, ...]:
@@ -160,7 +160,7 @@ def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
 
 def _tell_shapes(
     known: Known,
-    decided: Mapping[str, Decided],
+    decided: Mapping[str, DecidedMessage],
     names: Sequence[str],
     embed: Embed | None,
     show: _Shower,
@@ -207,7 +207,7 @@ def _tell_shapes(
             evidence="They are nearer to each other than to any label's messages, and "
             f"{found.dropped} of the {found.decided} messages there fit none.",
             advice="Read them, and make a label of them if somebody is to deal with them.",
-            gain="They are misfiled or sent to people now, every one of them.",
+            gain="They are misclassified or sent to people now, every one of them.",
             cost=_cost(FEW) + f" to have the {FEW} examples that a label needs.",
             figures={"messages": float(len(found.places)), "decided": float(found.decided)},
             messages=show.show([none[at] for at in found.places]),
@@ -250,7 +250,7 @@ def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
 
 
 def _tell_outdated(
-    decided: Mapping[str, Decided], guideline: str | None, show: _Shower
+    decided: Mapping[str, DecidedMessage], guideline: str | None, show: _Shower
 ) -> Iterator[Finding]:
     old = [
         each
@@ -275,7 +275,7 @@ def _tell_outdated(
     )
 
 
-def _tell_unsure(decided: Mapping[str, Decided]) -> Iterator[Finding]:
+def _tell_unsure(decided: Mapping[str, DecidedMessage]) -> Iterator[Finding]:
     doubly = sum(each.doubly for each in decided.values())
     if doubly < _DOUBLY:
         yield Finding(

@@ -233,11 +233,11 @@ def assign_folds(
         return found
     if np.bincount(targets).max() < splits:
         targets = np.zeros_like(targets)  # classes so small that there is nothing to share out
-    deal = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer rows than folds is missing in some: it can be nowhere else.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for fold, (_, asked) in enumerate(deal.split(targets, targets, clusters)):
+        for fold, (_, asked) in enumerate(splitter.split(targets, targets, clusters)):
             found[asked] = fold
     return found
 

@@ -97,8 +97,8 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
     refuse_existing(out)
     for folder in settings.earlier:
         read_manifest(folder)
-    with _progress(console) as watch:
-        prepared = build(settings, watch)
+    with _progress(console) as on_progress:
+        prepared = build(settings, on_progress)
         dataset = write_prepared(prepared, settings)
     result = {
         "dataset": str(out),
@@ -131,8 +131,8 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
         disable=not console.is_terminal,
     ) as progress:
 
-        def watch(stage: str, size: int) -> Callable[[int], None]:
+        def on_progress(stage: str, size: int) -> Callable[[int], None]:
             task = progress.add_task(stage, total=size)
             return lambda done: progress.advance(task, done)
 
-        yield watch
+        yield on_progress

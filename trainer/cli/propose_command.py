@@ -11,6 +11,7 @@ from rich.console import Console
 from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
+    from trainer.store.gate_rules import GateRules
     from worker.contract.circle import Proposal
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the proposal, all its steps.")]
@@ -106,12 +107,7 @@ def propose(
 
         rules = load_rules(gate, gate_sets or [])
         if decided is not None:
-            from trainer.propose.decide import carry_out
-
-            done = carry_out(out, store, decided, rules)
-            result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
-            text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
-            show(result, console, lambda to: print_text(to, text), as_json=as_json)
+            _carry_out(out, store, decided, rules, console, as_json=as_json)
             return
         from trainer.errors import BadInput
         from trainer.propose.steps import NEW, RUN, Request
@@ -141,6 +137,17 @@ def propose(
 
         proposal = make_proposal(request, console)
         show(encode(proposal), console, lambda to: _tell(to, proposal, out), as_json=as_json)
+
+
+def _carry_out(
+    out: Path, store: Path, decided: Path, rules: GateRules, console: Console, *, as_json: bool
+) -> None:
+    from trainer.propose.decide import carry_out
+
+    done = carry_out(out, store, decided, rules)
+    result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
+    text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
+    show(result, console, lambda to: print_text(to, text), as_json=as_json)
 
 
 def _tell(console: Console, proposal: Proposal, out: Path) -> None:

@@ -8,13 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.by_time import (
-    NEAR_HOLDOUT,
-    NEAR_VALIDATION,
-    latest_first,
-    moment,
-    refuse_mixed,
-)
+from trainer.dataset.by_time import latest_first, refuse_mixed
 from trainer.dataset.clean import Redact, clean, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
@@ -22,19 +16,11 @@ from trainer.dataset.dedupe import (
     Deduped,
     count_duplicates,
     dedupe_exact,
-    dedupe_near,
     find_near_conflicts,
     name_examples,
 )
-from trainer.dataset.folder import (
-    HOLDOUT,
-    SPLITS,
-    TRAIN,
-    VALIDATION,
-    Example,
-    Row,
-    complete_ids,
-)
+from trainer.dataset.fill import fill_splits
+from trainer.dataset.folder import Example, Row, complete_ids
 from trainer.dataset.label_sources import LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
@@ -47,7 +33,7 @@ from trainer.dataset.mails import OWN, Phrases
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import MailPhrases, PrepareSettings, SplitBy
-from trainer.dataset.split import Split, cap_per_label, check_shares, check_split, split_rows
+from trainer.dataset.split import check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
@@ -55,7 +41,7 @@ from worker.contract.digest import sha256_file
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 
-Watch = Callable[[str, int], Callable[[int], None]]
+OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and its size; returns what to call with the amount done."""
 
 
@@ -86,19 +72,19 @@ class Prepared:
     files: dict[str, Any]
 
 
-def _unwatched(_stage: str, _size: int) -> Callable[[int], None]:
+def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
     return lambda _done: None
 
 
-def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
+def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
     """Make the splits. Raises BadInput in one line for whatever cannot be used; the quick checks
     of the whole input come before the slow search."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
-    rows, sources = _read(settings, taxonomy, watch)
+    rows, sources = _read(settings, taxonomy, on_progress)
     redaction = _load_redaction(settings)
-    usable, cleaning = _clean(rows, settings, redaction, watch)
+    usable, cleaning = _clean(rows, settings, redaction, on_progress)
     applied, deciding = _decide(rows, usable, settings, taxonomy)
 
     given_keys = {row.key for row in usable if row.given}
@@ -110,9 +96,9 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = _cluster(usable, settings, watch)
+    clusters = _cluster(usable, settings, on_progress)
     split = split_rows(usable, clusters, given_keys, settings)
-    filled = _fill_splits(deduped.rows, held.rows, split, clusters, settings)
+    filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
         filled.splits,
         taxonomy,
@@ -143,10 +129,7 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
             **cleaning,
             **deciding,
             **count_duplicates(deduped, held, clusters, near_conflicts),
-            "holdout_copies_removed": {
-                **_count_copies(own, fresh, held),
-                "near": filled.near_holdout,
-            },
+            "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
         },
         examples=name_examples(conflicts, near_conflicts, clusters, usable),
@@ -155,12 +138,12 @@ def build(settings: PrepareSettings, watch: Watch = _unwatched) -> Prepared:
 
 
 def _read(
-    settings: PrepareSettings, taxonomy: Taxonomy, watch: Watch
+    settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and the files they are from, a
     hold-out of the user's own last."""
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
-    tick = watch("read", len(paths))
+    tick = on_progress("read", len(paths))
     rows: list[Row] = []
     sources = []
     for path in paths:
@@ -187,7 +170,7 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, watch: Watch
+    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
 ) -> tuple[list[Row], dict[str, Any]]:
     phrases, library = _load_phrases(settings)
     cleaned = clean(
@@ -196,7 +179,7 @@ def _clean(
         signatures=settings.strip_signatures,
         phrases=phrases,
         redact=redaction.redact,
-        tick=watch("clean", len(rows)),
+        tick=on_progress("clean", len(rows)),
     )
     usable, refused = refuse_bad(cleaned.rows, rows, settings)
     return usable, {
@@ -232,77 +215,27 @@ def _decide(
     }
 
 
-def _cluster(rows: Sequence[Row], settings: PrepareSettings, watch: Watch) -> list[list[str]]:
+def _cluster(
+    rows: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
+) -> list[list[str]]:
     keys = sorted({row.key for row in rows})
-    tick = watch("compare", len(keys))
+    tick = on_progress("compare", len(keys))
     groups = near_clusters(keys, similarity=settings.similarity, tick=tick)
     return [[keys[place] for place in group] for group in groups]
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    rows: dict[str, list[Row]]
-    splits: dict[str, tuple[Example, ...]]
-    surplus: tuple[Example, ...]
-    near_holdout: int
-    counts: dict[str, Any]
-
-
-def _fill_splits(
-    rows: Sequence[Row],
-    held: Sequence[Row],
-    split: Split,
-    clusters: Sequence[Sequence[str]],
-    settings: PrepareSettings,
-) -> _Filled:
-    """Put each row into its split; ``held`` are those of the user's own hold-out."""
-    places = (TRAIN, VALIDATION, HOLDOUT, NEAR_HOLDOUT, NEAR_VALIDATION, _OUT_OF_TIME)
-    placed: dict[str, list[Row]] = {place: [] for place in places}
-    placed[HOLDOUT] += held
-    for row in rows:
-        placed[_place(row, split)].append(row)
-    train, near_dropped = dedupe_near(placed[TRAIN], clusters, settings.near_duplicates)
-    placed[TRAIN], surplus = cap_per_label(train, settings.per_label, seed=settings.seed)
-    splits = {name: _examples(placed[name]) for name in SPLITS}
-    counts: dict[str, Any] = {
-        "near_duplicates_dropped": near_dropped,
-        "surplus": dict(Counter(row.label for row in surplus)),
-        "splits": {name: len(examples) for name, examples in splits.items()},
-    }
-    if split.cuts is not None:
-        counts["near_validation_removed"] = len(placed[NEAR_VALIDATION])
-        counts["out_of_time_removed"] = len(placed[_OUT_OF_TIME])
-    near_holdout = len(placed[NEAR_HOLDOUT])
-    return _Filled(
-        {name: placed[name] for name in SPLITS}, splits, _examples(surplus), near_holdout, counts
-    )
-
-
-_OUT_OF_TIME = "left out, its label was given before the part it is in"
-
-
-def _place(row: Row, split: Split) -> str:
-    """Return where a row goes. A message that came in two parts of the time is in the later one;
-    where people or a majority chose the label of the earlier time, the row is in neither."""
-    place = split.of[row.key]
-    in_time = split.cuts is None or place not in SPLITS or split.cuts.side_of(moment(row)) == place
-    return place if in_time else _OUT_OF_TIME
-
-
-def _count_copies(own: Sequence[Row], fresh: Sequence[Row], held: Deduped) -> dict[str, int]:
-    """Count the user's rows that are copies of their own hold-out's messages."""
+def _count_copies(
+    own: Sequence[Row], fresh: Sequence[Row], held: Deduped, near: int
+) -> dict[str, int]:
+    """Count the user's rows that are copies, or nearly, of their own hold-out's messages."""
     held_label = {row.key: row.label for row in held.rows}
     return {
         "exact": len(own) - len(fresh),
         "exact_with_another_label": sum(
             held_label.get(row.key, row.label) != row.label for row in own
         ),
+        "near": near,
     }
-
-
-def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
-    """Return a split in the order of its ids: the order of lines in the export is no input."""
-    return tuple(sorted((row.example for row in rows), key=lambda example: example.id))
 
 
 @dataclass(frozen=True, slots=True)

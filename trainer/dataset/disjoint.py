@@ -12,7 +12,7 @@ from trainer.similarity import SIMILARITY
 from worker.contract.redact import redact_personal_data
 
 
-def prove_disjoint(
+def verify_disjoint(
     trained_on: Dataset, evaluated_on: Dataset, holdout: Sequence[Example]
 ) -> DisjointProof:
     """Compare ``holdout``, of ``evaluated_on``, with all that an adapter has seen of its own

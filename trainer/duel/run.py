@@ -13,7 +13,7 @@ from rich.console import Console
 
 from trainer.artifacts.duel import ANSWERS_NAME, DUEL, CandidateFigures, DuelRecord
 from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
-from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
@@ -35,7 +35,7 @@ from trainer.duel.candidates import (
     reuse_evaluation,
 )
 from trainer.duel.trained import TrainedAdapter, ask_trained, open_trained
-from trainer.duel.unseen import prove_unseen, refuse_unproven
+from trainer.duel.unseen import refuse_unproven, verify_unseen
 from trainer.duel.verdict import compare_all, tell_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
@@ -103,7 +103,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(told, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
-    disjoint = prove_unseen(trained_on, dataset, holdout) if trained_on else None
+    disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
@@ -112,13 +112,34 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     truth = [example.label for example in holdout]
-    outcome = compare_all(candidates, truth, seed=_SEED, margin=request.margin)
-    record = DuelRecord(
+    record = _judge(
+        candidates, truth, manifest, dataset, margin=request.margin, curve=curve, disjoint=disjoint
+    )
+    with fresh_folder(request.out) as draft:
+        table = _table(ids, truth, candidates)
+        (draft / ANSWERS_NAME).write_text(table, encoding="utf-8", newline="")
+        DUEL.write(draft, record)
+    return record
+
+
+def _judge(
+    candidates: Sequence[Candidate],
+    truth: Sequence[str],
+    manifest: Manifest,
+    dataset: Dataset,
+    *,
+    margin: float,
+    curve: Sequence[CurvePoint],
+    disjoint: DisjointProof | None,
+) -> DuelRecord:
+    labels = manifest.taxonomy.names
+    outcome = compare_all(candidates, truth, seed=_SEED, margin=margin)
+    return DuelRecord(
         created_at=rfc3339_now(),
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
         dataset=describe_dataset(dataset),
         labels=labels,
-        examples=len(holdout),
+        examples=len(truth),
         candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
         pairs=outcome.pairs,
         minimum_detectable_difference=outcome.minimum_detectable_difference,
@@ -126,7 +147,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         recommendation=outcome.recommendation.candidate,
         rules=outcome.rules,
         learning_curve=tuple(curve),
-        margin=request.margin,
+        margin=margin,
         conclusion=outcome.recommendation.conclusion,
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
@@ -134,11 +155,6 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         servable_verdict=outcome.servable.reason if outcome.servable else None,
         disjoint=disjoint,
     )
-    with fresh_folder(request.out) as draft:
-        table = _table(ids, truth, candidates)
-        (draft / ANSWERS_NAME).write_text(table, encoding="utf-8", newline="")
-        DUEL.write(draft, record)
-    return record
 
 
 def describe_candidate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.artifacts.evaluation import DisjointProof
-from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
 from worker.contract import Manifest
@@ -30,11 +30,11 @@ def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | 
     )
 
 
-def prove_unseen(
+def verify_unseen(
     trained_on: Dataset, dataset: Dataset, holdout: Sequence[Example]
 ) -> DisjointProof:
     """Return the proof. Raises BadInput where the hold-out shares messages with the training."""
-    proof = prove_disjoint(trained_on, dataset, holdout)
+    proof = verify_disjoint(trained_on, dataset, holdout)
     if shared := proof.copies + proof.near_copies:
         raise BadInput(
             f"{dataset.directory}: {shared} of its {proof.holdout_messages} held-out messages are "

@@ -27,7 +27,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
-from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
@@ -124,7 +124,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     predictions = _make_predictions(manifest, sets, measured)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
     if trained_on is not None:
-        setup = replace(setup, disjoint=prove_disjoint(trained_on, dataset, sets.holdout))
+        setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
     record = summarize(setup, predictions)
     if request.engine == "both":
         assert predictions.vllm is not None

@@ -135,7 +135,7 @@ class EncoderModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class EncoderShape:
     """What an encoder is beside its weights: how many classes its head has, how tokens are pooled,
     whether vectors have length 1, and which layers LoRA changes (None: none)."""
 
@@ -147,7 +147,7 @@ class Shape:
 
 def load_encoder(
     base: Path,
-    shape: Shape,
+    shape: EncoderShape,
     *,
     device: str,
     dropout: float = 0.0,
@@ -168,7 +168,7 @@ def load_encoder(
     return _make(backbone, shape, device, dropout, frozen, gradient_checkpointing)
 
 
-def load_empty_encoder(config: Path, shape: Shape, *, device: str) -> EncoderModel:
+def load_empty_encoder(config: Path, shape: EncoderShape, *, device: str) -> EncoderModel:
     """Make an encoder of a directory's config alone, for weights that are loaded into it. Raises
     BadInput."""
     from transformers import AutoConfig, AutoModel
@@ -235,7 +235,7 @@ def _quiet() -> Iterator[None]:
 
 def _make(
     backbone: Any,
-    shape: Shape,
+    shape: EncoderShape,
     device: str,
     dropout: float,
     frozen: bool,

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.errors import BadInput
 from trainer.model.encoder import (
     EncoderModel,
-    Shape,
+    EncoderShape,
     load_empty_encoder,
     load_encoder,
 )
@@ -98,7 +98,7 @@ def load_trained_encoder(
     head = manifest.head
     assert head is not None
     assert head.pooling != "last"
-    shape = Shape(
+    shape = EncoderShape(
         classes=len(head.outputs), pooling=head.pooling, unit=head.normalize, lora=manifest.lora
     )
     if holds_whole_encoder(directory):

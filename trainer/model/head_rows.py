@@ -1,4 +1,4 @@
-"""Rows to train a classification head on: prompts and what they are to be filed under."""
+"""Rows to train a classification head on: prompts, and the class of each."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ DECISION = "decision.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class CarriedOut:
     """What came of a decision: ``canary``, ``declined``, or ``already`` where it had been done."""
 
     outcome: str
     decision: ProposalDecision
 
 
-def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> Decided:
+def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> CarriedOut:
     """Publish the proposal in ``out`` as a canary, or write down that it is not wanted.
 
     The decision is kept beside the proposal; the same one again changes nothing. Raises BadInput
@@ -49,12 +49,12 @@ def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> Decide
         )
     if not decision.publish:
         write_decision(kept, decision)
-        return Decided("declined", decision)
+        return CarriedOut("declined", decision)
     canary, current = read_canary(store), read_pointer(store)
     digest = proposal.adapter.digest
     if digest in {canary.digest if canary else "", current.digest if current else ""}:
         write_decision(kept, decision)
-        return Decided("already", decision)
+        return CarriedOut("already", decision)
     if current is None or proposal.current is None or current.digest != proposal.current.digest:
         raise BadInput(
             f"{store}: another adapter has become current since the proposal: propose again"
@@ -63,7 +63,7 @@ def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> Decide
     share = proposal.canary_share if decision.share is None else decision.share
     publish_adapter(plan, reason=_reason(proposal, decision), canary_share=share)
     write_decision(kept, decision)
-    return Decided("canary", decision)
+    return CarriedOut("canary", decision)
 
 
 def _reason(proposal: Proposal, decision: ProposalDecision) -> str:

@@ -166,7 +166,7 @@ def _describe(line: Line, write_y: Callable[[float], str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ForestRow:
     """A share with its 95 % interval; ``ours`` marks the adapter."""
 
     name: str
@@ -176,7 +176,9 @@ class Estimate:
     ours: bool = False
 
 
-def forest_chart(estimates: Sequence[Estimate], *, title: str, caption: str, x_title: str) -> Chart:
+def forest_chart(
+    estimates: Sequence[ForestRow], *, title: str, caption: str, x_title: str
+) -> Chart:
     """Draw a row per estimate, the best on top, with a line down from the adapter's value."""
     ordered = sorted(estimates, key=lambda estimate: (-estimate.value, estimate.name))
     row = 46.0
@@ -223,7 +225,7 @@ def forest_chart(estimates: Sequence[Estimate], *, title: str, caption: str, x_t
     )
 
 
-def _row(estimate: Estimate, scale: svg.Scale, y: float) -> Svg:
+def _row(estimate: ForestRow, scale: svg.Scale, y: float) -> Svg:
     style = "s1" if estimate.ours else "s5"
     low, high, value = scale(estimate.low), scale(estimate.high), scale(estimate.value)
     bounds = numbers.interval((estimate.low, estimate.high))

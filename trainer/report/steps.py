@@ -16,7 +16,7 @@ _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE", "..."})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextStep:
     """One thing to do. ``tone`` is bad where nothing should be deployed, or trained, before it is
     done, warn where it is worth doing, good where it is the way on. ``commands`` are whole lines of
     a shell, words in capitals in them for the reader to fill in."""
@@ -27,7 +27,7 @@ class Step:
     commands: tuple[str, ...] = ()
 
 
-def next_section(steps: Sequence[Step], lead: str) -> Section:
+def next_section(steps: Sequence[NextStep], lead: str) -> Section:
     """Return the section of the steps: those that must come first, then the rest, as given."""
     order = (BAD, WARN, GOOD)
     ranked = sorted(steps, key=lambda step: order.index(step.tone))

@@ -80,11 +80,7 @@ def plan_publication(
     rules = rules or GateRules()
     adapter = _adapter_in(source)
     manifest = load_adapter(adapter)
-    owns = load_stages(adapter, manifest) if manifest.stages else ()
-    stages = [
-        PlannedStage(stage_directory(adapter, stage), own)
-        for stage, own in zip(manifest.stages, owns, strict=True)
-    ]
+    stages = _plan_stages(adapter, manifest)
     current = read_pointer(store)
     folder = evaluation or source / EVALUATION_FOLDER
     evidence = None
@@ -118,7 +114,7 @@ def plan_publication(
         current=current,
         is_current=is_current,
         probes=planned,
-        stages=tuple(stages),
+        stages=stages,
     )
 
 
@@ -126,6 +122,14 @@ def _adapter_in(source: Path) -> Path:
     if (source / MANIFEST_NAME).exists() or not (source / "adapter").is_dir():
         return source
     return source / "adapter"
+
+
+def _plan_stages(adapter: Path, manifest: Manifest) -> tuple[PlannedStage, ...]:
+    owns = load_stages(adapter, manifest) if manifest.stages else ()
+    return tuple(
+        PlannedStage(stage_directory(adapter, stage), own)
+        for stage, own in zip(manifest.stages, owns, strict=True)
+    )
 
 
 def _compare_with_current(

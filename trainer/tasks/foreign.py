@@ -27,7 +27,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class AnsweredTask:
     """One person's label for a task; None: no label fits. ``by`` is a pseudonym."""
 
     task: str
@@ -101,10 +101,10 @@ def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence
     ``advise``. Raises BadInput with the place of what cannot be read, of a task that is none of
     these, and of a label that is not the taxonomy's; no text of a message is repeated.
     """
-    read: Callable[[Any], Iterator[Opinion]]
+    read: Callable[[Any], Iterator[AnsweredTask]]
     read = _argilla_opinions if form == "argilla" else _studio_opinions
     by_id = {task.id: task for task in tasks}
-    opinions: dict[str, list[Opinion]] = {}
+    opinions: dict[str, list[AnsweredTask]] = {}
     for number, record in enumerate(_load_list(path)):
         where = f"{path.name}[{number}]"
         try:
@@ -137,14 +137,16 @@ def _load_list(path: Path) -> list[Any]:
     return records
 
 
-def _check(opinion: Opinion, tasks: Mapping[str, Task], labels: Sequence[str], where: str) -> None:
+def _check(
+    opinion: AnsweredTask, tasks: Mapping[str, Task], labels: Sequence[str], where: str
+) -> None:
     if opinion.task not in tasks:
         raise BadInput(f"{where}: answers a task that is in no file of --tasks")
     if opinion.label is not None and opinion.label not in labels:
         raise BadInput(f"{where}: a label that the taxonomy does not have: map it first")
 
 
-def _answer(task: Task, opinion: Opinion, role: Literal["outcome", "opinion"]) -> Answer:
+def _answer(task: Task, opinion: AnsweredTask, role: Literal["outcome", "opinion"]) -> Answer:
     label = opinion.label
     word: Literal["accept", "relabel", "drop"] = (
         "drop" if label is None else "accept" if label == task.label else "relabel"
@@ -164,13 +166,15 @@ def _answer(task: Task, opinion: Opinion, role: Literal["outcome", "opinion"]) -
     )
 
 
-def _argilla_opinions(record: Mapping[str, Any]) -> Iterator[Opinion]:
+def _argilla_opinions(record: Mapping[str, Any]) -> Iterator[AnsweredTask]:
     for response in (record.get("responses") or {}).get(_QUESTION, ()):
         if (value := response["value"]) is not None:
-            yield Opinion(str(record["id"]), _label(value), _pseudonym(response["user_id"]), None)
+            yield AnsweredTask(
+                str(record["id"]), _label(value), _pseudonym(response["user_id"]), None
+            )
 
 
-def _studio_opinions(record: Mapping[str, Any]) -> Iterator[Opinion]:
+def _studio_opinions(record: Mapping[str, Any]) -> Iterator[AnsweredTask]:
     for annotation in record.get("annotations") or ():
         if annotation.get("was_cancelled"):
             continue
@@ -181,7 +185,7 @@ def _studio_opinions(record: Mapping[str, Any]) -> Iterator[Opinion]:
             if result.get("from_name") == _QUESTION and result.get("type") == "choices":
                 label = _label(result["value"]["choices"][0])
                 at = annotation.get("created_at")
-                yield Opinion(str(record["data"]["task_id"]), label, _pseudonym(by), at)
+                yield AnsweredTask(str(record["data"]["task_id"]), label, _pseudonym(by), at)
 
 
 def _label(value: Any) -> str | None:

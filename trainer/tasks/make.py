@@ -131,7 +131,7 @@ def make_pool(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PoolScores:
     """What a model says of the pool's messages: ``probabilities`` (messages, labels of the
     taxonomy); ``features`` (messages, dimensions), unit vectors, and those of what is known."""
 
@@ -148,7 +148,7 @@ def make_features(texts: Sequence[str], embeddings: Path | None) -> NDArray[np.f
     return text_features(texts)
 
 
-def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> Judged:
+def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> PoolScores:
     """Judge the pool by logistic regression that learns the dataset's training part in seconds."""
     names = dataset.taxonomy.names
     texts = [example.message for example in (*dataset.train, *pool.examples)]
@@ -157,10 +157,12 @@ def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> Judg
     targets = np.array([names.index(example.label) for example in dataset.train], dtype=np.int64)
     found = fit_predict(known * 2, targets, asked * 2, len(names), fine=True)
     what = "sentence embeddings" if embeddings else "TF-IDF"
-    return Judged(found, asked, known, f"logistic regression on {what}")
+    return PoolScores(found, asked, known, f"logistic regression on {what}")
 
 
-def learn_tasks(asking: Asking, pool: Pool, judged: Judged, size: int, *, seed: int) -> list[Task]:
+def learn_tasks(
+    asking: Asking, pool: Pool, judged: PoolScores, size: int, *, seed: int
+) -> list[Task]:
     """Return tasks for the messages whose labels would teach most (see ``choose``), as they were
     drawn."""
     names = asking.dataset.taxonomy.names

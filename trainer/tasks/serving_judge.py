@@ -12,7 +12,7 @@ from trainer.evaluation.outputs import outputs_of
 from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE
-from trainer.tasks.make import Judged, Pool, make_features
+from trainer.tasks.make import Pool, PoolScores, make_features
 
 
 def judge_by_adapter(
@@ -23,7 +23,7 @@ def judge_by_adapter(
     embeddings: Path | None,
     *,
     device: str = "auto",
-) -> Judged:
+) -> PoolScores:
     """Score the pool as serving does. Raises BadInput where the adapter has other labels than the
     dataset, AdapterRefused where a worker would refuse it."""
     manifest, tokenizer = read_adapter(adapter, base)
@@ -44,6 +44,6 @@ def judge_by_adapter(
     texts = [example.message for example in (*dataset.train, *pool.examples)]
     features = make_features(texts, embeddings)
     cut = len(dataset.train)
-    return Judged(
+    return PoolScores(
         np.asarray(found[:, order]), features[cut:], features[:cut], f"adapter {manifest.name}"
     )

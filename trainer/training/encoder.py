@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from trainer.model.device import ProcessGroup
-from trainer.model.encoder import EncoderModel, Shape, find_pooling, load_encoder
+from trainer.model.encoder import EncoderModel, EncoderShape, find_pooling, load_encoder
 from trainer.model.head_rows import HeadRow
 from trainer.model.head_scoring import HeadScorer, label_indexes
 from trainer.training.encoder_adapter import write_encoder
@@ -82,7 +82,7 @@ def _load(
         lora = Lora(recipe.lora_rank, recipe.lora_alpha, recipe.lora_target_modules)
     model = load_encoder(
         recipe.base,
-        Shape(
+        EncoderShape(
             classes=len(inputs.classes),
             pooling=find_pooling(recipe.base, recipe.pooling),
             unit=frozen,

@@ -11,11 +11,11 @@ from trainer.model.device import free_memory
 from trainer.model.scoring import BATCH_TOKENS
 from trainer.training.memory import CPU_HEAP, OVERHEAD, SAFETY, MemoryParts, MemoryPlan, larger
 from trainer.training.recipe import Recipe
-from trainer.training.shape import Shape
+from trainer.training.shape import BaseShape
 
 
 def estimate_encoder(
-    shape: Shape, recipe: Recipe, *, longest_tokens: int, classes: int, bf16: bool, heap: float
+    shape: BaseShape, recipe: Recipe, *, longest_tokens: int, classes: int, bf16: bool, heap: float
 ) -> MemoryParts:
     """Estimate the peaks of a training step and of scoring, in bytes.
 
@@ -51,7 +51,7 @@ def estimate_encoder(
 
 
 def plan_encoder_memory(
-    shape: Shape,
+    shape: BaseShape,
     recipe: Recipe,
     device: torch.device,
     *,
@@ -79,7 +79,7 @@ def plan_encoder_memory(
     return plan
 
 
-def _held_by_a_layer(shape: Shape, longest_tokens: int, *, bf16: bool) -> int:
+def _held_by_a_layer(shape: BaseShape, longest_tokens: int, *, bf16: bool) -> int:
     """Bytes a token that a layer holds for the way back: what its products read and made, what its
     two norms read, two masks of dropout, and attention's probabilities before and after theirs."""
     element = 2 if bf16 else 4

@@ -23,7 +23,7 @@ from trainer.model.prompt import (
     verify_loss_mask,
 )
 from trainer.training.console import choose_rows, draw_row
-from trainer.training.learner import Row
+from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
@@ -39,7 +39,7 @@ _NO_EFFECT_ON_WEIGHTS = {
 }
 
 
-RowT = TypeVar("RowT", bound=Row)
+RowT = TypeVar("RowT", bound=LearnerRow)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,12 @@ class Learner(Protocol):
         """Switch dropout on."""
 
 
-class Row(Protocol):
+class LearnerRow(Protocol):
     """A message to learn from: its token ids and its labels."""
 
     @property
     def label(self) -> str:
-        """What it is to be filed under."""
+        """The class that it is to be given."""
 
     @property
     def sublabel(self) -> str | None:

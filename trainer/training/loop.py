@@ -17,7 +17,7 @@ from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
 from trainer.model.prompt import length_grouped_batches
 from trainer.training.console import Progress, describe_epoch
-from trainer.training.learner import Learner, Objective, Row, Validation
+from trainer.training.learner import Learner, LearnerRow, Objective, Validation
 from trainer.training.precision import RowT, choose_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
@@ -49,7 +49,7 @@ class TrainLoop:
     def __init__(
         self,
         model: Learner,
-        rows: Sequence[Row],
+        rows: Sequence[LearnerRow],
         objective: Objective[Any],
         recipe: Recipe,
         group: ProcessGroup,
@@ -150,7 +150,7 @@ class TrainLoop:
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
-    def _step(self, batch: Sequence[Row]) -> Step:
+    def _step(self, batch: Sequence[LearnerRow]) -> Step:
         started = time.perf_counter()
         state, shard = self.state, self._group.shard(batch)
         micro = self._recipe.micro_batch_size or max(1, len(shard))

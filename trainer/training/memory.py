@@ -13,7 +13,7 @@ from trainer.errors import BadInput
 from trainer.model.device import free_memory
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.recipe import Recipe
-from trainer.training.shape import Shape
+from trainer.training.shape import BaseShape
 
 OVERHEAD = 700 << 20
 """The interpreter with its libraries, or a CUDA context with its workspaces (bytes)."""
@@ -72,7 +72,7 @@ class MemoryPlan:
 
 
 def estimate(
-    shape: Shape,
+    shape: BaseShape,
     recipe: Recipe,
     *,
     prefix_tokens: int,
@@ -123,7 +123,7 @@ def _element(recipe: Recipe, *, bf16: bool) -> int:
     return 2 if bf16 or recipe.base_dtype == "bfloat16" or recipe.load_in_4bit else 4
 
 
-def _base(shape: Shape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int:
+def _base(shape: BaseShape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int:
     if in_4bit:
         return round(_FOUR_BIT * shape.linear_weights) + 2 * (shape.weights - shape.linear_weights)
     if recipe.base_dtype == "bfloat16" or recipe.load_in_4bit:
@@ -132,7 +132,7 @@ def _base(shape: Shape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int:
 
 
 def _held_by_a_layer(
-    shape: Shape, recipe: Recipe, longest_tokens: int, *, bf16: bool, on_cpu: bool
+    shape: BaseShape, recipe: Recipe, longest_tokens: int, *, bf16: bool, on_cpu: bool
 ) -> int:
     """Bytes a token that a layer holds for the way back, but for keys and values.
 
@@ -157,7 +157,7 @@ def _held_by_a_layer(
     return held
 
 
-def _keys_of_a_layer(shape: Shape, recipe: Recipe, *, bf16: bool) -> int:
+def _keys_of_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool) -> int:
     """Bytes of keys and values a token of the whole prompt that a layer holds. Behind a mask (a
     shared prefix) and with "eager" attention they are repeated for every head."""
     repeated = recipe.share_prefix or recipe.attn_implementation == "eager"
@@ -165,7 +165,7 @@ def _keys_of_a_layer(shape: Shape, recipe: Recipe, *, bf16: bool) -> int:
     return 2 * width * _element(recipe, bf16=bf16)
 
 
-def _scoring(shape: Shape, recipe: Recipe, prefix_tokens: int, longest_tokens: int) -> int:
+def _scoring(shape: BaseShape, recipe: Recipe, prefix_tokens: int, longest_tokens: int) -> int:
     """Bytes of one scoring batch (``token_batches``) beside the weights.
 
     The highest point is a LoRA layer as wide as the intermediate states: its float32 sum beside
@@ -194,7 +194,7 @@ def larger(estimated: Callable[..., MemoryParts], bf16: bool | None) -> MemoryPa
 
 
 def plan_memory(
-    shape: Shape,
+    shape: BaseShape,
     recipe: Recipe,
     device: torch.device,
     *,

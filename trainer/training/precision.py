@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 
 from trainer.model.device import ProcessGroup
-from trainer.training.learner import Learner, Objective, Row
+from trainer.training.learner import Learner, LearnerRow, Objective
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import checkpoint_identity
 
-RowT = TypeVar("RowT", bound=Row)
+RowT = TypeVar("RowT", bound=LearnerRow)
 
 _ROUNDS = 3
 _BUDGET_S = 1.0

@@ -12,7 +12,7 @@ from trainer.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BaseShape:
     """What an estimate needs of a base: counts of weights and the layers' sizes. ``attention`` and
     ``key_value`` are the widths of all heads' queries, and of all heads' keys."""
 
@@ -28,7 +28,7 @@ class Shape:
     vocabulary: int
 
 
-def read_shape(base: Path, target_modules: Sequence[str] = ()) -> Shape:
+def read_shape(base: Path, target_modules: Sequence[str] = ()) -> BaseShape:
     """Read a base's shape from its config and the headers of its weight files, without loading
     a weight. ``target_modules`` limits LoRA to some layers. Raises BadInput."""
     weights = linear = per_rank = 0
@@ -45,7 +45,7 @@ def read_shape(base: Path, target_modules: Sequence[str] = ()) -> Shape:
                         per_rank += sum(shape)
         hidden, heads = config["hidden_size"], config["num_attention_heads"]
         head = config.get("head_dim") or hidden // heads
-        return Shape(
+        return BaseShape(
             weights=weights,
             linear_weights=linear,
             adapter_weights_per_rank=per_rank,

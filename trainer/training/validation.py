@@ -10,7 +10,7 @@ from trainer.model.device import ProcessGroup
 from trainer.model.scoring import PromptScorer
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.statistics.metrics import measure
-from trainer.training.learner import Row, Validation
+from trainer.training.learner import LearnerRow, Validation
 
 _SMALLEST = 1e-300
 
@@ -25,7 +25,7 @@ class Validator:
     def __init__(
         self,
         scorer: PromptScorer,
-        rows: Sequence[Row],
+        rows: Sequence[LearnerRow],
         labels: Sequence[str],
         group: ProcessGroup,
         label_of: Ints | None = None,

@@ -21,7 +21,7 @@ from typing import IO, Self
 
 from worker.demo.broker_config import (
     HOST,
-    Listener,
+    BrokerListener,
     PropertyValue,
     free_port,
     port_is_free,
@@ -86,7 +86,7 @@ class LocalBroker:
         self._controller_port = 0
         self._properties = dict(properties or {})
         self._listeners = {
-            name: Listener(0, protocol) for name, protocol in (listeners or {}).items()
+            name: BrokerListener(0, protocol) for name, protocol in (listeners or {}).items()
         }
         self._cache = cache
         self._say: OnEvent = on_event or (lambda _line: None)

@@ -22,7 +22,7 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class BrokerListener:
     """A further address for clients: its port, and its security protocol in Kafka's words."""
 
     port: int
@@ -66,7 +66,7 @@ def server_properties(
     controller_port: int,
     extra: Mapping[str, PropertyValue] | None = None,
     host: str = HOST,
-    listeners: Mapping[str, Listener] | None = None,
+    listeners: Mapping[str, BrokerListener] | None = None,
 ) -> dict[str, PropertyValue]:
     """Return the properties of one KRaft node; `extra` adds to and overrides the defaults.
 
@@ -77,7 +77,7 @@ def server_properties(
     The data folder is relative: the broker runs in the folder that holds it. Raises ValueError
     when `extra` sets an address, identity or data property, which the caller of this owns.
     """
-    named = {"CLIENT": Listener(port, "PLAINTEXT"), **(listeners or {})}
+    named = {"CLIENT": BrokerListener(port, "PLAINTEXT"), **(listeners or {})}
     served = ",".join(f"{name}://{host}:{each.port}" for name, each in named.items())
     protocols = ",".join(f"{name}:{each.protocol}" for name, each in named.items())
     owned: dict[str, PropertyValue] = {

@@ -15,7 +15,7 @@ from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.port import AdapterLoader, Engine
 from worker.engine.vllm_config import begin_to_import, vllm_is_installed
 
-Served = Literal["merged", "runtime", "onnx"]
+ServedAs = Literal["merged", "runtime", "onnx"]
 """How the first adapter is served: folded into its base, beside it, or as an ONNX file."""
 
 
@@ -30,7 +30,7 @@ class OpenedEngine:
     engine: Engine
     manifest: Manifest
     encoders: Encoders
-    serving: Served
+    serving: ServedAs
     loader: AdapterLoader | None = None
     files: ModelFiles | None = None
 
@@ -87,7 +87,7 @@ def open_engine(
     manifest = verify_files(adapter)
     encoders = found.encoders(*prompted_by(adapter, manifest))
     verify_tokens(manifest, encoders, adapter)
-    served: Served = vllm.resolve() if by_vllm else "onnx"
+    served: ServedAs = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)
     return OpenedEngine(
         first, manifest, encoders, served, loader if max_adapters > 1 else None, found

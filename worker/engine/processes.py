@@ -50,7 +50,7 @@ def die_with(parent: int | None) -> None:
 
 
 class ChildProcesses:
-    """The processes that multiprocessing starts between the making of this object and ``settle``,
+    """The processes that multiprocessing starts between the making of this object and ``freeze``,
     and those below them. Others that are started later are somebody else's."""
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ class ChildProcesses:
         self._ours: set[int | None] | None = None
         self._seen: dict[Any, None] = {}
 
-    def settle(self) -> None:
+    def freeze(self) -> None:
         """All are started: what multiprocessing starts from now on is not ours."""
-        self.look()
+        self.note_alive()
         self._ours = {child.pid for child in self._children()}
 
-    def look(self) -> None:
+    def note_alive(self) -> None:
         """Note the processes that are alive, so that later they can be waited for."""
         import psutil
 
@@ -74,7 +74,7 @@ class ChildProcesses:
 
     def kill(self) -> None:
         """Kill the direct children; those below them end by themselves."""
-        self.look()
+        self.note_alive()
         for child in self._children():
             child.kill()
 

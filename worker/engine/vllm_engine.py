@@ -140,7 +140,7 @@ class VllmEngine:
         while not self._start_up.done():  # interrupted: starting ends when its processes do
             self._processes.kill()
             time.sleep(0.1)
-        self._processes.look()
+        self._processes.note_alive()
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -212,7 +212,7 @@ class VllmEngine:
         except Exception as error:
             raise EngineDied(f"the engine did not start: {error}") from error
         self._llm = llm
-        self._processes.settle()
+        self._processes.freeze()
         # Else the first prompts would ask for it, and wait for ever if the core died meanwhile.
         await self._while_alive(llm.get_supported_tasks())
         if first.lora is not None:

@@ -50,41 +50,47 @@ def describe_worker(
     if opened is not None and serving is not None:
         router, events = serving
         split = router.split
-        manifest = split.main.manifest
+        found |= _model(split.main)
         found |= {
-            "adapter": {
-                "name": manifest.name,
-                "digest": manifest.digest,
-                "created_at": manifest.created_at,
-                "since": _since(split.main),
-            },
             "adapters": [
                 _serving(arm, ratio) for arm, ratio in zip(split.arms, split.ratios, strict=True)
             ],
             "last_refusal": _told(events.last_refusal),
             "canary_stopped": _told(events.stopped.get("canary")),
-            "base": {"name": manifest.base.name, "revision": manifest.base.revision},
-            "taxonomy": {
-                "name": manifest.taxonomy.name,
-                "version": manifest.taxonomy.version,
-                "digest": manifest.taxonomy.digest,
-                "labels": list(manifest.taxonomy.names),
-            },
-            "kind": manifest.kind,
-            "stages": [
-                {
-                    "name": stage.name,
-                    "digest": stage.digest,
-                    "kind": stage.kind,
-                    "sure_from": stage.sure_from,
-                    "share": stage.share,
-                }
-                for stage in manifest.stages
-            ],
-            "decoding": manifest.answers_with,
             "serving": opened.serving,
         }
     return found
+
+
+def _model(main: ServingAdapter) -> dict[str, Any]:
+    manifest = main.manifest
+    return {
+        "adapter": {
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "created_at": manifest.created_at,
+            "since": _since(main),
+        },
+        "base": {"name": manifest.base.name, "revision": manifest.base.revision},
+        "taxonomy": {
+            "name": manifest.taxonomy.name,
+            "version": manifest.taxonomy.version,
+            "digest": manifest.taxonomy.digest,
+            "labels": list(manifest.taxonomy.names),
+        },
+        "kind": manifest.kind,
+        "stages": [
+            {
+                "name": stage.name,
+                "digest": stage.digest,
+                "kind": stage.kind,
+                "sure_from": stage.sure_from,
+                "share": stage.share,
+            }
+            for stage in manifest.stages
+        ],
+        "decoding": manifest.answers_with,
+    }
 
 
 def _serving(arm: Arm, ratio: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class DeadLetterEncoder:
         It has no value, no key and no headers of the record's own: the record stays in the
         source topic, at the offset that the headers name.
         """
-        bare = replace(record, key=None, value=None, headers=())
-        letter = self.encode(bare, rejected)
+        emptied = replace(record, key=None, value=None, headers=())
+        letter = self.encode(emptied, rejected)
         omitted: Headers = ((OMITTED_BYTES, str(record.size_bytes).encode()),)
         return replace(letter, headers=letter.headers + omitted)

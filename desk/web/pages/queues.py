@@ -14,7 +14,7 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
-        batches=batches.standings(visit.desk),
+        batches=batches.all_progress(visit.desk),
         overview=figures.overview(visit.desk),
         ages_s=AGES_S,
         labels=visit.desk.taxonomy.names,

@@ -88,7 +88,7 @@ def _next_part(visit: Visit, given: Mapping[str, str], beside: Collection[int]) 
 def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, Any]:
     """What a template needs for a message. Neighbours of a blind one are left out: what people
     made of them may come from what the machine said."""
-    near: Sequence[browsing.Found] = ()
+    near: Sequence[browsing.SearchHit] = ()
     if not task.blind:
         near = browsing.neighbours(visit.desk, visit.who, task.item_id, _NEIGHBOURS)
     newest = guidelines.current(visit.desk)

@@ -40,8 +40,8 @@ def test_what_is_no_assignment_is_refused_with_the_form_it_takes(text: str, show
 
 def test_the_caller_chooses_form_and_error() -> None:
     """Each program has an error of its own for what a user gave."""
-    with pytest.raises(KeyError, match="--contender a=: write it as NAME=FILE"):
-        split_assignment("a=", "--contender", form="NAME=FILE", needs_value=True, error=KeyError)
+    with pytest.raises(KeyError, match="--candidate a=: write it as NAME=FILE"):
+        split_assignment("a=", "--candidate", form="NAME=FILE", needs_value=True, error=KeyError)
 
 
 @pytest.mark.parametrize(

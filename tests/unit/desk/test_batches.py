@@ -39,7 +39,7 @@ def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | No
 
 def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
     """Tasks, decided, waiting."""
-    found = {each.batch.id: each.progress for each in batches.standings(world.desk)}[batch_id]
+    found = {each.batch.id: each.progress for each in batches.all_progress(world.desk)}[batch_id]
     return found.tasks, found.decided, found.waiting
 
 
@@ -120,7 +120,7 @@ def test_a_bad_line_is_refused_and_nothing_is_loaded(
     with pytest.raises(Refused, match=says) as caught:
         batches.load(world.desk, file, "tasks.jsonl")
     assert "unheard" not in str(caught.value)
-    assert batches.standings(world.desk) == []
+    assert batches.all_progress(world.desk) == []
     with pytest.raises(Refused, match="no task"):
         batches.load(world.desk, "\n", "tasks.jsonl")
 
@@ -132,7 +132,7 @@ def test_only_owners_load(world: DeskWorld) -> None:
         batches.load(world.desk, file, "t", world.person("ann", "adjudicator"))
     owner = world.person("bo", "owner")
     assert batches.load(world.desk, file, "t", owner).new == 1
-    assert batches.standings(world.desk)[0].batch.by == owner.pseudonym
+    assert batches.all_progress(world.desk)[0].batch.by == owner.pseudonym
 
 
 def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
         command = [sys.executable, "-c", kill, url, str(path), str(turn)]
         ended = subprocess.run(command, check=False, env={**os.environ}, cwd=Path.cwd())
         assert ended.returncode == -signal.SIGKILL
-        standing = batches.standings(world.desk)[0]
-        seen.append((standing.progress.tasks, standing.batch.loaded_ms))
+        found = batches.all_progress(world.desk)[0]
+        seen.append((found.progress.tasks, found.batch.loaded_ms))
     assert seen == [(200, None)] * 3
     done = batches.load(world.desk, path.read_text("utf-8"), "tasks.jsonl")
     assert (done.new, done.known) == (250, 200)
-    standing = batches.standings(world.desk)[0]
-    assert standing.progress.tasks == 450
-    assert standing.batch.loaded_ms is not None
+    found = batches.all_progress(world.desk)[0]
+    assert found.progress.tasks == 450
+    assert found.batch.loaded_ms is not None
 
 
 def test_tasks_make_no_corrections(world: DeskWorld) -> None:
@@ -196,7 +196,7 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
     adjudicating.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
-    far = batches.standings(world.desk)[0].progress
+    far = batches.all_progress(world.desk)[0].progress
     assert (far.decided, far.given, far.kept, far.followed) == (1, 1, 0, 1)
     assert (far.doubly, far.agreed) == (1, 0)
 

@@ -76,7 +76,7 @@ def test_people_are_asked_about_a_finding_once(world: DeskWorld) -> None:
     assert task is not None
     assert task.asked is not None
     assert (task.text, task.asked.given) == (SECRET, "refund")
-    assert batches.standings(world.desk)[0].batch.name == "People confuse refund and payment."
+    assert batches.all_progress(world.desk)[0].batch.name == "People confuse refund and payment."
     with pytest.raises(NotAllowed):
         advising.ask(world.desk, ann, id_, 0)
     nothing, _ = advising.load(world.desk, as_file(make_advice(None)), "b")

@@ -10,7 +10,7 @@ import pytest
 from desk.clock import now_ms
 from desk.errors import KafkaAway, StreamFailed
 from desk.store.database import Database
-from desk.work import Shift, Work
+from desk.work import BackgroundWork, Shift
 
 
 def wait_for(done: threading.Event) -> None:
@@ -22,13 +22,13 @@ def test_one_replica_works_and_another_takes_over(database: Database) -> None:
     turns: list[str] = []
     reached = {name: threading.Event() for name in ("a", "b")}
 
-    def work(name: str) -> Work:
-        def turn() -> int:
+    def work(name: str) -> BackgroundWork:
+        def run_once() -> int:
             turns.append(name)
             reached[name].set()
             return 0
 
-        return Work("work", turn, lambda: None, idle_s=0.01)
+        return BackgroundWork("work", run_once, lambda: None, idle_s=0.01)
 
     first = Shift(database, [work("a")], now_ms)
     second = Shift(database, [work("b")], now_ms)
@@ -48,14 +48,16 @@ def test_what_passes_is_tried_again(database: Database) -> None:
     said: list[str] = []
     done = threading.Event()
 
-    def turn() -> int:
+    def run_once() -> int:
         said.append("turn")
         if len(said) == 1:
             raise KafkaAway("no broker")
         done.set()
         return 0
 
-    shift = Shift(database, [Work("work", turn, lambda: said.append("forget"))], now_ms)
+    shift = Shift(
+        database, [BackgroundWork("work", run_once, lambda: said.append("forget"))], now_ms
+    )
     shift.start()
     wait_for(done)
     shift.stop()
@@ -65,10 +67,10 @@ def test_what_passes_is_tried_again(database: Database) -> None:
 def test_what_does_not_pass_ends_the_desk(database: Database) -> None:
     """With the reason."""
 
-    def turn() -> int:
+    def run_once() -> int:
         raise StreamFailed("no right to use the topic")
 
-    shift = Shift(database, [Work("work", turn, lambda: None)], now_ms)
+    shift = Shift(database, [BackgroundWork("work", run_once, lambda: None)], now_ms)
     shift.start()
     with pytest.raises(StreamFailed, match="no right"):
         shift.wait(60)

@@ -20,7 +20,7 @@ from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, Settin
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.registry import Registry
 from worker.policies import kafka_config
-from worker.settings import KafkaSettings
+from worker.settings_kafka import KafkaSettings
 
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")

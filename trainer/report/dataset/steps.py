@@ -23,7 +23,7 @@ from trainer.report import numbers
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Section
-from trainer.report.steps import BAD, GOOD, WARN, Step, command, next_section, prepare_again
+from trainer.report.steps import BAD, GOOD, WARN, NextStep, command, next_section, prepare_again
 from trainer.statistics.noninferiority import required_messages, smallest_margin
 from trainer.store.gate_rules import GateRules
 
@@ -39,10 +39,10 @@ def steps_section(facts: DatasetFacts) -> Section:
     return next_section(list(_steps(facts)), lead)
 
 
-def _steps(facts: DatasetFacts) -> Iterator[Step]:
+def _steps(facts: DatasetFacts) -> Iterator[NextStep]:
     if facts.check is None:
         why = "Nobody has looked for wrong labels, leaks and messages that are cut."
-        yield Step(BAD, "Have the data checked", why, (_check(facts),))
+        yield NextStep(BAD, "Have the data checked", why, (_check(facts),))
     yield from _findings(facts)
     yield from _conflict_file(facts)
     yield from _power(facts)
@@ -53,14 +53,14 @@ def _steps(facts: DatasetFacts) -> Iterator[Step]:
             "it. Another seed draws another one."
         )
         again = prepare_again(facts.record, "--seed", "1")
-        yield Step(WARN, "Draw a fresh hold-out", why, (again,))
+        yield NextStep(WARN, "Draw a fresh hold-out", why, (again,))
     yield _train(facts)
 
 
 _Make = Callable[[DatasetFacts, Finding], tuple[str, ...]]
 
 
-def _findings(facts: DatasetFacts) -> Iterator[Step]:
+def _findings(facts: DatasetFacts) -> Iterator[NextStep]:
     """Yield a step for each finding that asks for one, in the order in which they are mended."""
     for name, (title, make) in _MENDS.items():
         found = facts.finding(name)
@@ -70,11 +70,13 @@ def _findings(facts: DatasetFacts) -> Iterator[Step]:
         if found.verdict in {"warn", "fail"} or unmeasured:
             tone = BAD if found.verdict == "fail" else WARN
             why = f"{_sentence(found.found)} {found.advice}".strip()
-            yield Step(tone, title, why, make(facts, found))
+            yield NextStep(tone, title, why, make(facts, found))
     for found in facts.check.findings if facts.check else ():
         if found.name not in _MENDS and found.verdict in {"warn", "fail"}:
             tone = BAD if found.verdict == "fail" else WARN
-            yield Step(tone, found.name.capitalize(), f"{_sentence(found.found)} {found.advice}")
+            yield NextStep(
+                tone, found.name.capitalize(), f"{_sentence(found.found)} {found.advice}"
+            )
 
 
 def _decide(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
@@ -131,7 +133,7 @@ _MENDS: Mapping[str, tuple[str, _Make]] = {
 which rows there are comes before what is drawn from them."""
 
 
-def _conflict_file(facts: DatasetFacts) -> Iterator[Step]:
+def _conflict_file(facts: DatasetFacts) -> Iterator[NextStep]:
     extra = (facts.record.get("extra_files") or {}).get("conflicts.csv")
     if not extra:
         return
@@ -142,10 +144,10 @@ def _conflict_file(facts: DatasetFacts) -> Iterator[Step]:
         "again: rows that were left out for it come back."
     )
     again = prepare_again(facts.record, "--decisions", str(path))
-    yield Step(WARN, "Settle what has several labels", why, (again,))
+    yield NextStep(WARN, "Settle what has several labels", why, (again,))
 
 
-def _power(facts: DatasetFacts) -> Iterator[Step]:
+def _power(facts: DatasetFacts) -> Iterator[NextStep]:
     total, margin = facts.size(HOLDOUT), GateRules().non_inferiority_margin
     if not total or smallest_margin(total, _PLANNED_DISCORDANCE) <= margin:
         return
@@ -161,18 +163,18 @@ def _power(facts: DatasetFacts) -> Iterator[Step]:
     commands = []
     if share is not None and (wanted := share * needed / total) <= 0.4:
         commands.append(prepare_again(facts.record, "--holdout-share", f"{wanted:.2f}"))
-    yield Step(WARN, "Know what this hold-out cannot tell", why, tuple(commands))
+    yield NextStep(WARN, "Know what this hold-out cannot tell", why, tuple(commands))
 
 
-def _languages(facts: DatasetFacts) -> Iterator[Step]:
+def _languages(facts: DatasetFacts) -> Iterator[NextStep]:
     missing = missing_languages(facts.record.get("split") or {})
     if missing:
         told = "; ".join(f"{name} has none in {' and '.join(sides)}" for name, sides in missing)
         why = f"{told}. What is not learnt cannot be known, what is not held out is not judged."
-        yield Step(WARN, "Add messages in languages that are missing", why)
+        yield NextStep(WARN, "Add messages in languages that are missing", why)
 
 
-def _train(facts: DatasetFacts) -> Step:
+def _train(facts: DatasetFacts) -> NextStep:
     failed = facts.check is None or facts.check.verdict == "fail"
     why = (
         "Once what stands above is done: wrong labels cost more than settings ever bring."
@@ -182,7 +184,7 @@ def _train(facts: DatasetFacts) -> Step:
     )
     folder = facts.dataset.directory
     words = ("--recipe", "RECIPE", "--dataset", folder, "--base", "BASE")
-    return Step(GOOD, "Train", why, (command("train", *words, "--out", f"runs/{folder.name}"),))
+    return NextStep(GOOD, "Train", why, (command("train", *words, "--out", f"runs/{folder.name}"),))
 
 
 def _check(facts: DatasetFacts) -> str:

@@ -9,7 +9,7 @@ from trainer.artifacts.duel import CandidateFigures, CostInput, CostRecord, Duel
 from trainer.cost import describe_margin
 from trainer.report import numbers
 from trainer.report.bars import span
-from trainer.report.lines import Estimate, Line, Mark, forest_chart, line_chart
+from trainer.report.lines import ForestRow, Line, Mark, forest_chart, line_chart
 from trainer.report.numbers import written
 from trainer.report.records import Input, Run, Section, lacking
 from trainer.report.svg import Chart
@@ -94,7 +94,7 @@ def forest(duel: DuelRecord) -> Chart:
     """Return the accuracies of all candidates with their intervals."""
     return forest_chart(
         [
-            Estimate(
+            ForestRow(
                 name=candidate.name,
                 value=candidate.accuracy,
                 low=candidate.accuracy_interval_95[0],

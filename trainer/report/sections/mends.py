@@ -8,14 +8,14 @@ from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
 from trainer.report.judged import Judged
 from trainer.report.records import Run
-from trainer.report.steps import BAD, Step, command, prepare_again
+from trainer.report.steps import BAD, NextStep, command, prepare_again
 from trainer.statistics.metrics import wilson
 from trainer.store.criteria import Criterion
 
 _MOST_MESSAGES = 100_000
 
 
-def mend_criteria(run: Run, evaluate: str) -> Iterator[Step]:
+def mend_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
     """Yield a step for each row of the gate that fails, rows of one kind as one. ``evaluate`` is
     the command that evaluates the run."""
     judged, evaluation = run.gate, run.evaluation
@@ -29,21 +29,21 @@ def mend_criteria(run: Run, evaluate: str) -> Iterator[Step]:
     yield from _current(judged, failed)
 
 
-def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[Step]:
+def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
     again = [failed[name] for name in ("adapter evaluated", "hold-out", "predictions")
              if name in failed]  # fmt: skip
     if again:
         told = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
-        yield Step(BAD, "Evaluate it again, on the whole hold-out", f"{told}.", (evaluate,))
+        yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{told}.", (evaluate,))
     if row := failed.get("hold-out unseen"):
         proven = f"{evaluate} --trained-on {run.training.dataset.directory}"
         why = f"It was measured on {row.found}."
-        yield Step(BAD, "Show that it has not seen the hold-out", why, (proven,))
+        yield NextStep(BAD, "Show that it has not seen the hold-out", why, (proven,))
 
 
 def _accuracy(
     run: Run, judged: Judged, evaluation: EvaluationRecord, failed: dict[str, Criterion]
-) -> Iterator[Step]:
+) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
     if low is not None and evaluation.accuracy > rules.accuracy:
@@ -55,7 +55,7 @@ def _accuracy(
             f"{numbers.percent(rules.accuracy)} that are wanted, but so few messages do not show "
             f"it: {told} held-out messages would."
         )
-        yield Step(BAD, "Hold more messages out", why, _share(run, evaluation, needed))
+        yield NextStep(BAD, "Hold more messages out", why, _share(run, evaluation, needed))
         low = None
     rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
     if rows:
@@ -71,12 +71,14 @@ def _accuracy(
         directory = run.training.dataset.directory
         words = ("--recipe", "RECIPE", "--dataset", directory, "--base", "BASE")
         sweep = command("sweep", *words, "--out", "runs/sweep", "--grid", "learning_rate=1e-4,2e-4")
-        yield Step(
+        yield NextStep(
             BAD, "Make it better", why, (command("check", directory, "--base", "BASE"), sweep)
         )
 
 
-def _labels(run: Run, evaluation: EvaluationRecord, failed: dict[str, Criterion]) -> Iterator[Step]:
+def _labels(
+    run: Run, evaluation: EvaluationRecord, failed: dict[str, Criterion]
+) -> Iterator[NextStep]:
     rows = [row for name, row in failed.items() if name.startswith("recall of ")]
     if not rows:
         return
@@ -97,32 +99,32 @@ def _labels(run: Run, evaluation: EvaluationRecord, failed: dict[str, Criterion]
     why = f"{told}{more}. {'; '.join(taken[:5])}{'.' if taken else ''}".strip()
     directory = run.training.dataset.directory
     again = command("check", directory, "--base", "BASE")
-    yield Step(BAD, "Label more of the weak labels", why, (again,))
+    yield NextStep(BAD, "Label more of the weak labels", why, (again,))
 
 
-def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[Step]:
+def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
     for name in ("answers outside the set", "free answers outside the set"):
         if row := failed.get(name):
             why = f"{row.found}, wanted {row.wanted}: it was measured with other labels or codes "
             why += "than it has, or has not learnt to answer with a code. Train longer."
-            yield Step(BAD, f"Find out about {name}", why, (evaluate,))
+            yield NextStep(BAD, f"Find out about {name}", why, (evaluate,))
     if row := failed.get("calibration error (ECE)"):
         why = (
             f"It is {row.found}, wanted {row.wanted}. Set more messages aside for validation, on "
             "which the temperature is fitted, and train again."
         )
-        yield Step(BAD, "Make its confidence mean something", why)
+        yield NextStep(BAD, "Make its confidence mean something", why)
 
 
-def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[Step]:
+def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]:
     row = failed.get("against the current adapter")
     if row is None:
         return
     why = f"{row.found}. Wanted: {row.wanted}."
     if judged.hint:
-        yield Step(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
+        yield NextStep(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
     else:
-        yield Step(BAD, "Leave the current adapter where it is", why)
+        yield NextStep(BAD, "Leave the current adapter where it is", why)
 
 
 def _messages_to_show(accuracy: float, floor: float) -> int | None:

@@ -11,7 +11,7 @@ from trainer.report.records import Run, Section
 from trainer.report.sections.mends import mend_criteria
 from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, confused_pairs
 from trainer.report.sections.verdict import LARGEST_ECE
-from trainer.report.steps import BAD, GOOD, WARN, Step, command, next_section, prepare_again
+from trainer.report.steps import BAD, GOOD, WARN, NextStep, command, next_section, prepare_again
 from trainer.statistics.reliability import ece_by_chance
 
 _REVIEW_IS_MUCH = 0.2
@@ -27,10 +27,10 @@ def steps_section(run: Run) -> Section:
     return next_section(list(_steps(run)), lead)
 
 
-def _steps(run: Run) -> Iterator[Step]:
+def _steps(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         why = "Nothing can be said of an adapter that was not measured on held-out messages."
-        yield Step(BAD, "Measure it", why, (_evaluate(run),))
+        yield NextStep(BAD, "Measure it", why, (_evaluate(run),))
     yield from mend_criteria(run, _evaluate(run))
     yield from _compared(run)
     yield from _mixed_up(run)
@@ -41,7 +41,7 @@ def _steps(run: Run) -> Iterator[Step]:
     yield from _published(run)
 
 
-def _compared(run: Run) -> Iterator[Step]:
+def _compared(run: Run) -> Iterator[NextStep]:
     adapter, folder = run.directory / "adapter", run.directory
     if run.duel is None:
         why = (
@@ -51,11 +51,11 @@ def _compared(run: Run) -> Iterator[Step]:
         words: tuple[str | Path, ...] = (adapter, "--dataset", _dataset(run), "--base", "BASE")
         if run.evaluation is not None:
             words = (*words, "--evaluation", folder / "evaluation")
-        yield Step(WARN, "Compare it with simpler methods", why, (command("duel", *words),))
+        yield NextStep(WARN, "Compare it with simpler methods", why, (command("duel", *words),))
         return
     duel = run.duel
     if duel.conclusion in {"better", "not_worse"}:
-        yield Step(BAD, f"Ship {duel.recommendation} in its place", duel.verdict)
+        yield NextStep(BAD, f"Ship {duel.recommendation} in its place", duel.verdict)
     elif duel.conclusion == "undecided" and duel.margin is not None:
         wider = f"{200 * duel.margin:g}"
         words = (adapter, "--dataset", _dataset(run), "--base", "BASE", "--margin", wider)
@@ -63,10 +63,12 @@ def _compared(run: Run) -> Iterator[Step]:
             f"{duel.verdict} Hold more messages out, or state a margin that you can live with "
             "before you look."
         )
-        yield Step(WARN, "Find out whether a baseline would do", why, (command("duel", *words),))
+        yield NextStep(
+            WARN, "Find out whether a baseline would do", why, (command("duel", *words),)
+        )
 
 
-def _mixed_up(run: Run) -> Iterator[Step]:
+def _mixed_up(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     pairs = confused_pairs(run.evaluation.labels, run.evaluation.confusion)
@@ -75,17 +77,17 @@ def _mixed_up(run: Run) -> Iterator[Step]:
     if one:
         told = "; ".join(f"{p.label} that border on {p.other} ({p.forth} mistakes)" for p in one)
         why = f"Messages of {told}. More of them in training is what helps."
-        yield Step(WARN, "Label more of what is taken for something else", why, (_check(run),))
+        yield NextStep(WARN, "Label more of what is taken for something else", why, (_check(run),))
     if two:
         told = "; ".join(f"{p.label} and {p.other} ({p.total} mistakes)" for p in two)
         why = (
             f"{told}: each is taken for the other. Say in the taxonomy's descriptions what belongs "
             "where, and have the doubted labels of both decided."
         )
-        yield Step(WARN, "Sharpen labels that overlap", why, (_check(run),))
+        yield NextStep(WARN, "Sharpen labels that overlap", why, (_check(run),))
 
 
-def _reviewed(run: Run) -> Iterator[Step]:
+def _reviewed(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     review = run.evaluation.review
@@ -97,17 +99,17 @@ def _reviewed(run: Run) -> Iterator[Step]:
             "the threshold better; a higher aim sends more to people."
         )
         again = f"{_train(run)} --set review_precision={min(0.999, wanted + (1 - wanted) / 2):g}"
-        yield Step(WARN, "Send more to people, or validate on more", why, (again,))
+        yield NextStep(WARN, "Send more to people, or validate on more", why, (again,))
     elif review.share > _REVIEW_IS_MUCH:
         why = (
             f"{numbers.percent(review.share)} go to a person. More validation messages prove the "
             f"promise of {numbers.percent(wanted)} with less review; a lower promise does at once."
         )
         again = f"{_train(run)} --set review_precision={max(0.5, wanted - 0.05):g}"
-        yield Step(WARN, "Weigh how much goes to people", why, (again,))
+        yield NextStep(WARN, "Weigh how much goes to people", why, (again,))
 
 
-def _calibrated(run: Run) -> Iterator[Step]:
+def _calibrated(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     found = run.evaluation.calibration
@@ -120,17 +122,17 @@ def _calibrated(run: Run) -> Iterator[Step]:
             f"{numbers.counted(run.training.calibration.examples, 'validation message')}: set "
             "more aside for validation."
         )
-        yield Step(
+        yield NextStep(
             WARN, "Calibrate on more messages", why, (_prepare(run, "--validation-share", "0.15"),)
         )
 
 
-def _learnt(run: Run) -> Iterator[Step]:
+def _learnt(run: Run) -> Iterator[NextStep]:
     epochs = run.training.epochs
     if epochs and len(epochs) > 1 and run.training.best_epoch == epochs[-1].number:
         why = f"The last of {len(epochs)} epochs did best on validation: it was still learning."
         again = f"{_train(run)} --set epochs={len(epochs) + 2}"
-        yield Step(WARN, "Train longer", why, (again,))
+        yield NextStep(WARN, "Train longer", why, (again,))
     rising = sorted(_rising(run), key=lambda found: -found[1])
     if rising:
         name, gain, size = rising[0]
@@ -138,7 +140,7 @@ def _learnt(run: Run) -> Iterator[Step]:
             f"The last step of the curve of {name}, to {numbers.count(size)} examples a label, "
             f"brought {numbers.points(gain)} on validation: it has not levelled off."
         )
-        yield Step(WARN, "Label more messages", why)
+        yield NextStep(WARN, "Label more messages", why)
 
 
 def _rising(run: Run) -> Iterator[tuple[str, float, float]]:
@@ -151,7 +153,7 @@ def _rising(run: Run) -> Iterator[tuple[str, float, float]]:
             yield name, ordered[-1][1] - ordered[-2][1], ordered[-1][0]
 
 
-def _unknown(run: Run) -> Iterator[Step]:
+def _unknown(run: Run) -> Iterator[NextStep]:
     """Yield a step for each thing that nobody has measured."""
     if run.evaluation is not None:
         if run.audit is None:
@@ -162,36 +164,38 @@ def _unknown(run: Run) -> Iterator[Step]:
             sample = command("audit-sample", _dataset(run), "--half-width", "0.03")
             folder = run.directory / "evaluation"
             audit = command("audit", folder, "--sample", "FILE")
-            yield Step(WARN, "Have the hold-out's labels audited", why, (sample, audit))
+            yield NextStep(WARN, "Have the hold-out's labels audited", why, (sample, audit))
         if run.evaluation.out_of_scope is None:
             why = (
                 "It will meet messages that fit no label; how many of them it sees through is open."
             )
             again = f"{_evaluate(run)} --out-of-scope FILE"
-            yield Step(WARN, "Measure it on messages that fit no label", why, (again,))
+            yield NextStep(WARN, "Measure it on messages that fit no label", why, (again,))
         openings = run.evaluation.dataset.openings if run.openings is None else run.openings
         if openings > MANY_OPENINGS:
             why = (
                 f"The hold-out has been opened {numbers.times(openings)}; what is chosen by it is "
                 "tuned to it. Prepare with another --seed before the next training."
             )
-            yield Step(WARN, "Draw a fresh hold-out", why, (_prepare(run, "--seed", "1"),))
+            yield NextStep(WARN, "Draw a fresh hold-out", why, (_prepare(run, "--seed", "1"),))
     if run.check is None and run.dataset is not None:
-        yield Step(WARN, "Have the data checked", "Nobody looked for wrong labels.", (_check(run),))
+        yield NextStep(
+            WARN, "Have the data checked", "Nobody looked for wrong labels.", (_check(run),)
+        )
     elif run.check is not None and run.check.verdict in {"warn", "fail"}:
         why = "The check of its data has concerns; the page about the dataset says what to do."
         report = command("report", _dataset(run))
         tone = BAD if run.check.verdict == "fail" else WARN
-        yield Step(tone, "See to the data", why, (report,))
+        yield NextStep(tone, "See to the data", why, (report,))
     if run.cost is None:
         why = (
             "What it costs, and from how many messages on it has paid for itself, is not computed."
         )
         cost = command("cost", run.directory, "--inputs", "FILE")
-        yield Step(WARN, "Work out the cost", why, (cost,))
+        yield NextStep(WARN, "Work out the cost", why, (cost,))
 
 
-def _published(run: Run) -> Iterator[Step]:
+def _published(run: Run) -> Iterator[NextStep]:
     judged = run.gate
     if judged is None or not judged.passed:
         return
@@ -206,7 +210,7 @@ def _published(run: Run) -> Iterator[Step]:
         why = (
             "The gate's rows pass. A canary labels a share of the keys first, then it is promoted."
         )
-    yield Step(
+    yield NextStep(
         GOOD,
         "Publish it",
         why,

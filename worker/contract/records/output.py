@@ -85,7 +85,7 @@ class Cascade:
 
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
-    """One support message, filed under exactly one label."""
+    """One support message with exactly one label."""
 
     schema_version: Literal[1]
     id: Annotated[

@@ -57,7 +57,7 @@ def test_a_file_that_is_wrong_is_refused_in_words(
     sent = send(browser("ada", "owner"), content)
     assert sent.status_code == 409
     assert says in sent.text
-    assert batches.standings(world.desk) == []
+    assert batches.all_progress(world.desk) == []
 
 
 def test_only_whom_it_is_for_is_read_at_all(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.advice.opinions import NONE, Decided, gather
+from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import find_contradictory, find_pairs
 from worker.contract.circle import Answer
 
@@ -18,7 +18,7 @@ MISTAKES = 0.05
 
 def people(
     seed: int, messages: int, *, merged: tuple[int, int] | None = None, vague: int | None = None
-) -> list[Decided]:
+) -> list[DecidedMessage]:
     """Return messages with two people's labels. ``merged`` are two labels that are one, so that
     people guess between them; of a ``vague`` label every second message gets any label."""
     draw = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ def people(
     found = []
     for at in range(messages):
         truth = int(draw.integers(len(LABELS)))
-        found.append(Decided(str(at), str(at), opinions=[say(truth), say(truth)]))
+        found.append(DecidedMessage(str(at), str(at), opinions=[say(truth), say(truth)]))
     return found
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
 from trainer.cli.prepare_output import tell_prepared
-from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
 from trainer.dataset.names import NAME, load_names, replace_spans
 from trainer.errors import BadInput
@@ -219,8 +219,8 @@ def test_two_datasets_are_compared_where_both_are_redacted_alike(
         names_redaction={"by": "presidio-analyzer 2.2", "models": [], "mark": NAME},
     )  # fmt: skip
     with pytest.raises(BadInput, match="names were redacted in one of the two"):
-        prove_disjoint(sealed, redacted, sealed.train[:5])
-    assert prove_disjoint(redacted, redacted, sealed.train[:5]).copies == 5
+        verify_disjoint(sealed, redacted, sealed.train[:5])
+    assert verify_disjoint(redacted, redacted, sealed.train[:5]).copies == 5
 
 
 def test_presidio_is_loaded_only_where_it_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.trainer_world import World, call
-from trainer.dataset.disjoint import prove_disjoint
+from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example, count_openings, write_dataset
 from trainer.evaluation.verify import verify_evaluation
 from trainer.store.unseen import judge_unseen
@@ -124,5 +124,5 @@ def test_redaction_hides_no_copy(world: World, tmp_path: Path, redaction: str | 
         splits={"train": plain, "validation": fresh(world), "holdout": []},
     )  # fmt: skip
     dataset = another(world, tmp_path / "h", [replace(plain[0], message=shown)], redaction)
-    proof = prove_disjoint(trained, dataset, [replace(plain[0], message=shown)])
+    proof = verify_disjoint(trained, dataset, [replace(plain[0], message=shown)])
     assert (proof.copies, proof.near_copies) == (1, 0)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import call
-from trainer.model.encoder import Shape, load_encoder
+from trainer.model.encoder import EncoderShape, load_encoder
 from trainer.model.lora_fold import fold_lora
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
@@ -136,7 +136,7 @@ def test_what_is_not_the_published_model_is_refused(
 
 
 def test_lora_is_folded_as_its_layers_compute(small_base: Path) -> None:
-    shape = Shape(classes=3, pooling="mean", unit=False, lora=Lora(4, 8.0, ()))
+    shape = EncoderShape(classes=3, pooling="mean", unit=False, lora=Lora(4, 8.0, ()))
     model = load_encoder(small_base, shape, device="cpu")
     torch.manual_seed(1)
     for name, weights in model.classifier.named_parameters():

@@ -14,7 +14,7 @@ from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.model.encoder import (
     EncoderModel,
-    Shape,
+    EncoderShape,
     collate_rows,
     find_pooling,
     load_encoder,
@@ -27,7 +27,7 @@ from trainer.model.prompt import load_tokenizer
 from worker.contract import Lora, build_prompt, make_golden
 
 TEXT = ["where is my parcel please", "money back for the refund", "the card was declined today"] * 9
-SHAPE = Shape(classes=5, pooling="mean", unit=False, lora=None)
+SHAPE = EncoderShape(classes=5, pooling="mean", unit=False, lora=None)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -91,7 +91,7 @@ def test_a_vector_is_pooled_from_the_last_states_and_scaled_where_asked(
     tmp_path: Path, pooling: str
 ) -> None:
     base = make_tiny_encoder(tmp_path, TEXT)
-    shape = Shape(classes=5, pooling=pooling, unit=True, lora=None)  # type: ignore[arg-type]
+    shape = EncoderShape(classes=5, pooling=pooling, unit=True, lora=None)  # type: ignore[arg-type]
     model = load_encoder(base, shape, device="cpu")
     rows = prompts(base)[:3]
     ids, mask = collate_rows(rows, model.pad_id, model.device)
@@ -107,7 +107,7 @@ def test_a_vector_is_pooled_from_the_last_states_and_scaled_where_asked(
 @pytest.mark.parametrize("lora", [None, Lora(4, 8.0, ())])
 def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lora | None) -> None:
     """Whole and by LoRA, of one message and of many; with 8-bit weights nearly."""
-    shape = Shape(classes=5, pooling="mean", unit=False, lora=lora)
+    shape = EncoderShape(classes=5, pooling="mean", unit=False, lora=lora)
     model = with_head(load_encoder(base, shape, device="cpu"))
     with torch.no_grad():
         for name, weights in model.classifier.named_parameters():
@@ -129,7 +129,7 @@ def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lo
 def test_what_is_learnt_is_the_head_alone_with_a_frozen_base(base: Path) -> None:
     frozen = load_encoder(base, SHAPE, device="cpu", frozen=True)
     assert set(frozen.state_dict()) == {"head.weight", "head.bias"}
-    lora = load_encoder(base, Shape(5, "mean", False, Lora(2, 4.0, ())), device="cpu")
+    lora = load_encoder(base, EncoderShape(5, "mean", False, Lora(2, 4.0, ())), device="cpu")
     assert all("lora" in name or name.startswith("head.") for name in lora.state_dict())
     whole = load_encoder(base, SHAPE, device="cpu")
     assert sum(weights.numel() for weights in whole.trainable_parameters()) == whole.total_weights()

@@ -11,7 +11,7 @@ from trainer.report.bars import bar, confidence_chart, confusion_chart, span, sp
 from trainer.report.lines import (
     MOST_POINTS,
     Bin,
-    Estimate,
+    ForestRow,
     Line,
     averaged,
     forest_chart,
@@ -45,9 +45,11 @@ CHARTS = [
     confusion_chart([HOSTILE, "b"], [[3, 1], [0, 0]]),
     confusion_chart(["a", "b"], [[0, 0], [0, 0]]),
     confusion_chart([f"label_{n}" for n in range(40)], [[n] * 40 for n in range(40)]),
-    forest_chart([Estimate(HOSTILE, 0.9, 0.8, 0.95, ours=True)], title="t", caption="", x_title=""),
     forest_chart(
-        [Estimate("a", 1.0, 1.0, 1.0), Estimate("b", 0, 0, 0)], title="t", caption="", x_title=""
+        [ForestRow(HOSTILE, 0.9, 0.8, 0.95, ours=True)], title="t", caption="", x_title=""
+    ),
+    forest_chart(
+        [ForestRow("a", 1.0, 1.0, 1.0), ForestRow("b", 0, 0, 0)], title="t", caption="", x_title=""
     ),
     reliability_chart([Bin(0.99, 1.0, 0.97, 1.0, 50)], caption=""),
     reliability_chart([Bin(0.2, 0.0, 0.0, 0.4, 5), Bin(0.9, 1.0, 0.6, 1.0, 5)], caption=""),

@@ -15,7 +15,7 @@ from trainer.model.encoder import Classifier
 from trainer.training.encoder_memory import estimate_encoder
 from trainer.training.memory import OVERHEAD
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.shape import Shape
+from trainer.training.shape import BaseShape
 
 HIDDEN, LAYERS = 384, 6
 ROWS, CLASSES = 32, 77
@@ -64,11 +64,11 @@ def peak_of_a_step(tokens: int, *, bf16: bool) -> int:
     return int(memory.peak)
 
 
-def shape() -> Shape:
+def shape() -> BaseShape:
     with torch.device("meta"):
         model = minilm()
     config, weights = model.config, sum(each.numel() for each in model.parameters())
-    return Shape(
+    return BaseShape(
         weights=weights,
         linear_weights=weights // 2,
         adapter_weights_per_rank=0,

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.errors import BadInput
-from trainer.model.encoder import EncoderModel, Shape, collate_rows, load_encoder
+from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
 from trainer.model.head_rows import HeadRow
 from trainer.model.head_scoring import Class
 from trainer.training.head_objective import HeadObjective
@@ -26,7 +26,7 @@ ROWS = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> EncoderModel:
     base = make_tiny_encoder(tmp_path_factory.mktemp("base"), ["a few words of text"] * 3)
-    found = load_encoder(base, Shape(3, "mean", False, None), device="cpu")
+    found = load_encoder(base, EncoderShape(3, "mean", False, None), device="cpu")
     torch.manual_seed(1)
     torch.nn.init.normal_(found.classifier.head.weight)
     return found

@@ -18,12 +18,12 @@ from trainer.model.lora_model import LoraModel
 from trainer.training import memory
 from trainer.training.memory import estimate, plan_memory
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.shape import Shape, read_shape
+from trainer.training.shape import BaseShape, read_shape
 
 CONFIG = Path(__file__).parents[4] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
-SEVEN_B = Shape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 3584, 512, 152064)
-SMALL = Shape(134_515_008, 106_168_320, 305_280, 30, 576, 1536, 9, 576, 192, 49152)
+SEVEN_B = BaseShape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 3584, 512, 152064)
+SMALL = BaseShape(134_515_008, 106_168_320, 305_280, 30, 576, 1536, 9, 576, 192, 49152)
 CUDA = torch.device("cuda")
 
 

@@ -18,7 +18,7 @@ from trainer.model.scoring import BATCH_TOKENS, collate, score_batch, token_batc
 from trainer.training.memory import MemoryParts, estimate
 from trainer.training.objective import CodeObjective
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.shape import Shape
+from trainer.training.shape import BaseShape
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer.toml"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
@@ -68,7 +68,7 @@ def recipe(case: Case) -> Recipe:
     return load_recipe(CONFIG, PLACES | case.settings)
 
 
-def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tuple[Any, Shape]:
+def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tuple[Any, BaseShape]:
     """Return Qwen2.5-7B, as wide as it is and with so many layers, and its shape."""
     config = Qwen2Config(
         vocab_size=152064,
@@ -88,7 +88,7 @@ def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tu
         for name, module in causal_lm.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     ]
-    shape = Shape(
+    shape = BaseShape(
         weights=sum(weights.numel() for weights in causal_lm.parameters()),
         linear_weights=sum(module.weight.numel() for module in linear),
         adapter_weights_per_rank=sum(sum(module.weight.shape) for module in linear),
@@ -103,7 +103,7 @@ def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tu
     return causal_lm, shape
 
 
-def model_without_memory(given: Recipe) -> tuple[LoraModel, Shape]:
+def model_without_memory(given: Recipe) -> tuple[LoraModel, BaseShape]:
     """Return the base with LoRA layers, on no device yet."""
     causal_lm, shape = qwen_7b(LAYERS, given.base_dtype, given.attn_implementation)
     model = add_lora(
@@ -159,7 +159,7 @@ def scoring_peak(model: LoraModel, given: Recipe) -> int:
     return memory.peak
 
 
-def estimated(case: Case, given: Recipe, shape: Shape) -> MemoryParts:
+def estimated(case: Case, given: Recipe, shape: BaseShape) -> MemoryParts:
     """Return the estimate for the operations that a CPU is given, without its heap's holes."""
     return estimate(
         shape,
