@@ -128,7 +128,8 @@ def test_every_file_gives_the_golden_logits_and_the_figures_that_are_told(
     assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
     told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
     assert told["fp32"]["labels_differ"] == 0
-    assert told["fp32"]["accuracy"] == TRAINING.read(run).validation.accuracy
+    served = told[head.onnx[0].precision]  # which is the first depends on the processor
+    assert served["accuracy"] == TRAINING.read(run).validation.accuracy
     assert told["int8"]["bytes"] < told["fp32"]["bytes"]
 
 
