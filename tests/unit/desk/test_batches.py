@@ -135,6 +135,7 @@ def test_only_owners_load(world: DeskWorld) -> None:
     assert batches.all_progress(world.desk)[0].batch.by == owner.pseudonym
 
 
+@pytest.mark.slow  # three processes
 def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
     """After each of its transactions: no task is lost, none is there twice."""
     tasks = [make_task(f"Message {n}") for n in range(450)]

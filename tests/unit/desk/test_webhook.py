@@ -120,6 +120,7 @@ def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiv
     assert away.labels() == ["payment"]
 
 
+@pytest.mark.slow  # processes that are killed
 def test_a_sender_that_is_killed_leaves_nothing_out(world: DeskWorld, away: Receiver) -> None:
     """Killed when the third was taken and not noted: a successor sends that one again, under its
     id, and the rest once."""
