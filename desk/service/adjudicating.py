@@ -72,6 +72,5 @@ def adjudicate(
     """End a dispute with a label; None says that no label fits. Raises ClaimLost, Refused,
     NotAllowed."""
     require(person, "adjudicator")
-    kind = "label" if label is not None else "none"
-    said = Said(request_id, kind, label, note, seconds)  # type: ignore[arg-type]
+    said = Said.of_label(request_id, label, note, seconds)
     return conclude(desk, person, item_id, said, final=True)

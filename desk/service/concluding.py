@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from desk.core.opinions import DecisionKind, State
 from desk.errors import ClaimLost, Refused
@@ -42,6 +43,13 @@ class Said:
     label: str | None = None
     note: str = ""
     seconds: float = 0.0
+
+    @classmethod
+    def of_label(
+        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
+    ) -> Self:
+        """A label, or where it is None, that no label fits."""
+        return cls(request_id, "none" if label is None else "label", label, note, seconds)
 
 
 _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}

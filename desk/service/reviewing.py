@@ -71,8 +71,7 @@ def decide(
 ) -> Concluded:
     """Give an item a label; None says that no label fits. Raises ClaimLost, Refused, NotAllowed."""
     require(person, "reviewer")
-    kind = "label" if label is not None else "none"
-    said = Said(request_id, kind, label, note, seconds)  # type: ignore[arg-type]
+    said = Said.of_label(request_id, label, note, seconds)
     return conclude(desk, person, item_id, said, final=False)
 
 

@@ -14,7 +14,6 @@ import pytest
 from rich.console import Console
 
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
-from worker.cli.compare import parse_range
 from worker.contract import write_manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
@@ -24,7 +23,6 @@ from worker.offline.compare.run import CompareRequest, CompareResult, run_compar
 from worker.offline.compare.show import show, to_json, write_csv
 from worker.offline.message_file import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
-from worker.stream.record_range import RecordRange
 
 ROWS = [
     {"id": "1", "text": "my invoice", "label": "billing"},
@@ -189,29 +187,3 @@ def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> N
     """The first so many of a file."""
     result = compared(settings, tmp_path, limit=2)
     assert [pair.id for pair in result.pairs] == ["1", "2"]
-
-
-def test_a_range_is_said_in_one_way() -> None:
-    """By a file, a number, a time or offsets; two of them or none is an error."""
-
-    def source(file: MessageFile | None = None, **given: Any) -> RecordRange | None:
-        every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
-        return parse_range(file, **{**every, **given})
-
-    assert source(MessageFile("x.csv")) is None
-    assert source(last=10) == RecordRange(last=10)
-    day = 1_772_431_200_000
-    assert source(since="2026-03-02T06:00") == RecordRange(since_ms=day)
-    found = source(since="2026-03-02T07:00+01:00", until="2026-03-02T06:00:01Z")
-    assert found == RecordRange(since_ms=day, until_ms=day + 1000)
-    assert source(offsets=["0:5-9", "3:7-"]) == RecordRange(offsets={0: (5, 9), 3: (7, None)})
-    for wrong, said in (
-        ({}, "none is given"),
-        ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
-        ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
-        ({"since": "yesterday"}, "write it as"),
-        ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),
-        ({"offsets": ["0:1-2", "0:3-4"]}, "twice"),
-    ):
-        with pytest.raises(SettingsError, match=said):
-            source(**wrong)
