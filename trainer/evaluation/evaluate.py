@@ -217,7 +217,12 @@ def _run_engines(
             device=request.device,
             console=console,
         )
-        speeds.append(EngineSpeed("transformers", speed, describe_device(request.device)))
+        by_onnx = manifest.head is not None and bool(manifest.head.onnx)
+        speeds.append(
+            EngineSpeed("onnxruntime", speed, describe_device())
+            if by_onnx
+            else EngineSpeed("transformers", speed, describe_device(request.device))
+        )
     if request.engine != "transformers":
         answers = run_worker(
             request.adapter,

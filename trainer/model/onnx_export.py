@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +80,10 @@ def onnx_logits(
     classes: int,
     pad_id: int,
     batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[list[int], float], None] = lambda _prompts, _seconds: None,
 ) -> Floats:
-    """Return ONNX Runtime's logits, (prompts, classes), on the CPU."""
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` is told which
+    prompts are done, and in how many seconds."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -90,7 +93,9 @@ def onnx_logits(
     for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
         ids, mask = collate_rows([prompts[at] for at in chosen], pad_id, torch.device("cpu"))
         given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
+        began = time.perf_counter()
         found[chosen] = session.run([OUTPUT], given)[0]
+        on_batch(chosen, time.perf_counter() - began)
     return found
 
 

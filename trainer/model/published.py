@@ -11,6 +11,7 @@ from trainer.model.encoder_files import load_trained_encoder
 from trainer.model.head_scoring import HeadScorer
 from trainer.model.lora_head import load_lora_head
 from trainer.model.lora_model import label_token_ids, load_adapter_model
+from trainer.model.onnx_scoring import open_onnx
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
 from trainer.model.scoring import PromptIds, PromptScorer, make_verified_scorer, may_share_prefix
 from worker.contract import (
@@ -50,6 +51,8 @@ def open_scorer(
     """Load an adapter as it is served and return what scores prompts with it; the forward pass of a
     language model is verified on a few of ``prompts``. Raises BadInput, ProofFailed."""
     if manifest.kind in ENCODER_KINDS:
+        if served := open_onnx(directory, manifest):
+            return served
         return HeadScorer(load_trained_encoder(directory, base, manifest, device=device))
     base = require_base(base, manifest)
     if manifest.kind == "lora-head":

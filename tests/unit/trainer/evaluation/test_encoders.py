@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import call
-from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS
+from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
 from trainer.evaluation.outputs import Outputs, outputs_from, outputs_of
+from trainer.evaluation.predictions import logprobs_of
 from trainer.evaluation.verify import recompute, verify_evaluation
+from trainer.model.onnx_scoring import open_onnx
+from trainer.model.prompt import load_tokenizer
 from trainer.statistics.calibration import energy
-from worker.contract import load_adapter
+from worker.contract import Manifest, build_prompt, load_adapter
 from worker.contract.scoring import out_of_scope_score
 
 
@@ -63,6 +67,45 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
     assert record["out_of_scope"]["auroc_off_label_mass"] is None
     assert (folder / "probes.json").exists()
     assert record["batch_sensitivity"]["max_logprob_difference"] < 1e-3
+
+
+def test_it_is_scored_by_the_file_that_a_worker_takes(
+    evaluated: tuple[Path, dict[str, Any]], encoder_run: Path, sealed: Dataset
+) -> None:
+    """A message a run, as there; of 8-bit weights, where those come first."""
+    adapter = encoder_run / "adapter"
+    manifest = load_adapter(adapter)
+    assert manifest.head is not None
+    first, second = manifest.head.onnx
+    served = open_onnx(adapter, manifest)
+    assert served is not None
+    assert served.path.name == first.file
+    encoders = load_tokenizer(adapter).encoders
+    prompts = []
+    for example in sealed.validation:
+        prompt = build_prompt(manifest.prompt, example.message, encoders.plain)
+        assert prompt is not None
+        prompts.append(prompt.ids)
+    wanted = {
+        example.id: row
+        for example, row in zip(sealed.validation, served.score(prompts).logprobs, strict=True)
+    }
+    told = logprobs_of(VALIDATION.read(evaluated[0]), outputs_of(manifest))
+    ids = [prediction.id for prediction in VALIDATION.read(evaluated[0])]
+    np.testing.assert_allclose(told, [wanted[name] for name in ids], atol=1e-6)
+
+    def with_tolerances(*tolerances: float) -> Manifest:
+        assert manifest.head is not None
+        pairs = zip(manifest.head.onnx, tolerances, strict=True)
+        onnx = tuple(replace(model, tolerance=tolerance) for model, tolerance in pairs)
+        return replace(manifest, head=replace(manifest.head, onnx=onnx))
+
+    # A machine on which the first file answers otherwise, and one on which both do.
+    other = open_onnx(adapter, with_tolerances(1e-12, 100.0))
+    assert other is not None
+    assert other.path.name == second.file
+    with pytest.raises(ProofFailed, match="no ONNX file answers here"):
+        open_onnx(adapter, with_tolerances(1e-12, 1e-12))
 
 
 def test_every_figure_follows_from_the_predictions(
