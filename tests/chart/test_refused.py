@@ -22,6 +22,20 @@ TRAINER = {
     }
 }
 
+PROPOSE = merge(
+    TRAINER,
+    {
+        "trainer": {
+            "enabled": False,
+            "propose": {
+                "enabled": True,
+                "decisions": {"persistentVolumeClaim": {"claimName": "decisions"}},
+                "proposals": {"persistentVolumeClaim": {"claimName": "proposals"}},
+            },
+        }
+    },
+)
+
 
 def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
     """One run of helm tells it all."""
@@ -211,6 +225,24 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         merge(TRAINER, {"storage": {"adapters": {"mountPath": ""}}}),
         ("trainer: storage.adapters.mountPath is empty",),
     ),
+    (
+        {"trainer": {"propose": {"enabled": True}}},
+        (
+            "trainer.image.repository is empty",
+            "trainer.recipe is empty",
+            "trainer.data is empty",
+            "trainer.propose.decisions is empty",
+            "trainer.propose.proposals is empty",
+        ),
+    ),
+    (
+        merge(PROPOSE, {"trainer": {"propose": {"proposals": {"emptyDir": {}}}}}),
+        ("trainer.propose.proposals would keep nothing",),
+    ),
+    (
+        merge(PROPOSE, {"storage": {"adapters": {"mountPath": ""}}}),
+        ("trainer.propose: storage.adapters.mountPath is empty",),
+    ),
 ]
 
 
@@ -250,7 +282,9 @@ def test_nothing_can_be_written_to_an_image() -> None:
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [{}, SASL, TRAINER], ids=["minimal", "sasl", "trainer"])
+@pytest.mark.parametrize(
+    "values", [{}, SASL, TRAINER, PROPOSE], ids=["minimal", "sasl", "trainer", "propose"]
+)
 def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
     """Each is refused for its own fault and not for its surroundings."""
     assert render_minimal(values)
