@@ -90,7 +90,7 @@ class Team:
     def decide(self, number: int, step: int) -> Path:
         """Have the tasks of a round decided, and return the file of decisions."""
         _, learnt = self.serving()
-        answers = []
+        answers: list[Answer] = []
         for purpose, size in (("check", round(step * DOUBTS)), ("learn", step)):
             out = self.folder / f"{purpose}-{number}.jsonl"
             words = ["--messages", self.folder / "inbox.jsonl"]

@@ -22,19 +22,15 @@ TRAINER = {
     }
 }
 
-PROPOSE = merge(
-    TRAINER,
-    {
-        "trainer": {
-            "enabled": False,
-            "propose": {
-                "enabled": True,
-                "decisions": {"persistentVolumeClaim": {"claimName": "decisions"}},
-                "proposals": {"persistentVolumeClaim": {"claimName": "proposals"}},
-            },
-        }
-    },
-)
+
+def propose(proposals: dict[str, Any]) -> dict[str, Any]:
+    """Values for proposals without the trainer's own job, kept in this volume."""
+    decisions = {"persistentVolumeClaim": {"claimName": "decisions"}}
+    job = {"enabled": True, "decisions": decisions, "proposals": proposals}
+    return merge(TRAINER, {"trainer": {"enabled": False, "propose": job}})
+
+
+PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
 
 
 def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
@@ -235,8 +231,9 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             "trainer.propose.proposals is empty",
         ),
     ),
+    (propose({"emptyDir": {}}), ("trainer.propose.proposals would keep nothing",)),
     (
-        merge(PROPOSE, {"trainer": {"propose": {"proposals": {"emptyDir": {}}}}}),
+        propose({"persistentVolumeClaim": {"claimName": "proposals", "readOnly": True}}),
         ("trainer.propose.proposals would keep nothing",),
     ),
     (
