@@ -163,7 +163,7 @@ def test_claims_outlive_the_release() -> None:
     claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
     assert [claim["metadata"]["name"] for claim in claims] == [
         "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
-        "support-dataset", "support-runs",
+        "support-dataset", "support-runs", "support-decisions", "support-proposals",
     ]  # fmt: skip
     for claim in claims:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
