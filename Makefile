@@ -59,9 +59,7 @@ check: $(READY) ## style, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@for name in output correction; do \
-	  $(BIN)/python -m worker.records.schemas $$name | cmp - docs/$$name.schema.json \
-	    || { echo "docs/$$name.schema.json is out of date: make schema"; exit 1; }; done
+	@$(BIN)/python -m worker.records.schemas --check docs
 	@$(BIN)/python -m worker.observe.page | cmp - docs/metrics.md \
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
@@ -70,9 +68,8 @@ check: $(READY) ## style, types, and whether generated files are up to date
 ##@ Generated files
 
 # The published schemas of the records that others read and write, from the contract's classes.
-schema: $(READY) ## docs/output.schema.json, docs/correction.schema.json
-	@for name in output correction; do \
-	  $(BIN)/python -m worker.records.schemas $$name > docs/$$name.schema.json || exit 1; done
+schema: $(READY) ## the records' JSON Schemas, docs/*.schema.json
+	$(BIN)/python -m worker.records.schemas docs
 
 # The table of metrics, from the module that names them.
 metrics: $(READY) ## docs/metrics.md
@@ -150,7 +147,7 @@ test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Track
 # elsewhere, and those that kill the server, which they start themselves. Then a working day in a browser.
 test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL's programs, npm, Chromium)
 	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" $(SERVICE_PROCESSES)
-	$(PYTEST) tests/desk/test_browser_day.py -m long -s
+	$(PYTEST) tests/desk/test_browser_day.py tests/desk/test_browser_circle.py -m long -s
 
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from worker.contract.circle import Answer, Purpose
+from worker.contract.circle import Answer, LabelSource, Purpose
 from worker.contract.circle.answer import AnswerRole
 from worker.contract.timestamps import rfc3339_from_ms
 
@@ -30,8 +30,9 @@ class ExportOpinion:
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One decided item. ``had`` is the label that it came with, "" where it had none; ``given``
-    that of a task's dataset. ``text`` is None where it was purged.
+    """One decided item. ``had`` is the machine's label that it came with, "" where it had none;
+    ``given`` that of a task's dataset, and ``given_source`` where that one comes from, as far as
+    the task says it. ``text`` is None where it was purged.
 
     ``message_sha256`` is that of ``worker.contract.text``. ``opinions`` are all that count, oldest
     first, one of which ``holds``. ``is_last`` is false where the same message was decided again.
@@ -47,6 +48,7 @@ class ExportRow:
     batch: str | None
     opinions: tuple[ExportOpinion, ...]
     is_last: bool
+    given_source: LabelSource | None = None
 
     @property
     def outcome(self) -> ExportOpinion:
@@ -66,24 +68,31 @@ def answers(rows: Iterable[ExportRow]) -> Iterator[Answer]:
 
 
 def messages_jsonl(rows: Iterable[ExportRow], fallback: str) -> str:
-    """Return those whose text is here as JSON lines: ``id``, ``message``, ``label``.
+    """Return those whose text is here as JSON lines: ``id``, ``message``, ``label``, and where that
+    label comes from (``label_source``).
 
     A message that came without a label has what people gave it, or ``fallback`` where no label
     fits, which its decision drops.
     """
     return "".join(
         json.dumps(
-            {
-                "id": row.id,
-                "message": row.text,
-                "label": row.given or row.had or row.outcome.label or fallback,
-            },
-            ensure_ascii=False,
+            {"id": row.id, "message": row.text, **_labelled(row, fallback)}, ensure_ascii=False
         )
         + "\n"
         for row in rows
         if row.text is not None and row.is_last
     )
+
+
+def _labelled(row: ExportRow, fallback: str) -> dict[str, str]:
+    """Return the label that a message had, and its source: the dataset's, the machine's (a model:
+    ``teacher``), or what people gave it."""
+    if row.given:
+        source: LabelSource = row.given_source or "export"
+        return {"label": row.given, "label_source": source}
+    if row.had:
+        return {"label": row.had, "label_source": "teacher"}
+    return {"label": row.outcome.label or fallback, "label_source": "person"}
 
 
 def _answer(row: ExportRow, opinion: ExportOpinion, role: AnswerRole) -> Answer:

@@ -146,6 +146,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
         message_sha256=task.message_sha256,
         band_keys=band_keys(text),
         given=task.label,
+        given_source=task.label_source,
         suggested=task.suggested,
         confidence=task.confidence,
         codes=[storable(code) for code in task.reasons],

@@ -52,6 +52,7 @@ class NewTask:
     message_sha256: str
     band_keys: Sequence[str]
     given: str | None
+    given_source: str | None
     suggested: str | None
     confidence: float | None
     codes: Sequence[str]
@@ -258,6 +259,7 @@ def _row(batch_id: int, ids: Mapping[str, int], task: NewTask) -> dict[str, obje
         "item_id": ids[task.item.result_id],
         "batch_id": batch_id,
         "given_label": task.given,
+        "given_source": task.given_source,
         "suggested_label": task.suggested,
         "confidence": task.confidence,
         "codes": list(task.codes),

@@ -145,8 +145,9 @@ tasks = sa.Table(
     metadata,
     sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
     sa.Column("batch_id", Id, sa.ForeignKey("batches.id"), nullable=False, index=True),
-    # The label that is asked about, and the one that a model would give.
+    # The label that is asked about, where it comes from, and the one that a model would give.
     sa.Column("given_label", sa.Text),
+    sa.Column("given_source", sa.Text),
     sa.Column("suggested_label", sa.Text),
     # That the given label is wrong, of a check; else that the suggested one is right.
     sa.Column("confidence", sa.Float),

@@ -111,6 +111,11 @@ def _jobs(draw: st.DrawFn) -> dict[str, Any]:
             "schedule": draw(st.sampled_from(["", "0 2 * * 6"])),
             "data": {"persistentVolumeClaim": {"claimName": "support-dataset"}},
             "steps": draw(st.lists(st.lists(odd, min_size=1, max_size=3), min_size=1, max_size=3)),
+            "propose": {
+                "enabled": draw(st.booleans()),
+                "decisions": {"persistentVolumeClaim": {"claimName": "support-dataset"}},
+                "proposals": {"persistentVolumeClaim": {"claimName": "support-dataset"}},
+            },
         },
         "tests": {"targets": draw(st.lists(odd, max_size=2))},
     }
@@ -142,6 +147,7 @@ def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None
     if values["tests"]["targets"]:
         assert test["spec"]["containers"][0]["args"][1:] == values["tests"]["targets"]
     if values["trainer"]["enabled"]:
-        spec = find(documents, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        cron = find(documents, "CronJob", "-trainer")
+        spec = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         steps = [*spec.get("initContainers", ()), *spec["containers"]]
         assert [step["args"] for step in steps] == values["trainer"]["steps"]

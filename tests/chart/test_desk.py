@@ -206,3 +206,14 @@ def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(Refused) as caught:
         rendered(change)
     assert said in str(caught.value)
+
+
+def test_exports_go_where_proposals_are_made_of_them() -> None:
+    """One volume: the desk writes to it, the trainer reads it; without one there is none."""
+    claim = {"persistentVolumeClaim": {"claimName": "decided"}}
+    pod = pod_of(rendered(desk(exports=claim)))
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "exports"]
+    assert volume["persistentVolumeClaim"] == claim["persistentVolumeClaim"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    assert {"name": "exports", "mountPath": "/exports"} in mounts
+    assert "/exports" not in str(pod_of(rendered()))

@@ -23,6 +23,16 @@ TRAINER = {
 }
 
 
+def propose(proposals: dict[str, Any]) -> dict[str, Any]:
+    """Values for proposals without the trainer's own job, kept in this volume."""
+    decisions = {"persistentVolumeClaim": {"claimName": "decisions"}}
+    job = {"enabled": True, "decisions": decisions, "proposals": proposals}
+    return merge(TRAINER, {"trainer": {"enabled": False, "propose": job}})
+
+
+PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
+
+
 def test_nothing_given_names_everything_that_is_missing_at_once() -> None:
     """One run of helm tells it all."""
     with pytest.raises(Refused) as caught:
@@ -211,6 +221,25 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         merge(TRAINER, {"storage": {"adapters": {"mountPath": ""}}}),
         ("trainer: storage.adapters.mountPath is empty",),
     ),
+    (
+        {"trainer": {"propose": {"enabled": True}}},
+        (
+            "trainer.image.repository is empty",
+            "trainer.recipe is empty",
+            "trainer.data is empty",
+            "trainer.propose.decisions is empty",
+            "trainer.propose.proposals is empty",
+        ),
+    ),
+    (propose({"emptyDir": {}}), ("trainer.propose.proposals would keep nothing",)),
+    (
+        propose({"persistentVolumeClaim": {"claimName": "proposals", "readOnly": True}}),
+        ("trainer.propose.proposals would keep nothing",),
+    ),
+    (
+        merge(PROPOSE, {"storage": {"adapters": {"mountPath": ""}}}),
+        ("trainer.propose: storage.adapters.mountPath is empty",),
+    ),
 ]
 
 
@@ -250,7 +279,9 @@ def test_nothing_can_be_written_to_an_image() -> None:
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [{}, SASL, TRAINER], ids=["minimal", "sasl", "trainer"])
+@pytest.mark.parametrize(
+    "values", [{}, SASL, TRAINER, PROPOSE], ids=["minimal", "sasl", "trainer", "propose"]
+)
 def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
     """Each is refused for its own fault and not for its surroundings."""
     assert render_minimal(values)

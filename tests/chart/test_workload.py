@@ -163,7 +163,7 @@ def test_claims_outlive_the_release() -> None:
     claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
     assert [claim["metadata"]["name"] for claim in claims] == [
         "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
-        "support-dataset", "support-runs",
+        "support-dataset", "support-runs", "support-decisions", "support-proposals",
     ]  # fmt: skip
     for claim in claims:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
@@ -532,13 +532,40 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
     from trainer.cli.main import app
 
     group: Any = typer.main.get_command(app)
-    spec = find(render(None, KEDA), "CronJob", "-trainer")["spec"]["jobTemplate"]["spec"][
-        "template"
-    ]["spec"]
-    for step in [*spec["initContainers"], *spec["containers"]]:
-        name, *rest = step["args"]
-        known = {option for parameter in group.commands[name].params for option in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= known, name
+    for job in ("-trainer", "-propose"):
+        cron = find(render(None, KEDA), "CronJob", job)["spec"]
+        spec = cron["jobTemplate"]["spec"]["template"]["spec"]
+        for step in [*spec["initContainers"], *spec["containers"]]:
+            name, *rest = step["args"]
+            options = {each for parameter in group.commands[name].params for each in parameter.opts}
+            assert {word for word in rest if word.startswith("--")} <= options, name
+
+
+def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
+    """Answers are carried out first; what people decided is only read; the folder of a job is its
+    own, so that a pod that is started again goes on; it stands alone, without the trainer's job."""
+    alone = {"trainer": {"enabled": False}, "networkPolicy": {"enabled": True}}
+    documents = render(alone, KEDA)
+    assert find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
+    (cron,) = [
+        each for each in documents
+        if each["kind"] == "CronJob" and each["metadata"]["name"].endswith(("-trainer", "-propose"))
+    ]  # fmt: skip
+    assert (cron["spec"]["schedule"], cron["spec"]["suspend"]) == ("0 3 * * 4", False)
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    spec = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (carries_out,), (proposes,) = spec["initContainers"], spec["containers"]
+    assert "--decided" in carries_out["args"]
+    assert proposes["args"][-2:] == ["--out", "$(RUN)"]
+    run = next(each["value"] for each in proposes["env"] if each["name"] == "RUN")
+    assert run == "/proposals/$(JOB)"
+    mounts = {each["mountPath"]: each.get("readOnly", False) for each in proposes["volumeMounts"]}
+    assert mounts["/decisions"] is True
+    assert mounts["/proposals"] is mounts["/data"] is mounts["/adapters"] is False
+    assert "/runs" not in mounts
+    policy = find(documents, "NetworkPolicy", "-propose")["spec"]
+    assert "egress" not in policy
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "propose"
 
 
 def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:

@@ -46,7 +46,7 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "keda": {
         "shared": (
             "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
-            "support-dataset", "support-runs",
+            "support-dataset", "support-runs", "support-decisions", "support-proposals",
         )
     },
 }  # fmt: skip

@@ -42,6 +42,7 @@ def prepare(
     time_column: options.TimeColumn = None,
     group_column: options.GroupColumn = None,
     language_column: options.LanguageColumn = None,
+    source_column: options.SourceColumn = None,
     encoding: options.Encoding = "utf-8",
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,

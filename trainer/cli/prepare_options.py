@@ -81,6 +81,13 @@ LanguageColumn = Annotated[
     str | None,
     typer.Option(help="Column of the language: each is kept in every part, as far as it can."),
 ]
+SourceColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of where a row's label comes from: export, person or teacher; label_source in "
+        "the desk's export. Empty: as --label-source says."
+    ),
+]
 Encoding = Annotated[
     str, typer.Option(help="Encoding of text files; a byte that does not fit is an error.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from trainer.cli.shared import AsJson, OptionalBase, Store, make_console, outcomes, print_text, show
 
 if TYPE_CHECKING:
+    from trainer.propose.steps import Request
     from trainer.store.gate_rules import GateRules
     from worker.contract.circle import Proposal
 
@@ -18,12 +20,19 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the proposal, 
 Decided = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="What a person decided about it (proposal-decision/1), carried out."
+        metavar="FILE",
+        help="What a person decided about it (proposal-decision/1), carried out; of a folder of "
+        "such files (proposals of the desk's export) each, for the proposals below --out.",
     ),
 ]
 Before = Annotated[
-    Path | None,
-    typer.Option("--dataset", metavar="DIR", help="The dataset of the adapter in service."),
+    list[Path] | None,
+    typer.Option(
+        "--dataset",
+        metavar="DIR",
+        help="The dataset of the adapter in service, or a folder of earlier proposals, one of "
+        "which made it. Repeatable: the right one is found.",
+    ),
 ]
 Recipe = Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")]
 Decisions = Annotated[
@@ -52,7 +61,9 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
 ]
 Share = Annotated[float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")]
-Least = Annotated[int, typer.Option(min=1, help="Fewer decisions than this are not worth it.")]
+Least = Annotated[
+    int, typer.Option(min=1, help="Fewer decisions with something new are not worth it.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -98,8 +109,10 @@ def propose(
 
       clerk-trainer propose --store /adapters --out proposals/7 --decided decision.json
 
-    Exit codes: 0 a proposal was made, whatever it says, or a decision carried out; 2 bad input;
-    3 a decision that the gate does not allow.
+      clerk-trainer propose --store /adapters --out proposals --decided decided/proposals
+
+    Exit codes: 0 a proposal was made, whatever it says, or there are too few decisions for one, or
+    a decision was carried out; 2 bad input; 3 a decision that the gate does not allow.
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -111,10 +124,9 @@ def propose(
             return
         from trainer.errors import BadInput
         from trainer.propose.steps import NEW, RUN, Request
-        from trainer.propose.steps import propose as make_proposal
         from trainer.training.recipe import load_recipe, parse_assignments
 
-        if dataset is None or recipe is None or not decisions:
+        if not dataset or recipe is None or not decisions:
             raise BadInput("a proposal needs --dataset, --recipe and --decisions")
         named: dict[str, Any] = {"dataset": out / NEW, "run": out / RUN}
         named |= {"base": base} if base is not None else {}
@@ -122,7 +134,7 @@ def propose(
         settings = load_recipe(recipe, flags)
         request = Request(
             store=store,
-            dataset=dataset,
+            datasets=tuple(dataset),
             decisions=tuple(decisions),
             messages=tuple(messages or ()),
             out=out,
@@ -133,17 +145,36 @@ def propose(
             current_base=current_base or settings.base,
             device=device,
         )
-        from worker.contract.codec import encode
+        _make(request, console, as_json=as_json)
 
-        proposal = make_proposal(request, console)
-        show(encode(proposal), console, lambda to: _tell(to, proposal, out), as_json=as_json)
+
+def _make(request: Request, console: Console, *, as_json: bool) -> None:
+    from trainer.propose.steps import TooFewDecisions, propose
+    from worker.contract.codec import encode
+
+    try:
+        proposal = propose(request, console)
+    except TooFewDecisions as error:
+        why = str(error)
+        few = {"outcome": "too_few_decisions", "why": why}
+        show(few, console, lambda to: print_text(to, f"no proposal: {why}"), as_json=as_json)
+        return
+    out = request.out
+    show(encode(proposal), console, lambda to: _tell(to, proposal, out), as_json=as_json)
 
 
 def _carry_out(
     out: Path, store: Path, decided: Path, rules: GateRules, console: Console, *, as_json: bool
 ) -> None:
-    from trainer.propose.decide import carry_out
+    from trainer.propose.decide import carry_out, carry_out_all
 
+    if decided.is_dir():
+        told = carry_out_all(out, store, decided, rules)
+        rows = [asdict(each) for each in told]
+        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
+        text = "\n".join(lines) or f"{decided}: nothing new is decided"
+        show({"decided": rows}, console, lambda to: print_text(to, text), as_json=as_json)
+        return
     done = carry_out(out, store, decided, rules)
     result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
     text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"

@@ -21,7 +21,7 @@ from trainer.dataset.dedupe import (
 )
 from trainer.dataset.fill import fill_splits
 from trainer.dataset.folder import Example, Row, complete_ids
-from trainer.dataset.label_sources import LabelOrigin
+from trainer.dataset.label_sources import EXPORT, LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
     read_label_map,
@@ -120,7 +120,9 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
         origins={
-            row.id: LabelOrigin(*row.origin) for rows_ in filled.rows.values() for row in rows_
+            row.id: LabelOrigin(*row.origin) if row.origin else EXPORT
+            for rows_ in filled.rows.values()
+            for row in rows_
         },
         redaction=redaction.rules,
         names_redaction=redaction.names,
@@ -157,7 +159,8 @@ def _read(
         if path is settings.holdout:
             rows += [replace(row, given=True) for row in some]
         else:
-            rows += [replace(row, origin=(settings.label_source, None)) for row in some]
+            usual = (settings.label_source, None)
+            rows += [replace(row, origin=row.origin or usual) for row in some]
         sources.append(source)
         tick(1)
     rows = complete_ids(rows)

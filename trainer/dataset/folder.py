@@ -53,7 +53,7 @@ class Row:
     the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
     ``group`` and ``language`` (both empty where the row has none) are there where their columns
     were asked for; they decide the split and are not kept in the dataset. ``origin`` is where the
-    label comes from, and by which version of the guideline."""
+    label comes from, and by which version of the guideline; None: as from all of its file."""
 
     id: str
     message: str
@@ -64,7 +64,7 @@ class Row:
     time: datetime | None = None
     group: str = ""
     language: str = ""
-    origin: tuple[LabelSource, str | None] = ("export", None)
+    origin: tuple[LabelSource, str | None] | None = None
 
     @property
     def key(self) -> str:

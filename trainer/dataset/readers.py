@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from trainer.dataset.arrow_files import Columns, open_arrow, open_parquet
 from trainer.dataset.cells import read_language, read_time
@@ -16,6 +16,7 @@ from trainer.dataset.saved_dataset import find_shards
 from trainer.dataset.text_files import parse_csv, read_text
 from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
+from worker.contract.circle import LabelSource
 from worker.contract.digest import sha256_file, sha256_json
 
 FORMATS = {
@@ -37,14 +38,15 @@ _GUESSES = {
     "id": ("ticket_id", "message_id"),
     "sublabel": ("subcategory",),
 }
-_ONLY_NAMED = frozenset({"time", "group", "language"})
+_ONLY_NAMED = frozenset({"time", "group", "language", "source"})
 _OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
     """Names of columns as the user gave them; None stands for the usual name or a guess, of
-    ``time``, ``group`` and ``language`` for no such column."""
+    ``time``, ``group``, ``language`` and ``source`` (where a label comes from) for no such
+    column."""
 
     message: str | None = None
     label: str | None = None
@@ -53,6 +55,7 @@ class ColumnNames:
     time: str | None = None
     group: str | None = None
     language: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class ChosenColumns:
     time: str | None = None
     group: str | None = None
     language: str | None = None
+    source: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -76,7 +80,12 @@ class ChosenColumns:
     def describe(self) -> dict[str, str | None]:
         """Return field -> column, for the manifest. What only a split other than the plain random
         one needs is named where it was asked for."""
-        asked = {"time": self.time, "group": self.group, "language": self.language}
+        asked = {
+            "time": self.time,
+            "group": self.group,
+            "language": self.language,
+            "source": self.source,
+        }
         return {
             "message": self.message,
             "label": self.label,
@@ -156,6 +165,7 @@ def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> Cho
         time=taken["time"],
         group=taken["group"],
         language=taken["language"],
+        source=taken["source"],
     )
 
 
@@ -275,7 +285,22 @@ def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
         language=read_language(record.get(chosen.language), chosen.language, where)
         if chosen.language
         else "",
+        origin=_origin(record, chosen.source, where),
     )
+
+
+def _origin(
+    record: Mapping[str, Any], column: str | None, where: str
+) -> tuple[LabelSource, None] | None:
+    """Return where a row's label comes from; None where the row does not say it. Raises
+    BadInput."""
+    source = _label_text(record, column, where)
+    if not source:
+        return None
+    if source not in get_args(LabelSource):
+        known = ", ".join(get_args(LabelSource))
+        raise BadInput(f"{where}: {column!r} says where a label comes from, one of {known}")
+    return cast("LabelSource", source), None
 
 
 def _message_text(record: Mapping[str, Any], column: str, where: str) -> str:

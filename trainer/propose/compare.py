@@ -90,7 +90,10 @@ def _compare(
     shares = float(a.mean()), float(b.mean())
     if turned:
         shares, (low, high) = (1 - shares[0], 1 - shares[1]), (-high, -low)
-    figure = Figure(name, len(ids), shares[0], shares[1], shares[0] - shares[1], low, high)
+    difference = shares[0] - shares[1]
+    figure = Figure(
+        name, len(ids), *shares, difference, low, high, lower_is_better=turned
+    )  # fmt: skip
     return Compared(figure, found)
 
 

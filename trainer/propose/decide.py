@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.errors import BadInput
-from trainer.propose.page import CHANGES
+from trainer.errors import BadInput, NotGoodEnough
 from trainer.propose.steps import PROPOSAL, plan_proposed
 from trainer.store.gate_rules import GateRules
 from trainer.store.moves import publish_adapter
+from worker.contract import AdapterRefused
 from worker.contract.circle import (
+    CHANGES,
     Proposal,
     ProposalDecision,
     read_decision,
@@ -28,6 +29,40 @@ class CarriedOut:
 
     outcome: str
     decision: ProposalDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of one of several decisions: as ``CarriedOut``, or ``refused`` and why."""
+
+    proposal: str
+    outcome: str
+    why: str = ""
+
+
+def carry_out_all(proposals: Path, store: Path, answers: Path, rules: GateRules) -> list[Told]:
+    """Carry out each decision of the folder ``answers`` whose proposal lies in a folder of
+    ``proposals`` and that was not carried out before, the oldest first.
+
+    One that cannot be carried out any more (another adapter has become current since) is told and
+    left, so that it does not stand in the way of the next. Raises RecordRefused for a file that is
+    none, OSError.
+    """
+    lying = {
+        read_proposal(path).id: path.parent for path in sorted(proposals.glob(f"*/{PROPOSAL}"))
+    }
+    found = [(read_decision(path), path) for path in sorted(answers.glob("*.json"))]
+    told = []
+    for decision, path in sorted(found, key=lambda pair: pair[0].decided_at):
+        out = lying.get(decision.proposal)
+        if out is None or (out / DECISION).is_file():
+            continue
+        try:
+            outcome, why = carry_out(out, store, path, rules).outcome, ""
+        except (AdapterRefused, BadInput, NotGoodEnough) as error:
+            outcome, why = "refused", str(error)
+        told.append(Told(decision.proposal, outcome, why))
+    return told
 
 
 def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> CarriedOut:

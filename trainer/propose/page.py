@@ -9,31 +9,9 @@ from trainer.report import numbers
 from trainer.report.bars import span
 from trainer.report.records import Head, Section, write_page
 from trainer.statistics.metrics import wilson
-from worker.contract.circle import Figure, Proposal
+from worker.contract.circle import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
-
-CHANGES = {
-    "decisions": "messages decided on",
-    "train_relabelled": "training labels changed",
-    "train_confirmed": "training labels confirmed by people",
-    "train_dropped": "training messages that fit no label, left out",
-    "validation_relabelled": "validation labels changed",
-    "validation_confirmed": "validation labels confirmed by people",
-    "validation_dropped": "validation messages that fit no label, left out",
-    "holdout_relabelled": "hold-out labels that an audit corrected",
-    "holdout_confirmed": "hold-out labels that an audit confirmed",
-    "holdout_dropped": "hold-out messages that fit no label, left out",
-    "holdout_decisions_left": "decisions about the hold-out that were no audit's, left out",
-    "new_in_train": "new messages to learn from",
-    "new_in_validation": "new messages to choose by",
-    "new_in_holdout": "new messages held out",
-    "new_near_another_part": "new messages left out: near to the hold-out, or to two parts",
-    "new_messages_that_fit_no_label": "new messages that fit no label",
-    "decisions_without_text": "decisions whose message's text is not there",
-}
-"""What the counts of a new version say, in words."""
-
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}
 
 

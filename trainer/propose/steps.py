@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import MANIFEST, Dataset, open_dataset
+from trainer.dataset.folder import read_manifest as read_dataset_manifest
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
 from trainer.propose.compare import Compared, Judgement, compare, judge
 from trainer.propose.messages import read_new_messages, read_outcomes
 from trainer.propose.page import PAGE, write_proposal_page
-from trainer.propose.version import make_version
+from trainer.propose.version import APPLIED, make_version
 from trainer.store.gate import GateVerdict
 from trainer.store.gate_rules import GateRules
 from trainer.store.plan import Plan, plan_publication
@@ -57,11 +59,13 @@ NEW, RUN, BEFORE, CURRENT, GROWN = "dataset", "run", "before", "current", "grown
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a proposal is made of. ``recipe`` names the new version's folder and the run's;
-    ``current_base`` is the base of the adapter in service, where it needs another one."""
+    """What a proposal is made of. ``datasets`` are folders of datasets, or of earlier proposals
+    with theirs, among which the one of the adapter in service is. ``recipe`` names the new
+    version's folder and the run's; ``current_base`` is the base of the adapter in service, where it
+    needs another one."""
 
     store: Path
-    dataset: Path
+    datasets: tuple[Path, ...]
     decisions: tuple[Path, ...]
     messages: tuple[Path, ...]
     out: Path
@@ -84,9 +88,14 @@ class _Made:
     current: Manifest
 
 
+class TooFewDecisions(BadInput):
+    """There is not enough that is new: a proposal is not worth its training yet."""
+
+
 def propose(request: Request, console: Console) -> Proposal:
     """Go through the steps, and return the proposal. Raises BadInput where the inputs are not
-    those that an unfinished proposal in ``out`` began with, or nothing is current in the store."""
+    those that an unfinished proposal in ``out`` began with, or nothing is current in the store;
+    TooFewDecisions where fewer than ``least_decisions`` change anything in the dataset."""
     base, current = _open_before(request)
     identity = _identify(request, base, current)
     _claim(request.out, identity)
@@ -136,14 +145,25 @@ def _open_before(request: Request) -> tuple[Dataset, Manifest]:
             "(clerk-trainer publish)"
         )
     current = read_manifest(request.store / pointer.digest)
-    base = open_dataset(request.dataset)
-    learnt = current.data.get("digest")
-    if learnt != base.digest:
-        raise BadInput(
-            f"{request.dataset}: is dataset {base.digest[:12]}…, and the adapter in service was "
-            f"trained on {str(learnt)[:12]}…: name that one's folder"
-        )
-    return base, current
+    return find_dataset(request.datasets, str(current.data.get("digest"))), current
+
+
+def find_dataset(folders: Sequence[Path], digest: str) -> Dataset:
+    """Return the dataset with this digest: one of ``folders``, or that of a proposal in one of
+    them. Raises BadInput where none is it."""
+    seen: list[str] = []
+    for folder in folders:
+        own = (folder / MANIFEST).is_file()
+        inside = sorted(path.parent for path in folder.glob(f"*/{NEW}/{MANIFEST}"))
+        for each in [folder] if own or not inside else inside:
+            found = str(read_dataset_manifest(each)["digest"])
+            if found == digest:
+                return open_dataset(each)
+            seen.append(f"{each} is dataset {found[:12]}…")
+    raise BadInput(
+        f"{', '.join(seen)}, and the adapter in service was trained on {digest[:12]}…: name that "
+        "one's folder"
+    )
 
 
 def _identify(request: Request, base: Dataset, current: Manifest) -> dict[str, Any]:
@@ -159,8 +179,12 @@ def _identify(request: Request, base: Dataset, current: Manifest) -> dict[str, A
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
-    """Take the folder for this proposal, or find that it is this one's already."""
+    """Take the folder for this proposal, or find that it is this one's already; half-written files
+    of an attempt that was killed go."""
     path = out / REQUEST
+    for name in (REQUEST, PAGE, PROPOSAL):
+        for leftover in out.glob(f".{name}.*"):
+            leftover.unlink()
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -180,19 +204,25 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
 
 def _version(request: Request, base: Dataset, console: Console) -> Dataset:
     target = request.out / NEW
-    if (target / MANIFEST).is_file():
-        return open_dataset(target)
-    for leftover in request.out.glob(f".{NEW}.*"):  # of an attempt that was killed
-        shutil.rmtree(leftover)
-    outcomes = read_outcomes(request.decisions)
-    if len(outcomes) < request.least_decisions:
-        raise BadInput(
-            f"{len(outcomes)} decisions are fewer than {request.least_decisions}: wait for more "
+    if not (target / MANIFEST).is_file():
+        for leftover in request.out.glob(f".{NEW}.*"):  # of an attempt that was killed
+            shutil.rmtree(leftover)
+        outcomes = read_outcomes(request.decisions)
+        _refuse_few(len(outcomes), request.least_decisions)
+        make_version(base, outcomes, read_new_messages(request.messages), target)
+    new = open_dataset(target)
+    changes = new.record["version"]["changes"]
+    _refuse_few(sum(changes.get(name, 0) for name in APPLIED), request.least_decisions)
+    console.print(f"dataset {new.digest[:12]}: {changes}", soft_wrap=True)
+    return new
+
+
+def _refuse_few(count: int, least: int) -> None:
+    if count < least:
+        raise TooFewDecisions(
+            f"{count} decisions with something new are fewer than {least}: wait for more "
             "(--least-decisions)"
         )
-    new = make_version(base, outcomes, read_new_messages(request.messages), target)
-    console.print(f"dataset {new.digest[:12]}: {new.record['version']['changes']}", soft_wrap=True)
-    return new
 
 
 def _evaluate(

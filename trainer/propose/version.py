@@ -53,6 +53,11 @@ from worker.contract.text import message_sha256, normalize
 RULE = "version/1"
 """Name of the rule above."""
 
+APPLIED = tuple(
+    f"{part}_{what}" for part in SPLITS for what in ("relabelled", "confirmed", "dropped")
+) + tuple(f"new_in_{part}" for part in SPLITS)
+"""Counts of decisions by which the new version differs from the one before."""
+
 _SHARES = {"holdout_share": 0.15, "validation_share": 0.08}
 _DRAWN = "audit"
 

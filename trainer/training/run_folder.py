@@ -175,7 +175,10 @@ _LATER = frozenset(
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:
     """Make the folder ready. Raises BadInput when it holds an adapter or a checkpoint that
-    nobody asked to replace or to continue from, or anything that does not belong in a run."""
+    nobody asked to replace or to continue from, or anything that does not belong in a run.
+
+    An adapter beside its checkpoint and without a record is of a training that was killed while it
+    wrote the run: continued, it is written again."""
     if run.exists() and not run.is_dir():
         raise BadInput(f"{run}: exists and is not a directory")
     found = {path.name for path in run.iterdir()} if run.exists() else set()
@@ -190,7 +193,9 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
             path = run / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         found = set()
-    if ADAPTER in found:
+    if ADAPTER in found and resume and has_checkpoint(run) and TRAINING.name not in found:
+        shutil.rmtree(run / ADAPTER)
+    elif ADAPTER in found:
         raise BadInput(f"{run}: holds a finished adapter; choose another --out or add --replace")
     if has_checkpoint(run) and not resume:
         raise BadInput(f"{run}: holds a checkpoint; add --resume to continue, or --replace")

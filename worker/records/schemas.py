@@ -1,7 +1,11 @@
 """JSON Schemas (2020-12) of the records that others read and write, from the contract's classes.
 
-python -m worker.records.schemas output > docs/output.schema.json
-python -m worker.records.schemas correction > docs/correction.schema.json
+    python -m worker.records.schemas DIR    # writes one NAME.schema.json for each
+    python -m worker.records.schemas --check DIR
+
+Records on topics are ``output`` and ``correction``; files of the circle are ``task`` (a line of
+tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``, ``proposal`` and
+``proposal-decision``.
 """
 
 from __future__ import annotations
@@ -13,24 +17,69 @@ import operator
 import sys
 import types
 import typing
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from worker.contract.circle import (
+    ANSWER_COLUMNS,
+    Advice,
+    Answer,
+    Proposal,
+    ProposalDecision,
+    Task,
+)
+from worker.contract.circle.answer import ALLOWED, ANSWERS_SCHEMA
 from worker.contract.marks import Doc, Pattern, Range
 from worker.contract.records import Correction, OutputRecord
 
-SCHEMAS: dict[str, type[Any]] = {"output": OutputRecord, "correction": Correction}
-"""The published records by the name of their schema; each is at version 1."""
+SCHEMAS: dict[str, tuple[type[Any], int]] = {
+    "output": (OutputRecord, 1),
+    "correction": (Correction, 1),
+    "task": (Task, 1),
+    "decision": (Answer, 2),
+    "advice": (Advice, 1),
+    "proposal": (Proposal, 1),
+    "proposal-decision": (ProposalDecision, 1),
+}
+"""The published records by the name of their schema, with its version."""
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of one of ``SCHEMAS``."""
-    schema = TypeAdapter(_for_pydantic(SCHEMAS[name])).json_schema(mode="serialization")
+    kind, version = SCHEMAS[name]
+    if kind is Answer:
+        schema = _cells_schema()
+    else:
+        schema = TypeAdapter(_for_pydantic(kind)).json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:filing-clerk:{name}:1",
+        "$id": f"urn:filing-clerk:{name}:{version}",
         **schema,
+    }
+
+
+def _cells_schema() -> dict[str, Any]:
+    """Return the schema of a line of decisions: an object of its columns, each a text, which is
+    empty where there is nothing to say."""
+    cells: dict[str, Any] = {name: {"type": "string"} for name in ANSWER_COLUMNS}
+    for name, words in ALLOWED.items():
+        optional = [] if name in {"decision", "label_source", "role"} else [""]
+        cells[name] = {"type": "string", "enum": [*words, *optional]}
+    cells["schema"] = {"type": "string", "const": ANSWERS_SCHEMA}
+    cells["message_sha256"]["pattern"] = "^[0-9a-f]{64}$"
+    with_label = {"properties": {"decision": {"const": "relabel"}}}
+    return {
+        "title": "Answer",
+        "description": "A line of decisions/2 (CSV with a header), its cells by their columns. "
+        + " ".join((Answer.__doc__ or "").split()),
+        "type": "object",
+        "properties": cells,
+        "required": list(ANSWER_COLUMNS),
+        "if": with_label,
+        "then": {"properties": {"new_label": {"minLength": 1}}},
+        "else": {"properties": {"new_label": {"maxLength": 0}}},
     }
 
 
@@ -78,5 +127,20 @@ def _field(mark: Any) -> Any:
     return Field(ge=mark.least, le=mark.most)
 
 
+def main(arguments: list[str]) -> int:
+    """Write all schemas into a folder, or say which of its files are out of date."""
+    folder = Path(arguments[-1])
+    old = []
+    for name in SCHEMAS:
+        path = folder / f"{name}.schema.json"
+        if "--check" not in arguments:
+            path.write_text(schema_text(name), encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != schema_text(name):
+            old.append(path)
+    for path in old:
+        print(f"{path} is out of date: make schema")
+    return 1 if old else 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(schema_text(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from desk.errors import Refused
 from desk.service import proposing
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, redirect
+from worker.contract.circle import CHANGES
 
 
 def show(visit: Visit) -> Response:
@@ -24,6 +25,7 @@ def show(visit: Visit) -> Response:
         shown=shown,
         others=[each for each in everything if each is not shown],
         widest=max(bounds, default=0.01),
+        changes=CHANGES,
     )
 
 

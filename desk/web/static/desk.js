@@ -155,6 +155,10 @@
     prefetch();
   }
 
+  // On a phone the navigation is wider than the screen: where one is should be in sight.
+  const here = document.querySelector(".top nav [aria-current]");
+  if (here) here.scrollIntoView({ block: "nearest", inline: "nearest" });
+
   const clusterForm = document.querySelector("form.cluster");
   for (const form of [clusterForm, document.querySelector("form.deciding[action='/adjudicate']")]) {
     if (!form) continue;

@@ -91,6 +91,10 @@ volumeMounts:
   - name: database
     mountPath: /var/lib/filing-clerk
   {{- end }}
+  {{- if $desk.exports }}
+  - name: exports
+    mountPath: /exports
+  {{- end }}
   - name: tmp
     mountPath: /tmp
 {{- end -}}

@@ -196,7 +196,9 @@
 - config.kafka.bootstrap_servers names no port: write host:port, or set networkPolicy.kafkaPorts
 {{- end }}
 
-{{- if .Values.trainer.enabled }}
+{{- $propose := .Values.trainer.propose }}
+{{- $who := .Values.trainer.enabled | ternary "trainer" "trainer.propose" }}
+{{- if or .Values.trainer.enabled $propose.enabled }}
 {{- if not .Values.trainer.image.repository }}
 - trainer.image.repository is empty: name the trainer's image
 {{- end }}
@@ -207,10 +209,20 @@
 - trainer.data is empty: name the volume with the prepared dataset
 {{- end }}
 {{- if hasKey .Values.storage.adapters.volume "image" }}
-- trainer: storage.adapters.volume is an image, which nothing can be published into
+- {{ $who }}: storage.adapters.volume is an image, which nothing can be published into
 {{- end }}
 {{- if not .Values.storage.adapters.mountPath }}
-- trainer: storage.adapters.mountPath is empty: there is nowhere to publish
+- {{ $who }}: storage.adapters.mountPath is empty: there is nowhere to publish
+{{- end }}
+{{- end }}
+{{- if $propose.enabled }}
+{{- if not $propose.decisions }}
+- trainer.propose.decisions is empty: name the volume with what clerk-desk export wrote
+{{- end }}
+{{- if not $propose.proposals }}
+- trainer.propose.proposals is empty: name a volume that is kept, for the next proposal is made of this one's dataset
+{{- else if or (hasKey $propose.proposals "emptyDir") (get ($propose.proposals.persistentVolumeClaim | default dict) "readOnly") }}
+- trainer.propose.proposals would keep nothing: name a volume that is kept and can be written to
 {{- end }}
 {{- end }}
 {{- if .Values.rollback.enabled }}

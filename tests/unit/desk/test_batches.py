@@ -259,7 +259,9 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
     }
     assert {each.decided_by for each in answers[1:]} == {ann.pseudonym, bob.pseudonym}
     row = json.loads(written.messages.read_text("utf-8"))
-    assert row == {"id": task.message_id, "message": TEXTS[0], "label": "refund"}
+    assert row == {
+        "id": task.message_id, "message": TEXTS[0], "label": "refund", "label_source": "export",
+    }  # fmt: skip
     assert exporting.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
     with pytest.raises(Refused, match="no batch of this name"):
         exporting.export(world.desk, tmp_path, project="unheard", by_message_id=True)

@@ -169,7 +169,7 @@ def test_migrate_makes_the_database_and_run_wants_it(tmp_path: Path) -> None:
     done = desk("run", "-s", url)
     assert done.returncode == 3
     assert done.stderr.strip().splitlines()[-1].endswith("run `clerk-desk migrate`")
-    assert desk("migrate", "-s", url).stdout == "the schema is version 0003\n"
+    assert desk("migrate", "-s", url).stdout == "the schema is version 0004\n"
     purged = desk("purge", "--message-id", "T-1", "-s", url)
     assert purged.stdout.startswith("0 items")
     assert "Traceback" not in done.stderr + purged.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
@@ -17,6 +16,8 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.support.tiny_encoder import make_tiny_encoder
+from tests.support.tiny_messages import FILLERS, WORDS, write_tiny_taxonomy
+from tests.support.tiny_messages import make_messages as make_messages_of
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.model.chat_template import load_renderer
@@ -39,12 +40,6 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = {
-    "order_tracking": ["where", "parcel", "tracking", "arrive"],
-    "refund": ["money", "back", "refund", "paid"],
-    "payment": ["card", "declined", "invoice", "charged"],
-}
-FILLERS = ["please", "my", "the", "hello", "today", "thanks", "it", "is", "still", "now"]
 
 
 @pytest.fixture(scope="session")
@@ -141,27 +136,14 @@ def make_lora_model(tiny_base: Path) -> Callable[..., LoraModel]:
 @pytest.fixture(scope="session")
 def taxonomy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a taxonomy of three labels."""
-    path = tmp_path_factory.mktemp("taxonomy") / "taxonomy.toml"
-    labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in WORDS)
-    path.write_text(f'name = "tiny"\nversion = "1"\n{labels}', encoding="utf-8")
-    return path
+    return write_tiny_taxonomy(tmp_path_factory.mktemp("taxonomy"))
 
 
 @pytest.fixture(scope="session")
 def make_messages() -> Callable[[int, int], list[tuple[str, str]]]:
     """Return a function (count per label, seed) -> unlike (message, label) pairs."""
 
-    def make(count: int, seed: int) -> list[tuple[str, str]]:
-        rng = random.Random(seed)
-        pairs = []
-        for label, words in WORDS.items():
-            for number in range(count):
-                chosen = rng.sample(words, 2) + rng.sample(FILLERS, rng.randint(1, 5))
-                rng.shuffle(chosen)
-                pairs.append((f"{' '.join(chosen)} {seed}{number}", label))
-        return pairs
-
-    return make
+    return make_messages_of
 
 
 @pytest.fixture(scope="session")

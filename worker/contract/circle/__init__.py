@@ -27,6 +27,7 @@ from worker.contract.circle.answer import (
     write_answers,
 )
 from worker.contract.circle.proposal import (
+    CHANGES,
     AdapterName,
     Figure,
     GateRow,
@@ -51,6 +52,7 @@ from worker.contract.circle.task import (
 
 __all__ = [
     "ANSWER_COLUMNS",
+    "CHANGES",
     "AdapterName",
     "Advice",
     "AdviceKind",

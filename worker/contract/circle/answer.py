@@ -59,7 +59,7 @@ class Answer:
     role: AnswerRole = "outcome"
 
     def __post_init__(self) -> None:  # raises ValueError
-        for name, allowed in _ALLOWED.items():
+        for name, allowed in ALLOWED.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}")
@@ -69,12 +69,14 @@ class Answer:
             parse_rfc3339(self.decided_at)
 
 
-_ALLOWED = {
+ALLOWED: dict[str, tuple[str, ...]] = {
     "decision": get_args(DecisionWord),
     "purpose": get_args(Purpose),
     "label_source": get_args(LabelSource),
     "role": get_args(AnswerRole),
 }
+"""What may stand in a cell, by its column; of an optional one also nothing."""
+
 _NAMES = tuple(field.name for field in fields(Answer))
 ANSWER_COLUMNS = (*_NAMES, "schema")
 """The file's columns."""

@@ -25,6 +25,28 @@ _SHA256 = r"^[0-9a-f]{64}$"
 _PSEUDONYM = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
+CHANGES = {
+    "decisions": "messages decided on",
+    "train_relabelled": "training labels changed",
+    "train_confirmed": "training labels confirmed by people",
+    "train_dropped": "training messages that fit no label, left out",
+    "validation_relabelled": "validation labels changed",
+    "validation_confirmed": "validation labels confirmed by people",
+    "validation_dropped": "validation messages that fit no label, left out",
+    "holdout_relabelled": "hold-out labels that an audit corrected",
+    "holdout_confirmed": "hold-out labels that an audit confirmed",
+    "holdout_dropped": "hold-out messages that fit no label, left out",
+    "holdout_decisions_left": "decisions about the hold-out that were no audit's, left out",
+    "new_in_train": "new messages to learn from",
+    "new_in_validation": "new messages to choose by",
+    "new_in_holdout": "new messages held out",
+    "new_near_another_part": "new messages left out: near to the hold-out, or to two parts",
+    "new_messages_that_fit_no_label": "new messages that fit no label",
+    "decisions_without_text": "decisions whose message's text is not there",
+}
+"""What the counts of ``Proposal.changes`` say, in words; there may be others."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterName:
     """An adapter and what kind of model it is."""
@@ -37,7 +59,8 @@ class AdapterName:
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A share of messages (0 to 1) of both adapters, and the difference, new less current, with the
-    95 % interval of it. ``current`` and the interval are None where there is none."""
+    95 % interval of it. ``current`` and the interval are None where there is none;
+    ``lower_is_better`` says so of a share that costs something."""
 
     name: str
     messages: int
@@ -46,6 +69,7 @@ class Figure:
     difference: float | None
     low: float | None
     high: float | None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,9 @@ def test_an_export_has_a_row_for_each_decision() -> None:
     assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
     assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")
     lines = [json.loads(line) for line in messages_jsonl(rows, "other").splitlines()]
-    assert lines[0] == {"id": "T-1", "message": "hallo\nwelt", "label": "refund"}
+    assert lines[0] == {
+        "id": "T-1", "message": "hallo\nwelt", "label": "refund", "label_source": "teacher",
+    }  # fmt: skip
     assert [each["id"] for each in lines] == ["T-1", "T-2"]
 
 
@@ -129,6 +131,10 @@ def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
     row = ExportRow("T-1", "ab" * 32, "", None, "a", "c" * 32, "learn", "b", (said,), is_last=True)
     lines = messages_jsonl([row, replace(row, opinions=(none,))], "refund").splitlines()
     assert [json.loads(line)["label"] for line in lines] == ["other", "refund"]
+    assert [json.loads(line)["label_source"] for line in lines] == ["person", "person"]
+    of_dataset = [replace(row, given="refund", given_source=each) for each in (None, "person")]
+    lines = messages_jsonl(of_dataset, "other").splitlines()
+    assert [json.loads(line)["label_source"] for line in lines] == ["export", "person"]
 
 
 def test_a_guideline_is_shown_by_label() -> None:

@@ -83,3 +83,27 @@ def test_a_teachers_export_says_so(export: Path) -> None:
     page = (folder.parent / "page.html").read_text()
     assert "Where labels come from" in page
     assert "teacher" in page
+
+
+def test_each_row_of_an_export_may_say_it(export: Path) -> None:
+    """As the desk's does; an empty cell is as all of the file, an unknown word is refused with its
+    line."""
+    rows = [json.loads(line) for line in export.read_text().splitlines()]
+    for at, row in enumerate(rows):
+        row["label_source"] = ("teacher", "person", "export", "")[at % 4]
+    export.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = prepare(export, "said", "--source-column", "label_source")
+    counted = open_dataset(folder).record["label_sources"]
+    total = {
+        words: sum(part.get(words, 0) for part in counted.values())
+        for words in ("export", "person", "teacher")
+    }
+    assert total == {"export": 30, "person": 15, "teacher": 15}
+    rows[4]["label_source"] = "hearsay"
+    export.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, error = call(
+        *("prepare", "--input", export, "--taxonomy", export.parent / "taxonomy.toml"),
+        *("--out", export.parent / "no", "--source-column", "label_source"),
+    )
+    assert code == 2
+    assert "export.jsonl:5: 'label_source' says where a label comes from, one of export" in error

@@ -3,106 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from tests.support.propose_world import Place, write
 from tests.support.trainer_world import call
-from trainer.dataset.folder import Example, open_dataset, write_dataset
+from trainer.dataset.folder import open_dataset
 from trainer.propose import steps
-from worker.contract import Taxonomy
-from worker.contract.circle import (
-    Answer,
-    ProposalDecision,
-    read_proposal,
-    save_answers,
-    write_decision,
-)
+from worker.contract.circle import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary
-from worker.contract.text import message_sha256
-
-Make = Callable[[int, int], list[tuple[str, str]]]
-GATE = ("accuracy=0", "macro_f1=0", "label_recall=0", "ece=1", "non_inferiority_margin=0.1")
-
-
-class Place(NamedTuple):
-    """A store with an adapter in service, its dataset, decisions that mend it, and a recipe."""
-
-    store: Path
-    dataset: Path
-    recipe: Path
-    base: Path
-    decisions: Path
-    truth: dict[str, str]
-
-    def propose(self, out: Path, decisions: Path | None = None, *more: Any) -> Any:
-        gates = [word for rule in GATE for word in ("--gate-set", rule)]
-        return call(
-            *("propose", "--store", self.store, "--dataset", self.dataset, "--out", out),
-            *("--recipe", self.recipe, "--base", self.base, "--json", *gates),
-            *("--decisions", decisions or self.decisions, *more),
-        )
-
-
-@pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_encoder: Path,
-    taxonomy_file: Path,
-    make_messages: Make,
-) -> Place:
-    """Return the place: of the training labels in service two in five are wrong, by bad luck."""
-    root = tmp_path_factory.mktemp("circle")
-    draw = random.Random(5)
-    parts, truth = {}, {}
-    for seed, (part, count) in enumerate((("train", 60), ("validation", 20), ("holdout", 100))):
-        rows = []
-        for at, (message, label) in enumerate(make_messages(count, 90 + seed)):
-            wrong = part == "train" and draw.random() < 0.4
-            given = draw.choice(sorted({"refund", "payment", "order_tracking"} - {label}))
-            rows.append(Example(f"{part}-{at}", message, given if wrong else label))
-            if part == "train":
-                truth[rows[-1].id] = label
-        parts[part] = rows
-    dataset = root / "dataset"
-    taxonomy = Taxonomy.from_toml(taxonomy_file)
-    write_dataset(dataset, name="tiny", taxonomy=taxonomy, splits=parts)
-    recipe = root / "recipe.toml"
-    recipe.write_text(
-        'kind = "embedding-linear"\nname = "linear"\nbase_name = "tiny"\nbase_revision = "1"\n'
-        'max_message_tokens = 100\nonnx = ["fp32"]\npooling = "mean"\n'
-    )
-    run, store = root / "run", root / "store"
-    for command in (
-        ("train", "--recipe", recipe, "--dataset", dataset, "--base", tiny_encoder, "--out", run),
-        ("evaluate", run / "adapter", "--dataset", dataset, "--base", tiny_encoder),
-        ("publish", run, "--store", store, *(w for rule in GATE for w in ("--set", rule))),
-    ):
-        code, _, error = call(*command)
-        assert code == 0, error
-    decisions = root / "decisions.csv"
-    write(decisions, parts["train"], truth)
-    return Place(store, dataset, recipe, tiny_encoder, decisions, truth)
-
-
-def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:
-    """Write a decision for each row: its label in ``labels``."""
-    save_answers(
-        path,
-        [
-            Answer(
-                row.id, message_sha256(row.message),
-                "accept" if labels[row.id] == row.label else "relabel",
-                "" if labels[row.id] == row.label else labels[row.id],
-                purpose="check", guideline="2",
-            )
-            for row in rows
-        ],
-    )  # fmt: skip
-    return path
 
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:
@@ -124,9 +35,7 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
         "2026-05-06T09:00:00Z", "looks right", 0.1,
     )  # fmt: skip
     write_decision(tmp_path / "decision.json", decision)
-    gates = [word for rule in GATE for word in ("--gate-set", rule)]
-    carry = ("propose", "--store", place.store, "--out", out, "--json", *gates)
-    code, done, error = call(*carry, "--decided", tmp_path / "decision.json")
+    code, done, error = place.carry_out(out, tmp_path / "decision.json")
     assert (code, done.get("outcome")) == (0, "canary"), error
     canary = read_canary(place.store)
     assert canary is not None
@@ -135,7 +44,7 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
     card = (place.store / f"{canary.digest}.README.md").read_text()
     assert "Published because: proposal" in card
     assert "Decided by ann" in card
-    assert call(*carry, "--decided", tmp_path / "decision.json")[1]["outcome"] == "already"
+    assert place.carry_out(out, tmp_path / "decision.json")[1]["outcome"] == "already"
     assert call("rollback", "--store", place.store, "--reason", "the next test")[0] == 0
 
 

@@ -19,7 +19,14 @@ from trainer.artifacts.training import Step
 from trainer.errors import BadInput
 from trainer.training import run_folder
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.run_folder import StepLog, TrainState, load_checkpoint, save_checkpoint
+from trainer.training.run_folder import (
+    StepLog,
+    TrainState,
+    has_checkpoint,
+    load_checkpoint,
+    open_run,
+    save_checkpoint,
+)
 from trainer.training.train import train
 from worker.contract.digest import write_atomically
 
@@ -184,3 +191,20 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
     found = (run / "adapter" / WEIGHTS).read_bytes()
     assert found == (whole / "adapter" / WEIGHTS).read_bytes()
+
+
+def test_an_adapter_without_its_record_is_of_a_training_that_was_killed(tmp_path: Path) -> None:
+    """Continued it is written again; a finished one, or one that is not continued, is kept."""
+    run = tmp_path / "run"
+    for name in ("adapter", "checkpoint"):
+        (run / name).mkdir(parents=True)
+    (run / "checkpoint" / "checkpoint.json").write_text("{}")
+    with pytest.raises(BadInput, match="holds a finished adapter"):
+        open_run(run, resume=False, replace=False)
+    (run / "training.json").write_text("{}")
+    with pytest.raises(BadInput, match="holds a finished adapter"):
+        open_run(run, resume=True, replace=False)
+    (run / "training.json").unlink()
+    open_run(run, resume=True, replace=False)
+    assert not (run / "adapter").exists()
+    assert has_checkpoint(run)

@@ -1,0 +1,135 @@
+"""The circle by commands: tasks, people, the desk's export, a proposal, an answer, a canary."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk.core.queue import Queue
+from desk.service import reviewing
+from desk.store.database import Database
+from tests.support.desk_world import DeskWorld
+from tests.support.propose_world import Place, gates, make_place
+from tests.support.tiny_encoder import make_tiny_encoder
+from tests.support.tiny_messages import make_messages, write_tiny_taxonomy
+from tests.support.trainer_world import call
+from trainer.dataset.folder import open_dataset
+from trainer.store.files import read_history
+from worker.contract.circle import Task, write_tasks
+from worker.contract.circle.task import task_id
+from worker.contract.store import read_canary, read_pointer
+from worker.contract.taxonomy import Taxonomy
+from worker.contract.text import message_sha256
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
+
+
+class Desk:
+    """The commands of a desk on SQLite."""
+
+    def __init__(self, folder: Path, taxonomy: Path) -> None:
+        self.url, self.taxonomy = f"sqlite:///{folder}/desk.db", taxonomy
+        given = {"database.url": self.url, "project.taxonomy": taxonomy, "project.name": "tiny"}
+        given |= {"review.double_share": "0", "review.audit_double_share": "0"}
+        self._flags = [word for key, value in given.items() for word in ("-s", f"{key}={value}")]
+
+    def run(self, *words: object) -> str:
+        """Run ``clerk-desk``, and return what it prints."""
+        command = [sys.executable, "-m", "desk", *map(str, words), *self._flags]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def decide_all(self, label_of: dict[str, str]) -> int:
+        """Have one person decide both batches to their end; return how many messages that were."""
+        database = Database(self.url)
+        world = DeskWorld(database, taxonomy=Taxonomy.from_toml(self.taxonomy))
+        ann, count = world.person("ann"), 0
+        for queue in (Queue(batch_id=1), Queue(batch_id=2)):
+            while (item := reviewing.next_item(world.desk, ann, queue)) is not None:
+                assert item.text is not None
+                label = label_of[item.text]
+                reviewing.decide(world.desk, ann, item.item_id, label, request_id=world.request())
+                count += 1
+        database.close()
+        return count
+
+
+def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
+    """What people are asked: all labels of the training data, and messages without a label."""
+    dataset = open_dataset(place.dataset)
+
+    def task(id_: str, text: str, purpose: Any, label: str | None) -> Task:
+        sha256 = message_sha256(text)
+        return Task(
+            schema="tasks/1", id=task_id(dataset.digest, purpose, sha256), message_id=id_,
+            message_sha256=sha256, text=text, purpose=purpose, dataset=dataset.digest,
+            batch=purpose, label=label, label_source=None if label is None else "export",
+        )  # fmt: skip
+
+    checks = [task(row.id, row.message, "check", row.label) for row in dataset.train]
+    return checks + [task(f"new-{at}", text, "learn", None) for at, (text, _) in enumerate(fresh)]
+
+
+def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Path) -> None:
+    """What people decided at the desk is learnt, once; the answer of the desk is carried out, once;
+    the next proposal finds the dataset of the adapter in service, and nothing new in the export."""
+    taxonomy = write_tiny_taxonomy(tmp_path)
+    base = make_tiny_encoder(tmp_path / "base", [text for text, _ in make_messages(40, 3)])
+    place = make_place(tmp_path, "embedding-linear", base, taxonomy, make_messages)
+    fresh = make_messages(8, 77)
+    rows = {row.id: row.message for row in open_dataset(place.dataset).train}
+    truth = {rows[id_]: label for id_, label in place.truth.items()} | dict(fresh)
+    tasks = tmp_path / "tasks.jsonl"
+    write_tasks(tasks, tasks_of(place, fresh))
+    desk = Desk(tmp_path, taxonomy)
+    desk.run("migrate")
+    assert f"{len(truth)} tasks loaded" in desk.run("tasks", "load", tasks)
+    assert desk.decide_all(truth) == len(truth)
+    decided = tmp_path / "decided"
+    dataset = open_dataset(place.dataset).digest
+    desk.run("export", "--out", decided, "--project", dataset[:12])
+
+    proposals = tmp_path / "proposals"
+    files = ("--decisions", decided / "decisions.csv", "--messages", decided / "messages.jsonl")
+    propose = (
+        *("propose", "--store", place.store, "--recipe", place.recipe, "--base", base, "--json"),
+        *("--dataset", place.dataset, "--dataset", proposals, *gates(), *files),
+    )
+    code, made, error = call(*propose, "--out", proposals / "1")
+    assert code == 0, error
+    assert made["verdict"] == "publish", made["reasons_against"]
+    assert made["changes"]["new_in_train"] == len(fresh)
+    changed = made["changes"]["train_relabelled"] + made["changes"]["train_confirmed"]
+    assert changed == len(place.truth)
+    learnt = {row.message: row.label for row in open_dataset(proposals / "1" / "dataset").train}
+    assert learnt == truth
+
+    desk.run("proposal", "load", proposals / "1" / "proposal.json")
+    desk.run("proposal", "decide", made["id"][:8], "yes", "--note", "clear")
+    desk.run("export", "--out", decided, "--project", dataset[:12])
+    answers = decided / "proposals"
+    carry = ("propose", "--store", place.store, "--out", proposals, "--json", *gates())
+    code, told, error = call(*carry, "--decided", answers)
+    assert code == 0, error
+    assert [each["outcome"] for each in told["decided"]] == ["canary"]
+    canary = read_canary(place.store)
+    assert canary is not None
+    assert canary.digest == made["adapter"]["digest"]
+    assert "clear" in (canary.reason or "")
+    moves = len(read_history(place.store))
+    assert call(*carry, "--decided", answers)[1]["decided"] == []
+    assert len(read_history(place.store)) == moves
+
+    assert call("promote", "--store", place.store, "--reason", "quiet days")[0] == 0
+    pointer = read_pointer(place.store)
+    assert pointer is not None
+    assert pointer.digest == canary.digest
+    code, few, error = call(*propose, "--out", proposals / "2")
+    assert code == 0, error
+    assert few["outcome"] == "too_few_decisions"
+    assert few["why"].startswith("0 decisions with something new")

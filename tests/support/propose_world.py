@@ -1,0 +1,111 @@
+"""A store with an adapter in service, of a small kind of model, and decisions that mend it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.trainer_world import call
+from trainer.dataset.folder import Example, write_dataset
+from worker.contract import Taxonomy
+from worker.contract.circle import Answer, save_answers
+from worker.contract.text import message_sha256
+
+Make = Callable[[int, int], list[tuple[str, str]]]
+GATE = ("accuracy=0", "macro_f1=0", "label_recall=0", "ece=1", "non_inferiority_margin=0.1")
+COMMON = """name = "proposed"
+base_name = "tiny"
+base_revision = "1"
+max_message_tokens = 100
+"""
+RECIPES = {
+    "embedding-linear": 'kind = "embedding-linear"\nonnx = ["fp32"]\npooling = "mean"\n',
+    "encoder": 'kind = "encoder"\nonnx = ["fp32"]\npooling = "mean"\nepochs = 6\nbatch_size = 16\n'
+    'learning_rate = 3e-3\nhead_learning_rate = 3e-2\nmixed_precision = "no"\n',
+}
+"""Recipes that learn a tiny dataset from a random base."""
+
+
+class Place(NamedTuple):
+    """A store with an adapter in service, its dataset, decisions that mend it, and a recipe."""
+
+    store: Path
+    dataset: Path
+    recipe: Path
+    base: Path
+    decisions: Path
+    truth: dict[str, str]
+
+    def command(self, out: Path, decisions: Path | None = None, *more: Any) -> tuple[Any, ...]:
+        """Return the arguments of a proposal."""
+        return (
+            *("propose", "--store", self.store, "--dataset", self.dataset, "--out", out),
+            *("--recipe", self.recipe, "--base", self.base, "--json", *gates()),
+            *("--decisions", decisions or self.decisions, *more),
+        )
+
+    def propose(self, out: Path, decisions: Path | None = None, *more: Any) -> Any:
+        return call(*self.command(out, decisions, *more))
+
+    def carry_out(self, out: Path, decided: Path) -> Any:
+        return call(
+            *("propose", "--store", self.store, "--out", out, "--json", *gates()),
+            *("--decided", decided),
+        )
+
+
+def gates() -> tuple[str, ...]:
+    """Return the gate's rules as the command takes them."""
+    return tuple(word for rule in GATE for word in ("--gate-set", rule))
+
+
+def make_place(
+    root: Path, kind: str, base: Path, taxonomy_file: Path, make_messages: Make
+) -> Place:
+    """Make the place below ``root``: of the training labels in service two in five are wrong."""
+    draw = random.Random(5)
+    parts, truth = {}, {}
+    for seed, (part, count) in enumerate((("train", 60), ("validation", 20), ("holdout", 100))):
+        rows = []
+        for at, (message, label) in enumerate(make_messages(count, 90 + seed)):
+            wrong = part == "train" and draw.random() < 0.4
+            given = draw.choice(sorted({"refund", "payment", "order_tracking"} - {label}))
+            rows.append(Example(f"{part}-{at}", message, given if wrong else label))
+            if part == "train":
+                truth[rows[-1].id] = label
+        parts[part] = rows
+    dataset = root / "dataset"
+    taxonomy = Taxonomy.from_toml(taxonomy_file)
+    write_dataset(dataset, name="tiny", taxonomy=taxonomy, splits=parts)
+    recipe = root / "recipe.toml"
+    recipe.write_text(COMMON + RECIPES[kind])
+    run, store = root / "run", root / "store"
+    for command in (
+        ("train", "--recipe", recipe, "--dataset", dataset, "--base", base, "--out", run),
+        ("evaluate", run / "adapter", "--dataset", dataset, "--base", base),
+        ("publish", run, "--store", store, *(w for rule in GATE for w in ("--set", rule))),
+    ):
+        code, _, error = call(*command)
+        assert code == 0, error
+    decisions = root / "decisions.csv"
+    write(decisions, parts["train"], truth)
+    return Place(store, dataset, recipe, base, decisions, truth)
+
+
+def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:
+    """Write a decision for each row: its label in ``labels``."""
+    save_answers(
+        path,
+        [
+            Answer(
+                row.id, message_sha256(row.message),
+                "accept" if labels[row.id] == row.label else "relabel",
+                "" if labels[row.id] == row.label else labels[row.id],
+                purpose="check", guideline="2",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    return path

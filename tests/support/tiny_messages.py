@@ -1,0 +1,33 @@
+"""Made-up messages of three labels, which a tiny model learns, and their taxonomy."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+WORDS = {
+    "order_tracking": ["where", "parcel", "tracking", "arrive"],
+    "refund": ["money", "back", "refund", "paid"],
+    "payment": ["card", "declined", "invoice", "charged"],
+}
+FILLERS = ["please", "my", "the", "hello", "today", "thanks", "it", "is", "still", "now"]
+
+
+def write_tiny_taxonomy(folder: Path) -> Path:
+    """Write the taxonomy of the three labels, and return its file."""
+    path = folder / "taxonomy.toml"
+    labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in WORDS)
+    path.write_text(f'name = "tiny"\nversion = "1"\n{labels}', encoding="utf-8")
+    return path
+
+
+def make_messages(count: int, seed: int) -> list[tuple[str, str]]:
+    """Return (message, label) pairs, ``count`` of each label, all unlike each other."""
+    rng = random.Random(seed)
+    pairs = []
+    for label, words in WORDS.items():
+        for number in range(count):
+            chosen = rng.sample(words, 2) + rng.sample(FILLERS, rng.randint(1, 5))
+            rng.shuffle(chosen)
+            pairs.append((f"{' '.join(chosen)} {seed}{number}", label))
+    return pairs
