@@ -28,7 +28,6 @@ class Messages:
     """``features`` (messages, dimensions) are unit vectors, ``labels`` and ``sublabels`` numbers,
     ``clusters`` those of near-duplicates; ``names`` are the labels'."""
 
-    texts: tuple[str, ...]
     features: NDArray[np.float32]
     labels: Ints
     sublabels: Ints
@@ -55,7 +54,7 @@ def load(tickets: Path | None, keep: Path) -> Messages:
     clusters = _kept(keep / f"{name}-clusters.npy", lambda: number_clusters(examples, SIMILARITY))
     names, labels = _numbered([label for _, label, _ in rows])
     _, sublabels = _numbered([f"{label}/{fine}" for _, label, fine in rows])
-    return Messages(tuple(texts), features, labels, sublabels, clusters, names)
+    return Messages(features, labels, sublabels, clusters, names)
 
 
 def _lines(path: Path) -> list[str]:
