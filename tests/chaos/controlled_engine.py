@@ -10,17 +10,25 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from tests.support.fakes import message_of
+from tests.support.follower import ToyFiles
 from tests.support.swapping import by_length
 from worker.contract import Manifest
 from worker.engine.fake import FakeEngine
+from worker.engine.loaders import load_cascade
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected
 
 _POLL_S = 0.05
 _REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
+
+HANGS = "this message hangs the loop"
+UNSURE = "unsure"
+"""In an adapter's name: it is sure of nothing that it says."""
+_SURE_P, _UNSURE_P = 0.9, 0.55
 
 
 class EngineControl:
@@ -70,6 +78,16 @@ class EngineControl:
             written.replace(self._path.with_suffix(".done"))
 
 
+class HangingEngine(FakeEngine):
+    """One whose ``submit`` never comes back from a message with HANGS in it."""
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        """Take a prompt in, or never return."""
+        while HANGS in message_of(prompt_ids):
+            time.sleep(60)
+        return super().submit(prompt_ids)
+
+
 def make_engine(
     respond: Callable[[Sequence[int]], Answer | Exception],
     control: EngineControl,
@@ -78,7 +96,8 @@ def make_engine(
 ) -> FakeEngine:
     """Return an engine that answers so, under control.
 
-    A message with ``refused until SECONDS`` in it is refused before that moment (Unix time).
+    A message with ``refused until SECONDS`` in it is refused before that moment (Unix time); one
+    with HANGS in it hangs whoever submits it.
     """
 
     def answer(prompt: Sequence[int]) -> Answer | Exception:
@@ -88,13 +107,14 @@ def make_engine(
             return MessageRejected("engine_rejected", "the engine was told to refuse it")
         return respond(prompt)
 
-    engine = FakeEngine(answer, service_s=service_s, concurrency=concurrency)
+    engine = HangingEngine(answer, service_s=service_s, concurrency=concurrency)
     control.watch(engine)
     return engine
 
 
 class ControlledLoader:
-    """See ``AdapterLoader``: each adapter answers with labels that it alone has."""
+    """See ``AdapterLoader``: each adapter answers with labels that it alone has, a cascade with its
+    stages'; one with UNSURE in its name is sure of none."""
 
     def __init__(self, control: EngineControl, service_s: float, concurrency: int) -> None:
         self._control = control
@@ -103,4 +123,9 @@ class ControlledLoader:
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """Make an engine."""
-        return make_engine(by_length(manifest), self._control, self._service_s, self._concurrency)
+        if manifest.stages:
+            files = ToyFiles(manifest.base)
+            return load_cascade(self, files, adapter, manifest, None, background=background)
+        p = _UNSURE_P if UNSURE in manifest.name else _SURE_P
+        respond = by_length(manifest, p)
+        return make_engine(respond, self._control, self._service_s, self._concurrency)

@@ -7,8 +7,9 @@ CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file th
 to fail (``tests.chaos.controlled_engine``), CHAOS_BREAK a guarantee to break
 (``tests.chaos.broken``). CHAOS_POISON=engine: the engine dies of a message with POISON in it;
 =process: the whole process is killed. A message with ``refused until SECONDS`` in it is refused by
-the engine before that moment (Unix time). Where ``model.adapter`` names a store, its adapters are
-served, and followed.
+the engine before that moment (Unix time), one with FITS_NOWHERE in it fits no label, and one with
+``controlled_engine.HANGS`` in it hangs the loop. Where ``model.adapter`` names a store, its
+adapters are served, and followed.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ from worker.logs import configure_logging
 from worker.settings import Settings
 from worker.settings_load import load_settings
 
+POISON = "this message is poison"
+FITS_NOWHERE = "this message fits nowhere"
+
 
 def respond(prompt: Sequence[int]) -> Answer:
     """Choose a label by the prompt alone: the same message always gets the same one."""
     labels = small_manifest().taxonomy.names
+    if FITS_NOWHERE in message_of(prompt):
+        return scores(labels[0], p=0.02)
     return scores(labels[sum(prompt) % len(labels)], p=0.9 if sum(prompt) % 10 else 0.1)
-
-
-POISON = "this message is poison"
 
 
 def make_poisoned(

@@ -10,6 +10,7 @@ CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
 CLERK_TEST_HOST           the address of this machine at which pods reach it; Kafka listens there.
                           Else it is found out: this machine's address on the way to the pod network
                           or to the node.
+CLERK_TEST_DESK_IMAGE     the desk's image, likewise known to the nodes, for test_desk.py
 CLERK_TEST_KEEP           a folder for the picture and the figures of the scaling test
 
 test_headers.py wants the nodes to know that image under the names in the chart's examples too, as
@@ -115,7 +116,7 @@ def host(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def kafka(host: str) -> Iterator[str]:
     """Bootstrap servers of a real Kafka on this machine that pods reach."""
-    with LocalBroker(host=host) as broker:
+    with LocalBroker(host=host, start_timeout_s=300) as broker:
         yield broker.bootstrap_servers
 
 

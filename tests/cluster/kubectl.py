@@ -75,6 +75,21 @@ class Cluster:
         except OSError as error:
             return 0, str(error)
 
+    @contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[str]:
+        """Forward a port of this machine to a pod's (``deployment/NAME``); give the address."""
+        command = ["kubectl", "-n", self.namespace, "port-forward", target, f":{port}"]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert child.stdout is not None
+            said = child.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 8090
+            if "->" not in said:
+                raise Failed(f"{' '.join(command)}: {said}")
+            yield f"http://{said.split()[2]}"
+        finally:
+            child.terminate()
+            child.communicate(timeout=30)
+
     def close(self) -> None:
         """End what was started on this machine."""
         if self._proxy is not None:

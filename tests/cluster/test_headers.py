@@ -13,7 +13,6 @@ import http.server
 import json
 import shutil
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, ru
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
+from tests.cluster.volumes import LABEL, volume
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, write_pointer
@@ -109,24 +109,11 @@ def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, 
     for storage_class, claims in CLAIMS.get(example, {}).items():
         for claim in claims:
             made[claim] = folder / claim
-            made[claim].mkdir(parents=True)
-            made[claim].chmod(0o777)  # a hostPath knows no fsGroup
-            documents.append({
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": f"clerk-{uuid.uuid4().hex[:6]}", "labels": {"clerk": "test"}},
-                "spec": {
-                    "capacity": {"storage": "100Gi"},
-                    "accessModes": ["ReadWriteMany"],
-                    "storageClassName": storage_class,
-                    "claimRef": {"namespace": NAMESPACE, "name": claim},
-                    "hostPath": {"path": str(made[claim])},
-                },
-            })  # fmt: skip
+            documents.append(volume(made[claim], NAMESPACE, claim, storage_class))
     if documents:
         cluster.apply(documents)
     yield made
-    cluster.kubectl("delete", "pv", "-l", "clerk=test", "--wait=false")
+    cluster.kubectl("delete", "pv", "-l", LABEL, "--wait=false")
 
 
 @contextmanager
@@ -173,7 +160,7 @@ def node(cluster: Cluster) -> Iterator[None]:
     cluster.kubectl("label", "node", name, "nvidia.com/gpu.present-")
 
 
-# The desk's wants a PostgreSQL and an image that the node does not have.
+# The desk's wants a PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
 @pytest.mark.parametrize(
     "example",
     [path for path in EXAMPLE_FILES if path.stem != "desk"],

@@ -6,7 +6,7 @@ import json
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,19 @@ def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[P
         yield found
     finally:
         child.stop(10)
+
+
+def tell_targets(folder: Path, job: str, urls: Sequence[str]) -> None:
+    """Write where a job's programs answer into a file of targets that Prometheus follows."""
+    targets = [
+        {
+            "targets": [url.removeprefix("http://")],
+            "labels": {"namespace": "night", "job": job, "pod": f"{job}-{n}"},
+        }
+        for n, url in enumerate(urls)
+    ]
+    (folder / f"{job}.new").write_text(json.dumps(targets))
+    (folder / f"{job}.new").replace(folder / f"{job}.json")
 
 
 def release_group(namespace: str, jobs: Mapping[str, int], interval: str) -> dict[str, Any]:

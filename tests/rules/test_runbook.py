@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rules.expressions import alerts
+from tests.rules.night import scenes
 from tests.support.pages import anchors, links
 from worker import errors
 
@@ -47,3 +49,14 @@ def test_every_exit_code_is_explained() -> None:
     explained = {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
     # 130 is Ctrl-C at a terminal: no orchestrator sees it.
     assert codes - {errors.EXIT_INTERRUPTED} <= explained
+
+
+def test_the_nights_table_says_what_is_provoked(tmp_path: Path) -> None:
+    """Each alert has one row, in the rules' order, with the scenes in which it has to fire."""
+    rows = re.findall(r"^\| (Clerk\w+) \|([^|]*)\|", TEXT, re.MULTILINE)
+    assert [name for name, _ in rows] == list(alerts())
+    told = {name: set(re.findall(r"`([a-z-]+)`", where)) for name, where in rows}
+    played = scenes(tmp_path)
+    assert told == {
+        name: {scene.job for scene in played if name in scene.expected} for name in alerts()
+    }

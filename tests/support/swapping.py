@@ -51,10 +51,10 @@ def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:
     )
 
 
-def by_length(manifest: Manifest) -> Callable[[Sequence[int]], Answer]:
-    """Answer with one of the adapter's labels, by the prompt's length."""
+def by_length(manifest: Manifest, p: float = 0.9) -> Callable[[Sequence[int]], Answer]:
+    """Answer with one of the adapter's labels, by the prompt's length, and give it ``p``."""
     names = manifest.taxonomy.names
-    return lambda prompt: answer_with(manifest, names[len(prompt) % len(names)])
+    return lambda prompt: answer_with(manifest, names[len(prompt) % len(names)], p)
 
 
 def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,179 @@
+"""The chart's desk: from a doubtful label in Kafka to a correction there.
+
+The desk is its image (CLERK_TEST_DESK_IMAGE), its SQLite on a claim. The release has no workers:
+the test writes what they would have.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import os
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tests.chart.render import ROOT, merge
+from tests.cluster.conftest import missing
+from tests.cluster.kubectl import Cluster, Release, wait_until
+from tests.cluster.load import Names
+from tests.cluster.values import PULL_POLICY, demo_values
+from tests.cluster.volumes import LABEL, volume
+from tests.support.desk_browser import field
+from tests.support.desk_messages import publish_results
+from tests.support.topics import read_all
+from worker.contract.records import read_correction
+from worker.contract.taxonomy import Taxonomy
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+IMAGE = os.environ.get("CLERK_TEST_DESK_IMAGE", "")
+TAXONOMY = ROOT / "config" / "taxonomy.toml"
+DEPLOYMENT = "deployment/people-filing-clerk-desk"
+READY = "--timeout=300s"
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def names() -> Names:
+    return Names.fresh("people")
+
+
+@pytest.fixture(scope="module")
+def topics(kafka: str, names: Names) -> dict[str, str]:
+    """All but the corrections', which the desk makes."""
+    made = {"in": names.inputs, "labels": names.outputs, "review": names.review}
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    for future in admin.create_topics([NewTopic(name, 1, 1) for name in made.values()]).values():
+        future.result(30)
+    return {**made, "corrections": f"{names.group}.corrections"}
+
+
+@pytest.fixture(scope="module")
+def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
+    if not IMAGE:
+        missing("CLERK_TEST_DESK_IMAGE names no image of the desk that the nodes know")
+    repository, _, tag = IMAGE.rpartition(":")
+    desk = {
+        "enabled": True,
+        "image": {"repository": repository, "tag": tag, "pullPolicy": PULL_POLICY},
+        "taxonomy": TAXONOMY.read_text(encoding="utf-8"),
+        "config": {
+            "kafka": {
+                "corrections_topic": topics["corrections"],
+                "create_topics": True,
+                "topic_replication_factor": 1,
+            },
+            "sign_in": {"method": "local"},
+            "web": {"secure_cookies": False},  # there is no Ingress with TLS before it
+            "review": {"publish_delay_s": 0, "double_share": 0},
+        },
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+    }
+    return merge(demo_values(kafka, names, 1), {"replicaCount": 0, "desk": desk})
+
+
+@pytest.fixture(scope="module")
+def release(
+    cluster: Cluster, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """A desk by the chart."""
+    folder = tmp_path_factory.mktemp("desk") / "volume"
+    claim = "people-filing-clerk-desk"
+    if not cluster.exists("storageclass"):
+        cluster.apply([volume(folder, cluster.namespace, claim, "")])
+    made = Release(cluster, "people", values)
+    made.install("--wait", "--timeout", "5m")
+    yield made
+    cluster.helm("uninstall", "people", "--ignore-not-found", "--wait", "--timeout", "3m")
+    cluster.kubectl("delete", "pvc", claim, "--ignore-not-found")
+    cluster.kubectl("delete", "pv", "-l", LABEL, "--wait=false")
+
+
+class Visitor:
+    """Somebody's browser at the desk, without scripts."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._opener = urllib.request.build_opener(jar)
+
+    def get(self, path: str) -> str:
+        """Load a page."""
+        return self._open(path, None)
+
+    def post(self, path: str, form: dict[str, str]) -> str:
+        """Send a form; return the page that it leads to."""
+        return self._open(path, urllib.parse.urlencode(form).encode())
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Fill the form in and send it."""
+        page = self.get("/sign-in")
+        form = {"csrf": field(page, "csrf"), "name": name, "password": password, "next": "/"}
+        assert 'name="password"' not in self.post("/sign-in", form)
+
+    def decide(self, page: str, label: str) -> str:
+        """Press a label's button on the page of a message."""
+        names = (
+            "csrf",
+            "item",
+            "request",
+            *re.findall(r'name="(reason|origin|order)" value', page),
+        )
+        form = {name: field(page, name) for name in names}
+        return self.post("/review", {**form, "action": f"label:{label}"})
+
+    def _open(self, path: str, sent: bytes | None) -> str:
+        with self._opener.open(f"{self.address}{path}", sent, timeout=30) as answer:
+            page: str = answer.read().decode()
+        return page
+
+
+def add_person(cluster: Cluster, name: str) -> None:
+    """As docs/desk.md has it: in the pod, the password from a pipe."""
+    command = ("clerk-desk", "people", "add", name, "--role", "owner",
+               "-c", "/etc/filing-clerk/desk.toml")  # fmt: skip
+    cluster.kubectl("exec", "-i", DEPLOYMENT, "-c", "desk", "--", *command, given=PASSWORD)
+
+
+@pytest.mark.usefixtures("release")
+def test_a_doubtful_label_becomes_a_correction(
+    cluster: Cluster, kafka: str, topics: dict[str, str]
+) -> None:
+    """A person signs in and decides, and a router can read it; a desk that is started anew still
+    knows."""
+    cluster.kubectl("rollout", "status", DEPLOYMENT, READY)
+    add_person(cluster, "ada")
+    taxonomy = Taxonomy.from_toml(TAXONOMY)
+    machine, other = taxonomy.names[:2]
+    publish_results(kafka, topics, taxonomy, [
+        ("Where is my parcel?", {"label": machine, "reasons": ["low_confidence"]}),
+        ("I want my money back", {"label": other}),
+    ])  # fmt: skip
+    with cluster.forwarded(DEPLOYMENT, 8090) as address:
+        ada = Visitor(address)
+        assert 'name="password"' in ada.get("/")
+        ada.sign_in("ada", PASSWORD)
+        wait_until("the message is shown", lambda: 'name="item"' in ada.get("/review"), 60)
+        ada.decide(ada.get("/review"), other)
+        wait_until("a correction in Kafka", lambda: read_all(kafka, topics["corrections"]), 60)
+    (correction,) = map(read_correction, read_all(kafka, topics["corrections"]))
+    assert (correction.machine.label, correction.label) == (machine, other)
+    assert correction.message_id == "T-0"
+    _starts_anew(cluster)
+
+
+def _starts_anew(cluster: Cluster) -> None:
+    cluster.kubectl("rollout", "restart", DEPLOYMENT)
+    cluster.kubectl("rollout", "status", DEPLOYMENT, READY)
+    with cluster.forwarded(DEPLOYMENT, 8090) as address:
+        ada = Visitor(address)
+        ada.sign_in("ada", PASSWORD)
+        assert re.search(r"<dt>decided</dt><dd><strong>1</strong>", ada.get("/my-day"))
+        page = ada.get("/metrics")
+    assert "clerk_desk_database_up 1.0" in page
+    assert "clerk_desk_outbox_corrections 0.0" in page

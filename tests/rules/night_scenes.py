@@ -1,0 +1,221 @@
+"""What happens to workers in the night (``tests.rules.night``), and which alerts it brings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from confluent_kafka import Consumer
+
+from tests.chaos.controlled_engine import HANGS, UNSURE
+from tests.chaos.fake_worker import FITS_NOWHERE, POISON
+from tests.rules.night_worker import WorkerScene, texts
+from tests.support.cascades import cascade_of
+from tests.support.swapping import make_manifest
+from tests.support.toy_adapter import one_golden, toy_manifest, toy_spec
+from worker.contract import Manifest
+from worker.demo.broker_config import free_port
+
+STRANGE_FROM_S = 120.0
+"""Four hours of the night are enough to know what is usual."""
+
+
+def well(scene: WorkerScene, _: float) -> None:
+    scene.publish(texts(10))
+
+
+def gone(scene: WorkerScene, at_s: float) -> None:
+    if at_s > 5 and scene.once("kill"):
+        scene.arena.kill(scene.running[0])
+
+
+def comes_and_goes(scene: WorkerScene, at_s: float) -> None:
+    """It is killed whenever it has been ready for some scrapes, and its supervisor starts it again
+    at the same address."""
+    [worker] = scene.running
+    if worker.child.exit_code() is not None:
+        scene.running = [scene.start()]
+    elif "partitions.assigned" in worker.events() and at_s % 10 < 2:
+        scene.arena.kill(worker)
+
+
+def stuck(scene: WorkerScene, _: float) -> None:
+    if scene.once("work"):
+        Path(scene.engine["CHAOS_CONTROL"]).write_text("hang")
+        scene.publish(texts(800))
+
+
+def loop_hangs(scene: WorkerScene, _: float) -> None:
+    if scene.once("work"):
+        scene.publish(texts(1, HANGS))
+
+
+def slow(scene: WorkerScene, _: float) -> None:
+    scene.publish(texts(60))
+
+
+def old(scene: WorkerScene, _: float) -> None:
+    scene.publish(texts(10), age_s=200)
+
+
+def garbage(scene: WorkerScene, _: float) -> None:
+    scene.publish([*texts(10), *[b"{"] * 5, *texts(2, "refused until 99999999999")])
+
+
+def poison(scene: WorkerScene, _: float) -> None:
+    """Its supervisor starts the worker again each time, at the same address."""
+    if scene.once("publish"):
+        scene.publish([*texts(4), json.dumps({"id": "x", "message": POISON}).encode(), *texts(4)])
+    if scene.running[-1].child.exit_code() is not None:
+        scene.running[-1] = scene.start()
+
+
+def frozen(scene: WorkerScene, at_s: float) -> None:
+    process = scene.running[0].child.pid
+    scene.publish(texts(2))
+    stopped = int(at_s) % 12 < 9
+    os.kill(process, signal.SIGSTOP if stopped else signal.SIGCONT)
+
+
+def outage(scene: WorkerScene, at_s: float) -> None:
+    if scene.once("work"):
+        scene.publish(texts(20))
+    if at_s > 5 and scene.once("broker"):
+        scene.publish(texts(2000))
+        scene.broker.kill()
+
+
+def limit_lowered(scene: WorkerScene, _: float) -> None:
+    """Somebody lowers the output topic's limit under the running worker: each result is refused,
+    and its transaction with it."""
+    if scene.once("limit"):
+        scene.configure("out", "max.message.bytes", "100")
+    scene.publish(texts(2))
+
+
+def a_stranger(scene: WorkerScene, _: float) -> None:
+    """Somebody joins the group and leaves it, again and again."""
+    if scene.once("join"):
+        ended = threading.Event()
+        thread = threading.Thread(target=_join_and_leave, args=(scene, ended), daemon=True)
+        thread.start()
+        scene.stack.callback(thread.join)
+        scene.stack.callback(ended.set)
+
+
+def _join_and_leave(scene: WorkerScene, ended: threading.Event) -> None:
+    while not ended.is_set():
+        stranger = Consumer({
+            "bootstrap.servers": scene.arena.servers,
+            "group.id": scene.arena.run,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "heartbeat.interval.ms": 200,
+            "session.timeout.ms": 6000,
+            "log_level": 0,
+        })  # fmt: skip
+        stranger.subscribe([scene.arena.topics["in"]])
+        until = time.monotonic() + 10
+        while not stranger.assignment() and time.monotonic() < until and not ended.is_set():
+            stranger.poll(0.1)
+        stranger.close()
+
+
+def strange(scene: WorkerScene, at_s: float) -> None:
+    """Messages of the usual kind, and then some that fit no label."""
+    scene.publish(texts(20, FITS_NOWHERE) if at_s > STRANGE_FROM_S else texts(20))
+
+
+def one_label(scene: WorkerScene, _: float) -> None:
+    scene.publish(texts(1) * 20)
+
+
+def passes_on(scene: WorkerScene, _: float) -> None:
+    scene.publish(texts(40))
+
+
+def trial(scene: WorkerScene, at_s: float) -> None:
+    if at_s > 5 and scene.once("canary"):
+        scene.store.canary(_toy(f"{UNSURE}-canary"), 0.5)
+    scene.publish(texts(10))
+
+
+def another_adapter(scene: WorkerScene, at_s: float) -> None:
+    """One of two workers does not follow the store."""
+    if at_s > 5 and scene.once("publish"):
+        scene.store.publish(make_manifest("bee"))
+    scene.publish(texts(4))
+
+
+def damaged_adapter(scene: WorkerScene, at_s: float) -> None:
+    if at_s > 5 and scene.once("publish"):
+        damaged = make_manifest("bee")
+        (scene.store.add(damaged) / "manifest.json").write_text("{}")
+        scene.store.publish(damaged)
+    scene.publish(texts(4))
+
+
+def idle(*_: object) -> None:
+    """Nothing more has to happen."""
+
+
+def _toy(name: str, limit: int = 32) -> Manifest:
+    spec = toy_spec(limit)
+    return toy_manifest(name=name, prompt=spec, golden=one_golden(spec))
+
+
+def _cascade() -> tuple[Manifest, ...]:
+    """A cascade whose first stage answered nine of ten on validation, and is sure of nothing now;
+    and its stages."""
+    stages = _toy(f"{UNSURE}-small"), _toy("large", 16)
+    whole = cascade_of(*stages)
+    first, last = whole.stages
+    return (
+        replace(whole, stages=(replace(first, share=0.9), replace(last, share=0.1))),
+        *stages,
+    )
+
+
+def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
+    """Return what happens to workers. ``folder`` is for what controls their engines."""
+    held = {"loop.deadline_s": "900", "loop.max_in_flight": "64", "loop.max_in_engine": "16"}
+    quick = {"kafka.consumer": "{'session.timeout.ms' = 6000, 'heartbeat.interval.ms' = 200}"}
+    return [
+        WorkerScene("well", (), well),
+        WorkerScene("gone", ("ClerkWorkerDown", "ClerkNoReadyWorker"), gone),
+        WorkerScene("never", ("ClerkNoReadyWorker", "ClerkWorkerNotReady"), idle,
+                    engine={"CHAOS_LOAD_S": "900"}, ready_event="http.listening"),
+        WorkerScene("restarts", ("ClerkWorkerRestarts",), comes_and_goes,
+                    settings={"http.port": str(free_port())}, engine={"CHAOS_LOAD_S": "6"}),
+        WorkerScene("stuck", ("ClerkStalled", "ClerkEngineStalled", "ClerkAlwaysPaused",
+                              "ClerkRetentionAtRisk"), stuck, settings=held, retention_s=60,
+                    engine={"CHAOS_CONTROL": str(folder / "control"), "CHAOS_SERVICE_S": "0.02"}),
+        WorkerScene("hung", ("ClerkLoopHung",), loop_hangs),
+        WorkerScene("slow", ("ClerkLagWillNotDrain",), slow, settings=held,
+                    engine={"CHAOS_SERVICE_S": "0.5", "CHAOS_CONCURRENCY": "1"}),
+        WorkerScene("old", ("ClerkLatencyBurnsFast", "ClerkLatencyBurnsSlowly"), old),
+        WorkerScene("garbage", ("ClerkDeadLetters", "ClerkUnansweredMessages"), garbage),
+        WorkerScene("spare", ("ClerkWorkerWithoutPartitions",), idle, workers=2, partitions=1,
+                    ready_event="worker.ready"),
+        WorkerScene("poison", ("ClerkMessageQuarantined",), poison,
+                    settings={"http.port": str(free_port())}, engine={"CHAOS_POISON": "engine"}),
+        WorkerScene("frozen", ("ClerkPartitionsLost",), frozen),
+        WorkerScene("stranger", ("ClerkRebalanceStorm",), a_stranger, settings=quick),
+        WorkerScene("limit", ("ClerkTransactionsFail",), limit_lowered),
+        WorkerScene("outage", ("ClerkKafkaUnreachable",), outage, own_broker=True),
+        WorkerScene("strange", ("ClerkReviewShareJumped", "ClerkConfidenceDropped",
+                                "ClerkOffLabelMassRose"), strange),
+        WorkerScene("drift", ("ClerkDrift",), one_label, settings={"drift.window": "100"}),
+        WorkerScene("cascade", ("ClerkCascadePassesOn",), passes_on, adapters=_cascade()),
+        WorkerScene("trial", ("ClerkCanaryStopped",), trial, adapters=(_toy("main"),),
+                    settings={"adapters.canary_min_messages": "50"}),
+        WorkerScene("two", ("ClerkTwoAdapters",), another_adapter, workers=2,
+                    adapters=(make_manifest("ant"),), later={"adapters.watch": "false"}),
+        WorkerScene("refused", ("ClerkAdapterRefused",), damaged_adapter,
+                    adapters=(make_manifest("ant"),)),
+    ]  # fmt: skip
