@@ -8,9 +8,12 @@ import sqlalchemy as sa
 
 from desk.store.database import Tx
 from desk.store.rows import ITEM, read
-from desk.store.search_index import found_by, words_of
+from desk.store.search_index import found_by, likest, words_of
 from desk.store.tables import items, texts
 from desk.store.types import Item
+
+NEAR = 500
+"""Among how many messages before this one, and after it, similar ones are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def search(
     words = words_of(query)
     if not words:
         return []
-    found, rank = found_by(tx, words, every=True)
+    found, rank = found_by(tx, words)
     chosen = (
         sa.select(*ITEM, texts.c.text)
         .join(found, found.c.item_id == items.c.id)
@@ -66,20 +69,30 @@ def search(
 
 
 def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
-    """Return decided items whose texts have most in common with this one, likest first."""
-    words = words_of(text)
-    if not words:
-        return []
-    found, rank = found_by(tx, words, every=False)
-    query = (
-        sa.select(*ITEM, texts.c.text)
-        .join(found, found.c.item_id == items.c.id)
-        .join(texts, texts.c.item_id == items.c.id)
-        .where(items.c.state == "decided", items.c.id != item_id)
-        .order_by(rank, items.c.id.desc())
+    """Return decided items whose texts are like this one, likest first: near-duplicates, the newest
+    first, then those of the ``NEAR`` items before and after it that have most words in common.
+
+    Not of all: most words are in very many messages, and each page would look at all of these.
+    """
+    own = sa.select(items.c.cluster_key).where(items.c.id == item_id).scalar_subquery()
+    same = (
+        sa.select(items.c.id)
+        .where(items.c.cluster_key == own, items.c.state == "decided", items.c.id != item_id)
+        .order_by(items.c.id.desc())
         .limit(limit)
     )
-    return [Hit(read(Item, row), row.text) for row in tx.execute(query)]
+    ids = list(tx.execute(same).scalars())
+    words = words_of(text)
+    if words and len(ids) < limit:
+        others = likest(tx, words, around=item_id, near=NEAR, limit=2 * limit)
+        ids = list(dict.fromkeys([*ids, *others]))[:limit]
+    query = (
+        sa.select(*ITEM, texts.c.text)
+        .join(texts, texts.c.item_id == items.c.id)
+        .where(items.c.id.in_(ids))
+    )
+    found = {row.id: Hit(read(Item, row), row.text) for row in tx.execute(query)}
+    return [found[id_] for id_ in ids if id_ in found]
 
 
 def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import re
+from collections import defaultdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from desk.store.database import Tx
-from desk.store.tables import texts
+from desk.store.tables import items, texts
 
 _WORD = re.compile(r"\w+")
 _MOST_WORDS = 32
+_SEARCH: sa.ColumnElement[Any] = sa.column("search")
 
 
 def words_of(query: str) -> list[str]:
@@ -29,14 +33,11 @@ def has_words(text: str, query: str) -> bool:
     )
 
 
-def found_by(tx: Tx, words: list[str], *, every: bool) -> tuple[sa.FromClause, sa.ColumnElement]:  # type: ignore[type-arg]
-    """Return a table of ``item_id`` and ``rank``, and the column to order it by, best first.
-
-    ``every``: all words must be there, the last may be begun only; else any of them.
-    """
+def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]:  # type: ignore[type-arg]
+    """Return a table of ``item_id`` and ``rank`` of the texts that have all words, the last of
+    which may be begun only, and the column to order it by, best first."""
     if tx.dialect.name == "sqlite":
-        quoted = [f'"{word}"' for word in words]
-        query = " AND ".join(quoted) + "*" if every else " OR ".join(quoted)
+        query = " AND ".join(f'"{word}"' for word in words) + "*"
         found = (
             sa.text("SELECT rowid AS item_id, rank FROM text_search WHERE text_search MATCH :query")
             .bindparams(query=query)
@@ -44,16 +45,61 @@ def found_by(tx: Tx, words: list[str], *, every: bool) -> tuple[sa.FromClause, s
             .subquery("found")
         )
         return found, found.c.rank
-    quoted = [f"'{word}'" for word in words]
-    query = " & ".join(quoted) + ":*" if every else " | ".join(quoted)
-    search: sa.ColumnElement[Any] = sa.column("search")
-    tsquery = sa.func.to_tsquery("simple", query)
+    tsquery = sa.func.to_tsquery("simple", " & ".join(f"'{word}'" for word in words) + ":*")
     found = (
-        sa.select(texts.c.item_id, (-sa.func.ts_rank(search, tsquery)).label("rank"))
-        .where(search.op("@@")(tsquery))
+        sa.select(texts.c.item_id, (-sa.func.ts_rank(_SEARCH, tsquery)).label("rank"))
+        .where(_SEARCH.op("@@")(tsquery))
         .subquery("found")
     )
     return found, found.c.rank
+
+
+def likest(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> list[int]:
+    """Return the ids of decided items whose texts have most of these words, best first, of the
+    ``near`` items before ``around`` and after it."""
+    between = (around - near, around + near)
+    if tx.dialect.name == "sqlite":
+        # Both columns, for SQLite would rather look through all that are decided.
+        nearby = sa.select(items.c.id, items.c.state).where(items.c.id.between(*between))
+        states = dict(tx.execute(nearby).tuples().all())
+        ids = {id_ for id_, state in states.items() if state == "decided" and id_ != around}
+        return _likest_of(tx, words, ids, between, limit)
+    tsquery = sa.func.to_tsquery("simple", " | ".join(f"'{word}'" for word in words))
+    query = (
+        sa.select(items.c.id)
+        .join(texts, texts.c.item_id == items.c.id)
+        .where(
+            items.c.id.between(*between),
+            items.c.id != around,
+            items.c.state == "decided",
+            _SEARCH.op("@@")(tsquery),
+        )
+        .order_by(sa.func.ts_rank(_SEARCH, tsquery).desc(), items.c.id.desc())
+        .limit(limit)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def _likest_of(
+    tx: Tx, words: list[str], ids: set[int], between: tuple[int, int], limit: int
+) -> list[int]:
+    """Rank by BM25 (Robertson and Zaragoza 2009), with each word counted once a text and as rare as
+    it is among these: FTS5's own would count it in the whole index."""
+    hits = "SELECT rowid FROM text_search WHERE text_search MATCH ? AND rowid BETWEEN ? AND ?"
+    score: defaultdict[int, float] = defaultdict(float)
+    for word in words:
+        having = ids.intersection(tx.exec_driver_sql(hits, (f'"{word}"', *between)).scalars().all())
+        weight = math.log1p((len(ids) - len(having) + 0.5) / (len(having) + 0.5))
+        for id_ in having:
+            score[id_] += weight
+    best = heapq.nlargest(8 * limit, score, key=lambda id_: (score[id_], id_))
+    query = sa.select(texts.c.item_id, sa.func.length(texts.c.text)).where(
+        texts.c.item_id.in_(best)
+    )
+    long = dict(tx.execute(query).tuples().all())
+    mean = sum(long.values()) / max(1, len(long))
+    ranks = {id_: score[id_] / (1.3 + 0.9 * length / mean) for id_, length in long.items()}
+    return sorted(ranks, key=lambda id_: (-ranks[id_], -id_))[:limit]
 
 
 def forget_deleted(tx: Tx) -> None:

@@ -4,12 +4,16 @@
 
 Half of the items are decided, half wait, over 11 labels, 3 adapters, 3 combinations of reasons and
 both origins. Ten people take turns; the queue is drawn anew each time, some of them empty. Each
-turn is timed as a page waits for it: ``next_item`` and ``decide``, transactions and commits in.
+turn is timed as a page waits for it: ``next_item`` and ``decide``, transactions and commits in; and
+what the page's script waits for, all in one: the decision, the next message, what was decided on
+similar ones, and the HTML of these. Seconds of CPU are of this process: all of SQLite's, and none
+of PostgreSQL's, whose server has its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import tempfile
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from desk.auth.attempts import Attempts
 from desk.clock import now_ms
 from desk.core.queue import Order, Queue
 from desk.service import people, reviewing
@@ -28,6 +33,10 @@ from desk.store import items, tables
 from desk.store.database import Database, Tx
 from desk.store.items import NewItem
 from desk.store.migrate import migrate
+from desk.web.options import WebOptions
+from desk.web.pages.review import act
+from desk.web.templates import environment
+from desk.web.visit import Visit, Web, new_request
 from worker.contract.records import record_id
 from worker.contract.review import ReviewReason
 from worker.contract.taxonomy import Label, Taxonomy
@@ -41,6 +50,8 @@ REASONS: tuple[tuple[ReviewReason, ...], ...] = (
     ("low_confidence", "off_label_mass"),
 )
 BASE = 1000
+WORDS = 50_000
+HALVES = 20_000
 SPAN_MS = 30 * 86_400_000
 
 
@@ -69,12 +80,28 @@ def fill(tx: Tx, count: int, begin_ms: int) -> int:
         )
         there = min(2 * there, count)
     tx.exec_driver_sql("UPDATE items SET state = 'decided' WHERE id % 2 = 0")
-    tx.exec_driver_sql(
-        "INSERT INTO texts (item_id, text, received_ms) SELECT id, "
-        "'where is the parcel number ' || id || ' that was promised for last week', received_ms "
-        "FROM items"
-    )
+    _write_texts(tx, draw)
     return there
+
+
+def _write_texts(tx: Tx, draw: random.Random) -> None:
+    """Give each item a message of two halves and a number. Words are as frequent as in a language
+    (Zipf's law), so that the first of them are in nearly all messages, and most in few."""
+    words = [f"word{n}" for n in range(WORDS)]
+    often = list(itertools.accumulate(1 / (1 + n) for n in range(WORDS)))
+    tx.exec_driver_sql("CREATE TEMPORARY TABLE halves (n INTEGER PRIMARY KEY, half TEXT)")
+    for begin in range(0, HALVES, 1000):
+        some = (
+            (n, draw.choices(words, cum_weights=often, k=12)) for n in range(begin, begin + 1000)
+        )
+        rows = ", ".join(f"({n}, '{' '.join(half)}')" for n, half in some)
+        tx.exec_driver_sql(f"INSERT INTO halves VALUES {rows}")
+    tx.exec_driver_sql(
+        "INSERT INTO texts (item_id, text, received_ms) "
+        "SELECT id, a.half || ' ' || b.half || ' number ' || id, received_ms "
+        f"FROM items JOIN halves a ON a.n = id % {HALVES} "
+        f"JOIN halves b ON b.n = (id / {HALVES} * 7919 + id * 31) % {HALVES}"
+    )
 
 
 def _item(draw: random.Random, n: int) -> NewItem:
@@ -130,7 +157,7 @@ def measure(desk: Desk, turns: int) -> Took:
     """Take turns; return what they took."""
     draw = random.Random(2)
     team = [people.arrive(desk, f"person{n}", f"Person {n}") for n in range(10)]
-    took: Took = {"next_item": [], "next_item, nothing": [], "decide": []}
+    took: Took = {"next_item": [], "next_item, nothing": [], "decide": [], "page": []}
     for turn in range(turns):
         person, queue = draw.choice(team), draw_queue(draw)
         began = (time.perf_counter(), time.process_time())
@@ -143,6 +170,18 @@ def measure(desk: Desk, turns: int) -> Took:
             desk, person, task.item_id, draw.choice(LABELS), request_id=str(turn), seconds=5
         )
         took["decide"].append(_since(began))
+    web = Web(desk, WebOptions(), environment(), Attempts(desk.clock))
+    for person in team:
+        task = reviewing.next_item(desk, person, Queue())
+        for _ in range(turns // 20):
+            assert task is not None
+            item, label = str(task.item_id), f"label:{draw.choice(LABELS)}"
+            form = {"item": item, "action": label, "request": new_request(), "part": "1"}
+            began = (time.perf_counter(), time.process_time())
+            answer = act(Visit(web, person, "", "", form=form))
+            took["page"].append(_since(began))
+            assert answer.status_code == 200
+            task = reviewing.next_item(desk, person, Queue())
     return took
 
 

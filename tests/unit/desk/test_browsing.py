@@ -56,6 +56,38 @@ def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
     assert found[0].task.text == "my blue kettle never arrived"
 
 
+def test_neighbours_are_looked_for_nearby_and_near_duplicates_everywhere(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page takes as long among a million messages as among a thousand."""
+    monkeypatch.setattr("desk.store.browse.NEAR", 3)
+    ann = world.person("ann")
+    same = "Please tell me where the blue kettle is that I ordered from you last Tuesday evening"
+    world.add(f"{same}!")
+    world.add("a blue kettle that was far away in time")
+    for n in range(3):
+        world.add(f"charged twice on card {n}")
+    world.add("the kettle came, and it is blue, thank you")
+    decide_all(world, ann, "delivery")
+    item = world.add(same)
+    found = browsing.neighbours(world.desk, ann, item.id)
+    assert [each.task.text for each in found] == [
+        f"{same}!",
+        "the kettle came, and it is blue, thank you",
+    ]
+
+
+def test_a_long_message_is_not_the_likest_for_its_length(world: DeskWorld) -> None:
+    """It has nearly every word."""
+    ann = world.person("ann")
+    world.add("the kettle is broken " + "and much more was said about this and that " * 50)
+    world.add("the kettle is broken")
+    decide_all(world, ann, "refund")
+    item = world.add("my kettle is broken")
+    first, _ = browsing.neighbours(world.desk, ann, item.id)
+    assert first.task.text == "the kettle is broken"
+
+
 def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
     """Those that others hold, blind ones and double ones are left out; each decision is its own."""
     text = "Please confirm my booking number {} for the summer sale of garden chairs"
