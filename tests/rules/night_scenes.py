@@ -31,7 +31,8 @@ def well(scene: WorkerScene, _: float) -> None:
 
 
 def gone(scene: WorkerScene, at_s: float) -> None:
-    if at_s > 5 and scene.once("kill"):
+    """It is killed when it has been scraped: what was never there is not missed."""
+    if at_s > 20 and scene.once("kill"):
         scene.arena.kill(scene.running[0])
 
 
