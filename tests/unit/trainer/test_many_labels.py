@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_encoder import make_tiny_encoder
+from tests.support.tiny_messages import FILLERS
 from tests.support.trainer_world import call
-from tests.unit.trainer.conftest import FILLERS, make_tiny_base
+from tests.unit.trainer.conftest import make_tiny_base
 from worker.contract import decide_from_codes, load_adapter, verify_adapter
 from worker.contract.store import find_adapter
 from worker.engine.tokenizer import load_encoders
