@@ -174,7 +174,7 @@ def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
         "  clerk-desk demo                                 decide what was in doubt\n"
-        "  clerk-worker demo --model encoder               ten times as fast, without vLLM\n"
+        "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
         "  clerk-worker demo --keep                        leave it up and publish your own\n"
         '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
         "  clerk-worker config                             every setting and where it comes from\n"
