@@ -41,9 +41,26 @@ def assert_nothing_left(children: list[psutil.Process], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("base_model_dir")
-def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) -> None:
-    """Every message gets a line, the summary adds up, exit 0, no process and no folder stays."""
-    process = start(tmp_path, "-n", str(COUNT))
+@pytest.mark.parametrize(
+    ("model", "programs", "answered"),
+    [
+        ((), 3, None),  # worker, engine, broker
+        (("--model", "encoder"), 2, None),
+        pytest.param(
+            ("--model", "cascade"),
+            3,
+            r"answered\s+\d+% by shop-support-\w+, \d+% by shop-support-\w+\n",
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=["adapter", "encoder", "cascade"],
+)
+def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(
+    tmp_path: Path, model: tuple[str, ...], programs: int, answered: str | None
+) -> None:
+    """Every message gets a line, the summary adds up, exit 0, no process and no folder stays: with
+    each of the models that ship."""
+    process = start(tmp_path, "-n", str(COUNT), *model)
     children: list[psutil.Process] = []
     assert process.stdout is not None
     lines = []
@@ -54,7 +71,7 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) 
     process.stdout.close()
     assert process.wait(60) == 0, "".join(lines)
     said = "".join(lines)
-    assert len(children) >= 3  # worker, engine, broker
+    assert len(children) >= programs
     assert_nothing_left(children, tmp_path)
     landed = [line for line in lines if re.match(r"\s+[✓✗?] \w+", line)]
     assert len(landed) == COUNT
@@ -62,6 +79,7 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(tmp_path: Path) 
     assert re.search(r"outside the label set\s+0\n", said)
     for word in ("accuracy", "messages/s", "p50", "p99", "What to try next"):
         assert word in said
+    assert answered is None or re.search(answered, said)
     assert "Traceback" not in said
     assert "rdkafka" not in said
 

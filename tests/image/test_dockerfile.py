@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.imports import module_graph
 from worker.contract.probes import probes_path
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,19 @@ def test_the_linter_has_nothing_to_say() -> None:
     ignored = set(re.findall(r"hadolint ignore=(\w+)", TEXT))
     assert ignored
     assert {rule for rule in ignored if f"`{rule}`" not in page} == set()
+
+
+def test_the_demo_model_is_made_of_the_files_that_are_copied() -> None:
+    """The stage takes a few files of the worker's, and they load no other."""
+    stage = TEXT.partition(" AS demo-model\n")[2].partition("\nFROM ")[0]
+    copied = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in re.findall(r"worker/\S+\.py", stage)
+    }
+    graph = module_graph("worker")
+    assert "worker.demo.base_model" in copied
+    loaded = {name for module in copied for name in graph[module]}
+    assert loaded - copied - {"worker.demo", "worker"} == set()
 
 
 def test_it_needs_no_particular_builder() -> None:

@@ -17,6 +17,7 @@ from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
 from worker.contract.tracebacks import print_private, show_private
+from worker.demo.models import ModelName
 from worker.errors import (
     EXIT_ADAPTER,
     EXIT_INTERRUPTED,
@@ -119,6 +120,13 @@ def demo(
     messages: Annotated[
         int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
     ] = 330,
+    model: Annotated[
+        ModelName,
+        typer.Option(
+            help="What labels them: the adapter that ships, on a small language model; the encoder "
+            "beside it; or a cascade, in which the encoder answers what it is sure of."
+        ),
+    ] = ModelName.ADAPTER,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(help="Use this cluster instead of a local Kafka; topics are created."),
@@ -144,7 +152,7 @@ def demo(
     """
     from worker.demo.run import Wish, run_demo
 
-    sys.exit(run_demo(Wish(messages, keep, desk, folder, bootstrap_servers)))
+    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, bootstrap_servers)))
 
 
 app.command()(classify)

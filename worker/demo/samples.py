@@ -25,9 +25,15 @@ def data_file(name: str) -> Path:
     return Path(str(resources.files("worker.demo").joinpath(_DATA, name)))
 
 
+def shipped_dir(name: str) -> Path:
+    """Return the directory of a model that ships with the project: adapter, encoder or cascade. The
+    encoder's and the cascade's are not whole (``worker.demo.models``)."""
+    return Path(str(resources.files("worker.demo").joinpath(name)))
+
+
 def adapter_dir() -> Path:
     """Return the directory of the adapter that ships with the project."""
-    return Path(str(resources.files("worker.demo").joinpath("adapter")))
+    return shipped_dir("adapter")
 
 
 def read_samples(name: str) -> list[Sample]:

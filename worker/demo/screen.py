@@ -36,6 +36,8 @@ class Tally:
     outside: int = 0
     latencies_s: list[float] = field(default_factory=list)
     corrections: int = 0
+    answered: Counter[str] = field(default_factory=Counter)
+    """By which stage of a cascade, by its name."""
 
     @property
     def total(self) -> int:
@@ -91,6 +93,8 @@ class Screen:
             return
         label, confidence = str(seen.value["label"]), float(seen.value["confidence"])
         tally.labels[label] += 1
+        if cascade := seen.value.get("cascade"):
+            tally.answered[str(cascade["answered"]["name"])] += 1
         tally.outside += label not in self.labels
         self._judge(label, kind, sample)
         mark, style = _mark(label, sample)
@@ -148,6 +152,12 @@ class Screen:
             figures["fit no label"] = (
                 f"{tally.strange_in_review} of {tally.strange} were sent to a human"
             )
+        if tally.answered:
+            shares = (
+                f"{count / tally.answered.total():.0%} by {name}"
+                for name, count in tally.answered.most_common()
+            )
+            figures["answered"] = ", ".join(shares)
         figures["outside the label set"] = str(tally.outside)
         if burst:
             figures["throughput"] = f"{burst / burst_s:.0f} messages/s ({burst} at once)"

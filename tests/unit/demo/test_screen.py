@@ -136,3 +136,19 @@ def test_each_correction_says_what_a_person_made_of_the_label() -> None:
         "  correction 2: delivery [urgent] (was billing)  my [b] invoice",
         "  correction 3: billing (was x)  (published by you)",
     ]
+
+
+def test_a_cascade_shows_which_stage_answered_how_much() -> None:
+    """By the name of the stage, the busiest first; without a cascade there is no such line."""
+    screen = make_screen()
+    for at in range(4):
+        landed = seen("billing")
+        assert landed.value is not None
+        landed.value["cascade"] = {"answered": {"name": "large" if at == 0 else "small"}}
+        screen.landed(landed, None, 0.1)
+    screen.summary(0, 0.0, [])
+    assert any("75% by small, 25% by large" in line for line in shown(screen))
+    plain = make_screen()
+    plain.landed(seen("billing"), None, 0.1)
+    plain.summary(0, 0.0, [])
+    assert not any("answered" in line for line in shown(plain))

