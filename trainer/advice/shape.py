@@ -1,13 +1,15 @@
 """Labels by the shape of their messages: one that looks like two, and one that is missing.
 
 Vectors are sentence embeddings of length 1. ``find_split`` has no p-value: it says which label's
-two halves lie further apart than any other's, as an outlier; how often it is wrong was simulated.
+two halves lie further apart than those of the usual label; how often it is wrong was simulated
+(tests/bench/circle_split.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,12 @@ LEAST = 8
 _LEAST_LABEL = 40
 _LEAST_LABELS = 5
 _LEAST_PART = 0.15
-_OUTLIER = 9.0
+_APART = 1.42  # e to the 0.35
+_ALIKE = 0.15
+_SPREADS = 5.0
 _NEIGHBOURS = 10
 _HALF = 0.5
-_SCALE = 0.6745
+_TINY = 1e-6
 TOLERATED_NONE = 0.25
 """Share of decisions in one corner of the messages that may say that no label fits."""
 
@@ -33,8 +37,7 @@ TOLERATED_NONE = 0.25
 @dataclass(frozen=True, slots=True)
 class SplitFound:
     """A label whose messages fall into two parts; ``part`` (messages of the label) is 0 or 1.
-    ``score`` is the robust z of the parts' separation among all labels (Iglewicz & Hoaglin
-    1993)."""
+    ``score`` says how many times as far apart they lie as the halves of the usual label."""
 
     label: str
     part: NDArray[np.int64]
@@ -55,37 +58,53 @@ class MissingFound:
 def find_split(vectors: Sequence[Vectors], labels: Sequence[str]) -> list[SplitFound]:
     """Return the labels that look like two. ``vectors`` holds each label's messages.
 
-    The best division of a label in two (k-means) is measured by how far the two centres are apart,
-    in units of the spread about them; a label is spoken of where that is an outlier among labels,
-    so that at least five are needed to know what is usual.
+    Every label is made of several requests, so that a test for one heap or two would name them all.
+    What is asked is whether its best division (k-means) is more than is usual among these labels,
+    in two ways at once: how far the centres are apart in units of the spread about them, and in
+    units of how far each is from the nearest other label. Both are divided by their median over
+    labels, and a label is spoken of where their product is large: 1.42 times the usual where the
+    labels are alike in this (the furthest left aside), else by five times their spread (standard
+    deviation of the logarithm). At least five labels are needed to know what is usual.
     """
-    from sklearn.cluster import KMeans  # takes a second
-
     usable = [at for at, rows in enumerate(vectors) if len(rows) >= _LEAST_LABEL]
+    parts = {at: _halves(vectors[at]) for at in usable}
+    usable = [at for at in usable if _LEAST_PART <= parts[at].mean() <= 1 - _LEAST_PART]
     if len(usable) < _LEAST_LABELS:
         return []
-    parts, separations = {}, []
-    for at in usable:
-        parts[at] = np.asarray(KMeans(2, n_init=3, random_state=0).fit_predict(vectors[at]))
-        separations.append(_separation(vectors[at], parts[at]))
-    values = np.array(separations)
-    middle = np.median(values)
-    spread = max(float(np.median(np.abs(values - middle))), 1e-3)
-    scores = _SCALE * (values - middle) / spread
+    centres = np.stack([vectors[at].mean(axis=0) for at in usable])
+    apart = np.array([
+        _apart(vectors[at], parts[at], np.delete(centres, place, axis=0))
+        for place, at in enumerate(usable)
+    ])  # fmt: skip
+    scores = (apart / np.maximum(np.median(apart, axis=0), _TINY)).prod(axis=1)
+    spread = float(np.log(np.sort(scores)[:-1]).std())
+    bound = _APART if spread <= _ALIKE else np.exp(_SPREADS * spread)
     return [
-        SplitFound(labels[at], parts[at].astype(np.int64), float(score))
+        SplitFound(labels[at], parts[at], float(score))
         for at, score in zip(usable, scores, strict=True)
-        if score > _OUTLIER and _LEAST_PART <= parts[at].mean() <= 1 - _LEAST_PART
+        if score > bound
     ]
 
 
-def _separation(rows: Vectors, part: NDArray[np.int64]) -> float:
+def _halves(rows: Vectors) -> NDArray[np.int64]:
+    from sklearn.cluster import KMeans  # takes a second
+
+    found = KMeans(2, n_init=3, random_state=0).fit_predict(rows)
+    return np.asarray(found, dtype=np.int64)
+
+
+def _apart(
+    rows: Vectors, part: NDArray[np.int64], others: NDArray[np.floating[Any]]
+) -> tuple[float, float]:
+    """Return how far the halves' centres are apart, in units of the spread about them and of their
+    distance from the nearest of the ``others``, the other labels' centres."""
     first, second = rows[part == 0], rows[part == 1]
-    if not len(first) or not len(second):
-        return 0.0
     centres = first.mean(axis=0), second.mean(axis=0)
     within = ((first - centres[0]) ** 2).sum() + ((second - centres[1]) ** 2).sum()
-    return float(np.linalg.norm(centres[0] - centres[1]) / np.sqrt(within / len(rows)))
+    distance = float(np.linalg.norm(centres[0] - centres[1]))
+    strangers = [np.linalg.norm(others - centre, axis=1).min() for centre in centres]
+    spread = max(float(np.sqrt(within / len(rows))), _TINY)
+    return distance / spread, distance / max(float(np.mean(strangers)), _TINY)
 
 
 def find_missing(dropped: Vectors, kept: Vectors) -> list[MissingFound]:
