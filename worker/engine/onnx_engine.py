@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import structlog
 
@@ -186,8 +186,11 @@ class OnnxEngine:
 
     def _empty(self) -> None:
         kept = 0
-        while not self._waiting.empty():
-            asked = self._waiting.get()
+        while True:
+            try:  # never wait: another thread may take what this one has just seen
+                asked = self._waiting.get_nowait()
+            except Empty:
+                break
             if asked is None:
                 kept += 1
             elif asked[0].set_running_or_notify_cancel():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -237,6 +238,22 @@ def test_closing_while_others_submit_leaves_nobody_waiting(
         engine.check_health()
     with pytest.raises(EngineDied):
         engine.submit(ids)
+
+
+def test_emptying_the_line_never_waits(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
+    """What one thread has seen in it another may take: then a worker would never end."""
+
+    class Raced(SimpleQueue[Any]):
+        def empty(self) -> bool:
+            return False
+
+    engine = load(adapter)
+    engine._waiting, line = Raced(), engine._waiting
+    emptying = threading.Thread(target=engine._empty, daemon=True)
+    emptying.start()
+    emptying.join(TIMEOUT_S)
+    engine._waiting = line
+    assert not emptying.is_alive()
 
 
 def test_an_engine_in_the_background_gives_way(
