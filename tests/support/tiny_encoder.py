@@ -4,6 +4,7 @@ own."""
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,16 +91,22 @@ def _model(architecture: str, config: dict[str, Any]) -> Any:
 
 
 def _words(special: list[str], text: Iterable[str], vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=special[3]))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """Return a tokenizer of the letters and the commonest words. The library's own trainer breaks
+    ties by chance, and with another tokenizer a random encoder is another one every time."""
+    normalizer, pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for line in text:
+        words.update(
+            word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(line))
+        )
+    letters = sorted({letter for word in words for letter in word})
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    pieces += sorted(words, key=lambda word: (-words[word], word))
+    vocab = {piece: at for at, piece in enumerate(dict.fromkeys(pieces[:vocab_size]))}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=special[3]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        text,
-        trainers.WordPieceTrainer(
-            vocab_size=vocab_size, special_tokens=special, show_progress=False
-        ),
-    )
+    tokenizer.add_special_tokens(special)
     return tokenizer
 
 

@@ -33,7 +33,7 @@ from worker.contract.scoring import decide_from_logits
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-encoder.toml"
 SETTINGS = {
     "max_message_tokens": 100,
-    "epochs": 6,
+    "epochs": 12,
     "early_stopping_patience": 6,
     "batch_size": 8,
     "learning_rate": 3e-3,
