@@ -54,11 +54,11 @@ def throughput(servers: str, stack: ExitStack) -> None:
     opened = open_model(settings)
     stack.callback(opened.engine.close)
     ratios, direct_rates, worker_rates = [], [], []
-    direct(opened, _texts("x"))  # one round that is not counted: lazily built kernels
+    direct(opened, make_texts("x"))  # one round that is not counted: lazily built kernels
     for number in range(ROUNDS):
         # The same messages, told apart by a letter: else the second to go would find them cached.
-        alone = direct(opened, _texts(f"a{number}"))
-        worker = through_kafka(settings, arena, opened, _texts(f"b{number}"))
+        alone = direct(opened, make_texts(f"a{number}"))
+        worker = through_kafka(settings, arena, opened, make_texts(f"b{number}"))
         direct_rates.append(MESSAGES / alone)
         worker_rates.append(MESSAGES / worker)
         ratios.append(alone / worker)
@@ -112,10 +112,10 @@ def topic_flags(arena: Arena) -> list[str]:
     ]
 
 
-def _texts(mark: str) -> list[str]:
+def make_texts(mark: str, count: int = MESSAGES) -> list[str]:
     """Real lengths; no two alike, so that no prompt is answered from the prefix cache whole."""
     samples = read_samples("holdout.jsonl")
-    return [f"{mark}-{n}: {samples[n % len(samples)].message}" for n in range(MESSAGES)]
+    return [f"{mark}-{n}: {samples[n % len(samples)].message}" for n in range(count)]
 
 
 def direct(opened: OpenedEngine, texts: Sequence[str]) -> float:

@@ -24,7 +24,6 @@ from pathlib import Path
 from tests.bench.encoder import start, throughput
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
-from trainer.dataset.folder import open_dataset
 from trainer.model.embeddings import find_embedding_model
 from worker.contract import Manifest, read_manifest
 from worker.demo.base_model import ensure_base_model
@@ -139,17 +138,14 @@ def prepare(work: Path, tickets: Path | None) -> Path:
 
 
 def train(work: Path, data: Path, kind: str, out_of_scope: Path, settings: list[str]) -> Trained:
-    """Train a kind of model, and measure it on the hold-out. Where the data has no finer labels
-    none are asked for."""
+    """Train a kind of model, and measure it on the hold-out."""
     run = work / kind
     base = find_embedding_model() if kind in {"encoder", "embedding-linear"} else None
     base = base or ensure_base_model()
-    finer = any(example.sublabel is not None for example in open_dataset(data).train)
     if TRAINING.read_if_present(run) is None:
         clerk_trainer(
             *("train", "--recipe", recipe(work, kind), "--dataset", data, "--base", base),
             *("--out", run, "--resume"),
-            *(() if finer else ("--set", "sublabel_weight=0")),
             *(word for each in settings for word in ("--set", each)),
         )
     out = run / EVALUATION_FOLDER

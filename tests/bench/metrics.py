@@ -14,7 +14,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench.__main__ import _texts, direct
+from tests.bench.__main__ import direct, make_texts
 from tests.support.fakes import RouterEvents
 from tests.support.policies import make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
@@ -110,7 +110,7 @@ def engine() -> None:
     ).settings
     opened = open_model(settings, metrics=True)
     try:
-        direct(opened, _texts("x"))
+        direct(opened, make_texts("x"))
         manager = opened.engine.host._llm.logger_manager  # type: ignore[attr-defined]
         original, spent = manager.record, []
 
@@ -120,7 +120,7 @@ def engine() -> None:
             spent.append(time.thread_time() - started)
 
         manager.record = record
-        texts = _texts("a")
+        texts = make_texts("a")
         started = time.monotonic()
         direct(opened, texts)
         took = time.monotonic() - started

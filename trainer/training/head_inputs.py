@@ -19,7 +19,7 @@ from worker.contract import Encoders, PromptSpec
 
 def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     """Read dataset and tokenizer, and build every row. The head has a class for each finer label
-    where ``sublabel_weight`` is above 0, else one for each label. Raises BadInput."""
+    that is learnt, else one for each label. Raises BadInput."""
     dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
     spec = _make_spec(recipe, tokenizer.encoders, dataset.redaction)
@@ -27,7 +27,8 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     train, validation = (
         make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
     )
-    classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight > 0)
+    finer = recipe.sublabel_share(has_sublabels=True) > 0
+    classes = find_classes(examples, dataset.taxonomy.names, finer=finer)
     return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
 
 

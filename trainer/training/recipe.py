@@ -61,6 +61,9 @@ def _split_names(given: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
 OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], NoDecode, BeforeValidator(_split_names)]
 
+_SUBLABEL_SHARE = 0.5
+"""What the finer labels' share of a head's loss is by itself."""
+
 
 class Recipe(BaseSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
@@ -125,7 +128,7 @@ class Recipe(BaseSettings):
     max_grad_norm: Positive = 1.0
     label_smoothing: Fraction = 0.0
     ema_decay: Fraction = 0.0
-    sublabel_weight: Annotated[float, Field(ge=0)] = 0.0
+    sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     sublabel_learning_rate: Positive = 1e-2
     checkpoint_every_s: Positive = 120.0
     tracking: TrackerName = "none"
@@ -148,12 +151,25 @@ class Recipe(BaseSettings):
             )
         if self._concerns("instruction") and not self.instruction:
             raise ValueError(f"instruction: kind {self.kind!r} needs one")
-        if self._concerns("head_learning_rate") and not 0 <= self.sublabel_weight < 1:
+        self._check_sublabel_weight()
+        return self
+
+    def _check_sublabel_weight(self) -> None:
+        weight, is_share = self.sublabel_weight, self._concerns("head_learning_rate")
+        if is_share and weight != "auto" and not 0 <= weight < 1:
             raise ValueError(
                 f"sublabel_weight: with kind {self.kind!r} it is the finer labels' share of the "
                 "loss: at least 0 and below 1"
             )
-        return self
+        if weight == "auto" and not is_share:
+            raise ValueError(f"sublabel_weight: kind {self.kind!r} takes a number, 0 for none")
+
+    def sublabel_share(self, *, has_sublabels: bool) -> float:
+        """Return the finer labels' share of a head's loss: with ``auto`` a half where the dataset
+        has them."""
+        if self.sublabel_weight == "auto":
+            return _SUBLABEL_SHARE if has_sublabels else 0.0
+        return self.sublabel_weight
 
     @property
     def has_head(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import TRAINING, Step
+from trainer.dataset.folder import open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.encoder_files import load_trained_encoder
 from trainer.model.head_scoring import HeadScorer
@@ -242,11 +244,23 @@ def test_embeddings_with_a_linear_head_are_a_model_of_their_own(
     assert TRAINING.read(tmp_path / "run") == record
 
 
-def test_labels_alone_are_learnt_where_the_data_has_no_finer_ones(
-    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+@pytest.mark.parametrize("are_there", [True, False])
+def test_labels_alone_are_learnt_where_finer_ones_are_not_wanted_or_not_there(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, are_there: bool
 ) -> None:
-    more = {"sublabel_weight": 0.0, "epochs": 1, "onnx": ""}
-    train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    """The shipped recipe takes the data as it is."""
+    more: dict[str, object] = {"epochs": 1, "onnx": ""}
+    if are_there:
+        more["sublabel_weight"] = 0.0
+    else:
+        dataset = open_dataset(dataset_dir)
+        learnt = [replace(example, sublabel=None) for example in dataset.train]
+        names = ("train", "validation", "holdout")
+        splits = {name: learnt[at::3] for at, name in enumerate(names)}
+        dataset_dir = tmp_path / "dataset"
+        write_dataset(dataset_dir, name="plain", taxonomy=dataset.taxonomy, splits=splits)
+    record = train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
+    assert record.epochs[0].sublabel_loss is None
     manifest = load_adapter(tmp_path / "run" / "adapter")
     assert manifest.head is not None
     assert tuple(output.name for output in manifest.head.outputs) == manifest.taxonomy.names

@@ -43,6 +43,7 @@ def test_the_shipped_recipe_for_encoders_is_whole() -> None:
         ({"kind": "embedding-linear"}, "no setting of kind 'embedding-linear'"),
         ({"kind": "decoder"}, "kind: Input should be"),
         ({"sublabel_weight": "1"}, "share of the loss: at least 0 and below 1"),
+        ({"sublabel_weight": "much"}, "sublabel_weight"),
         ({"onnx": "int4"}, "onnx.0: Input should be 'fp32' or 'int8'"),
         ({"pooling": "max"}, "pooling: Input should be"),
     ],
@@ -56,6 +57,8 @@ def test_a_language_model_needs_an_instruction_and_no_pooling() -> None:
     cpu = ROOT / "config" / "trainer-cpu.toml"
     with pytest.raises(BadInput, match="pooling: no setting of kind 'lora-code'"):
         load_recipe(cpu, PLACES | {"pooling": "mean"})
+    with pytest.raises(BadInput, match="sublabel_weight: kind 'lora-code' takes a number"):
+        load_recipe(cpu, PLACES | {"sublabel_weight": "auto"})
     with pytest.raises(BadInput, match="instruction: kind 'lora-code' needs one"):
         load_recipe(cpu, PLACES | {"instruction": ""})
 
