@@ -57,7 +57,7 @@ class Store:
 @pytest.fixture
 def store() -> Iterator[Store]:
     found = Store()
-    thread = threading.Thread(target=found.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield found
     found.stall = False
