@@ -220,8 +220,8 @@ def _carry_out(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from trainer.store import moves
     from trainer.store.probes import describe
+    from trainer.store.publish import publish_adapter
 
     console = make_console(as_json=as_json)
     nothing_to_do = plan.is_current and (not force or canary is not None)
@@ -235,7 +235,7 @@ def _carry_out(
         outcome, pointer = "would_publish", plan.current
     else:
         outcome = "published" if canary is None else "canary"
-        pointer = moves.publish_adapter(plan, force=force, reason=reason, canary_share=canary)
+        pointer = publish_adapter(plan, force=force, reason=reason, canary_share=canary)
     if outcome in {"published", "canary", "would_publish"}:
         print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
     show(
@@ -245,7 +245,7 @@ def _carry_out(
         as_json=as_json,
     )
     if outcome == "refused":
-        moves.publish_adapter(plan)  # raises NotGoodEnough
+        publish_adapter(plan)  # raises NotGoodEnough
 
 
 def _result(plan: Plan, outcome: str, pointer: Pointer | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
 from trainer.statistics.noninferiority import lowest_difference
 from trainer.statistics.paired import paired_interval
-from trainer.store.gate import GateVerdict
+from trainer.store.verdict import GateVerdict
 from worker.contract.circle import Answer, Figure, Verdict
 
 OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"

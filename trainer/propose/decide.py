@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.propose.steps import PROPOSAL, plan_proposed
 from trainer.store.gate_rules import GateRules
-from trainer.store.moves import publish_adapter
+from trainer.store.publish import publish_adapter
 from worker.contract import AdapterRefused
 from worker.contract.circle import (
     CHANGES,

@@ -36,9 +36,9 @@ from trainer.propose.compare import Compared, Judgement, compare, judge
 from trainer.propose.messages import read_new_messages, read_outcomes
 from trainer.propose.page import PAGE, write_proposal_page
 from trainer.propose.version import APPLIED, make_version
-from trainer.store.gate import GateVerdict
 from trainer.store.gate_rules import GateRules
 from trainer.store.plan import Plan, plan_publication
+from trainer.store.verdict import GateVerdict
 from trainer.training.recipe import Recipe
 from trainer.training.train import train
 from worker.contract import Manifest, read_manifest

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
-from trainer.store.criteria import Criterion
 from trainer.store.evidence import read_evidence
-from trainer.store.gate import GateVerdict, judge
+from trainer.store.gate import judge
 from trainer.store.gate_rules import GateRules
 from trainer.store.plan import plan_publication
+from trainer.store.verdict import Criterion, GateVerdict
 from worker.contract import MANIFEST_NAME, read_manifest
 
 ADAPTER_FOLDER = "adapter"

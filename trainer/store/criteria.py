@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.artifacts.files import Record
 from trainer.statistics.figures import LabelFigures, in_points
 from trainer.statistics.metrics import ALPHA, Discordance, highest_share
 from trainer.statistics.noninferiority import (
@@ -18,22 +17,8 @@ from trainer.statistics.noninferiority import (
     required_messages,
     smallest_margin,
 )
-from trainer.store.evidence import Comparison
 from trainer.store.gate_rules import GateRules
-
-
-class Criterion(Record):
-    """One row of the gate, in words."""
-
-    name: str
-    wanted: str
-    found: str
-    passed: bool
-
-
-def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
-    """Return a row."""
-    return Criterion(name=name, wanted=wanted, found=found, passed=passed)
+from trainer.store.verdict import Comparison, Criterion, criterion
 
 
 def judge_labels(

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.statistics.metrics import measure
-from trainer.store.criteria import Criterion, criterion, judge_labels, judge_regression
-from trainer.store.evidence import Comparison, Evidence
+from trainer.store.criteria import judge_labels, judge_regression
+from trainer.store.evidence import Evidence
 from trainer.store.gate_rules import GateRules
 from trainer.store.unseen import judge_unseen
+from trainer.store.verdict import Comparison, Criterion, GateVerdict, criterion
 from worker.contract import Manifest
 from worker.contract.store import is_digest
 
 _SLACK = 1e-6  # the figures are read from text, and sums differ in their last digits
-
-
-@dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """Every criterion's row; ``comparison`` is None where there was none to make, and
-    ``incomparable`` says why when an adapter is current and cannot be compared with."""
-
-    criteria: tuple[Criterion, ...]
-    comparison: Comparison | None
-    incomparable: str | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every criterion is met."""
-        return all(row.passed for row in self.criteria)
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """Names of the criteria that are not met."""
-        return tuple(row.name for row in self.criteria if not row.passed)
 
 
 def judge(

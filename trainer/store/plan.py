@@ -7,12 +7,14 @@ from pathlib import Path
 
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.errors import BadInput
-from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
+from trainer.store.comparison import compare_evidence
+from trainer.store.evidence import Evidence, read_evidence
 from trainer.store.files import is_sound
-from trainer.store.gate import GateVerdict, judge
+from trainer.store.gate import judge
 from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice, plan_probes, standing_probes
 from trainer.store.record import stored_evidence
+from trainer.store.verdict import Comparison, GateVerdict
 from worker.contract import MANIFEST_NAME, Manifest, load_adapter
 from worker.contract.cascade import stage_directory
 from worker.contract.store import Pointer, read_pointer

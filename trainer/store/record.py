@@ -12,14 +12,14 @@ from pydantic import Field
 from trainer.artifacts.evaluation import ANSWERS, EVALUATION, Answer, EvaluationRecord
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.errors import BadInput
-from trainer.store.criteria import Criterion
-from trainer.store.evidence import Comparison, Evidence, read_answers
-from trainer.store.gate import GateVerdict
+from trainer.store.evidence import Evidence, read_answers
+from trainer.store.files import stored_digests
 from trainer.store.gate_rules import GateRules
 from trainer.store.probes import PlannedProbes, ProbeChoice
+from trainer.store.verdict import Comparison, Criterion, GateVerdict
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
-from worker.contract.store import Pointer, is_digest, read_pointer
+from worker.contract.store import Pointer, read_pointer
 
 
 class GateRecord(Record):
@@ -167,11 +167,6 @@ def stored_evidence(store: Path, digest: str) -> Evidence | None:
             f"{store / file.name}: not the file that {path.name} names: publish it again"
         )
     return Evidence(path, str(record.evaluation_sha256), evaluation, answers)
-
-
-def stored_digests(store: Path) -> list[str]:
-    """Return the digests of all adapters in a store, those without a record too."""
-    return sorted(path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir())
 
 
 def list_store(store: Path) -> tuple[Pointer | None, list[Stored]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.similarity import SIMILARITY
-from trainer.store.criteria import Criterion, criterion
+from trainer.store.verdict import Criterion, criterion
 from worker.contract import Manifest
 
 

@@ -12,7 +12,7 @@ from trainer.report.judged import ADAPTER_FOLDER, Judged
 from trainer.report.numbers import written
 from trainer.report.records import Input, Run, Section, lacking
 from trainer.statistics.metrics import wilson
-from trainer.store.criteria import Criterion
+from trainer.store.verdict import Criterion
 
 _AT_ONCE = 4
 """Rows of labels that pass which are shown unfolded: of eleven that do there is little to read."""

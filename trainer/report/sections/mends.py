@@ -10,7 +10,7 @@ from trainer.report.judged import Judged
 from trainer.report.records import Run
 from trainer.report.steps import BAD, NextStep, command, prepare_again
 from trainer.statistics.metrics import wilson
-from trainer.store.criteria import Criterion
+from trainer.store.verdict import Criterion
 
 _MOST_MESSAGES = 100_000
 

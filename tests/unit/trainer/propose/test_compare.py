@@ -7,8 +7,7 @@ import numpy as np
 from trainer.propose.compare import NEW_HOLDOUT, OLD_HOLDOUT, REVIEW, Compared, judge
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import paired_interval
-from trainer.store.criteria import criterion
-from trainer.store.gate import GateVerdict
+from trainer.store.verdict import GateVerdict, criterion
 from worker.contract.circle import Figure
 
 PASSED = GateVerdict((criterion("accuracy", "0.9", "0.95", passed=True),), None, None)

@@ -13,8 +13,8 @@ from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import Discordance, mcnemar_exact
 from trainer.store.criteria import judge_labels, judge_regression
-from trainer.store.evidence import Comparison
 from trainer.store.gate_rules import GateRules
+from trainer.store.verdict import Comparison
 
 RUNS = 400
 LABELS = tuple(f"label-{number}" for number in range(11))

@@ -15,9 +15,11 @@ from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.noninferiority import non_inferiority_p
-from trainer.store.evidence import Comparison, Evidence, compare_evidence, read_evidence
+from trainer.store.comparison import compare_evidence
+from trainer.store.evidence import Evidence, read_evidence
 from trainer.store.gate import judge
 from trainer.store.gate_rules import GateRules, load_rules
+from trainer.store.verdict import Comparison
 from worker.contract import read_manifest
 
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"
