@@ -56,12 +56,20 @@ class ChildProcesses:
     def __init__(self) -> None:
         self._before = {child.pid for child in multiprocessing.active_children()}
         self._ours: set[int | None] | None = None
+        self._started: list[Any] = []
         self._seen: dict[Any, None] = {}
 
     def freeze(self) -> None:
         """All are started: what multiprocessing starts from now on is not ours."""
         self.note_alive()
-        self._ours = {child.pid for child in self._children()}
+        self._started = list(self._children())
+        self._ours = {child.pid for child in self._started}
+
+    def killed_by(self) -> int | None:
+        """Return the number of the signal that ended one of those that ``freeze`` saw; None where
+        none was ended by one."""
+        codes = [child.exitcode for child in self._started]
+        return next((-code for code in codes if code is not None and code < 0), None)
 
     def note_alive(self) -> None:
         """Note the processes that are alive, so that later they can be waited for."""

@@ -34,7 +34,10 @@ _SHUTDOWN_S = 15
 _CONTEXT_S = 5
 _LOAD_S = 300
 _CALL_POLL_S = 0.5
-_DIED = "the engine's processes are gone; its own log, on stderr, says why"
+_OUT_OF_MEMORY = (
+    "the kernel does so when the machine's or the container's memory is full: give it more, or "
+    "take less by model.engine_args (kv_cache_memory_bytes, max_num_batched_tokens)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +132,7 @@ class VllmEngine:
             raise EngineDied("the engine is closed")
         llm = self._llm
         if llm is None or llm.errored:
-            raise EngineDied(_DIED)
+            raise self._died()
 
     def close(self) -> None:
         """Abort what is in flight, stop the processes and wait until they are gone."""
@@ -145,6 +148,14 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._processes.wait_until_gone()
+
+    def _died(self) -> EngineDied:
+        """Say that the engine's processes are gone, and why where that is known."""
+        number = self._processes.killed_by()
+        if number is None:
+            return EngineDied("the engine's processes are gone; its own log, on stderr, says why")
+        why = f"the engine's processes are gone: killed by {signal.Signals(number).name}"
+        return EngineDied(f"{why}; {_OUT_OF_MEMORY}" if number == signal.SIGKILL else why)
 
     def _describe(self, manifest: Manifest, adapter: Path | None, priority: int = 0) -> _Adapter:
         from vllm.lora.request import LoRARequest
@@ -225,7 +236,7 @@ class VllmEngine:
             raise
         except Exception as error:
             if self._llm.errored:
-                raise EngineDied(_DIED) from error
+                raise self._died() from error
             raise AdapterRefused(adapter.lora.lora_path, f"vLLM refuses it: {error}") from error
 
     async def _while_alive(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -238,7 +249,7 @@ class VllmEngine:
             await asyncio.wait({answer}, timeout=_CALL_POLL_S)
             if not answer.done() and self._llm.errored:
                 answer.cancel()
-                raise EngineDied(_DIED)
+                raise self._died()
         return answer.result()
 
     async def _answer(self, adapter: _Adapter, prompt_ids: list[int]) -> Answer:
@@ -255,7 +266,7 @@ class VllmEngine:
             raise
         except (VLLMError, ValueError) as error:
             if self._llm.errored:
-                raise EngineDied(_DIED) from error
+                raise self._died() from error
             # vLLM's text may quote the prompt; its kind may not.
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
