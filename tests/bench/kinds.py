@@ -2,6 +2,7 @@
 
     python -m tests.bench.kinds --work DIR [--kinds encoder,embedding-linear,lora-code,lora-head]
         [--tickets tickets.csv --out-of-scope messages.jsonl] [--set lora-head:per_label=60]
+        [--few 300]
 
 Prepares the data (the shop's messages that come with the demo, or with ``--tickets`` the bank's),
 trains each kind by its shipped recipe, measures it on the sealed hold-out, then serves it: start,
@@ -51,8 +52,6 @@ COLUMNS = (
     "p50, p99 at low load",
     "memory",
 )
-FEW = 300
-"""Messages a round of an engine that answers some ten a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,9 @@ def main() -> int:
     parser.add_argument("--out-of-scope", type=Path, default=SHOP / "out_of_scope.jsonl")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
+        "--few", type=int, default=300, help="messages a round of a language model (300)"
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KIND:KEY=VALUE", help="of a recipe"
     )
     given = parser.parse_args()
@@ -101,7 +103,7 @@ def main() -> int:
         ]
         trained = train(given.work, data, kind, given.out_of_scope, chosen)
         ways = ("runtime", "merged") if trained.manifest.needs_base else ("",)
-        rows += [row(trained, way, serve(trained, way, given.rounds)) for way in ways]
+        rows += [row(trained, way, serve(trained, way, given.rounds, given.few)) for way in ways]
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     for cells in (COLUMNS, ("---",) * len(COLUMNS), *rows):
         print(f"| {' | '.join(cells)} |")
@@ -172,7 +174,7 @@ def recipe(work: Path, kind: str) -> Path:
     return path
 
 
-def serve(trained: Trained, serving: str, rounds: int) -> Served:
+def serve(trained: Trained, serving: str, rounds: int, few: int) -> Served:
     """Serve an adapter: first as a process, with a message at a time, then under load."""
     model = [f"model.adapter='{trained.adapter}'"]
     if serving:
@@ -181,7 +183,7 @@ def serve(trained: Trained, serving: str, rounds: int) -> Served:
     with LocalBroker() as broker, ExitStack() as stack:
         servers = broker.bootstrap_servers
         started = start(servers, model)
-        messages = {"messages": FEW} if serving else {}
+        messages = {"messages": few} if serving else {}
         rate = throughput(servers, stack, name, model, rounds, **messages)
     return Served(
         started.ready_s,
