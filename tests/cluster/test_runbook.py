@@ -31,6 +31,7 @@ LEFT_OUT = {
     "clerk-worker compare": "wants a second model",
     "helm upgrade": "the values' file is the reader's; tried below with one value",
     "helm rollback": "tried below, after an upgrade",
+    "kubectl -n $NS exec $D -- clerk-trainer list": "the demo's adapter is no store",
     "kubectl -n $NS create job": "the demo has no store that is written to: test_rollback.py",
     "kubectl -n $NS wait --for=condition=complete": "as before",
     "kubectl -n $NS logs job/": "as before",
