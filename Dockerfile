@@ -144,7 +144,7 @@ COPY --from=demo-model /models/demo /models/demo
 COPY --from=wheel /build/adapters /adapters
 COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
 
-# -------------------------------- worker-tools: every command that needs no engine, in a small image
+# ------------- worker-tools: every command that needs no engine, and the way back in a store of adapters
 FROM tools AS packages-tools
 ARG INDEX_URL=""
 COPY locks/image-tools.txt ./
@@ -162,7 +162,7 @@ COPY --from=wheel /build/dist ./dist
 COPY pyproject.toml ./
 RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
       --no-deps --compile-bytecode dist/*.whl \
- && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-trainer /opt/app/bin/clerk-desk \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json /opt/app/bin/clerk-desk \
  && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
  && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
       --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \

@@ -163,7 +163,13 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"download": {"files": [{"url": "https://a", "path": "/a", "sha256": "tbd"}]}},
         ("/download/files/0/sha256",),
     ),
-    ({"rollback": {"enabled": True}}, ("rollback: trainer.image.repository is empty",)),
+    (
+        {
+            "rollback": {"enabled": True},
+            "storage": {"adapters": {"volume": {"persistentVolumeClaim": {"readOnly": True}}}},
+        },
+        ("rollback: storage.adapters.volume cannot be written to",),
+    ),
     ({"commonLabels": {"app.kubernetes.io/name": "x"}}, ("commonLabels.app.kubernetes.io/name",)),
     # Counts.
     (

@@ -432,16 +432,19 @@ def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
 
 
 def test_the_way_back_at_night_is_a_job_that_waits() -> None:
-    """It writes to the store once, has no network, and its name is the reason."""
-    documents = render_minimal({
-        "rollback": {"enabled": True},
-        "trainer": {"image": {"repository": "registry.example/clerk/trainer"}},
-    })  # fmt: skip
+    """It writes to the store once, has no network, and its name is the reason. Its image is a small
+    one, or one that is on a node already: nobody waits for the trainer's at night."""
+    tools = "registry.example/clerk/worker-tools:1"
+    named = render_minimal({"rollback": {"enabled": True}, "topics": {"image": tools}})
+    (pod,) = [pod for pod in pods(named) if pod.owner["kind"] == "CronJob"]
+    assert pod.spec["containers"][0]["image"] == tools
+    documents = render_minimal({"rollback": {"enabled": True}})
     cron = find(documents, "CronJob", "-rollback")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]
     assert job["backoffLimit"] == 0
     (container,) = job["template"]["spec"]["containers"]
+    assert container["image"] == worker_container(documents)["image"]
     assert container["args"] == ["rollback", "--store", "/adapters", "--reason", "$(REASON)"]
     assert "readOnly" not in container["volumeMounts"][0]
     policy = find(documents, "NetworkPolicy", "-rollback")["spec"]

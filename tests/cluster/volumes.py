@@ -1,11 +1,13 @@
-"""Folders of this machine, which is the node, as volumes for claims."""
+"""Folders of this machine, which is the node, as volumes for claims; and a pod that fills one."""
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
 
-from tests.chart.render import Document
+import yaml
+
+from tests.chart.render import EXAMPLES, Document
 
 LABEL = "clerk=test"
 
@@ -27,3 +29,14 @@ def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Docu
             "hostPath": {"path": str(folder)},
         },
     }
+
+
+def filling_pod(image: str, pull_policy: str, claim: str) -> Document:
+    """Return a pod named ``fill`` that has a claim at /store: that of the chart's examples."""
+    path = EXAMPLES / "objects" / "fill-dataset.yaml"
+    pod: Document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (container,) = pod["spec"]["containers"]
+    container |= {"image": image, "imagePullPolicy": pull_policy}
+    container["volumeMounts"][0]["mountPath"] = "/store"
+    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
+    return pod

@@ -226,9 +226,6 @@
 {{- end }}
 {{- end }}
 {{- if .Values.rollback.enabled }}
-{{- if not .Values.trainer.image.repository }}
-- rollback: trainer.image.repository is empty: name the trainer's image, which has the command
-{{- end }}
 {{- if not .Values.storage.adapters.mountPath }}
 - rollback: storage.adapters.mountPath is empty: there is no store to go back in
 {{- else if or (hasKey .Values.storage.adapters.volume "image") (get (.Values.storage.adapters.volume.persistentVolumeClaim | default dict) "readOnly") }}
