@@ -41,6 +41,8 @@ from worker.demo.base_model import ensure_base_model
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 MESSAGES = 40
+LOGIN = "of-the-test"
+"""In the place of the words that a header leaves out."""
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},
@@ -123,9 +125,17 @@ def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, 
 
 @contextmanager
 def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
-    """Serve the base model's files; give what download.files says of them."""
+    """Serve the base model's files to who has the login of the header; give what download.files
+    says of them."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Send a file."""
+            if self.headers.get("Authorization") == f"Bearer {LOGIN}":
+                super().do_GET()
+            else:
+                self.send_error(401)
+
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Nothing."""
 
@@ -215,6 +225,8 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
             store = folders["clerk-filing-clerk-adapters"]
             wait_until("workers wait for an adapter", lambda: _waits(release), READY_S)
             _first_adapter(support, store, desk, note)
+            if training.IMAGE:
+                training.propose_in_a_quiet_week(support, folders["support-decisions"], note)
         release.wait_for_ready(1, READY_S)
         with Traffic(broker.servers, NAMES, partitions) as traffic:
             traffic.publish(MESSAGES)
@@ -240,7 +252,7 @@ def _filled_in(command: str, example: Path, kafka: str, given: Path) -> str:
         command.replace("kafka:9092", kafka)
         .replace("username=clerk --from-literal=password=...",
                  f"username=scram-clerk --from-literal=password={SCRAM_PASSWORD}")
-        .replace("...", "of-the-test")
+        .replace("...", LOGIN)
     )  # fmt: skip
     if filled.startswith("helm install"):
         stand_in = Path(__file__).parent / "stand_in" / example.name

@@ -12,6 +12,7 @@ from typing import Any
 from tests.chart.render import ROOT
 from tests.cluster.kubectl import Cluster, Failed, condition, wait_until
 from tests.support.trainer_world import call
+from worker.contract.circle import save_answers
 
 IMAGE = os.environ.get("CLERK_TEST_TRAINER_IMAGE", "")
 """An image with ``clerk-trainer`` and its packages that the nodes know; empty: there is none."""
@@ -56,6 +57,19 @@ def await_job(cluster: Cluster, name: str, timeout_s: float, note: Callable[[str
         raise Failed(f"{error}\n{_words(cluster, name)}") from None
     status = cluster.get("job", name)["status"]
     note(f"the job {name}: from {status['startTime']} to {status['completionTime']}")
+
+
+def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[str], None]) -> None:
+    """An export in which nobody decided anything: the job for proposals says so, and ends well."""
+    (decisions / "proposals").mkdir()
+    save_answers(decisions / "decisions.csv", [])
+    (decisions / "messages.jsonl").touch()
+    for path in (decisions / "decisions.csv", decisions / "messages.jsonl"):
+        path.chmod(0o644)  # a hostPath knows no fsGroup
+    cluster.kubectl("create", "job", "--from=cronjob/clerk-filing-clerk-propose", "proposal-1")
+    await_job(cluster, "proposal-1", 300, note)
+    said = cluster.kubectl("logs", "job/proposal-1")
+    assert "no proposal: 0 decisions with something new are fewer than 30" in said
 
 
 def _words(cluster: Cluster, name: str) -> str:
