@@ -1,10 +1,11 @@
 """Each example from an empty namespace, by the commands of its own header, to labels in Kafka.
 
 Run as they stand, but for: Kafka's address and the words that the header leaves out ("..."); what
-makes and pushes images, since the node knows them by the names in the examples (.ci/cluster); the
-trainer, whose image is not there: the adapter that it would publish is put in its place. What the
-test node lacks is in stand_in/, file by file; its storage is folders of this machine, its GPU a
-number in the node's status. KEDA and the Prometheus operator are their definitions alone.
+makes and pushes images, since the node knows them by the names in the examples (.ci/cluster). The
+trainer's job trains where CLERK_TEST_TRAINER_IMAGE names its image (cluster_trainer in .ci/cluster
+makes one); else the adapter that it would publish is put in its place. What the test node lacks is
+in stand_in/, file by file; its storage is folders of this machine, its GPUs a number in the node's
+status. KEDA and the Prometheus operator are their definitions alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import http.server
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +25,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document
+from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document, merge
+from tests.cluster import training
 from tests.cluster.conftest import missing
 from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, run
 from tests.cluster.kubectl import Cluster, Release, wait_until
@@ -33,12 +35,14 @@ from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fix
 from tests.cluster.volumes import LABEL, volume
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
 from worker.contract import read_manifest
-from worker.contract.store import Pointer, write_pointer
+from worker.contract.store import Pointer, read_pointer, write_pointer
 from worker.demo.base_model import ensure_base_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 MESSAGES = 40
+LOGIN = "of-the-test"
+"""In the place of the words that a header leaves out."""
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},
@@ -58,8 +62,7 @@ RIGHTS = (
     ("GROUP", "filing-clerk", "READ"),
     ("TRANSACTIONAL_ID", "filing-clerk.*", "WRITE"),
 )
-# Of the header: images are there already, and the trainer's is not.
-LEFT_OUT = ("docker ", "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer")
+TRAIN = "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer"
 
 
 @pytest.fixture
@@ -77,12 +80,16 @@ class Desk:
     def __init__(self, folder: Path, broker: SecureBroker) -> None:
         self.folder = folder
         folder.mkdir()
-        for name in ("helm", "config"):
-            (folder / name).symlink_to(ROOT / name)
+        (folder / "helm").symlink_to(ROOT / "helm")
+        shutil.copytree(ROOT / "config", folder / "config")
         shutil.copytree(ensure_base_model(), folder / "Qwen2.5-7B-Instruct")
         _publish(folder / "store")
-        (folder / "dataset").mkdir()
-        (folder / "dataset" / "dataset.json").write_text("{}")
+        if training.IMAGE:
+            training.prepare(folder / "export").rename(folder / "dataset")
+            shutil.copy(training.RECIPE, folder / "config" / "trainer.toml")
+        else:
+            (folder / "dataset").mkdir()
+            (folder / "dataset" / "dataset.json").write_text("{}")
         client = broker.ca.sign("clerk")
         shutil.copy(broker.ca.certificate, folder / "ca.crt")
         shutil.copy(client.certificate, folder / "tls.crt")
@@ -118,9 +125,17 @@ def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, 
 
 @contextmanager
 def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
-    """Serve the base model's files; give what download.files says of them."""
+    """Serve the base model's files to who has the login of the header; give what download.files
+    says of them."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Send a file."""
+            if self.headers.get("Authorization") == f"Bearer {LOGIN}":
+                super().do_GET()
+            else:
+                self.send_error(401)
+
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Nothing."""
 
@@ -142,14 +157,15 @@ def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
 
 @pytest.fixture
 def node(cluster: Cluster) -> Iterator[None]:
-    """The node shows a GPU. Its folders are this machine's, or the claims could not be made."""
+    """The node shows two GPUs, a worker's and the trainer's. Its folders are this machine's, or the
+    claims could not be made."""
     (found,) = cluster.get("nodes")
     name = found["metadata"]["name"]
     if not Path("/run/filing-clerk-containerd.sock").exists() and not cluster.exists(
         "storageclass"
     ):
         missing("no storage class, and the node is not this machine")
-    status = [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "1"}]
+    status = [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "2"}]
     cluster.kubectl("patch", "node", name, "--subresource=status", "--type=json",
                     "-p", json.dumps(status))  # fmt: skip
     cluster.kubectl("label", "node", name, "nvidia.com/gpu.present=true", "--overwrite")
@@ -168,7 +184,12 @@ def node(cluster: Cluster) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("what_examples_name", "node")
 def test_an_example_comes_up_by_the_commands_of_its_header(
-    cluster: Cluster, host: str, broker: SecureBroker, example: Path, tmp_path: Path
+    cluster: Cluster,
+    host: str,
+    broker: SecureBroker,
+    example: Path,
+    tmp_path: Path,
+    note: Callable[[str], None],
 ) -> None:
     """From nothing: the workers become ready, and what is published is labelled once each."""
     desk = Desk(tmp_path / "desk", broker)
@@ -192,17 +213,20 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
         own = {"config": {"kafka": {"bootstrap_servers": kafka}}}
         if example.stem == "keda":
             own |= {"download": {"files": files}}  # type: ignore[dict-item]
+            if training.IMAGE:
+                own = merge(own, training.image_values())
         given = desk.folder / "given.yaml"
         given.write_text(yaml.safe_dump(own))
         for command in commands(example):
-            if command.startswith(LEFT_OUT):
-                continue
+            if command.startswith("docker ") or (command.startswith(TRAIN) and not training.IMAGE):
+                continue  # the images are there already
             run(_filled_in(command, example, kafka, given), desk.folder, desk.variables)
         if example.stem == "keda":
+            store = folders["clerk-filing-clerk-adapters"]
             wait_until("workers wait for an adapter", lambda: _waits(release), READY_S)
-            shutil.copytree(
-                desk.folder / "store", folders["clerk-filing-clerk-adapters"], dirs_exist_ok=True
-            )
+            _first_adapter(support, store, desk, note)
+            if training.IMAGE:
+                training.propose_in_a_quiet_week(support, folders["support-decisions"], note)
         release.wait_for_ready(1, READY_S)
         with Traffic(broker.servers, NAMES, partitions) as traffic:
             traffic.publish(MESSAGES)
@@ -212,12 +236,23 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
         assert not [result for result in traffic.results if result.topic == NAMES.dead]
 
 
+def _first_adapter(support: Cluster, store: Path, desk: Desk, note: Callable[[str], None]) -> None:
+    """The header's last command has begun a job that makes it; or it is put in its place."""
+    if not training.IMAGE:
+        shutil.copytree(desk.folder / "store", store, dirs_exist_ok=True)
+        return
+    training.await_job(support, "train-1", READY_S, note)
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert (pointer.name, pointer.event) == ("support", "publish")
+
+
 def _filled_in(command: str, example: Path, kafka: str, given: Path) -> str:
     filled = (
         command.replace("kafka:9092", kafka)
         .replace("username=clerk --from-literal=password=...",
                  f"username=scram-clerk --from-literal=password={SCRAM_PASSWORD}")
-        .replace("...", "of-the-test")
+        .replace("...", LOGIN)
     )  # fmt: skip
     if filled.startswith("helm install"):
         stand_in = Path(__file__).parent / "stand_in" / example.name
