@@ -22,7 +22,7 @@ def migrate(database: Database) -> str:
     DatabaseAway, DatabaseRefused.
     """
     config = _config()
-    with database.write() as tx:
+    with database.write(patient=True) as tx:
         if not database.is_sqlite:
             tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
         config.attributes["connection"] = tx
