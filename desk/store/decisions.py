@@ -38,7 +38,7 @@ def by_request(tx: Tx, request_id: str) -> Decided | None:
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
     """Keep a decision on an item that is locked."""
-    id_ = tx.execute(
+    made = tx.execute(
         decisions.insert()
         .values(
             request_id=new.request_id,
@@ -54,9 +54,9 @@ def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
             seconds=new.seconds,
             decided_ms=now_ms,
         )
-        .returning(decisions.c.id)
-    ).scalar_one()
-    return read(Decided, tx.execute(sa.select(*DECIDED).where(decisions.c.id == id_)).one())
+        .returning(*DECIDED)
+    ).one()
+    return read(Decided, made)
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
