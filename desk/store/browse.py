@@ -17,6 +17,26 @@ NEAR = 500
 """Among how many messages before this one, and after it, similar ones are looked for."""
 
 
+_TWINS = (
+    sa.select(items.c.id)
+    .where(
+        items.c.cluster_key
+        == sa.select(items.c.cluster_key)
+        .where(items.c.id == sa.bindparam("item_id"))
+        .scalar_subquery(),
+        items.c.state == "decided",
+        items.c.id != sa.bindparam("item_id"),
+    )
+    .order_by(items.c.id.desc())
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+_WITH_TEXTS = (
+    sa.select(*ITEM, texts.c.text)
+    .join(texts, texts.c.item_id == items.c.id)
+    .where(items.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """An item with its text."""
@@ -76,24 +96,13 @@ def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
 
     Not of all: most words are in very many messages, and each page would look at all of these.
     """
-    own = sa.select(items.c.cluster_key).where(items.c.id == item_id).scalar_subquery()
-    same = (
-        sa.select(items.c.id)
-        .where(items.c.cluster_key == own, items.c.state == "decided", items.c.id != item_id)
-        .order_by(items.c.id.desc())
-        .limit(limit)
-    )
-    twins = list(tx.execute(same).scalars())
+    twins = list(tx.execute(_TWINS, {"item_id": item_id, "most": limit}).scalars())
     words = words_of(text)
     others: list[int] = []
     if words and len(twins) < limit:
         others = likest(tx, words, around=item_id, near=NEAR, limit=2 * limit)
-    query = (
-        sa.select(*ITEM, texts.c.text)
-        .join(texts, texts.c.item_id == items.c.id)
-        .where(items.c.id.in_({*twins, *others}))
-    )
-    found = {row.id: Hit(read(Item, row), row.text) for row in tx.execute(query)}
+    rows = tx.execute(_WITH_TEXTS, {"ids": [*{*twins, *others}]})
+    found = {row.id: Hit(read(Item, row), row.text) for row in rows}
     alike = {id_: likeness(text, hit.text) for id_, hit in found.items() if id_ not in twins}
     others = [
         id_
