@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -30,6 +31,7 @@ def migrate(database: Database) -> str:
     return newest_version()
 
 
+@functools.cache
 def newest_version() -> str:
     """Return the version that this code needs."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
