@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from desk.errors import DatabaseAway, SettingsError
 from desk.store.failures import translate
+from desk.store.turns import Turns
 
 Tx: TypeAlias = sa.Connection
 """A transaction that is open. Only functions of ``desk.store`` look into it."""
@@ -56,6 +57,9 @@ class Database:
             options["pool_pre_ping"] = True
             options["connect_args"] = {"timeout": _ANSWER_S}
         self.engine = sa.create_engine(parsed, hide_parameters=True, **options)
+        # SQLite lets one write at a time. Who waits for it there asks again after up to 100 ms, and
+        # may come last each time; who waits here is woken, and takes no connection meanwhile.
+        self._turns = Turns()
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -92,6 +96,20 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Tx]:
+        if self.is_sqlite and write:
+            if not self._turns.acquire(_BUSY_MS / 1000):
+                raise DatabaseAway("the database is busy with another transaction")
+            try:
+                with self._connected(write=True) as tx:
+                    yield tx
+            finally:
+                self._turns.release()
+        else:
+            with self._connected(write=write) as tx:
+                yield tx
+
+    @contextmanager
+    def _connected(self, *, write: bool) -> Iterator[Tx]:
         try:
             with self.engine.connect() as connection:
                 if self.is_sqlite:
