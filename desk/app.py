@@ -29,6 +29,7 @@ from desk.stream.config import KafkaConfig, Properties, build_config
 from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import BackgroundWork, Shift
 from worker.contract.errors import TaxonomyError
+from worker.contract.garbage import start_up_frozen
 from worker.contract.records import InputFormat
 from worker.contract.settings_tree import read_secret
 from worker.contract.taxonomy import Taxonomy
@@ -195,8 +196,9 @@ def run_desk(settings: Settings) -> None:
                 installation=desk.project.installation,
                 address=address,
             )
-            while not stopping.is_set() and not shift.wait(0.2):
-                pass
+            with start_up_frozen():
+                while not stopping.is_set() and not shift.wait(0.2):
+                    pass
         _log.info("desk.stopped")
     finally:
         database.close()

@@ -178,6 +178,13 @@ class WebSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1: this machine.")
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port for /metrics alone, which the pages' port then has no more; unset: "
+        "there, for whoever reaches it.",
+    )
     hostnames: Paths = Field(
         ("*",),
         description="Names that people reach it by; others are refused. *: any (on loopback "

@@ -26,10 +26,13 @@ def web_options(settings: Settings) -> WebOptions:
     check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
     if sign_in.method == "oidc":
         provider_config(settings)
+    if web.metrics_port == web.port:
+        raise SettingsError("web.metrics_port is web.port: leave it out, or give it another one")
     secure = web.secure_cookies
     return WebOptions(
         host=web.host,
         port=web.port,
+        metrics_port=web.metrics_port,
         hostnames=web.hostnames,
         secure=not is_loopback(web.host) if secure is None else secure,
         method=sign_in.method,

@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
 from worker.core.dead_letter_limit import DeadLetterLimit
@@ -21,7 +22,6 @@ from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
 from worker.engine.open import OpenedEngine
-from worker.garbage import start_up_frozen
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all

@@ -1,4 +1,4 @@
-"""Near-duplicates: keys of which two messages share one where they say nearly the same.
+"""How much alike two messages are, and keys of which two share one where they say nearly the same.
 
 MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
 chapter 3): a text is the set of the four-character shingles of its words, without case, digits and
@@ -16,6 +16,14 @@ BANDS = 4
 ROWS = 6
 _SHINGLE = 4
 _MAX_CHARS = 4000
+_MAX_CHARS_ALIKE = 1000
+LEAST_ALIKE = 0.12
+"""Below this two messages are as unlike as any two. Of 200,000 pairs of the demo's messages, those
+whose labels differ reach 0.03 in the median, 0.11 in one pair of 1,000, 0.14 in one of 10,000. Of
+what a page would show beside a message, the four of 500 with most words in common, a quarter has
+that message's label; half of those at 0.12 or above; no more than half at 0.14, and of these there
+are a quarter as many."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 _PRIME = (1 << 61) - 1  # of Mersenne: products are reduced fast
 _SEEDS = [
@@ -32,10 +40,8 @@ def band_keys(text: str) -> tuple[str, ...]:
 
     Of a long text the first 4,000 characters count: time is bounded whatever the text is.
     """
-    words = f" {' '.join(_WORD.findall(text[:_MAX_CHARS].casefold()))} "
     shingles = {
-        zlib.crc32(words[at : at + _SHINGLE].encode("utf-8", "surrogatepass"))
-        for at in range(max(1, len(words) - _SHINGLE + 1))
+        zlib.crc32(each.encode("utf-8", "surrogatepass")) for each in _shingles(text, _MAX_CHARS)
     }
     minima = [min((a * shingle + b) % _PRIME for shingle in shingles) for a, b in _SEEDS]
     keys = []
@@ -43,3 +49,17 @@ def band_keys(text: str) -> tuple[str, ...]:
         part = minima[band * ROWS : (band + 1) * ROWS]
         keys.append(hashlib.sha256(f"{band}:{part}".encode()).hexdigest()[:16])
     return tuple(keys)
+
+
+def likeness(text: str, other: str) -> float:
+    """Return how much alike two texts are, from 0 to 1: the Jaccard similarity of their shingles.
+
+    Of long texts the first 1,000 characters count. Texts without a letter are like none.
+    """
+    ours, theirs = (_shingles(each, _MAX_CHARS_ALIKE) - {"  "} for each in (text, other))
+    return len(ours & theirs) / max(1, len(ours | theirs))
+
+
+def _shingles(text: str, max_chars: int) -> set[str]:
+    words = f" {' '.join(_WORD.findall(text[:max_chars].casefold()))} "
+    return {words[at : at + _SHINGLE] for at in range(max(1, len(words) - _SHINGLE + 1))}

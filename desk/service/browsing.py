@@ -130,5 +130,5 @@ def decide_cluster(
 
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:
     item = hit.item
-    task = to_task(tx, item, None, show_machine=item.state == "decided")
+    task = to_task(tx, item, None, show_machine=item.state == "decided", text=hit.text)
     return SearchHit(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)

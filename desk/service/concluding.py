@@ -98,7 +98,8 @@ def conclude_in(
     now, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
     if holds is not None and holds.kind == "label" and item.batch_id is None:
-        _send(tx, desk, item, holds, now_ms)
+        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
+        _send(tx, desk, item, holds, by, now_ms)
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
     return Concluded(made.id, item_id, now.state)
 
@@ -114,8 +115,8 @@ def _check(desk: Desk, said: Said) -> None:
         raise Refused("a request needs an id of 1 to 100 characters")
 
 
-def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, now_ms: int) -> None:
-    """Put the correction into the outbox, in the decision's transaction."""
+def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
+    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
     decided_at = rfc3339_from_ms(holds.decided_ms)
     assert decided_at is not None
     assert holds.label is not None
@@ -133,7 +134,7 @@ def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, now_ms: int) -> None:
         label=holds.label,
         taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
         decided_at=decided_at,
-        decided_by=people.get(tx, holds.person_id).pseudonym,
+        decided_by=by.pseudonym,
         guideline_version=str(version) if version is not None else None,
         machine=MachineLabel(
             item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)

@@ -20,10 +20,9 @@ def current(desk: Desk) -> Guideline | None:
         return guidelines.current(tx)
 
 
-def for_label(desk: Desk, label: str) -> str:
-    """Return what the newest version says under the label's heading, "" where it does not."""
-    newest = current(desk)
-    return "" if newest is None else section_for(newest.body, label)
+def for_label(guideline: Guideline | None, label: str) -> str:
+    """Return what a version says under the label's heading, "" where it does not."""
+    return "" if guideline is None else section_for(guideline.body, label)
 
 
 def versions(desk: Desk) -> list[Guideline]:

@@ -48,14 +48,21 @@ class Task:
     asked: Asked | None = None
 
 
-def to_task(tx: Tx, item: Item, until_ms: int | None, *, show_machine: bool = False) -> Task:
+def to_task(
+    tx: Tx,
+    item: Item,
+    until_ms: int | None,
+    *,
+    show_machine: bool = False,
+    text: str | None = None,
+) -> Task:
     """Return what is shown of an item. ``show_machine``: also of a blind one, after it has been
-    decided, or to an adjudicator."""
+    decided, or to an adjudicator. ``text`` is its message, where it has been read already."""
     shown = show_machine or not item.blind
     asked = batches.asked(tx, item.id) if item.batch_id is not None else None
     return Task(
         item_id=item.id,
-        text=items.text_of(tx, item.id) or "",
+        text=(items.text_of(tx, item.id) or "") if text is None else text,
         message_id=item.message_id,
         received_ms=item.received_ms,
         source_ms=item.source_ms,

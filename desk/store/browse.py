@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from desk.core.near import LEAST_ALIKE, likeness
 from desk.store.database import Tx
 from desk.store.rows import ITEM, read
 from desk.store.search_index import found_by, likest, words_of
@@ -14,6 +15,26 @@ from desk.store.types import Item
 
 NEAR = 500
 """Among how many messages before this one, and after it, similar ones are looked for."""
+
+
+_TWINS = (
+    sa.select(items.c.id)
+    .where(
+        items.c.cluster_key
+        == sa.select(items.c.cluster_key)
+        .where(items.c.id == sa.bindparam("item_id"))
+        .scalar_subquery(),
+        items.c.state == "decided",
+        items.c.id != sa.bindparam("item_id"),
+    )
+    .order_by(items.c.id.desc())
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+_WITH_TEXTS = (
+    sa.select(*ITEM, texts.c.text)
+    .join(texts, texts.c.item_id == items.c.id)
+    .where(items.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +90,26 @@ def search(
 
 
 def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
-    """Return decided items whose texts are like this one, likest first: near-duplicates, the newest
-    first, then those of the ``NEAR`` items before and after it that have most words in common.
+    """Return decided items whose texts are like this one: near-duplicates, the newest first, then
+    those alike (``desk.core.near``), the likest first, among the ``NEAR`` items before and after it
+    that have most words in common. There may be none.
 
     Not of all: most words are in very many messages, and each page would look at all of these.
     """
-    own = sa.select(items.c.cluster_key).where(items.c.id == item_id).scalar_subquery()
-    same = (
-        sa.select(items.c.id)
-        .where(items.c.cluster_key == own, items.c.state == "decided", items.c.id != item_id)
-        .order_by(items.c.id.desc())
-        .limit(limit)
-    )
-    ids = list(tx.execute(same).scalars())
+    twins = list(tx.execute(_TWINS, {"item_id": item_id, "most": limit}).scalars())
     words = words_of(text)
-    if words and len(ids) < limit:
+    others: list[int] = []
+    if words and len(twins) < limit:
         others = likest(tx, words, around=item_id, near=NEAR, limit=2 * limit)
-        ids = list(dict.fromkeys([*ids, *others]))[:limit]
-    query = (
-        sa.select(*ITEM, texts.c.text)
-        .join(texts, texts.c.item_id == items.c.id)
-        .where(items.c.id.in_(ids))
-    )
-    found = {row.id: Hit(read(Item, row), row.text) for row in tx.execute(query)}
-    return [found[id_] for id_ in ids if id_ in found]
+    rows = tx.execute(_WITH_TEXTS, {"ids": [*{*twins, *others}]})
+    found = {row.id: Hit(read(Item, row), row.text) for row in rows}
+    alike = {id_: likeness(text, hit.text) for id_, hit in found.items() if id_ not in twins}
+    others = [
+        id_
+        for id_ in sorted(alike, key=lambda id_: (-alike[id_], -id_))
+        if alike[id_] >= LEAST_ALIKE
+    ]
+    return [found[id_] for id_ in (*twins, *others) if id_ in found][:limit]
 
 
 def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:

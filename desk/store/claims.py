@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,28 +23,48 @@ from desk.store.types import Item
 
 _ATTEMPTS = 25
 
+# Statements are made once: to put one together, and to find out that it is a known one, takes
+# longer than to carry it out.
+_QUEUES = 128
+"""For how many queues they are kept."""
+
+_ITEM = sa.bindparam("item", type_=items.c.id.type)
+_PERSON = sa.bindparam("person_id", type_=items.c.id.type)
+_NOW = sa.bindparam("now_ms", type_=claims.c.until_ms.type)
+_HOLDER = sa.select(claims).where(claims.c.item_id == _ITEM)
+_HOLD = claims.insert()
+_HOLD_ON = claims.update().where(claims.c.item_id == _ITEM)
+_RELEASE = claims.delete().where(claims.c.item_id == _ITEM)
+_RELEASE_MINE = _RELEASE.where(claims.c.person_id == _PERSON)
+
 
 def held_by(
-    tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue | None = None
+    tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue
 ) -> Item | None:
-    """Return an item that the person holds, the oldest claim first, but for those of ``beside``."""
-    query = (
+    """Return an item of a queue that the person holds, the oldest claim first, but for those of
+    ``beside``."""
+    given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside)}
+    row = tx.execute(_held_by(queue), given).first()
+    return None if row is None else read(Item, row)
+
+
+@lru_cache(_QUEUES)
+def _held_by(queue: Queue) -> sa.Select[Any]:
+    return (
         sa.select(*ITEM)
         .join(claims, claims.c.item_id == items.c.id)
         .join(facets, facets.c.id == items.c.facet_id)
         .where(
-            claims.c.person_id == person_id,
-            claims.c.until_ms > now_ms,
-            items.c.id.not_in(list(beside)),
+            claims.c.person_id == _PERSON,
+            claims.c.until_ms > _NOW,
+            items.c.id.not_in(sa.bindparam("beside", expanding=True)),
             items.c.state.in_(("open", "second")),
+            *_of_queue(queue),
+            *_of_age(queue),
         )
         .order_by(claims.c.since_ms, claims.c.item_id)
         .limit(1)
     )
-    if queue is not None:
-        query = query.where(*_of_queue(queue), *_of_age(queue, now_ms))
-    row = tx.execute(query).first()
-    return None if row is None else read(Item, row)
 
 
 def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
@@ -55,7 +76,8 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
     for attempt in range(_ATTEMPTS):
         # Others have gone for the same one: look a little further, not all at one place again.
         skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
-        found = list(tx.execute(candidates(person_id, queue, now_ms, skip)).scalars())
+        given = {"person_id": person_id, "now_ms": now_ms, "skip": skip}
+        found = list(tx.execute(candidates(queue), given).scalars())
         if not found and not skip:
             return None
         for item_id in found:
@@ -100,20 +122,16 @@ def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -
 
 def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
     """Tell whether an item is held for a person. Ask with the item locked."""
-    query = sa.select(claims.c.item_id).where(
-        claims.c.item_id == item_id,
-        claims.c.person_id == person_id,
-        claims.c.until_ms > now_ms,
-    )
-    return tx.execute(query).first() is not None
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    return holder is not None and holder.person_id == person_id and holder.until_ms > now_ms
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
     """Give an item back; of whoever holds it where no person is given."""
-    gone = claims.delete().where(claims.c.item_id == item_id)
-    if person_id is not None:
-        gone = gone.where(claims.c.person_id == person_id)
-    tx.execute(gone)
+    if person_id is None:
+        tx.execute(_RELEASE, {"item": item_id})
+    else:
+        tx.execute(_RELEASE_MINE, {"item": item_id, "person_id": person_id})
 
 
 def release_all(tx: Tx, person_id: int) -> None:
@@ -130,33 +148,32 @@ def _hold(
     *,
     spoken_is_fine: bool = False,
 ) -> Item | None:
-    holder = tx.execute(sa.select(claims).where(claims.c.item_id == item.id)).first()
+    holder = tx.execute(_HOLDER, {"item": item.id}).first()
     if holder is not None and holder.person_id == person_id and holder.until_ms > now_ms:
-        mine = claims.update().where(claims.c.item_id == item.id)
-        tx.execute(mine.values(until_ms=until_ms))
+        tx.execute(_HOLD_ON, {"item": item.id, "until_ms": until_ms})
         return item
     if holder is not None and holder.until_ms > now_ms:
         return None
-    if not spoken_is_fine and tx.execute(sa.select(_spoken(item.id, person_id))).scalar():
+    mine = {"item": item.id, "person_id": person_id}
+    if not spoken_is_fine and tx.execute(_SPOKEN, mine).scalar():
         return None
     if holder is not None:
         release(tx, item.id)
-    tx.execute(
-        claims.insert().values(
-            item_id=item.id, person_id=person_id, since_ms=now_ms, until_ms=until_ms
-        )
-    )
+    times = {"since_ms": now_ms, "until_ms": until_ms}
+    tx.execute(_HOLD, {"item_id": item.id, "person_id": person_id, **times})
     return item
 
 
-def candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Select[Any]:
-    """Return a query of ids: the first item of each facet and state that the queue holds."""
+@lru_cache(_QUEUES)
+def candidates(queue: Queue) -> sa.Select[Any]:
+    """Return a query of ids: the first item of each facet and state that the queue holds. It wants
+    ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):
         held = (
             sa.select(claims.c.item_id)
-            .where(claims.c.item_id == items.c.id, claims.c.until_ms > now_ms)
+            .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
             .exists()
         )
         first = (
@@ -164,13 +181,13 @@ def candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Selec
             .where(
                 items.c.state == state,
                 items.c.facet_id == facets.c.id,
-                *_of_age(queue, now_ms),
+                *_of_age(queue),
                 ~held,
-                ~_spoken(items.c.id, person_id),
+                ~_spoken(items.c.id),
             )
             .order_by(*order)
             .limit(1)
-            .offset(skip)
+            .offset(sa.bindparam("skip", type_=sa.Integer))
             .correlate(facets)
             .scalar_subquery()
         )
@@ -183,16 +200,19 @@ def candidates(person_id: int, queue: Queue, now_ms: int, skip: int) -> sa.Selec
     )
 
 
-def _spoken(item_id: Any, person_id: int) -> sa.Exists:
+def _spoken(item_id: Any) -> sa.Exists:
     return (
         sa.select(decisions.c.id)
         .where(
             decisions.c.item_id == item_id,
-            decisions.c.person_id == person_id,
+            decisions.c.person_id == _PERSON,
             decisions.c.undone_ms.is_(None),
         )
         .exists()
     )
+
+
+_SPOKEN = sa.select(_spoken(_ITEM))
 
 
 def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
@@ -213,12 +233,12 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _of_age(queue: Queue, now_ms: int) -> list[sa.ColumnElement[bool]]:
+def _of_age(queue: Queue) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if queue.min_age_s is not None:
-        conditions.append(items.c.received_ms <= now_ms - int(queue.min_age_s * 1000))
+        conditions.append(items.c.received_ms <= _NOW - int(queue.min_age_s * 1000))
     if queue.max_age_s is not None:
-        conditions.append(items.c.received_ms >= now_ms - int(queue.max_age_s * 1000))
+        conditions.append(items.c.received_ms >= _NOW - int(queue.max_age_s * 1000))
     return conditions
 
 

@@ -13,9 +13,13 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from desk.errors import DatabaseAway, SettingsError
 from desk.store.failures import translate
+from desk.store.turns import Turns
 
 Tx: TypeAlias = sa.Connection
 """A transaction that is open. Only functions of ``desk.store`` look into it."""
+
+_ANSWER_S = 30.0
+"""For how long PostgreSQL may be silent before a connection is given up."""
 
 _BUSY_MS = 15_000
 _POOL_WAIT_S = 30.0
@@ -51,8 +55,11 @@ class Database:
                 raise SettingsError("database.url names no user: postgresql://USER@HOST/DB")
             parsed = parsed.set(drivername="postgresql+pg8000")
             options["pool_pre_ping"] = True
-            options["connect_args"] = {"timeout": 30}
+            options["connect_args"] = {"timeout": _ANSWER_S}
         self.engine = sa.create_engine(parsed, hide_parameters=True, **options)
+        # SQLite lets one write at a time. Who waits for it there asks again after up to 100 ms, and
+        # may come last each time; who waits here is woken, and takes no connection meanwhile.
+        self._turns = Turns()
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -63,14 +70,23 @@ class Database:
             sa.event.listen(self.engine, "handle_error", postgresql.leave_standby)
 
     @contextmanager
-    def write(self) -> Iterator[Tx]:
+    def write(self, *, patient: bool = False) -> Iterator[Tx]:
         """A transaction that may change something; committed in the end, rolled back on an error.
 
-        On SQLite there is one at a time (BEGIN IMMEDIATE). Raises DatabaseAway, also where all
-        connections are taken for ``_POOL_WAIT_S``.
+        On SQLite there is one at a time (BEGIN IMMEDIATE). ``patient``: its statements may take as
+        long as they like, for a migration. Raises DatabaseAway, also where all connections are
+        taken for ``_POOL_WAIT_S``.
         """
         with self._transaction(write=True) as tx:
-            yield tx
+            if not patient or self.is_sqlite:
+                yield tx
+                return
+            connection: Any = tx.connection.driver_connection
+            connection.wait_for_answers(None)
+            try:
+                yield tx
+            finally:
+                connection.wait_for_answers(_ANSWER_S)
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -80,6 +96,20 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Tx]:
+        if self.is_sqlite and write:
+            if not self._turns.acquire(_BUSY_MS / 1000):
+                raise DatabaseAway("the database is busy with another transaction")
+            try:
+                with self._connected(write=True) as tx:
+                    yield tx
+            finally:
+                self._turns.release()
+        else:
+            with self._connected(write=write) as tx:
+                yield tx
+
+    @contextmanager
+    def _connected(self, *, write: bool) -> Iterator[Tx]:
         try:
             with self.engine.connect() as connection:
                 if self.is_sqlite:

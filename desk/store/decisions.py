@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,43 +30,34 @@ class NewDecision:
     seconds: float
 
 
+_BY_REQUEST = sa.select(*DECIDED).where(decisions.c.request_id == sa.bindparam("request_id"))
+_ADD = decisions.insert().returning(*DECIDED)
+_ON_ITEM = (
+    sa.select(*DECIDED)
+    .where(decisions.c.item_id == sa.bindparam("item_id"), decisions.c.undone_ms.is_(None))
+    .order_by(decisions.c.id)
+)
+_SETTLE = items.update().where(items.c.id == sa.bindparam("item"))
+_DISPUTED = (adjudications.c.item_id == sa.bindparam("item"), adjudications.c.closed_ms.is_(None))
+_DISPUTE = sa.select(adjudications.c.id).where(*_DISPUTED)
+_CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
+
+
 def by_request(tx: Tx, request_id: str) -> Decided | None:
     """Return the decision of a request that was sent before."""
-    row = tx.execute(sa.select(*DECIDED).where(decisions.c.request_id == request_id)).first()
+    row = tx.execute(_BY_REQUEST, {"request_id": request_id}).first()
     return None if row is None else read(Decided, row)
 
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
     """Keep a decision on an item that is locked."""
-    id_ = tx.execute(
-        decisions.insert()
-        .values(
-            request_id=new.request_id,
-            item_id=item.id,
-            person_id=new.person_id,
-            kind=new.kind,
-            label=new.label,
-            note=new.note,
-            final=new.final,
-            blind=item.blind,
-            taxonomy_digest=new.taxonomy_digest,
-            guideline_version=new.guideline_version,
-            seconds=new.seconds,
-            decided_ms=now_ms,
-        )
-        .returning(decisions.c.id)
-    ).scalar_one()
-    return read(Decided, tx.execute(sa.select(*DECIDED).where(decisions.c.id == id_)).one())
+    row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
+    return read(Decided, tx.execute(_ADD, row).one())
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
     """Return the decisions on an item that hold, oldest first."""
-    query = (
-        sa.select(*DECIDED)
-        .where(decisions.c.item_id == item_id, decisions.c.undone_ms.is_(None))
-        .order_by(decisions.c.id)
-    )
-    return [read(Decided, row) for row in tx.execute(query)]
+    return [read(Decided, row) for row in tx.execute(_ON_ITEM, {"item_id": item_id})]
 
 
 def last_of(tx: Tx, person_id: int) -> Decided | None:
@@ -115,7 +106,7 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
             "outcome_decision_id": holds.id,
             "outcome_taxonomy_digest": holds.taxonomy_digest,
         }
-    tx.execute(items.update().where(items.c.id == item.id).values(state=now.state, **values))
+    tx.execute(_SETTLE, {"item": item.id, "state": now.state, **values})
     _keep_dispute(tx, item.id, now, flagged=flagged, holds=holds, now_ms=now_ms)
     return now, holds
 
@@ -172,11 +163,10 @@ def _keep_dispute(
     tx: Tx, item_id: int, now: Standing, *, flagged: bool, holds: Decided | None, now_ms: int
 ) -> None:
     """Open a dispute where there is one, close it where there is none any more."""
-    pending = sa.and_(adjudications.c.item_id == item_id, adjudications.c.closed_ms.is_(None))
-    there = tx.execute(sa.select(adjudications.c.id).where(pending)).first() is not None
+    there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
     if now.state == "dispute" and not there:
         reason = "flag" if flagged else "disagreement"
         tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
     elif now.state != "dispute" and there:
         closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
-        tx.execute(adjudications.update().where(pending).values(closed))
+        tx.execute(_CLOSE_DISPUTE, {"item": item_id, **closed})

@@ -21,28 +21,29 @@ class Guideline:
     saved_ms: int
 
 
-def _query() -> sa.Select[tuple[int, str, str, str, int]]:
-    return sa.select(
+_NEWEST_FIRST = (
+    sa.select(
         guidelines.c.version,
         guidelines.c.body,
         guidelines.c.note,
         people.c.pseudonym.label("by"),
         guidelines.c.saved_ms,
-    ).join(people, people.c.id == guidelines.c.person_id)
+    )
+    .join(people, people.c.id == guidelines.c.person_id)
+    .order_by(guidelines.c.version.desc())
+)
+_NEWEST = _NEWEST_FIRST.limit(1)
 
 
 def current(tx: Tx) -> Guideline | None:
     """Return the newest version, None where there is none."""
-    row = tx.execute(_query().order_by(guidelines.c.version.desc()).limit(1)).first()
+    row = tx.execute(_NEWEST).first()
     return None if row is None else Guideline(**row._mapping)
 
 
 def versions(tx: Tx) -> list[Guideline]:
     """Return all versions, newest first."""
-    return [
-        Guideline(**row._mapping)
-        for row in tx.execute(_query().order_by(guidelines.c.version.desc()))
-    ]
+    return [Guideline(**row._mapping) for row in tx.execute(_NEWEST_FIRST)]
 
 
 def save(tx: Tx, body: str, note: str, person_id: int, now_ms: int) -> Guideline:

@@ -99,17 +99,23 @@ def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> Non
         )
 
 
+# Made once: to put a statement together, and to find out that it is a known one, takes longer than
+# to carry it out.
+_GET = sa.select(*ITEM).where(items.c.id == sa.bindparam("item_id"))
+_LOCK = {wait: _GET.with_for_update(skip_locked=not wait) for wait in (True, False)}
+_TEXT = sa.select(texts.c.text).where(texts.c.item_id == sa.bindparam("item_id"))
+
+
 def get(tx: Tx, item_id: int) -> Item | None:
     """Return an item."""
-    row = tx.execute(sa.select(*ITEM).where(items.c.id == item_id)).first()
+    row = tx.execute(_GET, {"item_id": item_id}).first()
     return None if row is None else read(Item, row)
 
 
 def lock(tx: Tx, item_id: int, *, wait: bool = True) -> Item | None:
     """Return an item that nobody else changes until the transaction ends. None where there is
     none, or where ``wait`` is off and somebody holds it."""
-    query = sa.select(*ITEM).where(items.c.id == item_id).with_for_update(skip_locked=not wait)
-    row = tx.execute(query).first()
+    row = tx.execute(_LOCK[wait], {"item_id": item_id}).first()
     return None if row is None else read(Item, row)
 
 
@@ -127,8 +133,7 @@ def ids_of(tx: Tx, result_ids: Collection[str]) -> dict[str, int]:
 
 def text_of(tx: Tx, item_id: int) -> str | None:
     """Return an item's text, None where it is not here."""
-    query = sa.select(texts.c.text).where(texts.c.item_id == item_id)
-    return tx.execute(query).scalar_one_or_none()
+    return tx.execute(_TEXT, {"item_id": item_id}).scalar_one_or_none()
 
 
 def texts_of(tx: Tx, item_ids: Iterable[int]) -> dict[int, str]:

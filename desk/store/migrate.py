@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -22,7 +23,7 @@ def migrate(database: Database) -> str:
     DatabaseAway, DatabaseRefused.
     """
     config = _config()
-    with database.write() as tx:
+    with database.write(patient=True) as tx:
         if not database.is_sqlite:
             tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
         config.attributes["connection"] = tx
@@ -30,6 +31,7 @@ def migrate(database: Database) -> str:
     return newest_version()
 
 
+@functools.cache
 def newest_version() -> str:
     """Return the version that this code needs."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())

@@ -16,6 +16,7 @@ from desk.store.items import insert_ignore
 from desk.store.tables import counters, outbox
 
 _COUNTER = "outbox"
+_ADD = outbox.insert()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,8 @@ class Backlog:
 
 def add(tx: Tx, *, item_id: int, decision_id: int, key: bytes, value: bytes, due_ms: int) -> None:
     """Have a correction published, not before ``due_ms``."""
-    tx.execute(
-        outbox.insert().values(
-            item_id=item_id, decision_id=decision_id, record_key=key, value=value, due_ms=due_ms
-        )
-    )
+    row = {"item_id": item_id, "decision_id": decision_id, "due_ms": due_ms}
+    tx.execute(_ADD, {**row, "record_key": key, "value": value})
 
 
 def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:

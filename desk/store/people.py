@@ -15,6 +15,8 @@ from desk.store.tables import audit_log, people
 from desk.store.types import Person, Role
 
 _COLUMNS = tuple(people.c[field.name] for field in fields(Person))
+_GET = sa.select(*_COLUMNS).where(people.c.id == sa.bindparam("person_id"))
+_LOG = audit_log.insert()
 
 
 def find(tx: Tx, subject: str) -> Person | None:
@@ -25,7 +27,7 @@ def find(tx: Tx, subject: str) -> Person | None:
 
 def get(tx: Tx, person_id: int) -> Person:
     """Return a person that is there."""
-    return read(Person, tx.execute(sa.select(*_COLUMNS).where(people.c.id == person_id)).one())
+    return read(Person, tx.execute(_GET, {"person_id": person_id}).one())
 
 
 def add(tx: Tx, subject: str, name: str, role: Role, now_ms: int) -> Person:
@@ -74,15 +76,8 @@ def log(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what somebody saw or did. ``detail`` holds no message text; None is the desk itself."""
-    tx.execute(
-        audit_log.insert().values(
-            at_ms=now_ms,
-            person_id=person_id,
-            action=action,
-            item_id=item_id,
-            detail=dict(detail or {}),
-        )
-    )
+    line = {"at_ms": now_ms, "person_id": person_id, "action": action, "item_id": item_id}
+    tx.execute(_LOG, {**line, "detail": dict(detail or {})})
 
 
 def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> list[dict[str, Any]]:

@@ -44,6 +44,11 @@ class CheckedConnection(Connection):  # type: ignore[misc]
             raise DatabaseError({"C": "28P01", "M": "a password is wanted, and none was given"})
         super().handle_AUTHENTICATION_REQUEST(data, context)
 
+    def wait_for_answers(self, timeout_s: float | None) -> None:
+        """Have a statement that is not answered in this time end the connection; None: never."""
+        if self._usock is not None:
+            self._usock.settimeout(timeout_s)
+
     def close(self) -> None:
         """Say goodbye, where there is somebody to say it to, and close the socket."""
         stream = self._sock

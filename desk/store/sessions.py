@@ -25,10 +25,14 @@ def add(tx: Tx, token_sha256: str, person_id: int, now_ms: int) -> None:
     tx.execute(sessions.insert().values(**row, created_ms=now_ms, seen_ms=now_ms))
 
 
+_FIND = sa.select(sessions.c.person_id, sessions.c.created_ms, sessions.c.seen_ms).where(
+    sessions.c.token_sha256 == sa.bindparam("token_sha256")
+)
+
+
 def find(tx: Tx, token_sha256: str) -> Session | None:
     """Return a session, None where there is none."""
-    query = sa.select(sessions.c.person_id, sessions.c.created_ms, sessions.c.seen_ms)
-    row = tx.execute(query.where(sessions.c.token_sha256 == token_sha256)).first()
+    row = tx.execute(_FIND, {"token_sha256": token_sha256}).first()
     return None if row is None else Session(*row)
 
 

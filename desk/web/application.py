@@ -18,7 +18,7 @@ from desk.auth.provider import Provider
 from desk.service.context import Desk
 from desk.web import metrics
 from desk.web.answering import endpoint, error_page
-from desk.web.headers import KnownHosts, SecurityHeaders
+from desk.web.headers import KnownHosts, OwnPort, SecurityHeaders
 from desk.web.options import WebOptions
 from desk.web.strings import t
 from desk.web.templates import STATIC, environment, static_address
@@ -68,14 +68,17 @@ def build_application(
         Route("/static/{digest}/{name}", _static),
         *(Route(page.path, endpoint(web, page), methods=[page.method]) for page in pages),
     ]
+    middleware = [
+        Middleware(SecurityHeaders, secure=options.secure),
+        Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
+        Middleware(metrics.Timed, metrics=counted),
+    ]
+    if options.metrics_port is not None:
+        middleware.insert(1, Middleware(OwnPort, path="/metrics", port=options.metrics_port))
     return Starlette(
         routes=routes,
         exception_handlers={404: not_found, 405: not_by_this},
-        middleware=[
-            Middleware(SecurityHeaders, secure=options.secure),
-            Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
-            Middleware(metrics.Timed, metrics=counted),
-        ],
+        middleware=middleware,
     )
 
 

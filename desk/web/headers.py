@@ -51,6 +51,23 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
+class OwnPort:
+    """Answers ``path`` on ``port`` alone, and nothing else there."""
+
+    def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
+        self._app = app
+        self._path = path
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or say that there is nothing here."""
+        # Where the connection came in, by the socket; the visitor's headers have no say in it.
+        if (scope["path"] == self._path) == (scope["server"][1] == self._port):
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse(t("error.not_here"), 404)(scope, receive, send)
+
+
 class KnownHosts:
     """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
 

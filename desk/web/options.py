@@ -13,6 +13,7 @@ class WebOptions:
 
     host: str = "127.0.0.1"
     port: int = 8090
+    metrics_port: int | None = None
     hostnames: tuple[str, ...] = ("*",)
     secure: bool = False
     method: Method = "none"

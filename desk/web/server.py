@@ -22,7 +22,9 @@ _GRACE_S = 10
 def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
     """Serve the pages until the end; yields their address. Raises SettingsError where the address
     cannot be listened on."""
-    listening = _listen(options.host, options.port)
+    listening = [_listen(options.host, options.port, "web.port")]
+    if options.metrics_port is not None:
+        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
     config = uvicorn.Config(
         build_application(desk, options, provider),
         log_config=None,
@@ -36,23 +38,24 @@ def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> 
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listening]}, name="web", daemon=True
+        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
     )
     thread.start()
     try:
         host = f"[{options.host}]" if ":" in options.host else options.host
-        yield f"http://{host}:{listening.getsockname()[1]}"
+        yield f"http://{host}:{listening[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(_GRACE_S + 5)
-        listening.close()
+        for each in listening:
+            each.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((address[0], port), family=family, backlog=512)
     except OSError as error:
         raise SettingsError(
-            f"web.host and web.port: {host}:{port} cannot be listened on: {error.strerror}"
+            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
         ) from error

@@ -19,8 +19,8 @@ STATIC = Path(__file__).parent / "static"
 
 @functools.cache
 def environment() -> Environment:
-    """Return the templates, compiled once a process. Everything is escaped; a value that is missing
-    is an error."""
+    """Return the templates, all of them compiled, once a process: no page waits for its own.
+    Everything is escaped; a value that is missing is an error."""
     made = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -41,6 +41,8 @@ def environment() -> Environment:
         points=shown.points,
         words=shown.words,
     )
+    for name in made.list_templates():
+        made.get_template(name)
     return made
 
 

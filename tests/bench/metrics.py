@@ -18,6 +18,7 @@ from tests.bench.__main__ import direct, make_texts
 from tests.support.fakes import RouterEvents
 from tests.support.policies import make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
+from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
@@ -29,7 +30,6 @@ from worker.core.quarantine import QuarantinePolicy
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
-from worker.garbage import start_up_frozen
 from worker.logs import configure_logging
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener

@@ -155,11 +155,16 @@ def test_postgresql_lets_replicas_be_rolled() -> None:
 
 
 def test_who_may_talk_to_whom() -> None:
-    """In: the Ingress controller and scrapes, on its port. Out: Kafka, and only what is used."""
-    documents = rendered()
-    (rule,) = find(documents, "NetworkPolicy", "-desk")["spec"]["ingress"]
-    assert [port["port"] for port in rule["ports"]] == [8090]
-    assert len(rule["from"]) == 2
+    """In: the Ingress controller to the pages, scrapes to the metrics. Out: Kafka, and only what is
+    used."""
+    documents = rendered(desk(config={"web": {"metrics_port": 9100}}))
+    pages, scrapes = find(documents, "NetworkPolicy", "-desk")["spec"]["ingress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in (pages, scrapes)] == [
+        [8090],
+        [9100],
+    ]
+    assert "ingress-nginx" in str(pages["from"])
+    assert "ingress-nginx" not in str(scrapes["from"])
     assert egress_ports(documents) == {9092}
     assert egress_ports(rendered(desk(database={"secret": "pg"}))) == {9092, 5432}
     assert egress_ports(render(None, EXAMPLES / "desk.yaml")) == {9092, 5432, 443}
@@ -180,8 +185,21 @@ def test_prometheus_finds_it_beside_the_workers() -> None:
     documents = rendered({"metrics": {"monitor": "service"}})
     monitor = find(documents, "ServiceMonitor", "-desk")
     assert monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "desk"
-    port = monitor["spec"]["endpoints"][0]["port"]
-    assert port in {port["name"] for port in find(documents, "Service", "-desk")["spec"]["ports"]}
+    assert monitor["spec"]["endpoints"][0]["port"] == "metrics"
+    ports = {port["name"]: port for port in find(documents, "Service", "-desk")["spec"]["ports"]}
+    assert ports["metrics"]["targetPort"] == "metrics"
+    (container,) = pod_of(documents)["containers"]
+    named = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert named == {"http": 8090, "metrics": 8091}
+    assert variables(documents)["CLERK_DESK_WEB__METRICS_PORT"] == "8091"
+
+
+def test_the_ingress_leads_to_the_pages_alone() -> None:
+    """Metrics say how much comes in and how right the machine is: nobody's business outside."""
+    documents = rendered(desk(ingress={"enabled": True, "host": "desk.example.com"}))
+    (rule,) = find(documents, "Ingress", "-desk")["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert path["backend"]["service"]["port"] == {"name": "http"}
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -174,6 +174,7 @@ def _starts_anew(cluster: Cluster) -> None:
         ada = Visitor(address)
         ada.sign_in("ada", PASSWORD)
         assert re.search(r"<dt>decided</dt><dd><strong>1</strong>", ada.get("/my-day"))
-        page = ada.get("/metrics")
+    with cluster.forwarded(DEPLOYMENT, 8091) as address:
+        page = Visitor(address).get("/metrics")
     assert "clerk_desk_database_up 1.0" in page
     assert "clerk_desk_outbox_corrections 0.0" in page

@@ -101,7 +101,7 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
         "near": near,
         "guideline": newest,
         "guideline_label": label,
-        "guideline_part": guidelines.for_label(visit.desk, label) if newest and label else "",
+        "guideline_part": guidelines.for_label(newest, label) if label else "",
         "fields": fields,
     }
 

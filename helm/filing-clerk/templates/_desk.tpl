@@ -34,13 +34,17 @@
 {{ (.Values.desk.config.web | default dict).port | default 8090 | int }}
 {{- end -}}
 
+{{- define "filing-clerk.deskMetricsPort" -}}
+{{ (.Values.desk.config.web | default dict).metrics_port | default 8091 | int }}
+{{- end -}}
+
 {{/* How the desk logs in to Kafka, in the form of auth: the workers' certificates, a login of its own. JSON. */}}
 {{- define "filing-clerk.deskAuth" -}}
 {{- $sasl := ternary .Values.desk.sasl .Values.auth.sasl (not (empty .Values.desk.sasl.secret)) -}}
 {{- toJson (dict "tls" .Values.auth.tls "sasl" (set (deepCopy $sasl) "passwordAsFile" false)) -}}
 {{- end -}}
 
-{{/* Variables. The image sets the first three too, and the environment wins over desk.toml. */}}
+{{/* Variables. The image sets the host, the taxonomy and SQLite's place too; the environment wins over desk.toml. */}}
 {{- define "filing-clerk.deskEnv" -}}
 {{- $desk := .Values.desk -}}
 {{- $auth := include "filing-clerk.deskAuth" . | fromJson -}}
@@ -60,6 +64,8 @@
 {{- end -}}
 - name: CLERK_DESK_WEB__HOST
   value: {{ ($desk.config.web | default dict).host | default "0.0.0.0" | quote }}
+- name: CLERK_DESK_WEB__METRICS_PORT
+  value: {{ include "filing-clerk.deskMetricsPort" . | quote }}
 - name: CLERK_DESK_PROJECT__TAXONOMY
   value: /etc/filing-clerk/taxonomy.toml
 {{- if not $desk.database.secret }}

@@ -56,6 +56,20 @@ def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
     assert found[0].task.text == "my blue kettle never arrived"
 
 
+def test_what_shares_a_few_words_alone_is_no_neighbour(world: DeskWorld) -> None:
+    """Rather nothing beside a message than any four that were decided: people would go by them."""
+    ann = world.person("ann")
+    world.add("I have been charged twice on my card and would like one of the two back")
+    world.add("The voucher that you sent me does not work in the app")
+    decide_all(world, ann, "payment")
+    item = world.add("My blue kettle has not come and I would like to know where it is")
+    assert browsing.neighbours(world.desk, ann, item.id) == []
+    like = world.add("I would like to know where my blue kettle is that has not come")
+    reviewing.claim_item(world.desk, ann, like.id)
+    reviewing.decide(world.desk, ann, like.id, "delivery", request_id=world.request())
+    assert [each.label for each in browsing.neighbours(world.desk, ann, item.id)] == ["delivery"]
+
+
 def test_neighbours_are_looked_for_nearby_and_near_duplicates_everywhere(
     world: DeskWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +132,7 @@ def test_guidelines_have_versions(world: DeskWorld) -> None:
     guidelines.save(world.desk, owner, "# Refund\nMoney back.", "clearer", based_on=first.version)
     with pytest.raises(Refused, match="meanwhile"):
         guidelines.save(world.desk, owner, "...", "late", based_on=first.version)
-    assert guidelines.for_label(world.desk, "refund") == "Money back."
+    assert guidelines.for_label(guidelines.current(world.desk), "refund") == "Money back."
     assert [each.note for each in guidelines.versions(world.desk)] == ["clearer", "first"]
 
 

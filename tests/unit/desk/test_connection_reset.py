@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +112,36 @@ def test_no_free_connection_is_no_error_of_ours(
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
     with database.read(), database.read(), pytest.raises(DatabaseAway), database.read():
         pass
+    database.close()
+
+
+def test_who_waits_to_write_takes_no_connection_from_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite lets one write at a time, and pages are read meanwhile."""
+    monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.5)
+    database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
+    with database.write() as tx:
+        tx.exec_driver_sql("CREATE TABLE written (n INTEGER)")
+    begun = threading.Barrier(5)
+
+    def write(n: int) -> None:
+        begun.wait(10)
+        with database.write() as tx:
+            tx.exec_driver_sql("INSERT INTO written VALUES (?)", (n,))
+
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    with database.write():
+        for each in writers:
+            each.start()
+        begun.wait(10)
+        time.sleep(0.2)
+        with database.read() as tx:
+            assert tx.exec_driver_sql("SELECT count(*) FROM written").scalar_one() == 0
+    for each in writers:
+        each.join(30)
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM written").scalar_one() == 4
     database.close()
 
 

@@ -294,7 +294,8 @@ def test_the_search_for_the_next_item_begins_at_the_facets(world: DeskWorld) -> 
         world.add_all([(f"{label} {n}", {"label": label}) for n in range(3)])
     for queue, facets in ((Queue(), 3), (Queue(order="newest"), 3), (Queue(label="other"), 1)):
         with world.database.read() as tx:
-            found = tx.execute(candidates(1, queue, world.clock(), 0)).scalars().all()
+            given = {"person_id": 1, "now_ms": world.clock(), "skip": 0}
+            found = tx.execute(candidates(queue), given).scalars().all()
         assert len(found) == facets
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from desk.store import offsets
 from desk.store.database import Database
 from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
+from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import TAXONOMY, DeskWorld
 
 
@@ -26,6 +29,29 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
     # The index of texts is the database's own.
     differences = [each for each in found if "search" not in str(each)]
     assert differences == []
+
+
+def test_a_migration_takes_the_time_it_takes(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index over a million items, or another one that migrates, may outlast what a page waits
+    for an answer."""
+    monkeypatch.setattr("desk.store.database._ANSWER_S", 0.5)
+    database, begun = Database(new_database()), threading.Event()
+
+    def migrate_slowly() -> None:
+        with database.write() as tx:
+            if not database.is_sqlite:
+                tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
+            begun.set()
+            time.sleep(1.5)
+
+    other = threading.Thread(target=migrate_slowly)
+    other.start()
+    assert begun.wait(30)
+    assert migrate(database) == newest_version()
+    other.join(30)
+    database.close()
 
 
 def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import replace
 from typing import get_args
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
 from desk.core.guideline import section_for
-from desk.core.near import band_keys
+from desk.core.near import LEAST_ALIKE, band_keys, likeness
 from desk.core.opinions import Opinion, Standing, standing
 from desk.core.queue import REASON_BITS, values_with
 from desk.core.sampling import is_drawn, position
@@ -23,6 +24,7 @@ from tests.support.desk_world import START_MS, TAXONOMY
 from worker.contract.circle import ANSWER_COLUMNS, write_answers
 from worker.contract.review import ReviewReason
 from worker.contract.taxonomy import Label
+from worker.demo.samples import read_samples
 
 ANN = Opinion(1, "label", "refund")
 BOB = Opinion(2, "label", "refund")
@@ -88,6 +90,26 @@ def test_near_duplicates_share_a_key_and_others_do_not() -> None:
     assert not first & other
     assert band_keys("") == band_keys("1234 !")
     assert len(band_keys("x" * 5_000_000)) == 4
+
+
+def test_likeness_is_of_letters_alone() -> None:
+    """Of equal words it is 1, of two matters in the same tone it is below what counts as alike."""
+    text = "Hello, I ordered a blue kettle last week and it still has not arrived. Thanks"
+    assert likeness(text, text.upper().replace(".", " 48213!")) == 1
+    assert likeness(text, "the blue kettle that I ordered has not arrived") >= LEAST_ALIKE
+    assert likeness(text, "Hello, my card was charged twice for one order") < LEAST_ALIKE
+    assert likeness(text, "") == likeness("", "") == likeness("12 !", "34 ?") == 0
+    assert likeness(text, "Ich wurde doppelt belastet") == likeness(
+        "Ich wurde doppelt belastet", text
+    )
+
+
+def test_unlike_messages_of_the_shop_are_not_alike() -> None:
+    """Of pairs with other labels, few of 1,000 (``LEAST_ALIKE`` says how few)."""
+    samples = [each for each in read_samples("holdout.jsonl") if each.label is not None][:120]
+    pairs = [(a, b) for a, b in itertools.combinations(samples, 2) if a.label != b.label]
+    alike = sum(likeness(a.message, b.message) >= LEAST_ALIKE for a, b in pairs)
+    assert alike <= 0.002 * len(pairs)
 
 
 def test_labels_that_did_not_change_are_carried_over() -> None:

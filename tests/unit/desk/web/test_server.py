@@ -18,6 +18,7 @@ from desk.web.options import WebOptions
 from desk.web.server import serve
 from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import DeskWorld
+from tests.support.processes import free_ports
 
 TAXONOMY = Path(__file__).parents[4] / "config" / "taxonomy.toml"
 
@@ -36,6 +37,35 @@ def test_pages_are_served_and_end(world: DeskWorld) -> None:
             pass
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{address}/livez")
+
+
+def test_metrics_may_have_a_port_of_their_own(world: DeskWorld) -> None:
+    """Then nobody who reaches the pages reads them, whatever they call the host, and whoever reads
+    them reaches no page."""
+    (port,) = free_ports(1)
+
+    def status(address: str, path: str, host: str = "localhost") -> int:
+        try:
+            asked = urllib.request.Request(f"{address}{path}", headers={"Host": host})
+            with urllib.request.urlopen(asked) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with serve(world.desk, WebOptions(port=0, metrics_port=port)) as address:
+        metrics = f"http://127.0.0.1:{port}"
+        assert status(metrics, "/metrics") == status(address, "/") == 200
+        assert status(address, "/metrics") == status(metrics, "/") == 404
+        assert status(address, "/metrics", host=f"127.0.0.1:{port}") == 404
+        assert status(address, "/readyz") == 200
+    with serve(world.desk, WebOptions(port=0)) as address:
+        assert status(address, "/metrics") == 200
+
+
+def test_metrics_are_not_on_their_own_port_and_the_pages() -> None:
+    """One setting would be without effect."""
+    with pytest.raises(SettingsError, match=r"web\.metrics_port"):
+        web_options(Settings(web=WebSettings(port=8090, metrics_port=8090)))
 
 
 def test_an_address_of_nobody_is_a_wrong_setting(world: DeskWorld) -> None:

@@ -1,11 +1,11 @@
-"""While a worker works, full collections look through what came since its start alone."""
+"""While a program works, full collections look through what came since its start alone."""
 
 from __future__ import annotations
 
 import gc
 import weakref
 
-from worker.garbage import start_up_frozen
+from worker.contract.garbage import start_up_frozen
 
 
 class Node:
