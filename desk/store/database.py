@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -96,17 +96,18 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Tx]:
-        if self.is_sqlite and write:
-            if not self._turns.acquire(_BUSY_MS / 1000):
-                raise DatabaseAway("the database is busy with another transaction")
-            try:
-                with self._connected(write=True) as tx:
-                    yield tx
-            finally:
-                self._turns.release()
-        else:
-            with self._connected(write=write) as tx:
-                yield tx
+        turn = self._turn() if self.is_sqlite and write else nullcontext()
+        with turn, self._connected(write=write) as tx:
+            yield tx
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(_BUSY_MS / 1000):
+            raise DatabaseAway("the database is busy with another transaction")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     @contextmanager
     def _connected(self, *, write: bool) -> Iterator[Tx]:

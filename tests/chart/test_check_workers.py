@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.chart.render import CHART
+from tests.support.loopback import serving
 
 SCRIPT = (CHART / "files" / "check_workers.py").read_text(encoding="utf-8")
 
@@ -30,14 +30,8 @@ def worker(pages: dict[str, tuple[int, Any]]) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url.removeprefix("http://")
 
 
 def check(*targets: str) -> tuple[int, str]:

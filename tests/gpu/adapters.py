@@ -218,7 +218,7 @@ def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.de
     loads anything); None where the recipe's library is not installed."""
     if find_spec("pydantic_settings") is None:
         return None
-    from trainer.training.memory import CPU_HEAP, estimate
+    from trainer.training.memory import estimate, heap_on
     from trainer.training.recipe import load_recipe
     from trainer.training.shape import read_shape
 
@@ -240,6 +240,6 @@ def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.de
         bf16=False,
         gradient_checkpointing=shape == "7b",
         on_cpu=device.type == "cpu",
-        heap=CPU_HEAP if device.type == "cpu" else 1.0,
+        heap=heap_on(device),
     )
     return found.training

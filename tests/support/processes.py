@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -11,10 +12,27 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
 """For how long a step may take on a machine that does much else."""
+
+
+def output_of(*arguments: str, **variables: str) -> str:
+    """Run Python with these arguments in the project's folder, and more variables, to its end;
+    return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextlib.contextmanager

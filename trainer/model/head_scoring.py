@@ -56,11 +56,6 @@ def find_classes(
     )
 
 
-def has_sublabels(classes: Sequence[Class]) -> bool:
-    """Tell whether some class is a finer label."""
-    return any(each.sublabel is not None for each in classes)
-
-
 def label_indexes(classes: Sequence[Class], labels: Sequence[str]) -> Ints:
     """Return for each class, (classes), the place of its label among the labels."""
     return np.array([labels.index(each.label) for each in classes], dtype=np.int64)

@@ -12,7 +12,7 @@ from rich.console import Console
 from trainer.model.device import ProcessGroup
 from trainer.model.encoder import EncoderModel, EncoderShape, find_pooling, load_encoder
 from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import HeadScorer, has_sublabels, label_indexes
+from trainer.model.head_scoring import HeadScorer, label_indexes
 from trainer.training.encoder_adapter import write_encoder
 from trainer.training.encoder_memory import plan_encoder_memory
 from trainer.training.head_inputs import read_head_inputs, verify_head_rows
@@ -46,7 +46,7 @@ class Encoder:
             inputs.classes,
             inputs.labels,
             label_smoothing=recipe.label_smoothing,
-            sublabel_weight=recipe.sublabel_share(has_sublabels=has_sublabels(inputs.classes)),
+            sublabel_weight=recipe.sublabel_share(inputs.sublabels),
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
         return _training(recipe, group, inputs, plan, model, loop)

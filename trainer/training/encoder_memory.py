@@ -9,7 +9,7 @@ import torch
 from trainer.errors import BadInput
 from trainer.model.device import free_memory
 from trainer.model.scoring import BATCH_TOKENS
-from trainer.training.memory import CPU_HEAP, OVERHEAD, SAFETY, MemoryParts, MemoryPlan, larger
+from trainer.training.memory import OVERHEAD, SAFETY, MemoryParts, MemoryPlan, heap_on, larger
 from trainer.training.recipe import Recipe
 from trainer.training.shape import BaseShape
 
@@ -67,7 +67,7 @@ def plan_encoder_memory(
         recipe,
         longest_tokens=longest_tokens,
         classes=classes,
-        heap=CPU_HEAP if device.type == "cpu" else 1.0,
+        heap=heap_on(device),
     )
     found = larger(estimated, bf16)
     plan = MemoryPlan(found, free_memory(device), recipe.gradient_checkpointing is True)

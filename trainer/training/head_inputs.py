@@ -27,8 +27,7 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     train, validation = (
         make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
     )
-    finer = recipe.sublabel_share(has_sublabels=True) > 0
-    classes = find_classes(examples, dataset.taxonomy.names, finer=finer)
+    classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
     return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
 
 

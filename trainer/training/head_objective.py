@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 
 from trainer.errors import BadInput
 from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import Class, HeadModel, has_sublabels
+from trainer.model.head_scoring import Class, HeadModel
 from trainer.training.learner import Loss
 
 
@@ -36,7 +36,7 @@ class HeadObjective:
         label_smoothing: float,
         sublabel_weight: float,
     ) -> None:
-        self.has_sublabels = has_sublabels(classes)
+        self.has_sublabels = any(each.sublabel is not None for each in classes)
         if sublabel_weight and not self.has_sublabels:
             raise BadInput(
                 "sublabel_weight is set and the dataset has no finer labels: prepare it with "

@@ -130,6 +130,6 @@ def _make_loop(
         inputs.sublabels,
         share_prefix=recipe.share_prefix,
         label_smoothing=recipe.label_smoothing,
-        sublabel_weight=recipe.sublabel_share(has_sublabels=bool(inputs.sublabels)),
+        sublabel_weight=recipe.sublabel_share(inputs.sublabels),
     )
     return make_loop(model, inputs.train, objective, recipe, group)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trainer.model.device import ProcessGroup
 from trainer.model.head_rows import HeadRow
-from trainer.model.head_scoring import HeadScorer, has_sublabels, label_indexes
+from trainer.model.head_scoring import HeadScorer, label_indexes
 from trainer.model.lora_head import LoraHeadModel, add_head
 from trainer.model.lora_model import WEIGHTS, LoraModel
 from trainer.training.adapter import Parts, write_lora, write_rest
@@ -59,7 +59,7 @@ class LoraHead:
             inputs.classes,
             inputs.labels,
             label_smoothing=recipe.label_smoothing,
-            sublabel_weight=recipe.sublabel_share(has_sublabels=has_sublabels(inputs.classes)),
+            sublabel_weight=recipe.sublabel_share(inputs.sublabels),
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
         return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)

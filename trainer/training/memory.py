@@ -188,6 +188,11 @@ def _scoring(shape: BaseShape, recipe: Recipe, prefix_tokens: int, longest_token
     return cache + max(tokens * state, vocabulary)
 
 
+def heap_on(device: torch.device) -> float:
+    """Return what a device's allocator takes at its peak over the bytes in use."""
+    return CPU_HEAP if device.type == "cpu" else 1.0
+
+
 def larger(estimated: Callable[..., MemoryParts], bf16: bool | None) -> MemoryParts:
     """Return what is estimated for that arithmetic; the larger of both where it is not known."""
     both = (True, False) if bf16 is None else (bf16,)
@@ -217,7 +222,7 @@ def plan_memory(
             longest_tokens=longest_tokens,
             gradient_checkpointing=gradient_checkpointing,
             on_cpu=device.type == "cpu",
-            heap=CPU_HEAP if device.type == "cpu" else 1.0,
+            heap=heap_on(device),
         )
         return MemoryPlan(larger(estimated, bf16), free, gradient_checkpointing)
 

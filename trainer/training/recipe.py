@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -164,11 +164,11 @@ class Recipe(BaseSettings):
         if weight == "auto" and not is_share:
             raise ValueError(f"sublabel_weight: kind {self.kind!r} takes a number, 0 for none")
 
-    def sublabel_share(self, *, has_sublabels: bool) -> float:
-        """Return the finer labels' share of a head's loss: with ``auto`` a half where the dataset
-        has them."""
+    def sublabel_share(self, sublabels: Sequence[str]) -> float:
+        """Return ``sublabel_weight`` as a number, where these are the finer labels to learn: with
+        ``auto`` a half if there are any."""
         if self.sublabel_weight == "auto":
-            return _SUBLABEL_SHARE if has_sublabels else 0.0
+            return _SUBLABEL_SHARE if sublabels else 0.0
         return self.sublabel_weight
 
     @property

@@ -55,20 +55,18 @@ class ChildProcesses:
 
     def __init__(self) -> None:
         self._before = {child.pid for child in multiprocessing.active_children()}
-        self._ours: set[int | None] | None = None
-        self._started: list[Any] = []
+        self._started: list[Any] | None = None
         self._seen: dict[Any, None] = {}
 
     def freeze(self) -> None:
         """All are started: what multiprocessing starts from now on is not ours."""
         self.note_alive()
         self._started = list(self._children())
-        self._ours = {child.pid for child in self._started}
 
     def killed_by(self) -> int | None:
         """Return the number of the signal that ended one of those that ``freeze`` saw; None where
         none was ended by one."""
-        codes = [child.exitcode for child in self._started]
+        codes = [child.exitcode for child in self._started or ()]
         return next((-code for code in codes if code is not None and code < 0), None)
 
     def note_alive(self) -> None:
@@ -99,6 +97,6 @@ class ChildProcesses:
 
     def _children(self) -> Iterable[Any]:
         children = multiprocessing.active_children()
-        if self._ours is not None:
-            return [one for one in children if one.pid in self._ours]
+        if self._started is not None:
+            return [one for one in children if one in self._started]
         return [one for one in children if one.pid not in self._before]

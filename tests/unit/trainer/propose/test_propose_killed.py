@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.processes import output_of
 from tests.support.propose_world import Make, gates, make_place
 from trainer.dataset.folder import open_dataset
 from trainer.store.history import read_history
 from worker.contract.circle import ProposalDecision, read_proposal, write_decision
 from worker.contract.store import read_canary, read_pointer
 
-ROOT = Path(__file__).parents[4]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 WRITTEN = (
     "request.json", "dataset", "run/adapter", "run/training.json",
     "run/evaluation", "before", "current",
@@ -31,16 +27,8 @@ def killed(tmp_path: Path, arguments: tuple[Any, ...], *watched: Path) -> list[s
     given = tmp_path / "given.json"
     folders = [str(path) for path in watched]
     given.write_text(json.dumps([folders, [str(each) for each in arguments]]))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_command", str(given)],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    said = output_of("-m", "tests.support.killed_command", str(given), OMP_NUM_THREADS="1")
+    return said.splitlines()
 
 
 @pytest.mark.long  # a process for each file that is written

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import ROOT, output_of
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.errors import BadInput
 from trainer.store import files
@@ -24,7 +25,6 @@ from trainer.store.publish import publish_adapter
 from worker.contract import load_adapter
 from worker.contract.store import find_adapter, load_stored
 
-ROOT = Path(__file__).parents[4]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
 LINES = 37  # with 1 every line is tried, which takes minutes
 
@@ -41,16 +41,9 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
     one of both adapters current, and the same command again completes with one move recorded."""
     for name in ("old", "new"):
         make_run(name, (), 150)
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), str(LINES)],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    tried = [int(count) for count in done.stdout.split()]
+    program = str(Path(__file__).with_name("killed.py"))
+    said = output_of(program, str(tmp_path), str(LINES), OPENBLAS_NUM_THREADS="1")
+    tried = [int(count) for count in said.split()]
     assert len(tried) == 2
     assert min(tried) > 200 // LINES, "the lines were not reached"
 
