@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
 from tests.support.desk_site import Site, open_site
@@ -222,10 +222,28 @@ def decide(ada: Reviewer, turn: int) -> None:
 
 
 def search(reviewer: Reviewer) -> None:
-    """From the keyboard, whatever page one is on."""
+    """From the keyboard, whatever page one is on, by a hand that does not wait for the page."""
     page = reviewer.page
+    page.add_init_script(
+        "addEventListener('load', () => {"
+        " window.atLoad = document.activeElement.getAttribute('name'); });"
+    )
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    decided: list[str] = []
+    page.on("request", lambda sent: decided.append(sent.url) if sent.method == "POST" else None)
+    page.route("**/search", hold)
+    assert reviewer.item
     page.keyboard.press("/")
+    page.keyboard.press("1")  # decides nothing on the page that is being left
+    held[0].continue_()
     page.wait_for_url(re.compile("/search"))
+    page.unroute("**/search")
+    assert decided == []
+    assert page.evaluate("window.atLoad") == "q"
     page.keyboard.type("kettle")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("q=kettle"))

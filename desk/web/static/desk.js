@@ -2,6 +2,7 @@
 // behind it. Without this script every button is a plain form.
 "use strict";
 (() => {
+  const LEAVING_MS = 3000;
   const stage = document.querySelector("[data-stage]");
   const status = document.querySelector("[data-status]");
   const help = document.querySelector("[data-help-list]");
@@ -10,6 +11,7 @@
   let line = Promise.resolve(); // requests go one after the other, in the order of the keys
   let shownAt = performance.now();
   let lost = false;
+  let leftAt = -Infinity; // when the search page was asked for, which takes its time to come
 
   const task = () => stage && stage.querySelector(".task");
   const item = (element) => element.dataset.item;
@@ -167,6 +169,10 @@
     });
   }
 
+  // The browser focuses it with its first picture, which a quick hand does not wait for.
+  const first = document.querySelector("[autofocus]");
+  if (first) first.focus();
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const typing = event.target.closest("input, textarea, select");
@@ -175,6 +181,7 @@
       return;
     }
     if (typing || document.querySelector("dialog[open]") || event.repeat) return;
+    if (performance.now() - leftAt < LEAVING_MS) return; // words to search for decide nothing
     if (event.key === "?" && help) {
       event.preventDefault();
       help.showModal();
@@ -182,7 +189,10 @@
       event.preventDefault();
       const words = document.querySelector("[data-search]");
       if (words) words.focus();
-      else location.assign("/search");
+      else {
+        leftAt = performance.now();
+        location.assign("/search");
+      }
     } else if (event.key === "m") {
       const note = document.querySelector("[data-note]");
       if (!note) return;
