@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainer.dataset.readers import ColumnNames
+from trainer.dataset.columns import ColumnNames
 from trainer.dataset.settings import (
     ConflictPolicy,
     MailPhrases,

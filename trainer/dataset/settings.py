@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.readers import ColumnNames
+from trainer.dataset.columns import ColumnNames
 from trainer.similarity import SIMILARITY
 from worker.contract.circle import LabelSource
 

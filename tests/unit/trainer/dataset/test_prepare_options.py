@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
 from trainer.cli.prepare_command import prepare
 from trainer.cli.prepare_options import make_settings
+from trainer.dataset.columns import ColumnNames
 from trainer.dataset.folder import open_dataset
-from trainer.dataset.readers import ColumnNames
 from trainer.dataset.settings import PrepareSettings
 
 OPTIONS = inspect.signature(prepare).parameters

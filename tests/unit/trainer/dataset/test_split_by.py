@@ -24,9 +24,10 @@ from tests.unit.trainer.dataset.conftest import (
 from trainer.dataset.balance import assign_balanced
 from trainer.dataset.build import Prepared, build
 from trainer.dataset.cells import read_language, read_time
+from trainer.dataset.columns import ColumnNames
 from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.dataset.near_duplicates import jaccard, shingles
-from trainer.dataset.readers import ColumnNames, read_source
+from trainer.dataset.readers import read_source
 from trainer.dataset.settings import ConflictPolicy, PrepareSettings, SplitBy
 from trainer.dataset.split_record import missing_languages, tell_split
 from trainer.dataset.write import write_prepared
