@@ -11,7 +11,8 @@
 
 Killed anywhere and begun again it goes on with the step that was not finished. Decisions are
 applied to the earlier dataset each time, never to what a killed attempt left, so that none counts
-twice; the training goes on from its checkpoint.
+twice; the training goes on from its checkpoint. Where there are too few decisions nothing stays, so
+that the folder is free for more of them.
 """
 
 from __future__ import annotations
@@ -95,13 +96,18 @@ class TooFewDecisions(BadInput):
 def propose(request: Request, console: Console) -> Proposal:
     """Go through the steps, and return the proposal. Raises BadInput where the inputs are not
     those that an unfinished proposal in ``out`` began with, or nothing is current in the store;
-    TooFewDecisions where fewer than ``least_decisions`` change anything in the dataset."""
+    TooFewDecisions where fewer than ``least_decisions`` change anything in the dataset; ``out`` is
+    then as empty as it was."""
     base, current = _open_before(request)
     identity = _identify(request, base, current)
     _claim(request.out, identity)
     if (request.out / PROPOSAL).is_file():
         return read_proposal(request.out / PROPOSAL)
-    new = _version(request, base, console)
+    try:
+        new = _version(request, base, console)
+    except TooFewDecisions:
+        _release(request.out)
+        raise
     if TRAINING.read_if_present(request.out / RUN) is None:
         train(request.recipe, console, resume=True, replace=False)
     in_service = request.store / current.digest
@@ -215,6 +221,18 @@ def _version(request: Request, base: Dataset, console: Console) -> Dataset:
     _refuse_few(sum(changes.get(name, 0) for name in APPLIED), request.least_decisions)
     console.print(f"dataset {new.digest[:12]}: {changes}", soft_wrap=True)
     return new
+
+
+def _release(out: Path) -> None:
+    """Give the folder back, empty: unless a training has begun there, by a lower bound. The request
+    goes last, so that a release that is killed is made up for by the same command."""
+    if (out / RUN).exists():
+        return
+    if (out / NEW).exists():
+        gone = out / f".{NEW}.released"  # half of a dataset under its own name would pass for one
+        (out / NEW).rename(gone)
+        shutil.rmtree(gone)
+    (out / REQUEST).unlink()
 
 
 def _refuse_few(count: int, least: int) -> None:
