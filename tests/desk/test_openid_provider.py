@@ -14,14 +14,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from starlette.testclient import TestClient
 
 from desk.auth.provider import Provider
 from desk.auth.provider_config import ProviderConfig
 from desk.clock import now_ms
 from desk.web.application import build_application
 from desk.web.options import WebOptions
-from tests.support.desk_browser import ADDRESS, Browser
+from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
 from tests.support.openid_server import SECRET, openid_server
 from tests.support.processes import free_ports
@@ -49,7 +48,7 @@ def visitor(world: DeskWorld, issuer: str) -> Browser:
     )
     provider = Provider(config, now_ms)
     app = build_application(world.desk, WebOptions(method="oidc"), provider)
-    return Browser(TestClient(app, base_url=ADDRESS, follow_redirects=False), None)
+    return Browser(visit(app), None)
 
 
 class Outside:

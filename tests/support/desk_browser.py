@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from desk.service import signing_in
@@ -18,6 +21,7 @@ from tests.support.desk_world import DeskWorld
 
 ADDRESS = "http://127.0.0.1:8090"
 LOCAL = WebOptions(method="local")
+_shared: list[BlockingPortal] = []
 
 
 @dataclass
@@ -40,6 +44,25 @@ class Browser:
         return field(self.get("/my-day").text, "csrf")
 
 
+def visit(app: Starlette) -> TestClient:
+    """A browser that nobody has signed in with. Where there is a loop for all (``one_loop``) its
+    requests run there, and none starts a thread and a loop of its own."""
+    client = TestClient(app, base_url=ADDRESS, follow_redirects=False)
+    client.portal = _shared[-1] if _shared else None
+    return client
+
+
+@contextmanager
+def one_loop() -> Iterator[None]:
+    """Have the requests of all browsers run in one event loop."""
+    with start_blocking_portal() as portal:
+        _shared.append(portal)
+        try:
+            yield
+        finally:
+            _shared.remove(portal)
+
+
 def field(page: str, name: str) -> str:
     """The value of a hidden field."""
     found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
@@ -57,9 +80,7 @@ def open_browser(
     options: WebOptions = LOCAL,
 ) -> Browser:
     """Open a browser, signed in where a name is given."""
-    client = TestClient(
-        build_application(world.desk, options), base_url=ADDRESS, follow_redirects=False
-    )
+    client = visit(build_application(world.desk, options))
     person = None
     if name is not None:
         person = world.person(name, role)

@@ -8,21 +8,27 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_DYNAMIC = ("importlib.import_module", "import_module", "__import__")
+_DYNAMIC = frozenset({"import_module", "__import__"})
 
 
 @cache
-def all_imports(path: Path) -> frozenset[str]:
-    """Every module that a file imports, wherever in it, with ``module.name`` for each name."""
+def _read(path: Path) -> tuple[frozenset[str], tuple[ast.Import | ast.ImportFrom, ...]]:
+    """All that a file imports, and the statements that do so while it is loaded; parsed once."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             found.update(_names(node, path))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _DYNAMIC and node.args:
+        elif isinstance(node, ast.Call) and node.args and _is_dynamic(node.func):
             first = node.args[0]
             if isinstance(first, ast.Constant):
                 found.add(str(first.value))
-    return frozenset(found)
+    return frozenset(found), tuple(_statements(tree.body))
+
+
+def all_imports(path: Path) -> frozenset[str]:
+    """Every module that a file imports, wherever in it, with ``module.name`` for each name."""
+    return _read(path)[0]
 
 
 def importers(top: str, package: str) -> set[str]:
@@ -43,8 +49,7 @@ def is_within(name: str, package: str) -> bool:
 def loaded_imports(path: Path) -> frozenset[str]:
     """Every module, with ``module.name`` for each name, that a file imports while it is loaded:
     not those imported within functions and for type checkers."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return frozenset(name for statement in _statements(body) for name in _names(statement, path))
+    return frozenset(name for statement in _read(path)[1] for name in _names(statement, path))
 
 
 @cache
@@ -58,7 +63,7 @@ def module_graph(*tops: str) -> Mapping[str, frozenset[str]]:
     return {
         module: frozenset(
             name
-            for statement in _statements(ast.parse(path.read_text(encoding="utf-8")).body)
+            for statement in _read(path)[1]
             for name in _loaded(statement, path, paths)
             if name in paths and name != module
         )
@@ -75,6 +80,12 @@ def reachable(graph: Mapping[str, frozenset[str]], start: str) -> set[str]:
             found.add(module)
             waiting.append(module)
     return found
+
+
+def _is_dynamic(called: ast.expr) -> bool:
+    """Tell whether this imports by a name that is a value; ``importlib.import_module`` too."""
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+    return name in _DYNAMIC
 
 
 def _module(path: Path) -> str:

@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from joserfc.jwk import KeySet, RSAKey
-from starlette.testclient import TestClient
 from structlog.testing import CapturingLogger
 
 from desk.auth.provider import Provider
@@ -23,7 +22,7 @@ from desk.store import people as store
 from desk.web import provider_visit
 from desk.web.application import build_application
 from desk.web.options import WebOptions
-from tests.support.desk_browser import ADDRESS, Browser
+from tests.support.desk_browser import ADDRESS, Browser, visit
 from tests.support.desk_world import DeskWorld
 from tests.support.openid_provider import CLIENT_ID, SECRET, OpenIdProvider, open_provider
 
@@ -47,7 +46,7 @@ class Desk:
 
     def visit(self) -> Browser:
         app = build_application(self.world.desk, self.options, self.client)
-        return Browser(TestClient(app, base_url=ADDRESS, follow_redirects=False), None)
+        return Browser(visit(app), None)
 
     def go(self, visitor: Browser, path: str = "/sign-in") -> str:
         """Go to the provider; return where it sends the browser back to."""
