@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import FileChooser, Page
 
 from desk.service import advising, batches, proposing
 from desk.service.context import Desk, Policy, open_desk
 from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_site import Site, open_site
+from tests.support.processes import PATIENCE_S
 from worker.contract.circle import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
 from worker.contract.codec import encode
 
@@ -156,12 +157,22 @@ def follow(page: Page, element: str, to: str) -> None:
 
 def bring(page: Page, name: str, content: str, to: str) -> None:
     """Load a file of the trainer."""
+    choosers: list[FileChooser] = []
+
+    def take(chooser: FileChooser) -> None:
+        choosers.append(chooser)
+
+    page.on("filechooser", take)  # well before the key: a busy browser may hear of it too late
     follow(page, "header a[href='/']", "/$")
     follow(page, "a[href='/load']", "/load")
     reach(page, "input[type=file]")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files(
+    page.keyboard.press("Space")
+    until = time.monotonic() + PATIENCE_S
+    while not choosers:
+        assert time.monotonic() < until, "the file input opens nothing"
+        page.wait_for_timeout(50)
+    page.remove_listener("filechooser", take)
+    choosers[0].set_files(
         {"name": name, "mimeType": "application/octet-stream", "buffer": content.encode()}
     )
     follow(page, "button.main", to)
