@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from worker.contract.assignments import split_assignment, toml_value
 from worker.contract.settings_tree import REDACTED, TOO_DEEP, SettingsTree, read_toml, redact
@@ -52,7 +52,7 @@ def load_settings(config: Path | None = None, flags: Sequence[str] = ()) -> Load
 def _load(named: Path | None, flags: Sequence[str]) -> LoadedSettings:
     sources: list[tuple[str, dict[str, Any]]] = []
     if named is not None:
-        sources.append((f"file {named}", _read_file(named)))
+        sources.append((f"file {named}", read_toml(named, SettingsError)))
     sources.append(("environment", _read_environment()))
     sources.append(("flag", _read_flags(flags)))
     merged, origins = _TREE.merge(sources)
@@ -76,11 +76,6 @@ def _sections(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in type(settings).model_fields:
         section = getattr(settings, name)
         yield name, {key: getattr(section, key) for key in type(section).model_fields}
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    read_toml(path, SettingsError)
-    return dict(TomlConfigSettingsSource(Settings, path)())
 
 
 def _read_environment() -> dict[str, Any]:

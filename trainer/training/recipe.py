@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from trainer.errors import BadInput
@@ -24,6 +23,7 @@ from trainer.tracking.session import TrackerName
 from trainer.training.recipe_kinds import HEADS, RecipeKind, concerns
 from worker.contract.assignments import split_assignment
 from worker.contract.renamed import explain_renamed
+from worker.contract.settings_tree import read_toml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -193,10 +193,7 @@ class Recipe(BaseSettings):
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file; ``flags`` win over it. Raises BadInput in one line."""
-    try:
-        in_file = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{path}: cannot read the recipe: {error}") from error
+    in_file = read_toml(path, BadInput)
     _refuse_renamed(path, in_file, flags)
 
     class FromFile(Recipe):
@@ -211,7 +208,7 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base's signature
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, in_file)
 
     try:
         return FromFile(**flags)

@@ -51,7 +51,7 @@ def redact(name: str, value: Any) -> Any:
 def read_toml(path: Path, error: Callable[[str], Exception]) -> dict[str, Any]:
     """Read a settings file. Raises ``error``: which file, and what is wrong with it."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8"))  # a carriage return stays one
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from problem
     except RecursionError:

@@ -35,6 +35,7 @@ ended = {"read", "refused"}
 
 @given(st.binary(max_size=200))
 @example(b"\xff")
+@example(b"\r")
 @example(b"x = " + b"[" * 100_000)
 @example(b"x = " + b"{a = " * 100_000)
 @example(b"x." * 5000 + b"x = 1")

@@ -74,8 +74,25 @@ def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     path.write_text(SHIPPED.read_text(encoding="utf-8") + "\nepoch = 3\n", encoding="utf-8")
     with pytest.raises(BadInput, match="epoch: Extra"):
         load_recipe(path, PLACES)
-    with pytest.raises(BadInput, match="cannot read the recipe"):
+    with pytest.raises(BadInput, match=r"none\.toml: cannot be read"):
         load_recipe(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\r", "is not TOML"),
+        (b"epochs = " + b"9" * 5000, "is not TOML"),
+        (b"x = " + b"[" * 100_000, "nested"),
+        (b"\xff", "is not TOML"),
+    ],
+)
+def test_what_is_no_recipe_is_told_in_one_line(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=why) as caught:
+        load_recipe(path, PLACES)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
