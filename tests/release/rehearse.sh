@@ -70,7 +70,7 @@ scan() {
     .ci/release scan "$other" >/dev/null
   done
   known "${harmless[@]}"
-  .ci/release scan "$ours" "$sbom" >"$work/scan"
+  .ci/release scan "$ours" "$sbom" >"$work/scan" || { cat "$work/scan" >&2; exit 1; }
   # It did look: what has a fix and is no reason to fail is told.
   told 2 MADE-UP-LOW-WITH-FIX
   told 0 MADE-UP-HIGH
