@@ -119,7 +119,7 @@ sbom: ## their bills of materials
 licences: $(READY) ## may what is installed be shipped? (locks/licences.toml)
 	$(BIN)/python -m tests.release.licences
 
-release-rehearsal: ## sign, attest and verify by key on a registry of this machine (needs Go)
+release-rehearsal: ## scan, sign, attest and verify on a registry of this machine (needs Go)
 	tests/release/rehearse.sh
 
 # Guided by coverage, each of the three for so long, from a seeded corpus (tests/fuzz/guided.py).

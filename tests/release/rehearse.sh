@@ -1,14 +1,28 @@
 #!/usr/bin/env bash
-# make release-rehearsal: a small artefact is pushed to a registry on loopback, signed by key without a transparency log, attested,
-# verified; and verifying is refused for another key and for another artefact. Tools are built from Go modules into .cache/release
-# (cosign: ten minutes and more on two cores; then 16 s).
+# make release-rehearsal: what .ci/release does, with small artefacts on a registry on loopback.
+#
+#   tests/release/rehearse.sh [scan] [sign]      both where none is named
+#
+# scan: against a vulnerability database made for it (tests/release/weaknesses.py). A weakness that a release must not have fails
+# it, in an image and in a bill of materials; what does not count passes.
+# sign: signed by key without a transparency log, attested, verified; and verifying is refused for another key and for another
+# artefact.
+#
+# Tools are built from Go modules into .cache/release (cosign and grype: ten minutes and more each on two cores; then both parts
+# take half a minute).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+parts=" ${*:-scan sign} "
 mkdir -p .cache/release
 tools=$PWD/.cache/release
 export PATH="$tools:$PATH"
-command -v crane >/dev/null || GOBIN=$tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
-command -v cosign >/dev/null || GOBIN=$tools go install "github.com/sigstore/cosign/v2/cmd/cosign@$(sed -n 's/^  COSIGN_VERSION: //p' .github/workflows/release.yml)"
+tool() { # NAME PACKAGE VERSION: built where it is missing
+  command -v "$1" >/dev/null || GOBIN=$tools go install "$2@$3"
+}
+pinned() { sed -n "s/^  $1_VERSION: //p" .github/workflows/release.yml; }
+tool crane github.com/google/go-containerregistry/cmd/crane v0.22.1
+case $parts in *" scan "*) tool grype github.com/anchore/grype/cmd/grype "$(pinned GRYPE)";; esac
+case $parts in *" sign "*) tool cosign github.com/sigstore/cosign/v2/cmd/cosign "$(pinned COSIGN)";; esac
 
 work=$(mktemp -d)
 PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -17,31 +31,66 @@ server=$!
 trap 'kill $server; rm -rf "$work"' EXIT
 for _ in $(seq 50); do curl -fsS "http://127.0.0.1:$PORT/v2/" >/dev/null 2>&1 && break; sleep 0.1; done
 
-push() { # a one-file image of its own; prints its reference
-  echo "$1" >"$work/$1.txt"
-  tar -C "$work" -cf "$work/$1.tar" "$1.txt"
+push() { # a folder as an image of its own; prints its reference
+  tar -C "$work/$1" -cf "$work/$1.tar" .
   crane append --insecure --new_layer "$work/$1.tar" --new_tag "127.0.0.1:$PORT/$1:1" 2>/dev/null
 }
-signed=$(push signed) other=$(push other)
-sbom=$work/sbom.cdx.json
-echo '{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}' >"$sbom"
-
-export COSIGN_PASSWORD=rehearsal COSIGN_INSECURE=1
-for key in ours theirs; do (cd "$work" && cosign generate-key-pair --output-key-prefix "$key" 2>/dev/null); done
-export COSIGN_KEY=$work/ours.key COSIGN_PUBLIC_KEY=$work/ours.pub
-export GITHUB_SERVER_URL=https://host.example GITHUB_REPOSITORY=clerk/filing-clerk GITHUB_REF=refs/tags/v0.0.0 \
-  GITHUB_SHA=0000000000000000000000000000000000000000 GITHUB_RUN_ID=1 GITHUB_RUN_ATTEMPT=1 \
-  GITHUB_WORKFLOW_REF=clerk/filing-clerk/.github/workflows/release.yml@refs/tags/v0.0.0
-
-.ci/release sign "$signed" "$sbom"
-.ci/release verify "$signed" "$sbom"
 refused() { # for the reason given, and no other
   local reason=$1 said
   shift
   if said=$("$@" 2>&1); then echo "was accepted: $*" >&2; exit 1; fi
   case $said in *"$reason"*) ;; *) echo "refused, but not for '$reason': $said" >&2; exit 1;; esac
 }
-refused "no signatures found" .ci/release verify "$other" "$sbom"
-refused "invalid signature" env COSIGN_PUBLIC_KEY="$work/theirs.pub" .ci/release verify "$signed" "$sbom"
-refused "name the digest" .ci/release sign "127.0.0.1:$PORT/signed:1" "$sbom"
-echo "another key, another artefact and a tag are refused"
+mkdir "$work/ours" "$work/other"
+python3 -m tests.release.weaknesses packages "$work/ours"
+echo other >"$work/other/other.txt"
+ours=$(push ours) other=$(push other)
+sbom=$work/sbom.cdx.json
+python3 -m tests.release.weaknesses sbom "$sbom"
+export COSIGN_INSECURE=1
+
+known() { # these weaknesses, and no others, are in the database
+  grype db import --quiet "$work/empty.db"
+  cp "$GRYPE_DB_CACHE_DIR/6/vulnerability.db" "$work/known.db"
+  python3 -m tests.release.weaknesses fill "$work/known.db" "$@"
+  grype db import --quiet "$work/known.db"
+}
+told() { # COUNT NAME: how often the last scan has it
+  test "$(grep -c "$2" "$work/scan")" = "$1" || { cat "$work/scan"; echo "not $1 times: $2" >&2; exit 1; }
+}
+scan() {
+  # Nothing but the database made here: grype neither renews it nor asks for a newer grype.
+  export GRYPE_DB_CACHE_DIR=$work/database GRYPE_DB_AUTO_UPDATE=false GRYPE_DB_VALIDATE_AGE=false GRYPE_CHECK_FOR_APP_UPDATE=false
+  local grave harmless=(MADE-UP-HIGH-WITHOUT-FIX MADE-UP-LOW-WITH-FIX MADE-UP-HIGH-OF-ANOTHER-VERSION)
+  python3 -m tests.release.weaknesses empty "$work/empty.db"
+  for grave in MADE-UP-HIGH-WITH-FIX MADE-UP-CRITICAL-WITH-FIX; do
+    known "${harmless[@]}" "$grave"
+    refused "$grave" .ci/release scan "$ours"
+    refused "$grave" .ci/release scan "$other" "$sbom"
+    .ci/release scan "$other" >/dev/null
+  done
+  known "${harmless[@]}"
+  .ci/release scan "$ours" "$sbom" >"$work/scan" || { cat "$work/scan" >&2; exit 1; }
+  # It did look: what has a fix and is no reason to fail is told.
+  told 2 MADE-UP-LOW-WITH-FIX
+  told 0 MADE-UP-HIGH
+  echo "a grave weakness with a fix is refused in an image and in a bill of materials; one without, a low one and another version's are not"
+}
+
+sign() {
+  export COSIGN_PASSWORD=rehearsal
+  for key in ours theirs; do (cd "$work" && cosign generate-key-pair --output-key-prefix "$key" 2>/dev/null); done
+  export COSIGN_KEY=$work/ours.key COSIGN_PUBLIC_KEY=$work/ours.pub
+  export GITHUB_SERVER_URL=https://host.example GITHUB_REPOSITORY=clerk/filing-clerk GITHUB_REF=refs/tags/v0.0.0 \
+    GITHUB_SHA=0000000000000000000000000000000000000000 GITHUB_RUN_ID=1 GITHUB_RUN_ATTEMPT=1 \
+    GITHUB_WORKFLOW_REF=clerk/filing-clerk/.github/workflows/release.yml@refs/tags/v0.0.0
+  .ci/release sign "$ours" "$sbom"
+  .ci/release verify "$ours" "$sbom"
+  refused "no signatures found" .ci/release verify "$other" "$sbom"
+  refused "invalid signature" env COSIGN_PUBLIC_KEY="$work/theirs.pub" .ci/release verify "$ours" "$sbom"
+  refused "name the digest" .ci/release sign "127.0.0.1:$PORT/ours:1" "$sbom"
+  echo "another key, another artefact and a tag are refused"
+}
+
+case $parts in *" scan "*) scan;; esac
+case $parts in *" sign "*) sign;; esac

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.release.provenance import predicate
+from tests.release.weaknesses import WEAKNESSES, locked
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -96,6 +97,11 @@ def test_a_release_is_proved_scanned_and_signed_before_it_is_for_anybody() -> No
     order += [".ci/release sign", ".ci/release verify"]
     places = [runs.index(word) for word in order]
     assert places == sorted(places)
+
+
+def test_what_the_scan_is_rehearsed_with_is_shipped() -> None:
+    """Each made-up weakness is in a package that the lock has, or the rehearsal proves nothing."""
+    assert {weakness.package for weakness in WEAKNESSES.values()} <= dict(locked()).keys()
 
 
 def test_what_a_release_wrote_of_itself_is_slsa_provenance() -> None:
