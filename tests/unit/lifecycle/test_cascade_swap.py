@@ -174,6 +174,7 @@ def test_a_cascade_whose_stage_dies_falls_back(
     for engine in follower.loader.open:
         if engine is not follower.main.engine:
             engine.die()  # type: ignore[attr-defined]
+    total = add(follower, total, 10)  # the first may all have been answered before it died
     follower.finish(total)
     assert len(follower.stamps) == total
     assert follower.canary is None

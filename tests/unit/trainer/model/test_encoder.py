@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.numpy_helper import to_array
 
 from tests.support.tiny_encoder import ARCHITECTURES, make_tiny_encoder
 from trainer.dataset.folder import Example
@@ -124,6 +126,23 @@ def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lo
     small = onnx_logits(tmp_path / FILES["int8"], rows, classes=5, pad_id=model.pad_id)
     assert np.abs(small - ours).max() < ours.std()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES.values())
+
+
+def test_no_processor_saturates_where_it_multiplies(base: Path, tmp_path: Path) -> None:
+    """AVX2 without VNNI adds two products of an 8-bit activation and a weight in 16 bits: with
+    weights above 64 that may saturate, and the file answers otherwise than where it was
+    calibrated. Each column of a matrix has a scale of its own."""
+    export_onnx(with_head(load_encoder(base, SHAPE, device="cpu")), tmp_path, ("int8",))
+    kept = {
+        each.name: to_array(each) for each in onnx.load(tmp_path / FILES["int8"]).graph.initializer
+    }
+    matrices = [
+        name for name, values in kept.items() if values.dtype == np.int8 and values.ndim > 1
+    ]
+    assert len(matrices) > 8  # embeddings are looked up, in 8 bits without a sign
+    for name in matrices:
+        assert np.abs(kept[name].astype(int)).max() <= 64, name
+        assert kept[name.removesuffix("_quantized") + "_scale"].size == kept[name].shape[1], name
 
 
 def test_what_is_learnt_is_the_head_alone_with_a_frozen_base(base: Path) -> None:
