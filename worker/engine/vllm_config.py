@@ -81,6 +81,7 @@ def vllm_config(settings: EngineSettings) -> Any:
         cpu=cpu,
         known=AsyncEngineArgs.__dataclass_fields__,
         environment=os.environ,
+        capability=torch.backends.cpu.get_cpu_capability(),
     )
     try:
         with no_warnings():

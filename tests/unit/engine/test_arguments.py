@@ -31,6 +31,29 @@ def build(
     return engine_arguments(settings, cpu=cpu, known=KNOWN, environment=environment or {})
 
 
+@pytest.mark.parametrize(
+    ("capability", "gibibytes", "dtype"),
+    [
+        ("AVX2", 0.25, "float32"),
+        ("AVX2", 14.0, "bfloat16"),
+        ("AVX512", 0.25, "bfloat16"),
+        ("DEFAULT", 0.25, "bfloat16"),
+    ],
+)
+def test_a_small_model_is_computed_in_what_the_processor_can(
+    tmp_path: Path, capability: str, gibibytes: float, dtype: str
+) -> None:
+    """And the user's own choice wins."""
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(int(gibibytes * 2**30))
+    settings = EngineSettings(tmp_path, toy_manifest())
+    given: dict[str, Any] = {"known": KNOWN, "environment": {}, "capability": capability}
+    assert engine_arguments(settings, cpu=True, **given)["dtype"] == dtype
+    assert "dtype" not in engine_arguments(settings, cpu=False, **given)
+    chosen = replace(settings, engine_args={"dtype": "float16"})
+    assert engine_arguments(chosen, cpu=True, **given)["dtype"] == "float16"
+
+
 def test_the_window_holds_the_longest_prompt_and_one_code() -> None:
     manifest = toy_manifest()
     assert build()["max_model_len"] == manifest.prompt.max_prompt_tokens + 1
