@@ -22,12 +22,13 @@ import numpy as np
 from tests.bench.circle_data import Ints, Messages, load
 from trainer.advice.opinions import DecidedMessage
 from trainer.advice.pairs import find_pairs
-from trainer.advice.shape import find_missing, find_split
+from trainer.advice.shape import find_missing
+from trainer.advice.split import find_split
 
 MISTAKES = 0.05
 STEP = 25
 MOST = 1500
-PER_LABEL = (40, 60, 80, 120, 200)
+PER_LABEL = (150, 200, 300, 400)
 KNOWN = 100
 
 

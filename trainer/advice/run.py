@@ -10,7 +10,8 @@ import numpy as np
 
 from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find_pairs
-from trainer.advice.shape import Vectors, find_missing, find_split
+from trainer.advice.shape import Vectors, find_missing
+from trainer.advice.split import find_split
 from trainer.dataset.folder import Dataset
 from worker.contract.circle import Advice, AdviceMessage, Answer, Finding
 from worker.contract.text import message_sha256
@@ -181,14 +182,15 @@ def _tell_shapes(
             kind="split",
             labels=(split.label,),
             title=f"{split.label} looks like two labels.",
-            evidence=f"Its messages fall into parts of {sizes[0]} and {sizes[1]} that lie much "
-            f"further apart than the halves of any usual label (robust z {split.score:.1f}).",
+            evidence=f"Its messages fall into parts of {sizes[0]} and {sizes[1]} that are as "
+            "strange to each other as two labels are: for each neighbour that they would have in "
+            f"another label, they have {split.links:.2f} in each other.",
             advice="Read some of each part. If different people deal with them, make two labels; "
             "if not, leave it.",
             gain="Whoever gets these messages gets only those that are meant for them.",
             cost=_cost(int(sizes.sum())) + " if people sort all of them; by the parts as they are, "
             "only what lies between.",
-            figures={"first": float(sizes[0]), "second": float(sizes[1]), "z": split.score},
+            figures={"first": float(sizes[0]), "second": float(sizes[1]), "links": split.links},
             messages=show.show(of[split.label], split.part.tolist()),
         )
     told = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
