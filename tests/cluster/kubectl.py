@@ -61,19 +61,21 @@ class Cluster:
 
     def ask(self, pod: str, port: int, path: str) -> tuple[int, str]:
         """GET a path of a pod through the API server: the status and the body. 0: no answer."""
-        if self._proxy is None:
-            self._start_proxy()
-        place = (
-            f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/pods/{pod}:{port}/proxy{path}"
-        )
         try:
-            with urllib.request.urlopen(place, timeout=15) as answer:
+            with urllib.request.urlopen(self.url(pod, port, path), timeout=15) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
+
+    def url(self, pod: str, port: int, path: str) -> str:
+        """Return where a path of a pod answers through the API server."""
+        if self._proxy is None:
+            self._start_proxy()
+        pods = f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/pods"
+        return f"{pods}/{pod}:{port}/proxy{path}"
 
     @contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[str]:

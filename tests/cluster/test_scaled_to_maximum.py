@@ -1,0 +1,186 @@
+"""ClerkScaledToMaximum over a real autoscaler: KEDA's, as kube-state-metrics tells of it.
+
+The one alert that asks Kubernetes, so that tests.rules.night, which provokes all others, cannot.
+kube-state-metrics and Prometheus, with the rules that are shipped, run on this machine; durations
+are divided by 30 as in that night: the hour is two minutes. Wants KEDA in the cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart.render import merge
+from tests.cluster import state_metrics
+from tests.cluster.conftest import missing
+from tests.cluster.kubectl import Cluster, Failed, Release, wait_until
+from tests.cluster.load import Names, Traffic
+from tests.cluster.values import Values, demo_values, put_fake_engine, with_fake_engine
+from tests.rules.live import Prometheus, running
+from tests.rules.night import fast_rules
+from worker.demo.client import create_demo_topics
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+PARTITIONS = 4
+MOST = 2
+SERVICE_S = 0.2  # 5 messages a second from each worker
+BACKLOG = 6000
+LAG_THRESHOLD = 1500  # four workers for all of it, two or three for what is left after the "hour"
+HOUR_S = 3600 / 30
+CONFIG_MAP = "fake-engine-maximum"
+JOB = "maximum-filing-clerk"
+ALERT = f'ALERTS{{alertname="ClerkScaledToMaximum", job="{JOB}"}}'
+WANTED = "kube_horizontalpodautoscaler_status_desired_replicas"
+
+
+def scaled(most: int) -> Values:
+    """So many workers at most, by lag."""
+    at_once = {"type": "Pods", "value": 4, "periodSeconds": 5}
+    return {
+        "autoscaling": {
+            "kind": "keda",
+            "minReplicas": 1,
+            "maxReplicas": most,
+            "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0, "policies": [at_once]}},
+            "keda": {"lagThreshold": LAG_THRESHOLD, "pollingInterval": 3},
+        },
+        "probes": {"readiness": {"periodSeconds": 2}, "startup": {"periodSeconds": 2}},
+    }
+
+
+@pytest.fixture
+def names(kafka: str) -> Names:
+    found = Names.fresh("maximum")
+    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
+    return found
+
+
+@pytest.fixture
+def workers(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
+    try:
+        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
+    except Failed:
+        pytest.skip("the cluster has no KEDA")
+    put_fake_engine(cluster, CONFIG_MAP)
+    base = merge(demo_values(kafka, names, PARTITIONS), scaled(MOST))
+    base["config"]["kafka"]["topic_partitions"] = None
+    release = Release(cluster, "maximum", with_fake_engine(base, CONFIG_MAP, service_s=SERVICE_S))
+    release.install("--wait", "--timeout", "3m")
+    yield release
+    cluster.helm("uninstall", "maximum", "--wait", "--timeout", "3m")
+
+
+@contextmanager
+def watching(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
+    """Prometheus over kube-state-metrics and the workers that ``tell_pods`` writes down."""
+    program = shutil.which("prometheus")
+    if program is None:
+        missing("Prometheus is not installed (Debian: apt-get install prometheus)")
+    rules = folder / "rules.yaml"
+    rules.write_text(yaml.safe_dump(fast_rules({})), encoding="utf-8")
+    with state_metrics.telling(cluster, folder) as address:
+        config = {
+            "global": {"scrape_interval": "2s", "evaluation_interval": "1s"},
+            "rule_files": [str(rules)],
+            "scrape_configs": [
+                {"job_name": "state", "static_configs": [{"targets": [address]}]},
+                {
+                    "job_name": "workers",
+                    "file_sd_configs": [
+                        {"files": [str(folder / "pods.json")], "refresh_interval": "1s"}
+                    ],
+                },
+            ],
+        }
+        with running(program, folder, config) as prometheus:
+            yield prometheus
+
+
+def tell_pods(release: Release, folder: Path) -> None:
+    """Write where the workers that are ready tell their metrics: through the API server."""
+    targets = []
+    for pod in release.ready():
+        url = urllib.parse.urlsplit(release.cluster.url(pod, 8080, "/metrics"))
+        labels = {
+            "namespace": release.cluster.namespace,
+            "job": JOB,
+            "pod": pod,
+            "instance": pod,
+            "__metrics_path__": url.path,
+        }
+        targets.append({"targets": [url.netloc], "labels": labels})
+    (folder / "pods.new").write_text(json.dumps(targets), encoding="utf-8")
+    (folder / "pods.new").replace(folder / "pods.json")
+
+
+def figure(prometheus: Prometheus, expr: str) -> float | None:
+    """Return the one figure that an expression gives now, None where it gives nothing."""
+    found = prometheus.query(expr)
+    return float(found[0]["value"][1]) if found else None
+
+
+def state(prometheus: Prometheus) -> str | None:
+    """Whether the alert is pending or fires."""
+    found = prometheus.query(ALERT)
+    return str(found[0]["metric"]["alertstate"]) if found else None
+
+
+def test_an_hour_at_the_maximum_with_work_that_waits(
+    workers: Release,
+    cluster: Cluster,
+    kafka: str,
+    names: Names,
+    tmp_path: Path,
+    note: Callable[[str], None],
+) -> None:
+    """Nothing while there is a worker to add; then it waits for an hour and fires, for this install
+    alone. What the runbook says ends it, though as much work waits."""
+    with watching(cluster, tmp_path) as prometheus, Traffic(kafka, names, PARTITIONS) as traffic:
+        wait_until(
+            "kube-state-metrics knows it",
+            lambda: figure(prometheus, f"{WANTED}{{namespace='{cluster.namespace}'}}") == 1,
+            120,
+        )
+        tell_pods(workers, tmp_path)
+        time.sleep(10)  # some scrapes, in which one worker is enough
+        assert state(prometheus) is None
+        traffic.publish(BACKLOG)
+        began = time.monotonic()
+        at_most_s, fired_s = None, None
+        while fired_s is None:
+            now_s = time.monotonic() - began
+            assert now_s < 4 * HOUR_S, f"it did not fire: {state(prometheus)}"
+            tell_pods(workers, tmp_path)
+            found, wanted = state(prometheus), figure(prometheus, WANTED)
+            if at_most_s is None and wanted == MOST:
+                at_most_s = now_s
+            if found is not None:
+                assert at_most_s is not None, f"{found} with {wanted} workers"
+            if found == "firing":
+                fired_s = now_s
+            time.sleep(1)
+        assert at_most_s is not None
+        assert fired_s - at_most_s >= HOUR_S - 5
+        assert len(prometheus.query("ALERTS{alertname='ClerkScaledToMaximum'}")) == 1
+
+        waits_s = figure(prometheus, f'job:clerk_drain_seconds{{job="{JOB}"}}')
+        workers.values = merge(workers.values, scaled(PARTITIONS))
+        workers.upgrade()
+        raised = time.monotonic()
+        wait_until("it ends", lambda: state(prometheus) is None, 60)
+        ended_s = time.monotonic() - raised
+        assert (figure(prometheus, f'job:clerk_drain_seconds{{job="{JOB}"}}') or 0) > 60
+    note(
+        f"ClerkScaledToMaximum: {MOST} workers were wanted {at_most_s:.0f} s after {BACKLOG} "
+        f"messages came, it fired {fired_s - at_most_s:.0f} s later (an hour in 30) with "
+        f"{waits_s:.0f} s of work, and ended {ended_s:.0f} s after maxReplicas was raised"
+    )
