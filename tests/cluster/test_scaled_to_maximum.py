@@ -21,12 +21,12 @@ import yaml
 from tests.chart.render import merge
 from tests.cluster import state_metrics
 from tests.cluster.conftest import missing
-from tests.cluster.kubectl import Cluster, Failed, Release, wait_until
+from tests.cluster.keda import fresh_topics, scaled_release
+from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Names, Traffic
-from tests.cluster.values import Values, demo_values, put_fake_engine, with_fake_engine
+from tests.cluster.values import Values
 from tests.rules.live import Prometheus, running
 from tests.rules.night import fast_rules
-from worker.demo.client import create_demo_topics
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -36,7 +36,6 @@ SERVICE_S = 0.2  # 5 messages a second from each worker
 BACKLOG = 6000
 LAG_THRESHOLD = 1500  # four workers for all of it, two or three for what is left after the "hour"
 HOUR_S = 3600 / 30
-CONFIG_MAP = "fake-engine-maximum"
 JOB = "maximum-filing-clerk"
 ALERT = f'ALERTS{{alertname="ClerkScaledToMaximum", job="{JOB}"}}'
 WANTED = "kube_horizontalpodautoscaler_status_desired_replicas"
@@ -59,24 +58,21 @@ def scaled(most: int) -> Values:
 
 @pytest.fixture
 def names(kafka: str) -> Names:
-    found = Names.fresh("maximum")
-    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
-    return found
+    return fresh_topics(kafka, "maximum", PARTITIONS)
 
 
 @pytest.fixture
 def workers(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
-    try:
-        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
-    except Failed:
-        pytest.skip("the cluster has no KEDA")
-    put_fake_engine(cluster, CONFIG_MAP)
-    base = merge(demo_values(kafka, names, PARTITIONS), scaled(MOST))
-    base["config"]["kafka"]["topic_partitions"] = None
-    release = Release(cluster, "maximum", with_fake_engine(base, CONFIG_MAP, service_s=SERVICE_S))
-    release.install("--wait", "--timeout", "3m")
-    yield release
-    cluster.helm("uninstall", "maximum", "--wait", "--timeout", "3m")
+    with scaled_release(
+        cluster,
+        "maximum",
+        kafka,
+        names,
+        partitions=PARTITIONS,
+        scaling=scaled(MOST),
+        service_s=SERVICE_S,
+    ) as release:
+        yield release
 
 
 @contextmanager

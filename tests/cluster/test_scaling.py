@@ -14,19 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.chart.render import merge
-from tests.cluster.kubectl import Cluster, Failed, Release, wait_until
+from tests.cluster.keda import fresh_topics, scaled_release
+from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
 from tests.cluster.plot import Panel, Row, draw, write_csv
-from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
-from worker.demo.client import create_demo_topics
 
 PARTITIONS = 4
 SERVICE_S = 0.04  # 25 messages a second from each worker
 TRICKLE, PEAK = 10, 90  # messages a second
 TRICKLE_S, PEAK_S, AFTER_S = 15, 45, 20
 DOWN_S = 150.0
-CONFIG_MAP = "fake-engine-keda"
 
 BY_LAG = {
     "autoscaling": {
@@ -57,24 +54,21 @@ PANELS = (
 
 @pytest.fixture
 def names(kafka: str) -> Names:
-    found = Names.fresh("keda")
-    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
-    return found
+    return fresh_topics(kafka, "keda", PARTITIONS)
 
 
 @pytest.fixture
 def workers(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
-    try:
-        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
-    except Failed:
-        pytest.skip("the cluster has no KEDA")
-    put_fake_engine(cluster, CONFIG_MAP)
-    base = merge(demo_values(kafka, names, PARTITIONS), BY_LAG)
-    base["config"]["kafka"]["topic_partitions"] = None
-    release = Release(cluster, "keda", with_fake_engine(base, CONFIG_MAP, service_s=SERVICE_S))
-    release.install("--wait", "--timeout", "3m")
-    yield release
-    cluster.helm("uninstall", "keda", "--wait", "--timeout", "3m")
+    with scaled_release(
+        cluster,
+        "keda",
+        kafka,
+        names,
+        partitions=PARTITIONS,
+        scaling=BY_LAG,
+        service_s=SERVICE_S,
+    ) as release:
+        yield release
 
 
 def test_keda_follows_the_lag(
