@@ -22,9 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +69,19 @@ SLOW_MESSAGES = 200
 SLOW_RATE = 10.0
 OUTPUTS = 77
 MESSAGE = "the lamp that I ordered last week has not come yet"
+SPENT = ("clerk_queue_seconds_sum", "clerk_engine_seconds_sum", "clerk_commit_wait_seconds_sum")
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """A worker's processes: seconds until they were ready, their memory in MiB, and the latencies
-    of messages one at a time, from published to read, in milliseconds."""
+    of messages one at a time, in milliseconds: from published to read by another client, and of
+    these what the worker itself takes, from fetched to committed."""
 
     ready_s: float
     resident_mib: float
     latencies_ms: Sequence[float]
+    committed_ms: Sequence[float]
 
 
 def main() -> int:
@@ -106,7 +111,9 @@ def main() -> int:
                 f"{precision}: ready {started.ready_s:.2f} s after the process began, "
                 f"{started.resident_mib:.0f} MiB resident; one message at a time, published to "
                 f"read: p50 {statistics.median(started.latencies_ms):.1f} ms, "
-                f"p99 {statistics.quantiles(started.latencies_ms, n=100)[98]:.1f} ms",
+                f"p99 {statistics.quantiles(started.latencies_ms, n=100)[98]:.1f} ms; fetched to "
+                f"committed: p50 {statistics.median(started.committed_ms):.1f} ms, "
+                f"p99 {statistics.quantiles(started.committed_ms, n=100)[98]:.1f} ms",
                 flush=True,
             )
     return 0
@@ -180,18 +187,33 @@ def start(
         stack.callback(worker.wait)
         stack.callback(worker.terminate)
         assert worker.stdout is not None
+        url = ""
         for line in worker.stdout:
-            if "worker.ready" in line:
+            event = json.loads(line) if line.startswith("{") else {}
+            url = event.get("url", url) if event.get("event") == "http.listening" else url
+            if event.get("event") == "worker.ready":
                 break
         ready_s = time.monotonic() - began
         sender = Producer({"bootstrap.servers": servers, "linger.ms": 0, "log_level": 0})
         for number in range(20):
             latency(arena, sender, number + 1)
-        latencies = [latency(arena, sender, number + 21) for number in range(messages)]
+        latencies, spent = [], [spent_s(url)]
+        for number in range(messages):
+            latencies.append(latency(arena, sender, number + 21))
+            time.sleep(0.01)  # its metrics are counted after the commit
+            spent.append(spent_s(url))
+        committed = [(after - before) * 1e3 for before, after in pairwise(spent)]
         root = psutil.Process(worker.pid)
         processes = [root, *root.children(recursive=True)]
         resident = sum(process.memory_info().rss for process in processes) / 2**20
-    return Started(ready_s, resident, latencies)
+    return Started(ready_s, resident, latencies, committed)
+
+
+def spent_s(url: str) -> float:
+    """Return for how long all records so far were in the worker, from fetched to committed."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith(SPENT))
 
 
 def latency(arena: Arena, sender: Any, count: int) -> float:
