@@ -36,11 +36,13 @@ desk-demo: $(READY) ## the same, and then decide what the model was unsure of, i
 # (tests/conftest.py). Tests wait as well as compute, those on Kafka most of the time, so there are
 # more than cores: on two, three take a fifth less of the clock than two. What is
 # marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
-# too, one after another: the fault suite wants the machine to itself.
+# too: two at a time, for most of them wait more than they compute, and the fault suite by itself.
 PYTEST = $(BIN)/python -m pytest --durations=15
 CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null)
 UNIT_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),3,4) --dist=worksteal
 SERVICE_PROCESSES ?= -n 4 --dist=loadscope
+LONG_PROCESSES ?= -n 2 --dist=loadscope
+FAULT_SUITE := tests/ports/test_chaos.py
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(UNIT_PROCESSES)
@@ -50,7 +52,8 @@ test: $(READY) ## every test that needs no more than Python, but for the long on
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
 test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads
-	$(PYTEST) tests/unit tests/ports tests/e2e -m long
+	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
+	$(PYTEST) $(FAULT_SUITE) -m long
 	$(BIN)/python -m tests.fuzz 60000
 
 format: $(READY) ## order the imports, mend what ruff can, format

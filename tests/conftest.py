@@ -37,22 +37,23 @@ _WITH_ENGINE = (
 
 # What takes half a minute or more, longest first: one that began last would leave the other
 # processes without work. Measured with ``make test``'s --durations.
-_PORTS = Path(__file__).parent / "ports"
+_TESTS = Path(__file__).parent
 _LONGEST_FIRST = (
-    "test_engine.py",  # and with it all others with an engine
-    "test_stream.py",
-    "test_crash.py",
-    "test_replay.py",
-    "test_broker.py",
-    "test_verify.py",
-    "test_observe.py",
-    "test_quarantine.py",
-    "test_broker_offsets.py",
-    "security/test_tls.py",
-    "security/test_sasl.py",
-    "test_retry.py",
-    "security/test_rights.py",
-    "test_broker_transactions.py",
+    "ports/test_engine.py",  # and with it all others with an engine
+    "unit/trainer/propose/test_propose_killed.py",
+    "ports/test_stream.py",
+    "ports/test_crash.py",
+    "ports/test_replay.py",
+    "ports/test_broker.py",
+    "ports/test_verify.py",
+    "ports/test_observe.py",
+    "ports/test_quarantine.py",
+    "ports/test_broker_offsets.py",
+    "ports/security/test_tls.py",
+    "ports/security/test_sasl.py",
+    "ports/test_retry.py",
+    "ports/security/test_rights.py",
+    "ports/test_broker_transactions.py",
 )
 
 
@@ -99,7 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("long") and not _names_long(item.path)
     }
     assert not unseen, f"long tests that make test-long would not find: {unseen}"
-    rank = {_PORTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
+    rank = {_TESTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 

@@ -43,9 +43,10 @@ PANELS: list[Placed] = [
             "Paid: seconds of workers, idle or not. Busy: seconds with a message in the engine. "
             "Fewer workers would save the difference.",
             [
-                query(f"1000 * {WORKERS} / {rate(RECORDS)}", "paid"),
+                query(f"1000 * {WORKERS} / ({rate(RECORDS)} > 0)", "paid"),
                 query(
-                    f"1000 * {rate('clerk_engine_busy_seconds_total')} / {rate(RECORDS)}", "busy"
+                    f"1000 * {rate('clerk_engine_busy_seconds_total')} / ({rate(RECORDS)} > 0)",
+                    "busy",
                 ),
             ],
             unit="s",
@@ -60,7 +61,8 @@ PANELS: list[Placed] = [
             "Prompt tokens. Longer mails cost more.",
             [
                 query(
-                    f"1000 * {rate('clerk_prompt_tokens_total')} / {rate(RECORDS)}", "prompt tokens"
+                    f"1000 * {rate('clerk_prompt_tokens_total')} / ({rate(RECORDS)} > 0)",
+                    "prompt tokens",
                 )
             ],
             unit="short",

@@ -36,6 +36,9 @@ OUTCOMES = {
     "skipped": PURPLE,
 }
 
+OLDEST = f"max(job:clerk_consumer_lag_seconds:max{{{OF}}})"
+AT_RISK = f"0.7 * min(clerk_topic_retention_seconds{{{OF}}})"
+
 PANELS: list[Placed] = [
     (
         3,
@@ -85,7 +88,7 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "Time to drain the backlog",
+            "Time to drain",
             "How long the waiting messages take at the speed of the last five minutes. Above five "
             "minutes for a long time: too few workers.",
             [query(f"({WAITING} == 0) or {WAITING} / ({SPEED} > 0)", "", True)],
@@ -109,7 +112,7 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "Latency, 99th percentile",
+            "Latency (p99)",
             "From a message's timestamp to its committed label. The alerts' objective is 60 s.",
             [query(quantile(0.99, E2E), "", True)],
             unit="s",
@@ -120,8 +123,8 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "Within the objective, last hour",
-            "Share of messages labelled within 60 s. The objective is 99 %.",
+            "In time, 1 h",
+            "Share of the last hour's messages labelled within 60 s. The objective is 99 %.",
             [
                 query(
                     f"1 - sum(job:clerk_end_to_end_seconds:slow_ratio_rate1h{{{OF}}} * "
@@ -140,9 +143,9 @@ PANELS: list[Placed] = [
         3,
         4,
         stat(
-            "Dead letters, last hour",
-            "Share of messages that could not be labelled and went to the dead-letter topic with a "
-            "reason. Nothing is lost.",
+            "Dead letters, 1 h",
+            "Share of the last hour's messages that could not be labelled and went to the "
+            "dead-letter topic with a reason. Nothing is lost.",
             [
                 query(
                     f'sum(increase(clerk_records_total{{{OF}, outcome="dead_letter"}}[1h])) / '
@@ -206,11 +209,12 @@ PANELS: list[Placed] = [
         graph(
             "Age of the oldest message",
             "How long the oldest message that waits has waited: the lag in seconds. How long the "
-            "workers need for all that waits, at their present speed.",
+            "workers need for all that waits, at their present speed. From a tenth of it on also "
+            "the age at which Kafka's retention puts messages at risk.",
             [
-                query(f"max(job:clerk_consumer_lag_seconds:max{{{OF}}})", "oldest message"),
+                query(OLDEST, "oldest message"),
                 query(f"max(job:clerk_drain_seconds{{{OF}}})", "work that waits"),
-                query(f"0.7 * min(clerk_topic_retention_seconds{{{OF}}})", "retention at risk"),
+                query(f"{AT_RISK} < 10 * {OLDEST}", "retention at risk"),
             ],
             unit="s",
             colours={"oldest message": PURPLE, "work that waits": BLUE, "retention at risk": RED},

@@ -178,7 +178,8 @@ def _graph(
             lines.append((name, [(t, base[t]) for t in times], [(t, below[t]) for t in times]))
         else:
             lines.append((name, points, []))
-    largest = 1.1 * max(v for _, points, _ in lines for _, v in points)
+    values = [v for _, points, _ in lines for _, v in points]
+    largest, bottom = 1.1 * max(values), 1.1 * min(0.0, *values)
     top = defaults.get("max") or max(largest, defaults["custom"].get("axisSoftMax", 0.0)) or 1.0
     fixed = {
         override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
@@ -188,13 +189,15 @@ def _graph(
 
     def at(t: float, v: float) -> str:
         x = left + (right - left) * (t - moment.start) / (moment.end - moment.start)
-        return f"{x:.1f},{lower - (lower - upper) * min(v, top * 1.02) / top:.1f}"
+        share = (min(v, top * 1.02) - bottom) / (top - bottom)
+        return f"{x:.1f},{lower - (lower - upper) * share:.1f}"
 
     parts = []
     for share in (0.0, 0.5, 1.0):
         y = lower - (lower - upper) * share
         parts.append(f'<path d="M{left} {y}H{right}" stroke="#33363c"/>')
-        parts.append(_text(left - 5, y + 4, show(share * top, defaults["unit"]), FAINT, 10, "end"))
+        value = show(bottom + share * (top - bottom), defaults["unit"])
+        parts.append(_text(left - 5, y + 4, value, FAINT, 10, "end"))
     for place, (name, points, under) in enumerate(lines):
         colour = NAMED.get(fixed.get(name, ""), CLASSIC[place % len(CLASSIC)])
         path = " ".join(at(*point) for point in points)

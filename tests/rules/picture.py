@@ -4,8 +4,9 @@
     rsvg-convert dashboard.svg -o dashboard.png
 
 Two workers with the demo's model, a burst, unreadable messages, and one worker that goes. Tells
-which panels have nothing to show; with the model that is none, with an engine of fixed service time
-(--fake) vLLM's own. Needs Prometheus.
+which panels have nothing to show, and fails where that is one that has: those of a GPU, a cascade
+and the desk have not, and with an engine of fixed service time (--fake) vLLM's own. Needs
+Prometheus.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from worker.demo.samples import adapter_dir, read_samples
 STEADY = 8  # messages a second
 BURST = 1500
 PHASE_S = 60
+NOT_HERE = {
+    *("Answers by stage of a cascade", "GPU busy", "GPU temperature and power", "GPU errors"),
+    *("Accuracy in service", "Waits for people", "On its way"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         picture, empty = draw(watching, Moment(start + 15, end, 2.0, variables))
     out.write_text(picture, encoding="utf-8")
     print(f"{out}; nothing to show: {', '.join(empty) or 'none'}")
-    return 1 if empty else 0
+    return 1 if set(empty) - NOT_HERE else 0
 
 
 def _publish(arena: Arena, seconds: int) -> int:

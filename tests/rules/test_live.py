@@ -36,6 +36,9 @@ SHORT = {
     "$__interval": "1s",
 }
 
+AT_RISK = "Age of the oldest message C"
+WEEK_S = 7 * 24 * 3600  # Kafka's own retention
+
 # Who tells these is not there: vLLM behind the engine without a model, Kubernetes, the desk
 # (test_desk_metrics.py), and a cascade, whose names are compared with the worker's own.
 ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
@@ -80,14 +83,20 @@ def value(number: int) -> bytes | None:
 
 
 def test_every_panel_shows_something(scene: Scene) -> None:
-    """Each query of the dashboard gives at least one series that is a number."""
+    """Each query of the dashboard gives at least one series that is a number, but for the age at
+    which messages are at risk: it is shown to whose messages are a tenth as old."""
     empty = {
         query.place
         for query in dashboard_queries(SHORT)
         if not any(series["value"][1] != "NaN" for series in scene.prometheus.query(query.expr))
         and not any(name.startswith(ABSENT) for name, _ in selectors(query.expr))
     }
-    assert empty == set()
+    assert empty == {AT_RISK}
+    (at_risk,) = (query.expr for query in dashboard_queries(SHORT) if query.place == AT_RISK)
+    assert " < 10 * " in at_risk
+    nearer = at_risk.replace(" < 10 * ", " < 1e12 + ")
+    (series,) = scene.prometheus.query(nearer)
+    assert float(series["value"][1]) == 0.7 * WEEK_S
 
 
 def test_the_figures_are_right(scene: Scene) -> None:
