@@ -22,12 +22,13 @@ import numpy as np
 from tests.bench.circle_data import Ints, Messages, load
 from trainer.advice.opinions import DecidedMessage
 from trainer.advice.pairs import find_pairs
-from trainer.advice.shape import find_missing, find_split
+from trainer.advice.shape import find_missing
+from trainer.advice.split import find_split
 
 MISTAKES = 0.05
 STEP = 25
 MOST = 1500
-PER_LABEL = (40, 60, 80, 120, 200)
+PER_LABEL = (150, 200, 300, 400)
 KNOWN = 100
 
 
@@ -82,21 +83,22 @@ def _say(messages: Messages, at: int, pair: Any, draw: np.random.Generator) -> s
 
 
 def one_that_is_two(messages: Messages, seed: int) -> tuple[int | None, int]:
-    """Return from how many messages of it on a label of two is told, and how many others were,
-    with it or without."""
+    """Return from how many messages of it on a label of two is named, and how many others were
+    called two, with it or without."""
     draw = np.random.default_rng(seed)
     first, second = draw.choice(len(messages.names), 2, replace=False).tolist()
     wrong = 0
     for size in PER_LABEL:
         parts = [_some(messages, label, size, draw) for label in range(len(messages.names))]
-        wrong = max(wrong, len(find_split([messages.features[p] for p in parts], messages.names)))
+        sound = find_split([messages.features[part] for part in parts], messages.names)
+        wrong = max(wrong, sum(each.strange for each in sound))
         both = np.concatenate([parts[first][: size // 2], parts[second][: size // 2]])
         rest = [at for at in range(len(messages.names)) if at not in {first, second}]
         vectors = [messages.features[both], *(messages.features[parts[at]] for at in rest)]
         names = ["both", *(messages.names[at] for at in rest)]
-        found = {each.label for each in find_split(vectors, names)}
-        if "both" in found:
-            return len(both), wrong + len(found) - 1
+        found = find_split(vectors, names)
+        if "both" in {each.label for each in found}:
+            return len(both), wrong + sum(each.strange for each in found if each.label != "both")
     return None, wrong
 
 

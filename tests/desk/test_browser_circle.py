@@ -62,14 +62,15 @@ def advice_of_wednesday() -> Advice:
         kind="split",
         labels=("order_tracking",),
         title="order_tracking looks like two labels.",
-        evidence="Its messages fall into parts of 61 and 44 that lie much further apart than the "
-        "halves of any usual label.",
+        evidence="Its messages fall into parts of 61 and 44. For each neighbour that they would "
+        "have in another label they have 0.7 in each other, hardly more: they are as strange to "
+        "each other as labels are.",
         advice="Read some of each part. If different people deal with them, make two labels; if "
         "not, leave it.",
         gain="Whoever gets these messages gets only those that are meant for them.",
         cost="105 decisions, about 26 minutes of one person if people sort all of them; by the "
         "parts as they are, only what lies between.",
-        figures={"first": 61.0, "second": 44.0, "z": 11.25},
+        figures={"first": 61.0, "second": 44.0, "links": 0.71},
         messages=tuple(
             replace(each, label="order_tracking", part=at % 2)
             for at, each in enumerate(make_advice(*LEARNT, *AUDITED).findings[0].messages)

@@ -55,6 +55,7 @@ SLOW_FILES = {
     "test_workflows.py",
     "trainer/advice/test_pairs.py",
     "trainer/advice/test_shape.py",
+    "trainer/advice/test_split.py",
     "trainer/cascade/test_cascade_command.py",
     "trainer/check/test_check_command.py",
     "trainer/check/test_findings.py",

@@ -98,7 +98,7 @@ TRAINER_OWNERS = {
     },
     "spacy": {"dataset/names.py"},
     "sklearn": {
-        "advice/shape.py",
+        "advice/split.py",
         "check/out_of_fold.py",
         "duel/linear.py",
         "model/logistic.py",

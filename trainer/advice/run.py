@@ -10,7 +10,8 @@ import numpy as np
 
 from trainer.advice.opinions import NONE, DecidedMessage, gather
 from trainer.advice.pairs import LabelFound, PairFound, find_contradictory, find_pairs
-from trainer.advice.shape import Vectors, find_missing, find_split
+from trainer.advice.shape import Vectors, find_missing
+from trainer.advice.split import SplitFound, find_split
 from trainer.dataset.folder import Dataset
 from worker.contract.circle import Advice, AdviceMessage, Answer, Finding
 from worker.contract.text import message_sha256
@@ -176,21 +177,7 @@ def _tell_shapes(
     of = {name: [sha for sha in digests if label_of.get(sha) == name] for name in names}
     vectors = [rows[[place[sha] for sha in of[name]]] for name in names]
     for split in find_split(vectors, names):
-        sizes = np.bincount(split.part, minlength=2)
-        yield Finding(
-            kind="split",
-            labels=(split.label,),
-            title=f"{split.label} looks like two labels.",
-            evidence=f"Its messages fall into parts of {sizes[0]} and {sizes[1]} that lie much "
-            f"further apart than the halves of any usual label (robust z {split.score:.1f}).",
-            advice="Read some of each part. If different people deal with them, make two labels; "
-            "if not, leave it.",
-            gain="Whoever gets these messages gets only those that are meant for them.",
-            cost=_cost(int(sizes.sum())) + " if people sort all of them; by the parts as they are, "
-            "only what lies between.",
-            figures={"first": float(sizes[0]), "second": float(sizes[1]), "z": split.score},
-            messages=show.show(of[split.label], split.part.tolist()),
-        )
+        yield _tell_split(split, show.show(of[split.label], split.part.tolist()))
     told = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
     none = [sha for sha in told if decided[sha].outcome == NONE]
     kept = [sha for sha in told if decided[sha].outcome != NONE]
@@ -213,6 +200,29 @@ def _tell_shapes(
             messages=show.show([none[at] for at in found.places]),
             p_value=found.p_value,
         )
+
+
+def _tell_split(split: SplitFound, messages: tuple[AdviceMessage, ...]) -> Finding:
+    first, second = (int(size) for size in np.bincount(split.part, minlength=2))
+    title = f"If one of the labels is two, it may be {split.label}."
+    evidence = "which of all labels is most like two; a sound taxonomy has such a label as well."
+    if split.strange:
+        title = f"{split.label} looks like two labels."
+        evidence = "hardly more: they are as strange to each other as labels are."
+    return Finding(
+        kind="split",
+        labels=(split.label,),
+        title=title,
+        evidence=f"Its messages fall into parts of {first} and {second}. For each neighbour that "
+        f"they would have in another label they have {split.links:.1f} in each other, {evidence}",
+        advice="Read some of each part. If different people deal with them, make two labels; "
+        "if not, leave it.",
+        gain="Whoever gets these messages gets only those that are meant for them.",
+        cost=_cost(first + second) + " if people sort all of them; by the parts as they are, "
+        "only what lies between.",
+        figures={"first": float(first), "second": float(second), "links": split.links},
+        messages=messages,
+    )
 
 
 def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
