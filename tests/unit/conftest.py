@@ -31,6 +31,7 @@ SLOW_FILES = {
     "cli/test_verify.py",
     "cli/test_verify_retries.py",
     "contract/test_fuzzed_manifest.py",
+    "contract/test_redact.py",
     "contract/test_text.py",
     "core/test_dead_letter_limit.py",
     "core/test_flow.py",
