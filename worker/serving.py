@@ -14,7 +14,7 @@ import structlog
 
 from worker import __version__
 from worker.cache import cache_folder
-from worker.contract import AdapterRefused, Encoders
+from worker.contract import AdapterRefused, Encoders, read_manifest
 from worker.contract.manifest import Manifest
 from worker.contract.records import InputFormat
 from worker.contract.review import Thresholds
@@ -182,6 +182,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         verify_weights=model.verify_weights,
         silence_s=admission_policy(settings.loop).silence_s,
         max_adapters=_max_adapters(sources),
+        others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),
     )
     opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
@@ -236,9 +237,22 @@ def record_layout(records: RecordSettings) -> InputFormat:
 
 
 def _max_adapters(sources: Sequence[ArmSource]) -> int:
-    """How many adapters are loaded at a time: one an arm, and one that comes or goes."""
+    """How many adapters are loaded at a time: one an arm, and one that comes or goes. A cascade is
+    one."""
     roles = {MAIN, *(source.role for source in sources)}
     return len(roles) + any(not source.fixed for source in sources)
+
+
+def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
+    """Return the contracts of what the arms are about to be served by. One that cannot be read is
+    left out: it is refused, and told, when it is brought up."""
+    found = []
+    for source in sources:
+        with suppress(AdapterRefused):
+            target = source.read()
+            if target is not None:
+                found.append(read_manifest(target.directory))
+    return found
 
 
 def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:

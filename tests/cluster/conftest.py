@@ -11,7 +11,8 @@ CLERK_TEST_HOST           the address of this machine at which pods reach it; Ka
                           Else it is found out: this machine's address on the way to the pod network
                           or to the node.
 CLERK_TEST_TOOLS_IMAGE    worker-tools, likewise known to the nodes, for test_rollback.py; or none
-CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the job in test_headers.py
+CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py and
+                          test_proposal.py
 CLERK_TEST_DESK_IMAGE     the desk's image, likewise known to the nodes, for test_desk.py
 CLERK_TEST_KEEP           a folder for the picture and the figures of the scaling test
 

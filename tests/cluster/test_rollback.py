@@ -63,7 +63,7 @@ def digests(cluster: Cluster, tmp_path: Path) -> Iterator[list[str]]:
     }
     values = merge(demo_values("kafka.invalid:9092", Names.fresh("back"), 1), own)
     Release(cluster, "clerk", values).install()
-    cluster.apply([filling_pod(TOOLS or IMAGE, PULL_POLICY, CLAIM)])
+    cluster.apply([filling_pod(TOOLS or IMAGE, PULL_POLICY, {"/store": CLAIM})])
     cluster.kubectl("wait", "--for=condition=Ready", "pod/fill", "--timeout=180s")
     cluster.kubectl("cp", f"{store}/.", "fill:/store")
     yield found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +22,16 @@ RECIPE = Path(__file__).parent / "stand_in" / "trainer.toml"
 _DATA = ROOT / "worker" / "demo" / "data"
 
 
-def prepare(folder: Path, train: int = 12, holdout: int = 4) -> Path:
-    """Prepare a dataset out of so many of the demo's messages a label, as a person would."""
+def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: float = 0.0) -> Path:
+    """Prepare a dataset out of so many of the demo's messages a label, as a person would. Of the
+    messages to learn from, the share ``mislabelled`` has another label than its own."""
     folder.mkdir(exist_ok=True)
     for name, count in (("train", train), ("holdout", holdout)):
-        taken = _first(_DATA / f"{name}.jsonl", count)
-        (folder / f"{name}.jsonl").write_text("".join(taken), encoding="utf-8")
+        taken = messages(name, count)
+        if name == "train":
+            _mislabel(taken, mislabelled)
+        lines = (json.dumps(each, ensure_ascii=False) + "\n" for each in taken)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     code, _, error = call(
         *("prepare", "--input", folder / "train.jsonl", "--holdout", folder / "holdout.jsonl"),
         *("--taxonomy", ROOT / "config" / "taxonomy.toml", "--validation-share", "0.25"),
@@ -80,12 +85,21 @@ def _words(cluster: Cluster, name: str) -> str:
         return str(error)
 
 
-def _first(path: Path, count: int) -> list[str]:
+def messages(name: str, count: int, after: int = 0) -> list[dict[str, str]]:
+    """Return so many of the demo's messages a label, ``message`` and ``label``, after the first."""
     seen: Counter[str] = Counter()
     taken = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        label = json.loads(line)["label"]
-        seen[label] += 1
-        if seen[label] <= count:
-            taken.append(line)
+    for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        found = json.loads(line)
+        seen[found["label"]] += 1
+        if after < seen[found["label"]] <= after + count:
+            taken.append(found)
     return taken
+
+
+def _mislabel(taken: list[dict[str, str]], share: float) -> None:
+    labels = sorted({each["label"] for each in taken})
+    draw = random.Random(5)
+    for each in taken:
+        if draw.random() < share:
+            each["label"] = draw.choice([label for label in labels if label != each["label"]])

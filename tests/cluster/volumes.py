@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -31,12 +32,29 @@ def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Docu
     }
 
 
-def filling_pod(image: str, pull_policy: str, claim: str) -> Document:
-    """Return a pod named ``fill`` that has a claim at /store: that of the chart's examples."""
+def claim(name: str, storage_class: str | None = None) -> Document:
+    """Return a claim; without a class: the cluster's default."""
+    spec: dict[str, object] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    if storage_class is not None:
+        spec["storageClassName"] = storage_class
+    metadata = {"name": name}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Document:
+    """Return a pod named ``fill``, that of the chart's examples, with these claims, each at its
+    path."""
     path = EXAMPLES / "objects" / "fill-dataset.yaml"
     pod: Document = yaml.safe_load(path.read_text(encoding="utf-8"))
     (container,) = pod["spec"]["containers"]
     container |= {"image": image, "imagePullPolicy": pull_policy}
-    container["volumeMounts"][0]["mountPath"] = "/store"
-    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
+    names = {path: f"claim-{at}" for at, path in enumerate(claims)}
+    container["volumeMounts"] = [{"name": names[path], "mountPath": path} for path in claims]
+    pod["spec"]["volumes"] = [
+        {"name": names[path], "persistentVolumeClaim": {"claimName": claim}}
+        for path, claim in claims.items()
+    ]
     return pod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,26 @@ class EngineSettings:
     """What to serve. ``model`` is the base, or the base with the adapter folded in.
 
     ``adapter`` is the directory of a LoRA adapter to apply while serving (``runtime``), or None
-    where ``model`` holds it already (``merged``). ``max_adapters`` is how many may be applied at
-    the same time, and ``priorities`` that some prompts give way to others. ``engine_args`` are
-    fields of vLLM's ``AsyncEngineArgs``; they win over the defaults made here.
+    where ``model`` holds it already (``merged``). ``beside`` are adapters that will be loaded
+    beside it, and have to fit. ``max_adapters`` is how many may be applied at the same time,
+    ``max_loaded`` how many are kept in memory at least, and ``priorities`` that some prompts give
+    way to others. ``engine_args`` are fields of vLLM's ``AsyncEngineArgs``; they win over the
+    defaults made here.
     """
 
     model: Path
     manifest: Manifest
     adapter: Path | None = None
+    beside: tuple[Manifest, ...] = ()
     max_adapters: int = 1
+    max_loaded: int = 1
     priorities: bool = False
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """All adapters that it is known to serve."""
+        return self.manifest, *self.beside
 
 
 def answer_tokens(manifest: Manifest) -> int:
@@ -106,27 +115,19 @@ def engine_arguments(
     ``engine_args`` win over both. Raises SettingsError for a key that is unknown or not the user's
     to choose, and for a window too short for the prompt.
     """
-    manifest = settings.manifest
-    need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
+    need = max(each.prompt.max_prompt_tokens + answer_tokens(each) for each in settings.manifests)
     arguments: dict[str, Any] = {
         "model": str(settings.model),
         "max_model_len": need,
         "enable_prefix_caching": True,
         "generation_config": "vllm",
-        "skip_tokenizer_init": manifest.decoding != "choice",
+        "skip_tokenizer_init": all(each.decoding != "choice" for each in settings.manifests),
         "disable_log_stats": True,
     }
-    if manifest.head is not None:
-        arguments |= _head_arguments(manifest.head)
+    if settings.manifest.head is not None:
+        arguments |= _head_arguments(settings.manifest.head)
     if settings.adapter is not None:
-        arguments |= {
-            "enable_lora": True,
-            "max_loras": settings.max_adapters,
-            "max_lora_rank": _rank(manifest),
-        }
-        if manifest.head is not None:
-            outputs = max(_HEAD_OUTPUTS, len(manifest.head.outputs))
-            arguments["max_lora_cls_labels"] = outputs
+        arguments |= _lora_arguments(settings)
     if settings.priorities:
         arguments["scheduling_policy"] = "priority"
     if cpu:
@@ -190,10 +191,32 @@ def _head_arguments(head: Head) -> dict[str, Any]:
     }
 
 
-def _rank(manifest: Manifest) -> int:
-    """The smallest rank vLLM can be told that holds the adapter's: a larger one costs speed."""
-    assert manifest.lora is not None
-    wanted = manifest.lora.rank
+def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """Places for adapters, and what the largest of them needs.
+
+    vLLM takes prompts of ``max_loras`` adapters into a step, and copies another into the place of
+    the one that was used longest ago. One that is not among its ``max_cpu_loras`` either it reads
+    from the disk again, while nothing else is computed; without a wish they are as many as places.
+    """
+    places = settings.engine_args.get("max_loras", settings.max_adapters)
+    arguments: dict[str, Any] = {
+        "enable_lora": True,
+        "max_loras": settings.max_adapters,
+        "max_lora_rank": _rank(settings.manifests),
+    }
+    if isinstance(places, int):  # another wish vLLM refuses itself
+        arguments["max_cpu_loras"] = max(settings.max_loaded, places)
+    heads = [each.head for each in settings.manifests if each.head is not None]
+    if heads:
+        outputs = max(len(head.outputs) for head in heads)
+        arguments["max_lora_cls_labels"] = max(_HEAD_OUTPUTS, outputs)
+    return arguments
+
+
+def _rank(manifests: Sequence[Manifest]) -> int:
+    """The smallest rank vLLM can be told that holds the adapters': a larger one costs speed."""
+    ranks = [each.lora.rank for each in manifests if each.lora is not None]
+    wanted = max(ranks)
     return next((rank for rank in _LORA_RANKS if rank >= wanted), wanted)
 
 

@@ -3,12 +3,13 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from worker.contract import ENCODER_KINDS, Kind, Manifest, verify_tokens
+from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest, verify_tokens
 from worker.contract.cascade import stage_directory
 from worker.contract.verify import load_stages
 from worker.engine.arguments import EngineSettings
@@ -40,8 +41,9 @@ class VllmLoader:
     adapter.
 
     ``runtime`` has vLLM apply an adapter for each token, beside up to ``max_adapters`` in the
-    engine that is up: seconds, and little memory. ``merged`` folds each into a copy of the base
-    under ``cache_dir`` and starts an engine of its own with that.
+    engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
+    memory. ``merged`` folds each into a copy of the base under ``cache_dir`` and starts an engine
+    of its own with that. ``beside``: adapters for which an engine is started with room as well.
     """
 
     bases: Bases
@@ -49,7 +51,9 @@ class VllmLoader:
     serving: Serving = "auto"
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     max_adapters: int = 1
+    max_loaded: int = 1
     priorities: bool = False
+    beside: tuple[Manifest, ...] = ()
     hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
 
     def resolve(self) -> Literal["merged", "runtime"]:
@@ -82,7 +86,14 @@ class VllmLoader:
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
         settings = EngineSettings(
-            base, manifest, adapter, self.max_adapters, self.priorities, self.engine_args
+            base,
+            manifest,
+            adapter,
+            tuple(each for each in self.beside if _share_an_engine(each, manifest)),
+            self.max_adapters,
+            self.max_loaded,
+            self.priorities,
+            self.engine_args,
         )
         self.hosts[place] = host = VllmEngine(settings)
         return host.first
@@ -100,8 +111,11 @@ class KindLoader:
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``."""
         if manifest.stages:
+            # An engine is started for one stage, and another may be of a higher rank.
+            stages = [read_manifest(stage_directory(adapter, each)) for each in manifest.stages]
+            roomy = replace(self, vllm=replace(self.vllm, beside=tuple(stages)))
             return load_cascade(
-                self, self.vllm.bases, adapter, manifest, self.silence_s, background=background
+                roomy, self.vllm.bases, adapter, manifest, self.silence_s, background=background
             )
         loader = self.onnx if self.engine_of(manifest.kind) == "onnx" else self.vllm
         return loader.load(adapter, manifest, background=background)
@@ -116,6 +130,25 @@ class KindLoader:
     def engine_of(kind: Kind) -> Literal["vllm", "onnx"]:
         """Return what serves a kind that is no cascade."""
         return "onnx" if kind in ENCODER_KINDS else "vllm"
+
+
+def most_in_an_engine(manifests: Iterable[Manifest]) -> int:
+    """Return how many places in one engine of vLLM any one of these takes: a cascade as many as
+    stages of it share an engine."""
+    return max(map(_places, manifests), default=1)
+
+
+def _places(manifest: Manifest) -> int:
+    shared = Counter(
+        (stage.base, stage.base_revision, stage.kind)
+        for stage in manifest.stages
+        if KindLoader.engine_of(stage.kind) == "vllm"
+    )
+    return max(shared.values(), default=1)
+
+
+def _share_an_engine(one: Manifest, other: Manifest) -> bool:
+    return (one.kind, one.base) == (other.kind, other.base)
 
 
 def load_cascade(

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
+from worker.contract.cascade import MOST_STAGES
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
-from worker.engine.loaders import KindLoader, Serving, VllmLoader, require_vllm
+from worker.engine.loaders import (
+    KindLoader,
+    Serving,
+    VllmLoader,
+    most_in_an_engine,
+    require_vllm,
+)
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.port import AdapterLoader, Engine
@@ -63,6 +70,7 @@ def open_engine(
     encoder_threads: int | None = None,
     verify_weights: bool = True,
     max_adapters: int = 1,
+    others: Sequence[Manifest] = (),
     priorities: bool = False,
     silence_s: float | None = None,
 ) -> OpenedEngine:
@@ -74,13 +82,24 @@ def open_engine(
     ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
     ``silence_s``: see ``CascadeEngine``. With ``max_adapters`` above 1 others, of any kind, can be
     loaded later, so many at the same time, and with ``priorities`` some of them in the background.
-    Raises AdapterRefused, SettingsError and EngineDied.
+    Each may be a cascade; of how many stages that share an engine is taken from this adapter and
+    from ``others``, those that are known to come. Raises AdapterRefused, SettingsError and
+    EngineDied.
     """
     args = engine_args or {}
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
-    vllm = VllmLoader(found, cache_dir, serving, args, max_adapters, priorities)
+    known = read_manifest(adapter)
+    vllm = VllmLoader(
+        found,
+        cache_dir,
+        serving,
+        args,
+        max_adapters * most_in_an_engine([known, *others]),
+        max_adapters * MOST_STAGES,
+        priorities,
+    )
     loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), silence_s)
-    by_vllm = "vllm" in loader.engines_of(read_manifest(adapter))
+    by_vllm = "vllm" in loader.engines_of(known)
     if by_vllm:
         require_vllm()
         begin_to_import(args)

@@ -19,6 +19,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
 from worker.engine.arguments import EngineSettings, answer_tokens
@@ -34,6 +36,7 @@ _SHUTDOWN_S = 15
 _CONTEXT_S = 5
 _LOAD_S = 300
 _CALL_POLL_S = 0.5
+_log = structlog.get_logger("worker.engine")
 _OUT_OF_MEMORY = (
     "the kernel does so when the machine's or the container's memory is full: give it more, or "
     "take less by model.engine_args (kv_cache_memory_bytes, max_num_batched_tokens)"
@@ -107,6 +110,9 @@ class VllmEngine:
         adapter = self._describe(manifest, directory, priority)
         asyncio.run_coroutine_threadsafe(self._load(adapter), self._loop).result(_LOAD_S)
         self._adapters.add(adapter)
+        places = self._config.lora_config.max_loras
+        if len(self._adapters) > places:  # some steps copy one into the place of another
+            _log.warning("engine.adapters_by_turns", adapters=len(self._adapters), places=places)
         return AdapterView(self, adapter, manifest, cold=False)
 
     def remove(self, adapter: _Adapter) -> None:

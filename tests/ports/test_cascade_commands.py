@@ -1,0 +1,220 @@
+"""``compare``, ``verify`` and ``replay`` of what a cascade labels, on a real broker.
+
+Needs Kafka and ONNX Runtime. The cascade is two tiny encoders, made on the spot: its results are
+written by a real worker, and the commands are processes as people start them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cascades import cascade_of
+from tests.support.follower import AdapterStore
+from tests.support.kafka_world import KafkaWorld
+from tests.support.tiny_onnx import write_tiny_encoder
+from tests.support.topics import read_all
+from worker.contract import Manifest, read_manifest
+from worker.demo.samples import read_samples
+from worker.demo.worker_process import start_worker
+
+ROOT = Path(__file__).parents[2]
+COUNT = 60
+
+pytestmark = pytest.mark.timeout(600)
+
+Results = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Topics of messages that a cascade has labelled, and the store that it serves from: ``small``
+    answers what it is sure of, ``large`` the rest. ``results`` are by the record's id."""
+
+    topics: KafkaWorld
+    store: Path
+    small: Manifest
+    large: Manifest
+    cascade: Manifest
+    results: Results
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            **self.topics.settings,
+            "model.adapter": str(self.store),
+            "records.format": "text",
+        }
+
+    def answered_by(self, stage: int) -> set[str]:
+        """Ids of the messages that this stage answered."""
+        return {id_ for id_, each in self.results.items() if each["cascade"]["stage"] == stage}
+
+
+@pytest.fixture(scope="module")
+def written(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A worker's work, done and committed."""
+    folder = tmp_path_factory.mktemp("cascade")
+    store = AdapterStore(folder / "store")
+    store.folder.mkdir()
+    stages = []
+    for name, seed in (("small", 2), ("large", 1)):
+        made = write_tiny_encoder(folder / name, seed=seed, name=name)
+        stages.append(read_manifest(made))
+        made.rename(store.folder / stages[-1].digest)
+    small, large = stages
+    cascade = cascade_of(small, large, sure_from=0.42)
+    store.publish(cascade)
+    topics = KafkaWorld(bootstrap_servers)
+    samples = read_samples("holdout.jsonl")[:COUNT]
+    topics.publish_inputs([sample.message.encode() for sample in samples])
+    found = Written(topics, store.folder, small, large, cascade, {})
+    given = {key: f"'{value}'" for key, value in found.settings.items()}
+    given |= {"log.format": "'json'", "http.port": "0"}
+    with start_worker(given, folder / "worker.log") as worker:
+        worker.wait_until_ready()
+        found.results.update(await_results(found, COUNT))
+        assert worker.stop() == 0
+    return found
+
+
+def await_results(written: Written, count: int) -> Results:
+    """Return what is on the topics of results, when so many are there."""
+    results: list[dict[str, Any]] = []
+    while len(results) < count:
+        results = all_results(written)
+    return {result["id"]: result for result in results}
+
+
+def all_results(written: Written) -> list[dict[str, Any]]:
+    """Return every label, in review or not, in the order of the logs."""
+    topics = written.topics
+    return [
+        json.loads(value or b"{}")
+        for name in ("out", "review")
+        for value in read_all(topics.servers, topics.topics[name])
+    ]
+
+
+def command(name: str, settings: Mapping[str, str], *options: str) -> dict[str, Any]:
+    """Run a command that is to succeed; return its JSON."""
+    done = run(name, settings, *options)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return told(done)
+
+
+def run(name: str, settings: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
+    flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
+    return subprocess.run(
+        [sys.executable, "-m", "worker", name, "--json", *options, *flags],
+        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_worker_stamps_the_cascade_and_says_which_stage_answered(written: Written) -> None:
+    """What the commands below are about: both stages have answered some."""
+    assert {each["adapter"]["digest"] for each in written.results.values()} == {
+        written.cascade.digest
+    }
+    for stage, manifest in enumerate((written.small, written.large), start=1):
+        ids = written.answered_by(stage)
+        assert len(ids) >= 5
+        assert {written.results[id_]["cascade"]["answered"]["digest"] for id_ in ids} == {
+            manifest.digest
+        }
+
+
+def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
+    """By the store that it came from, and by its own digest: its stages are no other adapters. By
+    a stage's digest alone, none of it is right."""
+    found = command("verify", written.settings)
+    assert found["proven"]
+    assert found["adapters"] == {written.cascade.digest: COUNT}
+    assert command("verify", written.settings, "--adapter", written.cascade.digest[:8])["proven"]
+    done = run("verify", written.settings, "--adapter", written.large.digest[:8])
+    assert done.returncode == 1
+    assert told(done)["faults"]["unknown_adapter"] == COUNT
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_compared_with_a_stage_only_what_the_other_stage_answered_differs(
+    written: Written, turned: bool
+) -> None:
+    """Whichever is named first, with the labels that the worker wrote, and the messages from the
+    topic."""
+    names = [written.cascade.digest[:8], str(written.store / written.large.digest)]
+    first, second = reversed(names) if turned else names
+    found = command("compare", written.settings, first, second, "--last", str(COUNT))
+    places = ("second", "first") if turned else ("first", "second")
+    assert [found["adapters"][place]["name"] for place in places] == ["toy-cascade", "large"]
+    assert (found["messages"], found["without_label"]) == (COUNT, 0)
+    differing = {each["id"]: each for each in found["disagreements"]}
+    assert len(differing) == COUNT - found["agreed"] > 0
+    assert set(differing) <= written.answered_by(1)
+    for id_, each in differing.items():
+        assert each[places[0]] == written.results[id_]["label"] != each[places[1]]
+
+
+def test_what_a_cascade_made_is_chosen_and_made_again(written: Written) -> None:
+    """By a label, by its digest, by a stage (which alone has made nothing); by a stage that is
+    chosen as the adapter, and then by the cascade that is chosen. Each record once; verify knows
+    both."""
+    label = "delivery"
+    count = sum(each["label"] == label for each in written.results.values())
+    assert count > 5
+    by_cascade = ("--made-by", written.cascade.digest[:8])
+    for options, wanted in (
+        (("--label", label), count),
+        (by_cascade, COUNT),
+        (("--made-by", written.small.digest[:8]), 0),
+    ):
+        chosen = command("replay", written.settings, *options)["chosen"]
+        assert sum(chosen.values()) == wanted, options
+
+    execute = ("--why", "a test", "--execute")
+    by_stage = ("--adapter", written.large.digest[:8], "--id", "by-stage", *execute)
+    done = command("replay", written.settings, *by_cascade, "--label", label, *by_stage)
+    assert (done["labelled"], done["dead"]) == (count, 0)
+    again = replayed(written, "by-stage")
+    assert {each["id"] for each in again} == {
+        id_ for id_, each in written.results.items() if each["label"] == label
+    }
+    assert {each["adapter"]["digest"] for each in again} == {written.large.digest}
+    assert not any("cascade" in each for each in again)
+
+    back = ("--adapter", written.cascade.digest[:8], "--id", "back", *execute)
+    made_by = ("--made-by", written.large.digest[:8])
+    assert command("replay", written.settings, *made_by, *back)["labelled"] == count
+    compared = ("label", "confidence", "review", "cascade", "adapter", "base_model")
+    assert sorted(each["id"] for each in again) == sorted(
+        each["id"] for each in replayed(written, "back")
+    )
+    for each in replayed(written, "back"):
+        before = written.results[each["id"]]
+        assert [each[key] for key in compared] == [before[key] for key in compared]
+    found = command("verify", written.settings)
+    assert found["proven"]
+    assert found["replayed"] == 2 * count
+    assert found["adapters"] == {
+        written.cascade.digest: COUNT + count,
+        written.large.digest: count,
+    }
+
+
+def replayed(written: Written, replay_id: str) -> Sequence[dict[str, Any]]:
+    """Return what a replay has published."""
+    return [each for each in all_results(written) if each.get("replay", {}).get("id") == replay_id]

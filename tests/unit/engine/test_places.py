@@ -1,0 +1,205 @@
+"""How many adapters an engine of vLLM is started for, where some are cascades. No vLLM is needed:
+what it would be started with is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.cascades import cascade_of
+from tests.support.toy_adapter import (
+    ENCODERS,
+    toy_encoder_manifest,
+    toy_lora_head_manifest,
+    toy_manifest,
+    toy_spec,
+)
+from worker import serving
+from worker.contract import GoldenLogits, HeadOutput, Lora, Manifest, verify, write_manifest
+from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
+from worker.engine import loaders
+from worker.engine import open as opening
+from worker.engine.arguments import EngineSettings, engine_arguments
+from worker.engine.onnx_engine import OnnxLoader
+from worker.settings import AdapterSettings, ModelSettings, Settings
+
+SINCE = "2024-05-06T07:08:09Z"
+SMALL = toy_manifest(name="small")
+LARGE = toy_manifest(name="large", lora=Lora(64, 32.0, ("q_proj", "v_proj")))
+ENCODER = toy_encoder_manifest()
+ELSEWHERE = toy_manifest(name="elsewhere", base=replace(SMALL.base, name="other-base"))
+HEAD = toy_lora_head_manifest(name="head")
+
+
+class Bases:
+    """Finds a base for everything."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def find(self, _adapter: Path, manifest: Manifest) -> Path:
+        return Path("/bases") / manifest.base.name
+
+    def encoders(self, *_: Any) -> Any:
+        return ENCODERS
+
+
+class Host:
+    """An engine of vLLM that is up, with its first adapter."""
+
+    is_open = True
+
+    def __init__(self, settings: EngineSettings, started: list[EngineSettings]) -> None:
+        started.append(settings)
+        self.first = SimpleNamespace(warm_up=lambda _: None, close=lambda: None)
+
+    def add(self, *_: Any, **__: Any) -> Any:
+        return self.first
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
+    """With what engines were started, by whatever is opened; adapters are manifests alone."""
+    found: list[EngineSettings] = []
+    for module, name, stand_in in (
+        (loaders, "require_vllm", lambda: None),
+        (loaders, "vllm_runs_on_cpu", lambda: False),
+        (loaders, "VllmEngine", lambda settings: Host(settings, found)),
+        (loaders, "check_golden", lambda *_: None),
+        (opening, "require_vllm", lambda: None),
+        (opening, "begin_to_import", lambda _: None),
+        (opening, "Bases", Bases),
+        (serving, "check_own_probes", lambda *_: 0),
+        (verify, "verify_file", lambda *_: None),
+    ):
+        monkeypatch.setattr(module, name, stand_in)
+    onnx = SimpleNamespace(warm_up=lambda _: None)
+    monkeypatch.setattr(OnnxLoader, "load", lambda *_, **__: onnx)
+    return found
+
+
+def stored(store: Path, *manifests: Manifest) -> Path:
+    """Put adapters into a store, each without files; the first one is current."""
+    for manifest in manifests:
+        (store / manifest.digest).mkdir(parents=True, exist_ok=True)
+        write_manifest(store / manifest.digest, manifest)
+    first = manifests[0]
+    write_pointer(store, Pointer(first.digest, first.name, SINCE, None, "ann@desk", None))
+    return store
+
+
+def start(store: Path, *, watch: bool = True, **adapters: Any) -> None:
+    """Open what the store says, as a worker does that starts; or as a command, that follows
+    nothing."""
+    settings = Settings(model=ModelSettings(adapter=store), adapters=AdapterSettings(**adapters))
+    serving.open_model(settings, watch=watch)
+
+
+def places(settings: EngineSettings) -> tuple[int, int]:
+    """How many adapters vLLM is told of: in a step, and in memory."""
+    arguments = told(settings)
+    return arguments["max_loras"], arguments["max_cpu_loras"]
+
+
+def told(settings: EngineSettings) -> dict[str, Any]:
+    """What vLLM is told on a GPU."""
+    known = {"disable_log_stats", "max_loras"}
+    return engine_arguments(settings, cpu=False, known=known, environment={})
+
+
+def test_an_adapter_an_arm_and_one_that_comes(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """Without cascades there are as many places as ever; a shadow has one more."""
+    start(stored(tmp_path, SMALL))
+    start(stored(tmp_path, SMALL, LARGE), shadow=LARGE.digest)
+    assert [places(each)[0] for each in started] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("stages", "wanted"),
+    [
+        ((ENCODER, LARGE), [3]),
+        ((SMALL, LARGE), [6]),
+        ((ENCODER, SMALL, LARGE), [6]),
+        ((HEAD, LARGE), [3, 3]),  # codes and a head are two engines
+        ((ELSEWHERE, LARGE), [3, 3]),
+        ((SMALL, ELSEWHERE, LARGE), [6, 6]),
+    ],
+)
+def test_stages_that_share_an_engine_have_a_place_each(
+    tmp_path: Path, started: list[EngineSettings], stages: Sequence[Manifest], wanted: list[int]
+) -> None:
+    """In each arm: the next cascade is tried beside this one, and beside its canary."""
+    start(stored(tmp_path, cascade_of(*stages), *stages))
+    assert [places(each)[0] for each in started] == wanted
+
+
+def test_a_canary_counts_that_is_there_when_the_worker_starts(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """It is loaded in a moment; one that cannot be read is refused then, and counts nothing."""
+    canary = cascade_of(SMALL, LARGE, name="canary")
+    store = stored(tmp_path, SMALL, LARGE, canary)
+    write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
+    start(store)
+    (store / canary.digest / "manifest.json").write_text("{}")
+    start(store)
+    assert [places(each)[0] for each in started] == [6, 3]
+
+
+def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """Else classify, compare and replay would copy weights with nearly every message."""
+    start(stored(tmp_path, cascade_of(SMALL, LARGE), SMALL, LARGE), watch=False)
+    assert [places(each)[0] for each in started] == [2]
+
+
+def test_what_comes_later_and_has_no_place_is_kept_in_memory(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """A cascade of four stages in each arm is not read from the disk with every step; places that
+    somebody wishes for are never more than vLLM keeps."""
+    start(stored(tmp_path, SMALL))
+    assert places(started[0]) == (3, 12)
+    many = replace(started[0], engine_args={"max_loras": 20})
+    built = told(many)
+    assert (built["max_loras"], built["max_cpu_loras"]) == (20, 20)
+
+
+def test_an_engine_holds_the_largest_of_its_stages(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """In whichever order: it is started for the last stage, and the first one's rank is higher, its
+    prompt longer, its answer in words. No restart would have mended that refusal."""
+    words = toy_manifest(
+        name="words", decoding="choice", codes={}, prompt=toy_spec(500), lora=LARGE.lora
+    )
+    start(stored(tmp_path, cascade_of(words, SMALL), words, SMALL))
+    (settings,) = started
+    assert settings.manifest.digest == SMALL.digest, "the last one is loaded first"
+    built = told(settings)
+    assert built["max_lora_rank"] == 64
+    assert built["max_model_len"] > 500
+    assert built["skip_tokenizer_init"] is False
+
+
+def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSettings]) -> None:
+    """More outputs than the engine's first adapter has; what serves elsewhere asks for nothing."""
+    assert HEAD.head is not None
+    finer = (HeadOutput(f"billing.{number}", "billing") for number in range(300))
+    outputs = (*finer, *HEAD.head.outputs)
+    golden = (GoldenLogits(0, (0.0,) * len(outputs)),)
+    head = replace(HEAD.head, outputs=outputs, golden_logits=golden)
+    wide = replace(HEAD, name="wide", head=head)
+    assert told(EngineSettings(Path("/base"), HEAD, Path("/adapter"), (wide,)))[
+        "max_lora_cls_labels"
+    ] == len(outputs)
+    start(stored(tmp_path, cascade_of(ELSEWHERE, HEAD, SMALL), ELSEWHERE, HEAD, SMALL))
+    assert [len(each.beside) for each in started] == [1, 1, 1], "each is beside itself alone"
