@@ -32,20 +32,21 @@ desk-demo: $(READY) ## the same, and then decide what the model was unsure of, i
 
 ##@ Change it
 
-# Tests run in several processes, three or four. Those that start an engine stay in one of them
-# (tests/conftest.py). Tests wait as well as compute, those on Kafka most of the time, so there are
-# more than cores: on two, three take a fifth less of the clock than two. What is
+# Tests run in several processes. Those that start an engine stay in one of them (tests/conftest.py).
+# Tests wait as well as compute, those on Kafka most of the time, so there are more than cores, but
+# for the quick ones: these compute, and a third process would only import everything once more. What is
 # marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
 # too: two at a time, for most of them wait more than they compute, and the fault suite by itself.
 PYTEST = $(BIN)/python -m pytest --durations=15
 CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null)
+QUICK_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),2,4) --dist=worksteal
 UNIT_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),3,4) --dist=worksteal
 SERVICE_PROCESSES ?= -n 4 --dist=loadscope
 LONG_PROCESSES ?= -n 2 --dist=loadscope
 FAULT_SUITE := tests/ports/test_chaos.py
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
-	$(PYTEST) tests/unit -m "not long and not slow" $(UNIT_PROCESSES)
+	$(PYTEST) tests/unit -m "not long and not slow" $(QUICK_PROCESSES)
 
 test: $(READY) ## every test that needs no more than Python, but for the long ones
 	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
