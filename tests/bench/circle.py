@@ -37,6 +37,7 @@ from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.tasks.choose import choose_batch
 from worker.contract.circle import Figure
 
+ARMS = ("circle", "random")
 MISTAKES = 0.05
 DOUBTS = 0.2
 _C = 10.0
@@ -236,8 +237,7 @@ def plant(
 
 
 def summarize(messages: Messages, plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return means over seeds, and the difference with its 95 % interval (Student's t over seeds,
-    paired)."""
+    """Return what the seeds come to."""
     first = plan.start * len(messages.names)
     spent = [number * plan.step for number in range(plan.rounds + 1)]
     result: dict[str, Any] = {
@@ -245,22 +245,27 @@ def summarize(messages: Messages, plan: Plan, runs: list[dict[str, Any]]) -> dic
         "spent": spent, "seeds": plan.seeds,
     }  # fmt: skip
     for what in ("newest", "serving"):
-        arms = {name: np.array([run[what][name] for run in runs]) for name in ("circle", "random")}
-        difference = arms["circle"] - arms["random"]
-        mean = difference.mean(axis=0)
-        reach = stats.t.ppf(0.975, plan.seeds - 1) * difference.std(axis=0, ddof=1)
-        reach = reach / np.sqrt(plan.seeds)
-        result[what] = {
-            **{name: np.round(found.mean(axis=0), 4).tolist() for name, found in arms.items()},
-            "difference": np.round(mean, 4).tolist(),
-            "low": np.round(mean - reach, 4).tolist(),
-            "high": np.round(mean + reach, 4).tolist(),
-        }
+        result[what] = compare_arms([run[what] for run in runs])
     result["runs"] = runs
     for name in ("tenth_flipped", "a_hundredth_less"):
         result[name] = [run["planted"][name] for run in runs]
-    result["verdicts"] = {arm: [run["verdicts"][arm] for run in runs] for arm in arms}
+    result["verdicts"] = {arm: [run["verdicts"][arm] for run in runs] for arm in ARMS}
     return result
+
+
+def compare_arms(runs: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return both arms' means over seeds, and their difference with its 95 % interval (Student's t
+    over seeds, paired)."""
+    arms = {name: np.array([run[name] for run in runs]) for name in ARMS}
+    difference = arms["circle"] - arms["random"]
+    mean = difference.mean(axis=0)
+    reach = stats.t.ppf(0.975, len(runs) - 1) * difference.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    return {
+        **{name: np.round(found.mean(axis=0), 4).tolist() for name, found in arms.items()},
+        "difference": np.round(mean, 4).tolist(),
+        "low": np.round(mean - reach, 4).tolist(),
+        "high": np.round(mean + reach, 4).tolist(),
+    }
 
 
 if __name__ == "__main__":
