@@ -37,28 +37,32 @@ from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.tasks.choose import choose_batch
 from worker.contract.circle import Figure
 
+ARMS = ("circle", "random")
 MISTAKES = 0.05
 DOUBTS = 0.2
-_C = 10.0
 _MARGIN = 0.02
 _ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes of the simulation: examples a label to start with, rounds, decisions a round, seeds."""
+    """Sizes of the simulation: examples a label to start with, rounds, decisions a round, seeds;
+    and the model's C, the inverse strength of its L2 penalty."""
 
     start: int
     rounds: int
     step: int
     seeds: int
+    c: float
 
 
 @dataclass(slots=True)
 class Team:
-    """One arm: what it knows (place -> label), whom it asked about already, and what serves."""
+    """One arm: what it knows (place -> label), its models' C, whom it asked about already, and what
+    serves."""
 
     known: dict[int, int]
+    c: float
     decided: set[int] = field(default_factory=set)
     serving: Any = None
 
@@ -70,11 +74,12 @@ def main() -> None:
     parser.add_argument("--tickets", type=Path)
     for name, usual in (("start", 100), ("rounds", 5), ("step", 200), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--c", type=float, default=10.0, help="C of the logistic regression")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     began = time.process_time()
     messages = load(given.tickets, given.out)
-    plan = Plan(given.start, given.rounds, given.step, given.seeds)
+    plan = Plan(given.start, given.rounds, given.step, given.seeds, given.c)
     runs = [run_seed(messages, plan, seed) for seed in range(plan.seeds)]
     result = summarize(messages, plan, runs) | {"cpu_s": round(time.process_time() - began)}
     (given.out / "circle.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -88,7 +93,7 @@ def run_seed(messages: Messages, plan: Plan, seed: int) -> dict[str, Any]:
     test, holdout, pool = split(messages, seed)
     draw_ = np.random.default_rng(seed)
     start = begin(messages, pool, plan.start, draw_)
-    teams = {"circle": Team(dict(start)), "random": Team(dict(start))}
+    teams = {name: Team(dict(start), plan.c) for name in ARMS}
     told: dict[str, Any] = {"newest": {}, "serving": {}, "verdicts": {}}
     for name, team in teams.items():
         draws = np.random.default_rng([seed, 7])
@@ -96,7 +101,7 @@ def run_seed(messages: Messages, plan: Plan, seed: int) -> dict[str, Any]:
         for number in range(plan.rounds + 1):
             if number:
                 spend(messages, team, pool, plan.step, draws, by=name)
-            model = learn(messages, team.known)
+            model = learn(messages, team.known, team.c)
             verdict = "publish" if team.serving is None else decide(
                 messages, holdout, model, team.serving
             )  # fmt: skip
@@ -175,18 +180,18 @@ def learning(
     told = set(messages.clusters[list(team.known)].tolist())
     _, first = np.unique(messages.clusters[fresh], return_index=True)
     fresh = np.array([at for at in fresh[first] if int(messages.clusters[at]) not in told])
-    model = learn(messages, team.known)
+    model = learn(messages, team.known, team.c)
     x = messages.features[fresh]
     chosen = choose_batch(predict(messages, model, fresh), x, size, seed=int(draw_.integers(10**9)))
     return [int(fresh[at]) for at in chosen]
 
 
-def learn(messages: Messages, known: dict[int, int]) -> Any:
-    """Fit the head on what is known, as ``embedding-linear`` does."""
+def learn(messages: Messages, known: dict[int, int], c: float) -> Any:
+    """Fit the head on what is known, as ``embedding-linear`` does with this C."""
     places = np.array(sorted(known))
     own = [known[int(at)] for at in places]
     x = messages.features[places].astype(np.float64) * EMBEDDING_LENGTH
-    return next(iter(fit_grid(x, own, lambda _: 0.0, grid=(_C,)))).model
+    return next(iter(fit_grid(x, own, lambda _: 0.0, grid=(c,)))).model
 
 
 def predict(messages: Messages, model: Any, places: Ints) -> NDArray[np.float64]:
@@ -221,7 +226,7 @@ def plant(
 ) -> dict[str, str]:
     """Return the verdicts on two proposals beside a model of all that the team knows: one that
     learnt the same with a tenth of the labels flipped, and one of all but a hundredth of it."""
-    current = learn(messages, team.known)
+    current = learn(messages, team.known, team.c)
     places = draw_.permutation(sorted(team.known))
     tenth = len(places) // 10
     flipped = dict(team.known)
@@ -230,37 +235,41 @@ def plant(
                           % len(messages.names))  # fmt: skip
     equal = {at: team.known[at] for at in places[len(places) // 100 :].tolist()}
     return {
-        "tenth_flipped": decide(messages, holdout, learn(messages, flipped), current),
-        "a_hundredth_less": decide(messages, holdout, learn(messages, equal), current),
+        "tenth_flipped": decide(messages, holdout, learn(messages, flipped, team.c), current),
+        "a_hundredth_less": decide(messages, holdout, learn(messages, equal, team.c), current),
     }
 
 
 def summarize(messages: Messages, plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return means over seeds, and the difference with its 95 % interval (Student's t over seeds,
-    paired)."""
+    """Return what the seeds come to."""
     first = plan.start * len(messages.names)
     spent = [number * plan.step for number in range(plan.rounds + 1)]
     result: dict[str, Any] = {
         "messages": len(messages.labels), "labels": len(messages.names), "start": first,
-        "spent": spent, "seeds": plan.seeds,
+        "spent": spent, "seeds": plan.seeds, "c": plan.c,
     }  # fmt: skip
     for what in ("newest", "serving"):
-        arms = {name: np.array([run[what][name] for run in runs]) for name in ("circle", "random")}
-        difference = arms["circle"] - arms["random"]
-        mean = difference.mean(axis=0)
-        reach = stats.t.ppf(0.975, plan.seeds - 1) * difference.std(axis=0, ddof=1)
-        reach = reach / np.sqrt(plan.seeds)
-        result[what] = {
-            **{name: np.round(found.mean(axis=0), 4).tolist() for name, found in arms.items()},
-            "difference": np.round(mean, 4).tolist(),
-            "low": np.round(mean - reach, 4).tolist(),
-            "high": np.round(mean + reach, 4).tolist(),
-        }
+        result[what] = compare_arms([run[what] for run in runs])
     result["runs"] = runs
     for name in ("tenth_flipped", "a_hundredth_less"):
         result[name] = [run["planted"][name] for run in runs]
-    result["verdicts"] = {arm: [run["verdicts"][arm] for run in runs] for arm in arms}
+    result["verdicts"] = {arm: [run["verdicts"][arm] for run in runs] for arm in ARMS}
     return result
+
+
+def compare_arms(runs: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return both arms' means over seeds, and their difference with its 95 % interval (Student's t
+    over seeds, paired)."""
+    arms = {name: np.array([run[name] for run in runs]) for name in ARMS}
+    difference = arms["circle"] - arms["random"]
+    mean = difference.mean(axis=0)
+    reach = stats.t.ppf(0.975, len(runs) - 1) * difference.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    return {
+        **{name: np.round(found.mean(axis=0), 4).tolist() for name, found in arms.items()},
+        "difference": np.round(mean, 4).tolist(),
+        "low": np.round(mean - reach, 4).tolist(),
+        "high": np.round(mean + reach, 4).tolist(),
+    }
 
 
 if __name__ == "__main__":

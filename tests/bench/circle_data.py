@@ -28,6 +28,7 @@ class Messages:
     """``features`` (messages, dimensions) are unit vectors, ``labels`` and ``sublabels`` numbers,
     ``clusters`` those of near-duplicates; ``names`` are the labels'."""
 
+    texts: tuple[str, ...]
     features: NDArray[np.float32]
     labels: Ints
     sublabels: Ints
@@ -35,9 +36,10 @@ class Messages:
     names: tuple[str, ...]
 
 
-def load(tickets: Path | None, keep: Path) -> Messages:
+def load(tickets: Path | None, keep: Path, *, each: int | None = None) -> Messages:
     """Read the shop's messages, or those of a CSV file with the columns message, category and
-    subcategory. Embeddings and clusters are kept in ``keep`` and not computed again."""
+    subcategory; ``each``: at most so many of every label, drawn at random. Embeddings and clusters
+    are kept in ``keep`` and not computed again."""
     if tickets is None:
         rows = [
             (row["message"], row["label"], "")
@@ -47,14 +49,23 @@ def load(tickets: Path | None, keep: Path) -> Messages:
     else:
         with tickets.open(encoding="utf-8-sig", newline="") as file:
             rows = [(r["message"], r["category"], r["subcategory"]) for r in csv.DictReader(file)]
-    texts = [text for text, _, _ in rows]
     name = "shop" if tickets is None else tickets.stem
+    if each is not None:
+        rows, name = _some(rows, each), f"{name}-{each}"
+    texts = [text for text, _, _ in rows]
     features = _kept(keep / f"{name}.npy", lambda: _embed(texts))
     examples = [Example(str(at), text, "") for at, text in enumerate(texts)]
     clusters = _kept(keep / f"{name}-clusters.npy", lambda: number_clusters(examples, SIMILARITY))
     names, labels = _numbered([label for _, label, _ in rows])
     _, sublabels = _numbered([f"{label}/{fine}" for _, label, fine in rows])
-    return Messages(features, labels, sublabels, clusters, names)
+    return Messages(tuple(texts), features, labels, sublabels, clusters, names)
+
+
+def _some(rows: list[tuple[str, str, str]], each: int) -> list[tuple[str, str, str]]:
+    draw = np.random.default_rng(0)
+    own = np.array([label for _, label, _ in rows])
+    places = [draw.permutation(np.flatnonzero(own == label))[:each] for label in np.unique(own)]
+    return [rows[at] for at in np.concatenate(places).tolist()]
 
 
 def _lines(path: Path) -> list[str]:

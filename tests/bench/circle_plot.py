@@ -11,9 +11,10 @@ INK, FAINT, GRID = "#1f2328", "#656d76", "#d8dee4"
 ARMS = (("circle", "asked by the circle", "#0969da"), ("random", "random messages", "#bc4c00"))
 
 
-def draw(result: dict[str, Any]) -> str:
-    """Return the picture of a result of ``tests.bench.circle``."""
-    newest, spent = result["newest"], result["spent"]
+def draw(result: dict[str, Any], what: str = "newest") -> str:
+    """Return the picture of a result of ``tests.bench.circle`` or ``circle_store``: of the newest
+    model, or of the one in ``serving``."""
+    newest, spent = result[what], result["spent"]
     title = (
         f"{result['labels']} labels, {result['start']:,} examples to start with, "
         f"{result['seeds']} seeds"
@@ -23,7 +24,8 @@ def draw(result: dict[str, Any]) -> str:
     low, high = newest["low"], newest["high"]
     below = TOP + HEIGHT + GAP
     parts = [_text(LEFT, 20, title, INK, 14)]
-    parts += _panel(TOP, "Accuracy on an untouched test, %", spent, curves, None)
+    where = " in service," if what == "serving" else ""
+    parts += _panel(TOP, f"Accuracy{where} on an untouched test, %", spent, curves, None)
     parts += _panel(
         below, "Difference, points, with its 95 % interval", spent, difference, (low, high)
     )
