@@ -20,6 +20,7 @@ OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
 AUDITED = "accuracy on its audited messages, by people's labels"
 NEW_HOLDOUT = "accuracy on the grown hold-out"
 REVIEW = "share that goes to people, of the hold-out before"
+ALONE = "messages labelled rightly without a person, of the hold-out before"
 _FEW_AUDITED = 50
 
 
@@ -52,6 +53,7 @@ def compare(
     found = [
         _compare(OLD_HOLDOUT, _right(new), _right(current)),
         _compare(REVIEW, _kept(new), _kept(current), turned=True),
+        _compare(ALONE, _alone(new), _alone(current)),
     ]
     truth = {
         answer.id: answer.new_label or None
@@ -77,6 +79,10 @@ def _right(
 
 def _kept(predictions: Sequence[Prediction]) -> dict[str, bool]:
     return {each.id: not each.review for each in predictions}
+
+
+def _alone(predictions: Sequence[Prediction]) -> dict[str, bool]:
+    return {each.id: each.predicted == each.label and not each.review for each in predictions}
 
 
 def _compare(
@@ -110,24 +116,30 @@ class Judgement:
 def judge(compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int]) -> Judgement:
     """Say whether it is worth a trial: the gate lets it pass, it makes no more mistakes in any
     comparison, and it is shown to be better in one (fewer mistakes, or fewer messages for people).
+    One that is right more often and asks people more is not, where fewer messages are labelled
+    rightly without one.
 
     An adapter that is as good is proposed by mistake at most once in twenty times.
     """
-    better = [each for each in compared if each.is_better(len(compared))]
+    shown = [each for each in compared if each.figure.name != ALONE]
+    better = [each for each in shown if each.is_better(len(shown))]
     worse = [each for each in compared if each.worse]
     pro = [_tell(each) for each in better]
     contra = [_tell(each) for each in worse]
     contra += [f"The gate refuses it: {row.name}, {row.found}." for row in _failed(gate)]
     if gate.passed:
         pro.append("The gate lets it pass.")
-    contra += [_tell_equal(each) for each in compared if each not in better and not each.worse]
+    contra += [_tell_equal(each) for each in shown if each not in better and not each.worse]
     contra += list(_caveats(compared, changes))
-    less_right = [each for each in worse if each.figure.name != REVIEW]
+    less_right = [each for each in worse if each.figure.name not in {REVIEW, ALONE}]
     if not gate.passed or less_right:
         why = "worse than the adapter in service" if less_right else "the gate says no"
         return Judgement("refused", f"No: {why}.", tuple(pro), tuple(contra))
     if not [each for each in better if each.figure.name != REVIEW or not worse]:
         headline = "Not worth it: as good as the adapter in service, and a change has its risks."
+        return Judgement("not_worth_it", headline, tuple(pro), tuple(contra))
+    if any(each.figure.name == ALONE for each in worse):
+        headline = "Not worth it: it is right more often, and leaves more to people all the same."
         return Judgement("not_worth_it", headline, tuple(pro), tuple(contra))
     return Judgement("publish", "Yes: it is better, and the gate lets it pass.", tuple(pro),
                      tuple(contra))  # fmt: skip
@@ -155,10 +167,11 @@ def _tell(each: Compared) -> str:
             f"{word} messages go to people: {figure.proposed:.1%} instead of "
             f"{figure.current:.1%} of {figure.messages:,}."
         )
-    word = "More" if figure.difference > 0 else "Less"
+    word, so = ("Fewer", "are so") if figure.name == ALONE else ("Less", "are right")
+    word = "More" if figure.difference > 0 else word
     return (
         f"{word} {figure.name}: {figure.proposed:.1%} against {figure.current:.1%} of "
-        f"{figure.messages:,} messages ({found.a_only} are right only with the new one, "
+        f"{figure.messages:,} messages ({found.a_only} {so} only with the new one, "
         f"{found.b_only} only with the current one; difference {_signed(figure.low)} to "
         f"{_signed(figure.high)}, 95 %)."
     )

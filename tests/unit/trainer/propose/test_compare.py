@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.propose.compare import NEW_HOLDOUT, OLD_HOLDOUT, REVIEW, Compared, judge
+from trainer.propose.compare import ALONE, NEW_HOLDOUT, OLD_HOLDOUT, REVIEW, Compared, judge
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import paired_interval
 from trainer.store.verdict import GateVerdict, criterion
@@ -38,6 +38,18 @@ def test_verdicts_in_words() -> None:
     assert any("40 are right only with the new one" in reason for reason in told.reasons_for)
     assert any("The gate refuses it: accuracy, 0.85" in each for each in told.reasons_against)
     assert any("3 decisions could not be used" in each for each in told.reasons_against)
+
+
+def test_one_that_is_righter_but_leaves_more_to_people_is_no_yes() -> None:
+    """What counts then is how many messages are labelled rightly without a person."""
+    better, more = compared(40, 10), compared(20, 400, name=REVIEW)
+    told = judge([better, more, compared(10, 300, name=ALONE)], PASSED, {})
+    assert told.verdict == "not_worth_it"
+    assert "people" in told.headline
+    assert any(each.startswith("Fewer messages labelled rightly") for each in told.reasons_against)
+    assert judge([better, more, compared(30, 28, name=ALONE)], PASSED, {}).verdict == "publish"
+    alone = compared(300, 10, name=ALONE)  # no reason of its own: it follows from the two
+    assert judge([compared(20, 20), alone], PASSED, {}).verdict == "not_worth_it"
 
 
 def test_an_equal_adapter_is_rarely_proposed() -> None:
