@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
+from trainer.report.points import MANY_OPENINGS, tell_openings
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
 from trainer.statistics.noninferiority import lowest_difference
@@ -113,11 +114,13 @@ class Judgement:
     reasons_against: tuple[str, ...]
 
 
-def judge(compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int]) -> Judgement:
+def judge(
+    compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], openings: int = 0
+) -> Judgement:
     """Say whether it is worth a trial: the gate lets it pass, it makes no more mistakes in any
     comparison, and it is shown to be better in one (fewer mistakes, or fewer messages for people).
     One that is right more often and asks people more is not, where fewer messages are labelled
-    rightly without one.
+    rightly without one. ``openings``: how often the hold-out before has been opened.
 
     An adapter that is as good is proposed by mistake at most once in twenty times.
     """
@@ -130,7 +133,7 @@ def judge(compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str,
     if gate.passed:
         pro.append("The gate lets it pass.")
     contra += [_tell_equal(each) for each in shown if each not in better and not each.worse]
-    contra += list(_caveats(compared, changes))
+    contra += list(_caveats(compared, changes, openings))
     less_right = [each for each in worse if each.figure.name not in {REVIEW, ALONE}]
     if not gate.passed or less_right:
         why = "worse than the adapter in service" if less_right else "the gate says no"
@@ -187,7 +190,14 @@ def _tell_equal(each: Compared) -> str:
     )
 
 
-def _caveats(compared: Sequence[Compared], changes: Mapping[str, int]) -> Iterator[str]:
+def _caveats(
+    compared: Sequence[Compared], changes: Mapping[str, int], openings: int
+) -> Iterator[str]:
+    if openings > MANY_OPENINGS:
+        yield (
+            f"{tell_openings(openings)}: it favours the adapter that was chosen by it. New "
+            "messages that the desk draws at random for its audit make it grow."
+        )
     audited = next((each.figure for each in compared if each.figure.name == AUDITED), None)
     if audited is None:
         yield "No label of the hold-out was audited: accuracy is measured by labels as they are."

@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.evaluation import EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import MANIFEST, Dataset, open_dataset
@@ -123,7 +123,8 @@ def propose(request: Request, console: Console) -> Proposal:
     outcomes = read_outcomes(request.decisions)
     compared = compare((before, beside), grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
-    judged = judge(compared, plan.verdict, new.record["version"]["changes"])
+    openings = EVALUATION.read(before).dataset.openings
+    judged = judge(compared, plan.verdict, new.record["version"]["changes"], openings)
     made = _Made(request, identity, base, new, current)
     proposal = _describe(made, compared, plan.verdict, judged)
     write_proposal_page(request.out / PAGE, proposal)
