@@ -113,7 +113,8 @@ class KindLoader:
         if manifest.stages:
             # An engine is started for one stage, and another may be of a higher rank.
             stages = [read_manifest(stage_directory(adapter, each)) for each in manifest.stages]
-            roomy = replace(self, vllm=replace(self.vllm, beside=tuple(stages)))
+            beside = (*self.vllm.beside, *stages)
+            roomy = replace(self, vllm=replace(self.vllm, beside=beside))
             return load_cascade(
                 roomy, self.vllm.bases, adapter, manifest, self.silence_s, background=background
             )

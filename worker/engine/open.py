@@ -82,9 +82,9 @@ def open_engine(
     ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
     ``silence_s``: see ``CascadeEngine``. With ``max_adapters`` above 1 others, of any kind, can be
     loaded later, so many at the same time, and with ``priorities`` some of them in the background.
-    Each may be a cascade; of how many stages that share an engine is taken from this adapter and
-    from ``others``, those that are known to come. Raises AdapterRefused, SettingsError and
-    EngineDied.
+    ``others`` are those that are known to come: the engine is started with room for what they need,
+    and each may be a cascade, whose stages that share an engine have a place each. Raises
+    AdapterRefused, SettingsError and EngineDied.
     """
     args = engine_args or {}
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
@@ -97,6 +97,7 @@ def open_engine(
         max_adapters * most_in_an_engine([known, *others]),
         max_adapters * MOST_STAGES,
         priorities,
+        tuple(each for each in others if not each.stages),
     )
     loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), silence_s)
     by_vllm = "vllm" in loader.engines_of(known)

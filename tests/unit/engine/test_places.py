@@ -190,6 +190,20 @@ def test_an_engine_holds_the_largest_of_its_stages(
     assert built["skip_tokenizer_init"] is False
 
 
+def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """One of a higher rank than the adapter in service is refused by an engine that is up, and a
+    restart is what the refusal advises. Also beside a cascade."""
+    store = stored(tmp_path, SMALL, LARGE)
+    write_canary(store, CanaryPointer(LARGE.digest, LARGE.name, 0.1, SINCE, "ann@desk", None))
+    start(store)
+    stored(store, cascade_of(ENCODER, SMALL), ENCODER)
+    start(store)
+    assert [each.manifest.digest for each in started] == [SMALL.digest, SMALL.digest]
+    assert [told(each)["max_lora_rank"] for each in started] == [64, 64]
+
+
 def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSettings]) -> None:
     """More outputs than the engine's first adapter has; what serves elsewhere asks for nothing."""
     assert HEAD.head is not None
