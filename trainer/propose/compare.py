@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
-from trainer.report.points import MANY_OPENINGS, tell_openings
+from trainer.report.points import MANY_OPENINGS
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
 from trainer.statistics.noninferiority import lowest_difference
@@ -115,12 +115,12 @@ class Judgement:
 
 
 def judge(
-    compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], openings: int = 0
+    compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], judged: int = 0
 ) -> Judgement:
     """Say whether it is worth a trial: the gate lets it pass, it makes no more mistakes in any
     comparison, and it is shown to be better in one (fewer mistakes, or fewer messages for people).
     One that is right more often and asks people more is not, where fewer messages are labelled
-    rightly without one. ``openings``: how often the hold-out before has been opened.
+    rightly without one. ``judged``: how many adapters the hold-out before has been opened for.
 
     An adapter that is as good is proposed by mistake at most once in twenty times.
     """
@@ -133,7 +133,7 @@ def judge(
     if gate.passed:
         pro.append("The gate lets it pass.")
     contra += [_tell_equal(each) for each in shown if each not in better and not each.worse]
-    contra += list(_caveats(compared, changes, openings))
+    contra += list(_caveats(compared, changes, judged))
     less_right = [each for each in worse if each.figure.name not in {REVIEW, ALONE}]
     if not gate.passed or less_right:
         why = "worse than the adapter in service" if less_right else "the gate says no"
@@ -191,12 +191,12 @@ def _tell_equal(each: Compared) -> str:
 
 
 def _caveats(
-    compared: Sequence[Compared], changes: Mapping[str, int], openings: int
+    compared: Sequence[Compared], changes: Mapping[str, int], judged: int
 ) -> Iterator[str]:
-    if openings > MANY_OPENINGS:
+    if judged > MANY_OPENINGS:
         yield (
-            f"{tell_openings(openings)}: it favours the adapter that was chosen by it. New "
-            "messages that the desk draws at random for its audit make it grow."
+            f"The hold-out has judged {judged} adapters: it favours the one that was chosen by "
+            "it. New messages that the desk draws at random for its audit make it grow."
         )
     audited = next((each.figure for each in compared if each.figure.name == AUDITED), None)
     if audited is None:

@@ -26,10 +26,10 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
-from trainer.dataset.folder import MANIFEST, Dataset, open_dataset
+from trainer.dataset.folder import MANIFEST, Dataset, list_openings, open_dataset
 from trainer.dataset.folder import read_manifest as read_dataset_manifest
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
@@ -123,8 +123,8 @@ def propose(request: Request, console: Console) -> Proposal:
     outcomes = read_outcomes(request.decisions)
     compared = compare((before, beside), grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
-    openings = EVALUATION.read(before).dataset.openings
-    judged = judge(compared, plan.verdict, new.record["version"]["changes"], openings)
+    tried = {each["subject"] for each in list_openings(base) if each["purpose"] == "evaluate"}
+    judged = judge(compared, plan.verdict, new.record["version"]["changes"], len(tried))
     made = _Made(request, identity, base, new, current)
     proposal = _describe(made, compared, plan.verdict, judged)
     write_proposal_page(request.out / PAGE, proposal)

@@ -52,10 +52,10 @@ def test_one_that_is_righter_but_leaves_more_to_people_is_no_yes() -> None:
     assert judge([compared(20, 20), alone], PASSED, {}).verdict == "not_worth_it"
 
 
-def test_a_holdout_that_was_opened_often_is_told() -> None:
+def test_a_holdout_that_judged_many_is_told() -> None:
     """It favours the adapter in service, which was chosen by it."""
     often, seldom = (judge([compared(20, 20)], PASSED, {}, times) for times in (7, 5))
-    told = [each for each in often.reasons_against if "opened 7 times" in each]
+    told = [each for each in often.reasons_against if "judged 7 adapters" in each]
     assert len(told) == 1
     assert "audit" in told[0]
     assert set(seldom.reasons_against) == set(often.reasons_against) - set(told)
