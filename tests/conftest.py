@@ -30,6 +30,7 @@ _WITH_ENGINE = (
     "test_end_to_end.py",
     "test_engine.py",
     "test_gpu_smoke.py",
+    "test_places.py",
     "test_replay.py::test_the_command_with_the_real_engine",
     "test_swap.py",
     "test_swap_kinds.py",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from helm.dashboard.grafana import BLUE, ORANGE, Placed, graph, query, stat
 from helm.dashboard.queries import RECORDS, WORKERS, in_range, rate
 
+LABELLED = f"({rate(RECORDS)} > 0)"  # of none a thousand would take for ever
+
 PANELS: list[Placed] = [
     (
         4,
@@ -43,9 +45,9 @@ PANELS: list[Placed] = [
             "Paid: seconds of workers, idle or not. Busy: seconds with a message in the engine. "
             "Fewer workers would save the difference.",
             [
-                query(f"1000 * {WORKERS} / ({rate(RECORDS)} > 0)", "paid"),
+                query(f"1000 * {WORKERS} / {LABELLED}", "paid"),
                 query(
-                    f"1000 * {rate('clerk_engine_busy_seconds_total')} / ({rate(RECORDS)} > 0)",
+                    f"1000 * {rate('clerk_engine_busy_seconds_total')} / {LABELLED}",
                     "busy",
                 ),
             ],
@@ -61,7 +63,7 @@ PANELS: list[Placed] = [
             "Prompt tokens. Longer mails cost more.",
             [
                 query(
-                    f"1000 * {rate('clerk_prompt_tokens_total')} / ({rate(RECORDS)} > 0)",
+                    f"1000 * {rate('clerk_prompt_tokens_total')} / {LABELLED}",
                     "prompt tokens",
                 )
             ],

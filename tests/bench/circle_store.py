@@ -2,7 +2,7 @@
 one store, by a canary that the worker's own judge watches, to its promotion.
 
     python -m tests.bench.circle_store --out DIR                              # the shop's messages
-    python -m tests.bench.circle_store --out DIR --tickets tickets.csv --each 700 --precision 0.9
+    python -m tests.bench.circle_store --out DIR --tickets tickets.csv --each 700 --precision 0.85
 
 As tests/bench/circle.py it begins with so many examples a label, of which one in twenty is wrong,
 and a reviewer who is wrong once in twenty times; one team decides what the circle asks (``tasks
@@ -31,11 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.circle import begin, compare_arms
+from tests.bench.circle import ARMS, begin, compare_arms
 from tests.bench.circle_data import Ints, Messages, load
 from tests.bench.circle_frozen import kept_embeddings
 from tests.bench.circle_plot import draw
-from tests.bench.circle_team import Team, command, gates
+from tests.bench.circle_team import GATE, Team, command
+from tests.support.propose_world import gates
 from trainer.dataset.folder import Example, write_dataset
 from trainer.model.embeddings import find_embedding_model
 from trainer.store.history import read_history
@@ -50,7 +51,6 @@ max_message_tokens = 256
 onnx = []
 review_precision = %g
 """
-ARMS = ("circle", "random")
 PARTS = (("test", 0.15), ("traffic", 0.06), ("holdout", 0.15), ("pool", 0.64))
 
 
@@ -145,7 +145,7 @@ def open_place(
     command("train", "--recipe", folder / "recipe.toml", "--dataset", data, "--base", base,
             "--out", run)  # fmt: skip
     command("evaluate", run / "adapter", "--dataset", data, "--base", base)
-    command("publish", run, "--store", folder / "store", *gates("--set"))
+    command("publish", run, "--store", folder / "store", *gates("--set", GATE))
 
 
 def split(messages: Messages, seed: int) -> dict[str, Ints]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from tests.bench.circle import review
 from tests.bench.circle_canary import stopped_after
 from tests.bench.circle_data import Messages
+from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
 from trainer.dataset.folder import Dataset, open_dataset
@@ -137,7 +139,7 @@ class Team:
         command(
             *("propose", "--store", self.store, "--out", out, "--base", self.base),
             *("--recipe", self.folder / "recipe.toml", "--dataset", self.folder / "data"),
-            *("--dataset", self.folder / "proposals", *gates("--gate-set")),
+            *("--dataset", self.folder / "proposals", *gates("--gate-set", GATE)),
             *(word for path in decisions for word in ("--decisions", path)),
             *("--messages", self.folder / "inbox.jsonl", "--canary", SHARE),
             *("--least-decisions", 10),
@@ -152,7 +154,7 @@ class Team:
         main, canary = ([each for each in arm if int(each.id[1:]) in self.traffic] for arm in arms)
         return stopped_after(main, canary, digest, SHARE, seed)
 
-    @property
+    @cached_property
     def traffic(self) -> set[int]:
         """The places of messages that canaries are tried on."""
         return set(json.loads((self.folder / "traffic.json").read_text()))
@@ -180,7 +182,7 @@ class Team:
             proposal.verdict == "publish", "reviewer", f"2026-01-{number:02d}T10:00:00Z",
         ))  # fmt: skip
         told = command("propose", "--store", self.store, "--out", out, "--decided", answer,
-                       *gates("--gate-set"))  # fmt: skip
+                       *gates("--gate-set", GATE))  # fmt: skip
         stopped = None
         if told["outcome"] == "canary":
             stopped = self.watch(out, number)
@@ -250,8 +252,3 @@ def command(*words: object) -> dict[str, Any]:
 def figures(proposal: Proposal) -> list[list[Any]]:
     """Return each figure's name, and what it is of the proposed adapter and of the current one."""
     return [[each.name, each.proposed, each.current] for each in proposal.figures]
-
-
-def gates(option: str) -> list[str]:
-    """Return the gate's rules as a command takes them."""
-    return [word for rule in GATE for word in (option, rule)]

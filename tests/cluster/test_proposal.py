@@ -22,7 +22,7 @@ from tests.cluster.kubectl import Cluster, Release
 from tests.cluster.load import Names
 from tests.cluster.values import IMAGE, PULL_POLICY, demo_values
 from tests.cluster.volumes import LABEL, claim, filling_pod, volume
-from tests.support.propose_world import GATE, gates
+from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.model.embeddings import find_embedding_model
@@ -61,7 +61,7 @@ class Brought:
         for command in (
             ("train", "--recipe", RECIPE, "--dataset", self.dataset, "--base", base, "--out", run),
             ("evaluate", run / "adapter", "--dataset", self.dataset, "--base", base),
-            ("publish", run, "--store", self.store, *(w for rule in GATE for w in ("--set", rule))),
+            ("publish", run, "--store", self.store, *gates("--set")),
         ):
             code, _, error = call(*command)
             assert code == 0, error

@@ -7,9 +7,7 @@ written by a real worker, and the commands are processes as people start them.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,13 @@ import pytest
 from tests.support.cascades import cascade_of
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
+from tests.support.processes import worker_command
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.topics import read_all
 from worker.contract import Manifest, read_manifest
 from worker.demo.samples import read_samples
 from worker.demo.worker_process import start_worker
 
-ROOT = Path(__file__).parents[2]
 COUNT = 60
 
 pytestmark = pytest.mark.timeout(600)
@@ -106,18 +104,9 @@ def all_results(written: Written) -> list[dict[str, Any]]:
 
 def command(name: str, settings: Mapping[str, str], *options: str) -> dict[str, Any]:
     """Run a command that is to succeed; return its JSON."""
-    done = run(name, settings, *options)
+    done = worker_command(name, settings, "--json", *options)
     assert done.returncode == 0, done.stderr + done.stdout
     return told(done)
-
-
-def run(name: str, settings: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
-    flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
-    return subprocess.run(
-        [sys.executable, "-m", "worker", name, "--json", *options, *flags],
-        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -145,7 +134,8 @@ def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
     assert found["proven"]
     assert found["adapters"] == {written.cascade.digest: COUNT}
     assert command("verify", written.settings, "--adapter", written.cascade.digest[:8])["proven"]
-    done = run("verify", written.settings, "--adapter", written.large.digest[:8])
+    by_stage = ("--json", "--adapter", written.large.digest[:8])
+    done = worker_command("verify", written.settings, *by_stage)
     assert done.returncode == 1
     assert told(done)["faults"]["unknown_adapter"] == COUNT
 

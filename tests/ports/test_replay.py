@@ -19,31 +19,22 @@ from typing import Any
 import pytest
 
 from tests.support.kafka_world import KafkaWorld
+from tests.support.processes import ROOT, environment, worker_command
 from tests.support.topics import read_all
 from worker.demo.samples import read_samples
 from worker.engine.vllm_config import vllm_is_installed
 from worker.records.types import Record
 
-ROOT = Path(__file__).parents[2]
 COUNT = 700
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def environment(**more: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
-    return {**clean, **more}
 
 
 def command(
     name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
 ) -> tuple[int, str, str]:
     """Run a command of the worker as people do."""
-    flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", name, *options, *flags],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
-    )  # fmt: skip
+    done = worker_command(name, settings, *options, timeout_s=timeout_s)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import worker_command
 
 
 def make_topics(*sets: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with these settings."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    """Run the command with these settings, written as they stand."""
     flags = [part for setting in sets for part in ("-s", setting)]
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "topics", *flags],
-        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return worker_command("topics", {}, *flags, timeout_s=60)
 
 
 def test_it_makes_what_is_missing_and_leaves_the_rest(

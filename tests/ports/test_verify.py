@@ -6,23 +6,19 @@ Needs Kafka. The topics have transaction markers and aborted records in them.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chaos.harness import Arena, messages
 from tests.support.kafka_world import KafkaWorld
+from tests.support.processes import worker_command
 from worker.records.types import Outgoing, Record
 
-ROOT = Path(__file__).parents[2]
 COUNT = 60
 
 pytestmark = pytest.mark.timeout(600)
@@ -30,12 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
     """Run the command as people do; return its exit code and its JSON."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
-    flags = [part for name, value in settings.items() for part in ("-s", f"{name}='{value}'")]
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "verify", "--json", *options, *flags],
-        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = worker_command("verify", settings, "--json", *options)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -182,13 +173,7 @@ def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: 
 def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
     """Rather than finding nothing wrong with nothing."""
     world, _, _ = world_of(bootstrap_servers)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
-    settings = {**world.settings, "kafka.group_id": "another"}
-    flags = [part for name, value in settings.items() for part in ("-s", f"{name}='{value}'")]
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "verify", *flags],
-        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = worker_command("verify", {**world.settings, "kafka.group_id": "another"})
     assert done.returncode == 2
     assert "has committed nothing" in done.stderr
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,23 @@ def output_of(*arguments: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's variables without settings of the worker's, and more."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
+    return {**clean, **more}
+
+
+def worker_command(
+    name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the worker as people do, with these settings and no others, to its end."""
+    flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
+    return subprocess.run(
+        [sys.executable, "-m", "worker", name, *options, *flags],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

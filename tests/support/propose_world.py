@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,9 +56,9 @@ class Place(NamedTuple):
         )
 
 
-def gates() -> tuple[str, ...]:
-    """Return the gate's rules as the command takes them."""
-    return tuple(word for rule in GATE for word in ("--gate-set", rule))
+def gates(option: str = "--gate-set", rules: Sequence[str] = GATE) -> tuple[str, ...]:
+    """Return the gate's rules as the command takes them: ``publish`` by ``--set``."""
+    return tuple(word for rule in rules for word in (option, rule))
 
 
 def make_place(
@@ -85,7 +85,7 @@ def make_place(
     for command in (
         ("train", "--recipe", recipe, "--dataset", dataset, "--base", base, "--out", run),
         ("evaluate", run / "adapter", "--dataset", dataset, "--base", base),
-        ("publish", run, "--store", store, *(w for rule in GATE for w in ("--set", rule))),
+        ("publish", run, "--store", store, *gates("--set")),
     ):
         code, _, error = call(*command)
         assert code == 0, error
