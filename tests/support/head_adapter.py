@@ -41,7 +41,7 @@ def write_head_adapter(
     names = original.taxonomy.names
     outputs = tuple(HeadOutput(f"{name}.{at}", name) for name in names for at in range(finer))
     body = load_adapter_model(lora_code, base, original, device="cpu")
-    model = add_head(body, len(outputs), original.prompt.prefix_ids, share_prefix=False)
+    model = add_head(body, len(outputs), original.prompt.prefix_ids, layout="whole")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=generator))

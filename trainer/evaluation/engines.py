@@ -20,10 +20,11 @@ from trainer.dataset.folder import Example
 from trainer.errors import BadInput
 from trainer.evaluation.outputs import outputs_of
 from trainer.evaluation.worker_process import WorkerAnswers, ask_worker
+from trainer.model.forward import PromptIds
 from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
-from trainer.model.scoring import BATCH_SIZE, PromptIds, PromptScorer, Scores
+from trainer.model.scoring import BATCH_SIZE, PromptScorer, Scores
 from trainer.terminal import make_bar
 from worker.contract import Manifest
 

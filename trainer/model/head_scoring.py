@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.dataset.folder import Example
-from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS, PromptIds, Scores, token_batches
+from trainer.model.forward import PromptIds
+from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS, Scores, token_batches
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

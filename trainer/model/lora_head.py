@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from trainer.errors import BadInput
+from trainer.model.forward import Layout, PromptIds, answer_states
 from trainer.model.lora_model import LoraModel, load_empty_adapter, read_weights
-from trainer.model.scoring import PromptIds, answer_states, collate, verify_prompts
+from trainer.model.scoring import verify_prompts
 from worker.contract import Lora, Manifest
 
 HEAD_MODULE = "score"
@@ -31,14 +32,13 @@ HEAD_KEY = f"base_model.model.{HEAD_MODULE}.weight"
 class LoraHeadModel:
     """LoRA layers on a language model, and the head that reads its last state.
 
-    ``prefix_ids`` is the prompts' fixed part, which runs once a batch where ``share_prefix`` says
-    that it may on this architecture.
+    ``prefix_ids`` is the prompts' fixed part, and ``layout`` one that this architecture allows.
     """
 
     body: LoraModel
     head: torch.nn.Linear
     prefix_ids: tuple[int, ...]
-    share_prefix: bool
+    layout: Layout
 
     @property
     def device(self) -> torch.device:
@@ -93,8 +93,7 @@ class LoraHeadModel:
         """Return float32 logits, (prompts, classes); the head computes in float32 under autocast
         too."""
         prefix = torch.tensor(self.prefix_ids, device=self.device)
-        batch = collate(prompts, len(prefix), self.device)
-        states = answer_states(self.body.causal_lm, prefix, batch, share_prefix=self.share_prefix)
+        states = answer_states(self.body.causal_lm, prefix, prompts, layout=self.layout)
         with torch.autocast(self.device.type, enabled=False):
             logits: Tensor = self.head(states.float())
             return logits
@@ -108,17 +107,17 @@ class LoraHeadModel:
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the base's own. Raises ProofFailed."""
-        verify_prompts(self.body, self.prefix_ids, prompts, share_prefix=self.share_prefix)
+        verify_prompts(self.body, self.prefix_ids, prompts, layout=self.layout)
 
 
 def add_head(
-    body: LoraModel, classes: int, prefix_ids: tuple[int, ...], *, share_prefix: bool
+    body: LoraModel, classes: int, prefix_ids: tuple[int, ...], *, layout: Layout
 ) -> LoraHeadModel:
     """Put a head of zeros on a language model with LoRA layers."""
     width = int(body.causal_lm.get_output_embeddings().weight.shape[1])
     head = torch.nn.Linear(width, classes, bias=False, device=body.device)
     torch.nn.init.zeros_(head.weight)
-    return LoraHeadModel(body, head, prefix_ids, share_prefix and len(prefix_ids) > 0)
+    return LoraHeadModel(body, head, prefix_ids, layout if prefix_ids else "whole")
 
 
 def load_lora_head(
@@ -128,6 +127,6 @@ def load_lora_head(
     assert manifest.head is not None
     body = load_empty_adapter(directory, base, manifest, device=device)
     prefix_ids = manifest.prompt.prefix_ids
-    model = add_head(body, len(manifest.head.outputs), prefix_ids, share_prefix=True)
+    model = add_head(body, len(manifest.head.outputs), prefix_ids, layout="cached")
     model.load_state_dict(read_weights(directory))
     return model

@@ -19,9 +19,10 @@ import torch
 
 from trainer.extras import require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
+from trainer.model.forward import PromptIds
 from trainer.model.head_scoring import Floats
 from trainer.model.lora_fold import fold_lora
-from trainer.model.scoring import BATCH_SIZE, PromptIds, token_batches
+from trainer.model.scoring import BATCH_SIZE, token_batches
 
 OnnxPrecision = Literal["fp32", "int8"]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from trainer.errors import ProofFailed
+from trainer.model.forward import PromptIds
 from trainer.model.onnx_export import onnx_logits, require_onnx
-from trainer.model.scoring import BATCH_SIZE, PromptIds, Scores
+from trainer.model.scoring import BATCH_SIZE, Scores
 from worker.contract import Manifest, disagreement
 
 

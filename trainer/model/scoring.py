@@ -1,5 +1,4 @@
-"""Scores of prompts: the forward pass for a one-token answer (the shared prefix once, the last
-position's logits), and the loop that scores many."""
+"""Scores of prompts: the loop that scores many, and the proof of its forward pass."""
 
 from __future__ import annotations
 
@@ -14,10 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.errors import ProofFailed
+from trainer.model.forward import Layout, PromptIds, answer_logits, verify_forward
 from trainer.model.lora_model import LoraModel
-
-PromptIds = tuple[int, ...]
-"""A prompt's token ids, prefix and suffix included."""
 
 BATCH_SIZE = 64
 """Rows of a scoring batch at most."""
@@ -29,26 +26,6 @@ with the rows; so many keep a GPU busy, and take less than a training step of th
 _PROBES = 4
 _LOWEST = -1e4
 """Stands for minus infinity, which JSON has no number for."""
-
-_TOLERANCE = 0.1
-"""Above what bfloat16 rounds away, below what a missing scale or cap does to the logits."""
-
-_PADDING = 0
-"""Any token id: under a causal mask nothing that is read ever sees the padding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Prompts as tensors, without their common prefix.
-
-    ``tails`` is (prompts, longest tail), padded on the right; there is no attention mask, since
-    the causal one suffices. ``last`` (prompts) is the position whose logits answer, ``tokens``
-    counts what the full prompts hold, prefix included.
-    """
-
-    tails: Tensor
-    last: Tensor
-    tokens: int
 
 
 def token_batches(
@@ -65,86 +42,15 @@ def token_batches(
         start += count
 
 
-def collate(prompts: Sequence[Sequence[int]], prefix_tokens: int, device: torch.device) -> Batch:
-    """Put prompts (token ids, prefix included) into one batch."""
-    tails = [prompt[prefix_tokens:] for prompt in prompts]
-    width = max(len(tail) for tail in tails)
-    padded = [[*tail, *[_PADDING] * (width - len(tail))] for tail in tails]
-    return Batch(
-        torch.tensor(padded, device=device),
-        torch.tensor([len(tail) - 1 for tail in tails], device=device),
-        sum(len(prompt) for prompt in prompts),
-    )
-
-
-def answer_states(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
-    """Return the last layer's states, (prompts, hidden size), at each prompt's last position.
-
-    ``causal_lm`` is the language model, LoRA layers inside; ``prefix`` the common ids (prefix).
-    With ``share_prefix`` the prefix runs once a batch and its keys and values, with their
-    gradients, serve every row: the same sums in a fraction of the time, since the prompt's fixed
-    part is longer than most messages. Without it every row runs whole, which gradient
-    checkpointing needs.
-    """
-    rows = batch.tails.shape[0]
-    decoder = causal_lm.get_decoder()
-    if share_prefix:
-        from transformers import DynamicCache  # takes seconds
-
-        cache = DynamicCache(config=causal_lm.config)
-        decoder(input_ids=prefix[None], past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(rows)
-        hidden = decoder(input_ids=batch.tails, past_key_values=cache, use_cache=True)
-        last = batch.last
-    else:
-        whole = torch.cat([prefix.expand(rows, -1), batch.tails], dim=1)
-        hidden = decoder(input_ids=whole, use_cache=False)
-        last = batch.last + prefix.shape[0]
-    states: Tensor = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
-    return states
-
-
-def answer_logits(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> Tensor:
-    """Return float32 logits over the vocabulary, (prompts, vocabulary), at each prompt's last
-    position: the head runs there and nowhere else."""
-    states = answer_states(causal_lm, prefix, batch, share_prefix=share_prefix)
-    logits: Tensor = causal_lm.get_output_embeddings()(states)
-    return logits.float()
-
-
 def score_batch(
-    causal_lm: Any, prefix: Tensor, codes: Tensor, batch: Batch, *, share_prefix: bool
+    causal_lm: Any, prefix: Tensor, codes: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
 ) -> tuple[Tensor, Tensor]:
     """Return the codes' log-probabilities, (prompts, codes), and whether the likeliest token is a
     code, (prompts). The vocabulary is there at the last position alone, for its sum: the mass
     that no label gets is one minus the codes'."""
-    logits = answer_logits(causal_lm, prefix, batch, share_prefix=share_prefix)
+    logits = answer_logits(causal_lm, prefix, prompts, layout=layout)
     of_codes = logits[:, codes] - logits.logsumexp(dim=-1, keepdim=True)
     return of_codes, torch.isin(logits.argmax(dim=-1), codes)
-
-
-def verify_forward(causal_lm: Any, prefix: Tensor, batch: Batch, *, share_prefix: bool) -> float:
-    """Compare ``answer_logits`` with the model's own forward pass over whole prompts, one by one.
-
-    Some architectures scale or cap their logits after the head or crop their cache; those must
-    not be trained by the short way. Returns the worst prompt's difference (root mean square,
-    relative to the logits' spread); raises ProofFailed above a tenth.
-    """
-    worst = 0.0
-    with torch.inference_mode():
-        found = answer_logits(causal_lm, prefix, batch, share_prefix=share_prefix)
-        for row, (tail, last) in enumerate(zip(batch.tails, batch.last.tolist(), strict=True)):
-            ids = torch.cat([prefix, tail[: last + 1]])[None]
-            output = causal_lm(input_ids=ids, use_cache=False, logits_to_keep=1)
-            expected = output.logits[0, -1].float()
-            error = (found[row] - expected).square().mean().sqrt()
-            worst = max(worst, float(error / expected.std()))
-    if not worst <= _TOLERANCE:
-        raise ProofFailed(
-            f"the short forward pass differs from the model's own by {worst:.3f} of the logits' "
-            "spread: this architecture needs its own head; try share_prefix = false"
-        )
-    return worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +83,13 @@ class PromptScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A model with one prompt's fixed part and codes. ``share_prefix`` says whether the fixed
-    part may run once a batch on this architecture."""
+    """A model with one prompt's fixed part and codes. ``layout`` is one that this architecture was
+    shown to allow (``verify``)."""
 
     model: LoraModel
     prefix_ids: tuple[int, ...]
     label_ids: tuple[int, ...]
-    share_prefix: bool
+    layout: Layout
 
     def score(
         self,
@@ -209,9 +115,9 @@ class Scorer:
         with torch.inference_mode(), precision, self.model.without_dropout():
             for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
                 began = time.perf_counter()
-                batch = collate([prompts[at] for at in chosen], len(prefix), device)
+                batch = [prompts[at] for at in chosen]
                 of_codes, inside = score_batch(
-                    self.model.causal_lm, prefix, codes, batch, share_prefix=self.share_prefix
+                    self.model.causal_lm, prefix, codes, batch, layout=self.layout
                 )
                 logprobs[chosen] = np.maximum(of_codes.double().cpu().numpy(), _LOWEST)
                 in_set[chosen] = inside.cpu().numpy()
@@ -222,41 +128,32 @@ class Scorer:
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
         """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
-        verify_prompts(self.model, self.prefix_ids, prompts, share_prefix=self.share_prefix)
+        verify_prompts(self.model, self.prefix_ids, prompts, layout=self.layout)
 
 
 def verify_prompts(
-    model: LoraModel,
-    prefix_ids: Sequence[int],
-    prompts: Sequence[PromptIds],
-    *,
-    share_prefix: bool,
+    model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds], *, layout: Layout
 ) -> None:
     """Compare the forward pass on a few prompts with the model's own. Raises ProofFailed."""
     prefix = torch.tensor(prefix_ids, device=model.device)
-    few = list(prompts[:_PROBES])
-    batch = collate(few, len(prefix), model.device)
-    verify_forward(model.causal_lm, prefix, batch, share_prefix=share_prefix)
+    verify_forward(model.causal_lm, prefix, prompts[:_PROBES], layout=layout)
 
 
-def may_share_prefix(
+def allowed_layout(
     model: LoraModel, prefix_ids: Sequence[int], prompts: Sequence[PromptIds]
-) -> bool:
-    """Return whether the prompts' fixed part may run once a batch, as it was verified on a few of
-    ``prompts``.
-
-    On architectures on which it may not whole prompts are run. Raises ProofFailed where those
-    differ from the model's own as well.
-    """
+) -> Layout:
+    """Return how prompts are scored: with their fixed part once a batch where that gives the
+    model's own logits, as it is verified on a few of ``prompts``, else whole. Raises ProofFailed
+    where whole ones differ from the model's own as well."""
     if prefix_ids:
         try:
-            verify_prompts(model, prefix_ids, prompts, share_prefix=True)
+            verify_prompts(model, prefix_ids, prompts, layout="cached")
         except ProofFailed:
             pass
         else:
-            return True
-    verify_prompts(model, prefix_ids, prompts, share_prefix=False)
-    return False
+            return "cached"
+    verify_prompts(model, prefix_ids, prompts, layout="whole")
+    return "whole"
 
 
 def make_verified_scorer(
@@ -265,6 +162,6 @@ def make_verified_scorer(
     label_ids: tuple[int, ...],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer by codes whose forward pass was verified (``may_share_prefix``). Raises
+    """Return a scorer by codes whose forward pass was verified (``allowed_layout``). Raises
     ProofFailed."""
-    return Scorer(model, prefix_ids, label_ids, may_share_prefix(model, prefix_ids, prompts))
+    return Scorer(model, prefix_ids, label_ids, allowed_layout(model, prefix_ids, prompts))

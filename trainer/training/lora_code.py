@@ -10,11 +10,13 @@ import torch
 from rich.console import Console
 
 from trainer.model.device import ProcessGroup
+from trainer.model.forward import Layout
 from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
+from trainer.training.layout import attention_of, layout_of, served_layout
 from trainer.training.loop import TrainLoop, make_loop
 from trainer.training.memory import MemoryPlan, plan_memory
 from trainer.training.objective import CodeObjective
@@ -49,7 +51,8 @@ class LoraCode:
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
         model = load_trainable(recipe, group, plan)
-        validator = _make_validator(recipe, group, inputs, model)
+        layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
+        validator = _make_validator(layout, group, inputs, model)
         loop = _make_loop(recipe, inputs, model, group)
         return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
 
@@ -60,7 +63,7 @@ class LoraCode:
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
         served = reload_as_served(recipe, group, model)
-        validator = _make_validator(recipe, group, inputs, served)
+        validator = _make_validator(served_layout(recipe), group, inputs, served)
         return replace(training, model=served, validator=validator)
 
     def write(
@@ -106,16 +109,16 @@ def load_trainable(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> Lor
         base_dtype=recipe.base_dtype,
         load_in_4bit=recipe.load_in_4bit,
         target_modules=recipe.lora_target_modules,
-        attn_implementation=recipe.attn_implementation,
+        attn_implementation=attention_of(recipe, on_gpu=group.device.type == "cuda"),
         device=str(group.device),
         gradient_checkpointing=plan.gradient_checkpointing,
     )
 
 
 def _make_validator(
-    recipe: Recipe, group: ProcessGroup, inputs: CodeInputs, model: LoraModel
+    layout: Layout, group: ProcessGroup, inputs: CodeInputs, model: LoraModel
 ) -> Validator:
-    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, recipe.share_prefix)
+    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, layout)
     scorer.verify([row.prompt for row in inputs.validation])
     return Validator(scorer, inputs.validation, inputs.labels, group)
 
@@ -128,7 +131,7 @@ def _make_loop(
         torch.tensor(inputs.spec.prefix_ids, device=model.device),
         inputs.label_ids,
         inputs.sublabels,
-        share_prefix=recipe.share_prefix,
+        layout=layout_of(recipe, on_gpu=group.device.type == "cuda"),
         label_smoothing=recipe.label_smoothing,
         sublabel_weight=recipe.sublabel_share(inputs.sublabels),
     )

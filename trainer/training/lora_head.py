@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from trainer.model.device import ProcessGroup
+from trainer.model.forward import Layout
 from trainer.model.head_rows import HeadRow
 from trainer.model.head_scoring import HeadScorer, label_indexes
 from trainer.model.lora_head import LoraHeadModel, add_head
@@ -19,6 +20,7 @@ from trainer.training.head import HeadShape, make_head
 from trainer.training.head_inputs import read_head_inputs, verify_head_rows
 from trainer.training.head_objective import HeadObjective
 from trainer.training.inputs import Inputs
+from trainer.training.layout import layout_of, served_layout
 from trainer.training.loop import make_loop
 from trainer.training.lora_code import load_trainable, reload_as_served
 from trainer.training.memory import plan_memory
@@ -52,7 +54,8 @@ class LoraHead:
         )
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-        model = _put_head(load_trainable(recipe, group, plan), recipe, inputs)
+        layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
+        model = _put_head(load_trainable(recipe, group, plan), layout, inputs)
         validator = _make_validator(group, inputs, model)
         objective = HeadObjective(
             model,
@@ -70,7 +73,8 @@ class LoraHead:
         recipe, group, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
-        served = _put_head(reload_as_served(recipe, group, model.body), recipe, inputs)
+        body = reload_as_served(recipe, group, model.body)
+        served = _put_head(body, served_layout(recipe), inputs)
         validator = _make_validator(group, inputs, served)
         return replace(training, model=served, validator=validator)
 
@@ -104,14 +108,9 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, HeadInputs, LoraHeadM
     return training.recipe, training.group, training.inputs, training.model
 
 
-def _put_head(body: LoraModel, recipe: Recipe, inputs: HeadInputs) -> LoraHeadModel:
+def _put_head(body: LoraModel, layout: Layout, inputs: HeadInputs) -> LoraHeadModel:
     """Put a head on LoRA layers; the forward pass is proven on a few rows. Raises ProofFailed."""
-    model = add_head(
-        body,
-        len(inputs.classes),
-        inputs.spec.prefix_ids,
-        share_prefix=recipe.share_prefix,
-    )
+    model = add_head(body, len(inputs.classes), inputs.spec.prefix_ids, layout=layout)
     model.verify([row.prompt for row in inputs.validation])
     return model
 

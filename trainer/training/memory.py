@@ -12,6 +12,7 @@ from trainer.artifacts.training import MemoryEstimate
 from trainer.errors import BadInput
 from trainer.model.device import free_memory
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
+from trainer.training.layout import attention_of, layout_of
 from trainer.training.recipe import Recipe
 from trainer.training.shape import BaseShape
 
@@ -92,13 +93,17 @@ def estimate(
     test_memory_peak.py``).
     """
     rows = recipe.micro_batch_size or recipe.batch_size
+    layout = layout_of(recipe, on_gpu=not on_cpu)
     tokens = rows * longest_tokens
-    if recipe.share_prefix:
+    if layout != "whole":
         tokens = rows * (longest_tokens - prefix_tokens) + prefix_tokens
     # On a CPU rounding a float32 base's states saved nothing: 6.5 GB where plain ones took 5.9.
     rounds = bf16 and not (on_cpu and recipe.base_dtype == "float32")
-    held = _held_by_a_layer(shape, recipe, longest_tokens, bf16=rounds, on_cpu=on_cpu)
-    keys = rows * longest_tokens * _keys_of_a_layer(shape, recipe, bf16=rounds)
+    held = _held_by_a_layer(shape, recipe, bf16=rounds, on_cpu=on_cpu)
+    seen = tokens if layout == "packed" else longest_tokens
+    held += _element(recipe, bf16=rounds) * _scores_of_a_token(shape, recipe, seen, on_cpu=on_cpu)
+    keys = tokens if layout == "packed" else rows * longest_tokens
+    keys *= _element(recipe, bf16=rounds) * _keys_of_a_layer(shape, recipe, on_cpu=on_cpu)
     activations: float = shape.layers * (tokens * held + keys)
     if gradient_checkpointing:
         element = _element(recipe, bf16=False)
@@ -114,7 +119,7 @@ def estimate(
         activations=round(activations * heap),
         logits=rows * shape.vocabulary * (8 + _element(recipe, bf16=bf16)),
         served_base=_base(shape, recipe, bf16=False, in_4bit=recipe.serve_in_4bit),
-        scoring=round(_scoring(shape, recipe, prefix_tokens, longest_tokens) * heap),
+        scoring=round(_scoring(shape, recipe, prefix_tokens, longest_tokens, on_cpu=on_cpu) * heap),
         overhead=OVERHEAD,
     )
 
@@ -132,10 +137,8 @@ def _base(shape: BaseShape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int
     return (6 if bf16 else 4) * shape.weights  # autocast keeps rounded copies for the step
 
 
-def _held_by_a_layer(
-    shape: BaseShape, recipe: Recipe, longest_tokens: int, *, bf16: bool, on_cpu: bool
-) -> int:
-    """Bytes a token that a layer holds for the way back, but for keys and values.
+def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bool) -> int:
+    """Bytes a token that a layer holds for the way back, but for keys, values and scores.
 
     Queries and the heads' answers; gate, activation and up; two float32 states for the norms; what
     each LoRA layer reads, in its own precision (float32, or what autocast makes of it), and where
@@ -153,37 +156,49 @@ def _held_by_a_layer(
         held += element * (2 * hidden + attention + intermediate)
     if recipe.lora_dropout:
         held += ((2 if bf16 else 4) if on_cpu else 1) * copies
-    if recipe.attn_implementation == "eager":
-        held += 2 * element * shape.heads * longest_tokens
     return held
 
 
-def _keys_of_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool) -> int:
-    """Bytes of keys and values a token of the whole prompt that a layer holds. Behind a mask (a
-    shared prefix) and with "eager" attention they are repeated for every head."""
-    repeated = recipe.share_prefix or recipe.attn_implementation == "eager"
-    width = shape.attention if repeated else shape.key_value
-    return 2 * width * _element(recipe, bf16=bf16)
+def _scores_of_a_token(shape: BaseShape, recipe: Recipe, seen: int, *, on_cpu: bool) -> int:
+    """Numbers a token and layer that attention keeps beside keys and values: with "eager" each
+    head's scores of the ``seen`` tokens, and what softmax makes of them."""
+    is_eager = attention_of(recipe, on_gpu=not on_cpu) == "eager"
+    return 2 * shape.heads * seen if is_eager else 0
 
 
-def _scoring(shape: BaseShape, recipe: Recipe, prefix_tokens: int, longest_tokens: int) -> int:
+def _keys_of_a_layer(shape: BaseShape, recipe: Recipe, *, on_cpu: bool) -> int:
+    """Numbers of keys and values that a layer holds for a token that is looked at. Behind a mask (a
+    shared prefix) and with "eager" attention they are repeated for every head; by FlexAttention
+    where the heads are no power of two."""
+    attention = attention_of(recipe, on_gpu=not on_cpu)
+    repeated = attention == "eager" or layout_of(recipe, on_gpu=not on_cpu) != "whole"
+    if attention == "flex_attention":
+        repeated = bool(shape.heads & (shape.heads - 1))
+    return 2 * (shape.attention if repeated else shape.key_value)
+
+
+def _scoring(
+    shape: BaseShape, recipe: Recipe, prefix_tokens: int, longest_tokens: int, *, on_cpu: bool
+) -> int:
     """Bytes of one scoring batch (``token_batches``) beside the weights.
 
     The highest point is a LoRA layer as wide as the intermediate states: its float32 sum beside
-    what it is added to. With a shared prefix the batch's keys and values stay, of all layers. The
+    what it is added to. Of a cached prefix the batch's keys and values stay, of all layers. The
     vocabulary comes after the layers.
     """
     element = _element(recipe, bf16=False)
     held = tokens = max(BATCH_TOKENS, longest_tokens)
     cache = 0
-    if recipe.share_prefix:
+    layout = layout_of(recipe, on_gpu=not on_cpu)
+    if layout != "whole":
         tokens = round(held * (1 - prefix_tokens / longest_tokens)) + prefix_tokens
+    if layout == "cached":
         cache = held * 2 * shape.layers * shape.key_value * element
     state = 14 * shape.intermediate + 6 * shape.hidden
     if element == 4:
         state = 12 * (shape.intermediate + shape.hidden)
-    if recipe.attn_implementation == "eager":
-        state += element * shape.heads * longest_tokens
+    seen = tokens if layout == "packed" else longest_tokens
+    state += element * _scores_of_a_token(shape, recipe, seen, on_cpu=on_cpu) // 2
     vocabulary = BATCH_SIZE * shape.vocabulary * (element + 8)
     return cache + max(tokens * state, vocabulary)
 
@@ -209,7 +224,7 @@ def plan_memory(
     bf16: bool | None,
 ) -> MemoryPlan:
     """Decide before a weight is loaded whether to checkpoint gradients: "auto" does when it would
-    not fit without, which ``share_prefix`` rules out. ``bf16`` is None where a trial will decide.
+    not fit without, which a cached prefix rules out. ``bf16`` is None where a trial will decide.
     Raises BadInput with what would help when it does not fit at all.
     """
 
@@ -229,7 +244,8 @@ def plan_memory(
     free = free_memory(device)
     asked = recipe.gradient_checkpointing
     chosen = plan(gradient_checkpointing=asked is True)
-    if asked == "auto" and not recipe.share_prefix and chosen.estimate.total * SAFETY > free:
+    is_cached = layout_of(recipe, on_gpu=device.type == "cuda") == "cached"
+    if asked == "auto" and not is_cached and chosen.estimate.total * SAFETY > free:
         chosen = plan(gradient_checkpointing=True)
     if recipe.memory_check and chosen.estimate.total * SAFETY > free:
         raise BadInput(
@@ -248,8 +264,8 @@ def _advice(recipe: Recipe, found: MemoryParts) -> str:
         ideas.append("base_dtype=bfloat16")
     if (recipe.micro_batch_size or recipe.batch_size) > 1:
         ideas.append("a smaller micro_batch_size")
-    if recipe.share_prefix or recipe.gradient_checkpointing is False:
-        ideas.append("share_prefix=false with gradient_checkpointing=true")
+    if recipe.gradient_checkpointing is not True:
+        ideas.append("gradient_checkpointing=true")
     if not recipe.load_in_4bit:
         ideas.append("load_in_4bit=true")
     return f"try {', '.join(ideas)}" if ideas else "use a smaller base or a shorter prompt"

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
+from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import TrainingRow
-from trainer.model.scoring import answer_states, collate
 from trainer.training.learner import Loss
 
 
@@ -32,7 +32,7 @@ class CodeObjective:
         label_ids: Sequence[int],
         sublabels: Sequence[str],
         *,
-        share_prefix: bool,
+        layout: Layout,
         label_smoothing: float,
         sublabel_weight: float,
     ) -> None:
@@ -44,7 +44,7 @@ class CodeObjective:
         self._model = model
         self._prefix = prefix
         self._codes = torch.tensor(list(label_ids), device=model.device)
-        self._share_prefix = share_prefix
+        self._layout = layout
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
         self._index = {name: at for at, name in enumerate(sublabels)}
@@ -71,9 +71,9 @@ class CodeObjective:
         """Return the total to minimize and its two parts, (no dimension), in nats over all rows,
         and the tokens of their prompts."""
         device, causal_lm = self._model.device, self._model.causal_lm
-        batch = collate([row.prompt for row in rows], len(self._prefix), device)
+        prompts = [row.prompt for row in rows]
         answers = torch.tensor([row.answer for row in rows], device=device)
-        states = answer_states(causal_lm, self._prefix, batch, share_prefix=self._share_prefix)
+        states = answer_states(causal_lm, self._prefix, prompts, layout=self._layout)
         logits = causal_lm.get_output_embeddings()(states).float()
         label = cross_entropy(logits, answers, reduction="sum")
         total = label
@@ -83,7 +83,7 @@ class CodeObjective:
         sublabel = self._sublabel_loss(states, rows)
         if sublabel is not None:
             total = total + self._weight * sublabel
-        return total, label, sublabel, batch.tokens
+        return total, label, sublabel, sum(map(len, prompts))
 
     def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
         """The summed loss of the rows that have a finer label; None where none has."""

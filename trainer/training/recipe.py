@@ -108,9 +108,10 @@ class Recipe(BaseSettings):
     load_in_4bit: bool = False
     serve_in_4bit: bool = False
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
-    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
+    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     share_prefix: bool = True
+    packing: bool | Literal["auto"] = "auto"
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     memory_check: bool = True
 
@@ -152,6 +153,7 @@ class Recipe(BaseSettings):
         if self._concerns("instruction") and not self.instruction:
             raise ValueError(f"instruction: kind {self.kind!r} needs one")
         self._check_sublabel_weight()
+        self._check_packing()
         return self
 
     def _check_sublabel_weight(self) -> None:
@@ -163,6 +165,16 @@ class Recipe(BaseSettings):
             )
         if weight == "auto" and not is_share:
             raise ValueError(f"sublabel_weight: kind {self.kind!r} takes a number, 0 for none")
+
+    def _check_packing(self) -> None:
+        if self.packing is True and not self.share_prefix:
+            raise ValueError("packing: needs share_prefix = true, since the prefix is packed once")
+        cached = self.share_prefix and self.packing is False
+        if self._concerns("packing") and cached and self.gradient_checkpointing is True:
+            raise ValueError(
+                "gradient_checkpointing: not with share_prefix = true and packing = false, whose "
+                "cache cannot be computed twice: leave packing out, or set share_prefix = false"
+            )
 
     def sublabel_share(self, sublabels: Sequence[str]) -> float:
         """Return ``sublabel_weight`` as a number, where these are the finer labels to learn: with

@@ -18,7 +18,7 @@ _LEARNT: frozenset[RecipeKind] = _LANGUAGE | {"encoder"}
 _CODE = "list_labels descriptions sublabel_learning_rate off_label_quantile"
 _PROMPTED = """
 instruction prefix_block prompt_date base_dtype load_in_4bit serve_in_4bit attn_implementation
-share_prefix
+share_prefix packing
 """
 _ENCODER = "pooling onnx"
 _HEAD = "kind out_of_scope_quantile"

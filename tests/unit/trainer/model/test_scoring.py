@@ -11,6 +11,7 @@ import torch
 
 from trainer.errors import ProofFailed
 from trainer.model import scoring
+from trainer.model.forward import Layout
 from trainer.model.lora_model import LoraModel
 from trainer.model.scoring import (
     BATCH_SIZE,
@@ -45,7 +46,7 @@ def prompts() -> list[tuple[int, ...]]:
 def test_scores_are_those_of_the_whole_vocabulary_in_the_given_order(
     model: LoraModel, prompts: list[tuple[int, ...]]
 ) -> None:
-    found = Scorer(model, PREFIX, CODES, share_prefix=True).score(prompts)
+    found = Scorer(model, PREFIX, CODES, layout="cached").score(prompts)
     model.peft_model.eval()
     for at, prompt in enumerate(prompts):
         with torch.inference_mode():
@@ -57,15 +58,15 @@ def test_scores_are_those_of_the_whole_vocabulary_in_the_given_order(
     assert (found.batch_seconds > 0).all()
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("layout", ["packed", "cached", "whole"])
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_the_batch_changes_rounding_alone(
-    model: LoraModel, prompts: list[tuple[int, ...]], share_prefix: bool, batch_size: int
+    model: LoraModel, prompts: list[tuple[int, ...]], layout: Layout, batch_size: int
 ) -> None:
     done: list[int] = []
-    scorer = Scorer(model, PREFIX, CODES, share_prefix)
+    scorer = Scorer(model, PREFIX, CODES, layout)
     found = scorer.score(prompts, batch_size=batch_size, on_progress=done.append)
-    wanted = Scorer(model, PREFIX, CODES, share_prefix=True).score(prompts)
+    wanted = Scorer(model, PREFIX, CODES, layout="cached").score(prompts)
     assert np.abs(found.logprobs - wanted.logprobs).max() < 1e-4
     assert sum(done) == len(prompts)
 
@@ -93,7 +94,7 @@ def test_dropout_is_off_while_scoring_and_on_again_after_it(
     model: LoraModel, prompts: list[tuple[int, ...]]
 ) -> None:
     """Validation stands between two epochs of training."""
-    scorer = Scorer(model, PREFIX, CODES, share_prefix=True)
+    scorer = Scorer(model, PREFIX, CODES, layout="cached")
     model.peft_model.train()
     first, second = scorer.score(prompts), scorer.score(prompts)
     assert np.array_equal(first.logprobs, second.logprobs)
@@ -107,17 +108,17 @@ def test_a_prefix_that_cannot_be_shared_runs_with_every_prompt(
     model: LoraModel, prompts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some architectures crop their cache; what differs without sharing too is refused."""
-    refused = [True]
+    refused = ["cached"]
 
-    def verify(*_: object, share_prefix: bool) -> None:
-        if share_prefix in refused:
+    def verify(*_: object, layout: Layout) -> None:
+        if layout in refused:
             raise ProofFailed("the short forward pass differs")
 
     monkeypatch.setattr(scoring, "verify_forward", verify)
-    assert not make_verified_scorer(model, PREFIX, CODES, prompts).share_prefix
-    refused.append(False)
+    assert make_verified_scorer(model, PREFIX, CODES, prompts).layout == "whole"
+    refused.append("whole")
     with pytest.raises(ProofFailed):
         make_verified_scorer(model, PREFIX, CODES, prompts)
     refused.clear()
-    assert make_verified_scorer(model, PREFIX, CODES, prompts).share_prefix
-    assert not make_verified_scorer(model, (), CODES, prompts).share_prefix
+    assert make_verified_scorer(model, PREFIX, CODES, prompts).layout == "cached"
+    assert make_verified_scorer(model, (), CODES, prompts).layout == "whole"

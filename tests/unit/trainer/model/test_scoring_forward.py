@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention as flex
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from transformers import MistralConfig, MistralForCausalLM
+from transformers.integrations.flex_attention import WrappedFlexAttention
 
 from trainer.errors import ProofFailed
+from trainer.model import forward
+from trainer.model.forward import (
+    FLEX_BLOCK,
+    Layout,
+    PromptIds,
+    answer_logits,
+    pack,
+    packed_mask,
+    verify_forward,
+)
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
-from trainer.model.scoring import answer_logits, collate, verify_forward
 
 PREFIX = tuple(range(5, 25))
+LAYOUTS: tuple[Layout, ...] = ("packed", "cached", "whole")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=["sdpa", "eager"])
 def model(make_lora_model: Callable[..., LoraModel], request: pytest.FixtureRequest) -> LoraModel:
+    return learnt(make_lora_model, attn_implementation=request.param)
+
+
+def learnt(make_lora_model: Callable[..., LoraModel], **choices: object) -> LoraModel:
+    """Return a model whose adapter says something."""
     torch.manual_seed(1)
-    model = make_lora_model(attn_implementation=request.param)
+    model = make_lora_model(**choices)
     with torch.no_grad():
         for weights in model.trainable_parameters():
             weights.add_(torch.randn_like(weights) * 0.1)
@@ -36,7 +57,7 @@ def some_rows() -> list[TrainingRow]:
     return rows
 
 
-def prompts(rows: list[TrainingRow]) -> list[tuple[int, ...]]:
+def prompts(rows: list[TrainingRow]) -> list[PromptIds]:
     return [row.prompt for row in rows]
 
 
@@ -52,43 +73,149 @@ def full_logits_loss(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
-def test_loss_and_gradients_equal_those_of_the_full_logits(
-    model: LoraModel, share_prefix: bool
+def short_loss(model: LoraModel, rows: list[TrainingRow], layout: Layout) -> torch.Tensor:
+    logits = answer_logits(model.causal_lm, torch.tensor(PREFIX), prompts(rows), layout=layout)
+    return torch.nn.functional.cross_entropy(logits, torch.tensor([row.answer for row in rows]))
+
+
+def assert_same_gradients(
+    model: LoraModel, loss: torch.Tensor, other: LoraModel, wanted: torch.Tensor
 ) -> None:
-    rows = some_rows()
-    batch = collate(prompts(rows), len(PREFIX), model.device)
-    logits = answer_logits(model.causal_lm, torch.tensor(PREFIX), batch, share_prefix=share_prefix)
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([row.answer for row in rows]))
-    wanted = full_logits_loss(model, rows)
     torch.testing.assert_close(loss, wanted)
     found = torch.autograd.grad(loss, model.trainable_parameters())
-    expected = torch.autograd.grad(wanted, model.trainable_parameters())
-    for gradient, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-5)
+    expected = torch.autograd.grad(wanted, other.trainable_parameters())
+    for gradient, one in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, one, rtol=1e-3, atol=1e-5)
 
 
-def test_a_row_scores_the_same_alone_and_beside_longer_rows(model: LoraModel) -> None:
-    rows, prefix = some_rows(), torch.tensor(PREFIX)
-    together = collate(prompts(rows), len(PREFIX), model.device)
-    alone = collate(prompts(rows[2:3]), len(PREFIX), model.device)
-    torch.testing.assert_close(
-        answer_logits(model.causal_lm, prefix, together, share_prefix=True)[2],
-        answer_logits(model.causal_lm, prefix, alone, share_prefix=True)[0],
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_loss_and_gradients_equal_those_of_the_full_logits(
+    model: LoraModel, layout: Layout
+) -> None:
+    rows = some_rows()
+    assert_same_gradients(
+        model, short_loss(model, rows, layout), model, full_logits_loss(model, rows)
     )
 
 
-def test_tokens_are_counted_as_served() -> None:
-    batch = collate(prompts(some_rows()), len(PREFIX), torch.device("cpu"))
-    assert batch.tokens == 4 * len(PREFIX) + 3 + 9 + 1 + 30
+def test_what_is_packed_can_be_checkpointed(make_lora_model: Callable[..., LoraModel]) -> None:
+    """The prefix is computed once, and the layers a second time on the way back."""
+    rows = some_rows()
+    checkpointed = learnt(make_lora_model, attn_implementation="sdpa", gradient_checkpointing=True)
+    checkpointed.start_training()
+    assert checkpointed.causal_lm.get_decoder().gradient_checkpointing
+    plain = learnt(make_lora_model, attn_implementation="sdpa")
+    assert_same_gradients(
+        checkpointed, short_loss(checkpointed, rows, "packed"), plain, full_logits_loss(plain, rows)
+    )
 
 
-def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
-    model: LoraModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_row_scores_the_same_alone_and_beside_longer_rows(
+    model: LoraModel, layout: Layout
 ) -> None:
-    prefix = torch.tensor(PREFIX)
-    batch = collate(prompts(some_rows()), len(PREFIX), model.device)
-    assert verify_forward(model.causal_lm, prefix, batch, share_prefix=True) < 1e-3
+    rows, prefix = some_rows(), torch.tensor(PREFIX)
+    torch.testing.assert_close(
+        answer_logits(model.causal_lm, prefix, prompts(rows), layout=layout)[2],
+        answer_logits(model.causal_lm, prefix, prompts(rows[2:3]), layout=layout)[0],
+    )
+
+
+def test_packed_prompts_hold_each_token_once_and_no_padding() -> None:
+    """The prefix, then what follows it in each, filled up to whole blocks where it is asked."""
+    three = [(7, 8, 1), (7, 8, 2, 3, 4), (7, 8, 5)]
+    packed = pack(three, 2, CPU)
+    assert packed.ids.tolist() == [7, 8, 1, 2, 3, 4, 5]
+    assert packed.positions.tolist() == [0, 1, 2, 2, 3, 4, 2]
+    assert packed.owners.tolist() == [0, 0, 1, 2, 2, 2, 3]
+    assert packed.last.tolist() == [2, 5, 6]
+    filled = pack(three, 2, CPU, multiple=4)
+    assert filled.ids.tolist() == [*packed.ids.tolist(), 0]
+    assert filled.owners.tolist()[-1] == 4
+    assert filled.last.tolist() == packed.last.tolist()
+
+
+def test_a_packed_token_sees_the_prefix_and_its_own_prompt() -> None:
+    """And nothing after it; the three forms of the mask say the same."""
+    packed = pack([(7, 8, 1), (7, 8, 2, 3)], 2, CPU, multiple=FLEX_BLOCK)
+    seen = packed_mask(packed, 2, "sdpa")[0, 0]
+    wanted = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert seen[:5, :5].int().tolist() == wanted
+    assert seen[5, :6].int().tolist() == [1, 1, 0, 0, 0, 1]
+    added = packed_mask(packed, 2, "eager")[0, 0]
+    assert torch.equal(added == 0, seen)
+    assert (added[~seen] < -1e38).all()
+    blocks = packed_mask(packed, 2, "flex_attention")
+    assert isinstance(blocks, BlockMask)
+    assert tuple(blocks.shape) == (1, 1, FLEX_BLOCK, FLEX_BLOCK)
+    at = torch.arange(FLEX_BLOCK)
+    sees = blocks.mask_mod(torch.tensor(0), torch.tensor(0), at[:, None], at[None])
+    assert torch.equal(sees, seen)
+
+
+def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
+    """What makes it worth while: of sixteen messages few blocks are computed."""
+    rows = [PREFIX + (9,) * 236 for _ in range(16)]
+    packed = pack(rows, len(PREFIX), CPU, multiple=FLEX_BLOCK)
+    mask = packed_mask(packed, len(PREFIX), "flex_attention")
+    assert mask.sparsity() > 80
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch itself imports
+def test_flex_attention_gives_the_same_scores(
+    make_lora_model: Callable[..., LoraModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own uncompiled form, which is all that a machine without a compiler has; the way back
+    and the compiled form are tested where a GPU is (``training/test_gpu.py``)."""
+    monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda _: flex_attention)
+    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    model = learnt(make_lora_model, attn_implementation="flex_attention")
+    plain = learnt(make_lora_model, attn_implementation="eager")
+    prefix, rows = torch.tensor(PREFIX), prompts(some_rows())
+    with torch.no_grad():
+        found = answer_logits(model.causal_lm, prefix, rows, layout="packed")
+        wanted = answer_logits(plain.causal_lm, prefix, rows, layout="whole")
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_prompts_beyond_a_sliding_window_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask would let them look back further than the model does."""
+    torch.manual_seed(2)
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=12,
+        attn_implementation="eager",
+        initializer_range=0.3,
+    )
+    causal_lm = MistralForCausalLM(config).eval()
+    prefix = torch.tensor([5, 6, 7, 8])
+    ways: list[int] = []
+    original = forward._packed_states
+
+    def packed_states(*args: Any) -> torch.Tensor:
+        ways.append(len(args[2]))
+        return original(*args)
+
+    monkeypatch.setattr(forward, "_packed_states", packed_states)
+    short: Sequence[PromptIds] = [(5, 6, 7, 8, 9), (5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17)]
+    assert verify_forward(causal_lm, prefix, short, layout="packed") < 1e-3
+    assert ways == [2]
+    long = [*short, (5, 6, 7, 8, *range(20, 40))]
+    assert verify_forward(causal_lm, prefix, long, layout="packed") < 1e-3
+    assert ways == [2]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
+    model: LoraModel, monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    prefix, rows = torch.tensor(PREFIX), prompts(some_rows())
+    assert verify_forward(model.causal_lm, prefix, rows, layout=layout) < 1e-3
     own = model.causal_lm.forward
 
     def scaled(*args: object, **kwargs: object) -> object:
@@ -98,4 +225,19 @@ def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
 
     monkeypatch.setattr(model.causal_lm, "forward", scaled)
     with pytest.raises(ProofFailed, match="short forward pass"):
-        verify_forward(model.causal_lm, prefix, batch, share_prefix=True)
+        verify_forward(model.causal_lm, prefix, rows, layout=layout)
+
+
+def test_the_proof_catches_a_model_that_does_not_heed_the_mask(
+    model: LoraModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prompts would read each other."""
+    decoder = model.causal_lm.get_decoder()
+    own = decoder.forward
+
+    def careless(*args: object, attention_mask: object = None, **kwargs: object) -> object:
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", careless)
+    with pytest.raises(ProofFailed, match="short forward pass"):
+        verify_forward(model.causal_lm, torch.tensor(PREFIX), prompts(some_rows()), layout="packed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainer.errors import BadInput
-from trainer.model.lora_model import LoraModel, load_adapter_model
+from trainer.model.forward import Layout, answer_logits
+from trainer.model.lora_model import LoraModel, load_adapter_model, load_lora_model
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import load_adapter
@@ -38,6 +41,17 @@ def settings(base: Path, dataset: Path, run: Path, **more: object) -> dict[str, 
     }
 
 
+@pytest.fixture(scope="module")
+def wide_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny base with heads as wide as FlexAttention's kernels want them: 16."""
+    directory = tmp_path_factory.mktemp("base") / "wide"
+    shutil.copytree(tiny_base, directory)
+    config = LlamaConfig.from_pretrained(tiny_base, hidden_size=64, head_dim=16)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
 def learn(given: dict[str, object]) -> list[float]:
     train(load_recipe(CONFIG, given), Console(quiet=True))
     run = Path(str(given["run"]))
@@ -51,6 +65,8 @@ def learn(given: dict[str, object]) -> list[float]:
     "more",
     [
         {"mixed_precision": "bf16", "attn_implementation": "sdpa"},
+        {"mixed_precision": "bf16", "attn_implementation": "auto", "gradient_checkpointing": True},
+        {"mixed_precision": "bf16", "attn_implementation": "sdpa", "packing": False},
         {
             "mixed_precision": "bf16",
             "base_dtype": "bfloat16",
@@ -62,10 +78,11 @@ def learn(given: dict[str, object]) -> list[float]:
     ],
 )
 def test_it_learns_on_a_gpu(
-    tiny_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, object]
+    wide_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
-    """In bfloat16, with a shared prefix and with checkpointed gradients."""
-    losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
+    """In bfloat16: packed with and without FlexAttention, with a cached prefix, and whole rows with
+    checkpointed gradients."""
+    losses = learn(settings(wide_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -103,22 +120,61 @@ def test_four_bits_without_the_package_is_told(make_lora_model: Callable[..., Lo
 def test_gradient_checkpointing_learns_the_same(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """It trades time for memory, not the result; micro-batches neither."""
+    """It trades time for memory, not the result; micro-batches and packing neither."""
     runs = {}
     for name, more in (
         ("plain", {"gradient_checkpointing": False}),
         ("checkpointed", {"gradient_checkpointing": True}),
         ("micro", {"gradient_checkpointing": False, "micro_batch_size": 3}),
+        ("packed", {"share_prefix": True, "packing": True}),
+        ("packed, checkpointed", {"share_prefix": True, "gradient_checkpointing": True}),
     ):
         given = settings(
             tiny_base,
             dataset_dir,
             tmp_path / name,
-            share_prefix=False,
-            mixed_precision="no",
-            threads=1,
-            **more,
+            **{"share_prefix": False, "mixed_precision": "no", "threads": 1, **more},
         )
         runs[name] = learn(given)
     assert runs["checkpointed"] == pytest.approx(runs["plain"], rel=1e-4)
-    assert runs["micro"] == pytest.approx(runs["plain"], rel=1e-3)
+    for name in ("micro", "packed", "packed, checkpointed"):
+        assert runs[name] == pytest.approx(runs["plain"], rel=1e-3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_flex_attention_gives_the_loss_and_gradients_of_whole_rows(
+    wide_base: Path, gradient_checkpointing: bool
+) -> None:
+    """Compiled, on the way there and back, for batches of several lengths."""
+    losses, gradients = [], []
+    ways: tuple[tuple[str, Layout], ...] = (("flex_attention", "packed"), ("sdpa", "whole"))
+    for attention, layout in ways:
+        torch.manual_seed(1)
+        model = load_lora_model(
+            wide_base,
+            rank=4,
+            alpha=8.0,
+            dropout=0.0,
+            base_dtype="float32",
+            attn_implementation=attention,
+            device="cuda",
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        with torch.no_grad():
+            for weights in model.trainable_parameters():
+                weights.add_(torch.randn_like(weights) * 0.1)
+        model.start_training()
+        loss = torch.zeros((), device="cuda")
+        prefix = torch.arange(5, 45, device="cuda")
+        for count in (1, 4, 9):
+            prompts = [(*range(5, 45), *range(50, 51 + 20 * at)) for at in range(count)]
+            logits = answer_logits(model.causal_lm, prefix, prompts, layout=layout)
+            loss = loss + torch.nn.functional.cross_entropy(
+                logits, torch.tensor([40 + at for at in range(count)], device="cuda")
+            )
+        losses.append(loss)
+        gradients.append(torch.autograd.grad(loss, model.trainable_parameters()))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-4)
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-3)

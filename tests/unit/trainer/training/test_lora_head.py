@@ -13,7 +13,8 @@ from rich.console import Console
 
 from trainer.artifacts.training import TRAINING, Step
 from trainer.errors import BadInput, ProofFailed
-from trainer.model import scoring
+from trainer.model import forward, scoring
+from trainer.model.forward import Layout
 from trainer.model.lora_head import HEAD_KEY, load_lora_head
 from trainer.model.lora_model import read_weights
 from trainer.model.prompt import load_tokenizer
@@ -122,16 +123,16 @@ def test_where_a_prefix_cannot_be_shared_whole_prompts_are_scored(
 ) -> None:
     run, manifest = trained
     prompts = [golden.ids for golden in manifest.golden]
-    original = scoring.verify_forward
+    original = forward.verify_forward
 
-    def verify(*args: object, share_prefix: bool) -> float:
-        if share_prefix:
+    def verify(*args: object, layout: Layout) -> float:
+        if layout == "cached":
             raise ProofFailed("this architecture crops its cache")
-        return original(*args, share_prefix=share_prefix)  # type: ignore[arg-type]
+        return original(*args, layout=layout)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scoring, "verify_forward", verify)
     scorer = open_scorer(run / "adapter", tiny_base, manifest, prompts, device="cpu")
-    assert not scorer.model.share_prefix  # type: ignore[attr-defined]
+    assert scorer.model.layout == "whole"  # type: ignore[attr-defined]
 
 
 class Killed(Exception):

@@ -113,7 +113,7 @@ def test_checkpointing_starts_when_memory_asks_for_it(monkeypatch: pytest.Monkey
         monkeypatch.setattr(memory, "free_memory", lambda _, free=free: int(free))
         assert plan_memory(SEVEN_B, recipe(), CUDA, **sizes).gradient_checkpointing is wanted
     monkeypatch.setattr(memory, "free_memory", lambda _: 10_000_000_000)
-    with pytest.raises(BadInput, match=r"needs about 18\.\d GB and 10\.0 GB .* load_in_4bit=true"):
+    with pytest.raises(BadInput, match=r"needs about 19\.\d GB and 10\.0 GB .* load_in_4bit=true"):
         plan_memory(SEVEN_B, recipe(), CUDA, **sizes)
     unchecked = plan_memory(SEVEN_B, recipe(memory_check=False), CUDA, **sizes)
     assert unchecked.gradient_checkpointing is True

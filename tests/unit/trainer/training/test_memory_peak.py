@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config, masking_utils
 from tests.support.fake_memory import PeakMemory, on_device
 from trainer.model.lora_model import LoraModel, add_lora
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
-from trainer.model.scoring import BATCH_TOKENS, collate, score_batch, token_batches
+from trainer.model.scoring import BATCH_TOKENS, score_batch, token_batches
+from trainer.training.layout import attention_of, layout_of
 from trainer.training.memory import MemoryParts, estimate
 from trainer.training.objective import CodeObjective
 from trainer.training.recipe import Recipe, load_recipe
@@ -37,18 +38,27 @@ class Case:
     settings: dict[str, Any]
 
 
+WHOLE = {"share_prefix": False, "attn_implementation": "sdpa", "micro_batch_size": 4}
+PACKED = {"packing": True, "attn_implementation": "sdpa"}
 CASES = {
-    "as shipped": Case(True, {"gradient_checkpointing": True}),
-    "not checkpointed": Case(True, {"gradient_checkpointing": False}),
-    "without dropout": Case(True, {"gradient_checkpointing": False, "lora_dropout": 0}),
-    "plain bfloat16": Case(False, {"gradient_checkpointing": False, "mixed_precision": "no"}),
-    "plain bfloat16, checkpointed": Case(
-        False, {"gradient_checkpointing": True, "mixed_precision": "no"}
+    "as shipped": Case(True, PACKED | {"gradient_checkpointing": True}),
+    "packed, not checkpointed": Case(True, PACKED | {"gradient_checkpointing": False}),
+    "whole rows, checkpointed": Case(True, WHOLE | {"gradient_checkpointing": True}),
+    "not checkpointed": Case(True, WHOLE | {"gradient_checkpointing": False}),
+    "without dropout": Case(True, WHOLE | {"gradient_checkpointing": False, "lora_dropout": 0}),
+    "plain bfloat16": Case(
+        False, WHOLE | {"gradient_checkpointing": False, "mixed_precision": "no"}
     ),
-    "shared prefix": Case(True, {"gradient_checkpointing": False, "share_prefix": True}),
+    "plain bfloat16, checkpointed": Case(
+        False, WHOLE | {"gradient_checkpointing": True, "mixed_precision": "no"}
+    ),
+    "cached prefix": Case(
+        True, WHOLE | {"gradient_checkpointing": False, "share_prefix": True, "packing": False}
+    ),
     "float32": Case(
         False,
-        {
+        WHOLE
+        | {
             "gradient_checkpointing": False,
             "base_dtype": "float32",
             "mixed_precision": "no",
@@ -132,7 +142,7 @@ def step_peak(model: LoraModel, given: Recipe, *, bf16: bool, device: str = "cpu
         torch.zeros(PREFIX, dtype=torch.long, device=device),
         LABELS,
         (),
-        share_prefix=given.share_prefix,
+        layout=layout_of(given, on_gpu=False),
         label_smoothing=0.0,
         sublabel_weight=0.0,
     )
@@ -153,9 +163,8 @@ def scoring_peak(model: LoraModel, given: Recipe) -> int:
     model.peft_model.eval()
     memory = PeakMemory([*model.peft_model.parameters(), *model.peft_model.buffers()])
     with memory, torch.inference_mode():
-        batch = collate(prompts, PREFIX, CPU)
         prefix, codes = torch.zeros(PREFIX, dtype=torch.long), torch.tensor(LABELS)
-        score_batch(model.causal_lm, prefix, codes, batch, share_prefix=given.share_prefix)
+        score_batch(model.causal_lm, prefix, codes, prompts, layout=layout_of(given, on_gpu=False))
     return memory.peak
 
 
@@ -187,7 +196,9 @@ def test_a_training_step_holds_what_was_estimated(name: str) -> None:
     assert found.activations + found.logits == pytest.approx(peak - weights, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["as shipped", "shared prefix", "float32"])
+@pytest.mark.parametrize(
+    "name", ["as shipped", "whole rows, checkpointed", "cached prefix", "float32"]
+)
 def test_scoring_holds_what_was_estimated(name: str) -> None:
     """Within 5 % of the whole, and within a tenth of what there is beside the weights. No
     optimizer takes part: of the adapter there are its values."""
@@ -216,7 +227,8 @@ def test_dropout_is_in_the_estimate_where_its_masks_are_kept() -> None:
 
 def on_a_gpu(given: Recipe, *, bf16: bool) -> tuple[int, MemoryParts]:
     """Return a real step's peak on this GPU, and its estimate."""
-    causal_lm, shape = qwen_7b(LAYERS, given.base_dtype, given.attn_implementation, "cuda")
+    attention = attention_of(given, on_gpu=True)
+    causal_lm, shape = qwen_7b(LAYERS, given.base_dtype, attention, "cuda")
     model = add_lora(
         causal_lm,
         rank=RANK,
@@ -240,9 +252,13 @@ def on_a_gpu(given: Recipe, *, bf16: bool) -> tuple[int, MemoryParts]:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", ["as shipped", "not checkpointed", "without dropout"])
+@pytest.mark.parametrize(
+    "name", ["as shipped", "packed, not checkpointed", "not checkpointed", "without dropout"]
+)
 def test_a_gpu_holds_what_was_estimated(name: str) -> None:
-    """With its own kernels, whose dropout keeps a byte. Within a tenth."""
-    case, given = CASES[name], recipe(CASES[name])
+    """With its own kernels, whose dropout keeps a byte, FlexAttention's where it packs. Within a
+    tenth."""
+    case = CASES[name]
+    given = recipe(replace(case, settings=case.settings | {"attn_implementation": "auto"}))
     peak, found = on_a_gpu(given, bf16=case.bf16)
     assert found.training - found.overhead == pytest.approx(peak, rel=0.1)

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from trainer.errors import BadInput
+from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
-from trainer.model.scoring import answer_logits, answer_states, collate
 from trainer.training.objective import CodeObjective
 
 PREFIX = torch.arange(5, 25)
@@ -38,14 +38,14 @@ def some_rows(finer: tuple[str | None, ...]) -> list[TrainingRow]:
 
 
 def objective(model: LoraModel, **more: object) -> CodeObjective:
-    usual = {"share_prefix": True, "label_smoothing": 0.0, "sublabel_weight": 0.0}
+    usual = {"layout": "cached", "label_smoothing": 0.0, "sublabel_weight": 0.0}
     settings: Any = usual | more
     return CodeObjective(model, PREFIX, CODES, ["a", "b"], **settings)
 
 
 def logits(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
-    batch = collate([row.prompt for row in rows], len(PREFIX), model.device)
-    return answer_logits(model.causal_lm, PREFIX, batch, share_prefix=True)
+    prompts = [row.prompt for row in rows]
+    return answer_logits(model.causal_lm, PREFIX, prompts, layout="cached")
 
 
 def test_without_extras_it_is_the_cross_entropy_of_the_answers(model: LoraModel) -> None:
@@ -84,8 +84,8 @@ def test_the_finer_label_is_learnt_from_the_same_state(model: LoraModel) -> None
     assert asked.head is not None
     with torch.no_grad():
         asked.head.weight.normal_(generator=torch.Generator().manual_seed(1))
-    batch = collate([row.prompt for row in rows], len(PREFIX), model.device)
-    states = answer_states(model.causal_lm, PREFIX, batch, share_prefix=True)
+    prompts = [row.prompt for row in rows]
+    states = answer_states(model.causal_lm, PREFIX, prompts, layout="cached")
     finer = cross_entropy(asked.head(states[[0, 2]]), torch.tensor([0, 1]), reduction="sum")
     plain = objective(model)(rows, 3).total
     torch.testing.assert_close(asked(rows, 3).total, plain + 2.0 * finer / 3)
@@ -98,7 +98,7 @@ def test_finer_labels_that_are_not_there_are_told() -> None:
             PREFIX,
             CODES,
             [],
-            share_prefix=True,
+            layout="cached",
             label_smoothing=0.0,
             sublabel_weight=0.5,
         )

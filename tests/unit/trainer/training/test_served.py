@@ -74,7 +74,7 @@ def test_it_is_calibrated_on_the_base_that_serves(
     labels = manifest.taxonomy.names
     codes = label_token_ids(manifest.codes, labels)
     model = load_adapter_model(adapter, tiny_base, manifest)
-    found = Scorer(model, manifest.prompt.prefix_ids, codes, True).score(prompts).logprobs
+    found = Scorer(model, manifest.prompt.prefix_ids, codes, "cached").score(prompts).logprobs
     lines = (tmp_path / "run" / "validation_predictions.jsonl").read_text("utf-8").splitlines()
     recorded = [[json.loads(line)["logprobs"][label] for label in labels] for line in lines]
     assert np.abs(found - np.array(recorded)).max() < 1e-3

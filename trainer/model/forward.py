@@ -1,0 +1,210 @@
+"""The forward pass for a one-token answer: the part that all prompts share once, and the last
+position's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainer.errors import ProofFailed
+
+PromptIds = tuple[int, ...]
+"""A prompt's token ids, prefix and suffix included."""
+
+Layout = Literal["packed", "cached", "whole"]
+"""How the prompts of a batch lie in the forward pass.
+
+``packed``: their common prefix and then what follows it in each, one after the other in one
+sequence, under a mask that lets no prompt see another. No token is computed twice, none is
+padding, and gradient checkpointing works: for a GPU, with FlexAttention, which leaves out what is
+masked (Dong et al. 2024, arXiv 2412.05496). ``cached``: the prefix runs once, its keys and values
+serve every row, and rows are padded to the longest; without a kernel that leaves out what is
+masked, as on a CPU, that is faster. ``whole``: each prompt is a row, prefix and all.
+"""
+
+FLEX_BLOCK = 128
+"""FlexAttention's mask is made of blocks of so many tokens; sequences are filled up to whole ones,
+so that few lengths have to be compiled for."""
+
+_TOLERANCE = 0.1
+"""Above what bfloat16 rounds away, below what a missing scale or cap does to the logits."""
+
+_PADDING = 0
+"""Any token id: nothing that is read ever sees the padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts as rows, without their common prefix.
+
+    ``tails`` is (prompts, longest tail), padded on the right; there is no attention mask, since
+    the causal one suffices. ``last`` (prompts) is the position whose logits answer.
+    """
+
+    tails: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Prompts in one sequence behind their common prefix.
+
+    ``ids`` (tokens); ``positions`` (tokens), each token's place in its own prompt; ``owners``
+    (tokens), whose token it is: 0 the prefix's, 1 the first prompt's and so on, the padding's last;
+    ``last`` (prompts), where in the sequence the logits answer.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    owners: Tensor
+    last: Tensor
+
+
+def collate(prompts: Sequence[PromptIds], prefix_tokens: int, device: torch.device) -> Batch:
+    """Put prompts (token ids, prefix included) into rows."""
+    tails = [prompt[prefix_tokens:] for prompt in prompts]
+    width = max(len(tail) for tail in tails)
+    padded = [[*tail, *[_PADDING] * (width - len(tail))] for tail in tails]
+    return Batch(
+        torch.tensor(padded, device=device),
+        torch.tensor([len(tail) - 1 for tail in tails], device=device),
+    )
+
+
+def pack(
+    prompts: Sequence[PromptIds], prefix_tokens: int, device: torch.device, *, multiple: int = 1
+) -> Packed:
+    """Put prompts (token ids, prefix included) into one sequence, filled up to a ``multiple``."""
+    ids, positions = list(prompts[0][:prefix_tokens]), list(range(prefix_tokens))
+    owners, last = [0] * prefix_tokens, []
+    for number, prompt in enumerate(prompts, start=1):
+        tail = prompt[prefix_tokens:]
+        ids += tail
+        positions += range(prefix_tokens, len(prompt))
+        owners += [number] * len(tail)
+        last.append(len(ids) - 1)
+    padding = -len(ids) % multiple
+    return Packed(
+        torch.tensor(ids + [_PADDING] * padding, device=device),
+        torch.tensor(positions + [0] * padding, device=device),
+        torch.tensor(owners + [len(prompts) + 1] * padding, device=device),
+        torch.tensor(last, device=device),
+    )
+
+
+def packed_mask(packed: Packed, prefix_tokens: int, attention: str) -> Any:
+    """Return what keeps packed prompts apart, in the form that an attention of transformers takes:
+    a ``BlockMask`` for ``flex_attention``, else (1, 1, tokens, tokens), which is true where a
+    token may look (``sdpa``) or is added to the scores (``eager``).
+
+    A token sees what is not after it, of the prefix and of its own prompt.
+    """
+    owners, tokens = packed.owners, len(packed.owners)
+
+    def sees(_batch: Any, _head: Any, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & ((key < prefix_tokens) | (owners[query] == owners[key]))
+
+    if attention == "flex_attention":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        return create_block_mask(
+            sees, B=None, H=None, Q_LEN=tokens, KV_LEN=tokens, device=owners.device
+        )
+    places = torch.arange(tokens, device=owners.device)
+    allowed = sees(None, None, places[:, None], places[None, :])[None, None]
+    if attention == "sdpa":
+        return allowed
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(allowed.shape, device=owners.device).masked_fill_(~allowed, lowest)
+
+
+def answer_states(
+    causal_lm: Any, prefix: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
+) -> Tensor:
+    """Return the last layer's states, (prompts, hidden size), at each prompt's last position.
+
+    ``causal_lm`` is the language model, LoRA layers inside; ``prefix`` the ids (prefix) that every
+    one of ``prompts`` begins with. The sums are the same in each layout, but for rounding.
+    """
+    tokens = prefix.shape[0]
+    if layout == "packed" and _within_window(causal_lm.config, prompts):
+        return _packed_states(causal_lm, tokens, prompts, prefix.device)
+    decoder, batch = causal_lm.get_decoder(), collate(prompts, tokens, prefix.device)
+    rows = len(prompts)
+    if layout == "cached":
+        from transformers import DynamicCache  # takes seconds
+
+        cache = DynamicCache(config=causal_lm.config)
+        decoder(input_ids=prefix[None], past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(rows)
+        hidden = decoder(input_ids=batch.tails, past_key_values=cache, use_cache=True)
+        last = batch.last
+    else:
+        whole = torch.cat([prefix.expand(rows, -1), batch.tails], dim=1)
+        hidden = decoder(input_ids=whole, use_cache=False)
+        last = batch.last + tokens
+    states: Tensor = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
+    return states
+
+
+def _packed_states(
+    causal_lm: Any, prefix_tokens: int, prompts: Sequence[PromptIds], device: torch.device
+) -> Tensor:
+    attention = str(causal_lm.config._attn_implementation)
+    multiple = FLEX_BLOCK if attention == "flex_attention" else 1
+    packed = pack(prompts, prefix_tokens, device, multiple=multiple)
+    hidden = causal_lm.get_decoder()(
+        input_ids=packed.ids[None],
+        position_ids=packed.positions[None],
+        attention_mask=packed_mask(packed, prefix_tokens, attention),
+        use_cache=False,
+    )
+    states: Tensor = hidden.last_hidden_state[0, packed.last]
+    return states
+
+
+def _within_window(config: Any, prompts: Sequence[PromptIds]) -> bool:
+    """Whether every token of the prompts sees all before it, as ``packed_mask`` has it: some
+    models look back over a sliding window alone."""
+    window = getattr(config, "sliding_window", None)
+    return not window or max(map(len, prompts)) <= window
+
+
+def answer_logits(
+    causal_lm: Any, prefix: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
+) -> Tensor:
+    """Return float32 logits over the vocabulary, (prompts, vocabulary), at each prompt's last
+    position: the head runs there and nowhere else."""
+    states = answer_states(causal_lm, prefix, prompts, layout=layout)
+    logits: Tensor = causal_lm.get_output_embeddings()(states)
+    return logits.float()
+
+
+def verify_forward(
+    causal_lm: Any, prefix: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
+) -> float:
+    """Compare ``answer_logits`` with the model's own forward pass over whole prompts, one by one.
+
+    Some architectures scale or cap their logits after the head, crop their cache or take no mask
+    of others; those must not be trained by the short way. Returns the worst prompt's difference
+    (root mean square, relative to the logits' spread); raises ProofFailed above a tenth.
+    """
+    worst = 0.0
+    with torch.inference_mode():
+        found = answer_logits(causal_lm, prefix, prompts, layout=layout)
+        for row, prompt in enumerate(prompts):
+            ids = torch.tensor([prompt], device=prefix.device)
+            output = causal_lm(input_ids=ids, use_cache=False, logits_to_keep=1)
+            expected = output.logits[0, -1].float()
+            error = (found[row] - expected).square().mean().sqrt()
+            worst = max(worst, float(error / expected.std()))
+    if not worst <= _TOLERANCE:
+        raise ProofFailed(
+            f"the short forward pass differs from the model's own by {worst:.3f} of the logits' "
+            "spread: this architecture needs its own head; try share_prefix = false"
+        )
+    return worst
