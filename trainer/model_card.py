@@ -240,6 +240,12 @@ def _limits(sources: Sources) -> Iterator[str]:
         f"- Messages of more than {manifest.prompt.max_message_tokens} tokens are shortened in "
         "the middle."
     )
+    if names := manifest.data.get("names_redaction"):
+        yield (
+            f"- Names of people were redacted by {_text(names['by'])}, in {names['marked']:,} of "
+            f"{names['messages']:,} messages. A worker does not redact them: it sees these "
+            "messages otherwise than they were when the figures were measured."
+        )
     if found is None:
         yield "- How good it is on messages that no choice was made on is not known."
         return

@@ -94,10 +94,12 @@ class Inputs(Generic[RowT]):
         return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
-        """Return what a manifest says about the data: which, its sizes, counts per label.
+        """Return what a manifest says about the data: which, its sizes, counts per label, and by
+        what names were redacted, which serving does not do.
 
         They are the dataset's; ``per_label`` in the recipe may have left some untouched.
         """
+        names = self.dataset.record.get("names_redaction")
         return {
             "name": self.dataset.name,
             "digest": self.dataset.digest,
@@ -110,6 +112,7 @@ class Inputs(Generic[RowT]):
                 }
                 for name, facts in self.dataset.record["files"].items()
             },
+            **({"names_redaction": names} if names else {}),
         }
 
 

@@ -29,6 +29,24 @@ def manifest() -> Manifest:
     return read_manifest(DEMO)
 
 
+def test_names_that_a_worker_will_see_are_told(manifest: Manifest) -> None:
+    """The adapter learnt, and was measured, on messages without them."""
+    assert "Names of people" not in make_card(Sources(manifest))
+    names = {
+        "by": "presidio-analyzer 2.2.360",
+        "models": ["en_core_web_sm 3.8.0"],
+        "languages": ["en"],
+        "mark": "[name]",
+        "messages": 5_005,
+        "marked": 1_204,
+    }
+    text = make_card(Sources(replace(manifest, data={**manifest.data, "names_redaction": names})))
+    (line,) = [line for line in text.splitlines() if "Names of people" in line]
+    assert "1,204 of 5,005 messages" in line
+    assert "presidio-analyzer 2.2.360" in line
+    assert "A worker does not redact them" in line
+
+
 def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
     labels = list(manifest.taxonomy.names)
     value = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.training.adapter import make_reference
+from trainer.training.inputs import read_code_inputs
+from trainer.training.recipe import load_recipe
 from worker.contract import Calibration, Reference, Thresholds
 
+CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 CALIBRATION = Calibration(1.0, 10)
 
 
@@ -65,3 +69,16 @@ def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_
     record["counts"] = {"surplus": {name: 1000}}
     capped = reference(dataset, 0.9, Thresholds(0.6))
     assert capped.label_shares[name] > 0.8 > found.label_shares[name]
+
+
+def test_a_manifest_tells_that_names_were_redacted(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """Which serving does not do; nothing is told where it was not done."""
+    places = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "run"}
+    inputs = read_code_inputs(load_recipe(CONFIG, places))
+    assert "names_redaction" not in inputs.to_record()
+    names = {"by": "presidio-analyzer 2.2", "models": [], "mark": "[name]", "marked": 3}
+    record = {**inputs.dataset.record, "names_redaction": names}
+    redacted = replace(inputs, dataset=replace(inputs.dataset, record=record))
+    assert redacted.to_record()["names_redaction"] == names
