@@ -168,7 +168,7 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 # 90 %: what 198 validation messages can prove of so small a base (docs/figures.md).
 DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=5 --set review_precision=0.9
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=3
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer
@@ -206,40 +206,39 @@ bank-encoder: $(READY) ## a small encoder on the data of make bank
 	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
 	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 
-# The adapter that ships with the project, trained anew (docs/figures.md).
-adapter: $(READY) ## the adapter that ships, trained anew
-	rm -rf .cache/demo-adapter && mkdir -p .cache/demo-adapter
-	cat worker/demo/data/holdout.jsonl worker/demo/data/holdout_more.jsonl > .cache/demo-adapter/holdout.jsonl
-	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout .cache/demo-adapter/holdout.jsonl \
-	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-adapter/data
-	$(TRAINER) train --recipe config/trainer-cpu.toml --dataset .cache/demo-adapter/data --base $(BASE) \
-	  --out .cache/demo-adapter/run $(DEMO_SETTINGS)
-	$(TRAINER) evaluate .cache/demo-adapter/run/adapter --dataset .cache/demo-adapter/data --base $(BASE)
-	cp .cache/demo-adapter/run/adapter/* worker/demo/adapter/
-	cp .cache/demo-adapter/run/adapter.probes.json worker/demo/  # written for the demo, no customer's
+# The adapter that ships with the project, trained anew (docs/figures.md). Stopped and repeated, it goes on where it was;
+# rm -r .cache/demo begins anew.
+DEMO = .cache/demo
+$(DEMO)/data/dataset.json: worker/demo/data/train.jsonl | $(READY)
+	rm -rf $(DEMO) && mkdir -p $(DEMO)
+	cat worker/demo/data/holdout.jsonl worker/demo/data/holdout_more.jsonl > $(DEMO)/holdout.jsonl
+	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout $(DEMO)/holdout.jsonl \
+	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out $(DEMO)/data
 
-# The encoder that ships beside it, and the two as a cascade (docs/figures.md): of the messages that the adapter that
-# ships has learnt from, so that they can be compared and bound. What clerk-trainer complete makes again is left out.
+adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained anew
+	test -f $(DEMO)/adapter/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml --dataset $(DEMO)/data \
+	  --base $(BASE) --out $(DEMO)/adapter --resume $(DEMO_SETTINGS)
+	test -f $(DEMO)/adapter/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/adapter/adapter \
+	  --dataset $(DEMO)/data --base $(BASE) --out-of-scope worker/demo/data/out_of_scope.jsonl
+	cp $(DEMO)/adapter/adapter/* worker/demo/adapter/
+	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, no customer's
+
+# The encoder that ships beside it, and the two as a cascade (docs/figures.md), of the same messages, so that they can be
+# compared and bound. What clerk-trainer complete makes again is left out.
 DEMO_ENCODER_SETTINGS := --set name=shop-support-encoder --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
   --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9
-encoder-adapter: $(READY) ## the encoder that ships and the cascade with it, trained and bound anew
-	rm -rf .cache/demo-encoder && mkdir -p .cache/demo-encoder/adapter
-	head -n 1320 worker/demo/data/train.jsonl > .cache/demo-encoder/train.jsonl
-	$(TRAINER) prepare --input .cache/demo-encoder/train.jsonl --holdout worker/demo/data/holdout.jsonl \
-	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out .cache/demo-encoder/data
-	HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml --dataset .cache/demo-encoder/data \
-	  --base $(ENCODER_BASE) --out .cache/demo-encoder/run $(DEMO_ENCODER_SETTINGS)
-	cp -r worker/demo/adapter .cache/demo-encoder/adapter/adapter
-	$(TRAINER) evaluate .cache/demo-encoder/run/adapter --dataset .cache/demo-encoder/data --base $(ENCODER_BASE) \
-	  --out-of-scope worker/demo/data/out_of_scope.jsonl
-	$(TRAINER) evaluate .cache/demo-encoder/adapter/adapter --dataset .cache/demo-encoder/data --base $(BASE) \
-	  --out-of-scope worker/demo/data/out_of_scope.jsonl
-	$(TRAINER) cascade .cache/demo-encoder/run .cache/demo-encoder/adapter --out .cache/demo-encoder/cascade \
-	  --name shop-support-cascade --margin 0.03
+encoder-adapter: adapter ## the encoder that ships and the cascade with it, trained and bound anew
+	test -f $(DEMO)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml \
+	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
+	test -f $(DEMO)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/encoder/adapter \
+	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out-of-scope worker/demo/data/out_of_scope.jsonl
+	rm -rf $(DEMO)/cascade
+	$(TRAINER) cascade $(DEMO)/encoder $(DEMO)/adapter --out $(DEMO)/cascade \
+	  --name shop-support-cascade --margin 0.005
 	mkdir -p worker/demo/encoder worker/demo/cascade
-	cp .cache/demo-encoder/run/adapter/manifest.json .cache/demo-encoder/run/adapter/adapter_config.json \
-	  .cache/demo-encoder/run/adapter/*.safetensors worker/demo/encoder/
-	cp .cache/demo-encoder/cascade/adapter/manifest.json worker/demo/cascade/
+	cp $(DEMO)/encoder/adapter/manifest.json $(DEMO)/encoder/adapter/adapter_config.json \
+	  $(DEMO)/encoder/adapter/*.safetensors worker/demo/encoder/
+	cp $(DEMO)/cascade/adapter/manifest.json worker/demo/cascade/
 
 ##@ Measure
 

@@ -111,7 +111,7 @@ TRAINER_OWNERS = {
         "model/embeddings.py",
         "model/encoder.py",
         "model/lora_model.py",
-        "model/scoring.py",
+        "model/forward.py",
     },
 }
 """The same for the trainer, with paths from its own directory."""

@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch.nn.attention import flex_attention as flex
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
-from transformers import MistralConfig, MistralForCausalLM
-from transformers.integrations.flex_attention import WrappedFlexAttention
 
 from trainer.errors import ProofFailed
 from trainer.model import forward
@@ -161,12 +159,15 @@ def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
     assert mask.sparsity() > 80
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch itself imports
 def test_flex_attention_gives_the_same_scores(
     make_lora_model: Callable[..., LoraModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its own uncompiled form, which is all that a machine without a compiler has; the way back
     and the compiled form are tested where a GPU is (``training/test_gpu.py``)."""
+    from transformers.integrations.flex_attention import WrappedFlexAttention
+
     monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda _: flex_attention)
     monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     model = learnt(make_lora_model, attn_implementation="flex_attention")
@@ -180,6 +181,8 @@ def test_flex_attention_gives_the_same_scores(
 
 def test_prompts_beyond_a_sliding_window_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mask would let them look back further than the model does."""
+    from transformers import MistralConfig, MistralForCausalLM
+
     torch.manual_seed(2)
     config = MistralConfig(
         vocab_size=64,
