@@ -116,14 +116,14 @@ def _print(console: Console, record: CascadeRecord) -> None:
         "a person",
         "accuracy",
         "95 % interval",
-        "messages/s",
+        "msg/s",
         "cost",
     ):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
         low, high = alone.accuracy_interval_95
         table.add_row(
-            *("alone", *shares, "", f"{alone.accuracy:.2%}", f"{low:.2%} to {high:.2%}"),
+            *("alone", *shares, "", f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
             *(_speed(alone.messages_per_s), _cost(alone.messages_per_s, last.messages_per_s)),
         )
     for row in record.rows:
@@ -137,7 +137,7 @@ def _print(console: Console, record: CascadeRecord) -> None:
         )
     print_text(
         console,
-        "messages/s and cost (of a message, against the last stage alone) are arithmetic: the "
+        "msg/s and cost (of a message, against the last stage alone) are arithmetic: the "
         "stages' own measured speeds on one machine that both share",
     )
     if record.holdout_accuracy is not None and record.holdout_accuracy_interval_95 is not None:
@@ -160,7 +160,7 @@ def _cells(row: CascadeRow, *, chosen: bool) -> list[str]:
         f"{row.last_share:.1%}",
         f"{row.review_share:.1%}",
         f"{row.accuracy:.2%}",
-        f"{low:.2%} to {high:.2%}",
+        f"{low:.1%} to {high:.1%}",
         _speed(row.messages_per_s),
         "" if row.relative_cost is None else f"{row.relative_cost:.2f}",
     ]

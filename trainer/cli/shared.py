@@ -19,6 +19,8 @@ from trainer.errors import BadInput, NotGoodEnough, ProofFailed
 from worker.contract import ContractError
 from worker.contract.store import CanaryPointer, Pointer
 
+_FILE_COLUMNS = 140
+
 EXIT_BAD_INPUT = 2
 EXIT_NOT_GOOD_ENOUGH = 3
 EXIT_PROOF_FAILED = 4
@@ -69,8 +71,12 @@ def outcomes() -> Iterator[None]:
 
 
 def make_console(*, as_json: bool) -> Console:
-    """Return where people read along: standard output, or standard error beside JSON."""
-    return Console(stderr=as_json, highlight=False)
+    """Return where people read along: standard output, or standard error beside JSON. A file or a
+    pipe has no width of its own, and gets one that no table is cut off at."""
+    console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_COLUMNS
+    return console
 
 
 def show(

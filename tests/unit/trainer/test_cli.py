@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
+from trainer.cli.shared import make_console
 
 SHIPPED = str(Path(__file__).parents[3] / "config" / "trainer-cpu.toml")
 
@@ -103,3 +104,11 @@ def test_a_flag_under_its_old_name_is_refused_with_the_new_one(
     assert (code, out) == (2, "")
     old = arguments[-1].partition("=")[0]
     assert err == f"clerk-trainer: {old!r} has been renamed to {new!r}\n"
+
+
+def test_no_table_is_cut_off_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe has no width; whoever names one gets it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert make_console(as_json=False).width == 140
+    monkeypatch.setenv("COLUMNS", "80")
+    assert make_console(as_json=False).width == 80

@@ -194,6 +194,22 @@ def test_the_table_is_for_people(runs: tuple[Path, Path], tmp_path: Path) -> Non
         assert text in done.output
 
 
+def test_a_narrow_terminal_still_tells_the_stages_apart(write_run: Write, tmp_path: Path) -> None:
+    """Two names that begin alike were cut off to the same one."""
+    from typer.testing import CliRunner
+
+    from trainer.cli.main import app
+
+    names = ("support-messages-encoder", "support-messages-adapter")
+    runs = (write_run(names[0], 0.01, 0.5), write_run(names[1], 0.01, 0.1, seed=1))
+    arguments = ["cascade", *map(str, runs), "--out", str(tmp_path / "cascade"), "--margin", "0.01"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert "…" not in done.output
+    head = done.output.partition("alone")[0]
+    assert "encoder" in head.replace(" ", "").replace("\n", "")
+    assert "adapter" in head.replace(" ", "").replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("small", "large", "says"),
     [
