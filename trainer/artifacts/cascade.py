@@ -13,14 +13,17 @@ from trainer.artifacts.training import AdapterName, DatasetName, Interval
 class CascadeRow(Record):
     """One margin, tried on validation: from which confidence on the first stage answers (None:
     nothing was shown to be harmless), the shares that each stage answers and that a person sees,
-    accuracy, and messages a second and the cost of a message against the last stage alone, by the
-    stages' own measured speeds (None where one was not measured)."""
+    accuracy, that of what nobody looks at (None: nothing), whether the first stage could be shown
+    to keep the promise of it, and messages a second and the cost of a message against the last
+    stage alone, by the stages' own measured speeds (None where one was not measured)."""
 
     margin: float
     sure_from: float | None
     first_share: float
     last_share: float
     review_share: float
+    accepted_precision: float | None = None
+    promise_shown: bool = True
     accuracy: float
     accuracy_interval_95: Interval
     p_value: float | None

@@ -156,7 +156,7 @@ def _describe(
         decisions = bound.rule.decide(first.holdout, held)
         right = sum(one.label == label for one, label in zip(decisions, held.truth, strict=True))
     needed = None
-    if chosen.sure_from is None:
+    if chosen.sure_from is None and chosen.promise_shown:
         limits = replace(first.manifest.thresholds, review_confidence=None)
         needed = messages_needed(
             first.validation.confidence,

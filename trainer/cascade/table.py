@@ -9,7 +9,7 @@ import numpy as np
 from trainer.artifacts.cascade import AloneRow, CascadeRow
 from trainer.artifacts.training import AdapterName
 from trainer.cascade.stages import Answers, StageRun
-from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.calibration import Bools
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
 from trainer.statistics.metrics import wilson
 from trainer.statistics.thresholds import review_threshold
@@ -61,21 +61,32 @@ def may_answer(stage: Answers, thresholds: Thresholds) -> Bools:
 
 def make_rule(
     first: StageRun, last: StageRun, choice: Choice, *, precision: float, disagreement: float | None
-) -> Rule:
-    """Return the rule of a choice, with a threshold of review that keeps ``precision`` of the whole
-    by its lower bound.
+) -> Rule | None:
+    """Return the rule of a choice, with thresholds that keep ``precision`` of what nobody looks at
+    by its lower bound; None where no part of what the first stage is sure of is shown to keep it.
 
-    What the first stage is sure of is not reviewed for its confidence: where the threshold of
-    review lies above ``sure_from``, that is raised to it, which gives the last stage more. Where
-    the first answers nearly all there is no whole to choose for.
+    What the first stage answers no person looks at: so it answers from where it keeps that promise
+    alone, or from ``choice.sure_from`` on, if that is higher. Where the threshold of review for
+    the whole lies above that, it is raised once more. Either gives the last stage more, and the
+    parts that it answers then were tested before the larger ones of ``choice``. Where the first
+    answers nearly all there is no whole to choose for.
     """
     others = first.manifest.thresholds
-    rule = Rule(
-        choice.sure_from,
-        Thresholds(None, others.review_off_label_mass, others.review_out_of_scope),
-        replace(last.manifest.thresholds, review_disagreement=disagreement),
+    limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
+    may = may_answer(first.validation, limits)
+    kept_from = review_threshold(
+        first.validation.confidence[may],
+        first.validation.correct[may],
+        precision,
+        floor=choice.sure_from,
     )
-    for _ in range(_TRIES if choice.share <= 1 - LEAST_SHARE else 0):
+    if kept_from >= 1.0:
+        return None
+    rule = Rule(
+        kept_from, limits, replace(last.manifest.thresholds, review_disagreement=disagreement)
+    )
+    share = float(rule.answers(first.validation).mean())
+    for _ in range(_TRIES if share <= 1 - LEAST_SHARE else 0):
         decisions = rule.decide(first.validation, last.validation)
         right = _right(decisions, first.validation)
         sure = np.array([1.0 if not each.earlier else each.confidence for each in decisions])
@@ -101,15 +112,16 @@ def make_row(
         last.validation.correct,
         margin,
     )
-    if choice is None:
-        correct = last.validation.correct
+    rule = None
+    if choice is not None:
+        rule = make_rule(first, last, choice, precision=precision, disagreement=disagreement)
+    if choice is None or rule is None:
         reviewed = [
             bool(review_reasons(decision, last.manifest.thresholds))
             for decision in last.validation.decisions
         ]
-        row = _row(first, last, margin, 0.0, correct, np.array(reviewed))
-        return row, None
-    rule = make_rule(first, last, choice, precision=precision, disagreement=disagreement)
+        row = _row(first, last, margin, 0.0, last.validation.correct, np.array(reviewed))
+        return row.model_copy(update={"promise_shown": choice is None}), None
     decisions = rule.decide(first.validation, last.validation)
     row = _row(
         first,
@@ -136,6 +148,12 @@ def describe_alone(run: StageRun) -> AloneRow:
 def verdict_of(row: CascadeRow, first: StageRun, last: StageRun) -> tuple[bool, str]:
     """Say whether a cascade is worth it, and what to do."""
     least = f"under {LEAST_SHARE:.0%}"
+    if not row.promise_shown:
+        return False, (
+            f"cascading is not worth it: no part of what {first.manifest.name} is sure of is shown "
+            f"to keep the promised precision of what nobody looks at: serve {last.manifest.name} "
+            "alone, or promise less (--precision)"
+        )
     if row.first_share < LEAST_SHARE:
         return False, (
             f"cascading is not worth it: {first.manifest.name} would answer {row.first_share:.1%}, "
@@ -158,8 +176,9 @@ def _row(
     margin: float,
     share: float,
     correct: Bools,
-    reviewed: Bools | Floats,
+    reviewed: Bools,
 ) -> CascadeRow:
+    accepted = correct[~reviewed]
     speed = _speed(first, last, share)
     alone = last.messages_per_s
     return CascadeRow(
@@ -168,6 +187,7 @@ def _row(
         first_share=share,
         last_share=1 - share,
         review_share=float(np.mean(reviewed)),
+        accepted_precision=float(accepted.mean()) if len(accepted) else None,
         accuracy=float(correct.mean()),
         accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
         p_value=None,

@@ -114,6 +114,7 @@ def _print(console: Console, record: CascadeRecord) -> None:
         escape(first.adapter.name),
         escape(last.adapter.name),
         "a person",
+        "right of the rest",
         "accuracy",
         "95 % interval",
         "msg/s",
@@ -123,7 +124,7 @@ def _print(console: Console, record: CascadeRecord) -> None:
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
         low, high = alone.accuracy_interval_95
         table.add_row(
-            *("alone", *shares, "", f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
+            *("alone", *shares, "", "", f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
             *(_speed(alone.messages_per_s), _cost(alone.messages_per_s, last.messages_per_s)),
         )
     for row in record.rows:
@@ -159,6 +160,7 @@ def _cells(row: CascadeRow, *, chosen: bool) -> list[str]:
         f"{row.first_share:.1%}",
         f"{row.last_share:.1%}",
         f"{row.review_share:.1%}",
+        "" if row.accepted_precision is None else f"{row.accepted_precision:.1%}",
         f"{row.accuracy:.2%}",
         f"{low:.1%} to {high:.1%}",
         _speed(row.messages_per_s),

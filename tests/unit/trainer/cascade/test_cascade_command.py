@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,26 @@ def test_where_a_stage_answers_next_to_nothing_it_is_not_worth_it(
     assert "cascading is not worth it" in errors
     assert says in errors
     assert not (out / "adapter").exists()
+
+
+def test_a_first_stage_that_cannot_keep_the_promise_answers_nothing(
+    write_run: Write, tmp_path: Path
+) -> None:
+    """What it is sure of is right 85 times in a hundred, and nobody would look at it."""
+    runs = (write_run("small", 0.15, 0.9), write_run("large", 0.15, 0.2, seed=1))
+    out = tmp_path / "cascade"
+    asked = ("cascade", *runs, "--out", out, "--margin", "0.05", "--json")
+    code, found, errors = call(*asked)
+    assert code == 3
+    assert "no part of what small is sure of is shown to keep the promised precision" in errors
+    assert found["messages_needed"] is None
+    assert not (out / "adapter").exists()
+    shutil.rmtree(out)
+    code, found, errors = call(*asked, "--precision", "0.75")
+    assert code == 0, errors
+    chosen = found["chosen"]
+    assert chosen["promise_shown"]
+    assert chosen["accepted_precision"] > 0.75
 
 
 def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Path) -> None:
