@@ -32,9 +32,11 @@ class CascadeRow(Record):
 
 
 class AloneRow(Record):
-    """A stage alone, on the same messages."""
+    """A stage alone, with its own thresholds, on the same messages."""
 
     adapter: AdapterName
+    review_share: float | None = None
+    accepted_precision: float | None = None
     accuracy: float
     accuracy_interval_95: Interval
     messages_per_s: float | None

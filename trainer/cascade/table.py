@@ -116,11 +116,8 @@ def make_row(
     if choice is not None:
         rule = make_rule(first, last, choice, precision=precision, disagreement=disagreement)
     if choice is None or rule is None:
-        reviewed = [
-            bool(review_reasons(decision, last.manifest.thresholds))
-            for decision in last.validation.decisions
-        ]
-        row = _row(first, last, margin, 0.0, last.validation.correct, np.array(reviewed))
+        reviewed = _reviewed_alone(last)
+        row = _row(first, last, margin, 0.0, last.validation.correct, reviewed)
         return row.model_copy(update={"promise_shown": choice is None}), None
     decisions = rule.decide(first.validation, last.validation)
     row = _row(
@@ -136,9 +133,11 @@ def make_row(
 
 def describe_alone(run: StageRun) -> AloneRow:
     """What a stage alone does on validation."""
-    correct = run.validation.correct
+    correct, reviewed = run.validation.correct, _reviewed_alone(run)
     return AloneRow(
         adapter=AdapterName(name=run.manifest.name, digest=run.manifest.digest),
+        review_share=float(reviewed.mean()),
+        accepted_precision=_mean(correct[~reviewed]),
         accuracy=float(correct.mean()),
         accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
         messages_per_s=run.messages_per_s,
@@ -178,7 +177,6 @@ def _row(
     correct: Bools,
     reviewed: Bools,
 ) -> CascadeRow:
-    accepted = correct[~reviewed]
     speed = _speed(first, last, share)
     alone = last.messages_per_s
     return CascadeRow(
@@ -187,13 +185,24 @@ def _row(
         first_share=share,
         last_share=1 - share,
         review_share=float(np.mean(reviewed)),
-        accepted_precision=float(accepted.mean()) if len(accepted) else None,
+        accepted_precision=_mean(correct[~reviewed]),
         accuracy=float(correct.mean()),
         accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
         p_value=None,
         messages_per_s=speed,
         relative_cost=None if speed is None or alone is None else alone / speed,
     )
+
+
+def _reviewed_alone(run: StageRun) -> Bools:
+    """Where a person would look at what a stage alone answers, (messages)."""
+    thresholds = run.manifest.thresholds
+    reviewed = [bool(review_reasons(each, thresholds)) for each in run.validation.decisions]
+    return np.array(reviewed, dtype=np.bool_)
+
+
+def _mean(correct: Bools) -> float | None:
+    return float(correct.mean()) if len(correct) else None
 
 
 def _speed(first: StageRun, last: StageRun, share: float) -> float | None:

@@ -124,7 +124,8 @@ def _print(console: Console, record: CascadeRecord) -> None:
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
         low, high = alone.accuracy_interval_95
         table.add_row(
-            *("alone", *shares, "", "", f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
+            *("alone", *shares, _share(alone.review_share), _share(alone.accepted_precision)),
+            *(f"{alone.accuracy:.2%}", f"{low:.1%} to {high:.1%}"),
             *(_speed(alone.messages_per_s), _cost(alone.messages_per_s, last.messages_per_s)),
         )
     for row in record.rows:
@@ -160,13 +161,17 @@ def _cells(row: CascadeRow, *, chosen: bool) -> list[str]:
         f"{row.first_share:.1%}",
         f"{row.last_share:.1%}",
         f"{row.review_share:.1%}",
-        "" if row.accepted_precision is None else f"{row.accepted_precision:.1%}",
+        _share(row.accepted_precision),
         f"{row.accuracy:.2%}",
         f"{low:.1%} to {high:.1%}",
         _speed(row.messages_per_s),
         "" if row.relative_cost is None else f"{row.relative_cost:.2f}",
     ]
     return [f"{mark}{cell}" for cell in cells]
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _speed(messages_per_s: float | None) -> str:

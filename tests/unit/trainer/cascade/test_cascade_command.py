@@ -152,9 +152,12 @@ def test_it_binds_what_is_shown_to_be_as_good_and_the_whole_is_published(
     assert [row["margin"] for row in record["rows"]] == [0.0025, 0.005, 0.01, 0.02, 0.03]
     shares = [row["first_share"] for row in record["rows"]]
     assert shares == sorted(shares)
-    alone = 1 / (1 / 500 + chosen["last_share"] / 20)
-    assert chosen["messages_per_s"] == pytest.approx(alone)
-    assert chosen["relative_cost"] == pytest.approx(20 / alone)
+    for alone in record["alone"]:
+        assert 0 < alone["review_share"] < 1
+        assert alone["accuracy"] < alone["accepted_precision"] <= 1
+    speed = 1 / (1 / 500 + chosen["last_share"] / 20)
+    assert chosen["messages_per_s"] == pytest.approx(speed)
+    assert chosen["relative_cost"] == pytest.approx(20 / speed)
     low, high = record["holdout_accuracy_interval_95"]
     assert low < record["holdout_accuracy"] < high
     assert record["holdout_accuracy"] > record["holdout_last_alone"] - 0.01
