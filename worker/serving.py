@@ -15,6 +15,7 @@ import structlog
 from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders, read_manifest
+from worker.contract.cascade import stage_directory
 from worker.contract.manifest import Manifest
 from worker.contract.records import InputFormat
 from worker.contract.review import Thresholds
@@ -244,14 +245,17 @@ def _max_adapters(sources: Sequence[ArmSource]) -> int:
 
 
 def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
-    """Return the contracts of what the arms are about to be served by. One that cannot be read is
-    left out: it is refused, and told, when it is brought up."""
+    """Return the contracts of what the arms are about to be served by, and of a cascade's stages.
+    One that cannot be read is left out: it is refused, and told, when it is brought up."""
     found = []
     for source in sources:
         with suppress(AdapterRefused):
             target = source.read()
             if target is not None:
-                found.append(read_manifest(target.directory))
+                manifest = read_manifest(target.directory)
+                found.append(manifest)
+                places = (stage_directory(target.directory, stage) for stage in manifest.stages)
+                found.extend(map(read_manifest, places))
     return found
 
 

@@ -112,9 +112,13 @@ class KindLoader:
         """See ``AdapterLoader``."""
         if manifest.stages:
             # An engine is started for one stage, and another may be of a higher rank.
-            stages = [read_manifest(stage_directory(adapter, each)) for each in manifest.stages]
-            beside = (*self.vllm.beside, *stages)
-            roomy = replace(self, vllm=replace(self.vllm, beside=beside))
+            known = {each.digest for each in self.vllm.beside}
+            further = [
+                read_manifest(stage_directory(adapter, stage))
+                for stage in manifest.stages
+                if stage.digest not in known
+            ]
+            roomy = replace(self, vllm=replace(self.vllm, beside=(*self.vllm.beside, *further)))
             return load_cascade(
                 roomy, self.vllm.bases, adapter, manifest, self.silence_s, background=background
             )

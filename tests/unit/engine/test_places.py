@@ -204,6 +204,19 @@ def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     assert [told(each)["max_lora_rank"] for each in started] == [64, 64]
 
 
+def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
+    tmp_path: Path, started: list[EngineSettings]
+) -> None:
+    """Its last stage may be of a higher rank than the adapter in service."""
+    canary = cascade_of(ENCODER, LARGE)
+    store = stored(tmp_path, SMALL, ENCODER, LARGE, canary)
+    write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
+    start(store)
+    (engine,) = started
+    assert engine.manifest.digest == SMALL.digest
+    assert told(engine)["max_lora_rank"] == 64
+
+
 def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSettings]) -> None:
     """More outputs than the engine's first adapter has; what serves elsewhere asks for nothing."""
     assert HEAD.head is not None
