@@ -23,7 +23,8 @@ sequence, under a mask that lets no prompt see another. No token is computed twi
 padding, and gradient checkpointing works: for a GPU, with FlexAttention, which leaves out what is
 masked (Dong et al. 2024, arXiv 2412.05496). ``cached``: the prefix runs once, its keys and values
 serve every row, and rows are padded to the longest: for a CPU, where nothing leaves out what is
-masked, and scores would grow with the square of a batch's tokens. ``whole``: each prompt is a row, prefix and all.
+masked, and scores would grow with the square of a batch's tokens. ``whole``: each prompt is a row,
+prefix and all.
 """
 
 FLEX_BLOCK = 128
