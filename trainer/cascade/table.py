@@ -116,7 +116,7 @@ def make_row(
     if choice is not None:
         rule = make_rule(first, last, choice, precision=precision, disagreement=disagreement)
     if choice is None or rule is None:
-        reviewed = _reviewed_alone(last)
+        reviewed = ~may_answer(last.validation, last.manifest.thresholds)
         row = _row(first, last, margin, 0.0, last.validation.correct, reviewed)
         return row.model_copy(update={"promise_shown": choice is None}), None
     decisions = rule.decide(first.validation, last.validation)
@@ -133,7 +133,8 @@ def make_row(
 
 def describe_alone(run: StageRun) -> AloneRow:
     """What a stage alone does on validation."""
-    correct, reviewed = run.validation.correct, _reviewed_alone(run)
+    correct = run.validation.correct
+    reviewed = ~may_answer(run.validation, run.manifest.thresholds)
     return AloneRow(
         adapter=AdapterName(name=run.manifest.name, digest=run.manifest.digest),
         review_share=float(reviewed.mean()),
@@ -192,13 +193,6 @@ def _row(
         messages_per_s=speed,
         relative_cost=None if speed is None or alone is None else alone / speed,
     )
-
-
-def _reviewed_alone(run: StageRun) -> Bools:
-    """Where a person would look at what a stage alone answers, (messages)."""
-    thresholds = run.manifest.thresholds
-    reviewed = [bool(review_reasons(each, thresholds)) for each in run.validation.decisions]
-    return np.array(reviewed, dtype=np.bool_)
 
 
 def _mean(correct: Bools) -> float | None:

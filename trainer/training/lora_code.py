@@ -53,7 +53,7 @@ class LoraCode:
         model = load_trainable(recipe, group, plan)
         layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
         validator = _make_validator(layout, group, inputs, model)
-        loop = _make_loop(recipe, inputs, model, group)
+        loop = _make_loop(layout, recipe, inputs, model, group)
         return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
 
     def as_served(self, training: Training) -> Training:
@@ -124,14 +124,14 @@ def _make_validator(
 
 
 def _make_loop(
-    recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup
+    layout: Layout, recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup
 ) -> TrainLoop:
     objective = CodeObjective(
         model,
         torch.tensor(inputs.spec.prefix_ids, device=model.device),
         inputs.label_ids,
         inputs.sublabels,
-        layout=layout_of(recipe, on_gpu=group.device.type == "cuda"),
+        layout=layout,
         label_smoothing=recipe.label_smoothing,
         sublabel_weight=recipe.sublabel_share(inputs.sublabels),
     )

@@ -11,6 +11,7 @@ import torch
 from trainer.artifacts.training import MemoryEstimate
 from trainer.errors import BadInput
 from trainer.model.device import free_memory
+from trainer.model.forward import Layout
 from trainer.model.scoring import BATCH_SIZE, BATCH_TOKENS
 from trainer.training.layout import attention_of, layout_of
 from trainer.training.recipe import Recipe
@@ -94,6 +95,7 @@ def estimate(
     """
     rows = recipe.micro_batch_size or recipe.batch_size
     layout = layout_of(recipe, on_gpu=not on_cpu)
+    attention = attention_of(recipe, on_gpu=not on_cpu)
     tokens = rows * longest_tokens
     if layout != "whole":
         tokens = rows * (longest_tokens - prefix_tokens) + prefix_tokens
@@ -101,9 +103,9 @@ def estimate(
     rounds = bf16 and not (on_cpu and recipe.base_dtype == "float32")
     held = _held_by_a_layer(shape, recipe, bf16=rounds, on_cpu=on_cpu)
     seen = tokens if layout == "packed" else longest_tokens
-    held += _element(recipe, bf16=rounds) * _scores_of_a_token(shape, recipe, seen, on_cpu=on_cpu)
+    held += _element(recipe, bf16=rounds) * _scores_of_a_token(shape, attention, seen)
     keys = tokens if layout == "packed" else rows * longest_tokens
-    keys *= _element(recipe, bf16=rounds) * _keys_of_a_layer(shape, recipe, on_cpu=on_cpu)
+    keys *= _element(recipe, bf16=rounds) * _keys_of_a_layer(shape, layout, attention)
     activations: float = shape.layers * (tokens * held + keys)
     if gradient_checkpointing:
         element = _element(recipe, bf16=False)
@@ -119,7 +121,9 @@ def estimate(
         activations=round(activations * heap),
         logits=rows * shape.vocabulary * (8 + _element(recipe, bf16=bf16)),
         served_base=_base(shape, recipe, bf16=False, in_4bit=recipe.serve_in_4bit),
-        scoring=round(_scoring(shape, recipe, prefix_tokens, longest_tokens, on_cpu=on_cpu) * heap),
+        scoring=round(
+            _scoring(shape, recipe, prefix_tokens, longest_tokens, layout, attention) * heap
+        ),
         overhead=OVERHEAD,
     )
 
@@ -159,26 +163,29 @@ def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bo
     return held
 
 
-def _scores_of_a_token(shape: BaseShape, recipe: Recipe, seen: int, *, on_cpu: bool) -> int:
+def _scores_of_a_token(shape: BaseShape, attention: str, seen: int) -> int:
     """Numbers a token and layer that attention keeps beside keys and values: with "eager" each
     head's scores of the ``seen`` tokens, and what softmax makes of them."""
-    is_eager = attention_of(recipe, on_gpu=not on_cpu) == "eager"
-    return 2 * shape.heads * seen if is_eager else 0
+    return 2 * shape.heads * seen if attention == "eager" else 0
 
 
-def _keys_of_a_layer(shape: BaseShape, recipe: Recipe, *, on_cpu: bool) -> int:
+def _keys_of_a_layer(shape: BaseShape, layout: Layout, attention: str) -> int:
     """Numbers of keys and values that a layer holds for a token that is looked at. Behind a mask (a
     shared prefix) and with "eager" attention they are repeated for every head; by FlexAttention
     where the heads are no power of two."""
-    attention = attention_of(recipe, on_gpu=not on_cpu)
-    repeated = attention == "eager" or layout_of(recipe, on_gpu=not on_cpu) != "whole"
+    repeated = attention == "eager" or layout != "whole"
     if attention == "flex_attention":
         repeated = bool(shape.heads & (shape.heads - 1))
     return 2 * (shape.attention if repeated else shape.key_value)
 
 
 def _scoring(
-    shape: BaseShape, recipe: Recipe, prefix_tokens: int, longest_tokens: int, *, on_cpu: bool
+    shape: BaseShape,
+    recipe: Recipe,
+    prefix_tokens: int,
+    longest_tokens: int,
+    layout: Layout,
+    attention: str,
 ) -> int:
     """Bytes of one scoring batch (``token_batches``) beside the weights.
 
@@ -189,7 +196,6 @@ def _scoring(
     element = _element(recipe, bf16=False)
     held = tokens = max(BATCH_TOKENS, longest_tokens)
     cache = 0
-    layout = layout_of(recipe, on_gpu=not on_cpu)
     if layout != "whole":
         tokens = round(held * (1 - prefix_tokens / longest_tokens)) + prefix_tokens
     if layout == "cached":
@@ -198,7 +204,7 @@ def _scoring(
     if element == 4:
         state = 12 * (shape.intermediate + shape.hidden)
     seen = tokens if layout == "packed" else longest_tokens
-    state += element * _scores_of_a_token(shape, recipe, seen, on_cpu=on_cpu) // 2
+    state += element * _scores_of_a_token(shape, attention, seen) // 2
     vocabulary = BATCH_SIZE * shape.vocabulary * (element + 8)
     return cache + max(tokens * state, vocabulary)
 
