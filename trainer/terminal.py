@@ -73,11 +73,15 @@ def show_duel(console: Console, record: DuelRecord) -> None:
         f"{record.examples} held-out messages of {escape(record.dataset.name)} (opening number "
         f"{record.dataset.openings})\n"
     )
-    console.print(_duel_candidates(record))
-    console.print(_duel_pairs(record))
-    console.print(_learning_curve(record))
+    for title, table in (
+        ("candidates", _duel_candidates(record)),
+        ("the adapter less the other", _duel_pairs(record)),
+        ("validation accuracy by training examples a label", _learning_curve(record)),
+    ):
+        console.print(title, style="italic")
+        console.print(table, "")
     console.print(
-        f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
+        f"[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
     )
 
@@ -245,7 +249,7 @@ def _percent(share: float | None) -> str:
 
 def _duel_candidates(record: DuelRecord) -> Table:
     table = _numbers_table(
-        "candidates", "candidate", "accuracy", "95 %", "macro-F1", "trained", "msg/s", "outside"
+        "candidate", "accuracy", "95 %", "macro-F1", "trained", "msg/s", "outside"
     )
     for figures in sorted(record.candidates, key=lambda figures: -figures.accuracy):
         low, high = figures.accuracy_interval_95
@@ -257,7 +261,7 @@ def _duel_candidates(record: DuelRecord) -> Table:
         table.add_row(
             escape(figures.name),
             f"{figures.accuracy:.1%}",
-            f"{low:.1%} to {high:.1%}",
+            f"{100 * low:.1f} to {100 * high:.1f}",
             f"{figures.macro_f1:.3f}",
             "" if seconds is None else f"{seconds:.0f} s",
             "" if speed is None else f"{speed:.0f}",
@@ -269,27 +273,24 @@ def _duel_candidates(record: DuelRecord) -> Table:
 
 def _duel_pairs(record: DuelRecord) -> Table:
     table = _numbers_table(
-        "\nthe adapter less the other",
         "candidate",
-        "difference",
+        "points",
         "95 %",
-        "right alone",
-        "p",
-        "p (Holm)",
-        "at worst",
-        "p (margin)",
+        "right\nalone",
+        "p\n(Holm)",
+        "at\nworst",
+        "p\n(margin)",
     )
     for pair in record.pairs:
         low, high = pair.interval_95
         table.add_row(
             escape(pair.b),
-            f"{pair.difference:+.1%}",
-            f"{low:+.1%} to {high:+.1%}",
+            _points(pair.difference),
+            f"{_points(low)} to {_points(high)}",
             f"{pair.a_only} : {pair.b_only}",
-            f"{pair.mcnemar_p:.2g}",
-            f"{pair.p_holm:.2g}",
-            "" if pair.worst_difference is None else f"{-pair.worst_difference:+.1%}",
-            "" if pair.non_inferiority_p is None else f"{pair.non_inferiority_p:.2g}",
+            _p_value(pair.p_holm),
+            "" if pair.worst_difference is None else _points(-pair.worst_difference),
+            "" if pair.non_inferiority_p is None else _p_value(pair.non_inferiority_p),
         )
     return table
 
@@ -297,9 +298,7 @@ def _duel_pairs(record: DuelRecord) -> Table:
 def _learning_curve(record: DuelRecord) -> Table:
     points = record.learning_curve
     sizes = sorted({point.per_label for point in points})
-    table = _numbers_table(
-        "\nvalidation accuracy by training examples a label", "candidate", *map(str, sizes)
-    )
+    table = _numbers_table("candidate", *map(str, sizes))
     for name in dict.fromkeys(point.candidate for point in points):
         accuracies = {
             point.per_label: f"{point.validation_accuracy:.1%}"
@@ -310,8 +309,20 @@ def _learning_curve(record: DuelRecord) -> Table:
     return table
 
 
-def _numbers_table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def _points(difference: float) -> str:
+    """A difference of two shares in percentage points."""
+    return f"{100 * difference:+.1f}"
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _numbers_table(*columns: str) -> Table:
+    """A table whose numbers are never cut off: where there is no room, names are broken."""
+    table = Table(box=None, pad_edge=False)
     for at, name in enumerate(columns):
-        table.add_column(name, justify="right" if at else "left", no_wrap=True)
+        table.add_column(
+            name, justify="right" if at else "left", no_wrap=at > 0, overflow="fold", vertical="top"
+        )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from trainer.terminal import make_bar, show_duel, show_evaluation, show_sweep
 ODD = ("closed [urgent]", "sent back [/b]", "fee", "refund")
 
 
-def shown(show: Callable[[Console, Any], None], record: Any) -> str:
-    console = Console(file=io.StringIO(), width=120)
+def shown(show: Callable[[Console, Any], None], record: Any, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
     show(console, record)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -57,11 +58,32 @@ def test_a_duel_ends_with_its_verdict(made: Made) -> None:
     lines = [line.rstrip() for line in text.splitlines()]
     at = lines.index("candidates")
     assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["adapter", "minilm", "tf-idf"]
-    assert "+3.0%" in text
+    assert " +3.0 " in text
     assert lines[-1] == "The rules: written down before"
     assert lines[-3] == "The adapter is the most accurate, clearly."
     curve = next(line for line in lines if line.startswith("candidate") and "240" in line)
     assert curve.split() == ["candidate", "15", "60", "240"]
+
+
+def test_a_duel_is_whole_in_eighty_columns(made: Made) -> None:
+    """Long names are broken; a number that is cut off says another thing."""
+    file = made.run / "duel" / "duel.json"
+    text = file.read_text(encoding="utf-8")
+    record = json.loads(text.replace('"minilm"', '"shop-support-encoder-of-may"'))
+    for figures in record["candidates"]:
+        figures |= {"messages_per_s": 1413.0, "train_seconds": 2506.0, "outside_labels": 660}
+    for pair in record["pairs"]:
+        pair |= {"a_only": 1193, "b_only": 1149, "mcnemar_p": 0.00013, "p_holm": 0.00026}
+        pair |= {"difference": -0.12, "interval_95": [-0.1391, -0.1012]}
+        pair |= {"worst_difference": 0.1096, "non_inferiority_p": 0.000123}
+    lines = shown(show_duel, DUEL.validate(record, file), width=80).splitlines()
+    tables = lines[: next(at for at, line in enumerate(lines) if "validation accuracy" in line)]
+    assert not [line for line in tables if "\N{HORIZONTAL ELLIPSIS}" in line]
+    rows = ["".join(line.split()) for line in tables]
+    assert sum("-12.0-13.9to-10.11193:1149<0.001-11.0<0.001" in row for row in rows) == len(
+        record["pairs"]
+    )
+    assert sum("2506s1413660" in row for row in rows) == len(record["candidates"])
 
 
 def test_a_sweep_tells_its_best_trial_first_and_what_it_skipped(
