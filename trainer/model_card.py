@@ -291,6 +291,13 @@ def _training(sources: Sources) -> Iterator[str]:
             f"({_text(record.machine.cpu)}), {record.compute_dtype}; "
             f"{record.parameters.trainable:,} of {record.parameters.total:,} weights."
         )
+    if taught := manifest.data.get("distillation"):
+        share = manifest.data.get("recipe", {}).get("distillation_weight")
+        yield (
+            f"\nDistilled: {_text(share)} of the target is what a teacher thinks that had not "
+            f"learnt the message ({_text(taught.get('teacher'))}; its likeliest label is the given "
+            f"one of {taught.get('agreement', 0.0):.1%} of the training messages)."
+        )
     yield "\n| setting | value |\n|---|---|"
     for key, value in manifest.data.get("recipe", {}).items():
         yield f"| {_text(key)} | {_text(_json(value))} |"

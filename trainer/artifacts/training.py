@@ -136,6 +136,14 @@ class TrackedRun(Record):
     run: str
 
 
+class Distillation(Record):
+    """Who the teacher was, and the share of the training messages whose given label it thinks the
+    likeliest."""
+
+    teacher: str
+    agreement: float
+
+
 class TrainingRecord(Record):
     """``training.json``: how an adapter was made. ``recipe`` and ``seeds`` are settings by name.
 
@@ -171,6 +179,7 @@ class TrainingRecord(Record):
     versions: dict[str, str]
     tracking: TrackedRun | None = None
     onnx: tuple[OnnxFigures, ...] | None = None  # of encoders
+    distillation: Distillation | None = None
 
 
 class Step(Record):

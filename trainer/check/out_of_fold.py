@@ -22,6 +22,8 @@ from worker.contract.text import normalize
 
 Matrix = NDArray[np.float32]
 Tick = Callable[[int], None]
+Sublabel = tuple[str, str | None]
+"""A label, and its sublabel or None."""
 
 FOLDS = 5
 LEAST_EXAMPLES = 50
@@ -45,6 +47,8 @@ class OutOfFold:
 
     ``judged`` (examples,) is False where every example of a label is a near-duplicate of the
     others: nothing would be left to know the label by. There the label has the probability 1.
+    ``finer`` (examples, classes) is of the sublabels, where the models are of these: ``classes``
+    has each with its label, and None for a label's rare ones together.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +57,8 @@ class OutOfFold:
     features: Matrix
     judged: NDArray[np.bool_]
     detector: str
+    classes: tuple[Sublabel, ...] = ()
+    finer: NDArray[np.float64] | None = None
 
     @property
     def agreement(self) -> float:
@@ -88,30 +94,36 @@ def predict_out_of_fold(
     labels = tuple(name for name in names if name in present)
     index = {name: at for at, name in enumerate(labels)}
     own = np.array([index[example.label] for example in examples], dtype=np.int64)
-    groups, label_of = group_sublabels(examples, index)
+    groups, classes = group_sublabels(examples, index)
 
     def count(done: int) -> None:
         tick("folds", done)
 
     folds = assign_folds(own if groups is None else groups, clusters, seed)
+    judged = ~_hidden_whole(own, folds)
+    finer = None
     if groups is None:
         found = cross_val_predict(features, own, folds, len(labels), tick=count)
     else:
-        fine = cross_val_predict(features, groups, folds, len(label_of), fine=True, tick=count)
-        found = sum_per_label(fine, label_of, len(labels))
+        finer = cross_val_predict(features, groups, folds, len(classes), fine=True, tick=count)
+        label_of = np.array([index[label] for label, _ in classes], dtype=np.int64)
+        found = sum_per_label(finer, label_of, len(labels))
+        finer = _rows_to_one(finer)
+        finer[~judged] = np.eye(len(classes))[groups[~judged]]
     found = _rows_to_one(found)
-    judged = ~_hidden_whole(own, folds)
     found[~judged] = np.eye(len(labels))[own[~judged]]
     what = "TF-IDF and sentence embeddings" if embeddings else "TF-IDF"
-    over = "labels" if groups is None else f"{len(label_of)} sublabels"
+    over = "labels" if groups is None else f"{len(classes)} sublabels"
     detector = f"{what}, logistic regression over {over}, {FOLDS} folds"
-    return OutOfFold(labels, own, found, unit_rows(features), judged, detector)
+    return OutOfFold(
+        labels, own, found, unit_rows(features), judged, detector, classes=classes, finer=finer
+    )
 
 
 def group_sublabels(
     examples: Sequence[Example], index: Mapping[str, int]
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Number the sublabels within their labels: (group of each example, label of each group).
+) -> tuple[NDArray[np.int64] | None, tuple[Sublabel, ...]]:
+    """Number the sublabels within their labels: (group of each example, sublabel of each group).
 
     Sublabels with fewer than five examples under a label are one group. None where most examples
     have no sublabel, or where there are too many or no more than labels.
@@ -124,10 +136,9 @@ def group_sublabels(
         keys.append((example.label, None if is_rare else example.sublabel))
     found = sorted(set(keys), key=lambda key: (index[key[0]], key[1] or ""))
     if with_sublabel < len(examples) / 2 or not len(index) < len(found) <= _MOST_SUBLABELS:
-        return None, np.empty(0, dtype=np.int64)
+        return None, ()
     place = {key: at for at, key in enumerate(found)}
-    label_of = np.array([index[label] for label, _ in found], dtype=np.int64)
-    return np.array([place[key] for key in keys], dtype=np.int64), label_of
+    return np.array([place[key] for key in keys], dtype=np.int64), tuple(found)
 
 
 def text_features(messages: Sequence[str]) -> Matrix:

@@ -115,6 +115,8 @@ def write_rest(
         agreed=parts.agreed,
     )
     metrics = {"validation": result.validation_figures().to_json(), "training": outcome}
+    teacher = training.teacher
+    taught = {"distillation": teacher.record.to_json()} if teacher else {}
     manifest = Manifest(
         name=recipe.name,
         created_at=created_at,
@@ -131,7 +133,7 @@ def write_rest(
         golden=parts.golden,
         files=parts.files,
         reference=replace(reference, probes=()),  # messages: not for everybody who serves it
-        data=inputs.to_record() | {"recipe": recipe.to_record()},
+        data=inputs.to_record() | {"recipe": recipe.to_record()} | taught,
         metrics={**metrics, **parts.metrics},
         versions=versions() | dict(parts.versions),
     )

@@ -4,6 +4,7 @@ or frozen under logistic regression."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
+from trainer.training.teacher import ask_teacher
 from trainer.training.validation import Validator
 from worker.contract import Lora, Manifest, describe_base
 
@@ -41,15 +43,17 @@ class Encoder:
         if recipe.kind == "embedding-linear":
             group.bf16 = False
             return _training(recipe, group, inputs, plan, model, LinearFit(model, inputs))
+        teacher = ask_teacher(recipe, inputs, group, console)
         objective = HeadObjective(
             model,
             inputs.classes,
             inputs.labels,
             label_smoothing=recipe.label_smoothing,
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
+            teacher=teacher,
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
-        return _training(recipe, group, inputs, plan, model, loop)
+        return replace(_training(recipe, group, inputs, plan, model, loop), teacher=teacher)
 
     def as_served(self, training: Training) -> Training:
         """Return the training as it is: it learns in float32, which is what is served."""

@@ -12,6 +12,7 @@ from trainer.errors import BadInput
 from trainer.model.head_rows import HeadRow
 from trainer.model.head_scoring import Class, HeadModel
 from trainer.training.learner import Loss
+from trainer.training.teacher import Teacher
 
 
 class HeadObjective:
@@ -21,7 +22,8 @@ class HeadObjective:
     ``sublabel_weight``, above 0 and below 1, that share of the loss is the finer label's own
     cross-entropy instead, in rows that have one: what tells the finer labels apart shapes the
     vector, and their sum is what is served. ``label_smoothing`` spreads that share of either
-    target evenly over all labels or all classes (Szegedy et al. 2016, arXiv 1512.00567).
+    target evenly over all labels or all classes (Szegedy et al. 2016, arXiv 1512.00567). A
+    ``teacher`` has its share of both (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     head: torch.nn.Linear | None = None
@@ -35,6 +37,7 @@ class HeadObjective:
         *,
         label_smoothing: float,
         sublabel_weight: float,
+        teacher: Teacher | None = None,
     ) -> None:
         self.has_sublabels = any(each.sublabel is not None for each in classes)
         if sublabel_weight and not self.has_sublabels:
@@ -45,6 +48,7 @@ class HeadObjective:
         self._model = model
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
+        self._teacher = teacher
         self._labels = {label: at for at, label in enumerate(labels)}
         self._classes = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
         self._members = [
@@ -64,16 +68,22 @@ class HeadObjective:
         labels = torch.tensor([self._labels[row.label] for row in rows], device=model.device)
         label = self._cross_entropy(of_labels, labels)
         total, finer = label.smoothed, 0.0
+        if self._teacher:
+            total = self._teacher.label_loss(rows, total, of_labels)
         known = [at for at, row in enumerate(rows) if (row.label, row.sublabel) in self._classes]
         if self._weight and known:
             targets = [self._classes[rows[at].label, rows[at].sublabel] for at in known]
             found = self._cross_entropy(
                 of_classes[known], torch.tensor(targets, device=model.device)
             )
+            learnt = found.smoothed
+            if self._teacher:
+                asked = [rows[at] for at in known]
+                learnt = self._teacher.finer_loss(asked, learnt, of_classes[known])
             share = torch.zeros_like(total)
             share[known] = self._weight
             total = (1 - share) * total
-            total[known] = total[known] + self._weight * found.smoothed
+            total[known] = total[known] + self._weight * learnt
             finer = float(found.plain.detach().sum())
         return Loss(
             total.sum() / batch_rows,

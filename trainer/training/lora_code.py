@@ -17,7 +17,7 @@ from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
 from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
 from trainer.training.layout import attention_of, layout_of, served_layout
-from trainer.training.loop import TrainLoop, make_loop
+from trainer.training.loop import make_loop
 from trainer.training.memory import MemoryPlan, plan_memory
 from trainer.training.objective import CodeObjective
 from trainer.training.parts import Training
@@ -25,6 +25,7 @@ from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
+from trainer.training.teacher import ask_teacher
 from trainer.training.validation import Validator
 from worker.contract import Manifest, describe_base, make_golden
 
@@ -39,6 +40,7 @@ class LoraCode:
         model."""
         inputs = read_code_inputs(recipe)
         verify_rows(inputs, console)
+        teacher = ask_teacher(recipe, inputs, group, console)
         shape = read_shape(recipe.base, recipe.lora_target_modules)
         plan = plan_memory(
             shape,
@@ -53,8 +55,29 @@ class LoraCode:
         model = load_trainable(recipe, group, plan)
         layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
         validator = _make_validator(layout, group, inputs, model)
-        loop = _make_loop(layout, recipe, inputs, model, group)
-        return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
+        objective = CodeObjective(
+            model,
+            torch.tensor(inputs.spec.prefix_ids, device=model.device),
+            inputs.label_ids,
+            inputs.sublabels,
+            layout=layout,
+            label_smoothing=recipe.label_smoothing,
+            sublabel_weight=recipe.sublabel_share(inputs.sublabels),
+            teacher=teacher,
+        )
+        loop = make_loop(model, inputs.train, objective, recipe, group)
+        return Training(
+            recipe=recipe,
+            group=group,
+            inputs=inputs,
+            base=base,
+            total_weights=shape.weights,
+            plan=plan,
+            model=model,
+            validator=validator,
+            loop=loop,
+            teacher=teacher,
+        )
 
     def as_served(self, training: Training) -> Training:
         """Return the training with the base that the adapter will be served on, where it learnt on
@@ -121,18 +144,3 @@ def _make_validator(
     scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, layout)
     scorer.verify([row.prompt for row in inputs.validation])
     return Validator(scorer, inputs.validation, inputs.labels, group)
-
-
-def _make_loop(
-    layout: Layout, recipe: Recipe, inputs: CodeInputs, model: LoraModel, group: ProcessGroup
-) -> TrainLoop:
-    objective = CodeObjective(
-        model,
-        torch.tensor(inputs.spec.prefix_ids, device=model.device),
-        inputs.label_ids,
-        inputs.sublabels,
-        layout=layout,
-        label_smoothing=recipe.label_smoothing,
-        sublabel_weight=recipe.sublabel_share(inputs.sublabels),
-    )
-    return make_loop(model, inputs.train, objective, recipe, group)

@@ -29,6 +29,7 @@ from trainer.training.precision import planned_bf16
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.shape import read_shape
+from trainer.training.teacher import ask_teacher
 from trainer.training.validation import Validator
 from worker.contract import Manifest, describe_base, make_golden
 
@@ -43,6 +44,7 @@ class LoraHead:
         model."""
         inputs = read_head_inputs(recipe)
         verify_head_rows(inputs, console)
+        teacher = ask_teacher(recipe, inputs, group, console)
         shape = read_shape(recipe.base, recipe.lora_target_modules)
         plan = plan_memory(
             replace(shape, vocabulary=len(inputs.classes)),  # what has logits: the head's classes
@@ -63,9 +65,21 @@ class LoraHead:
             inputs.labels,
             label_smoothing=recipe.label_smoothing,
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
+            teacher=teacher,
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
-        return Training(recipe, group, inputs, base, shape.weights, plan, model, validator, loop)
+        return Training(
+            recipe=recipe,
+            group=group,
+            inputs=inputs,
+            base=base,
+            total_weights=shape.weights,
+            plan=plan,
+            model=model,
+            validator=validator,
+            loop=loop,
+            teacher=teacher,
+        )
 
     def as_served(self, training: Training) -> Training:
         """Return the training with the base that the adapter will be served on, where it learnt on

@@ -13,6 +13,7 @@ from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import TrainingRow
 from trainer.training.learner import Loss
+from trainer.training.teacher import Teacher
 
 
 class CodeObjective:
@@ -22,7 +23,8 @@ class CodeObjective:
     answer with nothing else. ``label_smoothing`` spreads that share of the target evenly over
     the label codes alone (Szegedy et al. 2016, arXiv 1512.00567). With ``sublabel_weight`` a
     linear layer on the same state predicts the finer label, and its weighted loss is added: an
-    auxiliary task (Caruana 1997) that shapes the adapter and is thrown away with the layer.
+    auxiliary task (Caruana 1997) that shapes the adapter and is thrown away with the layer. A
+    ``teacher`` has its share of both targets (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class CodeObjective:
         layout: Layout,
         label_smoothing: float,
         sublabel_weight: float,
+        teacher: Teacher | None = None,
     ) -> None:
         if sublabel_weight and len(sublabels) < 2:
             raise BadInput(
@@ -47,6 +50,7 @@ class CodeObjective:
         self._layout = layout
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
+        self._teacher = teacher
         self._index = {name: at for at, name in enumerate(sublabels)}
         self.has_sublabels = bool(sublabel_weight)
         self.head: torch.nn.Linear | None = None
@@ -75,11 +79,14 @@ class CodeObjective:
         answers = torch.tensor([row.answer for row in rows], device=device)
         states = answer_states(causal_lm, self._prefix, prompts, layout=self._layout)
         logits = causal_lm.get_output_embeddings()(states).float()
-        label = cross_entropy(logits, answers, reduction="sum")
-        total = label
-        if self._smoothing:
-            spread = -log_softmax(logits, dim=-1)[:, self._codes].mean(dim=1).sum()
-            total = (1 - self._smoothing) * label + self._smoothing * spread
+        each = cross_entropy(logits, answers, reduction="none")
+        label = total = each.sum()
+        if self._smoothing or self._teacher:
+            of_codes = log_softmax(logits, dim=-1)[:, self._codes]
+            each = (1 - self._smoothing) * each - self._smoothing * of_codes.mean(dim=1)
+            if self._teacher:
+                each = self._teacher.label_loss(rows, each, of_codes)
+            total = each.sum()
         sublabel = self._sublabel_loss(states, rows)
         if sublabel is not None:
             total = total + self._weight * sublabel
@@ -92,9 +99,13 @@ class CodeObjective:
         known = [at for at, row in enumerate(rows) if row.sublabel is not None]
         if not known:
             return None
-        targets = [self._index[str(rows[at].sublabel)] for at in known]
+        finer = [rows[at] for at in known]
+        targets = [self._index[str(row.sublabel)] for row in finer]
         with torch.autocast(states.device.type, enabled=False):
             logits = self.head(states[known].float())
-            return cross_entropy(
-                logits, torch.tensor(targets, device=states.device), reduction="sum"
+            each = cross_entropy(
+                logits, torch.tensor(targets, device=states.device), reduction="none"
             )
+            if self._teacher:
+                each = self._teacher.finer_loss(finer, each, log_softmax(logits, dim=-1))
+            return each.sum()

@@ -18,6 +18,7 @@ from trainer.training.memory import MemoryPlan
 from trainer.training.recipe import Recipe
 from trainer.training.result import Result
 from trainer.training.run_folder import Save, TrainState, has_checkpoint, load_checkpoint
+from trainer.training.teacher import Teacher
 from trainer.training.validation import Validator
 from worker.contract import BaseModel, Manifest
 
@@ -57,7 +58,8 @@ class Loop(Protocol):
 @dataclass(frozen=True, slots=True)
 class Training:
     """Everything that takes part in one training. ``inputs`` and ``model`` are those of the
-    recipe's kind; ``total_weights`` counts the base's."""
+    recipe's kind; ``total_weights`` counts the base's; ``teacher`` is None without
+    distillation."""
 
     recipe: Recipe
     group: ProcessGroup
@@ -68,6 +70,7 @@ class Training:
     model: Learner
     validator: Validator
     loop: Loop
+    teacher: Teacher | None = None
 
     @property
     def compute_dtype(self) -> Literal["bfloat16", "float32"]:
@@ -81,6 +84,7 @@ class Training:
             "threads": torch.get_num_threads(),
             "processes": self.group.world_size,
             "bf16": self.group.bf16,
+            **({"teacher": self.teacher.record.teacher} if self.teacher else {}),
         }
 
     def resume(self, console: Console) -> None:

@@ -128,6 +128,7 @@ class Recipe(BaseSettings):
     warmup_ratio: Fraction = 0.06
     max_grad_norm: Positive = 1.0
     label_smoothing: Fraction = 0.0
+    distillation_weight: Fraction = 0.0
     ema_decay: Fraction = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     sublabel_learning_rate: Positive = 1e-2

@@ -25,8 +25,8 @@ _HEAD = "kind out_of_scope_quantile"
 _GRADIENT = """
 lora_rank lora_alpha lora_dropout lora_target_modules adapter_dtype mixed_precision
 gradient_checkpointing epochs early_stopping_patience metric_for_best_model batch_size
-micro_batch_size learning_rate weight_decay warmup_ratio max_grad_norm label_smoothing ema_decay
-checkpoint_every_s
+micro_batch_size learning_rate weight_decay warmup_ratio max_grad_norm label_smoothing
+distillation_weight ema_decay checkpoint_every_s
 """
 
 _SETTINGS: Mapping[str, frozenset[RecipeKind]] = {

@@ -181,6 +181,7 @@ def _write_run(
         versions=versions(),
         tracking=tracked,
         onnx=_onnx_figures(manifest),
+        distillation=training.teacher.record if training.teacher else None,
     )
     TRAINING.write(recipe.run, record)
     return record

@@ -139,10 +139,10 @@ def test_sublabels_are_numbered_within_their_labels() -> None:
         *(Example(f"2{n}", "", "b", "x") for n in range(6)),
         *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
     ]
-    groups, label_of = group_sublabels(examples, index)
+    groups, classes = group_sublabels(examples, index)
     assert groups is not None
     assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
-    assert label_of.tolist() == [0, 1, 1]
+    assert classes == (("a", "x"), ("b", None), ("b", "x"))
     assert (
         group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
     )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ import torch
 from rich.console import Console
 
 from trainer.artifacts.training import Step
+from trainer.check import out_of_fold
 from trainer.errors import BadInput
-from trainer.training import run_folder
+from trainer.training import run_folder, teacher
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import (
     StepLog,
@@ -100,6 +102,31 @@ def test_resumed_weights_are_the_uninterrupted_ones(
     found = (run / "adapter" / WEIGHTS).read_bytes()
     assert found == (whole / "adapter" / WEIGHTS).read_bytes()
     assert steps(run) == steps(whole)
+
+
+def test_a_taught_training_goes_on_with_its_own_teacher_alone(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher is asked anew and says the same; with or without sentence embeddings, it is
+    another, and half of a training would have learnt other targets."""
+    monkeypatch.setattr(teacher, "find_embedding_model", lambda: None)
+    taught = {"distillation_weight": 0.3, "epochs": 2}
+    runs = tmp_path / "whole", tmp_path / "stopped"
+    train(recipe(runs[0], tiny_base, dataset_dir, **taught), Console(quiet=True))
+    stopped = recipe(runs[1], tiny_base, dataset_dir, **taught)
+    train_and_stop(stopped, 9)
+    ask = out_of_fold.predict_out_of_fold
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            out_of_fold,
+            "predict_out_of_fold",
+            lambda *given, **more: replace(ask(*given, **more), detector="another model"),
+        )
+        with pytest.raises(BadInput, match=r"teacher was 'TF-IDF.*, is 'another model'"):
+            train(stopped, Console(quiet=True), resume=True)
+    train(stopped, Console(quiet=True), resume=True)
+    found = [(run / "adapter" / WEIGHTS).read_bytes() for run in runs]
+    assert found[0] == found[1]
 
 
 def test_a_checkpoint_of_another_device_is_read(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
 from tests.support.tiny_encoder import make_tiny_encoder
+from trainer.artifacts.training import Distillation
 from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
 from trainer.model.head_rows import HeadRow
 from trainer.model.head_scoring import Class
 from trainer.training.head_objective import HeadObjective
+from trainer.training.teacher import Teacher
 
 LABELS = ["a", "b"]
 CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
@@ -32,8 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> EncoderModel:
     return found
 
 
-def objective(model: EncoderModel, **more: float) -> HeadObjective:
-    settings = {"label_smoothing": 0.0, "sublabel_weight": 0.0} | more
+def objective(model: EncoderModel, **more: Any) -> HeadObjective:
+    settings: dict[str, Any] = {"label_smoothing": 0.0, "sublabel_weight": 0.0} | more
     return HeadObjective(model, CLASSES, LABELS, **settings)
 
 
@@ -75,6 +79,25 @@ def test_smoothing_spreads_either_target(model: EncoderModel) -> None:
     plain = 0.8 * nll_loss(coarse, torch.tensor([0, 0]), reduction="none") - 0.2 * coarse.mean(1)
     finer = cross_entropy(found, torch.tensor([0, 1]), reduction="none", label_smoothing=0.2)
     torch.testing.assert_close(loss.total, (0.75 * plain + 0.25 * finer).sum() / 2)
+
+
+def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel) -> None:
+    """A row without a finer label is taught its label alone."""
+    thought = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
+    finer = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.1, 0.1, 0.8], [0.0, 0.0, 0.0]])
+    record = Distillation(teacher="made up", agreement=1.0)
+    places = {row.ids: at for at, row in enumerate(ROWS)}
+    teacher = Teacher(0.5, places, thought, finer, record)
+    loss = objective(model, sublabel_weight=0.25, teacher=teacher)(ROWS, 4)
+    found = logits(model)
+    coarse, logs = of_labels(found), log_softmax(found, dim=1)
+    hard = nll_loss(coarse, torch.tensor([0, 0, 1, 0]), reduction="none")
+    label = 0.5 * hard - 0.5 * (thought * coarse).sum(dim=1)
+    own = nll_loss(logs[:3], torch.tensor([0, 1, 2]), reduction="none")
+    taught = 0.5 * own - 0.5 * (finer * logs).sum(dim=1)[:3]
+    wanted = 0.75 * label[:3].sum() + label[3] + 0.25 * taught.sum()
+    torch.testing.assert_close(loss.total, wanted / 4)
+    assert loss.label == pytest.approx(float(hard.sum().detach()))
 
 
 def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:

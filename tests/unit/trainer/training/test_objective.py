@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
+from trainer.artifacts.training import Distillation
 from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.training.objective import CodeObjective
+from trainer.training.teacher import Teacher
 
 PREFIX = torch.arange(5, 25)
 CODES = [40, 41, 42]
@@ -89,6 +91,32 @@ def test_the_finer_label_is_learnt_from_the_same_state(model: LoraModel) -> None
     finer = cross_entropy(asked.head(states[[0, 2]]), torch.tensor([0, 1]), reduction="sum")
     plain = objective(model)(rows, 3).total
     torch.testing.assert_close(asked(rows, 3).total, plain + 2.0 * finer / 3)
+
+
+def test_a_teacher_has_its_share_of_both_targets(model: LoraModel) -> None:
+    """Of the label under the whole vocabulary, and of the finer label where a row has one."""
+    rows = some_rows(("a", None, "b"))
+    thought = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    finer = torch.tensor([[0.6, 0.3], [0.0, 0.0], [0.2, 0.8]])
+    record = Distillation(teacher="made up", agreement=1.0)
+    places = {row.ids: at for at, row in enumerate(rows)}
+    teacher = Teacher(0.25, places, thought, finer, record)
+    asked = objective(model, sublabel_weight=2.0, label_smoothing=0.1, teacher=teacher)
+    assert asked.head is not None
+    with torch.no_grad():
+        asked.head.weight.normal_(generator=torch.Generator().manual_seed(1))
+    found = log_softmax(logits(model, rows), dim=-1)[:, CODES]
+    hard = -0.9 * found.diagonal() - 0.1 * found.mean(dim=1)
+    wanted = (0.75 * hard - 0.25 * (thought * found).sum(dim=1)).sum()
+    prompts = [row.prompt for row in rows]
+    states = answer_states(model.causal_lm, PREFIX, prompts, layout="cached")
+    logs = log_softmax(asked.head(states[[0, 2]]), dim=-1)
+    own, said = -logs.diagonal().sum(), -(finer[[0, 2]] * logs).sum()
+    loss = asked(rows, 3)
+    torch.testing.assert_close(loss.total, (wanted + 2.0 * (0.75 * own + 0.25 * said)) / 3)
+    assert loss.label == pytest.approx(float(-found.diagonal().sum().detach()), rel=1e-5)
+    backwards = asked(rows[::-1], 3).total
+    torch.testing.assert_close(backwards, loss.total)
 
 
 def test_finer_labels_that_are_not_there_are_told() -> None:

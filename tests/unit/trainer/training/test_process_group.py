@@ -51,10 +51,13 @@ def run_two(
 def test_two_processes_train_what_one_trains(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """Batches are shared out, gradients added up, and one process writes."""
+    """Batches are shared out, gradients added up, and one process asks the teacher and writes."""
     alone = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "one"}
-    train(load_recipe(CONFIG, SETTINGS | alone), Console(quiet=True))
-    done = run_two("train", tiny_base, dataset_dir, tmp_path / "two")
+    taught = {"distillation_weight": 0.5}
+    train(load_recipe(CONFIG, SETTINGS | alone | taught), Console(quiet=True))
+    more = ("--set", "distillation_weight=0.5")
+    done = run_two("train", tiny_base, dataset_dir, tmp_path / "two", *more)
+    assert done.stdout.count("teacher (") == 1
     assert done.stdout.count("learning curve") == 1
     record = json.loads((tmp_path / "two" / "training.json").read_text("utf-8"))
     assert record["machine"]["processes"] == 2
