@@ -69,16 +69,7 @@ class LoraHead:
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
         return Training(
-            recipe=recipe,
-            group=group,
-            inputs=inputs,
-            base=base,
-            total_weights=shape.weights,
-            plan=plan,
-            model=model,
-            validator=validator,
-            loop=loop,
-            teacher=teacher,
+            recipe, group, inputs, base, shape.weights, plan, model, validator, loop, teacher
         )
 
     def as_served(self, training: Training) -> Training:
