@@ -51,11 +51,11 @@ def main() -> int:
     dataset = open_dataset(given.dataset)
     labels = dataset.taxonomy.names
     truth = np.array([labels.index(example.label) for example in dataset.validation])
+    messages = {example.id: example.message for example in dataset.validation}
     adapters = [run / ADAPTER for run in given.runs]
     scores: list[Floats] = []
     for directory in adapters:
         manifest, tokenizer = read_adapter(directory, base)
-        messages = {example.id: example.message for example in dataset.validation}
         prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
         scorer = open_scorer(directory, base, manifest, prompts, device="auto")
         scores.append(scorer.score(prompts).logprobs)

@@ -12,11 +12,19 @@ from rich.console import Console
 from torch import Tensor
 
 from trainer.artifacts.training import Distillation
+from trainer.check.duplicates import number_clusters
+from trainer.check.out_of_fold import (
+    LEAST_EXAMPLES,
+    Sublabel,
+    predict_out_of_fold,
+    sum_per_label,
+)
+from trainer.dataset.groups import read_groups
 from trainer.errors import BadInput
 from trainer.model.device import ProcessGroup
 from trainer.model.embeddings import find_embedding_model
 from trainer.similarity import SIMILARITY
-from trainer.statistics.calibration import Floats
+from trainer.statistics.calibration import Floats, Ints
 from trainer.training.inputs import Inputs, take_per_label
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -94,10 +102,6 @@ def ask_teacher(
 
 
 def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
-    from trainer.check.duplicates import number_clusters
-    from trainer.check.out_of_fold import LEAST_EXAMPLES, predict_out_of_fold  # sklearn: a second
-    from trainer.dataset.groups import read_groups
-
     dataset = inputs.dataset
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
     if len(examples) < LEAST_EXAMPLES:
@@ -114,31 +118,20 @@ def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
     )
     finer = None
     if found.finer is not None:
-        finer = _by_output(found.finer, _columns(found.classes, inputs), len(_outputs(inputs)))
+        outputs = inputs.classes or inputs.sublabels
+        finer = sum_per_label(found.finer, _output_of(found.classes, inputs), len(outputs))
     record = Distillation(teacher=found.detector, agreement=found.agreement)
     return _Thought(found.probabilities, finer, record)
 
 
-def _outputs(inputs: Inputs[Any]) -> Sequence[object]:
-    return inputs.classes or inputs.sublabels
-
-
-def _columns(classes: Sequence[tuple[str, str | None]], inputs: Inputs[Any]) -> list[int | None]:
-    """Return for each of the teacher's classes its place among the finer outputs."""
+def _output_of(classes: Sequence[Sublabel], inputs: Inputs[Any]) -> Ints:
+    """Return for each of the teacher's classes, (classes), its place among the finer outputs; -1
+    where it has none."""
     if inputs.classes:
         index = {(each.label, each.sublabel): at for at, each in enumerate(inputs.classes)}
-        return [index.get(each) for each in classes]
-    place = {name: at for at, name in enumerate(inputs.sublabels)}
-    return [None if sublabel is None else place.get(sublabel) for _, sublabel in classes]
-
-
-def _by_output(finer: Floats, columns: Sequence[int | None], outputs: int) -> Floats:
-    """Return probabilities of classes, (rows, classes), as those of outputs, (rows, outputs)."""
-    found = np.zeros((len(finer), outputs))
-    for at, column in enumerate(columns):
-        if column is not None:
-            found[:, column] += finer[:, at]
-    return found
+        return np.array([index.get(each, -1) for each in classes], dtype=np.int64)
+    place: dict[str | None, int] = {name: at for at, name in enumerate(inputs.sublabels)}
+    return np.array([place.get(sublabel, -1) for _, sublabel in classes], dtype=np.int64)
 
 
 def _tensor(values: Floats, device: torch.device) -> Tensor:

@@ -118,7 +118,7 @@ def test_a_taught_training_goes_on_with_its_own_teacher_alone(
     ask = out_of_fold.predict_out_of_fold
     with monkeypatch.context() as patched:
         patched.setattr(
-            out_of_fold,
+            teacher,
             "predict_out_of_fold",
             lambda *given, **more: replace(ask(*given, **more), detector="another model"),
         )

@@ -133,7 +133,7 @@ def test_what_it_knows_together_has_no_output(
             classes=classes, finer=finer,
         )  # fmt: skip
 
-    monkeypatch.setattr(out_of_fold, "predict_out_of_fold", thinks)
+    monkeypatch.setattr(module, "predict_out_of_fold", thinks)
     found, _ = asked(chosen, inputs)
     assert found.finer is not None
     assert len(names) == 6
