@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from trainer.cli.main import app
 from trainer.dataset.folder import Dataset
@@ -27,9 +27,14 @@ class World(NamedTuple):
         return (self.dataset.directory / name).read_text(encoding="utf-8").splitlines()
 
 
+def run_cli(*arguments: object) -> Result:
+    """Run ``clerk-trainer``."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
 def call(*arguments: object) -> tuple[int, dict[str, Any], str]:
     """Run ``clerk-trainer``; return exit code, the result that --json prints, standard error."""
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    done = run_cli(*arguments)
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {}
     return done.exit_code, result, done.stderr
 

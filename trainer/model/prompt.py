@@ -264,16 +264,14 @@ def verify_loss_mask(
     decode: Callable[[Sequence[int]], str],
 ) -> None:
     """Check every row: the learnt span is the last token, right after the prompt's suffix, and
-    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row.
+    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row and nothing
+    of its message.
     """
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
-        text = decode([row.targets[at] for at in learnt])
-        code = codes[row.label].text
-        if text != code:
-            raise ProofFailed(f"row {number} ({row.label}) learns {text!r} instead of {code!r}")
         if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
-            raise ProofFailed(f"row {number} ({row.label}) learns at {learnt}, not at its end")
+            tokens = {0: "no token", 1: "1 token"}.get(len(learnt), f"{len(learnt)} tokens")
+            raise ProofFailed(f"row {number} ({row.label}) learns {tokens}, not its last alone")
         if row.ids[-1] != row.targets[-1]:
             raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
         if (
@@ -281,6 +279,9 @@ def verify_loss_mask(
             or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
         ):
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
+        answer, code = decode([row.answer]), codes[row.label].text
+        if answer != code:
+            raise ProofFailed(f"row {number} ({row.label}) learns {answer!r} instead of {code!r}")
 
 
 def length_grouped_batches(

@@ -119,17 +119,21 @@ def choose_rows(rows: Sequence[TrainingRow], count: int) -> list[TrainingRow]:
     return [order[at] for at in sorted(set(places))]
 
 
-def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode) -> Text:
+def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode, *, texts: bool) -> Text:
     """Return a row with one shade a token: the fixed parts dim, the message green, and what is
-    learnt black on yellow between ⟦ and ⟧, for terminals without colours too."""
+    learnt black on yellow between ⟦ and ⟧, for terminals without colours too. Without ``texts`` the
+    length of the message stands in its place."""
     text = Text()
-    message_end = len(row.prompt) - len(spec.suffix_ids)
+    message_start, message_end = len(spec.prefix_ids), len(row.prompt) - len(spec.suffix_ids)
     for start, stop, shades in (
-        (0, len(spec.prefix_ids), _FIXED),
-        (len(spec.prefix_ids), message_end, _MESSAGE),
+        (0, message_start, _FIXED),
+        (message_start, message_end, _MESSAGE),
         (message_end, len(row.prompt), _FIXED),
     ):
-        for at, piece in enumerate(_decode_pieces(row.ids[start:stop], decode)):
+        pieces = _decode_pieces(row.ids[start:stop], decode)
+        if shades is _MESSAGE and not texts:
+            pieces = [f"(a message of {stop - start} tokens)"]
+        for at, piece in enumerate(pieces):
             text.append(piece, style=shades[at % 2])
     text.append(f"⟦{decode([row.answer])}⟧", style=_ANSWER)
     return text

@@ -158,12 +158,14 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
 
 
 def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
-    """Check that every row learns its label's code alone, and show a few. Raises ProofFailed."""
+    """Check that every row learns its label's code alone, and show a few; their messages on a
+    terminal only, for what else is printed is kept as a log. Raises ProofFailed."""
     rows = (*inputs.train, *inputs.validation)
     decode = inputs.tokenizer.decode
     verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
     for row in choose_rows(inputs.train, 3):
-        console.print(draw_row(row, inputs.spec, decode), "", sep="\n", soft_wrap=True)
+        drawn = draw_row(row, inputs.spec, decode, texts=console.is_terminal)
+        console.print(drawn, "", sep="\n", soft_wrap=True)
     console.print(
         f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
         f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",

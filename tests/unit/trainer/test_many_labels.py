@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import FILLERS
-from tests.support.trainer_world import call
+from tests.support.trainer_world import call, run_cli
 from tests.unit.trainer.conftest import make_tiny_base
 from worker.contract import decide_from_codes, load_adapter, verify_adapter
 from worker.contract.store import find_adapter
@@ -68,20 +68,27 @@ def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
 @pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
 def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
     """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
-    token that it is, and a decision names every label."""
+    token that it is, and a decision names every label. Nothing that is printed, and so kept in a
+    job's log, holds a message."""
     labels = names(count)
     assert len(set(labels)) == count
     source, taxonomy = write_source(tmp_path, labels)
     data, run, store = (tmp_path / name for name in ("data", "run", "store"))
-    result = run / "evaluation"
+    result, printed = run / "evaluation", ""
     for words in (
         ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
         ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--out", result),
         ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),
     ):
-        code, _, errors = call(*words)
-        assert code == 0, errors
+        done = run_cli(*words)
+        assert done.exit_code == 0, done.stderr
+        printed += done.output
+    check = run_cli("check", data, "--base", base, "--no-embeddings")
+    assert check.exit_code == 3, "six messages a label are too few"
+    printed += check.output
+    with source.open(encoding="utf-8", newline="") as file:
+        assert not [row for row in csv.DictReader(file) if row["message"] in printed]
     manifest = verify_adapter(find_adapter(store).directory, base, load_encoders(base))
     codes = manifest.codes
     assert len({code.token_id for code in codes.values()}) == count

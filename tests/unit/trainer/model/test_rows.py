@@ -50,7 +50,7 @@ def rows() -> tuple[TrainingRow, ...]:
 def test_good_rows_are_proven_and_can_be_shown() -> None:
     """A person sees the prompt as it is sent, and what is learnt apart from it."""
     verify_loss_mask(rows(), SPEC, CODES, decode)
-    assert draw_row(rows()[0], SPEC, decode).plain == "<s>money back</s>⟦A⟧"
+    assert draw_row(rows()[0], SPEC, decode, texts=True).plain == "<s>money back</s>⟦A⟧"
     assert [row.sublabel for row in rows()] == [None, "card"]
 
 
@@ -64,7 +64,13 @@ def test_a_character_of_many_tokens_is_shown_whole() -> None:
     row = TrainingRow(
         "refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,)
     )
-    assert draw_row(row, SPEC, decode_bytes).plain == "<s>grün 🙏</s>⟦A⟧"
+    assert draw_row(row, SPEC, decode_bytes, texts=True).plain == "<s>grün 🙏</s>⟦A⟧"
+
+
+def test_where_what_is_printed_is_kept_a_message_is_counted_and_not_shown() -> None:
+    """The output of a job is a log, and a log holds no message."""
+    shown = draw_row(rows()[0], SPEC, decode, texts=False).plain
+    assert shown == "<s>(a message of 10 tokens)</s>⟦A⟧"
 
 
 def test_rows_of_different_lengths_are_chosen_to_be_shown() -> None:
@@ -84,17 +90,17 @@ def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
     ("change", "problem"),
     [
         (lambda row: replace(row, label="payment"), "learns 'A' instead of 'B'"),
-        (lambda row: replace(row, targets=(IGNORE_INDEX,) * len(row.ids)), "learns ''"),
-        (lambda row: replace(row, targets=row.ids), "learns '<s>money"),
+        (lambda row: replace(row, targets=(IGNORE_INDEX,) * len(row.ids)), "learns no token"),
+        (lambda row: replace(row, targets=row.ids), "learns 18 tokens"),
         (
             lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
-            "not at its end",
+            "learns 1 token, not its last",
         ),
         (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
         (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
         (
             lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),
-            "its end",
+            "not its last",
         ),
     ],
 )
@@ -105,6 +111,7 @@ def test_a_wrong_row_fails_the_proof(
     with pytest.raises(ProofFailed, match=problem) as caught:
         verify_loss_mask([second, change(first)], SPEC, CODES, decode)
     assert "row 1 " in str(caught.value)
+    assert "money" not in str(caught.value), "a message is private"
 
 
 def test_an_empty_message_is_bad_input() -> None:

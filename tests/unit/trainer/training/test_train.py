@@ -19,6 +19,7 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import read_weights
 from trainer.model.prompt import load_tokenizer
 from trainer.tracking.session import TrackerName, Tracking
+from trainer.training.inputs import read_code_inputs, verify_rows
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, build_prompt, load_adapter, verify_adapter
@@ -155,7 +156,23 @@ def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, st
     assert steps[-1]["examples"] == 60 * len(epochs)
     assert "72 rows learn exactly" in log
     assert "learning curve" in log
+    assert "a message of" in log
     assert not (run / "checkpoint").exists()
+
+
+def test_a_training_shows_messages_on_a_terminal_alone(
+    tmp_path: Path, tiny_base: Path, dataset_dir: Path
+) -> None:
+    """What a job prints is kept as its log, and no log holds a customer's words."""
+    inputs = read_code_inputs(recipe(tmp_path, tiny_base, dataset_dir))
+    shown = {}
+    for is_terminal in (True, False):
+        file = io.StringIO()
+        verify_rows(inputs, Console(file=file, force_terminal=is_terminal, color_system=None))
+        shown[is_terminal] = file.getvalue()
+    messages = [example.message for example in inputs.dataset.train]
+    assert any(message in shown[True] for message in messages)
+    assert not any(message in shown[False] for message in messages)
 
 
 def test_validation_figures_can_be_recomputed_and_hold_no_text(
