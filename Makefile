@@ -168,7 +168,8 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 # 90 %: for 95 % so small a base would send most messages to people (docs/figures.md).
 DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
-  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9
+  --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9 \
+  --set distillation_weight=0.5 --set metric_for_best_model=macro_f1
 BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=2
 BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
 TRAINER = $(BIN)/clerk-trainer
