@@ -227,7 +227,7 @@ adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained anew
 # The encoder that ships beside it, and the two as a cascade (docs/figures.md), of the same messages, so that they can be
 # compared and bound. What clerk-trainer complete makes again is left out.
 DEMO_ENCODER_SETTINGS := --set name=shop-support-encoder --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
-  --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9
+  --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9 --set distillation_weight=0.5
 encoder-adapter: adapter ## the encoder that ships and the cascade with it, trained and bound anew
 	test -f $(DEMO)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml \
 	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
