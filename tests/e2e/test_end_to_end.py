@@ -117,7 +117,7 @@ def test_held_out_messages_are_classified_as_was_measured(
     holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
     """Served accuracy is what clerk-trainer evaluate found, give or take the engine's precision."""
-    promised = 0.824  # docs/figures.md
+    promised = 0.858  # docs/figures.md: the first 330
     right = sum(result["label"] == sample.label for sample, result in holdout)
     assert right / len(holdout) == pytest.approx(promised, abs=0.03)
 
