@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
@@ -31,8 +32,16 @@ _LOGGED = 20
 _UNKNOWN = {
     "retention.ms": "stream.retention_unknown",
     "max.message.bytes": "stream.size_limit_unknown",
+    "cleanup.policy": "stream.cleanup_policy_unknown",
 }
 """What is logged of a topic that does not tell the property."""
+
+_ASK_AGAIN_S = 0.05
+
+_T = TypeVar("_T")
+
+_Answers = Mapping[str, Future[Any]]
+"""By topic: its properties by name, or why they are not told."""
 
 _log = structlog.get_logger("worker.stream")
 
@@ -57,17 +66,16 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
             "Create them, or set kafka.create_topics = true"
         )
     _create(admin, missing, config)
-    if config.topics.retry is not None and _compacts(admin, config, config.topics.retry):
+    _log_matches(config, found)
+    inputs = sorted(topic for topic in {*found, *missing} if config.topics.is_input(topic))
+    answers = _describe(admin, {*inputs, *wanted}, config)
+    if config.topics.retry is not None and _compacts(answers, config.topics.retry):
         raise StreamFailed(
             f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two messages "
             "of one key that wait there the first would be dropped; set its cleanup.policy=delete"
         )
-    _log_matches(config, found)
-    inputs = [topic for topic in {*found, *missing} if config.topics.is_input(topic)]
-    sinks = config.topics.sinks
-    answers = _describe(admin, (*inputs, *sinks))
-    kept_ms = _numbers(answers, sorted(inputs), "retention.ms", config)
-    limits = _numbers(answers, sinks, "max.message.bytes", config)
+    kept_ms = _numbers(answers, inputs, "retention.ms")
+    limits = _numbers(answers, config.topics.sinks, "max.message.bytes")
     retention_s = {topic: kept / 1000 for topic, kept in kept_ms.items() if kept >= 0}
     return _with_size_limit(replace(config, retention_s=retention_s), limits)
 
@@ -109,25 +117,53 @@ def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
     log("stream.topics_matched", topics=matches[:_LOGGED], count=len(matches))
 
 
-def _describe(admin: AdminClient, topics: Iterable[str]) -> Mapping[str, Future[Any]]:
-    """Ask for the configurations of topics, all in one request."""
-    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    answers = admin.describe_configs(resources)
-    return {resource.name: answer for resource, answer in answers.items()}
+def _describe(admin: AdminClient, topics: Iterable[str], config: KafkaConfig) -> _Answers:
+    """Ask for the configurations of topics that exist, all in one request.
+
+    A broker knows a topic only a moment after the controller has said that it is made. It is asked
+    again meanwhile, as long as the settings wait for a cluster: without its limit, records would be
+    refused that a topic takes.
+    """
+    answers: dict[str, Future[Any]] = {}
+    left = sorted(topics)
+    deadline = time.monotonic() + config.start_timeout_s
+    while True:
+        asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in left])
+        answers.update((resource.name, answer) for resource, answer in asked.items())
+        wait(asked.values(), max(0.0, deadline - time.monotonic()))
+        left = [name for name in left if _is_not_known_yet(answers[name])]
+        if not left or time.monotonic() >= deadline:
+            return answers
+        time.sleep(_ASK_AGAIN_S)
 
 
-def _numbers(
-    answers: Mapping[str, Future[Any]], topics: Iterable[str], name: str, config: KafkaConfig
-) -> Mapping[str, int]:
+def _is_not_known_yet(answer: Future[Any]) -> bool:
+    error = answer.exception() if answer.done() else None
+    return (
+        isinstance(error, KafkaException)
+        and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+    )
+
+
+def _property(answers: _Answers, topic: str, name: str, read: Callable[[str], _T]) -> _T | None:
+    """Return one property of a topic's configuration, None where it is not told."""
+    try:
+        return read(str(answers[topic].result(timeout=0)[name].value))
+    except (KafkaException, KeyError, TimeoutError, ValueError) as error:
+        # Reading a topic's configuration may be forbidden: it is then done without.
+        reason = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
+        _log.info(_UNKNOWN[name], topic=topic, error=reason)
+        return None
+
+
+def _numbers(answers: _Answers, topics: Iterable[str], name: str) -> Mapping[str, int]:
     """Return one property of these topics' configurations, without topics that do not tell it."""
-    found: dict[str, int] = {}
-    for topic in topics:
-        try:
-            found[topic] = int(answers[topic].result(timeout=config.start_timeout_s)[name].value)
-        except (KafkaException, KeyError, TimeoutError, ValueError) as error:
-            # Reading a topic's configuration may be forbidden: it is then done without.
-            _log.info(_UNKNOWN[name], topic=topic, error=type(error).__name__)
-    return found
+    read = {topic: _property(answers, topic, name, int) for topic in topics}
+    return {topic: number for topic, number in read.items() if number is not None}
+
+
+def _compacts(answers: _Answers, topic: str) -> bool:
+    return "compact" in (_property(answers, topic, "cleanup.policy", str) or "")
 
 
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:
@@ -152,15 +188,5 @@ def is_compacted(config: KafkaConfig, topic: str) -> bool:
     Where its configuration may not be read it is taken for one that keeps all. Raises StreamFailed
     where the cluster cannot be reached.
     """
-    admin, _ = reach(config)
-    return _compacts(admin, config, topic)
-
-
-def _compacts(admin: AdminClient, config: KafkaConfig, topic: str) -> bool:
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    try:
-        answer = admin.describe_configs([resource])[resource].result(config.start_timeout_s)
-    except (KafkaException, TimeoutError) as error:
-        _log.info("stream.cleanup_policy_unknown", topic=topic, error=type(error).__name__)
-        return False
-    return "compact" in str(answer["cleanup.policy"].value)
+    admin, found = reach(config)
+    return topic in found and _compacts(_describe(admin, (topic,), config), topic)

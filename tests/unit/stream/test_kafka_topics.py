@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -81,16 +82,25 @@ class Value(NamedTuple):
 class Admin:
     """Stands in for the client on a cluster that tells configurations and creates topics.
 
-    ``known`` has the properties of a topic, or the code of the error that it is answered with.
-    ``created`` has what creating a topic ends with: None, a code, or no end at all ("hangs").
+    ``known`` has the properties of a topic, the code of the error that it is answered with, or no
+    answer at all ("hangs"); of a topic in ``late`` so many questions come too early. ``created``
+    has what creating a topic ends with: None, a code, or no end at all ("hangs").
     """
 
-    def __init__(self, known: Mapping[str, Any], created: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        known: Mapping[str, Any],
+        created: Mapping[str, Any] | None = None,
+        late: Mapping[str, int] | None = None,
+    ) -> None:
         self.known = known
         self.created = created or {}
+        self.late = dict(late or {})
         self.asked: list[tuple[str, int, int]] = []
+        self.described: list[list[str]] = []
 
     def describe_configs(self, resources: list[Any]) -> dict[Any, Future[dict[str, Value]]]:
+        self.described.append([resource.name for resource in resources])
         return {resource: self._known(resource.name) for resource in resources}
 
     def create_topics(self, topics: list[Any]) -> dict[str, Future[None]]:
@@ -101,10 +111,17 @@ class Admin:
 
     def _known(self, topic: str) -> Future[dict[str, Value]]:
         answer: Future[dict[str, Value]] = Future()
-        if isinstance(found := self.known.get(topic, {}), int):
-            answer.set_exception(KafkaException(KafkaError(found)))
-        else:
-            answer.set_result({name: Value(text) for name, text in found.items()})
+        if self.late.get(topic, 0) > 0:
+            self.late[topic] -= 1
+            answer.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+            return answer
+        match self.known.get(topic, {}):
+            case "hangs":
+                pass
+            case int(code):
+                answer.set_exception(KafkaException(KafkaError(code)))
+            case found:
+                answer.set_result({name: Value(text) for name, text in found.items()})
         return answer
 
     def _created(self, topic: str) -> Future[None]:
@@ -205,6 +222,42 @@ def test_missing_topics_are_created_as_the_settings_say(
     assert client.asked == [("out", 12, 3), ("dead", 12, 3)]
 
 
+def test_a_broker_that_has_not_heard_of_a_topic_yet_is_asked_again(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """The controller has made it, each broker learns of it in its own time; the rest is known."""
+    compacted = {"cleanup.policy": "compact,delete"}
+    topics = replace(NO_REVIEW, retry="again")
+    config = configured(topics=topics, create_topics=True)
+    known = {**limits("1000", "300"), "in": {"retention.ms": "1500"}}
+    client = admin({**known, "again": {"cleanup.policy": "delete"}}, late={"out": 2, "in": 1})
+    made = prepare_topics(config)
+    assert made.max_record_bytes == {"out": 1000, "dead": 300}
+    assert made.retention_s == {"in": 1.5}
+    assert client.described == [["again", "dead", "in", "out"], ["in", "out"], ["out"]]
+    admin({**known, "again": compacted}, late={"again": 2})
+    with pytest.raises(StreamFailed, match=r"kafka\.retry_topic.* is compacted"):
+        prepare_topics(config)
+
+
+def test_a_topic_that_no_broker_hears_of_is_waited_for_within_the_timeout(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """It is then done without, as where nothing is answered at all; the log says which it was."""
+    config = configured(topics=NO_REVIEW, start_timeout_s=0.12)
+    for known, late, said in (
+        (limits("1000", "300"), {"out": 1_000_000}, "UNKNOWN_TOPIC_OR_PART"),
+        ({**limits("1000", "300"), "out": "hangs"}, {}, "TimeoutError"),
+    ):
+        client = admin({**known, "in": {"retention.ms": "-1"}}, EVERY, late=late)
+        with capture_logs() as logs:
+            assert prepare_topics(config).max_record_bytes == {"dead": 300}
+        assert [(entry["topic"], entry["error"]) for entry in logs] == [("out", said)]
+        assert client.described[0] == ["dead", "in", "out"]
+        assert client.described[1:] == [["out"]] * (len(client.described) - 1)
+        assert len(client.described) <= 4
+
+
 def test_a_topic_that_is_not_created_stops_the_start(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
@@ -222,6 +275,6 @@ def test_a_compacted_topic_is_told_from_one_that_keeps_all(
 ) -> None:
     """Also where records are dropped by age as well."""
     policies = {"in": "delete", "a": "compact", "b": "compact,delete"}
-    admin({topic: {"cleanup.policy": policy} for topic, policy in policies.items()})
+    admin({topic: {"cleanup.policy": policy} for topic, policy in policies.items()}, (*policies,))
     found = {topic: is_compacted(configured(), topic) for topic in policies}
     assert found == {"in": False, "a": True, "b": True}
