@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from worker.demo.broker import BrokerError, LocalBroker
 from worker.demo.child import ChildProcess
+from worker.demo.client import Watcher, create_demo_topics
 
 ROOT = Path(__file__).parents[2]
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
@@ -280,3 +281,15 @@ signal.pause()
     assert child.stop(grace_s=0.3) == -signal.SIGKILL
     assert child.exit_code() == -signal.SIGKILL
     assert set(threading.enumerate()) <= before
+
+
+def test_topics_of_the_demo_are_there_when_they_have_been_created(tmp_path: Path) -> None:
+    """The broker hears of them a moment after the controller has made them, which is waited for.
+
+    Without that, half of such beginnings ended in a KeyError.
+    """
+    with LocalBroker(tmp_path / "kafka") as broker:
+        for attempt in range(10):
+            for topics in ({f"{attempt}.{name}": 4 for name in "abcd"}, {f"{attempt}.e": 1}):
+                create_demo_topics(broker.bootstrap_servers, topics)
+            Watcher(broker.bootstrap_servers, dict.fromkeys(topics, "correction")).close()

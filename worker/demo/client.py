@@ -38,7 +38,8 @@ class Seen:
 def create_demo_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
     """Create topics with so many partitions each, if they are not there. Raises BrokerError.
 
-    Others may create them at the same time.
+    Others may create them at the same time. A broker hears of them a moment after the controller
+    has made them: they can be used when this returns.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
     try:
@@ -46,6 +47,14 @@ def create_demo_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
         wanted = [Topic(name, count) for name, count in topics.items() if name not in known]
         for future in (admin.create_topics(wanted) if wanted else {}).values():
             _created_by_somebody(future)
+        until = time.monotonic() + 20
+        while unknown := topics.keys() - admin.list_topics(timeout=20).topics.keys():
+            if time.monotonic() > until:
+                raise BrokerError(
+                    f"Kafka at {bootstrap_servers}: created, but not known after 20 s: "
+                    f"{', '.join(sorted(unknown))}"
+                )
+            time.sleep(0.05)
     except KafkaException as error:
         raise BrokerError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}") from error
 
