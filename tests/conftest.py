@@ -48,7 +48,7 @@ _LONGEST_FIRST = (
     "ports/test_broker.py",
     "ports/test_verify.py",
     "ports/test_observe.py",
-    "ports/test_quarantine.py",
+    "ports/test_crash_isolation.py",
     "ports/test_broker_offsets.py",
     "ports/security/test_tls.py",
     "ports/security/test_sasl.py",

@@ -30,11 +30,11 @@ from worker.observe.progress import LogListener
 from worker.policies import (
     admission_policy,
     dead_letter_limit,
+    isolation_policy,
     judge_policy,
     kafka_config,
     loop_policy,
     max_iteration_s,
-    quarantine_policy,
     retry_policy,
     shadow_topic,
 )
@@ -171,7 +171,7 @@ def make_loop(
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
-        quarantine=quarantine_policy(settings.loop),
+        isolation=isolation_policy(settings),
         retry_topic=topics.retry,
     )
     if limit is not None:

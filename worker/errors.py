@@ -3,7 +3,8 @@
     MessageRejected           give this one message up, with a reason: a dead letter
     WorkerError
     ├── PublishAborted        nothing was published: try the same batch again
-    │   ├── RecordTooLarge    ... after replacing the records it names
+    │   ├── OutputRefused     ... in smaller batches, until the record at fault is alone
+    │   │   └── RecordTooLarge    ... after replacing the records it names
     │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
     └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
         ├── SettingsError     2  mend the settings
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from worker.contract.errors import MessageRejected
+from worker.contract.errors import MessageRejected, RejectReason
 
 __all__ = [
     "EXIT_ADAPTER",
@@ -33,6 +34,7 @@ __all__ = [
     "FeedBroken",
     "MessageRejected",
     "OutcomeUnknown",
+    "OutputRefused",
     "PublishAborted",
     "RecordTooLarge",
     "SettingsError",
@@ -65,8 +67,20 @@ class PublishAborted(WorkerError):
         super().__init__(message)
 
 
-class RecordTooLarge(PublishAborted):
-    """The broker takes no record of this size. ``indexes`` are places in the batch's outputs."""
+class OutputRefused(PublishAborted):
+    """The broker refused a batch for the sake of a record in it, and does not say which.
+
+    Kafka answers for all records of a partition at once. ``reason`` is for the dead letter that the
+    record at fault becomes.
+    """
+
+    reason: RejectReason = "output_refused"
+
+
+class RecordTooLarge(OutputRefused):
+    """The topic takes no record of this size. ``indexes`` are places in the batch's outputs."""
+
+    reason: RejectReason = "output_too_large"
 
     def __init__(self, indexes: Sequence[int]) -> None:
         self.indexes = tuple(indexes)

@@ -7,13 +7,15 @@ import socket
 import uuid
 from typing import cast
 
+from worker.cache import cache_folder
 from worker.contract.settings_tree import read_secret
 from worker.core.backpressure import Bounds
+from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
-from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.loop_policy import LoopPolicy
+from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publish_failures import MAX_BACKOFF_S
-from worker.core.quarantine import QuarantinePolicy
+from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.records.retry import RetryPolicy
@@ -23,6 +25,7 @@ from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.kafka_promises import Property
 from worker.stream.token_callback import token_callback
 from worker.stream.topics import Topics
+from worker.trial_witness import FileWitness
 
 
 def loop_policy(loop: LoopSettings) -> LoopPolicy:
@@ -52,11 +55,15 @@ def retry_policy(settings: Settings) -> RetryPolicy | None:
     return RetryPolicy(topic, settings.loop.retry_delay_s, settings.loop.retry_max_attempts)
 
 
-def quarantine_policy(loop: LoopSettings) -> QuarantinePolicy | None:
-    """Return how messages that kill the engine are found out, None where that is not wanted."""
-    if not loop.quarantine:
+def isolation_policy(settings: Settings) -> IsolationPolicy | None:
+    """Return how messages that crash the engine are found, None where that is not wanted."""
+    if not settings.loop.crash_isolation:
         return None
-    return QuarantinePolicy(process=uuid.uuid4().hex[:8], reach=loop.max_in_flight)
+    return IsolationPolicy(
+        process=uuid.uuid4().hex[:8],
+        reach=settings.loop.max_in_flight,
+        witness=FileWitness(cache_folder() / "trials", settings.kafka.group_id),
+    )
 
 
 def judge_policy(adapters: AdapterSettings) -> JudgePolicy:
@@ -77,12 +84,14 @@ def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
     """Longest time between two polls.
 
-    An unknown commit is resolved and a batch published; then the longest backoff, or a revoke,
-    at whose end the partitions are noted as closed.
+    Messages are prepared twice, after the fetch and after answers. An unknown commit is resolved
+    and a batch published; then the longest backoff, or a revoke, at whose end the partitions are
+    noted as closed.
     """
+    prepare = 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
     publish = 3 * config.publish_timeout_s
     revoke = policy.revoke_drain_s + publish + config.publish_timeout_s
-    return publish + max(MAX_BACKOFF_S, revoke)
+    return prepare + publish + max(MAX_BACKOFF_S, revoke)
 
 
 def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:

@@ -181,7 +181,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         encoder_precision=model.encoder_precision,
         encoder_threads=model.encoder_threads,
         verify_weights=model.verify_weights,
-        silence_s=admission_policy(settings.loop).silence_s,
+        policy=admission_policy(settings.loop),
         max_adapters=_max_adapters(sources),
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),

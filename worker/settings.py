@@ -147,9 +147,9 @@ class LoopSettings(Section):
         description="Delayed attempts, after the first, before a message is a dead letter; 0: what "
         "waits is tried, and nothing more is put there.",
     )
-    quarantine: bool = Field(
+    crash_isolation: bool = Field(
         True,
-        description="Find a message that kills the engine, and make it a dead letter; off: the "
+        description="Find a message that crashes the engine, and make it a dead letter; off: the "
         "worker ends and reads it again.",
     )
     publish_interval_s: Seconds = Field(

@@ -93,6 +93,10 @@ class EndlessStream:
         """Give these again."""
         self._paused.difference_update(partitions)
 
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Go on there."""
+        self._next[source] = offset
+
     def publish(self, batch: Batch) -> None:
         """Count."""
         self.done += len(batch.outputs)

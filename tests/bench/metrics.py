@@ -15,21 +15,20 @@ import time
 from datetime import UTC, datetime
 
 from tests.bench.__main__ import direct, make_texts
-from tests.support.fakes import RouterEvents
+from tests.support.fakes import RouterEvents, isolation
 from tests.support.policies import make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
 from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
-from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.events import Listener, Listeners
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
-from worker.core.quarantine import QuarantinePolicy
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir
 from worker.engine.fake import FakeEngine
+from worker.engine.pacing import AdmissionPolicy
 from worker.logs import configure_logging
 from worker.observe.adapters import AdapterMetrics
 from worker.observe.listener import MetricsListener
@@ -90,7 +89,7 @@ def seconds(listeners: list[Listener]) -> float:
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         wait=time.sleep,
-        quarantine=QuarantinePolicy("bench", 512),
+        isolation=isolation(),
     )
     stream.subscribe(loop)
     stream.assign(0)

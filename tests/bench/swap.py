@@ -36,13 +36,13 @@ from worker.contract import Manifest, read_manifest, write_manifest
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.batch import TopicRouter
-from worker.core.engine_monitor import AdmissionPolicy
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.demo.base_model import ensure_base_model
 from worker.demo.samples import adapter_dir, read_samples
 from worker.engine.model_files import LoadedBase
 from worker.engine.open import open_engine
+from worker.engine.pacing import AdmissionPolicy
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import current_adapter
 from worker.lifecycle.events import AdapterEvents

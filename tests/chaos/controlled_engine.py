@@ -19,6 +19,7 @@ from tests.support.swapping import by_length
 from worker.contract import Manifest
 from worker.engine.fake import FakeEngine
 from worker.engine.loaders import load_cascade
+from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected
 
@@ -125,7 +126,7 @@ class ControlledLoader:
         """Make an engine."""
         if manifest.stages:
             files = ToyFiles(manifest.base)
-            return load_cascade(self, files, adapter, manifest, None, background=background)
+            return load_cascade(self, files, adapter, manifest, UNBOUNDED, background=background)
         p = _UNSURE_P if UNSURE in manifest.name else _SURE_P
         respond = by_length(manifest, p)
         return make_engine(respond, self._control, self._service_s, self._concurrency)

@@ -40,11 +40,10 @@ def exit_code(worker: WorkerProcess, timeout_s: float = 60) -> int:
     return code
 
 
-def accept_large_inputs(arena: Arena) -> None:
-    limit = ConfigEntry(
-        "max.message.bytes", "10000000", incremental_operation=AlterConfigOpType.SET
-    )
-    resource = ConfigResource(ResourceType.TOPIC, arena.topics["in"], incremental_configs=[limit])
+def configure(arena: Arena, topic: str, name: str, value: str) -> None:
+    """Set a property of a topic."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, arena.topics[topic], incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": arena.servers})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=20)
@@ -81,7 +80,7 @@ def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
     arena: Arena, delivery: str
 ) -> None:
     """And never the end of the worker, nor of the messages beside it."""
-    accept_large_inputs(arena)
+    configure(arena, "in", "max.message.bytes", "10000000")
     arena.settings = {"kafka.delivery": f"'{delivery}'"}
     worker = arena.start_worker()
     worker.wait_until_ready()
@@ -105,6 +104,33 @@ def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
         assert headers["clerk.payload.omitted.bytes"] == str(LARGE).encode()
     if delivery == "exactly_once":
         arena.verdict(7)
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_record_that_the_output_topic_refuses_is_a_dead_letter_and_the_rest_goes_on(
+    arena: Arena, delivery: str
+) -> None:
+    """A compacted topic takes no record without a key, and the broker refuses the batch for it."""
+    configure(arena, "out", "cleanup.policy", "compact")
+    configure(arena, "review", "cleanup.policy", "compact")
+    arena.settings = {"kafka.delivery": f"'{delivery}'"}
+    producer = Producer({"bootstrap.servers": arena.servers})
+    for number, value in enumerate(messages(200)):
+        producer.produce(arena.topics["in"], value, key=None if number == 70 else str(number))
+    assert producer.flush(30) == 0
+    worker = arena.start_worker()
+    until = time.monotonic() + 60
+    while len(set(arena.results)) < 200:
+        arena.read_for(0.5)
+        worker.check()
+        assert time.monotonic() < until, len(set(arena.results))
+    assert arena.stop(worker) == 0
+    [(offset, letter)] = read_dead_letters(arena, 1).items()
+    headers = dict(cast("list[tuple[str, bytes]]", letter.headers()))
+    assert (offset, headers["clerk.reason"]) == (b"70", b"output_refused")
+    assert b"without a key" in headers["clerk.error"]
+    if delivery == "exactly_once":
+        arena.verdict(200)
 
 
 def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> None:

@@ -249,6 +249,24 @@ def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> 
     assert [record.value for record in fetch(stream, 2)] == [b"during", b"after"]
 
 
+def test_a_partition_goes_on_at_the_offset_that_is_sought(bench: Bench) -> None:
+    """What lies before it is neither delivered nor behind; also while the partition is paused."""
+    stream, listener = bench.open(), Listener()
+    bench.subscribe(stream, listener)
+    for number in range(500):
+        bench.send(str(number).encode(), partition=0)
+    [first] = fetch(stream, 1)
+    stream.publish(Batch([], [NextOffset(first.source, 300)]))
+    stream.seek(first.source, 300)
+    assert [record.offset for record in fetch(stream, 50)] == list(range(300, 350))
+    stream.publish(Batch([], [NextOffset(first.source, 400)]))
+    stream.pause([first.source])
+    stream.seek(first.source, 400)
+    stream.resume([first.source])
+    assert [record.offset for record in fetch(stream, 100)] == list(range(400, 500))
+    wait_for_lag(stream, {source: 100 * (source == first.source) for source in listener.assigned})
+
+
 def test_no_more_records_than_asked_for(bench: Bench) -> None:
     """A poll returns at most what there is room for."""
     stream, listener = bench.open(), Listener()

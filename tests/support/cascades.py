@@ -1,11 +1,15 @@
-"""Cascades of toy adapters: manifests that bind stages."""
+"""Cascades of toy adapters: manifests that bind stages, and what fake engines answer for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from tests.support.swapping import answer_with
+from tests.support.toy_adapter import decode, one_golden, toy_manifest, toy_spec
 from worker.contract import Calibration, CascadeStage, Manifest, Thresholds
+from worker.engine.port import Answer, CodeScores
+from worker.errors import MessageRejected
 
 
 def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Manifest:
@@ -48,3 +52,31 @@ def bind(
         )
         for at, stage in enumerate(stages)
     )
+
+
+SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
+# Another prompt, so that a prompt of one stage given to the other would be seen.
+LARGE = toy_manifest(
+    name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
+)
+CASCADE = cascade_of(SMALL, LARGE, sure_from=0.8)
+
+
+def message_in(manifest: Manifest, prompt: Sequence[int]) -> str:
+    spec = manifest.prompt
+    return decode(prompt[len(spec.prefix_ids) : len(prompt) - len(spec.suffix_ids)])
+
+
+def small(prompt: Sequence[int]) -> Answer | Exception:
+    """Sure of billing where the message says so; else it guesses delivery."""
+    text = message_in(SMALL, prompt)
+    if "reject" in text:
+        return MessageRejected("engine_rejected", "of the small one")
+    if "nothing" in text:
+        return CodeScores({})
+    return answer_with(SMALL, *(("billing", 0.9) if text.startswith("sure") else ("delivery", 0.6)))
+
+
+def large(prompt: Sequence[int]) -> Answer | Exception:
+    assert len(prompt) <= LARGE.prompt.max_prompt_tokens
+    return answer_with(LARGE, "other", 0.7)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.support.fakes import message_of
+from tests.support.fakes import FakeWitness, isolation, message_of
 from tests.support.policies import make_loop_policy
 from tests.support.records import Published, read_output
 from tests.support.rig import Rig
-from worker.core.quarantine import QuarantinePolicy
-from worker.errors import EngineDied
+from worker.errors import EngineDied, StreamFailed
+from worker.records.types import Batch
 from worker.stream.fake import FakeStream
 
 Death = Literal["engine", "process"]
@@ -23,7 +23,7 @@ POLICY = make_loop_policy()
 
 
 class Killed(BaseException):
-    """The whole process is killed, in the middle of whatever it does."""
+    """The whole process is killed, in the middle of whatever it does: by a message, or not."""
 
 
 class _EachPoll(deque[Callable[[], None]]):
@@ -49,9 +49,26 @@ class Supervisor:
     dies: Callable[[Sequence[str]], bool]
     death: Death = "engine"
     answers: int = 16
+    hosts: int = 1
+    """Workers are started on so many hosts in turn."""
+    killed_every: int = 0
+    """Kill the worker every so many steps for no fault of a message's; 0: never."""
+    killed: int = 0
+    lost_every: int = 0
+    """Take the partitions away every so many steps, and give them back; 0: never."""
+    refused_for: int = 0
+    """So many workers meet an output topic that refuses, and end."""
     deaths: int = 0
     events: list[tuple[Any, ...]] = field(default_factory=list)
     steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.witnesses = [FakeWitness() for _ in range(self.hosts)]
+
+    @property
+    def witness(self) -> FakeWitness:
+        """What the disk of the present worker's host holds."""
+        return self.witnesses[(self.deaths + self.killed) % self.hosts]
 
     def run(self, max_deaths: int, idle_steps: int = 400) -> bool:
         """Tell whether all was committed within so many deaths."""
@@ -59,8 +76,15 @@ class Supervisor:
             rig = self._start(idle_steps)
             try:
                 rig.loop.run()
-            except (EngineDied, Killed):
+            except EngineDied:
                 self.deaths += 1
+            except StreamFailed:
+                self.refused_for -= 1
+                continue
+            except Killed as kill:
+                self.witness.killed()
+                self.killed += bool(kill.args)
+                self.deaths += not kill.args
             finally:
                 self.events += rig.events.log
             if self.done:
@@ -83,7 +107,7 @@ class Supervisor:
         return [read_output(outgoing) for outgoing in self.stream.outputs]
 
     @property
-    def put_aside(self) -> list[str]:
+    def rejected(self) -> list[str]:
         """Ids of the dead letters."""
         return [each.id for each in self.outputs if each.reason == "killed_engine"]
 
@@ -101,7 +125,9 @@ class Supervisor:
         rig = Rig(
             partitions=len(self.stream.sources),
             policy=POLICY,
-            quarantine=QuarantinePolicy(f"process-{self.deaths}", POLICY.bounds.max_records),
+            isolation=isolation(
+                f"process-{self.deaths}-{self.killed}", POLICY.bounds.max_records, self.witness
+            ),
             shared=self.stream,
         )
         left = idle_steps
@@ -112,12 +138,23 @@ class Supervisor:
                 self.stream.assign(*range(len(self.stream.sources)))
             rig.clock.advance(0.1)
             self.steps += 1
+            if self.killed_every and self.steps % self.killed_every == 0:
+                raise Killed("for no fault of a message's")
             left = idle_steps if rig.engine.pending else left - 1
+            if self.lost_every and self.steps % self.lost_every == 0:
+                self.stream.lose(*range(len(self.stream.sources)))
+                self.stream.assign(*range(len(self.stream.sources)))
             if self.done or not left:
                 rig.loop.stop()
             else:
                 self._work(rig)
 
+        def publish(batch: Batch) -> None:
+            if batch.outputs and self.refused_for > 0:
+                raise StreamFailed("producing to out: TOPIC_AUTHORIZATION_FAILED")
+            FakeStream.publish(self.stream, batch)
+
+        self.stream.publish = publish  # type: ignore[method-assign]
         self.stream.script = _EachPoll(step)
         return rig
 

@@ -10,6 +10,7 @@ from typing import Any
 from tests.support.toy_adapter import decode, scores, small_manifest
 from worker.core.arms import Arm, TrafficSplit
 from worker.core.assignment import CompletedRecord
+from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores
@@ -169,3 +170,37 @@ class RouterEvents:
     def failed(self, adapter: ServingAdapter, arm: Arm | None, error: EngineDied) -> None:
         """Keep the digest."""
         self.log.append(("failed", adapter.digest))
+
+
+class FakeWitness:
+    """A TrialWitness that a test keeps beyond the death of a worker, as a host's disk would be."""
+
+    def __init__(self) -> None:
+        self.trial: ProvenDeath | None = None
+        self.deaths: list[ProvenDeath] = []
+
+    def begin(self, source: TopicPartition, offset: int) -> None:
+        """Keep which record it is."""
+        self.trial = ProvenDeath(source, offset)
+
+    def end(self) -> None:
+        """Forget it."""
+        self.trial = None
+
+    def killed(self) -> None:
+        """The process is gone: what it wrote is what the next one finds."""
+        if self.trial is not None:
+            self.deaths.append(self.trial)
+        self.trial = None
+
+    def take_deaths(self) -> Sequence[ProvenDeath]:
+        """Return them once."""
+        found, self.deaths = self.deaths, []
+        return found
+
+
+def isolation(
+    process: str = "p1", reach: int = 512, witness: FakeWitness | None = None
+) -> IsolationPolicy:
+    """Crash isolation of a process, with a witness of its own where none is given."""
+    return IsolationPolicy(process, reach, witness or FakeWitness())

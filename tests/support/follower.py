@@ -21,6 +21,7 @@ from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
@@ -120,7 +121,9 @@ class ToyKinds:
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """Make an engine of the kind, or of each stage of a cascade."""
         if manifest.stages:
-            return load_cascade(self, self.files, adapter, manifest, None, background=background)
+            return load_cascade(
+                self, self.files, adapter, manifest, UNBOUNDED, background=background
+            )
         loader = self.onnx if manifest.kind in ENCODER_KINDS else self.fake
         return loader.load(adapter, manifest, background=background)
 

@@ -15,11 +15,11 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import TrafficSplit
 from worker.core.assignment import CompletedRecord
 from worker.core.batch import TopicRouter
+from worker.core.crash_isolation import IsolationPolicy
 from worker.core.events import Listeners, NullListener
 from worker.core.loop import Loop
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.quarantine import QuarantinePolicy
 from worker.policies import admission_policy
 from worker.records.header_policy import HeaderPolicy
 from worker.records.retry import RetryPolicy
@@ -38,7 +38,7 @@ class Rig:
     review_topic: str | None = "review"
     tick: float = 0.0
     admission: dict[str, Any] = field(default_factory=dict)
-    quarantine: QuarantinePolicy | None = None
+    isolation: IsolationPolicy | None = None
     retry: RetryPolicy | None = None
     """With it there is a retry topic of one partition, whose number is ``partitions``; and the
     wall clock goes with the other one."""
@@ -87,7 +87,7 @@ class Rig:
             clock=self.clock,
             now=self.wall,
             wait=self._wait,
-            quarantine=self.quarantine,
+            isolation=self.isolation,
             retry_topic=retry_topic,
         )
         self.stream.subscribe(self.loop)

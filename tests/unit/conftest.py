@@ -37,7 +37,7 @@ SLOW_FILES = {
     "core/test_dead_letter_limit.py",
     "core/test_flow.py",
     "core/test_hostile_messages.py",
-    "core/test_quarantine_simulation.py",
+    "core/test_crash_isolation_simulation.py",
     "desk/accuracy/test_estimate.py",
     "desk/accuracy/test_figures.py",
     "desk/test_settings.py",

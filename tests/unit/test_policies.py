@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.errors import SettingsError
 from worker.policies import (
     judge_policy,
@@ -44,10 +45,12 @@ def test_a_canary_is_judged_as_the_settings_say() -> None:
     assert (policy.min_messages, policy.false_positive_rate) == (7, 0.125)
 
 
-def test_an_iteration_may_take_three_publishes_and_a_revoke_or_the_longest_backoff() -> None:
+def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
     """By which the worker's own settings are checked against the group's patience."""
     config = kafka_config(KafkaSettings(publish_timeout_s=10.0))
-    assert max_iteration_s(config, loop_policy(LoopSettings(revoke_drain_s=2.0))) == 72.0
+    assert max_iteration_s(config, loop_policy(LoopSettings(revoke_drain_s=2.0))) == (
+        72.0 + 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ RejectReason = Literal[
     "engine_rejected",
     "invalid_answer",
     "output_too_large",
+    "output_refused",
     "killed_engine",
     "retry_damaged",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.core.shadow import ShadowRequest
-from worker.core.suspicion import Suspicion
+from worker.core.suspects import Suspects
 from worker.core.watermark import Watermark
 from worker.engine.port import Answer
 from worker.records.types import Outcome, Record, TopicPartition
@@ -35,18 +35,33 @@ class CompletedRecord:
 
 
 @dataclass(slots=True, eq=False)
+class WaitingRecord:
+    """A record that is not in the engine yet. ``fetched_at`` in monotonic seconds."""
+
+    record: Record
+    partition: PartitionState
+    fetched_at: float
+
+    @property
+    def deaths(self) -> int:
+        """Deaths of an engine that had nothing but this record."""
+        suspects = self.partition.suspects
+        return suspects.deaths(self.record.offset) if suspects is not None else 0
+
+
+@dataclass(slots=True, eq=False)
 class PartitionState:
     """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
 
-    ``waiting`` are the records that are not in the engine yet, each with when it was fetched. Until
-    it is known what its last owner left, ``suspicion`` is None and none of them is admitted. What
-    lies before ``starts_at`` was published by an owner before this one.
+    ``waiting`` are the records that are not in the engine yet, in order. Until it is known what the
+    last owner left, ``suspects`` is None and none of them is admitted. What lies before
+    ``starts_at`` was published by an owner before this one.
     """
 
     source: TopicPartition
     watermark: Watermark[CompletedRecord] = field(default_factory=Watermark)
-    waiting: deque[tuple[Record, float]] = field(default_factory=deque)
-    suspicion: Suspicion | None = None
+    waiting: deque[WaitingRecord] = field(default_factory=deque)
+    suspects: Suspects | None = None
     size_bytes: int = 0
     starts_at: int = 0
     ended: bool = False
@@ -56,8 +71,8 @@ class PartitionState:
         return how many records and bytes are held no more."""
         self.starts_at = offset
         size_bytes = 0
-        while self.waiting and self.waiting[0][0].offset < offset:
-            size_bytes += self.waiting.popleft()[0].size_bytes
+        while self.waiting and self.waiting[0].record.offset < offset:
+            size_bytes += self.waiting.popleft().record.size_bytes
         self.size_bytes -= size_bytes
         return self.watermark.forget_before(offset), size_bytes
 
@@ -79,8 +94,8 @@ class InFlightRecord:
     shadows: Sequence[ShadowRequest] = ()
     submitted_at: float = 0.0
     attempts: int = 0
-    tried: bool = False
-    """As a suspect: the engine has nothing else but what is tried with it."""
+    on_end: Callable[[], None] | None = None
+    """Of a suspect, which is alone in the engine: called when that is over."""
     finished: bool = False
 
 

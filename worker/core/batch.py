@@ -83,9 +83,12 @@ class TopicRouter:
         return record
 
     def _timed(self, outgoing: Outgoing, completed: CompletedRecord, now: datetime) -> Outgoing:
-        """Give it the input's time where that is wanted; never one to come, which topics refuse."""
-        at_ms = completed.record.timestamp_ms
-        if not self.input_timestamps or at_ms is None:
+        """Give it the input's time where that is wanted; never one to come, which topics refuse.
+
+        Nor one that may be what the broker has refused already."""
+        at_ms, outcome = completed.record.timestamp_ms, completed.outcome
+        refused = isinstance(outcome, Rejected) and outcome.reason == "output_refused"
+        if not self.input_timestamps or at_ms is None or refused:
             return outgoing
         return replace(outgoing, timestamp_ms=min(at_ms, int(now.timestamp() * 1000)))
 
@@ -162,8 +165,9 @@ def build_batch(
 
 
 def _next_offset(batch: PartitionBatch) -> NextOffset:
-    offset, suspicion = batch.completed[-1].record.offset + 1, batch.partition.suspicion
-    return NextOffset(batch.partition.source, offset, suspicion.note(offset) if suspicion else "")
+    offset, suspects = batch.completed[-1].record.offset + 1, batch.partition.suspects
+    note = suspects.note(offset) if suspects is not None else ""
+    return NextOffset(batch.partition.source, offset, note)
 
 
 def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
@@ -176,13 +180,13 @@ def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
     return found
 
 
-def replace_oversized(
-    batches: Sequence[PartitionBatch], indexes: Sequence[int], detail: str
+def replace_refused(
+    batches: Sequence[PartitionBatch], indexes: Sequence[int], rejected: Rejected
 ) -> None:
-    """Make the records at ``indexes`` of the batch end as something that fits their topic.
+    """Make the records at ``indexes`` of the batch end as something that the broker may take.
 
     A label becomes a dead letter, as does what was to be tried again; a dead letter one without
-    its payload. Raises StreamFailed when that is too large as well.
+    its payload. Raises StreamFailed when that is refused as well.
     """
     placed = [
         (batch.partition, completed)
@@ -196,14 +200,14 @@ def replace_oversized(
         if isinstance(outcome, Postponed):
             smaller = replace(completed, outcome=outcome.rejected)
         elif not isinstance(outcome, Rejected):
-            rejected = Rejected("output_too_large", "encode", detail)
             smaller = replace(completed, outcome=rejected)
         elif not completed.without_payload:
             smaller = replace(completed, without_payload=True)
         else:
             raise StreamFailed(
-                f"the dead letter of {record.id} cannot be written even without its payload: "
-                "raise max.message.bytes of the dead-letter topic"
+                f"the dead letter of {record.id} cannot be written even without its payload "
+                f"({rejected.detail}): raise max.message.bytes of the dead-letter topic, and do "
+                "not compact it"
             )
         partition.watermark.replace(record.offset, smaller)
 

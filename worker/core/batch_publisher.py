@@ -13,15 +13,21 @@ from worker.core.batch import (
     build_batch,
     drop_shadows,
     records_of,
-    replace_oversized,
+    replace_refused,
     take_oldest,
     take_ready,
 )
 from worker.core.events import Listener, TransactionResult
 from worker.core.loop_policy import LoopPolicy
 from worker.core.publish_failures import PublishFailures
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
-from worker.records.types import Batch, NextOffset
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
+from worker.records.types import Batch, NextOffset, Rejected
 from worker.stream.port import Stream
 
 
@@ -56,6 +62,9 @@ class BatchPublisher:
         self._failures = PublishFailures(policy, listener, clock, wait)
         self._last_publish = clock()
         self._commit_unknown = False
+        self._limit = policy.publish_max_records
+        """Largest batch now. Halved when the broker refuses a batch for a record in it, until that
+        one is alone and known; then it doubles again."""
 
     @property
     def outage_since(self) -> float | None:
@@ -92,12 +101,15 @@ class BatchPublisher:
         self._failures.failed(error, self._assignment.ready)
 
     def publish(self, partitions: Sequence[PartitionState]) -> None:
-        """Publish one batch of what is ready of these. Raises PublishAborted, StreamFailed."""
+        """Publish one batch of what is ready of these, or find a record that cannot be published.
+
+        Raises PublishAborted, StreamFailed.
+        """
         if self._commit_unknown:
             self._resolve_unknown_commit()
         started = self._clock()
         while True:
-            batches = take_ready(partitions, self._policy.publish_max_records)
+            batches = take_ready(partitions, self._limit)
             if not batches:
                 return
             try:
@@ -105,11 +117,17 @@ class BatchPublisher:
                 break
             except RecordTooLarge as error:
                 if not drop_shadows(batches):  # a shadow's may have been the one
-                    replace_oversized(batches, error.indexes, "larger than its topic takes")
+                    rejected = Rejected(error.reason, "encode", "larger than its topic takes")
+                    replace_refused(batches, error.indexes, rejected)
+            except OutputRefused as error:
+                if not drop_shadows(batches):
+                    self._find_refused(batches, error)
+                return  # the search takes several attempts, and the loop has to poll in between
             except PublishAborted as error:
                 drop_shadows(batches)
                 self._commit_unknown = isinstance(error, OutcomeUnknown)
                 raise
+        self._limit = min(2 * self._limit, self._policy.publish_max_records)
         self._confirm(batches, started)
 
     def commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
@@ -130,6 +148,14 @@ class BatchPublisher:
             raise
         self._listener().transaction("committed", self._clock() - started)
 
+    def _find_refused(self, batches: Sequence[PartitionBatch], error: OutputRefused) -> None:
+        """Try half of a batch next; what is refused alone is at fault and becomes a dead letter."""
+        records = len(records_of(batches))
+        if records == 1:
+            replace_refused(batches, (0,), Rejected(error.reason, "encode", str(error)))
+        else:
+            self._limit = records // 2
+
     def _resolve_unknown_commit(self) -> None:
         """Find out which completed records an unanswered commit published after all."""
         started = self._clock()
@@ -147,8 +173,8 @@ class BatchPublisher:
     def _confirm(self, batches: Sequence[PartitionBatch], started: float) -> None:
         for batch in batches:
             batch.partition.watermark.confirm(len(batch.completed))
-            if batch.partition.suspicion is not None:
-                batch.partition.suspicion.commit(batch.completed[-1].record.offset + 1)
+            if batch.partition.suspects is not None:
+                batch.partition.suspects.commit(batch.completed[-1].record.offset + 1)
             self._release(batch)
         self._last_publish = self._clock()
         self._failures.succeeded(self._last_publish)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple
@@ -11,10 +12,10 @@ from typing import NamedTuple
 from worker.core.adapter_router import AdapterRouter
 from worker.core.assignment import CompletedRecord, InFlightRecord, PartitionState
 from worker.core.busy_timer import BusyTimer
-from worker.core.engine_monitor import AdmissionPolicy, EngineMonitor, is_dead
+from worker.core.engine_monitor import EngineMonitor
 from worker.core.serving_adapter import ServingAdapter
-from worker.core.trials import Trials
-from worker.engine.port import Answer
+from worker.engine.pacing import AdmissionPolicy
+from worker.engine.port import Answer, StageDecisions
 from worker.errors import EngineDied, MessageRejected
 from worker.records.retry import RetryPolicy
 from worker.records.types import Outcome, Rejected, Timing
@@ -40,7 +41,6 @@ class EngineRequests:
     def __init__(
         self,
         router: AdapterRouter,
-        trials: Trials,
         *,
         admission: AdmissionPolicy,
         max_attempts: int,
@@ -48,15 +48,18 @@ class EngineRequests:
         retry: RetryPolicy | None,
     ) -> None:
         self._router = router
-        self._trials = trials
         self._admission = admission
         self._max_attempts = max_attempts
         self._clock = clock
         self._retry = retry
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
         self._monitors: dict[ServingAdapter, EngineMonitor] = {}
-        self.proven = False
-        """Whether the main adapter's engine has answered any record at all."""
+        self._again: deque[InFlightRecord] = deque()
+        """Records of an adapter that died, which its fallback does again."""
+        self.has_answered = False
+        """Whether the main adapter's engine has answered a record since the start, and in good
+        time: in an engine as slow as the limits allow, silence proves nothing. Of a cascade, its
+        last stage."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
         self.busy_timer = BusyTimer(clock)
@@ -68,7 +71,12 @@ class EngineRequests:
     def window(self) -> int:
         """How many records the main adapter's engine may be given now. Safe from any thread."""
         monitor = self._monitors.get(self._router.main)
-        return self._admission.max_in_engine if monitor is None else monitor.window.limit
+        return self._admission.max_in_engine if monitor is None else monitor.window
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether records of an adapter that died wait to be begun again."""
+        return bool(self._again)
 
     def monitor(self, adapter: ServingAdapter) -> EngineMonitor:
         """Return what is known of an adapter's engine."""
@@ -97,16 +105,11 @@ class EngineRequests:
             except EngineDied as error:
                 self._fail_over(adapter, error)
 
-    def find_suspects(self) -> Sequence[InFlightRecord]:
-        """Return the records that the main adapter's engine had when it died."""
-        main = self._router.main
-        return [
-            in_flight
-            for adapter, monitor in self._monitors.items()
-            if adapter is main or is_dead(adapter)
-            for in_flight in monitor.records
-            if in_flight.future is not None and not in_flight.partition.ended
-        ]
+    def in_flight(self) -> list[InFlightRecord]:
+        """Return the records that any engine has, or had when it died: adapters may share one
+        process, and one of them may be found dead before the others."""
+        given = [each for monitor in self._monitors.values() for each in monitor.lane.requests]
+        return [each for each in (*given, *self._again) if not each.partition.ended]
 
     def begin(self, in_flight: InFlightRecord) -> None:
         """Give a record to its adapter's engine; one without a prompt ends at once.
@@ -115,6 +118,18 @@ class EngineRequests:
         """
         in_flight.adapter.unfinished += 1
         self._prepare(in_flight)
+
+    def begin_again(self) -> bool:
+        """Prepare one record of an adapter that died for its fallback; tell if there was one.
+
+        One at a time: preparing takes the loop's time. Raises EngineDied.
+        """
+        if not self._again:
+            return False
+        in_flight = self._again.popleft()
+        if not in_flight.finished:
+            self._prepare(in_flight)
+        return True
 
     def poll(self, timeout_s: float) -> int:
         """Take in answers, waiting up to ``timeout_s`` for a first one.
@@ -144,9 +159,7 @@ class EngineRequests:
                 self._fail_over(monitor.adapter, death)
                 continue
             for in_flight in monitor.overdue(now):
-                detail = (
-                    f"no answer within {self._admission.deadline_s:g} s, but later ones had theirs"
-                )
+                detail = monitor.lane.overdue_detail
                 rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
                 self._finish(in_flight, rejected, now)
                 self._give_up(in_flight)
@@ -156,9 +169,12 @@ class EngineRequests:
     def terminate(self, partitions: Collection[PartitionState]) -> None:
         """Give up what the engines have of partitions that are no longer assigned."""
         for monitor in self._monitors.values():
-            for in_flight in tuple(monitor.records):
+            for in_flight in monitor.lane.requests:
                 if in_flight.partition in partitions:
                     self._give_up(in_flight)
+        for in_flight in self._again:
+            if in_flight.partition in partitions:
+                self._give_up(in_flight)
 
     def _prepare(self, in_flight: InFlightRecord) -> None:
         try:
@@ -174,10 +190,7 @@ class EngineRequests:
         adapter = in_flight.adapter
         in_flight.attempts += 1
         in_flight.submitted_at = submitted_at = self._clock()
-        # In again at the end, if this is not the first attempt: its deadline is the latest now.
-        records = self.monitor(adapter).records
-        records.pop(in_flight, None)
-        records[in_flight] = None
+        self.monitor(adapter).lane.give(in_flight, submitted_at)
         try:
             future = adapter.engine.submit(in_flight.prepared.prompt_ids)
         except EngineDied as error:
@@ -212,8 +225,9 @@ class EngineRequests:
         answer = _read(answered.future)
         if not isinstance(answer, Exception) or isinstance(answer, MessageRejected):
             # The engine's own word: not its death, and not called off by us.
-            self.monitor(adapter).answered(answered.submitted_at, answered.at, self._clock())
-            self.proven = self.proven or adapter is self._router.main
+            self.monitor(adapter).lane.answered(answered.submitted_at, answered.at, self._clock())
+            if adapter is self._router.main and not self.has_answered:
+                self.has_answered = self._is_well(answered, answer)
         late = answered.future is not in_flight.future
         if in_flight.finished or in_flight.partition.ended or late:
             return 0
@@ -228,7 +242,8 @@ class EngineRequests:
                 raise answer
             outcome = adapter.labeller.classify(in_flight.prepared, answer, timing)
         except MessageRejected as error:
-            if in_flight.attempts < self._max_attempts:
+            again = in_flight.attempts < self._max_attempts
+            if again and error.reason != "deadline_exceeded":
                 self._send(in_flight)
                 return 0
             outcome = Rejected(error.reason, "engine", error.detail, in_flight.attempts)
@@ -240,17 +255,26 @@ class EngineRequests:
         self._finish(in_flight, outcome, answered.at)
         return 1
 
+    def _is_well(self, answered: _Answered, answer: Answer | MessageRejected) -> bool:
+        """Tell whether an answer shows that all of an engine works as it should."""
+        seconds, stages = answered.at - answered.submitted_at, 0
+        if isinstance(answer, StageDecisions):
+            seconds, stages = answer.seconds[-1], len(answer.seconds)
+        wanted = len(answered.adapter.labeller.stages)
+        return stages == wanted and seconds <= self._admission.target_s
+
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
         """Have a dead adapter's records done again by its fallback; raise if it has none."""
         fallback = self._router.fail(dead, error)
-        for in_flight in tuple(self.monitor(dead).records):
-            del self.monitor(dead).records[in_flight]
+        lane = self.monitor(dead).lane
+        for in_flight in lane.requests:
+            lane.remove(in_flight)
             if in_flight.future is not None:
                 in_flight.future.cancel()
             dead.unfinished -= 1
             fallback.unfinished += 1
             in_flight.adapter, in_flight.future, in_flight.attempts = fallback, None, 0
-            self._prepare(in_flight)
+            self._again.append(in_flight)
 
     def _finish(self, in_flight: InFlightRecord, outcome: Outcome, at: float) -> None:
         self._end(in_flight)
@@ -280,9 +304,11 @@ class EngineRequests:
         if not in_flight.finished:
             in_flight.finished = True
             in_flight.adapter.unfinished -= 1
-            if in_flight.tried:
-                self._trials.finish(in_flight)
-        self.monitor(in_flight.adapter).records.pop(in_flight, None)
+            if in_flight.on_end is not None:
+                in_flight.on_end()
+                if not in_flight.partition.ended and in_flight.partition.suspects is not None:
+                    in_flight.partition.suspects.clear(in_flight.record.offset)
+        self.monitor(in_flight.adapter).lane.remove(in_flight)
 
 
 def _read(future: Future[Answer]) -> Answer | Exception:

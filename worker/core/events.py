@@ -11,9 +11,8 @@ from worker.records.types import TopicPartition
 TransactionResult = Literal["committed", "aborted", "unknown"]
 RebalanceKind = Literal["assigned", "revoked", "lost"]
 PressureKind = Literal["paused", "resumed"]
-SuspicionKind = Literal["suspected", "acquitted", "put_aside", "released"]
-"""What becomes of records that may have killed the engine: it died with them; it answered them;
-they are dead letters; it dies of whatever it is given, so that no record is to blame."""
+SuspicionKind = Literal["suspected", "cleared", "rejected"]
+"""What becomes of records that may have crashed the engine."""
 
 
 class Listener(Protocol):
@@ -66,9 +65,9 @@ class Listener(Protocol):
     def suspicion(
         self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
     ) -> None:
-        """So many records of a partition, from ``offset`` on, are or are no more suspected.
+        """So many records of a partition, from ``offset`` on, became suspects, or ceased to be.
 
-        Of having killed the engine, by its last ``deaths`` deaths in a row.
+        ``deaths`` are the proven ones of the record that has most.
         """
         ...
 

@@ -9,13 +9,13 @@ from worker.core.assignment import Assignment, PartitionState
 from worker.core.backpressure import Backpressure
 from worker.core.batch import TopicRouter
 from worker.core.batch_publisher import BatchPublisher
+from worker.core.crash_isolation import CrashIsolation, IsolationPolicy
 from worker.core.events import Listener
 from worker.core.loop_policy import LoopPolicy
 from worker.core.pipeline import Pipeline
-from worker.core.quarantine import Quarantine, QuarantinePolicy
 from worker.core.retry_waits import RetryWaits
 from worker.core.state import LoopState
-from worker.errors import EngineDied, PublishAborted
+from worker.errors import EngineDied, PublishAborted, WorkerStopped
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 
@@ -38,7 +38,7 @@ class Loop:
         clock: Callable[[], float],
         now: Callable[[], datetime],
         wait: Callable[[float], None],
-        quarantine: QuarantinePolicy | None = None,
+        isolation: IsolationPolicy | None = None,
         retry_topic: str | None = None,
     ) -> None:
         self._stream = stream
@@ -60,15 +60,14 @@ class Loop:
             now=now,
             wait=wait,
         )
-        self._quarantine = Quarantine(
-            quarantine,
+        self._isolation = CrashIsolation(
+            isolation,
             stream=stream,
             pipeline=pipeline,
             assignment=self._assignment,
             listener=lambda: self._listener,
             commit=self._publisher.commit_notes,
             start_at=self._start_at,
-            clock=clock,
         )
         self._retries: RetryWaits | None = None
         if retry_topic is not None:
@@ -80,7 +79,7 @@ class Loop:
                 clock=clock,
                 now=now,
             )
-        self._stepped = False
+        self._opened = False
         self._stopping = False
         self._joined = False
         self._polled_at: float | None = None
@@ -112,7 +111,7 @@ class Loop:
             prompt_tokens=self._requests.prompt_tokens,
             engine_busy_s=self._requests.busy_timer.busy_s,
             outage_since=self._publisher.outage_since,
-            suspect_records=self._pipeline.trials.suspects,
+            suspect_records=self._pipeline.suspect_records,
             retry_topic=self._retries.topic if self._retries else None,
             retry_due_ms=self._retries.next_due_ms if self._retries else None,
         )
@@ -130,7 +129,10 @@ class Loop:
                 self.run_once()
             self.drain()
         except EngineDied:
-            self._quarantine.died()
+            self._isolation.engine_died()
+            raise
+        except WorkerStopped:  # the engine is well, so nothing it has is suspect
+            self._isolation.close(self._assignment)
             raise
 
     def run_once(self) -> None:
@@ -141,7 +143,8 @@ class Loop:
         self._pipeline.poll(self._result_wait() if busy else 0.0)
         self._requests.check_health()
         self._requests.expire()
-        if not self._step_quarantine() and self._publisher.is_due:
+        self._isolation.step()
+        if not self._opened and self._publisher.is_due:
             self._publisher.try_publish()
         self._apply_backpressure()
 
@@ -153,12 +156,14 @@ class Loop:
             self._stream.pause(self._pressure.pause(self._assignment.sources))
             self._stream.poll(0, 0.0)
             self._polled_at = self._clock()
+            self._open_partitions()
             self._pipeline.poll(self._policy.result_wait_s)
             self._requests.check_health()
             self._requests.expire()
-            if not self._step_quarantine() and self._assignment.ready:
+            self._isolation.step()
+            if not self._opened and self._assignment.ready:
                 self._publisher.try_publish()
-        self._quarantine.close(self._assignment)
+        self._isolation.close(self._assignment)
         self._drop(self._assignment.sources)
 
     # Partitions come and go: called from within stream.poll, on this thread.
@@ -174,7 +179,7 @@ class Loop:
         """Publish what is or gets finished within the bound, and drop the rest."""
         going = [state for source in partitions if (state := self._assignment.get(source))]
         until = self._clock()
-        if not self._quarantine.holds_up(going):
+        if not self._isolation.holds_up(going):
             until += self._policy.revoke_drain_s
         try:
             while any(len(partition.watermark) for partition in going):
@@ -190,7 +195,7 @@ class Loop:
             dropped = sum(len(partition.watermark) for partition in going)
             self._listener.publish_failed(dropped, 1, error)
         else:
-            self._quarantine.close(going)
+            self._isolation.close(going)
         self._listener.rebalanced("revoked", partitions, self._drop(partitions))
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -210,10 +215,7 @@ class Loop:
         self._polled_at = self._clock()
         for record in records:
             self._accept(record)
-        try:
-            self._quarantine.fetched()
-        except PublishAborted as error:
-            self._publisher.failed(error)
+        self._open_partitions()
         self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:
@@ -230,18 +232,17 @@ class Loop:
             return min(self._policy.result_wait_s, max(0.0, self._publisher.due_in_s))
         return self._policy.result_wait_s
 
-    def _step_quarantine(self) -> bool:
-        """Open partitions that are new, try suspects; tell if that took a commit, done or not."""
+    def _open_partitions(self) -> None:
+        """Go on with partitions that are new; ``_opened`` tells if that took a commit."""
         # In turn with publishing, so that an iteration stays within its bound.
-        if self._stepped:
-            self._stepped = False
-            return False
+        if self._opened:
+            self._opened = False
+            return
         try:
-            self._stepped = self._quarantine.step()
+            self._opened = self._isolation.open_partitions()
         except PublishAborted as error:
             self._publisher.failed(error)
-            self._stepped = True
-        return self._stepped
+            self._opened = True
 
     def _apply_backpressure(self) -> None:
         pause, resume = self._pressure.decide(self._assignment)
@@ -268,3 +269,5 @@ class Loop:
 
     def _start_at(self, partition: PartitionState, offset: int) -> None:
         self._pressure.release(*partition.start_at(offset))
+        if not partition.waiting:  # else it has been read up to there already
+            self._stream.seek(partition.source, offset)

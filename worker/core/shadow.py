@@ -93,7 +93,8 @@ class ShadowTraffic:
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._answered: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
-        self._in_flight = 0
+        self.in_flight = 0
+        """Prompts that were not answered or given up yet, as of the last ``poll``."""
 
     def submit(self, record: Record) -> Sequence[ShadowRequest]:
         """Have the record labelled by each shadow that it is in the share of."""
@@ -105,20 +106,20 @@ class ShadowTraffic:
         """Count what the engines have answered or given up."""
         while not self._answered.empty():
             self._answered.get().in_engine -= 1
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     def _submit(self, record: Record, adapter: ServingAdapter) -> ShadowRequest:
         self.poll()
         now = self._clock()
         request = ShadowRequest(adapter, now)
-        if self._in_flight >= self._max_in_flight:
+        if self.in_flight >= self._max_in_flight:
             request.dropped = "busy"
             return request
-        self._in_flight += 1
+        self.in_flight += 1
         adapter.in_engine += 1
         request.submit(record, now, lambda _: self._note_answer(request))
         if request.dropped is not None:
-            self._in_flight -= 1
+            self.in_flight -= 1
             adapter.in_engine -= 1
         return request
 

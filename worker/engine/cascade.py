@@ -1,13 +1,16 @@
-"""A cascade behind the engine port: what a stage is not sure of goes to the next one.
+"""A cascade behind the engine port: what one stage is not sure of goes to the next.
 
-To the loop it is one engine: a prompt has one future, one deadline, and one place in the window.
-Each stage is watched by itself for silence, since another that goes on answering would hide it.
+To the loop it is one engine: a prompt has one future. Each stage is an engine of its own, with its
+own window, deadline and watch for silence (``worker.engine.pacing``). A prompt that finds no room
+in a stage waits in front of it, and its deadline there begins when the stage is given it: a slow
+last stage makes messages wait and never makes them dead letters.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -16,8 +19,8 @@ from functools import partial
 from worker.contract import CascadeStage, Decision, Manifest, build_prompt
 from worker.contract.tokens import Encode
 from worker.engine.answers import decide
+from worker.engine.pacing import UNBOUNDED, AdmissionPolicy, Lane
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions
-from worker.engine.silence import SilenceWatch
 from worker.errors import EngineDied, MessageRejected
 
 
@@ -32,8 +35,8 @@ class OpenStage:
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
-    """One message on its way: what was thought of it so far, and which prompt is out."""
+class _Request:
+    """One message on its way: the decisions so far, and the prompt that a stage has of it."""
 
     message: MessagePrompt | None
     future: Future[Answer] = field(default_factory=Future)
@@ -41,32 +44,49 @@ class _Asked:
     seconds: tuple[float, ...] = ()
     truncated: bool = False
     inner: Future[Answer] | None = None
+    _ending: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self, result: StageDecisions | Exception) -> None:
+        """Settle the future, unless it is settled. From any thread."""
+        if not self._ending.acquire(blocking=False):
+            return  # by another thread: the check for overdue ones and an answer may meet
+        if self.future.set_running_or_notify_cancel():
+            if isinstance(result, Exception):
+                self.future.set_exception(result)
+            else:
+                self.future.set_result(result)
 
 
 class CascadeEngine:
-    """See ``worker.engine.port.Engine``. It is given ``MessagePrompt``; a prompt without its
+    """See ``Engine`` and ``SelfPaced``. It is given ``MessagePrompt``; a prompt without its
     message, as the golden ones are, is answered by the first stage alone.
-
-    ``silence_s``: a stage that has something and answers nothing, for so long and then, when asked,
-    for so long again, has died; None: that is not watched.
     """
 
     def __init__(
         self,
         stages: Sequence[OpenStage],
-        silence_s: float | None = None,
+        policy: AdmissionPolicy = UNBOUNDED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stages = [_WatchedStage(stage, silence_s) for stage in stages]
+        self._stages = [_Stage(stage, policy, clock) for stage in stages]
         self._clock = clock
+
+    @property
+    def window(self) -> int:
+        """How many prompts the first stage may be given now."""
+        return self._stages[0].lane.window.limit
+
+    def has_room(self) -> bool:
+        """Tell whether the first stage has room for another prompt."""
+        return self._stages[0].has_room()
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
         """Begin to answer one prompt. Cancelling the future calls off the stage that has it."""
         message = prompt_ids if isinstance(prompt_ids, MessagePrompt) else None
-        asked = _Asked(message, truncated=message.truncated if message else False)
-        self._ask(asked, 0, message.ids if message else prompt_ids)
-        asked.future.add_done_callback(lambda future: _call_off(asked, future))
-        return asked.future
+        request = _Request(message, truncated=message.truncated if message else False)
+        self._ask(request, 0, message.ids if message else prompt_ids)
+        request.future.add_done_callback(lambda future: _call_off(request, future))
+        return request.future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
         """Have each stage answer its own golden prompts, the first one also ``prompts``."""
@@ -75,10 +95,14 @@ class CascadeEngine:
             stage.opened.engine.warm_up([*prompts, *golden] if at == 0 else golden)
 
     def check_health(self) -> None:
-        """Raise EngineDied when a stage is gone, or has fallen silent."""
+        """Give up what is overdue; raise EngineDied when a stage is gone or answers nothing.
+
+        A stage that was found dead stays dead, whoever asks: the loop and a probe of the health
+        endpoint both have to see it.
+        """
         for at, stage in enumerate(self._stages, 1):
             try:
-                stage.check(self._clock())
+                stage.check()
             except EngineDied as error:
                 raise EngineDied(f"stage {at} of the cascade: {error}") from error
 
@@ -87,84 +111,128 @@ class CascadeEngine:
         for stage in self._stages:
             stage.opened.engine.close()
 
-    def _ask(self, asked: _Asked, at: int, prompt: Sequence[int]) -> None:
-        """Give a prompt to a stage. Raises EngineDied."""
+    def _ask(self, request: _Request, at: int, prompt: Sequence[int]) -> None:
+        """Give a prompt to a stage, or have it wait for room there. Raises EngineDied."""
+        if self._stages[at].take_place(request, prompt):
+            self._submit(request, at, prompt)
+
+    def _submit(self, request: _Request, at: int, prompt: Sequence[int]) -> None:
         stage, since = self._stages[at], self._clock()
-        inner = stage.opened.engine.submit(prompt)
-        stage.given(inner, since)
-        asked.inner = inner
-        inner.add_done_callback(partial(self._take, asked, at, since))
-        if asked.future.cancelled():  # meanwhile, by another thread
+        try:
+            inner = stage.opened.engine.submit(prompt)
+        except EngineDied:
+            stage.remove(request)
+            raise
+        request.inner = inner
+        inner.add_done_callback(partial(self._take, request, at, since))
+        if request.future.done():  # meanwhile, by another thread
             inner.cancel()
 
-    def _take(self, asked: _Asked, at: int, since: float, inner: Future[Answer]) -> None:
+    def _take(self, request: _Request, at: int, since: float, inner: Future[Answer]) -> None:
         """Take in a stage's answer, on whatever thread it comes: end it, or ask the next stage."""
-        now, stage = self._clock(), self._stages[at]
-        stage.came(inner, now)
+        stage, now = self._stages[at], self._clock()
+        stage.answered(request, since, now, real=not inner.cancelled())
         try:
             decision = decide(inner.result(timeout=0), stage.opened.manifest)
-            asked.decisions += (decision,)
-            asked.seconds += (now - since,)
-            if stage.opened.rule.is_sure(decision) or asked.message is None:
-                _finish(asked)
-            elif not asked.future.done():
-                self._ask(asked, at + 1, self._next_prompt(asked, asked.message, at + 1))
+            request.decisions += (decision,)
+            request.seconds += (now - since,)
+            if stage.opened.rule.is_sure(decision) or request.message is None:
+                request.end(StageDecisions(request.decisions, request.seconds, request.truncated))
+            elif not request.future.done():
+                self._ask(request, at + 1, self._next_prompt(request, request.message, at + 1))
         except CancelledError:
-            asked.future.cancel()
+            request.future.cancel()
         except Exception as error:  # noqa: BLE001 - raised again where the future is read
-            if asked.future.set_running_or_notify_cancel():
-                asked.future.set_exception(error)
+            request.end(error)
+        self._admit(at)
 
-    def _next_prompt(self, asked: _Asked, message: MessagePrompt, at: int) -> Sequence[int]:
+    def _admit(self, at: int) -> None:
+        """Give a stage what waits for it and has room now."""
+        while (waiting := self._stages[at].next_waiting()) is not None:
+            request, prompt = waiting
+            try:
+                self._submit(request, at, prompt)
+            except EngineDied as error:
+                request.end(error)
+
+    def _next_prompt(self, request: _Request, message: MessagePrompt, at: int) -> Sequence[int]:
         opened = self._stages[at].opened
         prompt = build_prompt(opened.manifest.prompt, message.text, opened.encode_plain)
         if prompt is None:
             raise MessageRejected("empty_message", "nothing printable is in the message")
-        asked.truncated = prompt.truncated
+        request.truncated = prompt.truncated
         return prompt.ids
 
 
-class _WatchedStage:
-    """A stage and what it has been given and not answered, oldest first. For any thread."""
+class _Stage:
+    """A stage, the requests that its engine has, and those that wait for room. For any thread."""
 
-    def __init__(self, opened: OpenStage, silence_s: float | None) -> None:
+    def __init__(
+        self, opened: OpenStage, policy: AdmissionPolicy, clock: Callable[[], float]
+    ) -> None:
         self.opened = opened
-        self._lock = threading.Lock()
-        self._held: dict[Future[Answer], float] = {}
         golden = opened.manifest.golden[0].ids
-        self._watch: SilenceWatch | None = None
-        if silence_s is not None:
-            self._watch = SilenceWatch(lambda: opened.engine.submit(golden), silence_s)
+        self.lane: Lane[_Request] = Lane(lambda: opened.engine.submit(golden), policy, clock())
+        self._clock = clock
+        self._waiting: deque[tuple[_Request, Sequence[int]]] = deque()
+        self._death: EngineDied | None = None
+        self._lock = threading.Lock()
 
-    def given(self, future: Future[Answer], since: float) -> None:
-        """It has this prompt."""
+    def has_room(self) -> bool:
+        """Tell whether the engine may be given another request now."""
         with self._lock:
-            self._held[future] = since
+            return not self._waiting and self.lane.window.has_room(len(self.lane))
 
-    def came(self, future: Future[Answer], now: float) -> None:
-        """It has answered this prompt, or that was called off."""
+    def take_place(self, request: _Request, prompt: Sequence[int]) -> bool:
+        """Give the request a place in the engine, or else put it at the end of the line."""
         with self._lock:
-            self._held.pop(future, None)
-            if self._watch is not None and not future.cancelled():
-                self._watch.answered(now)
+            if self._waiting or not self.lane.window.has_room(len(self.lane)):
+                self._waiting.append((request, prompt))
+                return False
+            self.lane.give(request, self._clock())
+            return True
 
-    def check(self, now: float) -> None:
-        """Raise EngineDied when it is gone or silent."""
+    def next_waiting(self) -> tuple[_Request, Sequence[int]] | None:
+        """Give the first request in line a place, if there is one; leave out what was given up."""
+        with self._lock:
+            while self._waiting and self._waiting[0][0].future.done():
+                self._waiting.popleft()
+            if not self._waiting or not self.lane.window.has_room(len(self.lane)):
+                return None
+            request, prompt = self._waiting.popleft()
+            self.lane.give(request, self._clock())
+            return request, prompt
+
+    def answered(self, request: _Request, since: float, now: float, *, real: bool) -> None:
+        """The engine is done with a request: by an answer, or because it was called off."""
+        with self._lock:
+            self.lane.remove(request)
+            if real:
+                self.lane.answered(since, now, now)
+
+    def remove(self, request: _Request) -> None:
+        """The engine could not be given this request."""
+        with self._lock:
+            self.lane.remove(request)
+
+    def check(self) -> None:
+        """Give up what is overdue. Raises EngineDied when the engine is gone or hangs."""
         self.opened.engine.check_health()
-        if self._watch is None:
-            return
+        now = self._clock()
         with self._lock:
-            waits_from = next(iter(self._held.values()), None)
-            died = self._watch.find_death(now, waits_from, len(self._held))
-        if isinstance(died, EngineDied):
-            raise died
+            if self._death is None:
+                self._death = self.lane.find_death(now, self.lane.oldest_at, len(self.lane))
+            if self._death is not None:
+                raise self._death
+            overdue, why = self.lane.overdue(now), self.lane.overdue_detail
+            for request in overdue:
+                self.lane.remove(request)
+        for request in overdue:
+            request.end(MessageRejected("deadline_exceeded", why))
+            if request.inner is not None:
+                request.inner.cancel()
 
 
-def _finish(asked: _Asked) -> None:
-    if asked.future.set_running_or_notify_cancel():
-        asked.future.set_result(StageDecisions(asked.decisions, asked.seconds, asked.truncated))
-
-
-def _call_off(asked: _Asked, future: Future[Answer]) -> None:
-    if future.cancelled() and asked.inner is not None:
-        asked.inner.cancel()
+def _call_off(request: _Request, future: Future[Answer]) -> None:
+    if future.cancelled() and request.inner is not None:
+        request.inner.cancel()

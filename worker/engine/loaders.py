@@ -18,6 +18,7 @@ from worker.engine.golden import check_golden
 from worker.engine.merge import merged_base
 from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import AdapterLoader, Engine
 from worker.engine.vllm_config import vllm_is_installed, vllm_runs_on_cpu
 from worker.engine.vllm_engine import VllmEngine
@@ -102,11 +103,11 @@ class VllmLoader:
 @dataclass(frozen=True, slots=True)
 class KindLoader:
     """See ``AdapterLoader``: each kind by the engine that serves it, side by side. A cascade has an
-    engine for each stage; ``silence_s``: see ``CascadeEngine``."""
+    engine for each stage, each watched by ``policy``."""
 
     vllm: VllmLoader
     onnx: OnnxLoader
-    silence_s: float | None = None
+    policy: AdmissionPolicy = UNBOUNDED
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``."""
@@ -120,7 +121,7 @@ class KindLoader:
             ]
             roomy = replace(self, vllm=replace(self.vllm, beside=(*self.vllm.beside, *further)))
             return load_cascade(
-                roomy, self.vllm.bases, adapter, manifest, self.silence_s, background=background
+                roomy, self.vllm.bases, adapter, manifest, self.policy, background=background
             )
         loader = self.onnx if self.engine_of(manifest.kind) == "onnx" else self.vllm
         return loader.load(adapter, manifest, background=background)
@@ -161,7 +162,7 @@ def load_cascade(
     files: ModelFiles,
     adapter: Path,
     manifest: Manifest,
-    silence_s: float | None,
+    policy: AdmissionPolicy,
     *,
     background: bool = False,
 ) -> CascadeEngine:
@@ -180,4 +181,4 @@ def load_cascade(
         for stage in opened:
             stage.engine.close()
         raise
-    return CascadeEngine(opened, silence_s)
+    return CascadeEngine(opened, policy)

@@ -19,6 +19,7 @@ from worker.engine.loaders import (
 )
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
+from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import AdapterLoader, Engine
 from worker.engine.vllm_config import begin_to_import, vllm_is_installed
 
@@ -72,7 +73,7 @@ def open_engine(
     max_adapters: int = 1,
     others: Sequence[Manifest] = (),
     priorities: bool = False,
-    silence_s: float | None = None,
+    policy: AdmissionPolicy = UNBOUNDED,
 ) -> OpenedEngine:
     """Verify ``adapter`` and start the engine of its kind: an encoder's in a second, vLLM in
     minutes.
@@ -80,11 +81,11 @@ def open_engine(
     The base that an adapter needs is ``base`` or among ``bases`` (``Bases``);
     ``verify_weights=False`` compares its weight files by size only. ``serving``: see
     ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
-    ``silence_s``: see ``CascadeEngine``. With ``max_adapters`` above 1 others, of any kind, can be
-    loaded later, so many at the same time, and with ``priorities`` some of them in the background.
-    ``others`` are those that are known to come: the engine is started with room for what they need,
-    and each may be a cascade, whose stages that share an engine have a place each. Raises
-    AdapterRefused, SettingsError and EngineDied.
+    ``policy`` is for each stage of a cascade. With ``max_adapters`` above 1 others, of any kind,
+    can be loaded later, so many at the same time, and with ``priorities`` some of them in the
+    background. ``others`` are those that are known to come: the engine is started with room for
+    what they need, and each may be a cascade, whose stages that share an engine have a place each.
+    Raises AdapterRefused, SettingsError and EngineDied.
     """
     args = engine_args or {}
     found = Bases([*([] if base is None else [base]), *bases], verify_weights=verify_weights)
@@ -99,7 +100,7 @@ def open_engine(
         priorities,
         tuple(each for each in others if not each.stages),
     )
-    loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), silence_s)
+    loader = KindLoader(vllm, OnnxLoader(encoder_precision, encoder_threads), policy)
     by_vllm = "vllm" in loader.engines_of(known)
     if by_vllm:
         require_vllm()

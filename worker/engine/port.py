@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 from worker.contract.manifest import Manifest
 from worker.contract.scoring import Decision
@@ -104,8 +104,26 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class SelfPaced(Protocol):
+    """An engine of several (a cascade), each with a window, deadlines and a watch of its own.
+
+    It fails the future of an overdue prompt with MessageRejected (``deadline_exceeded``), and its
+    ``check_health`` raises EngineDied also when one of them hangs.
+    """
+
+    @property
+    def window(self) -> int:
+        """How many prompts the engine that is asked first may be given now."""
+        ...
+
+    def has_room(self) -> bool:
+        """Tell whether that engine has room for another prompt. Does not block."""
+        ...
+
+
 class AdapterLoader(Protocol):
-    """Brings more adapters up beside the one that the engine was opened with."""
+    """Brings more adapters up next to the one that the engine was opened with."""
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """Return the engine as this adapter sees it, not yet warm. Blocks: seconds, or minutes.

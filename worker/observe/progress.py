@@ -89,10 +89,10 @@ class LogListener(NullListener):
     def suspicion(
         self, kind: SuspicionKind, source: TopicPartition, offset: int, records: int, deaths: int
     ) -> None:
-        """Log who is suspected of having killed the engine, and what becomes of them."""
-        tell = _log.info if kind == "acquitted" else _log.warning
-        tell(
-            f"quarantine.{kind}",
+        """Log which records may have crashed the engine, and what becomes of them."""
+        log = _log.info if kind == "cleared" else _log.warning
+        log(
+            f"crash_isolation.{kind}",
             topic=source.topic,
             partition=source.partition,
             offset=offset,

@@ -130,6 +130,11 @@ class FakeStream:
         self.calls.append("resume")
         self.paused.difference_update(partitions)
 
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Go on at an offset."""
+        self.calls.append("seek")
+        self._position[source] = offset
+
     def publish(self, batch: Batch) -> None:
         """Make a batch visible whole, or raise the next of ``failures``."""
         failure = self.failures.popleft() if self.failures else None

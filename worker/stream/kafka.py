@@ -57,8 +57,12 @@ class KafkaStream:
         """Start delivery of these partitions again."""
         self._consumer.resume(partitions)
 
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Go on with a partition at an offset."""
+        self._consumer.seek(source, offset)
+
     def publish(self, batch: Batch) -> None:
-        """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
+        """Publish a batch. Raises PublishAborted, OutputRefused, OutcomeUnknown, StreamFailed."""
         self._publisher.publish(batch)
         self._consumer.published(batch.next_offsets)
 

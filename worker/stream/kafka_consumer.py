@@ -116,6 +116,15 @@ class KafkaConsumer:
             self._client.resume(to_kafka_partitions(partitions))
             self._paused.difference_update(partitions)
 
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Go on with a partition at a committed offset, without reading what lies before it."""
+        self._lag.published([NextOffset(source, offset)])
+        try:
+            self._client.seek(KafkaPartition(source.topic, source.partition, offset))
+        except KafkaException as error:
+            # The caller leaves earlier records out all the same: it takes longer, no more.
+            _log.warning("stream.seek_failed", error=describe(error.args[0]))
+
     def group_metadata(self) -> Any:
         """Return the membership as the producer's transaction wants it, as of this moment.
 

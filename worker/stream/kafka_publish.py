@@ -9,12 +9,19 @@ from typing import Any, Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
 from worker.records.types import Batch, NextOffset, Outgoing
 from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_producer import KafkaProducer
 from worker.stream.kafka_types import (
     HOPELESS,
+    OF_A_RECORD,
     client_callbacks,
     describe,
     describe_exception,
@@ -83,7 +90,7 @@ class KafkaPublisher:
         self._producer.serve()
 
     def publish(self, batch: Batch) -> None:
-        """Publish a batch. Raises PublishAborted, RecordTooLarge, OutcomeUnknown, StreamFailed."""
+        """Publish a batch. Raises PublishAborted, OutputRefused, OutcomeUnknown, StreamFailed."""
         if too_large := self._too_large(batch.outputs):
             raise RecordTooLarge(too_large)
         until = time.monotonic() + self._config.publish_timeout_s
@@ -234,7 +241,7 @@ class KafkaPublisher:
             raise _Refused
 
     def _refusal(self, error: Exception, batch: Batch) -> PublishAborted:
-        """Name the reason nothing was published; records the broker finds too large, by place."""
+        """Name the reason nothing was published; records that are too large by their places."""
         too_large = {
             index
             for index, refused in self._failed
@@ -251,6 +258,8 @@ class KafkaPublisher:
         if isinstance(error, KafkaException):
             reasons.append(error.args[0])
         for reason in reasons:
+            if reason.code() in OF_A_RECORD:
+                return OutputRefused(describe(reason))
             if reason.code() in HOPELESS:
                 # A transaction that fails for it does not say which of them it was.
                 written = ", ".join(sorted({each.topic for each in batch.outputs}))

@@ -29,12 +29,24 @@ HOPELESS = {
     "the worker's user Write and Describe on kafka.transactional_id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the "
     "worker's user IdempotentWrite on the cluster",
-    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
-    "to now, or raise its message.timestamp.before.max.ms",
     KafkaError._AUTHENTICATION: "authentication failed",
     KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
 }
 """Codes of errors that do not pass by themselves, and what each means."""
+
+OF_A_RECORD = {
+    KafkaError.INVALID_RECORD: "the topic takes no such record; a compacted topic takes none "
+    "without a key",
+    KafkaError.INVALID_MSG: "the topic takes no such record",
+    KafkaError.INVALID_MSG_SIZE: "the topic takes no record of this size",
+    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set records.timestamp "
+    "to now, or raise its message.timestamp.before.max.ms",
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "the topic's message format does not allow it",
+    KafkaError.POLICY_VIOLATION: "a policy of the broker does not allow it",
+    KafkaError.RECORD_LIST_TOO_LARGE: "the batch is larger than a segment of the topic",
+}
+"""Codes of refusals for which a record is to blame, and what each means. The broker gives them for
+all records of a partition that were sent together. With any other code the cluster is to blame."""
 
 UNREACHABLE = {
     KafkaError._TRANSPORT,
@@ -106,7 +118,7 @@ def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]
 
 def describe(error: KafkaError) -> str:
     """Say what an error is, for people: the client's words, and what they mean where we know."""
-    hint = HOPELESS.get(error.code())
+    hint = HOPELESS.get(error.code()) or OF_A_RECORD.get(error.code())
     if error.code() in _FENCES:
         hint = "another worker has taken over this one's transactional.id"
     said = f"{error.name()}: {error.str()}"

@@ -66,6 +66,8 @@ class Lag:
         for record in records:
             source, offset = record.source, record.offset
             self._delivered[source] = offset + 1
+            if offset < self._published.get(source, 0):
+                continue  # delivered once more: its result is published
             waiting = self._waiting.get(source)
             if waiting is None:
                 waiting = self._waiting[source] = deque()

@@ -59,13 +59,17 @@ class Stream(Protocol):
         """Deliver records again, from where each partition stopped."""
         ...
 
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        """Deliver a partition's records from ``offset`` on, which is committed: later than now."""
+        ...
+
     def publish(self, batch: Batch) -> None:
         """Publish outputs and next offsets: both, or neither. Blocks, within a bound.
 
         Without outputs it commits the offsets alone, with their notes; the same ones again too.
 
         Raises PublishAborted (nothing was published; may be tried again) and its two special
-        cases, RecordTooLarge and OutcomeUnknown, or StreamFailed (this worker must end).
+        cases, OutputRefused and OutcomeUnknown, or StreamFailed (this worker must end).
         """
         ...
 

@@ -5,10 +5,11 @@ import pytest
 from tests.support.fakes import NOW
 from tests.support.records import toy_completed, toy_record
 from worker.core.assignment import PartitionState
-from worker.core.batch import TopicRouter, build_batch, replace_oversized, take_ready
+from worker.core.batch import TopicRouter, build_batch, replace_refused, take_ready
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Rejected, TopicPartition
 
+TOO_LARGE = Rejected("output_too_large", "encode", "")
 ROUTER = TopicRouter("out", None)
 
 
@@ -51,7 +52,7 @@ def test_indexes_of_records_too_large_find_their_partition() -> None:
     """The broker's complaint is about a place in the batch; the right record is made smaller."""
     partitions = [state(0, 2), state(1, 2)]
     batches = take_ready(partitions, 10)
-    replace_oversized(batches, [3], "")
+    replace_refused(batches, [3], TOO_LARGE)
     smaller = {
         (partition.source.partition, offset)
         for partition in partitions
@@ -65,6 +66,6 @@ def test_indexes_of_records_too_large_find_their_partition() -> None:
 def test_a_dead_letter_too_large_even_without_its_payload_stops_the_worker() -> None:
     """There is nowhere left to put the record: going on would lose it."""
     partition = state(0, 1)
-    replace_oversized(take_ready([partition], 1), [0], "")
+    replace_refused(take_ready([partition], 1), [0], TOO_LARGE)
     with pytest.raises(StreamFailed, match=r"dead letter of in-0-0 .* dead-letter topic"):
-        replace_oversized(take_ready([partition], 1), [0], "")
+        replace_refused(take_ready([partition], 1), [0], TOO_LARGE)

@@ -1,11 +1,20 @@
 """The loop, step by step: every record ends once, in order, whatever the answers' order."""
 
+from dataclasses import dataclass, field
+
 import pytest
 
+from tests.support.fakes import Clock, ScriptedEngine
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import Published
 from tests.support.rig import Rig, started
+from tests.support.toy_adapter import one_golden, toy_manifest, toy_serving_adapter, toy_spec
+from worker.core.adapter_router import AdapterRouter
+from worker.core.arms import CANARY, Arm, TrafficSplit
+from worker.core.labeller import Labeller, Prepared
+from worker.core.pipeline import ADMISSION_S
 from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.records.types import Record
 
 # Ordering.
 
@@ -271,6 +280,70 @@ def test_a_partition_that_goes_away_makes_room_for_the_others() -> None:
     assert rig.engine.pending == ["n0"]
 
 
+@dataclass(frozen=True, slots=True)
+class SlowLabeller(Labeller):
+    """It takes 40 ms to prepare a message."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def prepare(self, record: Record) -> Prepared:
+        """Prepare it, and let time pass."""
+        self.clock.advance(0.04)
+        return Labeller.prepare(self, record)
+
+
+def slow_to_prepare(rig: Rig) -> None:
+    """Make the rig's labeller slow, as hostile messages would."""
+    own = rig.router.main.labeller
+    rig.router.main.labeller = SlowLabeller(
+        own.manifest, own.encode_plain, own.thresholds, own.layout, clock=rig.clock
+    )
+
+
+def test_preparing_messages_does_not_keep_the_loop_from_polling_kafka() -> None:
+    """However many wait and however long each takes: the rest follows in the next iterations."""
+    rig = Rig()
+    slow_to_prepare(rig)
+    rig.add(*(f"m{number}" for number in range(60)))
+    rig.stream.assign(0)
+    rig.loop.run_once()
+    longest = 0.0
+    while len(rig.engine.pending) < 60:
+        began, before = rig.clock.now, len(rig.engine.pending)
+        rig.loop.run_once()
+        longest = max(longest, rig.clock.now - began)
+        assert len(rig.engine.pending) > before
+    assert longest <= 2 * (ADMISSION_S + 0.04)
+
+
+def test_records_of_a_canary_that_died_are_prepared_again_within_the_same_budget() -> None:
+    """Its whole window may come back at once."""
+    rig = Rig()
+    canary = toy_serving_adapter(
+        engine := ScriptedEngine(), toy_manifest(name="canary", golden=one_golden(toy_spec()))
+    )
+    rig.use(
+        AdapterRouter(
+            TrafficSplit.all_to(rig.router.main).with_arm(Arm(CANARY, canary, 1.0)),
+            rig.router_events,
+        )
+    )
+    slow_to_prepare(rig)
+    rig.add(*(f"m{number}" for number in range(60)))
+    rig.stream.assign(0)
+    rig.iterate()
+    assert len(engine.pending) == 60
+    engine.fake.die()
+    longest = 0.0
+    while len(rig.engine.pending) < 60:
+        began = rig.clock.now
+        rig.loop.run_once()
+        longest = max(longest, rig.clock.now - began)
+    assert longest <= 2 * (ADMISSION_S + 0.04)
+    rig.answer(*(f"m{number}" for number in range(60)))
+    assert rig.committed() == 60
+
+
 def test_a_stuck_message_keeps_no_finished_one_in_memory() -> None:
     """Other partitions go on at full speed for a whole deadline: what they finished is let go."""
     rig = Rig(partitions=2, deadline_s=1000.0)
@@ -282,7 +355,7 @@ def test_a_stuck_message_keeps_no_finished_one_in_memory() -> None:
         rig.answer(f"m{number}")
     assert rig.committed(1) == 50
     monitors = rig.loop._requests._monitors.values()
-    assert sum(len(monitor.records) for monitor in monitors) == rig.loop.held_records == 1
+    assert sum(len(monitor.lane) for monitor in monitors) == rig.loop.held_records == 1
 
 
 def test_fetching_never_asks_for_more_than_there_is_room_for() -> None:

@@ -5,10 +5,18 @@ import itertools
 import pytest
 
 from tests.support.policies import make_loop_policy
-from tests.support.records import Published
+from tests.support.records import Published, read_output
 from tests.support.rig import Rig, started
 from worker.core.publish_failures import MAX_BACKOFF_S, backoff_s
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
+from worker.records.types import Batch
+from worker.stream.fake import FakeStream
 
 
 def test_a_failed_publish_is_tried_again_with_the_same_results() -> None:
@@ -187,3 +195,52 @@ def test_a_fenced_worker_publishes_nothing_more() -> None:
     with pytest.raises(StreamFailed, match="fenced"):
         rig.iterate()
     assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
+
+
+def refusing(rig: Rig, *texts: str, topics: tuple[str, ...] = ("out",)) -> None:
+    """Have the broker refuse every batch with an output of one of these messages to ``topics``."""
+    ids = {f"in-0-{number}" for number, text in enumerate(SENT) if text in texts}
+
+    def publish(batch: Batch) -> None:
+        for outgoing in batch.outputs:
+            if outgoing.topic in topics and read_output(outgoing).id in ids:
+                rig.stream.failures.append(OutputRefused("INVALID_RECORD: no key"))
+                break
+        FakeStream.publish(rig.stream, batch)
+
+    rig.stream.publish = publish  # type: ignore[method-assign]
+
+
+SENT = [f"m{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize("bad", [["m0"], ["m99"], ["m37"], ["m3", "m4", "m90"], SENT])
+def test_a_record_that_the_broker_refuses_becomes_a_dead_letter_and_the_rest_goes_on(
+    bad: list[str],
+) -> None:
+    """The broker refuses the whole batch and does not say for which of its records."""
+    rig = started(*SENT, admission={"max_in_engine": 200})
+    refusing(rig, *bad)
+    for _ in range(3):
+        rig.answer(*rig.engine.pending)
+    rig.iterate(60 + 4 * len(bad))
+    reasons = {published.id: published.reason for published in rig.outputs}
+    assert reasons == {
+        f"in-0-{number}": "output_refused" if text in bad else None
+        for number, text in enumerate(SENT)
+    }
+    assert rig.committed() == 100
+    letter = next(each for each in rig.stream.outputs if each.topic == "dead")
+    assert dict(letter.headers)["clerk.error"] == b"INVALID_RECORD: no key"
+    assert not rig.events.kinds("publish_failed")
+
+
+def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
+    """There is nowhere left to put the record."""
+    rig = started("m0", "m1")
+    refusing(rig, "m1", topics=("out", "dead"))
+    rig.engine.answer("m0")
+    rig.engine.answer("m1")
+    with pytest.raises(StreamFailed, match=r"in-0-1 .*no key.* do not compact it"):
+        rig.iterate(12)
+    assert rig.ids == ["in-0-0"]

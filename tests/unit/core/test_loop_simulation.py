@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.fakes import isolation
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import Published
 from tests.support.rig import Rig
-from worker.core.quarantine import QuarantinePolicy
 from worker.errors import (
     MessageRejected,
     OutcomeUnknown,
@@ -23,8 +23,8 @@ NOTES = [
     "",
     "not ours",
     '{"v":1,"by":"another"}',
-    '{"v":1,"by":"another","group":[0,2],"deaths":1,"suspects":[0,4]}',
-    '{"v":1,"deaths":2,"suspects":[0,1,2,2]}',
+    '{"v":1,"by":"another","suspects":[0,4],"deaths":[1,1]}',
+    '{"v":1,"suspects":[0,3],"deaths":[2,2]}',
 ]
 """What another worker leaves: in good order, killed, killed in a trial, when its engine died."""
 POLICY = make_loop_policy(
@@ -45,7 +45,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             policy=POLICY,
             deadline_s=50.0,
             tick=0.01,
-            quarantine=QuarantinePolicy("this", POLICY.bounds.max_records),
+            isolation=isolation("this", POLICY.bounds.max_records),
         )
         self.added = 0
         self.by_the_other: list[Published] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.fakes import isolation
 from tests.support.rig import Rig
-from worker.core.offset_note import OffsetNote
-from worker.core.quarantine import QuarantinePolicy
+from worker.core.suspects import OffsetNote
 from worker.errors import EngineDied
 
 DEADLINE_S = 60
@@ -14,14 +14,14 @@ DEADLINE_S = 60
 
 def hung_with_orphans(*, suspects: bool) -> Rig:
     """A worker that lost partition 0 with its engine hung, and has partition 1 since."""
-    rig = Rig(partitions=2, quarantine=QuarantinePolicy("p1", 512), deadline_s=DEADLINE_S)
+    rig = Rig(partitions=2, isolation=isolation(), deadline_s=DEADLINE_S)
     rig.stream.assign(0)
     rig.add("gone")
     rig.iterate(2)
     rig.engine.begin("gone")
     rig.stream.lose(0)
     if suspects:
-        rig.stream.notes[rig.stream.sources[1]] = OffsetNote(opened_by="p0").encode(0)
+        rig.stream.notes[rig.stream.sources[1]] = OffsetNote(owner="p0").encode(0)
     rig.add("suspect", partition=1)
     rig.stream.assign(1)
     return rig

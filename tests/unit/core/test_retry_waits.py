@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.fakes import isolation
 from tests.support.policies import make_bounds, make_loop_policy
 from tests.support.records import Published
 from tests.support.retrying import (
@@ -21,7 +22,6 @@ from tests.support.retrying import (
     waiting,
 )
 from worker.contract.records import Headers, Retry, read_retry
-from worker.core.quarantine import QuarantinePolicy
 from worker.errors import PublishAborted
 
 # When it is tried again.
@@ -253,10 +253,10 @@ def test_a_worker_that_is_told_to_go_does_not_wait() -> None:
 
 def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
     """The notes are those of the retry topic's partition; the dead letter has the message's id."""
-    rig = rig_with("m0", quarantine=QuarantinePolicy("this", 100))
+    rig = rig_with("m0", isolation=isolation())
     rig.iterate()
     refuse(rig)
-    note = '{"v":1,"condemned":[0,4]}'
+    note = '{"v":1,"deaths":[0,3]}'
     rig.stream.notes[rig.stream.retry_sources[0]] = note
     rig.stream.committed[rig.stream.retry_sources[0]] = 0
     rig.iterate(13)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.fakes import isolation
 from tests.support.rig import Rig
-from worker.core.quarantine import QuarantinePolicy
 from worker.errors import PublishAborted
 from worker.records.types import CommittedOffset
 from worker.stream.fake import FakeStream
 
 
-def begun(stream: FakeStream, *, quarantine: bool) -> Rig:
+def begun(stream: FakeStream, *, isolated: bool) -> Rig:
     """A worker on a partition with three records, the first two published before it came."""
     for text in ("old", "older", "new"):
         stream.add(text.encode())
     stream.committed[stream.sources[0]] = 2
     stream.forgets_committed = True
-    rig = Rig(quarantine=QuarantinePolicy("p1", 512) if quarantine else None, shared=stream)
+    rig = Rig(isolation=isolation() if isolated else None, shared=stream)
     stream.assign(0)
     return rig
 
 
-@pytest.mark.parametrize("quarantine", [False, True])
-def test_what_was_published_before_is_left_out(quarantine: bool) -> None:
+@pytest.mark.parametrize("isolated", [False, True])
+def test_what_was_published_before_is_left_out(isolated: bool) -> None:
     """The client began at the beginning: what lies before the committed offset gets no second
     result, counts as held no more, and the committed offset does not go back."""
     stream = FakeStream()
-    rig = begun(stream, quarantine=quarantine)
+    rig = begun(stream, isolated=isolated)
     rig.iterate(2)
     assert rig.engine.pending == ["new"]
     assert rig.loop.held_records == 1
@@ -38,11 +38,24 @@ def test_what_was_published_before_is_left_out(quarantine: bool) -> None:
     assert rig.loop.held_records == 0
 
 
-@pytest.mark.parametrize("quarantine", [False, True])
-def test_also_what_comes_after_the_partition_was_opened(quarantine: bool) -> None:
+def test_a_long_log_is_not_read_again_up_to_the_committed_offset() -> None:
+    """The worker seeks it: a million records would be read, and held as waiting, for nothing."""
+    stream = FakeStream()
+    for number in range(100_000):
+        stream.add(str(number).encode())
+    stream.committed[stream.sources[0]] = 99_999
+    stream.forgets_committed = True
+    rig = Rig(shared=stream)
+    stream.assign(0)
+    rig.iterate(3)
+    assert rig.engine.pending == ["99999"]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_also_what_comes_after_the_partition_was_opened(isolated: bool) -> None:
     """The client delivers a few at a time."""
     stream = FakeStream()
-    rig = begun(stream, quarantine=quarantine)
+    rig = begun(stream, isolated=isolated)
     stream.log[stream.sources[0]], rest = [], stream.log[stream.sources[0]]
     stream.log[stream.sources[0]].append(rest[0])
     ends = lambda partitions: [CommittedOffset(each, 2, "", 3) for each in partitions]  # noqa: E731
@@ -53,8 +66,8 @@ def test_also_what_comes_after_the_partition_was_opened(quarantine: bool) -> Non
     assert rig.engine.pending == ["new"]
 
 
-@pytest.mark.parametrize("quarantine", [False, True])
-def test_a_log_that_was_cut_has_new_records(quarantine: bool) -> None:
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_log_that_was_cut_has_new_records(isolated: bool) -> None:
     """A committed offset beyond the end says nothing of what is there now."""
     stream = FakeStream()
     for text in ("a", "b"):
@@ -62,16 +75,16 @@ def test_a_log_that_was_cut_has_new_records(quarantine: bool) -> None:
     stream.forgets_committed = True
     known = lambda partitions: [CommittedOffset(each, 9, "", 2) for each in partitions]  # noqa: E731
     stream.read_committed = known  # type: ignore[method-assign]
-    rig = Rig(quarantine=QuarantinePolicy("p1", 512) if quarantine else None, shared=stream)
+    rig = Rig(isolation=isolation() if isolated else None, shared=stream)
     stream.assign(0)
     rig.iterate(2)
     assert sorted(rig.engine.pending) == ["a", "b"]
 
 
 def test_until_it_is_known_nothing_goes_to_the_engine() -> None:
-    """Without quarantine too: a partition whose committed offset is not told yet waits."""
+    """Without crash isolation too: a partition whose committed offset is not told yet waits."""
     stream = FakeStream()
-    rig = begun(stream, quarantine=False)
+    rig = begun(stream, isolated=False)
     real, refusals = stream.read_committed, [PublishAborted("not yet", unreachable=True)]
 
     def read(partitions: object) -> object:
@@ -82,5 +95,5 @@ def test_until_it_is_known_nothing_goes_to_the_engine() -> None:
     stream.read_committed = read  # type: ignore[method-assign, assignment]
     rig.iterate()
     assert rig.engine.pending == []
-    rig.iterate()
+    rig.iterate(2)
     assert rig.engine.pending == ["new"]

@@ -9,10 +9,12 @@ from tests.support.fakes import NOW
 from tests.support.records import toy_completed, toy_record
 from tests.support.rig import Rig, started
 from worker.core.assignment import PartitionState
-from worker.core.batch import TopicRouter, build_batch, replace_oversized, take_ready
+from worker.core.batch import TopicRouter, build_batch, replace_refused, take_ready
 from worker.errors import RecordTooLarge
 from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Outcome, Rejected, Tombstone, TopicPartition
+
+TOO_LARGE = Rejected("output_too_large", "encode", "")
 
 
 def rig_with(tombstones: Literal["dead", "skip", "forward"]) -> Rig:
@@ -74,7 +76,7 @@ def test_what_is_skipped_has_no_place_in_the_batch() -> None:
         partition.watermark.finish(offset, toy_completed(record, outcome))
     batches = take_ready([partition], 10)
     assert len(build_batch(batches, TopicRouter("out", None), NOW).outputs) == 2
-    replace_oversized(batches, [1], "")
+    replace_refused(batches, [1], TOO_LARGE)
     assert [each.without_payload for _, each in partition.watermark.peek(9)] == [False, False, True]
 
 

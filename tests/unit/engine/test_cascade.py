@@ -5,17 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cascades import cascade_of
+from tests.support.cascades import CASCADE, LARGE, SMALL, large, small
 from tests.support.fakes import Clock
-from tests.support.swapping import answer_with
-from tests.support.toy_adapter import ENCODERS, decode, one_golden, toy_manifest, toy_spec
+from tests.support.toy_adapter import ENCODERS
 from worker.contract import Manifest, write_manifest
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
@@ -23,42 +21,19 @@ from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.loaders import load_cascade
 from worker.engine.model_files import LoadedBase
-from worker.engine.port import Answer, CodeScores, Engine, StageDecisions
+from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
+from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import EngineDied, MessageRejected
 from worker.records.types import Timing
 
-SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
-# Another prompt, so that a prompt of one stage given to the other would be seen.
-LARGE = toy_manifest(
-    name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
-)
-CASCADE = cascade_of(SMALL, LARGE, sure_from=0.8)
-
-
-def message_in(manifest: Manifest, prompt: Sequence[int]) -> str:
-    spec = manifest.prompt
-    return decode(prompt[len(spec.prefix_ids) : len(prompt) - len(spec.suffix_ids)])
-
-
-def small(prompt: Sequence[int]) -> Answer | Exception:
-    """Sure of billing where the message says so; else it guesses delivery."""
-    text = message_in(SMALL, prompt)
-    if "reject" in text:
-        return MessageRejected("engine_rejected", "of the small one")
-    if "nothing" in text:
-        return CodeScores({})
-    return answer_with(SMALL, *(("billing", 0.9) if text.startswith("sure") else ("delivery", 0.6)))
-
-
-def large(prompt: Sequence[int]) -> Answer | Exception:
-    assert len(prompt) <= LARGE.prompt.max_prompt_tokens
-    return answer_with(LARGE, "other", 0.7)
+WATCHED = AdmissionPolicy(max_in_engine=256, deadline_s=30.0)
+"""Silent for 10 s, a stage is asked something."""
 
 
 class World:
     """A cascade of two fake engines."""
 
-    def __init__(self, silence_s: float | None = None, **timing: Any) -> None:
+    def __init__(self, policy: AdmissionPolicy = UNBOUNDED, **timing: Any) -> None:
         self.clock = Clock()
         self.small, self.large = FakeEngine(small, **timing), FakeEngine(large, **timing)
         engines: list[Engine] = [self.small, self.large]
@@ -69,7 +44,7 @@ class World:
                     CASCADE.stages, (SMALL, LARGE), engines, strict=True
                 )
             ],
-            silence_s,
+            policy,
             time.monotonic if timing else self.clock,
         )
         self.labeller = Labeller(
@@ -166,7 +141,7 @@ def test_a_stage_that_dies_is_the_death_of_the_cascade() -> None:
 
 def test_a_silent_stage_is_found_out_while_the_other_answers() -> None:
     """It is asked what it must answer; silent to that, it hangs, whatever the first one answers."""
-    world = World(silence_s=10.0)
+    world = World(WATCHED)
     world.submit("unsure")
     world.small.finish()
     for _ in range(9):
@@ -180,21 +155,49 @@ def test_a_silent_stage_is_found_out_while_the_other_answers() -> None:
     world.clock.advance(9.0)
     world.engine.check_health()
     world.clock.advance(1.5)
-    with pytest.raises(EngineDied, match=r"stage 2 of the cascade: .* answered nothing"):
+    for _ in range(2):  # the loop and the health endpoint both have to hear of it
+        with pytest.raises(EngineDied, match=r"stage 2 of the cascade: .* answered nothing"):
+            world.engine.check_health()
+    world.large.finish_all()
+    with pytest.raises(EngineDied, match="answered nothing"):
         world.engine.check_health()
 
 
-def test_a_stage_that_answers_the_question_is_alive() -> None:
-    """One message may be lost in it: that one's deadline is for the loop."""
-    world = World(silence_s=10.0)
-    world.submit("unsure")
+def test_a_stage_that_answers_the_question_is_alive_and_gives_up_what_it_lost() -> None:
+    """By that stage's own deadline, which begins when the stage is given the message."""
+    world = World(WATCHED)
+    world.clock.advance(100.0)
+    lost = world.submit("unsure")
     world.small.finish()
-    for _ in range(5):
+    for _ in range(4):
         world.clock.advance(11.0)
         world.engine.check_health()
         if len(world.large.pending) > 1:
             world.large.finish(1)
     world.engine.check_health()
+    with pytest.raises(MessageRejected) as rejected:
+        lost.result(0)
+    assert rejected.value.reason == "deadline_exceeded"
+    assert world.large.pending == []
+
+
+def test_what_finds_no_room_in_a_stage_waits_and_has_no_deadline_there() -> None:
+    """However long: the slow stage is given what its window holds, and the quick one goes on."""
+    world = World(AdmissionPolicy(max_in_engine=2, deadline_s=30.0))
+    waiting = [world.submit(f"unsure {number}") for number in range(5)]
+    for _ in range(5):
+        world.small.finish()
+    assert len(world.large.pending) == 2
+    assert world.engine.has_room()
+    assert world.submit("sure").done() is False
+    world.small.finish()
+    assert waiting[3].cancel()
+    for _ in range(4):
+        world.clock.advance(25.0)
+        world.large.finish()
+        world.engine.check_health()
+    assert [future.done() for future in waiting] == [True] * 5
+    assert all(isinstance(each.result(0), StageDecisions) for each in (*waiting[:3], waiting[4]))
 
 
 def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_its_own() -> None:
@@ -212,7 +215,7 @@ def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_
 
 def test_under_load_from_many_threads_each_message_ends_once() -> None:
     """Stages answer on threads of their own, and some are called off meanwhile."""
-    world = World(silence_s=30.0, service_s=0.0, concurrency=4)
+    world = World(AdmissionPolicy(4, deadline_s=90.0), service_s=0.0, concurrency=4)
     draw = random.Random(5)
     texts = [f"{'sure' if draw.random() < 0.7 else 'un'} {n}" for n in range(400)]
     futures: dict[str, Future[Answer]] = {}
@@ -272,10 +275,10 @@ def test_stages_are_brought_up_the_last_one_first_and_none_is_left_behind(tmp_pa
     files = LoadedBase(ENCODERS, SMALL.base)
     where = tmp_path / CASCADE.digest
     loader = Loader()
-    load_cascade(loader, files, where, CASCADE, None, background=True).check_health()
+    load_cascade(loader, files, where, CASCADE, UNBOUNDED, background=True).check_health()
     assert loader.loaded == ["large", "small"]
     failing = Loader("small")
     with pytest.raises(EngineDied, match="no memory"):
-        load_cascade(failing, files, where, CASCADE, None, background=True)
+        load_cascade(failing, files, where, CASCADE, UNBOUNDED, background=True)
     with pytest.raises(EngineDied, match="closed"):
         failing.open[0].check_health()

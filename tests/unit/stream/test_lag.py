@@ -53,7 +53,7 @@ def test_before_the_first_commit_it_begins_where_the_group_left_off_or_at_the_be
 
 
 def test_the_oldest_message_is_the_first_that_is_delivered_and_not_published() -> None:
-    """Of a partition that rewinds too, and none of one that is another's."""
+    """Records before the committed offset do not count, and partitions of others do not."""
     lag = held()
     lag.delivered(record(n) for n in range(10, 13))
     lag.update(statistics(), set())
@@ -63,12 +63,23 @@ def test_the_oldest_message_is_the_first_that_is_delivered_and_not_published() -
     assert lag.oldest_ms() == {SOURCE: record(12).timestamp_ms}
     lag.delivered([record(11), record(12)])
     lag.update(statistics(), set())
-    assert lag.oldest_ms() == {SOURCE: record(11).timestamp_ms}
+    assert lag.oldest_ms() == {SOURCE: record(12).timestamp_ms}
     lag.ended([SOURCE])
     assert lag.oldest_ms() == {}
     lag.assigned([SOURCE])
     lag.update(statistics(), set())
     assert lag.oldest_ms() == {}
+
+
+def test_a_partition_delivered_from_its_beginning_keeps_nothing_of_what_is_published() -> None:
+    """A million records that are skipped took 132 MB, and counted as waiting."""
+    lag = held()
+    lag.delivered(record(n) for n in range(500))
+    lag.published([NextOffset(SOURCE, 1_000)])
+    lag.delivered(record(n) for n in range(500, 1_002))
+    assert [offset for offset, _ in lag._waiting[SOURCE]] == [1_000, 1_001]
+    lag.update(statistics(ls_offset=1_002, lo_offset=0, next_offset=1_002), set())
+    assert lag.read() == {SOURCE: 2}
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:

@@ -96,7 +96,7 @@ def test_a_crash_loop_ends_by_itself(
     assert len(supervisor.codes) <= 4
     assert arena.by_topic["dead"] == 1
     assert dead_letters(arena) == [(f"{AT % PARTITIONS}-{AT // PARTITIONS}", "killed_engine")]
-    assert supervisor.events()["quarantine.put_aside"] == 1
+    assert supervisor.events()["crash_isolation.rejected"] == 1
     assert all(POISON not in worker.log_path.read_text() for worker in supervisor.logs)
     assert arena.stop(supervisor.workers[0]) == 0
     verify(arena, delivery)
@@ -130,7 +130,7 @@ def test_a_rolling_restart_accuses_nobody(arena: Arena) -> None:
     assert arena.stop(first) == 0
     arena.wait_for(COUNT)
     assert "exactly one" in arena.verdict(COUNT)
-    assert "quarantine.suspected" not in [*first.events(), *second.events()]
+    assert "crash_isolation.suspected" not in [*first.events(), *second.events()]
     assert arena.stop(second) == 0
 
 

@@ -1,0 +1,296 @@
+"""Who becomes a suspect, is cleared and is rejected, step by step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.fakes import FakeWitness, isolation
+from tests.support.policies import make_loop_policy
+from tests.support.records import Published
+from tests.support.rig import Rig
+from worker.core.crash_isolation import ProvenDeath
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
+from worker.records.types import Batch
+from worker.stream.fake import FakeStream
+
+
+def worker(stream: FakeStream, process: str, witness: FakeWitness | None = None) -> Rig:
+    """Another worker on this stream, with all of its partitions."""
+    stream.assigned.clear()
+    stream.paused.clear()
+    rig = Rig(
+        partitions=len(stream.sources),
+        policy=make_loop_policy(drain_s=5.0),
+        isolation=isolation(process, witness=witness),
+        shared=stream,
+    )
+    stream.assign(*range(len(stream.sources)))
+    return rig
+
+
+def note(stream: FakeStream, partition: int = 0) -> dict[str, object]:
+    text = stream.notes.get(stream.sources[partition], "")
+    return dict(json.loads(text)) if text else {}
+
+
+def filled(*texts: str, partitions: int = 1) -> FakeStream:
+    stream = FakeStream("in", partitions)
+    for at, text in enumerate(texts):
+        stream.add(text.encode(), at % partitions)
+    return stream
+
+
+def die(rig: Rig) -> None:
+    """Let the engine die and the worker notice, as ``run`` does."""
+    rig.engine.fake.die()
+    with pytest.raises(EngineDied):
+        rig.iterate()
+    rig.loop._isolation.engine_died()
+
+
+def answer_all(rig: Rig, iterations: int = 20) -> None:
+    """Answer whatever the engine has, iteration by iteration."""
+    for _ in range(iterations):
+        rig.iterate()
+        for text in rig.engine.pending:
+            rig.engine.answer(text)
+    rig.iterate(2)
+
+
+def test_a_partition_is_noted_as_open_before_its_first_record_is_in_the_engine() -> None:
+    """And as closed when it is given up: nobody is suspect then."""
+    stream = filled("a", "b")
+    rig = worker(stream, "p1")
+    rig.iterate()
+    assert note(stream) == {"v": 1, "by": "p1"}
+    assert rig.engine.pending == ["a", "b"]
+    rig.answer("a", "b")
+    rig.iterate()
+    stream.revoke(0)
+    assert note(stream) == {}
+    assert rig.committed() == 2
+
+
+def test_an_open_note_makes_suspects_which_are_tried_one_at_a_time() -> None:
+    """Each alone in the engine; its answer clears it."""
+    stream = filled(*(f"m{at}" for at in range(9)))
+    worker(stream, "p1").iterate(2)
+    rig = worker(stream, "p2")
+    for number in range(9):
+        while not rig.engine.pending:
+            rig.iterate()
+        assert rig.engine.pending == [f"m{number}"]
+        rig.answer(f"m{number}")
+    rig.iterate(3)
+    assert ("suspected", 0, 0, 9, 0) in rig.events.log
+    assert rig.ids == [f"in-0-{at}" for at in range(9)]
+    assert rig.events.kinds("cleared")
+    assert note(stream) == {"v": 1, "by": "p2"}
+
+
+def test_lost_partitions_never_count_as_deaths() -> None:
+    """However often they are lost in the middle of a trial: the processes live."""
+    stream = filled("a")
+    for number in range(8):
+        rig = worker(stream, f"p{number}")
+        rig.iterate(3)
+        assert rig.engine.pending == ["a"]
+        stream.lose(0)
+    rig = worker(stream, "last")
+    answer_all(rig)
+    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+
+
+def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refuses() -> None:
+    """The worker ends in good order each time, so its partitions are closed."""
+    stream = filled("a")
+
+    def refuse(batch: Batch) -> None:
+        if batch.outputs:
+            raise StreamFailed("producing to out: TOPIC_AUTHORIZATION_FAILED")
+        FakeStream.publish(stream, batch)
+
+    stream.publish = refuse  # type: ignore[method-assign]
+    for number in range(8):
+        rig = worker(stream, f"p{number}")
+        stream.script.extend([lambda: None, lambda rig=rig: rig.engine.answer("a")])  # type: ignore[misc]
+        with pytest.raises(StreamFailed):
+            rig.loop.run()
+        assert note(stream) == {}
+    del stream.publish
+    rig = worker(stream, "last")
+    answer_all(rig)
+    assert rig.outputs == [Published("out", "in-0-0", label="billing")]
+    assert not rig.events.kinds("suspected")
+
+
+def test_the_partition_that_this_process_had_open_itself_has_no_suspects() -> None:
+    """It lost the partition, and has it again."""
+    stream = filled("a", "b")
+    rig = worker(stream, "p1")
+    rig.iterate(2)
+    stream.lose(0)
+    stream.assign(0)
+    rig.iterate(2)
+    assert not rig.events.kinds("suspected")
+    assert rig.engine.pending
+
+
+def test_an_engine_that_dies_leaves_the_records_that_it_had_as_suspects() -> None:
+    """Not those before, which were published, and none behind."""
+    stream = filled("a", "b", "c")
+    rig = worker(stream, "p1")
+    rig.iterate(2)
+    rig.answer("a")
+    rig.iterate()
+    die(rig)
+    assert note(stream) == {"v": 1, "suspects": [0, 2]}
+    assert rig.committed() == 1
+
+
+@pytest.mark.parametrize("death", ["engine", "process"])
+def test_three_proven_deaths_convict(death: str) -> None:
+    """Each alone in the engine, the last after the engine answered another message."""
+    stream, witness = filled("bad", "good"), FakeWitness()
+    rig = worker(stream, "p0", witness)
+    rig.iterate(2)
+    witness.killed()  # with both of them in the engine: no proof
+    for deaths in range(3):
+        rig = worker(stream, f"p{deaths + 1}", witness)
+        for _ in range(20):
+            if rig.engine.pending == ["bad"]:
+                break
+            rig.iterate()
+            if "good" in rig.engine.pending:
+                rig.answer("good")
+        assert rig.engine.pending == ["bad"]
+        assert rig.outputs == []
+        if death == "engine":
+            die(rig)
+            assert note(stream) == {"v": 1, "deaths": [0, deaths + 1]}
+        else:
+            witness.killed()
+    rig = worker(stream, "p9", witness)
+    answer_all(rig)
+    assert rig.outputs[0] == Published("dead", "in-0-0", reason="killed_engine")
+    assert rig.ids == ["in-0-0", "in-0-1"]
+    assert ("rejected", 0, 0, 1, 3) in rig.events.log
+    assert note(stream) == {"v": 1, "by": "p9"}
+
+
+def test_a_death_that_could_not_be_noted_is_proven_by_its_witness() -> None:
+    """And one that was noted is not counted again."""
+    stream, witness = filled("bad"), FakeWitness()
+    worker(stream, "p0").iterate(2)
+    for failure, left in ((StreamFailed("fenced"), 1), (None, 0), (OutcomeUnknown("no answer"), 0)):
+        rig = worker(stream, "p1", witness)
+        rig.iterate(3)
+        assert rig.engine.pending == ["bad"]
+        stream.failures.append(failure)
+        die(rig)
+        witness.killed()
+        assert len(witness.deaths) == left
+        stream.notes[stream.sources[0]] = json.dumps({"v": 1, "by": "p0"})
+        witness.deaths.clear()
+
+
+def test_the_only_suspect_is_tried_last_when_it_decides() -> None:
+    """Nothing was answered since the start: the engine may be broken, so it waits."""
+    stream = filled("bad")
+    stream.notes[stream.sources[0]] = '{"v":1,"deaths":[0,2]}'
+    stream.committed[stream.sources[0]] = 0
+    rig = worker(stream, "p1")
+    rig.iterate(5)
+    assert rig.engine.pending == []
+    rig.add("good")
+    rig.iterate(2)
+    rig.answer("good")
+    rig.iterate(2)
+    assert rig.engine.pending == ["bad"]
+    rig.answer("bad")
+    rig.iterate(2)
+    assert [each.label for each in rig.outputs] == ["billing", "billing"]
+
+
+@pytest.mark.parametrize("error", [PublishAborted("no"), OutcomeUnknown("no answer")])
+def test_no_record_is_given_to_the_engine_before_its_partition_is_noted_as_open(
+    error: Exception,
+) -> None:
+    """A commit that fails is tried again."""
+    stream = filled("a", "b")
+    rig = worker(stream, "p1")
+    stream.failures.append(error)
+    rig.iterate()
+    assert rig.engine.pending == []
+    rig.iterate(3)
+    assert rig.engine.pending == ["a", "b"]
+    assert note(stream) == {"v": 1, "by": "p1"}
+
+
+def test_a_commit_in_doubt_is_settled_before_an_offset_is_noted() -> None:
+    """Else the note would move the offset back, and what was published would come twice."""
+    stream = filled("a", "b")
+    rig = worker(stream, "p1")
+    rig.iterate(2)
+    stream.commits_before_failure = True
+    stream.failures.append(OutcomeUnknown("no answer"))
+    rig.answer("a")
+    assert rig.committed() == 1
+    stream.commits_before_failure = False
+    die(rig)
+    assert rig.committed() == 1
+    assert note(stream) == {"v": 1, "suspects": [0, 1]}
+
+
+def test_a_trial_ends_for_its_witness_when_the_partition_goes() -> None:
+    """The process lives, whoever has the partition next."""
+    stream, witness = filled("a"), FakeWitness()
+    worker(stream, "p0").iterate(2)
+    rig = worker(stream, "p1", witness)
+    rig.iterate(2)
+    assert witness.trial == ProvenDeath(stream.sources[0], 0)
+    stream.lose(0)
+    assert witness.trial is None
+
+
+def test_draining_with_suspects_closes_the_partition_and_keeps_them() -> None:
+    """The next owner tries what was not tried."""
+    stream = filled("a", "b")
+    worker(stream, "p1").iterate(2)
+    rig = worker(stream, "p2")
+    rig.iterate(2)
+    rig.loop.stop()
+    rig.clock.tick = 0.1
+    rig.loop.drain()
+    assert note(stream) == {"v": 1, "suspects": [0, 2]}
+
+
+def test_records_of_a_canary_in_the_same_process_are_suspects_too() -> None:
+    """It may be the canary's record that made the engine they share hang."""
+    stream = filled("a", "b", partitions=2)
+    rig = worker(stream, "p1")
+    rig.iterate(2)
+    requests = rig.loop._requests
+    canary = rig.router.main.__class__(
+        rig.router.main.labeller, rig.engine, rig.router.main.outputs, rig.router.main.dead_letters
+    )
+    lane = requests.monitor(rig.router.main).lane
+    moved = lane.requests[0]
+    lane.remove(moved)
+    moved.adapter, canary.unfinished = canary, 1
+    requests.monitor(canary).lane.give(moved, rig.clock())
+    die(rig)
+    assert [note(stream, partition).get("suspects") for partition in (0, 1)] == [[0, 1], [0, 1]]
+
+
+def test_without_it_nothing_is_noted() -> None:
+    """And no transaction made for it."""
+    rig = Rig()
+    rig.add("a")
+    rig.stream.assign(0)
+    rig.iterate()
+    rig.answer("a")
+    assert rig.stream.notes[rig.stream.sources[0]] == ""
+    assert len(rig.stream.publishes) == 1

@@ -1,0 +1,243 @@
+"""Crash isolation: find the message that crashes the engine and send it to the dead-letter topic.
+
+When the engine crashes, the process ends and the next owner of the partition reads the same
+records again. What is known of them is therefore stored in Kafka, in a note with the committed
+offset (``worker.core.suspects``).
+
+An open note makes suspects and never a conviction: its owner may have crashed, may have been
+killed for another reason, or may be alive and have lost the partition. Suspects are sent to the
+engine alone, one at a time. A suspect that gets an answer is cleared. Only a proven death counts
+against a record: the engine, or the whole process, died while the engine had nothing but this
+record. There are two kinds of proof:
+
+- The engine died and the worker survived it: the worker saw it.
+- The whole process died (killed for memory, or a crash inside the engine's library): before each
+  trial it wrote a file (``TrialWitness``) that it removes as soon as the trial is over, also when
+  it only lost the partition. The next process on this host finds the file of a dead one.
+
+A record with three proven deaths is rejected with ``killed_engine``. The third counts only if the
+engine had answered another record since its start, and in good time: an engine that answers nothing
+is broken or slow, and no record is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from worker.core.assignment import Assignment, PartitionState
+from worker.core.events import Listener
+from worker.core.pipeline import Pipeline
+from worker.core.suspects import PROVEN_DEATHS, OffsetNote, Suspects, read_note
+from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
+from worker.records.types import CommittedOffset, NextOffset, Rejected, TopicPartition
+from worker.stream.port import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenDeath:
+    """A process died while its engine had nothing but the record at ``offset``."""
+
+    source: TopicPartition
+    offset: int
+
+
+class TrialWitness(Protocol):
+    """Remembers, beyond the death of this process, which record is alone in the engine."""
+
+    def begin(self, source: TopicPartition, offset: int) -> None:
+        """This record is about to be alone in the engine. Must not raise."""
+        ...
+
+    def end(self) -> None:
+        """The trial is over, and the process is alive. Must not raise."""
+        ...
+
+    def take_deaths(self) -> Sequence[ProvenDeath]:
+        """Return the trials of processes that died in one, and forget them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationPolicy:
+    """``process`` names this process in its notes, unlike any other.
+
+    ``reach`` is how many offsets after the committed one may have been in the engine of an owner
+    that died: what a worker holds at most.
+    """
+
+    process: str
+    reach: int
+    witness: TrialWitness
+
+
+class CrashIsolation:
+    """Opens partitions, tries suspects and rejects the guilty. For the loop's thread.
+
+    ``commit`` commits offsets and notes without results. Without a policy nothing is noted or
+    suspected, and an engine that crashes on a message crashes on it again.
+    """
+
+    def __init__(
+        self,
+        policy: IsolationPolicy | None,
+        *,
+        stream: Stream,
+        pipeline: Pipeline,
+        assignment: Assignment,
+        listener: Callable[[], Listener],
+        commit: Callable[[Callable[[], Sequence[NextOffset]]], None],
+        start_at: Callable[[PartitionState, int], None],
+    ) -> None:
+        self._policy = policy
+        self._stream = stream
+        self._pipeline = pipeline
+        self._assignment = assignment
+        self._listener = listener
+        self._commit = commit
+        self._start_at = start_at
+        self._deaths = list(policy.witness.take_deaths()) if policy is not None else []
+
+    def open_partitions(self) -> bool:
+        """Read what the last owners of new partitions left, and note that they are ours now.
+
+        Tells whether anything was committed. Raises PublishAborted, StreamFailed.
+        """
+        if not self._pipeline.unopened:
+            return False
+        opened: list[tuple[PartitionState, Suspects, int]] = []
+        for found in self._stream.read_committed([each.source for each in self._pipeline.unopened]):
+            partition = self._assignment.get(found.source)
+            assert partition is not None
+            first = position = partition.waiting[0].record.offset
+            # A committed offset beyond the end belongs to a log that was cut: the records are new.
+            if found.offset is not None and found.end is not None and found.offset <= found.end:
+                position = max(first, found.offset)
+            opened.append((partition, self._take_over(found, first, position), position))
+        noted = {partition.source for partition, _, _ in opened}
+        left = [death for death in self._deaths if death.source not in noted]
+        if self._policy is not None:
+            try:
+                self._commit_notes([(partition, suspects) for partition, suspects, _ in opened])
+            except OutcomeUnknown:
+                self._deaths = left  # they may be in the note already, and must not count twice
+                raise
+        self._deaths = left
+        for partition, suspects, position in opened:
+            source, first = partition.source, partition.waiting[0].record.offset
+            if position > first:
+                self._start_at(partition, position)
+                self._listener().rewound(source, first, position)
+            partition.suspects = suspects
+            self._pipeline.open(partition)
+            self._report_suspects(partition, suspects)
+        return self._policy is not None
+
+    def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
+        """Tell whether records of these wait for something else than the engine's answer."""
+        pipeline = self._pipeline
+        return pipeline.isolating or any(
+            partition in pipeline.unopened
+            or any(held.partition is partition for held in pipeline.suspects)
+            for partition in partitions
+        )
+
+    def step(self) -> None:
+        """Reject who is guilty, and try the next suspect once the engine is empty."""
+        pipeline = self._pipeline
+        for held in [held for held in pipeline.suspects if held.deaths >= PROVEN_DEATHS]:
+            detail = (
+                f"the engine died {held.deaths} times while it had nothing but this message, "
+                "and answered others"
+            )
+            source, offset = held.partition.source, held.record.offset
+            pipeline.reject(held, Rejected("killed_engine", "engine", detail, held.deaths))
+            self._listener().suspicion("rejected", source, offset, 1, held.deaths)
+        if pipeline.isolating and pipeline.engine_is_empty and self._policy is not None:
+            held = pipeline.take_suspect()
+            witness = self._policy.witness
+            if pipeline.requests.has_answered or held.deaths < PROVEN_DEATHS - 1:
+                witness.begin(held.partition.source, held.record.offset)
+            pipeline.try_alone(held, witness.end)
+        for partition in self._assignment:
+            suspects = partition.suspects
+            if suspects is not None and suspects.reported and not len(suspects):
+                suspects.reported = False
+                source = partition.source
+                self._listener().suspicion("cleared", source, suspects.committed, 0, 0)
+
+    def engine_died(self) -> None:
+        """Note which records the engine had. Never raises: it is the last thing a worker does."""
+        if self._policy is None:
+            return
+        alone = self._pipeline.alone
+        if alone is not None and not alone.partition.ended:
+            assert alone.partition.suspects is not None
+            decides = self._pipeline.requests.has_answered
+            alone.partition.suspects.prove(alone.record.offset, decides=decides)
+            self._report_suspects(alone.partition, alone.partition.suspects)
+        else:
+            offsets: dict[PartitionState, list[int]] = {}
+            for in_flight in self._pipeline.requests.in_flight():
+                offsets.setdefault(in_flight.partition, []).append(in_flight.record.offset)
+            for partition, those in offsets.items():
+                if partition.suspects is not None and not partition.ended:
+                    partition.suspects.blame(min(those), max(those))
+                    self._report_suspects(partition, partition.suspects)
+        if self.close(self._assignment):  # otherwise the witness's file is the only proof
+            self._policy.witness.end()
+
+    def close(self, partitions: Iterable[PartitionState]) -> bool:
+        """Note that these are given up in good order, and tell whether that may be in Kafka.
+
+        Never raises: if it fails, the next owner is careful for nothing.
+        """
+        opened = [
+            (partition, partition.suspects)
+            for partition in partitions
+            if partition.suspects is not None and partition.suspects.noted
+        ]
+        try:
+            if opened:
+                self._commit_notes(opened, closing=True)
+        except (PublishAborted, StreamFailed) as error:
+            self._listener().publish_failed(0, 1, error)
+            return isinstance(error, OutcomeUnknown)
+        return True
+
+    def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
+        """Return the suspects of a partition that goes on at ``position``."""
+        committed = first if found.offset is None else found.offset
+        if self._policy is None:
+            return Suspects(None, committed, OffsetNote())
+        stop = position + self._policy.reach
+        window = range(position, stop if found.end is None else min(stop, found.end))
+        note = read_note(found.note, committed)
+        suspects = Suspects.take_over(note, committed, window, self._policy.process)
+        for death in self._deaths:
+            if death.source == found.source and death.offset >= position:
+                suspects.prove(death.offset)
+        return suspects
+
+    def _report_suspects(self, partition: PartitionState, suspects: Suspects) -> None:
+        if len(suspects):
+            suspects.reported = True
+            self._listener().suspicion(
+                "suspected",
+                partition.source,
+                suspects.committed,
+                len(suspects),
+                suspects.most_deaths,
+            )
+
+    def _commit_notes(
+        self, opened: Sequence[tuple[PartitionState, Suspects]], *, closing: bool = False
+    ) -> None:
+        self._commit(
+            lambda: [
+                NextOffset(partition.source, at, suspects.note(at, closing=closing))
+                for partition, suspects in opened
+                for at in (suspects.committed,)
+            ]
+        )
