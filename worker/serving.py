@@ -126,7 +126,7 @@ def make_serving_adapter(
             ),
         ),
         engine=engine,
-        outputs=OutputEncoder(manifest, __version__),
+        outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
             settings.kafka.dead_letter_topic,
             __version__,
@@ -200,6 +200,7 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         "engine.ready",
         seconds=round(time.monotonic() - started, 1),
         serving=opened.serving,
+        precision="+".join(opened.engine.precisions),
         kind=opened.manifest.kind,
         decoding=opened.manifest.answers_with,
         probes=tried,

@@ -70,9 +70,9 @@ class ModelSettings(Section):
     )
     cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
-    encoder_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto",
-        description="Which of an encoder's ONNX files is served; auto: the adapter's order.",
+    encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
+        None,
+        description="Which of an encoder's ONNX files is served; empty: the one that was judged.",
     )
     encoder_threads: int | None = Field(
         None, ge=1, description="Threads of an encoder; empty: one on each core that may be used."

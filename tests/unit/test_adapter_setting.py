@@ -147,10 +147,12 @@ def test_the_settings_of_review_hold_for_each_stage_of_a_cascade() -> None:
     cascade = cascade_of(toy_manifest(name="small"), toy_manifest(name="large"))
     settings = Settings(review=ReviewSettings(confidence=0.25, disagreement=0.75))
     engine = FakeEngine(lambda _: ValueError())
+    engine.precisions = ("int8", "bf16")
     adapter = serving.make_serving_adapter(settings, ENCODERS, cascade, engine)
     assert adapter.labeller.stages == tuple(
         replace(stage.thresholds, review_confidence=0.25, review_disagreement=0.75)
         for stage in cascade.stages
     )
+    engine.precisions = ("int8", "bf16")
     unset = serving.make_serving_adapter(Settings(), ENCODERS, cascade, engine)
     assert unset.labeller.stages == tuple(stage.thresholds for stage in cascade.stages)

@@ -41,6 +41,8 @@ its variables when a process starts. Here the core itself starts with them
 (``computing_environment``), which saves an import of everything and a queue between two
 processes that wait by spinning."""
 
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
 _GIB = 1 << 30
 
 _HEAD_OUTPUTS = 256
@@ -143,6 +145,12 @@ def engine_arguments(
             f"longest prompt with its answer takes {need} tokens: leave it out"
         )
     return arguments
+
+
+def precision_name(dtype: str, quantization: str | None) -> str:
+    """Return ``Engine.precisions``' name of what vLLM computes in. ``dtype`` is PyTorch's name."""
+    dtype = dtype.removeprefix("torch.")
+    return quantization or _PRECISIONS.get(dtype, dtype)
 
 
 def ranks(engine_args: Mapping[str, Any]) -> int:

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +156,14 @@ def _share_an_engine(one: Manifest, other: Manifest) -> bool:
     return (one.kind, one.base) == (other.kind, other.base)
 
 
+class StagedEngine(CascadeEngine):
+    """A cascade that also says what each of its stages computes in."""
+
+    def __init__(self, stages: Sequence[OpenStage], silence_s: float | None) -> None:
+        super().__init__(stages, silence_s)
+        self.precisions = tuple(name for stage in stages for name in stage.engine.precisions)
+
+
 def load_cascade(
     loader: AdapterLoader,
     files: ModelFiles,
@@ -164,7 +172,7 @@ def load_cascade(
     silence_s: float | None,
     *,
     background: bool = False,
-) -> CascadeEngine:
+) -> Engine:
     """Bring up the stages of a cascade, each by ``loader``, the last one first: it takes longest,
     and where it fails nothing was done in vain. See ``AdapterLoader``."""
     opened: list[OpenStage] = []
@@ -180,4 +188,4 @@ def load_cascade(
         for stage in opened:
             stage.engine.close()
         raise
-    return CascadeEngine(opened, silence_s)
+    return StagedEngine(opened, silence_s)

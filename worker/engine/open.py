@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
 from worker.contract.cascade import MOST_STAGES
+from worker.contract.head import Precision
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.engine.loaders import (
     KindLoader,
@@ -66,7 +67,7 @@ def open_engine(
     bases: Sequence[Path] = (),
     serving: Serving = "auto",
     engine_args: Mapping[str, Any] | None = None,
-    encoder_precision: str = "auto",
+    encoder_precision: Precision | None = None,
     encoder_threads: int | None = None,
     verify_weights: bool = True,
     max_adapters: int = 1,

@@ -23,7 +23,7 @@ import structlog
 
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
-from worker.engine.arguments import EngineSettings, answer_tokens
+from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
 from worker.engine.port import Answer
 from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_answers import read_answer
@@ -76,6 +76,9 @@ class VllmEngine:
         config = vllm_config(settings)
         self._config = config
         self._vocabulary: int = config.model_config.get_vocab_size()
+        self.precision = precision_name(
+            str(config.model_config.dtype), config.model_config.quantization
+        )
         first = self._describe(settings.manifest, settings.adapter)
         self._adapters = {first}
         self.first = AdapterView(self, first, settings.manifest, cold=True)

@@ -56,7 +56,9 @@ class Host:
 
     def __init__(self, settings: EngineSettings, started: list[EngineSettings]) -> None:
         started.append(settings)
-        self.first = SimpleNamespace(warm_up=lambda _: None, close=lambda: None)
+        self.first = SimpleNamespace(
+            warm_up=lambda _: None, close=lambda: None, precisions=("bf16",)
+        )
 
     def add(self, *_: Any, **__: Any) -> Any:
         return self.first
@@ -78,7 +80,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
         (verify, "verify_file", lambda *_: None),
     ):
         monkeypatch.setattr(module, name, stand_in)
-    onnx = SimpleNamespace(warm_up=lambda _: None)
+    onnx = SimpleNamespace(warm_up=lambda _: None, precisions=("int8",))
     monkeypatch.setattr(OnnxLoader, "load", lambda *_, **__: onnx)
     return found
 

@@ -15,8 +15,9 @@ from tests.support.cascades import cascade_of
 from tests.support.toy_adapter import ENCODERS, scores, small_manifest, toy_manifest, toy_spec
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
-from worker.engine.cascade import CascadeEngine, OpenStage
+from worker.engine.cascade import OpenStage
 from worker.engine.fake import FakeEngine
+from worker.engine.loaders import StagedEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline import classify
@@ -54,8 +55,8 @@ def test_of_a_cascade_it_is_told_who_answered_and_what_the_stage_before_thought(
         FakeEngine(lambda _: scores("delivery"), service_s=0.0),
     )
     stages = zip(cascade.stages, (small, large), engines, strict=True)
-    engine = CascadeEngine(
-        [OpenStage(rule, own, ENCODERS.plain, each) for rule, own, each in stages]
+    engine = StagedEngine(
+        [OpenStage(rule, own, ENCODERS.plain, each) for rule, own, each in stages], None
     )
     labeller = Labeller(
         cascade,
