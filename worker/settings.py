@@ -87,6 +87,11 @@ class AdapterSettings(Section):
     load_timeout_s: Seconds = Field(
         600.0, description="Longest time to load and try an adapter beside the one that serves."
     )
+    when_too_large: Literal["refuse", "restart"] = Field(
+        "refuse",
+        description="For a new adapter whose engine has no room in memory next to the one that "
+        "serves: refuse it, or drain, end with code 7 and start again with it.",
+    )
     max_probe_error_rate: Ratio = Field(
         0.1,
         description="Largest share of the serving adapter's probes that a new one may misclassify.",

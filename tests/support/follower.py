@@ -21,11 +21,13 @@ from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.open import Declined
 from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
+from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import AdapterWatcher
 
 WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
@@ -142,6 +144,8 @@ class Follower:
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
         load_timeout_s: float = 60.0,
+        restart: Restart | None = None,
+        declined: Declined | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
@@ -174,6 +178,8 @@ class Follower:
             self.factory,
             patience_s=patience_s,
             load_timeout_s=load_timeout_s,
+            restart=restart,
+            declined=declined,
             clock=clock,
         )
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)

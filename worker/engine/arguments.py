@@ -43,7 +43,7 @@ processes that wait by spinning."""
 
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
-_GIB = 1 << 30
+GIB = 1 << 30
 
 _HEAD_OUTPUTS = 256
 """As many outputs as every adapter's head may have beside the first one's, at least: a padded row
@@ -99,7 +99,7 @@ def cpu_dtype(model: Path, capability: str) -> str:
     large one stays as it is: twice the memory is not ours to take.
     """
     size = sum(each.stat().st_size for each in model.glob("*.safetensors"))
-    return "float32" if capability == "AVX2" and size <= _GIB else "bfloat16"
+    return "float32" if capability == "AVX2" and size <= GIB else "bfloat16"
 
 
 def engine_arguments(
@@ -172,6 +172,15 @@ def runs_eagerly(engine_args: Mapping[str, Any]) -> bool:
     return bool(engine_args.get("enforce_eager", True))
 
 
+def kv_cache_bytes(engine_args: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+    """Return what an engine on a CPU keeps for keys and values (bytes)."""
+    wanted = engine_args.get("kv_cache_memory_bytes")
+    if isinstance(wanted, int):
+        return wanted
+    space = environment.get("VLLM_CPU_KVCACHE_SPACE", "")  # in GiB
+    return int(space) * GIB if space.isdecimal() and int(space) else GIB
+
+
 def _cpu_arguments(
     engine_args: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _cpu_arguments(
     }
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):
         # vLLM would take nine tenths of the machine's memory, as on a GPU of its own.
-        arguments["kv_cache_memory_bytes"] = _GIB
+        arguments["kv_cache_memory_bytes"] = GIB
     if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
         arguments["distributed_executor_backend"] = _IN_ITS_CORE
     return arguments

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ from typing import Any, Literal
 from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest, verify_tokens
 from worker.contract.cascade import stage_directory
 from worker.contract.verify import load_stages
-from worker.engine.arguments import EngineSettings
+from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.golden import check_golden
+from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
 from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
@@ -44,6 +46,9 @@ class VllmLoader:
     engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
     memory. ``merged`` folds each into a copy of the base under ``cache_dir`` and starts an engine
     of its own with that. ``beside``: adapters for which an engine is started with room as well.
+
+    ``must_fit``: others serve, so on a CPU an engine is started only where there is memory for it:
+    the kernel would end one of them.
     """
 
     bases: Bases
@@ -54,7 +59,9 @@ class VllmLoader:
     max_loaded: int = 1
     priorities: bool = False
     beside: tuple[Manifest, ...] = ()
+    must_fit: bool = False
     hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
+    started: list[VllmEngine] = field(default_factory=list)
 
     def resolve(self) -> Literal["merged", "runtime"]:
         """Return how adapters are served: merged on a CPU, where it is left open. That imports
@@ -66,7 +73,8 @@ class VllmLoader:
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. An adapter with a
-        head is refused where its golden prompts have other logits than the trainer's."""
+        head is refused where its golden prompts have other logits than the trainer's. Raises
+        TooLarge."""
         engine = self._load(adapter, manifest, background=background)
         try:
             check_golden(engine, adapter, manifest)
@@ -79,12 +87,14 @@ class VllmLoader:
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
+            self._check_room(adapter, base)
             merged = merged_base(base, adapter, manifest, self.cache_dir)
-            return VllmEngine(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
+            return self._start(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
         place = base, manifest.head is not None
         host = self.hosts.get(place)
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
+        self._check_room(adapter, base)
         settings = EngineSettings(
             base,
             manifest,
@@ -95,8 +105,22 @@ class VllmLoader:
             self.priorities,
             self.engine_args,
         )
-        self.hosts[place] = host = VllmEngine(settings)
+        self.hosts[place] = host = self._start(settings)
         return host.first
+
+    def _start(self, settings: EngineSettings) -> VllmEngine:
+        self.started[:] = [engine for engine in self.started if engine.is_open]
+        engine = VllmEngine(settings)
+        self.started.append(engine)
+        return engine
+
+    def _check_room(self, adapter: Path, base: Path) -> None:
+        """Raise TooLarge where an engine for the adapter has no place in the memory that is left.
+        A merged copy is as large as its base."""
+        if self.must_fit and vllm_runs_on_cpu():
+            running = [engine.memory for engine in self.started if engine.is_open]
+            kv_cache = kv_cache_bytes(self.engine_args, os.environ)
+            check_room(adapter, needed_memory(weight_bytes(base), kv_cache, running), free_memory())
 
 
 @dataclass(frozen=True, slots=True)

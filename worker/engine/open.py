@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +28,21 @@ ServedAs = Literal["merged", "runtime", "onnx"]
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """An adapter that a worker could not start with, and why (no message text)."""
+
+    digest: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedEngine:
     """An engine that is up, not yet warm, and the contract that it answers by.
 
     ``loader`` brings up more adapters beside the first; None where that was not asked for. What
     they need beside their own files is in ``files``: by default the first one's base alone.
+    ``declined`` is the adapter that is current in the store, where it could not be served and the
+    one before it is.
     """
 
     engine: Engine
@@ -41,6 +51,7 @@ class OpenedEngine:
     serving: ServedAs
     loader: AdapterLoader | None = None
     files: ModelFiles | None = None
+    declined: Declined | None = None
 
     @property
     def model_files(self) -> ModelFiles:
@@ -110,6 +121,6 @@ def open_engine(
     verify_tokens(manifest, encoders, adapter)
     served: ServedAs = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)
-    return OpenedEngine(
-        first, manifest, encoders, served, loader if max_adapters > 1 else None, found
-    )
+    # From now on something serves that a further engine may not endanger.
+    later = replace(loader, vllm=replace(vllm, must_fit=True)) if max_adapters > 1 else None
+    return OpenedEngine(first, manifest, encoders, served, later, found)
