@@ -25,8 +25,8 @@ from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import MAIN, SHADOW, TrafficSplit
 from worker.core.labeller import Labeller
 from worker.core.serving_adapter import ServingAdapter
-from worker.engine.open import Declined, OpenedEngine, begin_to_open, open_engine
-from worker.engine.port import Engine
+from worker.engine.open import OpenedEngine, begin_to_open, open_engine
+from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import (

@@ -21,8 +21,7 @@ from worker.core.arms import CANARY, SHADOW, ArmRole, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
-from worker.engine.open import Declined
-from worker.engine.port import AdapterLoader, Engine
+from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
 from worker.lifecycle.events import AdapterEvents

@@ -20,19 +20,11 @@ from worker.engine.loaders import (
 )
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
-from worker.engine.port import AdapterLoader, Engine
+from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.engine.vllm_config import begin_to_import, vllm_is_installed
 
 ServedAs = Literal["merged", "runtime", "onnx"]
 """How the first adapter is served: folded into its base, beside it, or as an ONNX file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """An adapter that a worker could not start with, and why (no message text)."""
-
-    digest: str
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,3 +121,11 @@ class AdapterLoader(Protocol):
         AdapterRefused, SettingsError or EngineDied, and then leaves nothing behind.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """An adapter that a worker could not start with, and why (no message text)."""
+
+    digest: str
+    problem: str

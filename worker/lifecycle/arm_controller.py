@@ -12,7 +12,7 @@ import structlog
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
-from worker.engine.open import Declined
+from worker.engine.port import Declined
 from worker.errors import EngineDied
 from worker.lifecycle.arm_source import ArmTarget
 from worker.lifecycle.bring_up import BringUp

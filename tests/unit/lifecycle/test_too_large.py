@@ -9,7 +9,7 @@ import pytest
 from tests.support.follower import AdapterStore, Follower
 from tests.support.swapping import ONE, THREE, TWO
 from worker.engine.memory import TooLarge, check_room
-from worker.engine.open import Declined
+from worker.engine.port import Declined
 from worker.errors import RestartNeeded
 from worker.lifecycle.restart import Restart
 
