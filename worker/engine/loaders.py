@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +49,8 @@ class VllmLoader:
     of its own with that. ``beside``: adapters for which an engine is started with room as well.
 
     ``must_fit``: others serve, so on a CPU an engine is started only where there is memory for it:
-    the kernel would end one of them.
+    the kernel would end one of them. ``started`` are the engines that run, ``loading`` what those
+    take that are being started (bytes).
     """
 
     bases: Bases
@@ -62,6 +64,7 @@ class VllmLoader:
     must_fit: bool = False
     hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
     started: list[VllmEngine] = field(default_factory=list)
+    loading: list[int] = field(default_factory=list)
 
     def resolve(self) -> Literal["merged", "runtime"]:
         """Return how adapters are served: merged on a CPU, where it is left open. That imports
@@ -87,14 +90,14 @@ class VllmLoader:
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
-            self._check_room(adapter, base)
-            merged = merged_base(base, adapter, manifest, self.cache_dir)
-            return self._start(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
+            with self._room(adapter, base):
+                merged = merged_base(base, adapter, manifest, self.cache_dir)
+                settings = EngineSettings(merged, manifest, engine_args=self.engine_args)
+                return self._start(settings).first
         place = base, manifest.head is not None
         host = self.hosts.get(place)
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
-        self._check_room(adapter, base)
         settings = EngineSettings(
             base,
             manifest,
@@ -105,7 +108,8 @@ class VllmLoader:
             self.priorities,
             self.engine_args,
         )
-        self.hosts[place] = host = self._start(settings)
+        with self._room(adapter, base):
+            self.hosts[place] = host = self._start(settings)
         return host.first
 
     def _start(self, settings: EngineSettings) -> VllmEngine:
@@ -114,13 +118,23 @@ class VllmLoader:
         self.started.append(engine)
         return engine
 
-    def _check_room(self, adapter: Path, base: Path) -> None:
-        """Raise TooLarge where an engine for the adapter has no place in the memory that is left.
-        A merged copy is as large as its base."""
-        if self.must_fit and vllm_runs_on_cpu():
-            running = [engine.memory for engine in self.started if engine.is_open]
-            kv_cache = kv_cache_bytes(self.engine_args, os.environ)
-            check_room(adapter, needed_memory(weight_bytes(base), kv_cache, running), free_memory())
+    @contextmanager
+    def _room(self, adapter: Path, base: Path) -> Iterator[None]:
+        """Keep memory for an engine for the adapter while it is loaded. A merged copy is as large
+        as its base. Raises TooLarge where there is none beside what others are being loaded into.
+        """
+        if not self.must_fit or not vllm_runs_on_cpu():
+            yield
+            return
+        running = [engine.memory for engine in self.started if engine.is_open]
+        kv_cache = kv_cache_bytes(self.engine_args, os.environ)
+        need = needed_memory(weight_bytes(base), kv_cache, running)
+        check_room(adapter, need, max(0, free_memory() - sum(self.loading)))
+        self.loading.append(need)
+        try:
+            yield
+        finally:
+            self.loading.remove(need)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,27 @@ def test_one_that_fits_is_started(
     assert sum(isinstance(each, Running) for each in started) == 2
 
 
+def test_an_engine_that_is_just_being_loaded_has_its_memory_already(
+    tmp_path: Path,
+    started: list[Any],
+    left: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A canary and a new main adapter may be loaded at the same time: what the first one will take
+    is not gone from what is left yet."""
+    left(30 * GIB)
+    loader = make_loader(tmp_path, serving="merged", must_fit=True)
+
+    def start(settings: EngineSettings) -> Running:
+        with pytest.raises(TooLarge, match=r"takes about 19\.7 GiB .*, and 10\.3 GiB are left"):
+            loader.load(tmp_path, toy_manifest(name="another"))
+        return Running(settings, started)
+
+    monkeypatch.setattr(loaders, "VllmEngine", start)
+    loader.load(tmp_path, toy_manifest())
+    assert loader.loading == []
+
+
 def test_a_gpus_memory_is_vllms_to_check(
     tmp_path: Path,
     started: list[Any],
