@@ -24,6 +24,7 @@ from worker.core.pipeline import Pipeline
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
+from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import close_all
 from worker.observe.observer import Observer, observing
 from worker.observe.progress import LogListener
@@ -83,7 +84,8 @@ def run_worker(
         opened = opener(settings)
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
         stack.callback(close_all, router, adapter_events)
-        watcher = make_watcher(settings, opened, router, adapter_events)
+        restart = Restart(enabled=settings.adapters.when_too_large == "restart")
+        watcher = make_watcher(settings, opened, router, adapter_events, restart)
         if watcher is not None:
             stack.callback(watcher.close)
         observer.model_ready(opened, router, adapter_events)
@@ -101,6 +103,7 @@ def run_worker(
             limit=limit,
         )
         observer.runs(loop, stream, config.retention_s)
+        restart.when_wanted(loop.stop)
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:
@@ -110,6 +113,7 @@ def run_worker(
         _log.info("worker.drained")
         if limit is not None:
             limit.check()
+        restart.check()
 
 
 def _log_ready(settings: Settings, config: KafkaConfig, opened: OpenedEngine) -> None:

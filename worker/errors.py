@@ -10,7 +10,8 @@
         ├── SettingsError     2  mend the settings
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
         ├── EngineDied        5  the engine cannot answer any more
-        └── FeedBroken        6  too many messages end as dead letters
+        ├── FeedBroken        6  too many messages end as dead letters
+        └── RestartNeeded     7  start it again: another adapter needs the memory of this one
 
 MessageRejected is the contract's, because decoders raise it too; engines and the labeller raise it
 here. ``contract.AdapterRefused`` leaves with 3.
@@ -27,6 +28,7 @@ __all__ = [
     "EXIT_ENGINE",
     "EXIT_FEED",
     "EXIT_INTERRUPTED",
+    "EXIT_RESTART",
     "EXIT_SETTINGS",
     "EXIT_STREAM",
     "EXIT_UNEXPECTED",
@@ -37,6 +39,7 @@ __all__ = [
     "OutputRefused",
     "PublishAborted",
     "RecordTooLarge",
+    "RestartNeeded",
     "SettingsError",
     "StreamFailed",
     "WorkerError",
@@ -49,6 +52,7 @@ EXIT_ADAPTER = 3
 EXIT_STREAM = 4
 EXIT_ENGINE = 5
 EXIT_FEED = 6
+EXIT_RESTART = 7
 EXIT_INTERRUPTED = 130
 
 
@@ -119,3 +123,9 @@ class FeedBroken(WorkerStopped):
     """Too many messages end as dead letters: something is wrong with all of them."""
 
     exit_code = EXIT_FEED
+
+
+class RestartNeeded(WorkerStopped):
+    """The adapter that is current now can be served by this worker after a restart alone."""
+
+    exit_code = EXIT_RESTART

@@ -16,16 +16,17 @@ from worker import __version__
 from worker.cache import cache_folder
 from worker.contract import AdapterRefused, Encoders, read_manifest
 from worker.contract.cascade import stage_directory
-from worker.contract.manifest import Manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest
 from worker.contract.records import InputFormat
 from worker.contract.review import Thresholds
-from worker.contract.store import Found, find_adapter
+from worker.contract.store import Found, find_adapter, read_pointer
+from worker.contract.tracebacks import describe_private
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import MAIN, SHADOW, TrafficSplit
 from worker.core.labeller import Labeller
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine, begin_to_open, open_engine
-from worker.engine.port import Engine
+from worker.engine.port import Declined, Engine
 from worker.errors import SettingsError
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import (
@@ -39,6 +40,7 @@ from worker.lifecycle.events import AdapterEvents, Counters
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes
 from worker.lifecycle.refusal import Refusal
+from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.policies import admission_policy
 from worker.records.dead_letter import DeadLetterEncoder
@@ -63,7 +65,11 @@ def make_adapter_router(
 
 
 def make_watcher(
-    settings: Settings, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
+    settings: Settings,
+    opened: OpenedEngine,
+    router: AdapterRouter,
+    adapter_events: AdapterEvents,
+    restart: Restart | None = None,
 ) -> AdapterWatcher | None:
     """Return what follows the sources of all arms; None where there is nothing to follow."""
     adapters = settings.adapters
@@ -83,6 +89,8 @@ def make_watcher(
         factory,
         patience_s=_PATIENCE_S,
         load_timeout_s=adapters.load_timeout_s,
+        restart=restart,
+        declined=opened.declined,
     )
     return AdapterWatcher(sources, controller, adapter_events, adapters.poll_interval_s)
 
@@ -105,9 +113,9 @@ def watched_store(settings: Settings) -> Path | None:
     Raises AdapterRefused.
     """
     adapter = settings.model.adapter
-    if adapter is None or not settings.adapters.watch:
+    if adapter is None or not settings.adapters.watch or (adapter / MANIFEST_NAME).exists():
         return None
-    return adapter if find_adapter(adapter).pointer is not None else None
+    return adapter if read_pointer(adapter) is not None else None
 
 
 def make_serving_adapter(
@@ -126,7 +134,7 @@ def make_serving_adapter(
             ),
         ),
         engine=engine,
-        outputs=OutputEncoder(manifest, __version__),
+        outputs=OutputEncoder(manifest, __version__, engine.precisions),
         dead_letters=DeadLetterEncoder(
             settings.kafka.dead_letter_topic,
             __version__,
@@ -150,17 +158,53 @@ def begin_to_open_model(settings: Settings) -> None:
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
     """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
-    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise; with
-    ``watch`` it can load what the store names later, and what the store names now is compared with
-    the adapter before it, as a worker does that runs. Raises SettingsError, AdapterRefused.
+    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise. With
+    ``watch`` it can load what the store names later, and the store's current adapter is held to
+    what running workers hold it to: it is compared with the one before it, and where it cannot be
+    served that one is, as running workers go on with it (``OpenedEngine.declined``). Raises
+    SettingsError, AdapterRefused, EngineDied.
     """
-    model = settings.model
-    if model.adapter is None:
+    adapter = settings.model.adapter
+    if adapter is None:
         raise SettingsError(
             "model.adapter must name the directory of a published adapter or of a store, and "
             "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
         )
-    found = find_adapter(model.adapter)
+    store = watched_store(settings) if watch else None
+    try:
+        return _open(settings, find_adapter(adapter), metrics=metrics, watch=watch)
+    except Exception as error:  # whatever it is: running workers decline the adapter for it
+        pointer = read_pointer(store) if store is not None else None
+        if store is None or pointer is None or pointer.previous is None:
+            raise
+        declined = Declined(pointer.digest, describe_private(error))
+        _log_declined(declined, "the adapter before it is tried")
+        before = _open_before(settings, store / pointer.previous, metrics=metrics)
+        if before is None:
+            raise
+        return replace(before, declined=declined)
+
+
+def _open_before(settings: Settings, directory: Path, *, metrics: bool) -> OpenedEngine | None:
+    """Open the adapter that was current before; None where it cannot be served either."""
+    try:
+        return _open(settings, Found(directory, None), metrics=metrics, watch=True)
+    except Exception as error:  # noqa: BLE001 - the current adapter's own problem is raised
+        _log_declined(Declined(directory.name, describe_private(error)), "the worker ends")
+        return None
+
+
+def _log_declined(declined: Declined, effect: str) -> None:
+    _log.error(
+        "adapter.declined_at_start",
+        adapter_digest=declined.digest[:12],
+        problem=declined.problem,
+        effect=effect,
+    )
+
+
+def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> OpenedEngine:
+    model = settings.model
     if found.pointer is not None:
         _log.info(
             "adapter.current",
@@ -186,7 +230,27 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         others=_named_now(sources),
         priorities=any(not source.role.labels for source in sources),
     )
-    opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
+    try:
+        opened.engine.warm_up([golden.ids for golden in opened.manifest.golden])
+        tried = _try(settings, opened, found, watch=watch)
+    except BaseException:
+        opened.engine.close()
+        raise
+    _log.info(
+        "engine.ready",
+        seconds=round(time.monotonic() - started, 1),
+        serving=opened.serving,
+        precision="+".join(opened.engine.precisions),
+        kind=opened.manifest.kind,
+        decoding=opened.manifest.answers_with,
+        probes=tried,
+    )
+    return opened
+
+
+def _try(settings: Settings, opened: OpenedEngine, found: Found, *, watch: bool) -> int:
+    """Have the adapter classify its own probes, and those of the one before it; return the number
+    of the former. Raises AdapterRefused."""
     try:
         tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
@@ -194,17 +258,8 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
         if watch:
             _compare_with_before(settings, opened, found)
     except Refusal as error:
-        opened.engine.close()
         raise AdapterRefused(found.directory, error.problem) from error
-    _log.info(
-        "engine.ready",
-        seconds=round(time.monotonic() - started, 1),
-        serving=opened.serving,
-        kind=opened.manifest.kind,
-        decoding=opened.manifest.answers_with,
-        probes=tried,
-    )
-    return opened
+    return tried
 
 
 def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found) -> None:

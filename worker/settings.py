@@ -70,9 +70,9 @@ class ModelSettings(Section):
     )
     cache_dir: Path | None = Field(None, description="Where merged models are kept.")
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
-    encoder_precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto",
-        description="Which of an encoder's ONNX files is served; auto: the adapter's order.",
+    encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
+        None,
+        description="Which of an encoder's ONNX files is served; empty: the one that was judged.",
     )
     encoder_threads: int | None = Field(
         None, ge=1, description="Threads of an encoder; empty: one on each core that may be used."
@@ -86,6 +86,11 @@ class AdapterSettings(Section):
     poll_interval_s: Seconds = Field(5.0, description="Interval at which the store is polled.")
     load_timeout_s: Seconds = Field(
         600.0, description="Longest time to load and try an adapter beside the one that serves."
+    )
+    when_too_large: Literal["refuse", "restart"] = Field(
+        "refuse",
+        description="For a new adapter whose engine has no room in memory next to the one that "
+        "serves: refuse it, or drain, end with code 7 and start again with it.",
     )
     max_probe_error_rate: Ratio = Field(
         0.1,

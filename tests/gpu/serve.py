@@ -203,10 +203,20 @@ def swap(service: Service, store: Path, first: str, second: str, text: str) -> f
         service.ask({f"swap-{number}": text})
         if service.digest(f"swap-{number}") == second:
             return time.monotonic() - began
+        if (why := _refusal(service)) is not None:
+            raise SmokeFailed(f"adapter {second[:12]} is refused: {why}")
         if time.monotonic() - began > _STALL_S:
             break
         time.sleep(0.1)
     raise SmokeFailed(f"adapter {second[:12]} does not serve; {service.worker.log_path} says why")
+
+
+def _refusal(service: Service) -> str | None:
+    """Return why the worker has refused an adapter, None where it has not."""
+    for line in service.worker.log_path.read_text(encoding="utf-8").splitlines():
+        if '"adapter.refused"' in line:
+            return str(json.loads(line)["problem"])
+    return None
 
 
 def run_direct(work: Path, expected: Expected, count: int) -> dict[str, Any]:

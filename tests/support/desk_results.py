@@ -28,7 +28,7 @@ def result(topic: str, offset: int, *, partition: int = 0, **changes: Any) -> by
         "off_label_mass": 0.01,
         "review": {"needed": bool(reasons), "reasons": list(reasons)},
         "truncated": False,
-        "adapter": {"name": "shop", "digest": "a" * 64},
+        "adapter": {"name": "shop", "digest": "a" * 64, "precision": "int8"},
         "taxonomy": {"name": "shop", "version": "1", "digest": TAXONOMY.digest},
         "base_model": {"name": "base", "revision": "1"},
         "labelled_at": "2026-02-02T08:00:01.000Z",

@@ -56,6 +56,7 @@ class ImmediateEngine:
 
     def __init__(self, respond: Callable[[Sequence[int]], Answer | Exception]) -> None:
         self.fake = FakeEngine(respond)
+        self.precisions: tuple[str, ...] = ("fp32",)
         self.held = False
         """Keep answers back, until ``release``."""
 

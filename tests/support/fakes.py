@@ -51,6 +51,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.fake = FakeEngine(self._respond)
+        self.precisions: tuple[str, ...] = ("fp32",)
         self.submitted: list[tuple[str, Future[Answer]]] = []
         self._answer: Answer = CodeScores({})
 

@@ -22,11 +22,12 @@ from worker.core.serving_adapter import ServingAdapter
 from worker.engine.loaders import load_cascade
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.pacing import UNBOUNDED
-from worker.engine.port import AdapterLoader, Engine
+from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.lifecycle.arm_controller import ArmController
 from worker.lifecycle.arm_source import canary_adapter, current_adapter, named_adapter
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
+from worker.lifecycle.restart import Restart
 from worker.lifecycle.watcher import AdapterWatcher
 
 WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records=50)
@@ -145,6 +146,8 @@ class Follower:
         poll_interval_s: float = 5.0,
         patience_s: float = 0.0,
         load_timeout_s: float = 60.0,
+        restart: Restart | None = None,
+        declined: Declined | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
@@ -177,6 +180,8 @@ class Follower:
             self.factory,
             patience_s=patience_s,
             load_timeout_s=load_timeout_s,
+            restart=restart,
+            declined=declined,
             clock=clock,
         )
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)

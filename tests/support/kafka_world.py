@@ -41,7 +41,7 @@ class KafkaWorld:
         )
         self.producer.init_transactions(30)
         self.manifest = small_manifest()
-        self._outputs = OutputEncoder(self.manifest, "9.9")
+        self._outputs = OutputEncoder(self.manifest, "9.9", ("fp32",))
         self._dead = DeadLetterEncoder(self.topics["dead"], "9.9", self.manifest.digest)
 
     def _create_topics(self) -> None:

@@ -23,6 +23,7 @@ class PacedEngine:
         self._at = clock()
         self._never = frozenset(never)
         self.rate = rate
+        self.precisions: tuple[str, ...] = ("fp32",)
         self.answered = 0
         self.most_pending = 0
 

@@ -192,6 +192,9 @@ def toy_serving_adapter(
 ) -> ServingAdapter:
     """An adapter in service. Without an engine of its own it answers nothing."""
     manifest = manifest or small_manifest()
+    engine = engine or FakeEngine(lambda _: CodeScores({}))
+    stages = max(1, len(manifest.stages))  # a fake may stand for a whole cascade
+    precisions = engine.precisions if len(engine.precisions) == stages else ("fp32",) * stages
     return ServingAdapter(
         Labeller(
             manifest,
@@ -200,7 +203,7 @@ def toy_serving_adapter(
             InputFormat(layout),  # type: ignore[arg-type]
             stages=tuple(stage.thresholds for stage in manifest.stages),
         ),
-        engine or FakeEngine(lambda _: CodeScores({})),
-        OutputEncoder(manifest, "0.0"),
+        engine,
+        OutputEncoder(manifest, "0.0", precisions),
         DeadLetterEncoder("dead", "0.0", manifest.digest),
     )

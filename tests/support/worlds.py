@@ -42,6 +42,7 @@ class PacedEngine:
     def __init__(self, fake: FakeEngine, pace: float) -> None:
         self.fake = fake
         self.pace = pace
+        self.precisions: tuple[str, ...] = ("fp32",)
         self._credit = 0.0
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:

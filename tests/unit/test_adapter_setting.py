@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from tests.support.toy_adapter import (
     toy_spec,
 )
 from worker import serving
-from worker.contract import AdapterRefused, Manifest, write_manifest
+from worker.contract import AdapterRefused, Manifest, read_manifest, write_manifest
+from worker.contract.probes import attach_probes
 from worker.contract.store import CURRENT_NAME, Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied, SettingsError
-from worker.settings import ModelSettings, ReviewSettings, Settings
+from worker.settings import AdapterSettings, ModelSettings, ReviewSettings, Settings
 
 
 @pytest.fixture
@@ -88,8 +90,60 @@ def probed(name: str, label: str) -> Manifest:
     return replace(with_probes(toy_manifest(name=name), *[label] * 3), name=name)
 
 
+class Store:
+    """A store in a folder, and the engines that a worker opens with what is in it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.engines: dict[str, FakeEngine] = {}
+        self.answers: dict[str, str] = {}
+        self.failures: dict[str, Exception] = {}
+        monkeypatch.setattr(serving, "open_engine", self._open)
+
+    def add(self, manifest: Manifest, answers: str) -> Manifest:
+        """Store an adapter that gives every message this label."""
+        (self.folder / manifest.digest).mkdir()
+        write_manifest(self.folder / manifest.digest, manifest)
+        self.answers[manifest.digest] = answers
+        return manifest
+
+    def point(self, current: Manifest, previous: Manifest | None, event: Any = "publish") -> None:
+        before = previous.digest if previous is not None else None
+        since = "2024-05-06T07:08:09Z"
+        write_pointer(
+            self.folder, Pointer(current.digest, current.name, since, before, "ann", None, event)
+        )
+
+    def open(self, **more: Any) -> OpenedEngine:
+        """As a worker does that starts."""
+        settings = Settings(model=ModelSettings(base=self.folder, adapter=self.folder))
+        return serving.open_model(settings, **{"watch": True} | more)
+
+    def is_closed(self, manifest: Manifest) -> bool:
+        try:
+            self.engines[manifest.digest].check_health()
+        except EngineDied:
+            return True
+        return False
+
+    def _open(self, *, adapter: Path, **_: Any) -> OpenedEngine:
+        if (error := self.failures.get(adapter.name)) is not None:
+            raise error
+        manifest = attach_probes(read_manifest(adapter), adapter)
+        label = self.answers[manifest.digest]
+        self.engines[manifest.digest] = engine = FakeEngine(
+            lambda _: answer_with(manifest, label), service_s=0.0, concurrency=4
+        )
+        return OpenedEngine(engine, manifest, ENCODERS, "runtime")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return Store(tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize(
-    ("event", "previous", "refused"),
+    ("event", "previous", "declined"),
     [
         ("publish", "kept", True),
         ("promote", "kept", True),
@@ -101,36 +155,115 @@ def probed(name: str, label: str) -> Manifest:
     ],
 )
 def test_a_starting_worker_compares_as_a_running_one_does(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    event: Any,
-    previous: str | None,
-    refused: bool,
+    store: Store, event: Any, previous: str | None, declined: bool
 ) -> None:
-    """What running workers refuse as worse is not served by whoever happens to start."""
-    before, current = probed("before", "billing"), probed("current", "delivery")
-    for manifest in (before, current) if previous == "kept" else (current,):
-        (tmp_path / manifest.digest).mkdir()
-        write_manifest(tmp_path / manifest.digest, manifest)
-    pointed = Pointer(
-        current.digest, "current", "2024-05-06T07:08:09Z", previous and before.digest, "ann", None
-    )
-    write_pointer(tmp_path, replace(pointed, event=event))
-    engine = FakeEngine(lambda _: answer_with(current, "delivery"), service_s=0.0, concurrency=4)
-    monkeypatch.setattr(
-        serving, "open_engine", lambda **_: OpenedEngine(engine, current, ENCODERS, "runtime")
-    )
-    settings = Settings(model=ModelSettings(base=tmp_path, adapter=tmp_path))
+    """What running workers refuse as worse is not served by whoever happens to start: as they do,
+    it serves the one before."""
+    before = probed("before", "billing")
+    if previous == "kept":
+        store.add(before, "billing")
+    current = store.add(probed("current", "delivery"), "delivery")
+    store.point(current, before if previous else None, event)
     with structlog.testing.capture_logs() as logs:
-        if refused:
-            with pytest.raises(AdapterRefused, match="misclassifies 3 of the 3 probes of before"):
-                serving.open_model(settings, watch=True)
-            with pytest.raises(EngineDied):
-                engine.check_health()
-        else:
-            serving.open_model(settings, watch=True).engine.close()
+        opened = store.open()
     told = [line["event"] for line in logs]
     assert told.count("adapter.not_compared") == (previous == "deleted")
+    assert told.count("adapter.declined_at_start") == declined
+    if declined:
+        assert opened.manifest.digest == before.digest
+        assert opened.declined is not None
+        assert opened.declined.digest == current.digest
+        assert "misclassifies 3 of the 3 probes of before" in opened.declined.problem
+        assert store.is_closed(current)
+        assert not store.is_closed(before)
+    else:
+        assert (opened.manifest.digest, opened.declined) == (current.digest, None)
+    opened.engine.close()
+
+
+def damage(store: Store, current: Manifest) -> None:
+    (store.folder / current.digest / "manifest.json").write_text("{")
+
+
+def delete(store: Store, current: Manifest) -> None:
+    (store.folder / current.digest / "manifest.json").unlink()
+    (store.folder / current.digest).rmdir()
+
+
+def fail(error: Exception) -> Callable[[Store, Manifest], None]:
+    def break_it(store: Store, current: Manifest) -> None:
+        store.failures[current.digest] = error
+
+    return break_it
+
+
+def misclassify(store: Store, current: Manifest) -> None:
+    store.answers[current.digest] = "other"
+
+
+FAULTS = [
+    damage,
+    delete,
+    misclassify,
+    fail(AdapterRefused("adapter", "is of another base")),
+    fail(SettingsError("vLLM is not installed")),
+    fail(EngineDied("the engine's processes are gone")),
+    fail(RuntimeError("CUDA out of memory")),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
+    store: Store, fault: Callable[[Store, Manifest], None]
+) -> None:
+    """Else each node that is drained would take a worker away that labels, whatever is wrong with
+    what was published."""
+    before = store.add(probed("before", "billing"), "billing")
+    current = store.add(probed("current", "billing"), "billing")
+    store.point(current, before)
+    fault(store, current)
+    with structlog.testing.capture_logs() as logs:
+        opened = store.open()
+    assert opened.manifest.digest == before.digest
+    assert opened.declined is not None
+    assert opened.declined.digest == current.digest
+    [told] = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert (told["log_level"], told["adapter_digest"]) == ("error", current.digest[:12])
+    assert told["problem"] == opened.declined.problem
+    opened.engine.close()
+
+
+def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
+    """With what is wrong with the current one: that is to be published again."""
+    before = store.add(probed("before", "billing"), "other")
+    current = store.add(probed("current", "billing"), "other")
+    store.point(current, before)
+    with (
+        structlog.testing.capture_logs() as logs,
+        pytest.raises(AdapterRefused, match="current misclassifies 3 of its own"),
+    ):
+        store.open()
+    told = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert [line["adapter_digest"] for line in told] == [current.digest[:12], before.digest[:12]]
+    assert store.is_closed(current)
+    assert store.is_closed(before)
+
+
+def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_none(
+    store: Store,
+) -> None:
+    """Nobody would take the new one in later."""
+    before = store.add(probed("before", "billing"), "billing")
+    current = store.add(probed("current", "billing"), "other")
+    store.point(current, before)
+    with pytest.raises(AdapterRefused, match="current misclassifies"):
+        store.open(watch=False)
+    fixed = Settings(
+        model=ModelSettings(base=store.folder, adapter=store.folder),
+        adapters=AdapterSettings(watch=False),
+    )
+    with pytest.raises(AdapterRefused, match="current misclassifies"):
+        serving.open_model(fixed, watch=True)
 
 
 def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
@@ -147,10 +280,12 @@ def test_the_settings_of_review_hold_for_each_stage_of_a_cascade() -> None:
     cascade = cascade_of(toy_manifest(name="small"), toy_manifest(name="large"))
     settings = Settings(review=ReviewSettings(confidence=0.25, disagreement=0.75))
     engine = FakeEngine(lambda _: ValueError())
+    engine.precisions = ("int8", "bf16")
     adapter = serving.make_serving_adapter(settings, ENCODERS, cascade, engine)
     assert adapter.labeller.stages == tuple(
         replace(stage.thresholds, review_confidence=0.25, review_disagreement=0.75)
         for stage in cascade.stages
     )
+    engine.precisions = ("int8", "bf16")
     unset = serving.make_serving_adapter(Settings(), ENCODERS, cascade, engine)
     assert unset.labeller.stages == tuple(stage.thresholds for stage in cascade.stages)

@@ -11,20 +11,36 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
+from tests.support.fake_loader import FakeLoader
+from tests.support.follower import AdapterStore
 from tests.support.mock_kafka import MockKafka
+from tests.support.swapping import ONE, TWO, by_length
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
+from worker import app, serving
 from worker.app import run_worker
+from worker.contract import Manifest, load_adapter
+from worker.contract.store import Pointer, write_pointer
 from worker.engine.fake import FakeEngine
+from worker.engine.memory import TooLarge
+from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import FeedBroken, MessageRejected, StreamFailed
+from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
 from worker.policies import kafka_config
-from worker.settings import HttpSettings, LoopSettings, Settings
+from worker.settings import (
+    AdapterSettings,
+    HttpSettings,
+    LoopSettings,
+    ModelSettings,
+    Settings,
+)
 from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_range import read_range
 from worker.stream.record_range import RecordRange
@@ -75,6 +91,12 @@ def read(settings: Settings, topic: str) -> list[bytes]:
     whole = RecordRange(offsets={0: (0, None)})
     records = read_range(kafka_config(settings.kafka), topic, whole, 1000)
     return [record.value or b"" for record in sorted(records, key=lambda record: record.offset)]
+
+
+def results(settings: Settings) -> list[tuple[str, str]]:
+    """Id and adapter of each label."""
+    records = [json.loads(value) for value in read(settings, "out")]
+    return [(record["id"], record["adapter"]["digest"]) for record in records]
 
 
 def opener(signal_at: int | None = COUNT) -> Opener:
@@ -149,6 +171,115 @@ def test_a_broken_feed_stops_the_worker(broker: MockKafka, settings: Settings) -
     with pytest.raises(FeedBroken, match="dead letters"):
         run_worker(settings.model_copy(update={"loop": loop}), opener(signal_at=None))
     assert len(read(settings, "dead")) >= 40
+
+
+class Followed:
+    """A store that a worker follows, whose adapters are served by engines without a model."""
+
+    def __init__(self, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = AdapterStore(folder)
+        self.loader = FakeLoader()
+        self.settings = settings.model_copy(
+            update={
+                "model": ModelSettings(adapter=folder),
+                "adapters": AdapterSettings(poll_interval_s=0.02, when_too_large="restart"),
+            }
+        )
+        monkeypatch.setattr(serving, "open_engine", self._open)
+        monkeypatch.setattr(app, "begin_to_open_model", lambda _: None)
+
+    def answer(self, manifest: Manifest, before: Callable[[], None]) -> None:
+        """Call ``before`` when this adapter labels its first message."""
+        first = iter([before])
+        answers = by_length(manifest)
+
+        def respond(prompt: Sequence[int]) -> Answer | Exception:
+            if len(prompt) > len(manifest.golden[0].ids):  # a message, no probe
+                next(first, lambda: None)()
+            return answers(prompt)
+
+        self.loader.respond[manifest.digest] = respond
+
+    def _open(self, *, adapter: Path, **_: Any) -> OpenedEngine:
+        manifest = load_adapter(adapter)
+        engine = self.loader.load(adapter, manifest)
+        base = LoadedBase(ENCODERS, manifest.base)
+        return OpenedEngine(engine, manifest, ENCODERS, "merged", self.loader, base)
+
+
+@pytest.fixture
+def followed(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Followed:
+    return Followed(tmp_path, settings, monkeypatch)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_an_adapter_without_room_is_served_after_a_restart_that_loses_nothing(
+    broker: MockKafka, followed: Followed
+) -> None:
+    """Where the settings want it: the worker drains, ends with a code of its own, and the next one
+    begins with the new adapter."""
+    store, loader = followed.store, followed.loader
+    publish(broker, messages())
+    store.publish(ONE)
+
+    def publish_two() -> None:
+        loader.failures = [TooLarge("two", "takes 19 GiB, and 4 are left")]
+        store.publish(TWO)
+
+    followed.answer(ONE, publish_two)
+    with (
+        capture_logs() as logs,
+        pytest.raises(RestartNeeded, match=r"two .* restart: takes 19") as caught,
+    ):
+        run_worker(followed.settings)
+    assert caught.value.exit_code == 7
+    events = [entry["event"] for entry in logs]
+    assert events.index("adapter.restarting") < events.index("worker.drained")
+    assert "adapter.refused" not in events
+    assert loader.open == []
+    labelled = results(followed.settings)
+    assert len(dict(labelled)) == len(labelled) > 0
+    assert {digest for _, digest in labelled} == {ONE.digest}
+    assert serving.open_model(followed.settings, watch=True).manifest.digest == TWO.digest
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_could_not_be_served_at_the_start_is_when_it_can_be(
+    broker: MockKafka, followed: Followed
+) -> None:
+    """A file system that shows a directory later than the pointer to it, for instance: until then
+    the adapter before it serves."""
+    store = followed.store
+    store.publish(ONE)
+    pointer = Pointer(TWO.digest, TWO.name, "2024-05-06T07:09:00Z", ONE.digest, "ann", None)
+    write_pointer(store.folder, pointer)
+    swapped = threading.Event()
+
+    def add_two() -> None:
+        store.add(TWO)
+
+    def end() -> None:
+        swapped.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def keep_publishing() -> None:
+        while not swapped.wait(0.05):
+            publish(broker, messages()[:1])
+
+    followed.answer(ONE, add_two)
+    followed.answer(TWO, end)
+    sender = threading.Thread(target=keep_publishing)
+    sender.start()
+    try:
+        with capture_logs() as logs:
+            run_worker(followed.settings)
+    finally:
+        swapped.set()
+        sender.join()
+    events = [entry["event"] for entry in logs]
+    assert events.index("adapter.declined_at_start") < events.index("worker.ready")
+    assert events.index("worker.ready") < events.index("adapter.swapped")
+    assert {digest for _, digest in results(followed.settings)} == {ONE.digest, TWO.digest}
 
 
 @pytest.mark.usefixtures("handlers")

@@ -1,4 +1,4 @@
-"""A published encoder scored as a worker serves it: by the ONNX file that it takes first."""
+"""A published encoder scored as a worker serves it: by the ONNX file that it was judged with."""
 
 from __future__ import annotations
 
@@ -55,19 +55,22 @@ class OnnxScorer:
 
 
 def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:
-    """Return what scores as a worker would on this machine: by the first file of the manifest whose
-    golden logits are the trainer's here; None where the encoder has no ONNX file. Raises
-    ProofFailed where no file agrees, and BadInput where a package is missing."""
+    """Return what scores as a worker does: by the file that temperature and thresholds were made
+    with (``Head.judged``); None where the encoder has no ONNX file. Raises ProofFailed where its
+    golden logits are not the trainer's on this machine, and BadInput where a package is missing.
+    """
     head = manifest.head
-    if head is None or not head.onnx:
+    if head is None or head.judged is None:
         return None
     require_onnx()
-    problem = None
-    for model in head.onnx:
-        scorer = OnnxScorer(directory / model.file, len(head.outputs), head.pad_id)
-        prompts = [manifest.golden[golden.prompt].ids for golden in head.golden_logits]
-        found = scorer.score(prompts).logprobs.tolist()
-        problem = disagreement(head.golden_logits, found, model.tolerance)
-        if problem is None:
-            return scorer
-    raise ProofFailed(f"{directory}: no ONNX file answers here as the trainer's model: {problem}")
+    model = head.judged
+    scorer = OnnxScorer(directory / model.file, len(head.outputs), head.pad_id)
+    prompts = [manifest.golden[golden.prompt].ids for golden in head.golden_logits]
+    found = scorer.score(prompts).logprobs.tolist()
+    if problem := disagreement(head.golden_logits, found, model.tolerance):
+        raise ProofFailed(
+            f"{directory / model.file}: answers otherwise than the trainer's model on this "
+            f"machine: {problem}. Evaluate on another processor, or train without that file: "
+            'onnx = ["fp32"]'
+        )
+    return scorer

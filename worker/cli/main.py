@@ -31,7 +31,8 @@ Settings come from defaults, a TOML file, CLERK_* environment variables and flag
 override earlier ones. `clerk-worker config` shows each setting with its origin.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
-3 adapter refused · 4 Kafka cannot be used · 5 engine died · 130 interrupted before it could drain.
+3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
+7 start it again (adapters.when_too_large) · 130 interrupted before it could drain.
 """
 
 app = typer.Typer(

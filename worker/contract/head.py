@@ -69,9 +69,9 @@ class Head:
     """What a model with a head answers, and the files that hold it.
 
     ``normalize``: the pooled vector is scaled to length 1 before the head. ``weights`` names the
-    safetensors files of what was trained; ``onnx`` the same model for ONNX Runtime, in the order
-    of preference on a CPU. ``vocabulary`` is the number of token ids that the model knows,
-    ``pad_id`` the one that fills a batch up.
+    safetensors files of what was trained; ``onnx`` the same model for ONNX Runtime: the first file
+    is the one that was judged (``judged``). ``vocabulary`` is the number of token ids that the
+    model knows, ``pad_id`` the one that fills a batch up.
     """
 
     outputs: tuple[HeadOutput, ...]
@@ -110,6 +110,13 @@ class Head:
     def files(self) -> tuple[str, ...]:
         """Every file that the head names."""
         return (*self.weights, *(model.file for model in self.onnx))
+
+    @property
+    def judged(self) -> OnnxModel | None:
+        """The ONNX file that temperature, thresholds and probes were made with and that the
+        evaluation measures; None where there are none. Another file gives other labels to some
+        messages."""
+        return self.onnx[0] if self.onnx else None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -15,6 +15,11 @@ from worker.errors import EngineDied, MessageRejected
 class Host(Protocol):
     """An engine that answers for several adapters; what one is to it, it alone knows."""
 
+    @property
+    def precision(self) -> str:
+        """What it computes in: see ``Engine.precisions``."""
+        ...
+
     def answer(self, adapter: Any, prompt_ids: Sequence[int]) -> Future[Answer]:
         """Begin to answer a prompt as this adapter does. Raises EngineDied."""
         ...
@@ -40,6 +45,11 @@ class AdapterView:
         self._manifest = manifest
         self._cold = cold
         self._closed = False
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """See ``Engine``."""
+        return (self.host.precision,)
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
         """Begin to answer one prompt. Cancelling the future aborts it in the engine."""

@@ -41,7 +41,9 @@ its variables when a process starts. Here the core itself starts with them
 (``computing_environment``), which saves an import of everything and a queue between two
 processes that wait by spinning."""
 
-_GIB = 1 << 30
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+GIB = 1 << 30
 
 _HEAD_OUTPUTS = 256
 """As many outputs as every adapter's head may have beside the first one's, at least: a padded row
@@ -97,7 +99,7 @@ def cpu_dtype(model: Path, capability: str) -> str:
     large one stays as it is: twice the memory is not ours to take.
     """
     size = sum(each.stat().st_size for each in model.glob("*.safetensors"))
-    return "float32" if capability == "AVX2" and size <= _GIB else "bfloat16"
+    return "float32" if capability == "AVX2" and size <= GIB else "bfloat16"
 
 
 def engine_arguments(
@@ -145,6 +147,12 @@ def engine_arguments(
     return arguments
 
 
+def precision_name(dtype: str, quantization: str | None) -> str:
+    """Return ``Engine.precisions``' name of what vLLM computes in. ``dtype`` is PyTorch's name."""
+    dtype = dtype.removeprefix("torch.")
+    return quantization or _PRECISIONS.get(dtype, dtype)
+
+
 def ranks(engine_args: Mapping[str, Any]) -> int:
     """Return the number of processes that the user wants the model spread over."""
     wanted = [engine_args.get(name, 1) for name in _RANKS]
@@ -164,6 +172,15 @@ def runs_eagerly(engine_args: Mapping[str, Any]) -> bool:
     return bool(engine_args.get("enforce_eager", True))
 
 
+def kv_cache_bytes(engine_args: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+    """Return what an engine on a CPU keeps for keys and values (bytes)."""
+    wanted = engine_args.get("kv_cache_memory_bytes")
+    if isinstance(wanted, int):
+        return wanted
+    space = environment.get("VLLM_CPU_KVCACHE_SPACE", "")  # in GiB
+    return int(space) * GIB if space.isdecimal() and int(space) else GIB
+
+
 def _cpu_arguments(
     engine_args: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -176,7 +193,7 @@ def _cpu_arguments(
     }
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):
         # vLLM would take nine tenths of the machine's memory, as on a GPU of its own.
-        arguments["kv_cache_memory_bytes"] = _GIB
+        arguments["kv_cache_memory_bytes"] = GIB
     if is_started_as_we_like(engine_args) and computing_cpus(environment) is not None:
         arguments["distributed_executor_backend"] = _IN_ITS_CORE
     return arguments

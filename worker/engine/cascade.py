@@ -68,6 +68,7 @@ class CascadeEngine:
         policy: AdmissionPolicy = UNBOUNDED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.precisions = tuple(name for stage in stages for name in stage.engine.precisions)
         self._stages = [_Stage(stage, policy, clock) for stage in stages]
         self._clock = clock
 

@@ -27,6 +27,7 @@ class FakeEngine:
     def __init__(
         self, respond: Respond, *, service_s: float | None = None, concurrency: int = 1
     ) -> None:
+        self.precisions: tuple[str, ...] = ("fp32",)
         self._respond = respond
         self._waiting: dict[Future[Answer], Prompt] = {}
         self._lock = threading.Lock()

@@ -3,8 +3,10 @@ them."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +14,10 @@ from typing import Any, Literal
 from worker.contract import ENCODER_KINDS, Kind, Manifest, read_manifest, verify_tokens
 from worker.contract.cascade import stage_directory
 from worker.contract.verify import load_stages
-from worker.engine.arguments import EngineSettings
+from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.golden import check_golden
+from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
 from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
@@ -45,6 +48,10 @@ class VllmLoader:
     engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
     memory. ``merged`` folds each into a copy of the base under ``cache_dir`` and starts an engine
     of its own with that. ``beside``: adapters for which an engine is started with room as well.
+
+    ``must_fit``: others serve, so on a CPU an engine is started only where there is memory for it:
+    the kernel would end one of them. ``started`` are the engines that run, ``loading`` what those
+    take that are being started (bytes).
     """
 
     bases: Bases
@@ -55,7 +62,10 @@ class VllmLoader:
     max_loaded: int = 1
     priorities: bool = False
     beside: tuple[Manifest, ...] = ()
+    must_fit: bool = False
     hosts: dict[tuple[Path, bool], VllmEngine] = field(default_factory=dict)
+    started: list[VllmEngine] = field(default_factory=list)
+    loading: list[int] = field(default_factory=list)
 
     def resolve(self) -> Literal["merged", "runtime"]:
         """Return how adapters are served: merged on a CPU, where it is left open. That imports
@@ -67,7 +77,8 @@ class VllmLoader:
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. An adapter with a
-        head is refused where its golden prompts have other logits than the trainer's."""
+        head is refused where its golden prompts have other logits than the trainer's. Raises
+        TooLarge."""
         engine = self._load(adapter, manifest, background=background)
         try:
             check_golden(engine, adapter, manifest)
@@ -80,8 +91,10 @@ class VllmLoader:
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
-            merged = merged_base(base, adapter, manifest, self.cache_dir)
-            return VllmEngine(EngineSettings(merged, manifest, engine_args=self.engine_args)).first
+            with self._room(adapter, base):
+                merged = merged_base(base, adapter, manifest, self.cache_dir)
+                settings = EngineSettings(merged, manifest, engine_args=self.engine_args)
+                return self._start(settings).first
         place = base, manifest.head is not None
         host = self.hosts.get(place)
         if host is not None and host.is_open:
@@ -96,8 +109,33 @@ class VllmLoader:
             self.priorities,
             self.engine_args,
         )
-        self.hosts[place] = host = VllmEngine(settings)
+        with self._room(adapter, base):
+            self.hosts[place] = host = self._start(settings)
         return host.first
+
+    def _start(self, settings: EngineSettings) -> VllmEngine:
+        self.started[:] = [engine for engine in self.started if engine.is_open]
+        engine = VllmEngine(settings)
+        self.started.append(engine)
+        return engine
+
+    @contextmanager
+    def _room(self, adapter: Path, base: Path) -> Iterator[None]:
+        """Keep memory for an engine for the adapter while it is loaded. A merged copy is as large
+        as its base. Raises TooLarge where there is none beside what others are being loaded into.
+        """
+        if not self.must_fit or not vllm_runs_on_cpu():
+            yield
+            return
+        running = [engine.memory for engine in self.started if engine.is_open]
+        kv_cache = kv_cache_bytes(self.engine_args, os.environ)
+        need = needed_memory(weight_bytes(base), kv_cache, running)
+        check_room(adapter, need, max(0, free_memory() - sum(self.loading)))
+        self.loading.append(need)
+        try:
+            yield
+        finally:
+            self.loading.remove(need)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +203,7 @@ def load_cascade(
     policy: AdmissionPolicy,
     *,
     background: bool = False,
-) -> CascadeEngine:
+) -> Engine:
     """Bring up the stages of a cascade, each by ``loader``, the last one first: it takes longest,
     and where it fails nothing was done in vain. See ``AdapterLoader``."""
     opened: list[OpenStage] = []

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from worker.contract import AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.contract.head import Precision
 from worker.engine.cpu_environment import usable_cpus
 from worker.engine.onnx_session import Session, kind_of
 from worker.engine.port import Answer, HeadLogits
@@ -34,38 +35,50 @@ _log = structlog.get_logger("worker.engine")
 class OnnxLoader:
     """See ``AdapterLoader``: an engine of its own for each adapter, in tenths of a second.
 
-    ``precision`` is a manifest's ``head.onnx[].precision``, or ``auto``: the first file in the
-    manifest's order whose scores agree with the trainer's on this machine. ``threads``: None for
-    one on each CPU that the process may use.
+    ``precision`` is that of a manifest's ``head.onnx[]``; None: the file that the adapter was
+    judged with. ``threads``: None for one on each CPU that the process may use.
     """
 
-    precision: str = "auto"
+    precision: Precision | None = None
     threads: int | None = None
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> OnnxEngine:
         """See ``AdapterLoader``."""
         threads = self.threads or usable_cpus()
-        *better, last = self._choose(adapter, manifest)
-        for model in better:
-            try:
-                return OnnxEngine(adapter, manifest, model, threads, background=background)
-            except AdapterRefused as error:
-                _log.warning("engine.file_disagrees", file=model.file, why=error.problem)
-        return OnnxEngine(adapter, manifest, last, threads, background=background)
-
-    def _choose(self, adapter: Path, manifest: Manifest) -> Sequence[OnnxModel]:
-        files = manifest.head.onnx if manifest.head is not None else ()
-        if not files:
+        head = manifest.head
+        if head is None or head.judged is None:
             raise AdapterRefused(
                 adapter, "carries no ONNX file, by which this worker serves an encoder: publish it"
             )
-        chosen = [one for one in files if self.precision in {"auto", one.precision}]
-        if not chosen:
-            there = ", ".join(one.precision for one in files)
-            raise AdapterRefused(
-                adapter, f"has {there}, and model.encoder_precision asks for {self.precision}"
+        model = self._choose(adapter, head)
+        if model is not head.judged:
+            _log.warning(
+                "engine.precision_not_judged",
+                adapter=manifest.name,
+                serves=model.precision,
+                judged=head.judged.precision,
+                effect="some labels and confidences are not those of the evaluation",
             )
-        return chosen
+        try:
+            return OnnxEngine(adapter, manifest, model, threads, background=background)
+        except AdapterRefused as error:
+            if self.precision is not None or len(head.onnx) == 1:
+                raise
+            other = head.onnx[1].precision
+            raise AdapterRefused(
+                error.path,
+                f"{error.problem}. The adapter was judged in {model.precision}; to serve it in "
+                f'{other}, whose labels may differ, set model.encoder_precision = "{other}"',
+            ) from error
+
+    def _choose(self, adapter: Path, head: Head) -> OnnxModel:
+        for model in head.onnx:  # the one that was judged is the first
+            if self.precision in {None, model.precision}:
+                return model
+        there = ", ".join(one.precision for one in head.onnx)
+        raise AdapterRefused(
+            adapter, f"has {there}, and model.encoder_precision asks for {self.precision}"
+        )
 
 
 class OnnxEngine:
@@ -87,6 +100,7 @@ class OnnxEngine:
     ) -> None:
         assert manifest.head is not None
         self._head: Head = manifest.head
+        self.precisions: tuple[str, ...] = (model.precision,)
         self._longest = manifest.prompt.max_prompt_tokens
         self._session = Session(adapter / model.file, len(self._head.outputs))
         self._known_good = manifest.golden[0].ids

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from worker.contract import ENCODER_KINDS, Encoders, Manifest, read_manifest
 from worker.contract.cascade import MOST_STAGES
+from worker.contract.head import Precision
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.engine.loaders import (
     KindLoader,
@@ -20,7 +21,7 @@ from worker.engine.loaders import (
 from worker.engine.model_files import Bases, LoadedBase, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
-from worker.engine.port import AdapterLoader, Engine
+from worker.engine.port import AdapterLoader, Declined, Engine
 from worker.engine.vllm_config import begin_to_import, vllm_is_installed
 
 ServedAs = Literal["merged", "runtime", "onnx"]
@@ -33,6 +34,8 @@ class OpenedEngine:
 
     ``loader`` brings up more adapters beside the first; None where that was not asked for. What
     they need beside their own files is in ``files``: by default the first one's base alone.
+    ``declined`` is the adapter that is current in the store, where it could not be served and the
+    one before it is.
     """
 
     engine: Engine
@@ -41,6 +44,7 @@ class OpenedEngine:
     serving: ServedAs
     loader: AdapterLoader | None = None
     files: ModelFiles | None = None
+    declined: Declined | None = None
 
     @property
     def model_files(self) -> ModelFiles:
@@ -67,7 +71,7 @@ def open_engine(
     bases: Sequence[Path] = (),
     serving: Serving = "auto",
     engine_args: Mapping[str, Any] | None = None,
-    encoder_precision: str = "auto",
+    encoder_precision: Precision | None = None,
     encoder_threads: int | None = None,
     verify_weights: bool = True,
     max_adapters: int = 1,
@@ -110,6 +114,6 @@ def open_engine(
     verify_tokens(manifest, encoders, adapter)
     served: ServedAs = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)
-    return OpenedEngine(
-        first, manifest, encoders, served, loader if max_adapters > 1 else None, found
-    )
+    # From now on something serves that a further engine may not endanger.
+    later = replace(loader, vllm=replace(vllm, must_fit=True)) if max_adapters > 1 else None
+    return OpenedEngine(first, manifest, encoders, served, later, found)

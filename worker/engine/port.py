@@ -87,6 +87,12 @@ class Engine(Protocol):
     called from any thread.
     """
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What it computes in: ``fp32``, ``bf16``, ``fp16``, ``int8`` or vLLM's name of a
+        quantization. One name, or of a cascade one for each stage."""
+        ...
+
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
         """Begin to answer one prompt (token ids). Does not block. Raises EngineDied."""
         ...
@@ -133,3 +139,11 @@ class AdapterLoader(Protocol):
         AdapterRefused, SettingsError or EngineDied, and then leaves nothing behind.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """An adapter that a worker could not start with, and why (no message text)."""
+
+    digest: str
+    problem: str

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from worker.engine.memory import held_memory
+
 _PR_SET_PDEATHSIG = 1
 
 _fork_parent: int | None = None
@@ -77,6 +79,11 @@ class ChildProcesses:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(child.pid)
                 self._seen |= dict.fromkeys([process, *process.children(recursive=True)])
+
+    def memory_bytes(self) -> int:
+        """Return what they hold in memory (``held_memory``)."""
+        self.note_alive()
+        return held_memory(process.pid for process in self._seen)
 
     def kill(self) -> None:
         """Kill the direct children; those below them end by themselves."""

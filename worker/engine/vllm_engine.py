@@ -23,7 +23,8 @@ import structlog
 
 from worker.contract import AdapterRefused, Manifest
 from worker.engine.adapter_view import AdapterView
-from worker.engine.arguments import EngineSettings, answer_tokens
+from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
+from worker.engine.memory import EngineMemory, weight_bytes
 from worker.engine.port import Answer
 from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_answers import read_answer
@@ -73,9 +74,13 @@ class VllmEngine:
         # Its metrics: they go to the global registry of Prometheus' client, by no other way.
         self._statistics = not settings.engine_args.get("disable_log_stats", True)
         self._engine_args = settings.engine_args
+        self._model = settings.model
         config = vllm_config(settings)
         self._config = config
         self._vocabulary: int = config.model_config.get_vocab_size()
+        self.precision = precision_name(
+            str(config.model_config.dtype), config.model_config.quantization
+        )
         first = self._describe(settings.manifest, settings.adapter)
         self._adapters = {first}
         self.first = AdapterView(self, first, settings.manifest, cold=True)
@@ -90,6 +95,11 @@ class VllmEngine:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def memory(self) -> EngineMemory:
+        """What its processes hold. From any thread."""
+        return EngineMemory(self._processes.memory_bytes(), weight_bytes(self._model))
 
     @property
     def is_open(self) -> bool:

@@ -12,12 +12,14 @@ import structlog
 from worker.core.adapter_router import AdapterRouter
 from worker.core.arms import Arm, ArmRole, Role, TrafficSplit
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.port import Declined
 from worker.errors import EngineDied
 from worker.lifecycle.arm_source import ArmTarget
 from worker.lifecycle.bring_up import BringUp
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.factory import AdapterFactory
 from worker.lifecycle.refusal import Refusal
+from worker.lifecycle.restart import Restart
 from worker.lifecycle.retry import ArmRetry, next_retry
 
 _log = structlog.get_logger("worker.adapters")
@@ -39,7 +41,9 @@ class ArmController:
     Each adapter is loaded and tried on a thread of its own, for ``load_timeout_s`` at most, while
     the sources are followed: what is named meanwhile takes its place. Files that are missing or
     wrong are waited for ``patience_s`` seconds before that is a refusal: on a network file system
-    they may come later than the pointer that names them.
+    they may come later than the pointer that names them. ``restart`` is asked for a main adapter
+    that has no room next to the one that serves, but not for the ``declined`` one, that this worker
+    could not start with: it would end there again and again.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class ArmController:
         *,
         patience_s: float,
         load_timeout_s: float,
+        restart: Restart | None = None,
+        declined: Declined | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._router = router
@@ -57,6 +63,8 @@ class ArmController:
         self._factory = factory
         self._patience_s = patience_s
         self._load_timeout_s = load_timeout_s
+        self._restart = restart or Restart(enabled=False)
+        self._declined = declined
         self._clock = clock
         self._loading: dict[Role, _Loading] = {}
         self._waiting: dict[Role, tuple[ArmRole, ArmTarget]] = {}
@@ -166,9 +174,15 @@ class ArmController:
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
             self._retries[role.name] = (role, ArmRetry(target, 0, now))
             return
+        problem = refusal.problem
+        if refusal.reason == "memory" and role.fallback is None:
+            declined = self._declined
+            if declined is not None and declined.digest == target.digest:
+                problem = f"{declined.problem} (when this worker started); and now: {problem}"
+            elif self._restart.ask(target, problem):
+                return
         _, last = self._retries.pop(role.name, (role, None))
         retry = next_retry(target, refusal, last, now)
-        problem = refusal.problem
         if retry is not None:
             self._retries[role.name] = (role, retry)
             problem += f" (tried again in {retry.at - now:.0f} s)"

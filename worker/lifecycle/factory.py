@@ -9,6 +9,7 @@ from pathlib import Path
 from worker.contract import Encoders, Manifest
 from worker.contract.tracebacks import describe_private
 from worker.core.serving_adapter import ServingAdapter
+from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles
 from worker.engine.port import AdapterLoader, Engine
 from worker.lifecycle.preflight import check_own_probes, compare_on_probes, verify_beside
@@ -40,6 +41,8 @@ class AdapterFactory:
         manifest, encoders = verify_beside(directory, digest, self.files)
         try:
             engine = self.loader.load(directory, manifest, background=background)
+        except TooLarge as error:
+            raise Refusal("memory", error.problem) from error
         except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
             raise Refusal("engine", describe_private(error)) from error
         try:

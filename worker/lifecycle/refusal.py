@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Literal
 
 RefusalReason = Literal[
-    "pointer", "files", "base", "tokenizer", "engine", "hung", "unexpected", "probes", "worse"
+    "pointer",
+    "files",
+    "base",
+    "tokenizer",
+    "memory",
+    "engine",
+    "hung",
+    "unexpected",
+    "probes",
+    "worse",
 ]
 """All there are: the store's pointer cannot be read; a file is not what the manifest says; the
-adapter is of another base; the base tokenizes its prompts otherwise; the engine cannot load it or
-does not answer; loading and trying it took longer than ``adapters.load_timeout_s``; something that
-nobody expected; it misclassifies probes of its own manifest; it misclassifies more probes of the
-adapter in service than ``adapters.max_probe_error_rate`` allows."""
+adapter is of another base; the base tokenizes its prompts otherwise; its engine has no place in the
+memory next to the one that serves; the engine cannot load it or does not answer; loading and trying
+it took longer than ``adapters.load_timeout_s``; something that nobody expected; it misclassifies
+probes of its own manifest; it misclassifies more probes of the adapter in service than
+``adapters.max_probe_error_rate`` allows."""
 
 
 class Refusal(Exception):

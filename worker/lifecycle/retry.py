@@ -10,7 +10,7 @@ from worker.lifecycle.refusal import Refusal
 _FIRST_S = 60.0
 _TRIES = 5
 
-_MAY_PASS = frozenset({"engine", "unexpected"})
+_MAY_PASS = frozenset({"memory", "engine", "unexpected"})
 """Memory that is taken at the moment, a file system that hiccups. What a file or a probe says stays
 so, and a load that hangs would leave one more thread and one more slot of the engine behind."""
 

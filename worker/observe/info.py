@@ -27,7 +27,7 @@ def describe_worker(
     """Return plain JSON. What depends on the model is null until it is loaded.
 
     ``adapter``, ``taxonomy``, ``kind``, ``stages`` and ``decoding`` are of the main adapter that
-    serves now.
+    serves now. ``precisions`` is what an adapter is served in, of a cascade each stage.
     """
     found: dict[str, Any] = {
         "version": __version__,
@@ -68,6 +68,7 @@ def _model(main: ServingAdapter) -> dict[str, Any]:
         "adapter": {
             "name": manifest.name,
             "digest": manifest.digest,
+            "precisions": list(main.engine.precisions),
             "created_at": manifest.created_at,
             "since": _since(main),
         },
@@ -98,6 +99,7 @@ def _serving(arm: Arm, ratio: float) -> dict[str, Any]:
         "role": arm.role.name,
         "name": arm.adapter.manifest.name,
         "digest": arm.adapter.digest,
+        "precisions": list(arm.adapter.engine.precisions),
         "share": round(ratio, 6),
         "since": _since(arm.adapter),
     }

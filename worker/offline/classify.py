@@ -24,6 +24,7 @@ from worker.contract.records import SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.port import Answer, Engine, StageDecisions
 from worker.errors import MessageRejected
+from worker.offline.answers import wait_for_answers, why_cancelled
 from worker.offline.message_file import FileFormat, MessageFile, Row, file_format, read_rows
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
@@ -60,7 +61,7 @@ def run_classify(settings: Settings, request: ClassifyRequest) -> None:
     opened = open_model(settings)
     try:
         labeller = make_labeller(settings, opened)
-        results = label_in_order(labeller, opened.engine, rows)
+        results = label_in_order(labeller, opened.engine, rows, silence_s=settings.loop.deadline_s)
         if request.text is not None and sys.stdout.isatty():
             _print_result(next(results)[1])
         else:
@@ -70,12 +71,14 @@ def run_classify(settings: Settings, request: ClassifyRequest) -> None:
 
 
 def label_in_order(
-    labeller: Labeller, engine: Engine, rows: Iterable[Row]
+    labeller: Labeller, engine: Engine, rows: Iterable[Row], *, silence_s: float
 ) -> Iterator[tuple[Row, Result]]:
     """Classify messages concurrently and yield the results in the order of the input.
 
     Each result is yielded as soon as it is there: rows are read on a thread of their own, which may
-    block on the next one. An error of ``rows`` is raised after the results before it.
+    block on the next one. An error of ``rows`` is raised after the results before it. A message
+    that is never answered gets no label (``silence_s``: see ``wait_for_answers``). Raises
+    EngineDied.
     """
     waiting: Queue[tuple[Row, Future[Answer] | None, Result] | BaseException | None] = Queue(
         _IN_FLIGHT
@@ -95,7 +98,9 @@ def label_in_order(
         if isinstance(started, BaseException):
             raise started
         row, future, known = started
-        yield row, _finish(labeller, future, known)
+        if future is not None:
+            wait_for_answers(engine, labeller.manifest, [future], silence_s)
+        yield row, _finish(labeller, future, known, silence_s)
 
 
 def _start(
@@ -110,9 +115,13 @@ def _start(
     return engine.submit(prepared.prompt_ids), {"truncated": prepared.truncated}
 
 
-def _finish(labeller: Labeller, future: Future[Answer] | None, known: Result) -> Result:
+def _finish(
+    labeller: Labeller, future: Future[Answer] | None, known: Result, silence_s: float
+) -> Result:
     if future is None:
         return known
+    if future.cancelled():
+        return {"label": None, "error": f"deadline_exceeded: {why_cancelled(silence_s)}"}
     try:
         answer = future.result()
         decision = labeller.decide(answer)

@@ -19,7 +19,8 @@ from worker.records.types import Record, TopicPartition
 @dataclass(frozen=True, slots=True)
 class ReadResult:
     """One result: its input record's place, its adapter's digest, its replay (None: first run), the
-    label and whether it is for review, or the reason that it has instead; the input's cluster."""
+    label and whether it is for review, or the reason that it has instead; the input's cluster, and
+    the precision of what answered (None: a dead letter)."""
 
     source: TopicPartition
     offset: int
@@ -29,6 +30,7 @@ class ReadResult:
     in_review: bool
     reason: str | None
     cluster: str | None = None
+    precision: str | None = None
 
 
 def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
@@ -64,6 +66,7 @@ def _of_output(output: OutputRecord) -> ReadResult:
         output.review.needed,
         None,
         source.cluster,
+        output.adapter.precision,
     )
 
 

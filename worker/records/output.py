@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -9,7 +10,12 @@ from pydantic import TypeAdapter
 
 from worker.contract.head import OutOfScopeMethod
 from worker.contract.manifest import Manifest
-from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef, record_id
+from worker.contract.records.identity import (
+    ServedAdapter,
+    Source,
+    TaxonomyRef,
+    record_id,
+)
 from worker.contract.records.output import (
     BaseModelRef,
     Cascade,
@@ -35,14 +41,24 @@ _NO_CLUSTER = {"cluster"}
 
 
 class OutputEncoder:
-    """Builds output records for one adapter. Holds no state but what never changes."""
+    """Builds output records for one adapter. Holds no state but what never changes.
 
-    def __init__(self, manifest: Manifest, worker_version: str) -> None:
-        self._adapter = AdapterRef(manifest.name, manifest.digest)
+    ``precisions`` is what it is served in: one name, or of a cascade one for each stage.
+    """
+
+    def __init__(self, manifest: Manifest, worker_version: str, precisions: Sequence[str]) -> None:
+        self.digest = manifest.digest
+        """The adapter that every record is stamped with."""
+        self._adapters = [
+            ServedAdapter(manifest.name, manifest.digest, precision) for precision in precisions
+        ]
         taxonomy = manifest.taxonomy
         self._taxonomy = TaxonomyRef(taxonomy.name, taxonomy.version, taxonomy.digest)
         self._version = worker_version
-        self._stages = tuple(AdapterRef(stage.name, stage.digest) for stage in manifest.stages)
+        self._stages = tuple(
+            ServedAdapter(stage.name, stage.digest, precision)
+            for stage, precision in zip(manifest.stages, precisions, strict=bool(manifest.stages))
+        )
         # What answers, one after the other: the adapter itself, or the stages of a cascade.
         self._answering = [
             (BaseModelRef(stage.base, stage.base_revision), stage.out_of_scope)
@@ -54,17 +70,13 @@ class OutputEncoder:
             )
         ]
 
-    @property
-    def digest(self) -> str:
-        """The adapter that every record is stamped with."""
-        return self._adapter.digest
-
     def build(
         self, record: Record, result: Classified, now: datetime, replay: Replay | None = None
     ) -> OutputRecord:
         """Return the output record; ``now`` is an aware time."""
         decision = result.decision
-        base, method = self._answering[len(decision.earlier)]
+        stage = len(decision.earlier)
+        base, method = self._answering[stage]
         topic, partition, offset = record.origin
         cluster = record.origin_cluster
         at_ms = record.timestamp_ms
@@ -87,7 +99,7 @@ class OutputEncoder:
             ),
             review=Review(bool(result.review), result.review),
             truncated=result.truncated,
-            adapter=self._adapter,
+            adapter=self._adapters[stage],
             taxonomy=self._taxonomy,
             base_model=base,
             labelled_at=_labelled_at(now),

@@ -155,18 +155,34 @@ def test_the_first_file_is_served_unless_the_operator_says_otherwise(
         load(adapter, precision="bf16")
 
 
-def test_a_machine_on_which_the_first_file_disagrees_serves_the_next(
+def test_a_file_that_was_not_judged_is_served_only_if_it_is_asked_for(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """8-bit products overflow on some processors. It is said; asked for by name, it is refused."""
+    """8-bit products overflow on some processors. The other file labels some messages otherwise
+    under the same digest: nobody gets it without asking, and the log says so."""
     quantized(adapter, 1e-6)
-    with structlog.testing.capture_logs() as logs:
-        engine = load(adapter)
-    assert off_by(engine, read_manifest(adapter)) < 1e-5
-    [event] = logs
-    assert (event["event"], event["file"]) == ("engine.file_disagrees", "model.int8.onnx")
-    with pytest.raises(AdapterRefused, match="off; 1e-06 is allowed"):
+    with pytest.raises(
+        AdapterRefused,
+        match=r'1e-06 is allowed\. The adapter was judged in int8; .*encoder_precision = "fp32"',
+    ):
+        load(adapter)
+    with pytest.raises(AdapterRefused, match=r"1e-06 is allowed$"):
         load(adapter, precision="int8")
+    with structlog.testing.capture_logs() as logs:
+        engine = load(adapter, precision="fp32")
+    assert engine.precisions == ("fp32",)
+    [event] = logs
+    assert event["event"] == "engine.precision_not_judged"
+    assert (event["serves"], event["judged"]) == ("fp32", "int8")
+
+
+def test_it_says_what_it_computes_in(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
+    """The file that is served, and nothing is logged where that is the one that was judged."""
+    quantized(adapter, 0.5)
+    with structlog.testing.capture_logs() as logs:
+        assert load(adapter).precisions == ("int8",)
+        assert load(adapter, precision="int8").precisions == ("int8",)
+    assert logs == []
 
 
 def test_what_a_prompt_does_to_the_graph_is_its_own_fault(

@@ -25,6 +25,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.engine import loaders
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
+from worker.engine.memory import EngineMemory, TooLarge
 from worker.engine.onnx_engine import OnnxLoader
 from worker.settings import AdapterSettings, ModelSettings, Settings
 
@@ -53,10 +54,13 @@ class Host:
     """An engine of vLLM that is up, with its first adapter."""
 
     is_open = True
+    memory = EngineMemory(0, 0)
 
     def __init__(self, settings: EngineSettings, started: list[EngineSettings]) -> None:
         started.append(settings)
-        self.first = SimpleNamespace(warm_up=lambda _: None, close=lambda: None)
+        self.first = SimpleNamespace(
+            warm_up=lambda _: None, close=lambda: None, precisions=("bf16",)
+        )
 
     def add(self, *_: Any, **__: Any) -> Any:
         return self.first
@@ -78,7 +82,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
         (verify, "verify_file", lambda *_: None),
     ):
         monkeypatch.setattr(module, name, stand_in)
-    onnx = SimpleNamespace(warm_up=lambda _: None)
+    onnx = SimpleNamespace(warm_up=lambda _: None, precisions=("int8",))
     monkeypatch.setattr(OnnxLoader, "load", lambda *_, **__: onnx)
     return found
 
@@ -230,3 +234,19 @@ def test_a_stages_head_has_room_as_well(tmp_path: Path, started: list[EngineSett
     ] == len(outputs)
     start(stored(tmp_path, cascade_of(ELSEWHERE, HEAD, SMALL), ELSEWHERE, HEAD, SMALL))
     assert [len(each.beside) for each in started] == [1, 1, 1], "each is beside itself alone"
+
+
+def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
+    tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first engine is started with whatever there is; the kernel would end it for a second."""
+    monkeypatch.setattr(loaders, "vllm_runs_on_cpu", lambda: True)
+    monkeypatch.setattr(loaders, "merged_base", lambda base, *_: base)
+    monkeypatch.setattr(loaders, "free_memory", lambda: 0)
+    store = stored(tmp_path, SMALL, LARGE)
+    settings = Settings(model=ModelSettings(adapter=store))
+    loader = serving.open_model(settings, watch=True).loader
+    assert loader is not None
+    with pytest.raises(TooLarge):
+        loader.load(store / LARGE.digest, LARGE)
+    assert len(started) == 1

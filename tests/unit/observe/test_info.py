@@ -57,11 +57,13 @@ def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
     """Enough to tell two workers apart."""
     manifest = small_manifest()
     engine = FakeEngine(lambda _: ValueError())
+    engine.precisions = ("bf16",)
     found = info(OpenedEngine(engine, manifest, ENCODERS, "merged"))
     assert found["adapter"]["digest"] == manifest.digest
     assert found["adapter"]["name"] == manifest.name
     [serving] = found["adapters"]
     assert (serving["role"], serving["digest"], serving["share"]) == ("main", manifest.digest, 1)
+    assert found["adapter"]["precisions"] == serving["precisions"] == ["bf16"]
     assert serving["since"] == found["adapter"]["since"]
     assert found["base"] == {"name": "toy-base", "revision": "main"}
     assert found["taxonomy"]["labels"] == list(manifest.taxonomy.names)

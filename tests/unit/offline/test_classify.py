@@ -6,19 +6,28 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from tests.support.cascades import cascade_of
-from tests.support.toy_adapter import ENCODERS, scores, small_manifest, toy_manifest, toy_spec
+from tests.support.toy_adapter import (
+    ENCODERS,
+    decode,
+    scores,
+    small_manifest,
+    toy_manifest,
+    toy_spec,
+)
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.errors import MessageRejected, SettingsError
+from worker.engine.port import Answer
+from worker.errors import EngineDied, MessageRejected, SettingsError
 from worker.offline import classify
 from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
 from worker.offline.message_file import Row
@@ -66,7 +75,7 @@ def test_of_a_cascade_it_is_told_who_answered_and_what_the_stage_before_thought(
     )
     texts = ("brief", "a message that is longer")
     rows = [Row({}, SupportMessage(text, None)) for text in texts]
-    (_, first), (_, second) = label_in_order(labeller, engine, rows)
+    (_, first), (_, second) = label_in_order(labeller, engine, rows, silence_s=5)
     engine.close()
     assert (first["stage"], first["earlier"], first["label"]) == ("small", [], "billing")
     assert not first["truncated"]
@@ -83,7 +92,7 @@ def test_results_come_in_the_order_of_the_input() -> None:
     rows[7] = Row({"n": 7}, MessageRejected("not_json", "no"))
     rows[9] = Row({"n": 9}, SupportMessage("\x00", None))
     engine = _engine()
-    pairs = list(label_in_order(_labeller(), engine, rows))
+    pairs = list(label_in_order(_labeller(), engine, rows, silence_s=5))
     engine.close()
     assert [row.fields["n"] for row, _ in pairs] == list(range(300))
     assert pairs[7][1] == {"label": None, "error": "not_json: no"}
@@ -103,11 +112,41 @@ def test_an_answer_does_not_wait_for_the_next_row() -> None:
         yield Row({"n": 2}, SupportMessage("and now", None))
 
     engine = _engine()
-    results = label_in_order(_labeller(), engine, typing())
+    results = label_in_order(_labeller(), engine, typing(), silence_s=5)
     assert next(results)[0].fields == {"n": 1}
     answered.set()
     assert [row.fields["n"] for row, _ in results] == [2]
     engine.close()
+
+
+def test_a_message_that_is_never_answered_gets_no_label_and_the_rest_goes_on() -> None:
+    """A file of thousands is not waited for because of one."""
+    engine = _engine()
+    answering = engine.submit
+    never: list[Future[Answer]] = []
+
+    def submit(prompt_ids: Sequence[int]) -> Future[Answer]:
+        if "never" not in decode([token for token in prompt_ids if token >= 10]):
+            return answering(prompt_ids)
+        never.append(Future())
+        return never[-1]
+
+    engine.submit = submit  # type: ignore[method-assign]
+    texts = ("where is it", "never", "and now")
+    rows = [Row({}, SupportMessage(text, None)) for text in texts]
+    results = [result for _, result in label_in_order(_labeller(), engine, rows, silence_s=0.05)]
+    engine.close()
+    assert [result["label"] for result in results] == ["delivery", None, "delivery"]
+    assert results[1]["error"].startswith("deadline_exceeded: no answer within 0.1 s")
+    assert never[0].cancelled()
+
+
+def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
+    """It was waited for without end."""
+    engine = FakeEngine(lambda _: scores("billing"))
+    rows = [Row({}, SupportMessage("where is it", None))]
+    with pytest.raises(EngineDied, match="answered nothing"):
+        list(label_in_order(_labeller(), engine, rows, silence_s=0.05))
 
 
 def test_a_source_that_fails_ends_the_labelling() -> None:
@@ -118,7 +157,7 @@ def test_a_source_that_fails_ends_the_labelling() -> None:
         raise SettingsError("line 2 is not readable")
 
     engine = _engine()
-    results = label_in_order(_labeller(), engine, broken())
+    results = label_in_order(_labeller(), engine, broken(), silence_s=5)
     assert next(results)[0].fields == {"n": 1}
     with pytest.raises(SettingsError, match="line 2"):
         next(results)

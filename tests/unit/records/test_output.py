@@ -29,7 +29,7 @@ from worker.records.output import OutputEncoder
 from worker.records.schemas import json_schema
 from worker.records.types import Classified, Outgoing, Timing
 
-ENCODER = OutputEncoder(small_manifest(), "9.9")
+ENCODER = OutputEncoder(small_manifest(), "9.9", ("bf16",))
 DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
 RESULT = Classified(DECISION, "msg-1", False, (), Timing(0.25, 0.5))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema("output"))
@@ -66,7 +66,7 @@ def test_the_record_by_example() -> None:
         "off_label_mass": 0.125,
         "review": {"needed": False, "reasons": []},
         "truncated": False,
-        "adapter": {"name": "toy-1", "digest": manifest.digest},
+        "adapter": {"name": "toy-1", "digest": manifest.digest, "precision": "bf16"},
         "taxonomy": {"name": "toy", "version": "1", "digest": manifest.taxonomy.digest},
         "base_model": {"name": "toy-base", "revision": "main"},
         "labelled_at": "2024-05-06T07:08:09.123Z",
@@ -117,7 +117,7 @@ def test_choice_decoding_leaves_off_label_mass_open() -> None:
 
 def test_a_head_has_an_out_of_scope_score_in_the_place_of_off_label_mass() -> None:
     """Named by its method; a record of a model without a head has no key for it."""
-    encoder = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9")
+    encoder = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9", ("int8",))
     decision = replace(DECISION, off_label_mass=None, out_of_scope=-3.25)
     result = replace(RESULT, decision=decision, review=("out_of_scope",))
     value = value_of(encoder.encode(toy_record(), result, "out", NOW))
@@ -132,19 +132,20 @@ def test_a_cascade_says_who_answered_and_what_the_stage_before_it_thought() -> N
     small = toy_encoder_manifest(name="small", golden=one_golden(toy_spec()))
     large = toy_manifest(name="large", golden=one_golden(toy_spec()))
     cascade = cascade_of(small, large)
-    encoder = OutputEncoder(cascade, "9.9")
+    encoder = OutputEncoder(cascade, "9.9", ("int8", "bf16"))
     thought = Decision("other", 0.4, {"other": 0.4}, None, -3.25)
     second = replace(RESULT, decision=replace(DECISION, earlier=(thought,)))
     value = value_of(encoder.encode(toy_record(), second, "out", NOW))
     VALIDATOR.validate(value)
-    assert value["adapter"]["digest"] == cascade.digest
+    name = cascade.name
+    assert value["adapter"] == {"name": name, "digest": cascade.digest, "precision": "bf16"}
     assert value["cascade"] == {
         "stage": 2,
         "stages": 2,
-        "answered": {"name": "large", "digest": large.digest},
+        "answered": {"name": "large", "digest": large.digest, "precision": "bf16"},
         "earlier": [
             {
-                "adapter": {"name": "small", "digest": small.digest},
+                "adapter": {"name": "small", "digest": small.digest, "precision": "int8"},
                 "label": "other",
                 "confidence": 0.4,
             }
@@ -154,6 +155,7 @@ def test_a_cascade_says_who_answered_and_what_the_stage_before_it_thought() -> N
     assert read_output(encoder.encode(toy_record(), second, "out", NOW).value).cascade is not None
     first = value_of(encoder.encode(toy_record(), replace(RESULT, decision=thought), "out", NOW))
     assert (first["cascade"]["stage"], first["cascade"]["earlier"]) == (1, [])
+    assert (first["adapter"]["digest"], first["adapter"]["precision"]) == (cascade.digest, "int8")
     assert first["out_of_scope"] == {"method": "energy", "score": -3.25}
     assert "cascade" not in value_of(encode())
     value["cascade"]["stage"] = 1

@@ -37,7 +37,11 @@ OPTIONAL = {
 
 
 def output() -> dict[str, Any]:
-    value = OutputEncoder(small_manifest(), "9.9").encode(toy_record(), RESULT, "out", NOW).value
+    value = (
+        OutputEncoder(small_manifest(), "9.9", ("fp32",))
+        .encode(toy_record(), RESULT, "out", NOW)
+        .value
+    )
     assert value is not None
     found: dict[str, Any] = json.loads(value)
     return found

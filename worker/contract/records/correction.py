@@ -103,7 +103,11 @@ def correct(
         decided_at=decided_at,
         decided_by=decided_by,
         guideline_version=guideline_version,
-        machine=MachineLabel(output.label, output.confidence, output.adapter),
+        machine=MachineLabel(
+            output.label,
+            output.confidence,
+            AdapterRef(output.adapter.name, output.adapter.digest),
+        ),
     )
 
 

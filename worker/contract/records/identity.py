@@ -48,6 +48,22 @@ class AdapterRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedAdapter:
+    """The adapter that made this label, and how it was served."""
+
+    name: str
+    digest: Annotated[str, Doc("SHA-256 of the adapter's manifest.")]
+    precision: Annotated[
+        str,
+        Doc(
+            "What the model computed in: fp32, bf16, fp16 or int8, or vLLM's name of a "
+            "quantization. The same digest in another precision gives other labels to some "
+            "messages. Of a cascade, that of the stage that answered."
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class TaxonomyRef:
     """The label set this label comes from."""
 

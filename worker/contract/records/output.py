@@ -14,7 +14,7 @@ from worker.contract.codec import LEAVE_OUT_NONE
 from worker.contract.head import OutOfScopeMethod
 from worker.contract.marks import Doc, Probability
 from worker.contract.records.identity import (
-    AdapterRef,
+    ServedAdapter,
     Source,
     TaxonomyRef,
     check_identity,
@@ -66,7 +66,7 @@ class OutOfScope:
 class EarlierStage:
     """What a stage thought that was asked before and was not sure."""
 
-    adapter: AdapterRef
+    adapter: ServedAdapter
     label: str
     confidence: Annotated[Probability, Doc("By that stage's own calibration.")]
 
@@ -77,7 +77,7 @@ class Cascade:
 
     stage: Annotated[int, Doc("The stage that answered, from 1.")]
     stages: Annotated[int, Doc("How many the cascade has.")]
-    answered: Annotated[AdapterRef, Doc("The adapter of that stage.")]
+    answered: Annotated[ServedAdapter, Doc("The adapter of that stage.")]
     earlier: Annotated[
         tuple[EarlierStage, ...], Doc("The stages before it, in their order; none was sure.")
     ]
@@ -117,7 +117,7 @@ class OutputRecord:
     ]
     review: Review
     truncated: Annotated[bool, Doc("The message was shortened in the middle to be read.")]
-    adapter: AdapterRef
+    adapter: ServedAdapter
     taxonomy: TaxonomyRef
     base_model: BaseModelRef
     labelled_at: Annotated[str, Doc("RFC 3339 in UTC.")]

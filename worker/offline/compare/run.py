@@ -123,7 +123,7 @@ def _label(
     opened = opener(settings.model_copy(update={"model": model}))
     with closing(opened.engine):
         labeller = make_labeller(settings, opened)
-        results = label_in_order(labeller, opened.engine, rows)
+        results = label_in_order(labeller, opened.engine, rows, silence_s=settings.loop.deadline_s)
         shown = with_progress(results, len(rows), opened.manifest.name)
         return opened.manifest, [result for _, result in shown]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -12,7 +12,8 @@ from worker.contract.records import Replay
 from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.errors import MessageRejected, StreamFailed
+from worker.offline.answers import wait_for_answers, why_cancelled
 from worker.records.header_policy import HeaderPolicy
 from worker.records.types import Outcome, Outgoing, Postponed, Record, Rejected, Timing, Tombstone
 from worker.stream.topics import Topics
@@ -31,8 +32,10 @@ def label_records(
 ) -> list[Outcome]:
     """Return each record's outcome, as the worker would have it.
 
-    Raises EngineDied, also when nothing was answered for ``silence_s``: nothing of these records
-    is published then, and the replay can be gone on with.
+    Messages that are still unanswered when nothing else was answered for ``silence_s``, and again
+    for as long after the engine has answered a prompt that it knows, are rejected. Raises
+    EngineDied, also when it does not answer that: nothing of these records is published then, and
+    the replay can be gone on with.
     """
     outcomes: dict[int, Outcome] = {}
     waiting: dict[Future[Answer], _Asked] = {}
@@ -45,12 +48,9 @@ def label_records(
         future = adapter.engine.submit(prepared.prompt_ids)
         waiting[future] = _Asked(index, prepared, 1, time.monotonic())
     while waiting:
-        done, _ = wait(waiting, timeout=silence_s, return_when=FIRST_COMPLETED)
-        if not done:
-            raise EngineDied(f"the engine has answered nothing for {silence_s:g} s")
-        for future in done:
+        for future in wait_for_answers(adapter.engine, adapter.manifest, waiting, silence_s):
             asked = waiting.pop(future)
-            outcome = _outcome(adapter, asked, future, max_attempts)
+            outcome = _outcome(adapter, asked, future, max_attempts, silence_s)
             if outcome is not None:
                 outcomes[asked.index] = outcome
             else:
@@ -60,9 +60,15 @@ def label_records(
 
 
 def _outcome(
-    adapter: ServingAdapter, asked: _Asked, future: Future[Answer], max_attempts: int
+    adapter: ServingAdapter,
+    asked: _Asked,
+    future: Future[Answer],
+    max_attempts: int,
+    silence_s: float,
 ) -> Outcome | None:
     """Return what an answer comes to; None: ask again."""
+    if future.cancelled():
+        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), asked.attempts)
     timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
     try:
         return adapter.labeller.classify(asked.prepared, future.result(), timing)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 
+from worker.contract import read_manifest
 from worker.contract.records import Replay
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
@@ -28,7 +29,7 @@ from worker.policies import kafka_config
 from worker.records.header_policy import HeaderPolicy
 from worker.records.types import NextOffset, Outgoing, Record, Rejected, TopicPartition
 from worker.serving import make_serving_adapter, open_model
-from worker.settings import Settings
+from worker.settings import ModelSettings, Settings
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
@@ -85,7 +86,9 @@ def run_replay(
     with ExitStack() as stack:
         scanner = stack.enter_context(TopicScanner(config))
         progress = stack.enter_context(ScanProgress())
-        begun = _begun(scanner, config.topics.dead_letter, request)
+        model = _model(settings, request) if request.execute else settings.model
+        note = _note(request, model)
+        begun = _begun(scanner, config.topics.dead_letter, request, note)
         topic = config.topics.one_input(request.topic)
         done = scanner.committed(list(scanner.spans(topic)))
         plan = make_plan(scanner, progress, config.topics, topic, request.records, selector)
@@ -93,10 +96,10 @@ def run_replay(
         labelled = dead = 0
         if request.execute and any(left.values()):
             ready = prepare_topics(kafka_config(target.kafka))
-            adapter = stack.enter_context(_opened(target, request, opener))
+            adapter = stack.enter_context(_opened(target, model, opener))
             publisher = stack.enter_context(_publishing(target, ready, scanner))
             if begun is None:
-                scanner.write_note(config.topics.dead_letter, _note(request))
+                scanner.write_note(config.topics.dead_letter, f"{note} {request.replay.at}")
             replay = begun or request.replay
             # Asked for again: now that an earlier run is fenced, nobody else can move them.
             records = plan.records(scanner, progress, scanner.committed(list(plan.ranges)))
@@ -158,28 +161,50 @@ def _label_all(
     return labelled, dead
 
 
-def _begun(scanner: TopicScanner, noted_at: str, request: ReplayRequest) -> Replay | None:
+def _begun(
+    scanner: TopicScanner, noted_at: str, request: ReplayRequest, note: str
+) -> Replay | None:
     """Return the replay as its first run began it, None where this is the first.
 
     The note is the metadata of an offset that means nothing, of a topic that is never the input.
     Raises SettingsError when it was begun with other choices: what those left out would be taken
-    for done.
+    for done; and when it was begun with another adapter: its results would be of two.
     """
-    note = scanner.read_note(noted_at)
-    if note is None:
+    found = scanner.read_note(noted_at)
+    if found is None:
         return None
-    choices, _, at = note.partition(" ")
-    if choices != _note(request).partition(" ")[0]:
+    (choices, adapter), (begun_choices, begun_adapter, at) = note.split(" "), found.split(" ")
+    name = f"--id {request.replay.id}: a replay of this name was begun with"
+    if choices != begun_choices:
         raise SettingsError(
-            f"--id {request.replay.id}: a replay of this name was begun with other choices, "
-            "another range or other topics; give these again to go on with it, or another --id"
+            f"{name} other choices, another range or other topics; give these again to go on with "
+            "it, or another --id"
+        )
+    if request.execute and adapter != begun_adapter:  # to count, no adapter is needed
+        raise SettingsError(
+            f"{name} the adapter {begun_adapter}, and this is {adapter}: --adapter "
+            f"{begun_adapter}, or another --id"
         )
     return replace(request.replay, at=at)
 
 
-def _note(request: ReplayRequest) -> str:
+def _note(request: ReplayRequest, model: ModelSettings) -> str:
+    """Return what has to stay the same from one run of a replay to the next: the choices and the
+    adapter."""
     choices = repr((request.criteria, request.records, sorted(request.to.items())))
-    return f"{sha256(choices.encode()).hexdigest()[:16]} {request.replay.at}"
+    digest = "-"
+    if request.execute and model.adapter is not None:
+        digest = read_manifest(model.adapter).digest
+    return f"{sha256(choices.encode()).hexdigest()[:16]} {digest[:16]}"
+
+
+def _model(settings: Settings, request: ReplayRequest) -> ModelSettings:
+    """Return the model's settings with the one adapter that labels, whatever becomes current."""
+    model = settings.model
+    if request.adapter == CURRENT and model.adapter is None:
+        return model
+    chosen = resolve_adapter(request.adapter, model.adapter)
+    return model.model_copy(update={"adapter": chosen})
 
 
 @contextmanager
@@ -199,11 +224,7 @@ def _publishing(
 
 
 @contextmanager
-def _opened(settings: Settings, request: ReplayRequest, opener: Opener) -> Iterator[ServingAdapter]:
-    model = settings.model
-    if request.adapter != CURRENT or model.adapter is not None:
-        chosen = resolve_adapter(request.adapter, model.adapter)
-        model = model.model_copy(update={"adapter": chosen})
+def _opened(settings: Settings, model: ModelSettings, opener: Opener) -> Iterator[ServingAdapter]:
     opened = opener(settings.model_copy(update={"model": model}))
     with closing(opened.engine):
         yield make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)

@@ -21,6 +21,7 @@ from worker.offline.verify.verdict import (
     Offender,
     Place,
     Result,
+    ResultsBy,
     RetryRecord,
     Span,
     Verdict,
@@ -72,7 +73,7 @@ class Checker:
         self._faults: Counter[Fault] = Counter()
         self._offenders: list[Offender] = []
         self._by_topic: Counter[str] = Counter()
-        self._adapters: Counter[str] = Counter()
+        self._adapters: Counter[tuple[str, str | None]] = Counter()
         self._outside = self._replayed = self._compacted = self._repeated = 0
 
     def add_input(self, source: TopicPartition, offset: int) -> None:
@@ -142,7 +143,7 @@ class Checker:
             repeated=self._repeated,
             outside=self._outside,
             compacted=self._compacted,
-            adapters=dict(self._adapters),
+            adapters=tuple(ResultsBy(*by, count) for by, count in self._adapters.items()),
             faults={fault: faults[fault] for fault in FAULTS},
             offenders=tuple(offenders),
             memory_bytes=sum(bitmap.memory_bytes for bitmap in bitmaps),
@@ -168,7 +169,7 @@ class Checker:
         return None
 
     def _take(self, result: Result) -> None:
-        self._adapters[result.adapter_digest] += 1
+        self._adapters[result.adapter_digest, result.precision] += 1
         if self._allowed is not None and not result.adapter_digest.startswith(self._allowed):
             self._blame(
                 "unknown_adapter", result, f"made by the adapter {result.adapter_digest[:12]}"

@@ -169,7 +169,9 @@ def _take_result(
     if is_of_another_cluster(read, cluster):
         return  # of a message that has the same place elsewhere
     replay = read.replay.id if read.replay is not None else None
-    checker.add_result(Result(read.source, read.offset, read.adapter_digest, replay, place))
+    checker.add_result(
+        Result(read.source, read.offset, read.adapter_digest, replay, place, read.precision)
+    )
 
 
 def _allowed_adapters(settings: Settings, given: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -67,7 +67,12 @@ def show(verification: Verification, console: Console) -> None:
         if count:
             console.print(f"  {what}: {count:,}")
     if verdict.adapters:
-        by = (f"{name[:_DIGEST_CHARS]} {count:,}" for name, count in verdict.adapters.items())
+        by = (
+            f"{each.digest[:_DIGEST_CHARS]} in {each.precision} {each.results:,}"
+            if each.precision
+            else f"{each.digest[:_DIGEST_CHARS]} (dead letters) {each.results:,}"
+            for each in verdict.adapters
+        )
         allowed = "" if verification.adapters is not None else " (any is allowed)"
         console.print(f"  adapters: {', '.join(by)}{allowed}")
     if verdict.is_proven:

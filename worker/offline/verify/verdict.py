@@ -29,13 +29,24 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What the judge needs to know of a result: the input record that it is for, by which adapter
-    (a digest), in which replay (an id; None for the first run), and where it was read."""
+    (a digest) in which precision (None for a dead letter), in which replay (an id; None for the
+    first run), and where it was read."""
 
     source: TopicPartition
     offset: int
     adapter_digest: str
     replay: str | None
     place: Place
+    precision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsBy:
+    """How many results an adapter (a digest) made in one precision (None: its dead letters)."""
+
+    digest: str
+    precision: str | None
+    results: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Verdict:
     ``repeated`` those beyond the first where that is allowed.
     ``outside`` are results for input records that are not judged: before the range, after it, or
     deleted since; ``compacted`` those for offsets that a compacted topic no longer has.
-    ``adapters`` counts the judged results by the digest of the adapter. ``retries`` counts the
+    ``adapters`` counts the judged results by adapter and precision. ``retries`` counts the
     records of the retry topic, ``waiting`` the input records that have no result because they wait
     there.
     """
@@ -92,7 +103,7 @@ class Verdict:
     repeated: int
     outside: int
     compacted: int
-    adapters: Mapping[str, int]
+    adapters: tuple[ResultsBy, ...]
     faults: Mapping[Fault, int]
     offenders: tuple[Offender, ...]
     memory_bytes: int

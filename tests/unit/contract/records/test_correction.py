@@ -23,6 +23,7 @@ from worker.contract.records import (
     read_output,
     to_json,
 )
+from worker.contract.records.identity import AdapterRef
 from worker.records.output import OutputEncoder
 from worker.records.schemas import json_schema
 from worker.records.types import Classified, Timing
@@ -34,7 +35,11 @@ VALIDATOR = jsonschema.Draft202012Validator(json_schema("correction"))
 def output(confidence: float = 0.5, message_id: str | None = "T-1") -> OutputRecord:
     decision = Decision("billing", confidence, {"billing": confidence}, None)
     result = Classified(decision, message_id, False, ("low_confidence",), Timing(0, 0))
-    value = OutputEncoder(small_manifest(), "9.9").encode(toy_record(), result, "review", NOW).value
+    value = (
+        OutputEncoder(small_manifest(), "9.9", ("fp32",))
+        .encode(toy_record(), result, "review", NOW)
+        .value
+    )
     return read_output(value)
 
 
@@ -98,7 +103,8 @@ def test_any_correction_reads_back_and_is_valid(
 def test_it_keeps_what_the_machine_had_said() -> None:
     """Whoever measures the machine needs both, also where the person agrees."""
     said = output()
-    assert corrected().machine == MachineLabel("billing", said.confidence, said.adapter)
+    made_by = AdapterRef(said.adapter.name, said.adapter.digest)
+    assert corrected().machine == MachineLabel("billing", said.confidence, made_by)
     assert not corrected().agrees
     assert corrected(label="billing").agrees
     assert corrected().id == said.id

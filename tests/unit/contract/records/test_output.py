@@ -17,8 +17,8 @@ from worker.contract.records import OutputRecord, read_output, to_json
 from worker.records.output import OutputEncoder
 from worker.records.types import Classified, Timing
 
-ENCODER = OutputEncoder(small_manifest(), "9.9")
-HEAD_ENCODER = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9")
+ENCODER = OutputEncoder(small_manifest(), "9.9", ("fp32",))
+HEAD_ENCODER = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9", ("int8",))
 DECISION = Decision("billing", 0.75, {"billing": 0.75, "delivery": 0.25, "other": 0.0}, 0.125)
 RESULT = Classified(DECISION, "msg-1", False, ("low_confidence",), Timing(0.25, 0.5))
 

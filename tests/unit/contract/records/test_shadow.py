@@ -12,7 +12,11 @@ from worker.records.output import OutputEncoder
 from worker.records.types import Classified, Timing
 
 RESULT = Classified(Decision("other", 0.9, {"other": 0.9}, None), None, False, (), Timing(0, 0))
-VALUE = OutputEncoder(small_manifest(), "9.9").encode(toy_record(), RESULT, "shadow", NOW).value
+VALUE = (
+    OutputEncoder(small_manifest(), "9.9", ("fp32",))
+    .encode(toy_record(), RESULT, "shadow", NOW)
+    .value
+)
 
 
 def test_both_labels_are_read() -> None:

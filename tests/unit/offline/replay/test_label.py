@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -66,6 +67,64 @@ def test_an_engine_that_says_nothing_ends_the_replay_and_no_message() -> None:
     adapter = toy_serving_adapter(Silent(respond))
     with pytest.raises(EngineDied, match="answered nothing"):
         label_records(adapter, [toy_record(b"hi")], max_attempts=2, silence_s=0.05)
+
+
+class Forgetful(FakeEngine):
+    """Never answers what says so."""
+
+    def __init__(self) -> None:
+        super().__init__(respond, service_s=0.0)
+        self.kept: list[Future[Answer]] = []
+
+    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+        if "never" not in decode([token for token in prompt_ids if token >= 10]):
+            return super().submit(prompt_ids)
+        self.kept.append(Future())
+        return self.kept[-1]
+
+
+def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on() -> None:
+    """Else the same batch would fail each time that the command goes on. It is called off in the
+    engine, which shows by a prompt that it knows that it does answer."""
+    engine = Forgetful()
+    adapter = toy_serving_adapter(engine)
+    values = (b"hi", b"never", b"there", b"never again")
+    records = [toy_record(value, offset=offset) for offset, value in enumerate(values)]
+    outcomes = label_records(adapter, records, max_attempts=2, silence_s=0.05)
+    kinds = [outcome.reason if isinstance(outcome, Rejected) else "label" for outcome in outcomes]
+    assert kinds == ["label", "deadline_exceeded", "label", "deadline_exceeded"]
+    rejected = outcomes[1]
+    assert isinstance(rejected, Rejected)
+    assert (rejected.stage, rejected.attempts) == ("engine", 1)
+    assert [future.cancelled() for future in engine.kept] == [True, True]
+    (_, letter, _, _) = encode_results(adapter, TOPICS, REPLAY, records, outcomes, HeaderPolicy())
+    assert read_dead_letter(letter.headers).reason == "deadline_exceeded"
+
+
+def test_what_is_answered_at_last_keeps_its_label() -> None:
+    """A message that takes longer than the others is no message that is never answered."""
+    engine = Forgetful()
+    timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
+    timer.start()
+    records = [toy_record(value, offset=offset) for offset, value in enumerate((b"never", b"hi"))]
+    outcomes = label_records(toy_serving_adapter(engine), records, max_attempts=1, silence_s=0.1)
+    timer.join()
+    assert all(isinstance(outcome, Classified) for outcome in outcomes)
+
+
+def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
+    """As a cascade whose second stage has fallen silent, which its first one does not show."""
+
+    class Dying(Forgetful):
+        def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+            future = super().submit(prompt_ids)
+            if self.kept and future is not self.kept[-1]:
+                threading.Timer(0.02, self.die).start()
+            return future
+
+    records = [toy_record(b"never")]
+    with pytest.raises(EngineDied, match="the fake engine died"):
+        label_records(toy_serving_adapter(Dying()), records, max_attempts=1, silence_s=0.1)
 
 
 def test_a_slow_engine_is_waited_for() -> None:

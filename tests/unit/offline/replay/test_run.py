@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
+from tests.support.swapping import ONE
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
 from worker.contract.records import Replay
 from worker.engine.fake import FakeEngine
@@ -182,6 +185,42 @@ def test_one_name_is_one_replay(settings: Settings) -> None:
     run_replay(settings, request(), opener)
     with pytest.raises(SettingsError, match=r"^--id bug-17: .* begun with other choices"):
         run_replay(settings, request(Criteria(review=True)), unopened)
+
+
+def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> None:
+    """What is current may change before it is gone on with: half of the results would be another
+    adapter's. It says which one it was begun with, before a model is loaded."""
+    store = AdapterStore(tmp_path)
+    store.publish(small_manifest())
+    model = settings.model.model_copy(update={"adapter": tmp_path})
+    settings = settings.model_copy(update={"model": model})
+    run_replay(settings, request(), opener)
+    reached(settings, {0: 4, 1: 0})
+    store.publish(ONE)
+    begun_with = small_manifest().digest[:16]
+    with pytest.raises(
+        SettingsError,
+        match=f"^--id bug-17: .* begun with the adapter {begun_with}, and this is {ONE.digest[:16]}"
+        f": --adapter {begun_with}, or another --id",
+    ):
+        run_replay(settings, request(), unopened)
+    rest = run_replay(settings, request(adapter=begun_with), opener)
+    assert rest.resumed_at == {0: 4, 1: 0}
+
+
+def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
+    """Also what is done of it later: the latest replay holds, whole."""
+    run_replay(settings, request(), opener)
+    reached(settings, {0: 4, 1: 0})
+    run_replay(settings, request(replay=replace(BUG, at="2026-03-09T08:00:00Z")), opener)
+    kafka = settings.kafka
+    marks = {
+        result.replay.at
+        for topic in (kafka.output_topic, kafka.dead_letter_topic)
+        for result in read(settings, topic)
+        if result.replay is not None
+    }
+    assert marks == {BUG.at}
 
 
 def test_results_may_go_to_another_topic(

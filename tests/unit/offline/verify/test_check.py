@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.offline.verify.check import Checker
-from worker.offline.verify.verdict import FAULTS, Fault, Place, Result, Span, Verdict
+from worker.offline.verify.verdict import FAULTS, Fault, Place, Result, ResultsBy, Span, Verdict
 from worker.records.types import TopicPartition
 
 PARTITIONS = [TopicPartition("in", number) for number in range(3)]
@@ -93,6 +93,23 @@ def plant(world: World, fault: Fault, rng: random.Random) -> bool:
 
 
 seeds = st.integers(0, 2**32)
+
+
+def test_results_are_counted_by_adapter_and_precision() -> None:
+    """Two workers that serve one digest in two precisions give two kinds of labels."""
+    source, sink = PARTITIONS[0], SINKS[0]
+    precisions = ("int8", "fp32", "int8", None)
+    results = [
+        replace(result_of(source, offset, sink), precision=precision)
+        for offset, precision in enumerate(precisions)
+    ]
+    verdict = judge(World({source: [0, 1, 2, 3]}, {sink: results}))
+    assert set(verdict.adapters) == {
+        ResultsBy(DIGEST, "int8", 2),
+        ResultsBy(DIGEST, "fp32", 1),
+        ResultsBy(DIGEST, None, 1),
+    }
+    assert verdict.is_proven
 
 
 @given(seeds)

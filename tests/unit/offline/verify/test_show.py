@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from rich.console import Console
 from worker.offline.verify.check import Checker
 from worker.offline.verify.run import Verification
 from worker.offline.verify.show import MEANING, show, to_json
-from worker.offline.verify.verdict import FAULTS, Offender, Span, Verdict
+from worker.offline.verify.verdict import FAULTS, Offender, ResultsBy, Span, Verdict
 from worker.records.types import TopicPartition
 
 
@@ -78,3 +79,22 @@ def test_for_machines_all_of_it(verdict: Verdict) -> None:
     assert found["pending"] == 7
     assert found["allowed_adapters"] == ("ab" * 32,)
     assert len(found["offenders"]) == 2
+
+
+def test_an_adapter_that_was_served_in_two_precisions_is_two_lines(verdict: Verdict) -> None:
+    """The same digest labels some messages otherwise in another precision."""
+    by = (
+        ResultsBy("ab" * 32, "int8", 7),
+        ResultsBy("ab" * 32, "fp32", 1200),
+        ResultsBy("ab" * 32, None, 2),
+    )
+    found = Verification("in", "clerks", {0: (0, 10)}, 0, None, replace(verdict, adapters=by))
+    assert json.loads(json.dumps(to_json(found)))["adapters"] == [
+        {"digest": "ab" * 32, "precision": "int8", "results": 7},
+        {"digest": "ab" * 32, "precision": "fp32", "results": 1200},
+        {"digest": "ab" * 32, "precision": None, "results": 2},
+    ]
+    assert (
+        "adapters: abababababab in int8 7, abababababab in fp32 1,200, "
+        "abababababab (dead letters) 2"
+    ) in shown(found.verdict)
