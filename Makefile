@@ -35,8 +35,9 @@ desk-demo: $(READY) ## the same, and then decide what the model was unsure of, i
 # Tests run in several processes. Those that start an engine stay in one of them (tests/conftest.py).
 # Tests wait as well as compute, those on Kafka most of the time, so there are more than cores, but
 # for the quick ones: these compute, and a third process would only import everything once more. What is
-# marked "slow" is left to `make test`; what is marked "long" has a target of its own, and CI runs it
-# too: two at a time, for most of them wait more than they compute, and the fault suite by itself.
+# marked "slow" is left to `make test`. What is marked "long" is left to `make nightly`, two at a time, for
+# most of them wait more than they compute, and the fault suite by itself; `make test-long`, and so CI, runs
+# one of each kind of those that nothing shorter is like.
 PYTEST = $(BIN)/python -m pytest --durations=15
 CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null)
 QUICK_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),2,4) --dist=worksteal
@@ -44,6 +45,11 @@ UNIT_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),3,4) --dist=worksteal
 SERVICE_PROCESSES ?= -n 4 --dist=loadscope
 LONG_PROCESSES ?= -n 2 --dist=loadscope
 FAULT_SUITE := tests/ports/test_chaos.py
+LONG_IN_CI := \
+  "tests/ports/test_swap.py::test_swaps_under_load_mix_nothing_and_leave_nothing[runtime]" \
+  tests/e2e/test_desk_demo.py \
+  tests/e2e/test_circle.py \
+  tests/unit/trainer/training/test_checkpoint.py
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(QUICK_PROCESSES)
@@ -52,10 +58,29 @@ test: $(READY) ## every test that needs no more than Python, but for the long on
 	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
-test-long: $(READY) ## the tests that take long: several engines, processes that train, 60,000 fuzzed payloads
-	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
-	$(PYTEST) $(FAULT_SUITE) -m long
+test-long: $(READY) ## of the long tests one of each kind, and 60,000 fuzzed payloads
+	$(PYTEST) $(LONG_IN_CI) -m long $(LONG_PROCESSES)
 	$(BIN)/python -m tests.fuzz 60000
+
+# Each part by itself too: make nightly-faults. Those whose services are missing are skipped, where CI is set they fail.
+NIGHTLY := $(addprefix nightly-,python faults fuzz desk cluster)
+.PHONY: $(NIGHTLY)
+nightly: $(NIGHTLY) licences release-rehearsal ## all that CI leaves out; with make -k what fails ends no other part
+
+nightly-python: $(READY)
+	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
+
+nightly-faults: $(READY)
+	$(PYTEST) $(FAULT_SUITE)
+
+nightly-fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz 1000000
+
+nightly-desk: $(READY)
+	$(PYTEST) tests/desk -m long -s
+
+nightly-cluster:
+	$(MAKE) test-cluster CLUSTER_TESTS="-m long"
 
 format: $(READY) ## order the imports, mend what ruff can, format
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -150,10 +175,11 @@ test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Track
 	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
 
 # The desk on PostgreSQL (Debian: apt-get install postgresql chromium): the tests that run on SQLite
-# elsewhere, and those that kill the server, which they start themselves. Then a working day in a browser.
+# elsewhere, and those that kill the server, which they start themselves. Then an hour in a browser; a working day is long.
 test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL's programs, npm, Chromium)
-	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" $(SERVICE_PROCESSES)
-	$(PYTEST) tests/desk/test_browser_day.py tests/desk/test_browser_circle.py -m long -s
+	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" \
+	  --ignore-glob="*/test_browser_*" $(SERVICE_PROCESSES)
+	$(PYTEST) tests/desk/test_browser_circle.py -s
 
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image

@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items
         if item.get_closest_marker("long") and not _names_long(item.path)
     }
-    assert not unseen, f"long tests that make test-long would not find: {unseen}"
+    assert not unseen, f"long tests that make nightly would not find: {unseen}"
     rank = {_TESTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 

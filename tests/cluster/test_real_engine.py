@@ -146,7 +146,7 @@ def test_a_pod_that_is_deleted_drains(
     traffic.finish()
 
 
-@pytest.mark.long  # tests/cluster/test_rollouts.py does the same with an engine of fixed time
+@pytest.mark.long  # two models to load
 def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
     """From 1 worker to 2 and back while messages flow: both take part, and each message has exactly
     one result. (Two models are what two cores can load in bounded time; test_rollouts has more.)"""

@@ -28,6 +28,8 @@ from trainer.store.plan import plan_publication
 from trainer.store.publish import publish_adapter
 from worker.contract import read_manifest, write_manifest
 
+pytestmark = pytest.mark.long
+
 TOOLS = os.environ.get("CLERK_TEST_TOOLS_IMAGE", "")
 CLAIM = "clerk-filing-clerk-adapters"
 CRONJOB = "cronjob/clerk-filing-clerk-rollback"

@@ -19,6 +19,8 @@ from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
 from worker.settings import LoopSettings
 
+pytestmark = pytest.mark.long
+
 PARTITIONS = 6
 STEADY = 40  # messages a second; a worker does 50
 SERVICE_S = 0.02

@@ -19,6 +19,8 @@ from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
 from tests.cluster.plot import Panel, Row, draw, write_csv
 
+pytestmark = pytest.mark.long
+
 PARTITIONS = 4
 SERVICE_S = 0.04  # 25 messages a second from each worker
 TRICKLE, PEAK = 10, 90  # messages a second

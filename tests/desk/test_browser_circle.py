@@ -225,7 +225,6 @@ class Onlooker:
                 )
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_hour_of_the_owner_by_keys_alone(site: Site, folder: Path) -> None:
     """Files loaded, a batch decided, a finding followed to its messages and asked about, a

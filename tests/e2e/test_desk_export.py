@@ -17,7 +17,7 @@ from tests.support.desk_world import DeskWorld
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.samples import read_samples
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 
 TAXONOMY = ROOT / "config" / "taxonomy.toml"

@@ -101,7 +101,7 @@ def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
 
 
 def mostly_long(names: Iterable[str], often: Collection[str]) -> list[Any]:
-    """Cases of which only some are tried each time, and all of them by ``make test-long``."""
+    """Cases of which only some are tried each time, and all of them by ``make nightly``."""
     return [pytest.param(name, marks=[] if name in often else pytest.mark.long) for name in names]
 
 

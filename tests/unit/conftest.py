@@ -61,6 +61,7 @@ SLOW_FILES = {
     "stream/test_kafka_reach.py",
     "stream/test_partitioner.py",
     "test_app.py",
+    "test_ci_steps.py",
     "test_workflows.py",
     "trainer/advice/test_pairs.py",
     "trainer/advice/test_shape.py",

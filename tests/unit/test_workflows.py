@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_there_is_one() -> None:
     """A renamed folder does not make every check hold."""
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "nightly.yml", "release.yml"]
     assert {"check", "unit", "demo"} <= set(TARGETS)
 
 
@@ -50,8 +51,9 @@ def test_the_file_keeps_to_its_schema(schema: str, file: Path) -> None:
 
 @each_workflow
 def test_actions_are_pinned_by_commit(path: Path) -> None:
-    """A tag can be moved to other code; the comment says which version the commit is."""
-    used = re.findall(r"uses: (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    """A tag can be moved to other code; the comment says which version the commit is. Workflows of
+    this repository are those of the same commit."""
+    used = re.findall(r"uses: (?!\./)(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert used
     for action in used:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", action), action
@@ -64,11 +66,14 @@ def test_it_may_read_and_no_more(path: Path) -> None:
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
+        if "uses" in job:  # another workflow, of which this test asks the same
+            assert "permissions" not in job
+            continue
         signs = any(".ci/release sign" in step.get("run", "") for step in job["steps"])
         assert ("permissions" in job, "environment" in job) == (signs, signs), name
         if signs:
             assert job["permissions"] == {"contents": "read", "id-token": "write"}
-        assert job["timeout-minutes"] <= 120, name
+        assert job["timeout-minutes"] <= 240, name
         for step in job["steps"]:
             if "checkout" in step.get("uses", ""):
                 assert step["with"]["persist-credentials"] is False, name
@@ -76,18 +81,58 @@ def test_it_may_read_and_no_more(path: Path) -> None:
 
 @each_workflow
 def test_what_it_runs_is_there(path: Path) -> None:
-    """Targets of the Makefile and scripts of .ci; everything is run in the end."""
-    runs = [step.get("run", "") for job in read(path)["jobs"].values() for step in job["steps"]]
-    for target in re.findall(r"^make ([a-z-]+)", "\n".join(runs), re.MULTILINE):
+    """Targets of the Makefile, scripts of .ci, and other workflows."""
+    jobs = read(path)["jobs"].values()
+    runs = "\n".join(step.get("run", "") for job in jobs for step in job.get("steps", ()))
+    for target in re.findall(r"^make ([a-z-]+)", runs, re.MULTILINE):
         assert target in TARGETS
-    assert ".ci/run" in runs
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    for script in re.findall(r"^\.ci/\w+", runs, re.MULTILINE):
+        assert (ROOT / script).stat().st_mode & 0o111, script
+    assert all((ROOT / job["uses"]).is_file() for job in jobs if "uses" in job)
+
+
+@pytest.mark.parametrize(("name", "script"), [("ci", ".ci/run"), ("nightly", ".ci/nightly")])
+def test_everything_is_run_in_the_end(name: str, script: str) -> None:
+    """For a change what is quick enough, at night the rest, for a release both."""
+    jobs = read(ROOT / ".github" / "workflows" / f"{name}.yml")["jobs"]
+    assert script in [step.get("run") for job in jobs.values() for step in job["steps"]]
+    release = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    proofs = {key for key, job in release.items() if job.get("uses", "").endswith(f"/{name}.yml")}
+    assert proofs
+    assert proofs <= set(release["images"]["needs"])
+
+
+def test_every_long_test_is_run_at_night() -> None:
+    """Each file that has one is named by a command of ``make nightly``, or its folder is, and is
+    left out of one command only where it has another."""
+    told = subprocess.run(
+        ["make", "--dry-run", "--always-make", "nightly"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    ran: set[Path] = set()
+    for line in told.splitlines():
+        words = shlex.split(line) if " -m pytest " in line else []
+        named = [ROOT / word for word in words if word.startswith("tests/")]
+        left_out = [ROOT / word.removeprefix("--ignore=") for word in words if "--ignore=" in word]
+        ran |= {
+            file
+            for path in named
+            for file in (path.rglob("test_*.py") if path.is_dir() else [path])
+            if file not in left_out
+        }
+    long = re.compile(r"\bmark\.long\b|\bmostly_long\b")
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    having = {path for path in files if long.search(path.read_text(encoding="utf-8"))}
+    assert len(having) > 20
+    assert having <= ran
 
 
 def test_a_release_is_proved_scanned_and_signed_before_it_is_for_anybody() -> None:
     """In this order, for each image that the Dockerfile makes; the chart comes after its images."""
     jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
-    assert jobs["images"]["needs"] == "proved"
     assert jobs["chart"]["needs"] == "images"
     text = (ROOT / "Dockerfile").read_text("utf-8")
     final = re.findall(r"^FROM (?:runtime|worker-cpu) AS (\S+)", text, re.MULTILINE)
