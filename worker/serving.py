@@ -147,6 +147,16 @@ def begin_to_open_model(settings: Settings) -> None:
         begin_to_open(find_adapter(settings.model.adapter).directory, settings.model.engine_args)
 
 
+def require_adapter(settings: Settings) -> Path:
+    """Return what the settings name as adapter or store. Raises SettingsError where nothing is."""
+    if settings.model.adapter is None:
+        raise SettingsError(
+            "model.adapter must name the directory of a published adapter or of a store, and "
+            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
+        )
+    return settings.model.adapter
+
+
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
     """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
@@ -154,17 +164,12 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     ``watch`` it can load what the store names later, and what the store names now is compared with
     the adapter before it, as a worker does that runs. Raises SettingsError, AdapterRefused.
     """
-    model = settings.model
-    if model.adapter is None:
-        raise SettingsError(
-            "model.adapter must name the directory of a published adapter or of a store, and "
-            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
-        )
-    found = find_adapter(model.adapter)
+    model, named = settings.model, require_adapter(settings)
+    found = find_adapter(named)
     if found.pointer is not None:
         _log.info(
             "adapter.current",
-            store=str(model.adapter),
+            store=str(named),
             adapter=found.pointer.name,
             adapter_digest=found.pointer.digest[:12],
             since=found.pointer.since,

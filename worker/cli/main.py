@@ -28,10 +28,12 @@ from worker.errors import (
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
-override earlier ones. `clerk-worker config` shows each setting with its origin.
+override earlier ones. `clerk-worker check-config` shows each setting with its origin, and checks
+them.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
-3 adapter refused · 4 Kafka cannot be used · 5 engine died · 130 interrupted before it could drain.
+3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
+130 interrupted before it could drain.
 """
 
 app = typer.Typer(
@@ -161,13 +163,20 @@ app.command()(verify)
 app.command()(replay)
 
 
-@app.command("config")
-def show_config(config: Config = None, sets: Sets = None) -> None:
-    """Show the effective settings and the origin of each; secrets are redacted."""
-    from worker.cli.show_config import print_settings
+@app.command("check-config")
+def check_config(config: Config = None, sets: Sets = None) -> None:
+    """Show every setting with its origin; check all that can be known without Kafka or a model.
+
+    Settings, topics, files that are named, the adapter's manifest and files, its base, what is
+    installed: every problem is printed, and exit code 2 follows. `run` refuses the same. Call it
+    where the worker will run: in its image, with its mounts. Secrets are redacted.
+
+    Example: clerk-worker check-config -c config/worker.toml
+    """
+    from worker.cli.check_config import check
     from worker.settings_load import load_settings
 
-    print_settings(load_settings(config, sets or []))
+    sys.exit(check(load_settings(config, sets or [])))
 
 
 @app.command()

@@ -18,7 +18,14 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from worker.contract import AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.contract import (
+    ENCODER_KINDS,
+    AdapterRefused,
+    Head,
+    Manifest,
+    OnnxModel,
+    disagreement,
+)
 from worker.engine.cpu_environment import usable_cpus
 from worker.engine.onnx_session import Session, kind_of
 from worker.engine.port import Answer, HeadLogits
@@ -52,6 +59,11 @@ class OnnxLoader:
             except AdapterRefused as error:
                 _log.warning("engine.file_disagrees", file=model.file, why=error.problem)
         return OnnxEngine(adapter, manifest, last, threads, background=background)
+
+    def check(self, adapter: Path, manifest: Manifest) -> None:
+        """Raise AdapterRefused where an encoder has no file that this loader may serve."""
+        if manifest.kind in ENCODER_KINDS:
+            self._choose(adapter, manifest)
 
     def _choose(self, adapter: Path, manifest: Manifest) -> Sequence[OnnxModel]:
         files = manifest.head.onnx if manifest.head is not None else ()
