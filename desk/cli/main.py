@@ -21,7 +21,8 @@ from desk.errors import (
     SettingsError,
     TryAgain,
 )
-from worker.contract.tracebacks import print_private, show_private
+from desk.logs import log_failure
+from worker.contract.tracebacks import describe_private, print_private, show_private
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
@@ -48,7 +49,8 @@ app.add_typer(proposal_app, name="proposal")
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback."""
+    """Run the command line and exit with its code; expected errors are one line, no traceback.
+    Where logs are JSON, the last line is an event too."""
     show_private()
     try:
         app(standalone_mode=True)
@@ -61,13 +63,15 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        print_private(error)
+        if not log_failure(describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    if not log_failure(message, code):
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@ from worker.cli.options import AsJson, Config, Sets
 from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
-from worker.contract.tracebacks import print_private, show_private
+from worker.contract.tracebacks import describe_private, print_private, show_private
 from worker.demo.models import ModelName
 from worker.errors import (
     EXIT_ADAPTER,
@@ -52,6 +52,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code; expected errors are one line, no traceback.
+    Where logs are JSON, the last line is an event too.
 
     The traceback of any other shows no values: they may be a message's text.
     """
@@ -65,18 +66,34 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        print_private(error)
+        if not _log_failure(describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        # What an error says is not ours to read: in brackets are options, settings, paths.
-        "[bold red]error[/bold red]",
-        escape(message),
-    ) if sys.stderr.isatty() else print(f"error: {message}", file=sys.stderr)
+    if _log_failure(message, code):
+        pass
+    elif sys.stderr.isatty():
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            # What an error says is not ours to read: in brackets are options, settings, paths.
+            "[bold red]error[/bold red]",
+            escape(message),
+        )
+    else:
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
+    """See ``worker.logs.log_failure``, which is not imported where nothing was logged: `health`
+    runs every few seconds."""
+    if "worker.logs" not in sys.modules:
+        return False
+    from worker.logs import log_failure
+
+    return log_failure(problem, code, unexpected)
 
 
 def _show_version(wanted: bool) -> None:

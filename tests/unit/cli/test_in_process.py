@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker import __version__
 from worker.cli.main import app, main
@@ -21,6 +24,7 @@ from worker.errors import (
     SettingsError,
     StreamFailed,
 )
+from worker.logs import configure_logging
 
 
 class Terminal(io.StringIO):
@@ -32,7 +36,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, 200 columns, and the hook that ``main`` sets taken away afterwards."""
+    """No colours, 200 columns, no log yet; the hook that ``main`` sets is taken away afterwards."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
@@ -61,6 +66,22 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         raise error
 
     monkeypatch.setattr(sys.modules["worker.cli.main"], "app", fail)
+
+
+def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the traceback in it, and no words that may be a message's."""
+    with logging_restored():
+        configure_logging("json")
+        fails(monkeypatch, KeyError("a customer's words"))
+        assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
+    assert told["error"].startswith("KeyError (its words are withheld")
+    assert "Traceback (most recent call last)" in told["exception"]
+    assert "customer" not in line
 
 
 def test_expected_errors_are_one_line_and_a_code(

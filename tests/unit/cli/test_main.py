@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
     assert last.startswith("error: ")
     for word in words:
         assert word in last
+
+
+def assert_last_event(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Every line of standard error is an event, and the last one is the error."""
+    assert done.returncode == code, done.stderr
+    last = [json.loads(line) for line in done.stderr.splitlines()][-1]
+    assert (last["event"], last["level"], last["exit_code"]) == ("worker.failed", "error", code)
+    assert last["timestamp"].endswith("Z")
+    for word in words:
+        assert word in last["error"]
 
 
 def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -> None:
@@ -119,7 +130,27 @@ def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
 def test_run_without_a_model_says_what_to_set() -> None:
     """Nothing is started before the settings make sense."""
     done = clerk("run", "-s", "kafka.dead_letter_topic=support.labels")
-    assert_one_line(done, 2, "support.labels", "dead letters")
+    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter must name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-s", "kafka.grop_id=x"), "did you mean 'kafka.group_id'"),
+        (("topics", "-s", "kafka.output_topic=support.messages"), "feed itself"),
+    ],
+)
+def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    """Also where the settings cannot be read, which say what form that is; the default holds."""
+    assert_last_event(clerk(*arguments), 2, words)
+
+
+def test_where_the_log_is_for_people_the_last_line_is_too() -> None:
+    """As before."""
+    done = clerk("run", "-s", "log.format=console", "-s", "kafka.output_topic=support.messages")
+    assert_one_line(done, 2, "feed itself")
 
 
 def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
@@ -136,7 +167,7 @@ def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
     assert (checked.returncode, "error" in checked.stderr) == (0, False)
     assert "note: kafka.delivery is exactly_once: brokers of Apache Kafka 4.3.0" in checked.stderr
     done = clerk("run", *flags)
-    assert_one_line(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
+    assert_last_event(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
 
 
 def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -167,8 +168,15 @@ def test_migrate_makes_the_database_and_run_wants_it(tmp_path: Path) -> None:
     """Exit 3 and the command that is missing; exit 4 where there is no Kafka; one line each."""
     url = f"database.url=sqlite:///{tmp_path / 'desk.db'}"
     done = desk("run", "-s", url)
-    assert done.returncode == 3
-    assert done.stderr.strip().splitlines()[-1].endswith("run `clerk-desk migrate`")
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert done.returncode == last["exit_code"] == 3
+    assert (last["event"], last["level"]) == ("desk.failed", "error")
+    assert last["error"].endswith("run `clerk-desk migrate`")
+    typed = desk("purge", "--message-id", "T-1", "-s", url)
+    assert typed.returncode == 3
+    assert typed.stderr.startswith("error: ")
+    wrong = json.loads(desk("run", "-s", "kafka.nmae=x").stderr)
+    assert (wrong["exit_code"], "did you mean" in wrong["error"]) == (2, True)
     assert desk("migrate", "-s", url).stdout == "the schema is version 0004\n"
     purged = desk("purge", "--message-id", "T-1", "-s", url)
     assert purged.stdout.startswith("0 items")
