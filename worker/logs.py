@@ -66,12 +66,24 @@ def log_failure(problem: str, exit_code: int, unexpected: BaseException | None =
 
     ``unexpected``: an error with a traceback, which is shown without any value.
     """
-    if not any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers):
+    if not _is_json():
         return False
     structlog.get_logger("worker").error(
         "worker.failed", error=problem, exit_code=exit_code, exc_info=unexpected
     )
     return True
+
+
+def log_unhandled(problem: str, error: BaseException) -> bool:
+    """Log an error that nobody caught and that does not end this process, likewise."""
+    if not _is_json():
+        return False
+    structlog.get_logger("worker").error("worker.unhandled", error=problem, exc_info=error)
+    return True
+
+
+def _is_json() -> bool:
+    return any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers)
 
 
 class _JsonHandler(logging.StreamHandler[TextIO]):

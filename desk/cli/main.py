@@ -21,7 +21,7 @@ from desk.errors import (
     SettingsError,
     TryAgain,
 )
-from desk.logs import log_failure
+from desk.logs import log_failure, log_unhandled
 from worker.contract.tracebacks import describe_private, print_private, show_private
 
 _EPILOG = """
@@ -51,7 +51,7 @@ app.add_typer(proposal_app, name="proposal")
 def main() -> NoReturn:
     """Run the command line and exit with its code; expected errors are one line, no traceback.
     Where logs are JSON, the last line is an event too."""
-    show_private()
+    show_private(log_unhandled)
     try:
         app(standalone_mode=True)
     except DeskStopped as error:

@@ -56,7 +56,7 @@ def main() -> NoReturn:
 
     The traceback of any other shows no values: they may be a message's text.
     """
-    show_private()
+    show_private(_log_unhandled)
     try:
         app(standalone_mode=True)
     except WorkerStopped as error:
@@ -94,6 +94,15 @@ def _log_failure(problem: str, code: int, unexpected: BaseException | None = Non
     from worker.logs import log_failure
 
     return log_failure(problem, code, unexpected)
+
+
+def _log_unhandled(problem: str, error: BaseException) -> bool:
+    """See ``worker.logs.log_unhandled``; likewise."""
+    if "worker.logs" not in sys.modules:
+        return False
+    from worker.logs import log_unhandled
+
+    return log_unhandled(problem, error)
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,35 @@ def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
     assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
     assert told["error"].startswith("KeyError (its words are withheld")
     assert "Traceback (most recent call last)" in told["exception"]
+    assert "customer" not in line
+
+
+def test_a_thread_that_fails_is_an_event_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback of twenty lines would be twenty records that no collector can read."""
+    for place, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(place, hook, getattr(place, hook))
+
+    words = "a customer's words"
+
+    def watch() -> None:
+        raise LookupError(words)
+
+    def run(**_: object) -> None:
+        thread = threading.Thread(target=watch, name="watcher")
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(sys.modules["worker.cli.main"], "app", run)
+    with logging_restored():
+        configure_logging("json")
+        assert exit_code(monkeypatch, "run") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"]) == ("worker.unhandled", "error")
+    assert told["error"].startswith("thread watcher failed: LookupError (its words are withheld")
+    assert "in watch" in told["exception"]
     assert "customer" not in line
 
 
