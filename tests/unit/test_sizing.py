@@ -130,15 +130,16 @@ def test_every_page_has_the_same_prices() -> None:
     root = page.PAGE.parents[1]
     readme = (root / "README.md").read_text(encoding="utf-8")
     hour = {gpu.name: gpu.hour for gpu in GPUS}
-    month = hour["A100 80GB"] * HOURS_PER_MONTH
+    a100 = hour["A100 80GB"]
+    month = a100 * HOURS_PER_MONTH
     hosted = re.search(
         r"a million messages of 400 tokens \| (\d+) \(by batch\) to (\d+) dol", readme
     )
     assert hosted
     low, high = (float(price) for price in hosted.groups())
     for line in (
-        f"| an A100 that is always on, at {hour['A100 80GB']:g} an hour | {month:,.0f} dollars a mon",
-        f"| so a GPU of its own pays from | {month / high:.0f} to {month / low:.0f} million messages",
+        f"| an A100 that is always on, at {a100:g} an hour | {month:,.0f} dollars a month",
+        f"| so a GPU of its own pays from | {month / high:.0f} to {month / low:.0f} million mess",
         f"divided by the same {low:g} to {high:g} dollars a million |",
     ):
         assert line in readme, line
