@@ -152,16 +152,22 @@ def demo(
 
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Check the settings and the taxonomy, and show every setting with its value and origin."""
-    from desk.app import read_taxonomy
+    """Show every setting with its origin; check all that can be known without a database or Kafka.
+
+    Every problem is printed, and exit code 2 follows. `run` refuses the same. Secrets are redacted.
+    """
+    from desk.app import settings_problems
     from desk.settings_load import effective, load_settings
-    from desk.sign_in import web_options
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
         print(f"{name} = {value}  # {origin}")
-    read_taxonomy(loaded.settings)
-    web_options(loaded.settings)
+    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    problems = settings_problems(loaded.settings)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(EXIT_SETTINGS)
 
 
 @app.command()

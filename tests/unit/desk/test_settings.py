@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.app import kafka_security, open_database
+from desk.app import kafka_security, open_database, settings_problems
 from desk.cli.main import app
 from desk.errors import SettingsError
 from desk.settings import Settings
@@ -202,3 +202,37 @@ def test_another_taxonomy_wants_a_command(
         assert capsys.readouterr().out.startswith("0 carried")
         app(export, standalone_mode=False)
     assert (tmp_path / "out" / "decisions.csv").exists()
+
+
+def test_check_config_tells_every_problem_at_once(tmp_path: Path) -> None:
+    """Taxonomy, sign-in, database, Kafka, webhook: without a database or Kafka, in one run."""
+    flags = (
+        f"project.taxonomy={tmp_path / 'none.toml'}",
+        "web.host=0.0.0.0",
+        "database.url=mysql://x/y",
+        f"kafka.sasl_password_file={tmp_path / 'password'}",
+        "webhook.url=https://hooks.example/x",
+    )
+    done = desk("check-config", *(word for flag in flags for word in ("-s", flag)))
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2
+    for said in (
+        "project.taxonomy: ",
+        "sign_in.method",
+        "database.url: mysql is not supported",
+        "kafka.sasl_password_file: ",
+        "webhook.url is given and webhook.secret is not",
+    ):
+        assert len([line for line in errors if said in line]) == 1, (said, errors)
+    assert len(errors) == 5
+    assert 'web.host = "0.0.0.0"  # flag' in done.stdout.splitlines()
+
+
+def test_corrections_have_a_topic_of_their_own() -> None:
+    """Routers would take them for labels, and the desk for results."""
+    for setting in ("output_topic", "review_topic"):
+        settings = Settings.model_validate(
+            {"kafka": {setting: "support.x", "corrections_topic": "support.x"}}
+        )
+        (problem,) = settings_problems(settings)
+        assert problem.startswith(f"kafka.corrections_topic and kafka.{setting} are both 'supp")
