@@ -231,14 +231,30 @@ LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.rev
 FROM tools AS packages-gpu
 ARG INDEX_URL=""
 COPY locks/image-gpu.txt ./
+# 8.8 GB in one layer would be fetched and unpacked by one thread each, and fetched again whole after
+# any change of the lock: the large packages go into layers of their own, below 2 GB each. A package
+# that the lock no longer has ends the build here. What is left, and all metadata, stays.
 RUN python3 -m venv --without-pip /opt/filing-clerk \
  && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
       --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
       --compile-bytecode -r image-gpu.txt \
  && rm /opt/filing-clerk/.lock \
  && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
- && chmod -R a+rX,go-w /opt/filing-clerk \
- && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+ && part() { \
+      to="/layers/$1" && shift \
+      && for path in "$@"; do \
+        { mkdir -p "$to${path%/*}" && mv "$path" "$to${path%/*}/"; } || return 1; \
+      done; \
+    } \
+ && site=$(echo /opt/filing-clerk/lib/python3*/site-packages) \
+ && part cuda-blas "$site"/nvidia/cu13/lib/libcublas* "$site"/nvidia/cu13/lib/libcufft* \
+ && part cuda "$site/nvidia/cu13" \
+ && part nvidia "$site/nvidia" \
+ && part torch "$site/torch" \
+ && part kernels "$site/triton" "$site/tokenspeed_triton" "$site/nvidia_cutlass_dsl" \
+ && part vllm "$site/vllm" "$site/flashinfer" "$site/tilelang" \
+ && chmod -R a+rX,go-w /opt/filing-clerk /layers \
+ && find /opt/filing-clerk /layers -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 FROM packages-gpu AS app-gpu
 COPY --from=wheel /build/dist ./dist
@@ -261,6 +277,12 @@ RUN apt-get update \
  && if ! python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'; \
     then apt-get install -y --no-install-recommends libpython3-dev; fi \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
+COPY --from=packages-gpu /layers/cuda-blas/ /
+COPY --from=packages-gpu /layers/cuda/ /
+COPY --from=packages-gpu /layers/nvidia/ /
+COPY --from=packages-gpu /layers/torch/ /
+COPY --from=packages-gpu /layers/kernels/ /
+COPY --from=packages-gpu /layers/vllm/ /
 COPY --from=packages-gpu /opt/filing-clerk /opt/filing-clerk
 COPY --from=app-gpu /opt/app /opt/app
 COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml

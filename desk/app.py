@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -70,12 +70,37 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
     )
 
 
-def kafka_config(settings: Settings, desk: Desk) -> KafkaConfig:
-    """Return what the Kafka edge needs. Raises SettingsError."""
+def settings_problems(settings: Settings) -> list[str]:
+    """Return everything that would keep a desk from starting with these settings, as far as it
+    shows without the database, Kafka and the sign-in provider."""
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: read_taxonomy(settings),
+        lambda: web_options(settings),
+        lambda: open_database(settings).close(),
+        lambda: kafka_config(settings, "x"),
+        lambda: webhook_key(settings.webhook) if settings.webhook.url else None,
+    )
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            problems.append(str(error))
+    return problems
+
+
+def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
+    """Return what the Kafka edge of an installation needs. Raises SettingsError."""
     kafka = settings.kafka
+    for name in ("output_topic", "review_topic"):
+        if getattr(kafka, name) == kafka.corrections_topic:
+            raise SettingsError(
+                f"kafka.corrections_topic and kafka.{name} are both {kafka.corrections_topic!r}: "
+                "routers would take corrections for labels; name another"
+            )
     return build_config(
         bootstrap_servers=kafka.bootstrap_servers,
-        name=f"{kafka.name}.{desk.project.installation}",
+        name=f"{kafka.name}.{installation}",
         corrections_topic=kafka.corrections_topic,
         security=kafka_security(kafka),
         client=kafka.client,
@@ -96,7 +121,7 @@ def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
     """
     from desk.stream.kafka import KafkaCorrections, KafkaResults, KafkaTexts
 
-    config = kafka_config(settings, desk)
+    config = kafka_config(settings, desk.project.installation)
     results, found, sink = KafkaResults(config), KafkaTexts(config), KafkaCorrections(config)
     works = [
         inbox_work(settings, desk, results, found),
@@ -149,19 +174,24 @@ def outbox_work(desk: Desk, sink: CorrectionSink) -> BackgroundWork:
 
 def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
     """Published decisions to a web address. Raises SettingsError."""
-    given = webhook.secret.get_secret_value() if webhook.secret else None
-    secret = read_secret("webhook.secret", given, webhook.secret_file, SettingsError)
-    if secret is None:
-        raise SettingsError("webhook.url is given and webhook.secret is not: nobody could trust it")
     sender = WebhookSender(
         desk.database,
         make_post(webhook.url, timeout_s=webhook.timeout_s, ca_file=webhook.ca_file),
         desk.clock,
         name=desk.project.installation,
-        key=read_key(secret),
+        key=webhook_key(webhook),
         give_up_ms=int(webhook.give_up_hours * 3_600_000),
     )
     return BackgroundWork("webhook", sender.run_once, sender.stand_back)
+
+
+def webhook_key(webhook: WebhookSettings) -> bytes:
+    """Return what posts are signed with. Raises SettingsError."""
+    given = webhook.secret.get_secret_value() if webhook.secret else None
+    secret = read_secret("webhook.secret", given, webhook.secret_file, SettingsError)
+    if secret is None:
+        raise SettingsError("webhook.url is given and webhook.secret is not: nobody could trust it")
+    return read_key(secret)
 
 
 def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:

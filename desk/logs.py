@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import ExcInfo, Processor
@@ -44,7 +44,7 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if console else _JsonHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -55,6 +55,35 @@ def configure_logging(
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("desk").setLevel(level.upper())
+
+
+def log_failure(problem: str, exit_code: int, unexpected: BaseException | None = None) -> bool:
+    """Log the error that ends this process; return False, and log nothing, where logs are not JSON.
+
+    ``unexpected``: an error with a traceback, which is shown without any value.
+    """
+    if not _is_json():
+        return False
+    structlog.get_logger("desk").error(
+        "desk.failed", error=problem, exit_code=exit_code, exc_info=unexpected
+    )
+    return True
+
+
+def log_unhandled(problem: str, error: BaseException) -> bool:
+    """Log an error that nobody caught and that does not end this process, likewise."""
+    if not _is_json():
+        return False
+    structlog.get_logger("desk").error("desk.unhandled", error=problem, exc_info=error)
+    return True
+
+
+def _is_json() -> bool:
+    return any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers)
+
+
+class _JsonHandler(logging.StreamHandler[TextIO]):
+    """Marks a log that programs read."""
 
 
 def _format_exception(exc_info: ExcInfo) -> str:

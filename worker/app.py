@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.config_check import Problem, adapter_problems, refuse, settings_problems
 from worker.contract.garbage import start_up_frozen
 from worker.core.adapter_router import AdapterRouter
 from worker.core.batch import TopicRouter
@@ -45,11 +46,11 @@ from worker.serving import (
     make_adapter_router,
     make_watcher,
     open_model,
+    previous_adapter,
 )
 from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
-from worker.stream.kafka_check import check_clients
-from worker.stream.kafka_config import KafkaConfig, check_bounds
+from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
 from worker.stream.topics import Topics
@@ -68,12 +69,16 @@ def run_worker(
     only when the model is warm. Raises WorkerStopped or AdapterRefused; a second signal raises
     KeyboardInterrupt.
     """
+    problems: list[Problem] = [*settings_problems(settings)]
+    if opener is None:  # whose files' digests are compared when it is opened
+        wrong = adapter_problems(settings, digests=False)
+        if problems or (wrong and previous_adapter(settings) is None):
+            problems += wrong
+    refuse(problems)
     config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings.loop)
     limit = dead_letter_limit(settings.loop)
     iteration_s = max_iteration_s(config, policy)
-    check_bounds(config, iteration_s)
-    check_clients(config)
     if opener is None:
         begin_to_open_model(settings)
         opener = partial(open_model, metrics=settings.http.enabled, watch=True)

@@ -7,7 +7,7 @@
     │   │   └── RecordTooLarge    ... after replacing the records it names
     │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
     └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
-        ├── SettingsError     2  mend the settings
+        ├── SettingsError     2  fix the settings
         ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
         ├── EngineDied        5  the engine cannot answer any more
         ├── FeedBroken        6  too many messages end as dead letters
@@ -102,9 +102,14 @@ class WorkerStopped(WorkerError):
 
 
 class SettingsError(WorkerStopped):
-    """A setting is wrong; the message says which, where it came from and how to mend it."""
+    """Settings are wrong; each of ``problems`` says which one, where it came from and how to fix
+    it."""
 
     exit_code = EXIT_SETTINGS
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class StreamFailed(WorkerStopped):

@@ -94,9 +94,9 @@ def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
     return prepare + publish + max(MAX_BACKOFF_S, revoke)
 
 
-def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
-    """Return what the Kafka edge needs. Raises SettingsError."""
-    topics = Topics(
+def worker_topics(kafka: KafkaSettings, shadow_topic: str | None = None) -> Topics:
+    """Return the topics that the settings name, unchecked."""
+    return Topics(
         kafka.input_topics,
         kafka.output_topic,
         kafka.review_topic or None,
@@ -104,10 +104,11 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         shadow_topic,
         kafka.retry_topic or None,
     )
-    if topics.shadow and topics.shadow in (topics.output, topics.review, topics.dead_letter):
-        raise SettingsError(f"{topics.shadow!r} is for real results: a shadow needs its own topic")
-    if topics.dead_letter in (topics.output, topics.review):
-        raise SettingsError(f"{topics.dead_letter!r} is for labels: dead letters need their own")
+
+
+def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
+    """Return what the Kafka edge needs. Raises SettingsError."""
+    topics = worker_topics(kafka, shadow_topic)
     topics.check()
     return build_config(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -115,7 +116,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         transactional_id=transactional_id(kafka),
         topics=topics,
         delivery=kafka.delivery,
-        security=_security(kafka),
+        security=kafka_security(kafka),
         client=kafka.client,
         consumer=kafka.consumer,
         producer=kafka.producer,
@@ -148,7 +149,8 @@ def transactional_id(kafka: KafkaSettings) -> str:
     return f"{kafka.group_id}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
-def _security(kafka: KafkaSettings) -> dict[str, Property]:
+def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
+    """Return librdkafka's properties for encryption and logging in. Raises SettingsError."""
     given = {
         "security.protocol": kafka.security_protocol,
         "ssl.ca.location": kafka.ssl_ca_location,

@@ -155,6 +155,29 @@ def begin_to_open_model(settings: Settings) -> None:
         begin_to_open(find_adapter(settings.model.adapter).directory, settings.model.engine_args)
 
 
+def require_adapter(settings: Settings) -> Path:
+    """Return what the settings name as adapter or store. Raises SettingsError where nothing is."""
+    if settings.model.adapter is None:
+        raise SettingsError(
+            "model.adapter must name the directory of a published adapter or of a store, and "
+            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
+        )
+    return settings.model.adapter
+
+
+def previous_adapter(settings: Settings) -> Path | None:
+    """Return the store's adapter before the current one, on which a start falls back; None where
+    the store has none or is not followed."""
+    try:
+        store = watched_store(settings)
+        pointer = read_pointer(store) if store is not None else None
+    except AdapterRefused:
+        return None
+    if store is None or pointer is None or pointer.previous is None:
+        return None
+    return store / pointer.previous
+
+
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
     """Verify the adapter, start the engine, warm it up and try it on its own probes.
 
@@ -164,22 +187,17 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     served that one is, as running workers go on with it (``OpenedEngine.declined``). Raises
     SettingsError, AdapterRefused, EngineDied.
     """
-    adapter = settings.model.adapter
-    if adapter is None:
-        raise SettingsError(
-            "model.adapter must name the directory of a published adapter or of a store, and "
-            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
-        )
-    store = watched_store(settings) if watch else None
+    adapter = require_adapter(settings)
     try:
         return _open(settings, find_adapter(adapter), metrics=metrics, watch=watch)
     except Exception as error:  # whatever it is: running workers decline the adapter for it
-        pointer = read_pointer(store) if store is not None else None
-        if store is None or pointer is None or pointer.previous is None:
+        previous = previous_adapter(settings) if watch else None
+        pointer = read_pointer(adapter) if previous is not None else None
+        if previous is None or pointer is None:
             raise
         declined = Declined(pointer.digest, describe_private(error))
         _log_declined(declined, "the adapter before it is tried")
-        before = _open_before(settings, store / pointer.previous, metrics=metrics)
+        before = _open_before(settings, previous, metrics=metrics)
         if before is None:
             raise
         return replace(before, declined=declined)
@@ -208,7 +226,7 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
     if found.pointer is not None:
         _log.info(
             "adapter.current",
-            store=str(model.adapter),
+            store=str(settings.model.adapter),
             adapter=found.pointer.name,
             adapter_digest=found.pointer.digest[:12],
             since=found.pointer.since,

@@ -15,6 +15,7 @@ from desk.settings_load import LoadedSettings, load_settings
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
     """Load the settings and configure logging. Raises SettingsError."""
+    configure_logging()  # for settings that cannot be read
     loaded = load_settings(config, sets or ())
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
@@ -22,8 +23,10 @@ def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
 
 @contextmanager
 def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[tuple[Settings, Desk]]:
-    """The desk that the settings describe, open. Raises DeskStopped, DatabaseAway."""
-    settings = load(config, sets).settings
+    """The desk that the settings describe, open, for a command that a person types: its errors are
+    lines of text wherever they end. Raises DeskStopped, DatabaseAway."""
+    settings = load_settings(config, sets or ()).settings
+    configure_logging("console", settings.log.level)
     database = open_database(settings)
     try:
         yield settings, open_settings_desk(settings, database)

@@ -21,7 +21,8 @@ from desk.errors import (
     SettingsError,
     TryAgain,
 )
-from worker.contract.tracebacks import print_private, show_private
+from desk.logs import log_failure, log_unhandled
+from worker.contract.tracebacks import describe_private, print_private, show_private
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_DESK_* environment variables and flags; later ones
@@ -48,8 +49,9 @@ app.add_typer(proposal_app, name="proposal")
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; expected errors are one line, no traceback."""
-    show_private()
+    """Run the command line and exit with its code; expected errors are one line, no traceback.
+    Where logs are JSON, the last line is an event too."""
+    show_private(log_unhandled)
     try:
         app(standalone_mode=True)
     except DeskStopped as error:
@@ -61,13 +63,15 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        print_private(error)
+        if not log_failure(describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    if not log_failure(message, code):
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -148,16 +152,22 @@ def demo(
 
 @app.command("check-config")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Check the settings and the taxonomy, and show every setting with its value and origin."""
-    from desk.app import read_taxonomy
+    """Show every setting with its origin; check all that can be known without a database or Kafka.
+
+    Every problem is printed, and exit code 2 follows. `run` refuses the same. Secrets are redacted.
+    """
+    from desk.app import settings_problems
     from desk.settings_load import effective, load_settings
-    from desk.sign_in import web_options
 
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
         print(f"{name} = {value}  # {origin}")
-    read_taxonomy(loaded.settings)
-    web_options(loaded.settings)
+    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    problems = settings_problems(loaded.settings)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(EXIT_SETTINGS)
 
 
 @app.command()

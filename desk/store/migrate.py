@@ -9,7 +9,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 
+from desk import __version__
 from desk.errors import DatabaseRefused
 from desk.store.database import Database
 
@@ -26,6 +28,7 @@ def migrate(database: Database) -> str:
     with database.write(patient=True) as tx:
         if not database.is_sqlite:
             tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
+        _refuse_newer(_version_of(tx))
         config.attributes["connection"] = tx
         command.upgrade(config, "head")
     return newest_version()
@@ -40,11 +43,27 @@ def newest_version() -> str:
 def check_version(database: Database) -> None:
     """Raise DatabaseRefused unless the schema is the one that this code needs."""
     with database.read() as tx:
-        found = MigrationContext.configure(tx).get_current_revision()
+        found = _version_of(tx)
+    _refuse_newer(found)
     if found != newest_version():
         raise DatabaseRefused(
             f"the database's schema is {found or 'empty'} and this version needs "
             f"{newest_version()}: run `clerk-desk migrate`"
+        )
+
+
+def _version_of(tx: Connection) -> str | None:
+    return MigrationContext.configure(tx).get_current_revision()
+
+
+def _refuse_newer(found: str | None) -> None:
+    """Raise DatabaseRefused where no migration of this code leads to or from a schema."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise DatabaseRefused(
+            f"the database's schema is {found} and clerk-desk {__version__} knows those up to "
+            f"{newest_version()}: start the newer clerk-desk again, or restore the backup from "
+            "before its migration (docs/desk.md, Roll back)"
         )
 
 

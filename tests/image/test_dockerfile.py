@@ -121,6 +121,59 @@ def test_the_demos_adapter_brings_its_probes(tmp_path: Path, with_probes: bool) 
         assert probes_path(served).stat().st_mode & 0o777 == 0o644
 
 
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def partition(root: Path) -> subprocess.CompletedProcess[str]:
+    """Do with the packages under ``root`` what the GPU's stage does once they are installed: the
+    stage's own commands, with its two folders there."""
+    [command] = re.findall(r"^RUN (.*?[^\\])$", stage("packages-gpu"), re.MULTILINE | re.DOTALL)
+    command = "part()" + command.partition("part()")[2]
+    for folder in ("/opt/filing-clerk", "/layers"):
+        command = command.replace(folder, f"{root}{folder}")
+    return subprocess.run(
+        ["sh", "-e", "-c", command], env={**os.environ, "SOURCE_DATE_EPOCH": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_gpus_packages_are_in_layers_of_their_own_and_all_there(tmp_path: Path) -> None:
+    """Each file in one layer, each layer in the image; a large package that the lock no longer has
+    ends the build, and does not leave an empty layer behind."""
+    site = tmp_path / "opt/filing-clerk/lib/python3.11/site-packages"
+    named = re.findall(r'"\$site"?/([^"\s]+)', stage("packages-gpu"))
+    assert len(named) >= 8
+    for name in (*named, "nvidia/cudnn/lib/x", "numpy/x", "torch-1.dist-info/RECORD", "app.pth"):
+        path = site / name.replace("*", ".so.13")
+        if name.endswith(("*", "x", "RECORD", "pth")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            (path / "lib").mkdir(parents=True, exist_ok=True)
+            (path / "lib" / "a.so").touch()
+    before = files_in(tmp_path / "opt")
+    done = partition(tmp_path)
+    assert done.returncode == 0, done.stderr
+    layers = {made.name: made for made in (tmp_path / "layers").iterdir()}
+    # The stage's paths begin at the root, and here below it.
+    found = [files_in(made / str(tmp_path).lstrip("/") / "opt") for made in layers.values()]
+    left = files_in(tmp_path / "opt")
+    assert set().union(left, *found) == before
+    assert len(left) + sum(map(len, found)) == len(before)
+    assert {name.rpartition("site-packages/")[2] for name in left} == {
+        "numpy/x", "torch-1.dist-info/RECORD", "app.pth",
+    }  # fmt: skip
+    copied = re.findall(
+        r"^COPY --from=packages-gpu /layers/(\S+)/ /$", stage("worker"), re.MULTILINE
+    )
+    assert sorted(copied) == sorted(layers)
+    assert "COPY --from=packages-gpu /opt/filing-clerk /opt/filing-clerk" in stage("worker")
+
+    shutil.rmtree(tmp_path / "layers")
+    assert partition(tmp_path).returncode != 0
+
+
 def test_nothing_but_sources_reaches_the_build() -> None:
     """The build context is a list of what is allowed, not of what is not."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()

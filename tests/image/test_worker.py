@@ -137,9 +137,9 @@ def test_an_altered_adapter_is_refused_in_one_line(
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
         assert refused.ended(180) == 3, refused.logs()
-        lines = [line for line in refused.logs().splitlines() if not line.startswith("{")]
-        assert len(lines) == 1, lines
-        assert lines[0].startswith("error: adapter refused: ")
-        assert "/adapters/altered/adapter_model.safetensors" in lines[0]
+        told = json.loads(refused.logs().splitlines()[-1])
+        assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 3)
+        assert told["error"].startswith("adapter refused: ")
+        assert "/adapters/altered/adapter_model.safetensors" in told["error"]
     finally:
         refused.remove()

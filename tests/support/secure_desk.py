@@ -46,7 +46,7 @@ PLANTED = (
 FAILS_WITHIN_S = 15.0
 """With the default settings; the interpreter's own start included."""
 
-RUNBOOK = Path("docs/operations.md")
+PAGE = Path("docs/kafka.md")
 PLACES = {
     "support.messages": "input",
     "support.labels": "output",
@@ -105,9 +105,9 @@ def mostly_long(names: Iterable[str], often: Collection[str]) -> list[Any]:
     return [pytest.param(name, marks=[] if name in often else pytest.mark.long) for name in names]
 
 
-def runbooks_rights() -> dict[str, tuple[str, str]]:
-    """The rights that docs/operations.md gives a worker: by place the kind and the operation."""
-    text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
+def documented_rights() -> dict[str, tuple[str, str]]:
+    """The rights that docs/kafka.md gives a worker: by place the kind and the operation."""
+    text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     given = re.findall(
         r"^    kafka-acls\.sh .* --operation (\w+) +--(topic|group|transactional-id) (\S+)",
         text,
@@ -121,7 +121,7 @@ def runbooks_rights() -> dict[str, tuple[str, str]]:
 
 @dataclass
 class Desk:
-    """A worker's topics and group, and the rights that it needs, as docs/operations.md has them."""
+    """A worker's topics and group, and the rights that it needs, as docs/kafka.md has them."""
 
     kafka: SecureBroker
     folder: Path
@@ -140,7 +140,7 @@ class Desk:
         }
         self.rights: dict[str, Right] = {
             place: (kind, names[place], operation)
-            for place, (kind, operation) in runbooks_rights().items()
+            for place, (kind, operation) in documented_rights().items()
         }
         assert set(self.rights) == set(names)
 

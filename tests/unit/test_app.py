@@ -187,6 +187,8 @@ class Followed:
         )
         monkeypatch.setattr(serving, "open_engine", self._open)
         monkeypatch.setattr(app, "begin_to_open_model", lambda _: None)
+        # They have no base, and need none here.
+        monkeypatch.setattr(app, "adapter_problems", lambda *_, **__: [])
 
     def answer(self, manifest: Manifest, before: Callable[[], None]) -> None:
         """Call ``before`` when this adapter labels its first message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,7 @@ from tests.gpu.sizing import (
     start_seconds,
     weight_bytes,
 )
+from trainer.cost import HOURS_PER_MONTH
 
 TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)
 L4, A10G, A100, H100 = GPUS
@@ -120,3 +122,29 @@ def test_a_million_messages_cost_hours() -> None:
 def test_the_page_is_what_the_arithmetic_says() -> None:
     """``make sizing`` writes it."""
     assert page.written() == page.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_page_has_the_same_prices() -> None:
+    """Those of ``GPUS``: the README's month of an A100, the volume from which it pays by the hosted
+    prices beside it, and what the page about sizing says of them in words."""
+    root = page.PAGE.parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    hour = {gpu.name: gpu.hour for gpu in GPUS}
+    a100 = hour["A100 80GB"]
+    month = a100 * HOURS_PER_MONTH
+    hosted = re.search(
+        r"a million messages of 400 tokens \| (\d+) \(by batch\) to (\d+) dol", readme
+    )
+    assert hosted
+    low, high = (float(price) for price in hosted.groups())
+    for line in (
+        f"| an A100 that is always on, at {a100:g} an hour | {month:,.0f} dollars a month",
+        f"| so a GPU of its own pays from | {month / high:.0f} to {month / low:.0f} million mess",
+        f"divided by the same {low:g} to {high:g} dollars a million |",
+    ):
+        assert line in readme, line
+    words = ", ".join(
+        f"{price:.1f}{' an hour' if at == 0 else ''} for an {name.split()[0]}"
+        for at, (name, price) in enumerate(hour.items())
+    )
+    assert words in page.PAGE.read_text(encoding="utf-8"), words

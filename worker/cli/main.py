@@ -16,7 +16,7 @@ from worker.cli.options import AsJson, Config, Sets
 from worker.cli.replay import replay
 from worker.cli.verify import verify
 from worker.contract.errors import AdapterRefused
-from worker.contract.tracebacks import print_private, show_private
+from worker.contract.tracebacks import describe_private, print_private, show_private
 from worker.demo.models import ModelName
 from worker.errors import (
     EXIT_ADAPTER,
@@ -28,7 +28,8 @@ from worker.errors import (
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
-override earlier ones. `clerk-worker config` shows each setting with its origin.
+override earlier ones. `clerk-worker check-config` shows each setting with its origin, and checks
+them.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
 3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
@@ -51,10 +52,11 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code; expected errors are one line, no traceback.
+    Where logs are JSON, the last line is an event too.
 
     The traceback of any other shows no values: they may be a message's text.
     """
-    show_private()
+    show_private(_log_unhandled)
     try:
         app(standalone_mode=True)
     except WorkerStopped as error:
@@ -64,18 +66,43 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
-        print_private(error)
+        if not _log_failure(describe_private(error), EXIT_UNEXPECTED, error):
+            print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        # What an error says is not ours to read: in brackets are options, settings, paths.
-        "[bold red]error[/bold red]",
-        escape(message),
-    ) if sys.stderr.isatty() else print(f"error: {message}", file=sys.stderr)
+    if _log_failure(message, code):
+        pass
+    elif sys.stderr.isatty():
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            # What an error says is not ours to read: in brackets are options, settings, paths.
+            "[bold red]error[/bold red]",
+            escape(message),
+        )
+    else:
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _log_failure(problem: str, code: int, unexpected: BaseException | None = None) -> bool:
+    """See ``worker.logs.log_failure``, which is not imported where nothing was logged: `health`
+    runs every few seconds."""
+    if "worker.logs" not in sys.modules:
+        return False
+    from worker.logs import log_failure
+
+    return log_failure(problem, code, unexpected)
+
+
+def _log_unhandled(problem: str, error: BaseException) -> bool:
+    """See ``worker.logs.log_unhandled``; likewise."""
+    if "worker.logs" not in sys.modules:
+        return False
+    from worker.logs import log_unhandled
+
+    return log_unhandled(problem, error)
 
 
 def _show_version(wanted: bool) -> None:
@@ -162,13 +189,20 @@ app.command()(verify)
 app.command()(replay)
 
 
-@app.command("config")
-def show_config(config: Config = None, sets: Sets = None) -> None:
-    """Show the effective settings and the origin of each; secrets are redacted."""
-    from worker.cli.show_config import print_settings
+@app.command("check-config")
+def check_config(config: Config = None, sets: Sets = None) -> None:
+    """Show every setting with its origin; check all that can be known without Kafka or a model.
+
+    Settings, topics, files that are named, the adapter's manifest and files, its base, what is
+    installed: every problem is printed, and exit code 2 follows. `run` refuses the same. Call it
+    where the worker will run: in its image, with its mounts. Secrets are redacted.
+
+    Example: clerk-worker check-config -c config/worker.toml
+    """
+    from worker.cli.check_config import check
     from worker.settings_load import load_settings
 
-    print_settings(load_settings(config, sets or []))
+    sys.exit(check(load_settings(config, sets or [])))
 
 
 @app.command()

@@ -10,8 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+
+Log = Callable[[str, BaseException], bool]
+"""Logs what failed, in words, and the error; returns whether it did."""
 
 WITHHELD = "(its words are withheld: they may quote a message)"
 
@@ -46,11 +49,30 @@ def describe_private(error: BaseException) -> str:
     return f"{name}: {words}" if words else name
 
 
-def show_private() -> None:
-    """Have errors that nobody caught shown so: of the main thread and of any other."""
+def show_private(log: Log = lambda _, __: False) -> None:
+    """Show errors that nobody caught like this: of the main thread and of any other.
+
+    ``log`` gets what failed, in words, and the error; where it returns False they are printed.
+    """
+
+    def show(what: str, error: BaseException) -> None:
+        if not log(f"{what}: {describe_private(error)}", error):
+            print(what, file=sys.stderr)
+            print_private(error)
+
+    def show_of_thread(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value is None or failed.exc_type is SystemExit:
+            return
+        name = failed.thread.name if failed.thread is not None else "that has ended"
+        show(f"thread {name} failed", failed.exc_value)
+
+    def show_unraisable(failed: sys.UnraisableHookArgs) -> None:
+        if failed.exc_value is not None:
+            show("an error that could not be raised", failed.exc_value)
+
     sys.excepthook = _show
-    threading.excepthook = _show_of_thread
-    sys.unraisablehook = _show_unraisable
+    threading.excepthook = show_of_thread
+    sys.unraisablehook = show_unraisable
 
 
 def print_private(error: BaseException) -> None:
@@ -93,17 +115,3 @@ def _show(kind: type[BaseException], error: BaseException, tb: TracebackType | N
         print("interrupted", file=sys.stderr)
         return
     print_private(error)
-
-
-def _show_of_thread(failed: threading.ExceptHookArgs) -> None:
-    if failed.exc_value is None or failed.exc_type is SystemExit:
-        return
-    name = failed.thread.name if failed.thread is not None else "that has ended"
-    print(f"thread {name} failed", file=sys.stderr)
-    print_private(failed.exc_value)
-
-
-def _show_unraisable(failed: sys.UnraisableHookArgs) -> None:
-    if failed.exc_value is not None:
-        print("an error that could not be raised", file=sys.stderr)
-        print_private(failed.exc_value)

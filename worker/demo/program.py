@@ -67,6 +67,9 @@ class Program:
                 yield event
 
     def _end(self) -> str:
+        *_, last = (None, *self._logged())
+        if last is not None and str(last["event"]).endswith(".failed") and "error" in last:
+            return f"\n  {last['error']}"  # the last event says what is wrong, as a person reads it
         return "".join(f"\n  {line}" for line in self._lines()[-8:])
 
     def _lines(self) -> list[str]:

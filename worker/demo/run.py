@@ -177,7 +177,7 @@ def _say_what_next(screen: Screen) -> None:
         "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
         "  clerk-worker demo --keep                        leave it up and publish your own\n"
         '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
-        "  clerk-worker config                             every setting and where it comes from\n"
+        "  clerk-worker check-config                       every setting and where it comes from\n"
         "  config/worker.toml                              to run it for real\n"
         "[dim](clerk-worker is in .venv/bin here)[/dim]",
         highlight=False,

@@ -237,10 +237,18 @@ def _rank(manifests: Sequence[Manifest]) -> int:
     return next((rank for rank in _LORA_RANKS if rank >= wanted), wanted)
 
 
+def check_own_arguments(engine_args: Mapping[str, Any]) -> None:
+    """Raise SettingsError with every argument that is not the user's to set."""
+    problems = [
+        f"engine_args.{key} cannot be set: {_OURS[key]}" for key in engine_args if key in _OURS
+    ]
+    if problems:
+        raise SettingsError(*problems)
+
+
 def _wishes(engine_args: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    check_own_arguments(engine_args)
     for key in engine_args:
-        if key in _OURS:
-            raise SettingsError(f"engine_args.{key} cannot be set: {_OURS[key]}")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -18,7 +18,14 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from worker.contract import AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.contract import (
+    ENCODER_KINDS,
+    AdapterRefused,
+    Head,
+    Manifest,
+    OnnxModel,
+    disagreement,
+)
 from worker.contract.head import Precision
 from worker.engine.cpu_environment import usable_cpus
 from worker.engine.onnx_session import Session, kind_of
@@ -45,18 +52,13 @@ class OnnxLoader:
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> OnnxEngine:
         """See ``AdapterLoader``."""
         threads = self.threads or usable_cpus()
-        head = manifest.head
-        if head is None or head.judged is None:
-            raise AdapterRefused(
-                adapter, "carries no ONNX file, by which this worker serves an encoder: publish it"
-            )
-        model = self._choose(adapter, head)
-        if model is not head.judged:
+        head, model = self._choose(adapter, manifest)
+        if model is not head.onnx[0]:
             _log.warning(
                 "engine.precision_not_judged",
                 adapter=manifest.name,
                 serves=model.precision,
-                judged=head.judged.precision,
+                judged=head.onnx[0].precision,
                 effect="some labels and confidences are not those of the evaluation",
             )
         try:
@@ -71,10 +73,20 @@ class OnnxLoader:
                 f'{other}, whose labels may differ, set model.encoder_precision = "{other}"',
             ) from error
 
-    def _choose(self, adapter: Path, head: Head) -> OnnxModel:
+    def check(self, adapter: Path, manifest: Manifest) -> None:
+        """Raise AdapterRefused if an encoder has no file that this loader may serve."""
+        if manifest.kind in ENCODER_KINDS:
+            self._choose(adapter, manifest)
+
+    def _choose(self, adapter: Path, manifest: Manifest) -> tuple[Head, OnnxModel]:
+        head = manifest.head
+        if head is None or not head.onnx:
+            raise AdapterRefused(
+                adapter, "carries no ONNX file, by which this worker serves an encoder: publish it"
+            )
         for model in head.onnx:  # the one that was judged is the first
             if self.precision in {None, model.precision}:
-                return model
+                return head, model
         there = ", ".join(one.precision for one in head.onnx)
         raise AdapterRefused(
             adapter, f"has {there}, and model.encoder_precision asks for {self.precision}"

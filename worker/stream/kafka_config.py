@@ -83,8 +83,9 @@ def build_config(
     ``client`` goes to both sides, ``consumer`` and ``producer`` to one; what the worker's
     promises rest on cannot be set there.
     """
-    for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
-        check_promises(f"kafka.{place}", given, delivery)
+    check_promises(
+        {"kafka.client": client, "kafka.consumer": consumer, "kafka.producer": producer}, delivery
+    )
     common: dict[str, Property] = {
         "bootstrap.servers": bootstrap_servers,
         "client.id": CLIENT_ID,

@@ -6,7 +6,7 @@ is refused with the promise that it would break. Pure: no client is touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,16 +98,26 @@ _BOUNDS: Mapping[str, _Bound] = {
 }
 
 
-def check_promises(place: str, given: Properties, delivery: Delivery) -> None:
-    """Refuse what would break a promise. Raises SettingsError naming ``place`` and the property."""
+def check_promises(places: Mapping[str, Properties], delivery: Delivery) -> None:
+    """Refuse what would break a promise. ``places`` are properties by the setting that holds them.
+    Raises SettingsError with every property that has to go, and its setting."""
+    problems = [
+        f"{place}: {problem}"
+        for place, given in places.items()
+        for problem in _broken(given, delivery)
+    ]
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _broken(given: Properties, delivery: Delivery) -> Iterator[str]:
     bounds = dict(_BOUNDS)
     if delivery == "exactly_once":
         bounds["isolation.level"] = _COMMITTED
     for name, value in given.items():
         if name in _RESERVED:
-            raise SettingsError(f"{place}: {name!r} cannot be set: {_RESERVED[name]}")
+            yield f"{name!r} cannot be set: {_RESERVED[name]}"
+            continue
         bound = bounds.get(name)
         if bound is not None and not bound.allows(value):
-            raise SettingsError(
-                f"{place}: {name!r} must be {bound.must_be}, not {value!r}: {bound.why}"
-            )
+            yield f"{name!r} must be {bound.must_be}, not {value!r}: {bound.why}"

@@ -20,7 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from worker.errors import StreamFailed
 from worker.stream.kafka_config import KafkaConfig, compresses
 from worker.stream.kafka_reach import reach
-from worker.stream.kafka_rights import check_rights
+from worker.stream.kafka_rights import check_rights, named_in
+from worker.stream.topics import Topics
 
 _COMPRESSION = 32
 # A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
@@ -74,6 +75,7 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
             f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two messages "
             "of one key that wait there the first would be dropped; set its cleanup.policy=delete"
         )
+    _warn_of_compacted(answers, config.topics)
     kept_ms = _numbers(answers, inputs, "retention.ms")
     limits = _numbers(answers, config.topics.sinks, "max.message.bytes")
     retention_s = {topic: kept / 1000 for topic, kept in kept_ms.items() if kept >= 0}
@@ -145,11 +147,15 @@ def _is_not_known_yet(answer: Future[Any]) -> bool:
     )
 
 
-def _property(answers: _Answers, topic: str, name: str, read: Callable[[str], _T]) -> _T | None:
+def _property(
+    answers: _Answers, topic: str, name: str, read: Callable[[str], _T], *, quiet: bool = False
+) -> _T | None:
     """Return one property of a topic's configuration, None where it is not told."""
     try:
         return read(str(answers[topic].result(timeout=0)[name].value))
     except (KafkaException, KeyError, TimeoutError, ValueError) as error:
+        if quiet:
+            return None
         # Reading a topic's configuration may be forbidden: it is then done without.
         reason = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
         _log.info(_UNKNOWN[name], topic=topic, error=reason)
@@ -162,8 +168,24 @@ def _numbers(answers: _Answers, topics: Iterable[str], name: str) -> Mapping[str
     return {topic: number for topic, number in read.items() if number is not None}
 
 
-def _compacts(answers: _Answers, topic: str) -> bool:
-    return "compact" in (_property(answers, topic, "cleanup.policy", str) or "")
+def _compacts(answers: _Answers, topic: str, *, quiet: bool = False) -> bool:
+    return "compact" in (_property(answers, topic, "cleanup.policy", str, quiet=quiet) or "")
+
+
+def _warn_of_compacted(answers: _Answers, topics: Topics) -> None:
+    """Warn only: with a key on every message, and routers that want the last one, it may be meant.
+
+    Quiet where a topic does not tell: that it does not is logged with its size limit.
+    """
+    for topic in topics.sinks:
+        if topic != topics.retry and _compacts(answers, topic, quiet=True):
+            _log.warning(
+                "stream.topic_compacted",
+                topic=topic,
+                setting=named_in(topics, topic),
+                effect="refuses the result of a message without a key; keeps one result per key",
+                remedy="set the topic's cleanup.policy=delete",
+            )
 
 
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.errors import SettingsError
@@ -68,39 +69,72 @@ class Topics:
         return self.inputs[0]
 
     def check(self) -> None:
-        """Refuse a worker that would feed itself. Raises SettingsError."""
-        self._check_retry()
-        for topic in self.sinks:
-            if self.is_input(topic):
-                raise SettingsError(
-                    f"{topic!r} is read (kafka.input_topics) and written: the worker would feed "
-                    "itself"
-                )
+        """Refuse names that are not topics, a worker that would feed itself, and topics that would
+        mix what has to stay apart. Raises SettingsError with every problem."""
+        problems = [*self._misnamed(), *self._read_and_written(), *self._mixed()]
+        if problems:
+            raise SettingsError(*problems)
 
-    def _check_retry(self) -> None:
-        if self.retry is None:
-            return
-        if not _TOPIC.fullmatch(self.retry):
-            raise SettingsError(
-                f"kafka.retry_topic is {self.retry!r}, which is no name of a topic (letters, "
-                "digits, '.', '_' and '-', at most 249): messages are written to it"
-            )
-        if self.is_input(self.retry):
-            raise SettingsError(
-                f"kafka.retry_topic {self.retry!r} is one of kafka.input_topics: messages that "
-                "wait would be taken for new ones; name another, or narrow the pattern"
-            )
-        for setting, topic in (
+    @property
+    def _settings(self) -> tuple[tuple[str, str | None], ...]:
+        """Each topic that is written to, with its setting; None where there is none."""
+        return (
             ("kafka.output_topic", self.output),
             ("kafka.review_topic", self.review),
             ("kafka.dead_letter_topic", self.dead_letter),
             ("adapters.shadow_topic", self.shadow),
-        ):
-            if topic == self.retry:
-                raise SettingsError(
+            ("kafka.retry_topic", self.retry),
+        )
+
+    def _misnamed(self) -> Iterator[str]:
+        inputs = (("kafka.input_topics", topic) for topic in self.named_inputs)
+        for setting, topic in (*inputs, *self._settings):
+            if topic is not None and not _is_name(topic):
+                raw = " (a pattern begins with ^)" if setting == "kafka.input_topics" else ""
+                yield (
+                    f"{setting}: {topic!r} is not the name of a topic: use letters, digits, '.', "
+                    f"'_' and '-', at most 249{raw}"
+                )
+
+    def _read_and_written(self) -> Iterator[str]:
+        for setting, topic in self._settings:
+            if topic is None or not self.is_input(topic):
+                continue
+            if setting == "kafka.retry_topic":
+                yield (
+                    f"kafka.retry_topic {topic!r} is one of kafka.input_topics: messages that "
+                    "wait would be taken for new ones; name another, or narrow the pattern"
+                )
+            else:
+                yield (
+                    f"{topic!r} is read (kafka.input_topics) and written ({setting}): the worker "
+                    "would feed itself"
+                )
+
+    def _mixed(self) -> Iterator[str]:
+        labels = (("kafka.output_topic", self.output), ("kafka.review_topic", self.review))
+        for setting, topic in labels:
+            if topic == self.dead_letter:
+                yield (
+                    f"kafka.dead_letter_topic and {setting} are both {topic!r}, which is for "
+                    "labels: dead letters need their own"
+                )
+        for setting, topic in (*labels, ("kafka.dead_letter_topic", self.dead_letter)):
+            if topic is not None and topic == self.shadow:
+                yield (
+                    f"adapters.shadow_topic and {setting} are both {topic!r}, which is for real "
+                    "results: a shadow needs its own topic"
+                )
+        for setting, topic in self._settings:
+            if topic is not None and topic == self.retry and setting != "kafka.retry_topic":
+                yield (
                     f"kafka.retry_topic and {setting} are both {topic!r}: the worker reads the "
                     "first and would take its own results for messages; name another"
                 )
+
+
+def _is_name(topic: str) -> bool:
+    return _TOPIC.fullmatch(topic) is not None and topic not in {".", ".."}
 
 
 def _distinct(*topics: str | None) -> tuple[str, ...]:

@@ -11,18 +11,19 @@ import tomllib
 import pytest
 
 from tests.support.secure_broker import SecureBroker
-from tests.support.secure_desk import RUNBOOK, WRONG_PASSWORD, Desk, Refused, mostly_long, ways
+from tests.support.secure_desk import PAGE, WRONG_PASSWORD, Desk, Refused, mostly_long, ways
 
 
 @pytest.mark.parametrize("way", ["tls", "mutual tls"])
 def test_a_worker_labels_by_each_way_in(desk: Desk, way: str) -> None:
-    """With no right but those that the runbook lists."""
+    """With no right but those that the page lists."""
     desk.label_by(way, "exactly_once")
 
 
-def test_the_settings_in_the_runbook_are_those_that_were_run(kafka: SecureBroker) -> None:
+def test_the_settings_on_the_page_are_those_that_were_run(kafka: SecureBroker) -> None:
     """The same keys, and the same values where they are no address, path or name."""
-    blocks = re.findall(r"```toml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+    section = PAGE.read_text(encoding="utf-8").partition("\n## TLS and logins\n")[2]
+    blocks = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
     written = [tomllib.loads(block)["kafka"] for block in blocks]
     for given, way in zip(written, ("tls", "mutual tls", "scram", "token"), strict=True):
         run = ways(kafka)[way]

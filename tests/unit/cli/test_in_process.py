@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker import __version__
 from worker.cli.main import app, main
@@ -21,6 +25,7 @@ from worker.errors import (
     SettingsError,
     StreamFailed,
 )
+from worker.logs import configure_logging
 
 
 class Terminal(io.StringIO):
@@ -32,7 +37,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, 200 columns, and the hook that ``main`` sets taken away afterwards."""
+    """No colours, 200 columns, no log yet; the hook that ``main`` sets is taken away afterwards."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
@@ -63,12 +69,57 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(sys.modules["worker.cli.main"], "app", fail)
 
 
+def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the traceback in it, and no words that may be a message's."""
+    with logging_restored():
+        configure_logging("json")
+        fails(monkeypatch, KeyError("a customer's words"))
+        assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
+    assert told["error"].startswith("KeyError (its words are withheld")
+    assert "Traceback (most recent call last)" in told["exception"]
+    assert "customer" not in line
+
+
+def test_a_thread_that_fails_is_an_event_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback of twenty lines would be twenty records that no collector can read."""
+    for place, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(place, hook, getattr(place, hook))
+
+    words = "a customer's words"
+
+    def watch() -> None:
+        raise LookupError(words)
+
+    def run(**_: object) -> None:
+        thread = threading.Thread(target=watch, name="watcher")
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(sys.modules["worker.cli.main"], "app", run)
+    with logging_restored():
+        configure_logging("json")
+        assert exit_code(monkeypatch, "run") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"]) == ("worker.unhandled", "error")
+    assert told["error"].startswith("thread watcher failed: LookupError (its words are withheld")
+    assert "in watch" in told["exception"]
+    assert "customer" not in line
+
+
 def test_expected_errors_are_one_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Each kind has its own code, which scripts can tell apart."""
     for arguments, code, said in (
-        (("config", "-s", "kafka.grop_id=x"), EXIT_SETTINGS, "did you mean 'kafka.group_id'"),
+        (("check-config", "-s", "kafka.grop_id=x"), EXIT_SETTINGS, "did you mean 'kafka.group_id'"),
         (("adapters",), EXIT_SETTINGS, "give --store DIR, or --worker URL, or both"),
         (("classify",), EXIT_SETTINGS, "give one TEXT, or --input FILE"),
         (("adapters", "--store", str(tmp_path / "x")), EXIT_ADAPTER, "there is no such store"),
@@ -118,7 +169,7 @@ def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
     terminal = on_terminal(monkeypatch)
     pattern = "^shop\\.[a-z]+$"
     arguments = ("-s", f"kafka.input_topics=['{pattern}']", "-s", "kafka.sasl_password=hunter2")
-    assert exit_code(monkeypatch, "config", *arguments) == 0
+    assert exit_code(monkeypatch, "check-config", *arguments) == EXIT_SETTINGS  # no adapter
     rows = [line.split() for line in terminal.getvalue().splitlines()]
     assert rows[0] == ["setting", "value", "origin"]
     (topics,) = [row for row in rows if row[0] == "kafka.input_topics"]
@@ -130,9 +181,9 @@ def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_settings_elsewhere_are_lines_that_toml_reads() -> None:
     """A name, a value, and the origin as a comment."""
-    done = CliRunner().invoke(app, ["config", "-s", "loop.deadline_s=5"])
-    assert done.exit_code == 0
+    done = CliRunner().invoke(app, ["check-config", "-s", "loop.deadline_s=5"])
     assert "loop.deadline_s = 5.0  # flag" in done.stdout.splitlines()
+    assert all(" = " in line for line in done.stdout.splitlines())
 
 
 def test_the_version_is_told_without_anything_else() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny_onnx import write_tiny_encoder
 from worker import __version__
 
 ROOT = Path(__file__).parents[3]
@@ -38,11 +40,37 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
         assert word in last
 
 
+def assert_last_event(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Every line of standard error is an event, and the last one is the error."""
+    assert done.returncode == code, done.stderr
+    last = [json.loads(line) for line in done.stderr.splitlines()][-1]
+    assert (last["event"], last["level"], last["exit_code"]) == ("worker.failed", "error", code)
+    assert last["timestamp"].endswith("Z")
+    for word in words:
+        assert word in last["error"]
+
+
+def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -> None:
+    """Nothing else is wrong with these settings."""
+    assert done.returncode == 2
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert error.startswith("error: model.adapter must name")
+
+
 def test_help_names_every_command_and_the_exit_codes() -> None:
     """--help teaches: commands, where settings come from, what the exit codes mean."""
     done = clerk("--help")
     assert done.returncode == 0
-    for word in ("run", "demo", "classify", "config", "CLERK_*", "Exit codes", "130"):
+    for word in (
+        "run",
+        "demo",
+        "classify",
+        "check-config",
+        "CLERK_*",
+        "Exit codes",
+        "6 too",
+        "130",
+    ):
         assert word in done.stdout
     assert clerk("--version").stdout.strip() == f"clerk-worker {__version__}"
 
@@ -52,9 +80,10 @@ def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "worker.toml"
     file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
     done = clerk(
-        "config", "-c", str(file), "-s", "loop.deadline_s=5", CLERK_KAFKA__INPUT_TOPICS="in"
+        *("check-config", "-c", str(file), "-s", "loop.deadline_s=5"),
+        CLERK_KAFKA__INPUT_TOPICS="in",
     )
-    assert done.returncode == 0
+    assert_only_the_adapter_is_missing(done)
     assert f'kafka.group_id = "clerks"  # file {file}' in done.stdout
     assert 'kafka.input_topics = ["in"]  # environment' in done.stdout
     assert "loop.deadline_s = 5.0  # flag" in done.stdout
@@ -64,8 +93,8 @@ def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
 
 def test_the_shipped_configuration_is_the_default_one() -> None:
     """config/worker.toml parses, and says of every default what it is."""
-    shipped = clerk("config", "-c", "config/worker.toml").stdout
-    default = clerk("config").stdout
+    shipped = clerk("check-config", "-c", "config/worker.toml").stdout
+    default = clerk("check-config").stdout
     strip = [line.split("  # ")[0] for line in shipped.splitlines()]
     assert strip == [line.split("  # ")[0] for line in default.splitlines()]
 
@@ -76,7 +105,7 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     examples = ("base =", "adapter =", "cache_dir", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =", "label_psi =",
                 "off_label_ratio =", "max_dead_letter_ratio =", "max_outage_s =",
-                "encoder_threads =", "out_of_scope =", "disagreement =", "shadow =",
+                "encoder_precision =", "encoder_threads =", "out_of_scope =", "disagreement =", "shadow =",
                 "shadow_topic =", "retry_topic =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
@@ -86,30 +115,59 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     ]  # fmt: skip
     file = tmp_path / "all.toml"
     file.write_text("\n".join(lines))
-    done = clerk("config", "-c", str(file))
-    assert done.returncode == 0, done.stderr
+    done = clerk("check-config", "-c", str(file))
+    assert_only_the_adapter_is_missing(done)
     strip = [line.split("  # ")[0] for line in done.stdout.splitlines()]
-    assert strip == [line.split("  # ")[0] for line in clerk("config").stdout.splitlines()]
+    assert strip == [line.split("  # ")[0] for line in clerk("check-config").stdout.splitlines()]
 
 
 def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
     """A typing error in a flag: exit 2, which key, what was meant."""
-    done = clerk("config", "-s", "kafka.grop_id=x")
+    done = clerk("check-config", "-s", "kafka.grop_id=x")
     assert_one_line(done, 2, "kafka.grop_id", "did you mean 'kafka.group_id'")
 
 
 def test_run_without_a_model_says_what_to_set() -> None:
     """Nothing is started before the settings make sense."""
     done = clerk("run", "-s", "kafka.dead_letter_topic=support.labels")
-    assert_one_line(done, 2, "support.labels", "dead letters")
+    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter must name")
 
 
-def test_run_without_a_broker_says_where_it_looked() -> None:
-    """Kafka is not there: exit 4, address and what to check."""
-    done = clerk(
-        "run", "-s", "kafka.bootstrap_servers=127.0.0.1:1", "-s", "kafka.start_timeout_s=1"
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-s", "kafka.grop_id=x"), "did you mean 'kafka.group_id'"),
+        (("topics", "-s", "kafka.output_topic=support.messages"), "feed itself"),
+    ],
+)
+def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    """Also where the settings cannot be read, which say what form that is; the default holds."""
+    assert_last_event(clerk(*arguments), 2, words)
+
+
+def test_where_the_log_is_for_people_the_last_line_is_too() -> None:
+    """As before."""
+    done = clerk("run", "-s", "log.format=console", "-s", "kafka.output_topic=support.messages")
+    assert_one_line(done, 2, "feed itself")
+
+
+def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
+    """Kafka is not there: exit 4, address and what to check. What is left is in order."""
+    adapter = write_tiny_encoder(tmp_path / "adapter")
+    given = (
+        f"model.adapter={adapter}",
+        "kafka.bootstrap_servers=127.0.0.1:1",
+        "kafka.start_timeout_s=1",
+        "http.enabled=false",
     )
-    assert_one_line(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
+    flags = [word for each in given for word in ("-s", each)]
+    checked = clerk("check-config", *flags)
+    assert (checked.returncode, "error" in checked.stderr) == (0, False)
+    assert "note: kafka.delivery is exactly_once: brokers of Apache Kafka 4.3.0" in checked.stderr
+    done = clerk("run", *flags)
+    assert_last_event(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
 
 
 def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:

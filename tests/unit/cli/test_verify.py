@@ -40,7 +40,9 @@ def test_what_is_right_is_proven_in_a_few_lines(world: KafkaWorld, verify: Verif
     assert f"input records   {COUNT:>12}" in lines[1]
     dead = sum(outgoing.topic == world.topics["dead"] for outgoing in outputs)
     assert f"  {world.topics['dead']} {dead:>12} results" in lines
-    assert f"  adapters: {world.manifest.digest[:12]} {COUNT} (any is allowed)" in lines
+    digest = world.manifest.digest[:12]
+    served = f"{digest} in fp32 {COUNT - dead}, {digest} (dead letters) {dead}"
+    assert f"  adapters: {served} (any is allowed)" in lines
     assert lines[-1] == "proven: every input record has exactly one result, in order"
     assert "planted text" not in done.output
 

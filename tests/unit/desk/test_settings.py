@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.app import kafka_security, open_database
+from desk.app import kafka_security, open_database, settings_problems
 from desk.cli.main import app
 from desk.errors import SettingsError
 from desk.settings import Settings
@@ -167,8 +168,15 @@ def test_migrate_makes_the_database_and_run_wants_it(tmp_path: Path) -> None:
     """Exit 3 and the command that is missing; exit 4 where there is no Kafka; one line each."""
     url = f"database.url=sqlite:///{tmp_path / 'desk.db'}"
     done = desk("run", "-s", url)
-    assert done.returncode == 3
-    assert done.stderr.strip().splitlines()[-1].endswith("run `clerk-desk migrate`")
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert done.returncode == last["exit_code"] == 3
+    assert (last["event"], last["level"]) == ("desk.failed", "error")
+    assert last["error"].endswith("run `clerk-desk migrate`")
+    typed = desk("purge", "--message-id", "T-1", "-s", url)
+    assert typed.returncode == 3
+    assert typed.stderr.startswith("error: ")
+    wrong = json.loads(desk("run", "-s", "kafka.nmae=x").stderr)
+    assert (wrong["exit_code"], "did you mean" in wrong["error"]) == (2, True)
     assert desk("migrate", "-s", url).stdout == "the schema is version 0004\n"
     purged = desk("purge", "--message-id", "T-1", "-s", url)
     assert purged.stdout.startswith("0 items")
@@ -194,3 +202,37 @@ def test_another_taxonomy_wants_a_command(
         assert capsys.readouterr().out.startswith("0 carried")
         app(export, standalone_mode=False)
     assert (tmp_path / "out" / "decisions.csv").exists()
+
+
+def test_check_config_tells_every_problem_at_once(tmp_path: Path) -> None:
+    """Taxonomy, sign-in, database, Kafka, webhook: without a database or Kafka, in one run."""
+    flags = (
+        f"project.taxonomy={tmp_path / 'none.toml'}",
+        "web.host=0.0.0.0",
+        "database.url=mysql://x/y",
+        f"kafka.sasl_password_file={tmp_path / 'password'}",
+        "webhook.url=https://hooks.example/x",
+    )
+    done = desk("check-config", *(word for flag in flags for word in ("-s", flag)))
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2
+    for said in (
+        "project.taxonomy: ",
+        "sign_in.method",
+        "database.url: mysql is not supported",
+        "kafka.sasl_password_file: ",
+        "webhook.url is given and webhook.secret is not",
+    ):
+        assert len([line for line in errors if said in line]) == 1, (said, errors)
+    assert len(errors) == 5
+    assert 'web.host = "0.0.0.0"  # flag' in done.stdout.splitlines()
+
+
+def test_corrections_have_a_topic_of_their_own() -> None:
+    """Routers would take them for labels, and the desk for results."""
+    for setting in ("output_topic", "review_topic"):
+        settings = Settings.model_validate(
+            {"kafka": {setting: "support.x", "corrections_topic": "support.x"}}
+        )
+        (problem,) = settings_problems(settings)
+        assert problem.startswith(f"kafka.corrections_topic and kafka.{setting} are both 'supp")

@@ -10,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from desk import __version__
 from desk.errors import DatabaseRefused, SettingsError
 from desk.service.context import open_desk
 from desk.store import offsets
@@ -59,6 +60,26 @@ def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(DatabaseRefused, match="clerk-desk migrate"):
         check_version(database)
+    database.close()
+
+
+def test_a_database_of_a_newer_desk_is_refused_with_the_way_back(tmp_path: Path) -> None:
+    """Of an image that was rolled back: migrating, which its first container does, would not help,
+    and there is no way down."""
+    database = Database(f"sqlite:///{tmp_path / 'newer.db'}")
+    migrate(database)
+    with database.write() as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    for use in (check_version, migrate):
+        with pytest.raises(DatabaseRefused) as caught:
+            use(database)
+        assert str(caught.value) == (
+            f"the database's schema is 9999 and clerk-desk {__version__} knows those up to "
+            f"{newest_version()}: start the newer clerk-desk again, or restore the backup from "
+            "before its migration (docs/desk.md, Roll back)"
+        )
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "9999"
     database.close()
 
 

@@ -278,3 +278,25 @@ def test_a_compacted_topic_is_told_from_one_that_keeps_all(
     admin({topic: {"cleanup.policy": policy} for topic, policy in policies.items()}, (*policies,))
     found = {topic: is_compacted(configured(), topic) for topic in policies}
     assert found == {"in": False, "a": True, "b": True}
+
+
+def test_a_topic_of_results_that_is_compacted_is_warned_of(
+    admin: Callable[..., Admin], configured: Configured
+) -> None:
+    """It refuses every message without a key, and keeps the last of those with one; the input may
+    be compacted, and a topic that does not tell is taken for one that keeps all."""
+    config = configured(topics=Topics(("in",), "out", "review", "dead", "shadow"))
+    plain, compacted = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact,delete"}
+    known = {"in": compacted, "out": compacted, "review": plain, "dead": compacted, "shadow": {}}
+    admin(known, (*known,))
+    with capture_logs() as logs:
+        prepare_topics(config)
+    told = [entry for entry in logs if entry["event"] == "stream.topic_compacted"]
+    assert [(entry["topic"], entry["setting"]) for entry in told] == [
+        ("out", "kafka.output_topic"),
+        ("dead", "kafka.dead_letter_topic"),
+    ]
+    assert {entry["log_level"] for entry in told} == {"warning"}
+    assert "without a key" in told[0]["effect"]
+    assert "cleanup.policy=delete" in told[0]["remedy"]
+    assert "stream.cleanup_policy_unknown" not in [entry["event"] for entry in logs]

@@ -69,7 +69,7 @@ def test_it_is_no_input(inputs: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["^retry.*", "a topic", "x" * 250])
 def test_it_is_a_name_and_no_pattern(name: str) -> None:
     """Messages are written to it."""
-    with pytest.raises(SettingsError, match=r"kafka\.retry_topic.*no name of a topic"):
+    with pytest.raises(SettingsError, match=r"kafka\.retry_topic.*is not the name of a topic"):
         topics(retry_topic=name)
 
 

@@ -1,4 +1,4 @@
-"""The effective settings as a table on a terminal, as plain lines elsewhere."""
+"""The effective settings: a table on a terminal, lines elsewhere; then what is wrong with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.errors import EXIT_SETTINGS
 from worker.settings_load import LoadedSettings, effective
+
+
+def check(loaded: LoadedSettings) -> int:
+    """Print every setting to standard output, then notes and problems to standard error; return
+    the exit code."""
+    from worker.config_check import adapter_problems, notes, settings_problems
+
+    print_settings(loaded)
+    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    settings = loaded.settings
+    for note in notes(settings, loaded.origins):
+        print(f"note: {note}", file=sys.stderr)
+    problems = [*settings_problems(settings), *adapter_problems(settings)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return EXIT_SETTINGS if problems else 0
 
 
 def print_settings(loaded: LoadedSettings) -> None:

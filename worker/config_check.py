@@ -1,0 +1,263 @@
+"""Whether a worker could start with its settings, as far as that shows without Kafka and an engine.
+
+Every problem is found before anything is reported, so that one look at the output is enough.
+``clerk-worker check-config`` prints the problems, and a worker refuses to start because of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from worker.contract import AdapterRefused, Manifest, read_manifest, verify_tokens
+from worker.contract.cascade import stage_directory
+from worker.contract.kinds import TOKENIZER_NAME
+from worker.contract.store import find_adapter
+from worker.contract.verify import verify_files
+from worker.core.arms import MAIN
+from worker.engine.arguments import check_own_arguments
+from worker.engine.loaders import KindLoader, require_vllm
+from worker.engine.model_files import Bases
+from worker.engine.onnx_engine import OnnxLoader
+from worker.errors import SettingsError
+from worker.policies import (
+    dead_letter_limit,
+    kafka_config,
+    kafka_security,
+    loop_policy,
+    max_iteration_s,
+    shadow_topic,
+    worker_topics,
+)
+from worker.serving import arm_sources, require_adapter
+from worker.settings import ModelSettings, Settings
+from worker.settings_kafka import KafkaSettings
+from worker.stream.kafka_check import check_clients
+from worker.stream.kafka_config import check_bounds
+from worker.stream.kafka_promises import check_promises
+
+Problem = SettingsError | AdapterRefused
+
+BROKEN_RELEASES = (
+    "kafka.delivery is exactly_once: brokers of Apache Kafka 4.3.0, 4.3.1 and 4.4.0 break that "
+    "(KAFKA-20734; docs/operations.md, Transactions that Kafka forgets), and a broker does not "
+    "report its release: look for yourself"
+)
+
+
+def settings_problems(settings: Settings) -> list[SettingsError]:
+    """Return every problem of the settings themselves and of the files that they name.
+
+    The Kafka client judges its properties, in some milliseconds; nothing is connected to.
+    """
+    kafka, found = settings.kafka, _Problems()
+    found.of(worker_topics(kafka, shadow_topic(settings)).check)
+    found.of(lambda: check_promises(_places(kafka), kafka.delivery))
+    found.of(lambda: kafka_security(kafka))
+    for problem in (*_unreadable(kafka), *_shared_names(kafka)):
+        found.add(problem)
+    if not found.problems:  # what the client would say of them is less clear
+        found.of(lambda: _check_kafka(settings))
+    found.of(lambda: dead_letter_limit(settings.loop))
+    if settings.tracing.enabled:
+        found.of(_require_tracing)
+    return [SettingsError(problem) for problem in found.problems]
+
+
+def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Problem]:
+    """Return what keeps the adapter from being served here: its manifest and taxonomy, its stages,
+    its base, the installed extras.
+
+    ``digests``: compare those of the adapter's files and of its tokens too, a second for a few
+    hundred megabytes. The base's weights are compared by size.
+    """
+    try:
+        directory = find_adapter(require_adapter(settings)).directory
+        manifest = verify_files(directory) if digests else read_manifest(directory)
+    except (SettingsError, AdapterRefused) as error:
+        return [error]
+    problems: list[Problem] = []
+    model = settings.model
+    given = [*([] if model.base is None else [model.base]), *model.bases]
+    bases = Bases(given, verify_weights=False)
+    for where in _served(directory, manifest):
+        try:
+            own = read_manifest(where)
+        except AdapterRefused as error:
+            problems.append(error)
+            continue
+        for check in (
+            lambda own=own: _require_engine(own, model),
+            lambda where=where, own=own: OnnxLoader(model.encoder_precision).check(where, own),
+            lambda where=where, own=own: _check_base(bases, where, own, tokens=digests),
+        ):
+            try:
+                check()
+            except (SettingsError, AdapterRefused) as error:
+                problems.append(error)
+    return _distinct(problems)
+
+
+def refuse(problems: list[Problem]) -> None:
+    """Raise AdapterRefused where the adapter alone is wrong, else SettingsError with everything."""
+    if problems and all(isinstance(problem, AdapterRefused) for problem in problems):
+        raise problems[0]
+    if problems:
+        raise SettingsError(*map(str, problems))
+
+
+def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
+    """Return what an operator should know and no worker refuses.
+
+    ``origins`` say where each setting came from (``worker.settings_load``).
+    """
+    kafka = settings.kafka
+    found = [
+        f"{name} comes from {origin}: two workers with that file have one name, and Kafka lets "
+        "only the younger of them work"
+        for name in ("kafka.instance_id", "kafka.transactional_id")
+        if getattr(kafka, name.removeprefix("kafka.")) is not None
+        and (origin := origins.get(name, "")).startswith("file ")
+    ]
+    if kafka.instance_id is None and (name := _group_instance(kafka)) is not None:
+        found.append(
+            f"{name[0]} names one member of the group: start no second worker with these settings"
+        )
+    if kafka.delivery == "exactly_once":
+        found.append(BROKEN_RELEASES)
+    return [*found, *_idle_arms(settings)]
+
+
+class _Problems:
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self.problems.append(problem)
+
+    def of(self, check: Callable[[], object]) -> None:
+        """Note what a check raises."""
+        try:
+            check()
+        except SettingsError as error:
+            self.problems += error.problems
+
+
+def _places(kafka: KafkaSettings) -> dict[str, Mapping[str, str | int | float | bool]]:
+    return {
+        "kafka.client": kafka.client,
+        "kafka.consumer": kafka.consumer,
+        "kafka.producer": kafka.producer,
+    }
+
+
+def _check_kafka(settings: Settings) -> None:
+    config = kafka_config(settings.kafka, shadow_topic(settings))
+    check_bounds(config, max_iteration_s(config, loop_policy(settings.loop)))
+    check_clients(config)
+
+
+def _unreadable(kafka: KafkaSettings) -> Iterator[str]:
+    """Say which files that the client will need cannot be read."""
+    named: dict[str, object] = {
+        f"kafka.{name}": getattr(kafka, name)
+        for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+    }
+    for place, given in _places(kafka).items():
+        named |= {
+            f"{place}.{name}": value
+            for name, value in given.items()
+            if name.endswith((".location", ".file", ".keytab"))
+        }
+    for name, value in named.items():
+        # librdkafka looks for authorities by itself where it is told to probe.
+        if isinstance(value, str) and value != "probe" and (why := _why_unreadable(Path(value))):
+            yield f"{name}: {value} cannot be read: {why}"
+
+
+def _why_unreadable(path: Path) -> str | None:
+    try:
+        if path.is_dir():  # of authorities, by their hashes
+            next(path.iterdir(), None)
+        else:
+            with path.open("rb"):
+                pass
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _shared_names(kafka: KafkaSettings) -> Iterator[str]:
+    """Say which names every worker would have, where each has one of its own (a pod's)."""
+    own = kafka.instance_id
+    if own is None:
+        return
+    if kafka.transactional_id is not None:
+        yield (
+            f"kafka.transactional_id is {kafka.transactional_id!r} and kafka.instance_id {own!r}: "
+            "workers with one transactional id fence each other; leave it out, and it is made of "
+            "group_id and instance_id"
+        )
+    member = _group_instance(kafka)
+    if member is not None and member[1] != own:
+        yield (
+            f"{member[0]} is {member[1]!r} and kafka.instance_id {own!r}: workers with one name "
+            "take the group's place from each other; leave it out, or give both the same value"
+        )
+
+
+def _group_instance(kafka: KafkaSettings) -> tuple[str, object] | None:
+    for place in ("consumer", "client"):
+        given = getattr(kafka, place)
+        if "group.instance.id" in given:
+            return f"kafka.{place}.group.instance.id", given["group.instance.id"]
+    return None
+
+
+def _require_tracing() -> None:
+    import worker.observe.tracing  # noqa: F401 - it raises where OpenTelemetry is not installed
+
+
+def _served(directory: Path, manifest: Manifest) -> list[Path]:
+    return [stage_directory(directory, stage) for stage in manifest.stages] or [directory]
+
+
+def _require_engine(manifest: Manifest, model: ModelSettings) -> None:
+    if KindLoader.engine_of(manifest.kind) == "vllm":
+        require_vllm()
+        check_own_arguments(model.engine_args)
+    elif missing := [
+        name for name in ("onnxruntime", "tokenizers") if importlib.util.find_spec(name) is None
+    ]:
+        raise SettingsError(
+            f"the adapter is of kind {manifest.kind!r} and {' and '.join(missing)} is not "
+            "installed: pip install 'filing-clerk[encoder]'"
+        )
+
+
+def _check_base(bases: Bases, where: Path, manifest: Manifest, *, tokens: bool) -> None:
+    if manifest.needs_base:
+        bases.find(where, manifest)
+    if tokens and importlib.util.find_spec("tokenizers") is not None:
+        verify_tokens(manifest, bases.encoders(where, manifest), where / TOKENIZER_NAME)
+
+
+def _idle_arms(settings: Settings) -> Iterator[str]:
+    """Say which canary or shadow would not serve; the worker labels without it."""
+    sources = []
+    with suppress(AdapterRefused):  # a problem of the adapter itself, and reported as that
+        sources = [source for source in arm_sources(settings) if source.role is not MAIN]
+    for source in sources:
+        try:
+            target = source.read()
+            if target is not None:
+                verify_files(target.directory)
+        except (AdapterRefused, OSError) as error:
+            yield f"the {source.role.name} will not serve: {error}"
+
+
+def _distinct(problems: list[Problem]) -> list[Problem]:
+    """Leave out what was said before: stages of one cascade lack the same thing."""
+    return list({str(problem): problem for problem in problems}.values())
