@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.dataset.by_time import latest_first, refuse_mixed
-from trainer.dataset.clean import Redact, clean, refuse_bad
+from trainer.dataset.clean import Cleaner, clean, make_cleaner, refuse_bad
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
@@ -29,16 +29,15 @@ from trainer.dataset.labels import (
     refuse_small,
     refuse_unknown,
 )
-from trainer.dataset.mails import OWN, Phrases
 from trainer.dataset.near_duplicates import near_clusters
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.settings import MailPhrases, PrepareSettings, SplitBy
+from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
+from trainer.dataset.together import unite_copies
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
-from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
@@ -65,8 +64,7 @@ class Prepared:
     holdout_source: Source | None
     applied: Applied
     origins: dict[str, LabelOrigin]
-    redaction: str | None
-    names_redaction: dict[str, Any] | None
+    cleaner: Cleaner
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -83,8 +81,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
     rows, sources = _read(settings, taxonomy, on_progress)
-    redaction = _load_redaction(settings)
-    usable, cleaning = _clean(rows, settings, redaction, on_progress)
+    cleaner = make_cleaner(settings)
+    usable, cleaning = _clean(rows, settings, cleaner, on_progress)
     applied, deciding = _decide(rows, usable, settings, taxonomy)
 
     given_keys = {row.key for row in usable if row.given}
@@ -96,7 +94,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = _cluster(usable, settings, on_progress)
+    clusters = unite_copies(_cluster(usable, settings, on_progress), usable)
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
@@ -124,8 +122,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             for rows_ in filled.rows.values()
             for row in rows_
         },
-        redaction=redaction.rules,
-        names_redaction=redaction.names,
+        cleaner=cleaner,
         counts={
             "rows_read": len(rows),
             **cleaning,
@@ -173,17 +170,9 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
+    rows: Sequence[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
 ) -> tuple[list[Row], dict[str, Any]]:
-    phrases, library = _load_phrases(settings)
-    cleaned = clean(
-        rows,
-        quotes=settings.strip_quotes,
-        signatures=settings.strip_signatures,
-        phrases=phrases,
-        redact=redaction.redact,
-        tick=on_progress("clean", len(rows)),
-    )
+    cleaned = clean(rows, cleaner, tick=on_progress("clean", len(rows)))
     usable, refused = refuse_bad(cleaned.rows, rows, settings)
     return usable, {
         **refused,
@@ -191,7 +180,6 @@ def _clean(
             "rules": NORMALIZATION,
             **cleaned.changed,
             "left_whole": cleaned.left_whole,
-            **({"phrases": library} if library else {}),
         },
         "redacted": cleaned.redacted,
     }
@@ -239,45 +227,6 @@ def _count_copies(
         ),
         "near": near,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Redaction:
-    """``rules`` names those that serving applies too, ``names`` (JSON) says what redacts names."""
-
-    redact: Redact | None = None
-    rules: str | None = None
-    names: dict[str, Any] | None = None
-
-
-def _load_redaction(settings: PrepareSettings) -> _Redaction:
-    """Return what redacts, serving's rules first: a name within an address is part of that."""
-    if not settings.redact_names:
-        rules = REDACTION if settings.redact else None
-        return _Redaction(redact_personal_data if settings.redact else None, rules)
-    from trainer.dataset.names import load_names
-
-    names = load_names(settings.redact_names)
-
-    def redact(text: str) -> tuple[str, dict[str, int]]:
-        text, found = redact_personal_data(text) if settings.redact else (text, {})
-        text, count = names.redact(text)
-        return text, found | ({"name": count} if count else {})
-
-    return _Redaction(redact, REDACTION if settings.redact else None, names.facts)
-
-
-def _load_phrases(settings: PrepareSettings) -> tuple[Phrases, str | None]:
-    """Return the phrases, and the name of the library that they are of."""
-    if settings.mail_phrases is MailPhrases.OWN:
-        return OWN, None
-    if not (settings.strip_quotes or settings.strip_signatures):
-        raise BadInput(
-            "--mail-phrases library has no part without --strip-quotes or --strip-signatures"
-        )
-    from trainer.dataset.mail_library import load_phrases
-
-    return load_phrases()
 
 
 def _describe_files(settings: PrepareSettings) -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""Which messages have to stay on one side: near-duplicates, and members of a group."""
+"""Which messages have to stay on one side: near-duplicates, copies, and members of a group."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import scipy
+
+from trainer.dataset.clean import canonical
+from trainer.dataset.folder import Example, Row
 
 
 def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -25,3 +29,16 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
         if group:
             sets.merge(first.setdefault(group, key), key)
     return sorted(sorted(unit) for unit in sets.subsets())
+
+
+def unite_copies(
+    clusters: Sequence[Sequence[str]], messages: Iterable[Example | Row]
+) -> Sequence[Sequence[str]]:
+    """Return the clusters of keys, those united that hold one message in two forms: signed,
+    quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
+    what was cut is long."""
+    form_of = {message.key: canonical(message.message) for message in messages}
+    shared = {form for form, count in Counter(form_of.values()).items() if count > 1}
+    if not shared:
+        return clusters
+    return unite(clusters, ((form, key) for key, form in form_of.items() if form in shared))

@@ -73,6 +73,7 @@ def test_messages_that_were_trained_on_are_found(world: World, tmp_path: Path) -
         "holdout_messages": 36,
         "copies": 12,
         "near_copies": 5,
+        "same_ids": 0,
     }
     row = judge_unseen(world.manifest, verify_evaluation(out))
     assert not row.passed

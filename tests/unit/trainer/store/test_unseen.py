@@ -23,6 +23,7 @@ PROOF: dict[str, Any] = {
     "holdout_messages": 300,
     "copies": 0,
     "near_copies": 0,
+    "same_ids": 0,
 }
 
 
@@ -66,6 +67,7 @@ def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> N
     ("changes", "said"),
     [
         ({"copies": 150, "near_copies": 1}, "151 of its 300 held-out messages"),
+        ({"same_ids": 2}, "2 more by their ids"),
         ({"near_copies": 1}, "1 of its 300 held-out messages"),
         ({"trained_on": "d3" * 32}, "another training dataset"),
         ({"evaluated_on": "d3" * 32}, "another hold-out"),
