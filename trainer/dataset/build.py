@@ -35,7 +35,6 @@ from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
 from trainer.dataset.together import unite_copies
-from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.text import NORMALIZATION, normalize

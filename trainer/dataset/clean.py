@@ -1,8 +1,7 @@
-"""How messages are cleaned: always as serving does, and as was asked for besides.
+"""How messages are cleaned: always as serving does, and further where the user asked for it.
 
-There is one ``Cleaner``. ``prepare`` makes it of its options, and ``propose`` and ``tasks`` of what
-a dataset's manifest says, so that a message that comes later is compared with the dataset's as it
-would stand there.
+There is one ``Cleaner``. ``prepare`` makes it from its options; ``propose`` and ``tasks`` make it
+from a dataset's manifest, so that a later message gets the form that it would have in the dataset.
 """
 
 from __future__ import annotations
@@ -95,18 +94,18 @@ def make_cleaner(settings: PrepareSettings) -> Cleaner:
 
 
 def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
-    """Return what cleans a new message as those of ``dataset`` were cleaned, names too where
-    ``names`` is the model that ``prepare --redact-names`` took.
+    """Return the cleaner for new messages of ``dataset``. ``names`` is the model that ``prepare
+    --redact-names`` took; without it names stay.
 
-    Raises BadInput where that cannot be done here: with another model, other phrases, or rules of
-    redaction that this version does not know.
+    Raises BadInput where the model or the installed phrases are not those of the dataset, or its
+    rules of redaction are not known to this version.
     """
     done = cleaning_of(dataset)
     where = dataset.directory
     if dataset.redaction not in {None, REDACTION}:
         raise BadInput(
-            f"{where}: was redacted by {dataset.redaction!r}, and this version knows {REDACTION!r}: "
-            "prepare the dataset again"
+            f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
+            f"{REDACTION!r}: prepare the dataset again"
         )
     phrases, library = _load_phrases() if done["mail phrases"] else (OWN, None)
     if library != done["mail phrases"]:
@@ -133,17 +132,15 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
 
 
 def cleaning_of(dataset: Dataset) -> dict[str, Any]:
-    """Return what a dataset's manifest says was done to its messages that another dataset's cannot
-    be made up for: option -> value. Personal data is not in it: its rules can be applied again."""
+    """Return the cleaning that a dataset's manifest records, option -> value, without the redaction
+    of personal data by rules: those can be applied to any text later."""
     settings = dataset.record.get("settings") or {}
-    names: Mapping[str, Any] | None = dataset.record.get("names_redaction")
+    names: Mapping[str, Any] = dataset.record.get("names_redaction") or {}
     return {
         "strip quotes": bool(settings.get("strip_quotes")),
         "strip signatures": bool(settings.get("strip_signatures")),
         "mail phrases": dataset.record.get("mail_phrases"),
-        "redact names": {key: names[key] for key in names if key not in _COUNTED}
-        if names
-        else None,
+        "redact names": {key: names[key] for key in names if key not in _COUNTED} or None,
     }
 
 
@@ -153,9 +150,9 @@ _COUNTED = ("messages", "marked")
 def describe_cleaning(
     splits: Mapping[str, Sequence[Example]], *, library: str | None, names: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return what a manifest says of its messages, counted in these: whose phrases mails were
-    stripped by, and by what (``names``) names were redacted, with how many of all messages hold a
-    mark that serving does not put there."""
+    """Return a manifest's entries about cleaning: the package whose phrases were used to strip
+    mails, and what redacted names (``names``), with the number of messages that hold a mark,
+    counted in ``splits``: serving does not put it there."""
     record: dict[str, Any] = {"mail_phrases": library} if library else {}
     if names:
         messages = [example.message for some in splits.values() for example in some]
@@ -175,11 +172,11 @@ _WHOLE = Cleaner(quotes=True, signatures=True)
 
 
 def canonical(message: str) -> str:
-    """Return what two copies of a message share however they were signed, quoted below, redacted
-    and cleaned: the customer's own words, in lower case, never empty for a message with a word.
+    """Return the customer's own words in lower case: what copies of a message share, whatever was
+    signed, quoted, redacted or cleaned in each. Not empty unless the message is.
 
-    It does not depend on any option, so it is made of the phrases that every installation has.
-    Personal data goes first: whether a line introduces a quotation depends on the address in it.
+    It depends on no option, so it uses only the phrases that every installation has. Personal data
+    is redacted first: whether a line introduces a quotation depends on the address in it.
     """
     text = redact_personal_data(normalize(message))[0]
     while (shorter := _WHOLE.clean(text).text) != text:

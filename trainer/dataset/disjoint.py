@@ -23,7 +23,7 @@ def verify_disjoint(
     A copy has the same text or the same canonical text. Near-copies are those of ``prepare`` by
     default (``SIMILARITY``); where one of the datasets was redacted, both are compared as redacted.
     A message that is neither may be an edited one that kept its id, so ids are compared too. Raises
-    BadInput as ``refuse_unlike``. The proof holds digests and counts, no text; the reader judges it.
+    BadInput as ``refuse_unlike``. The proof holds digests and counts, no text; the reader judges.
     """
     refuse_unlike(trained_on, evaluated_on)
     redacted = bool(trained_on.redaction or evaluated_on.redaction)
@@ -55,7 +55,7 @@ def verify_disjoint(
 
 
 def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:
-    """Raise BadInput where the two datasets were cleaned differently, so that a copy would look new.
+    """Raise BadInput where the two datasets were cleaned differently: a copy would look new.
 
     Unequal redaction of mail addresses and numbers is allowed: its rules can be applied afterwards.
     Names need a model, and what was stripped from one dataset is lost there.

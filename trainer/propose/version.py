@@ -8,10 +8,10 @@ The rule, which the manifest repeats:
 - A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
   hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
   held out, or validates, by its digest, with the shares that the dataset was split by.
-- A new message is cleaned as the dataset's were, names too. So one that is there already is known.
+- New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
 - Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
-  out, what is near to a validation or training message joins it, and new messages that are near each
-  other go together.
+  out, what is near to a validation or training message joins it, and new messages that are near
+  each other go together.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def make_version(
     """Write the new version into ``out``, whole or not at all, and return it.
 
     ``outcomes`` and ``messages`` are by the message's digest; ``names`` is the model by which names
-    in the dataset were redacted. The hold-out's opening is counted. The same decisions give the same
-    dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot be
+    in the dataset were redacted. The hold-out's opening is counted. The same decisions give the
+    same dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot be
     cleaned as the dataset was, or a dataset that was split by group, whose new messages' groups
     nobody knows.
     """
@@ -212,7 +212,7 @@ def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
     if by is not None and names is None:
         raise BadInput(
             f"{base.directory}: names in it were redacted by {describe_names(by)}: give that one "
-            "with --redact-names, or the names in new messages would be learnt"
+            "with --redact-names, or names in new messages would be learnt"
         )
     return cleaner_of(base, names=names)
 
