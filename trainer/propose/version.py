@@ -99,8 +99,8 @@ def make_version(
 
     ``outcomes`` and ``messages`` are by the message's digest; ``names`` is the model by which names
     in the dataset were redacted. The hold-out's opening is counted. The same decisions give the
-    same dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot be
-    cleaned as the dataset was, or a dataset that was split by group, whose new messages' groups
+    same dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot
+    be cleaned as the dataset was, or a dataset that was split by group, whose new messages' groups
     nobody knows.
     """
     if (base.record.get("split") or {}).get("by") == "group":
