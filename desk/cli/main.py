@@ -288,10 +288,14 @@ def taxonomy(
     from desk.clock import now_ms
     from desk.service.upkeep import change_taxonomy
     from worker.contract.assignments import split_assignment
+    from worker.contract.taxonomy import label_name
 
     settings = load(config, sets).settings
     pairs = dict(
-        split_assignment(text, "--map", form="old=new", needs_value=True, error=SettingsError)
+        map(
+            label_name,
+            split_assignment(text, "--map", form="old=new", needs_value=True, error=SettingsError),
+        )
         for text in mapping or ()
     )
     database = open_database(settings)

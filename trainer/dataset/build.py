@@ -161,7 +161,8 @@ def _read(
         tick(1)
     rows = complete_ids(rows)
     if settings.label_map:
-        rows = map_labels(rows, read_label_map(settings.label_map, taxonomy.names))
+        table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
+        rows = map_labels(rows, table)
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
         rows = latest_first(rows)
@@ -190,7 +191,7 @@ def _decide(
     decisions = []
     undecided = 0
     for path in settings.decisions:
-        some, still_open = read_decisions(path, taxonomy.names)
+        some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
         decisions += some
         undecided += still_open
     originals = {row.id: normalize(row.message) for row in rows}

@@ -79,3 +79,21 @@ def test_the_digest_is_stable_and_moves_with_every_part() -> None:
         ),
     ]
     assert len({taxonomy.digest, *(other.digest for other in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    "twin", [("none", "None"), ("R\u00e9clamation", "Re\u0301clamation"), ("Straße", "STRASSE")]
+)
+def test_labels_that_look_alike_are_refused(twin: tuple[str, str]) -> None:
+    """An export has one of them, and nobody could say which was meant."""
+    labels = [{"name": twin[0]}, {"name": "other"}, {"name": twin[1]}]
+    with pytest.raises(TaxonomyError, match="differ only in case or Unicode form"):
+        Taxonomy.from_dict({**GOOD, "labels": labels})
+
+
+def test_a_file_gives_composed_names(tmp_path: Path) -> None:
+    """Editors on some systems save letters and their accents apart."""
+    path = tmp_path / "taxonomy.toml"
+    text = 'name = "t"\nversion = "1"\n[[labels]]\nname = "Re\u0301clamation"\n'
+    path.write_text(text + '[[labels]]\nname = "b"\n', encoding="utf-8")
+    assert Taxonomy.from_toml(path).names == ("R\u00e9clamation", "b")
