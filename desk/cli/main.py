@@ -291,13 +291,12 @@ def taxonomy(
     from worker.contract.taxonomy import label_name
 
     settings = load(config, sets).settings
-    pairs = dict(
-        map(
-            label_name,
-            split_assignment(text, "--map", form="old=new", needs_value=True, error=SettingsError),
+    pairs = {}
+    for text in mapping or ():
+        old, new = split_assignment(
+            text, "--map", form="old=new", needs_value=True, error=SettingsError
         )
-        for text in mapping or ()
-    )
+        pairs[label_name(old)] = label_name(new)
     database = open_database(settings)
     try:
         counts = change_taxonomy(database, read_taxonomy(settings), pairs, now_ms)

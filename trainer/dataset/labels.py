@@ -35,14 +35,14 @@ def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
-    table = {label_name(raw): label_name(target) for raw, target in table.items()}
-    for raw, target in table.items():
+    named = {label_name(raw): label_name(target) for raw, target in table.items()}
+    for raw, target in named.items():
         if target not in known:
             raise BadInput(
                 f"{path.name}: {raw!r} maps to the unknown label {target!r}"
                 f"{suggest_label(target, known)}"
             )
-    return table
+    return named
 
 
 def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
