@@ -25,11 +25,8 @@ from trainer.evaluation.verify import verify_evaluation
 from trainer.statistics.audit import corrected_accuracy, label_error_rate, sample_size
 from worker.contract.circle import read_answers
 from worker.contract.digest import write_atomically
-from worker.contract.taxonomy import label_name
+from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
-
-NO_LABEL = "none"
-"""What a person writes where no label of the taxonomy fits."""
 
 _COLUMNS = ("id", "sample", "message", "true_label", "note", "decided_by")
 _NEEDED = ("id", "sample", "true_label")

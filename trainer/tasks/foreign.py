@@ -18,11 +18,10 @@ from xml.sax.saxutils import quoteattr
 
 from trainer.errors import BadInput
 from worker.contract.circle import Answer, Task
-from worker.contract.taxonomy import label_name
+from worker.contract.taxonomy import NO_LABEL, label_name
 
 Form = Literal["argilla", "label-studio"]
 
-NO_LABEL = "none"
 _QUESTION, _TEXT = "label", "text"
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -11,6 +11,9 @@ from typing import Any
 from worker.contract.digest import sha256_json
 from worker.contract.errors import TaxonomyError
 
+NO_LABEL = "none"
+"""What people and labelling tools write where no label fits, so no label can have this name."""
+
 _MAX_NAME_CHARS = 100
 
 
@@ -122,6 +125,11 @@ def _check_name(taxonomy: str, name: str) -> None:
         raise TaxonomyError(
             f"taxonomy {taxonomy!r} has the label name {name!r}: use 1 to {_MAX_NAME_CHARS} "
             "printable characters with no blanks at either end"
+        )
+    if name.casefold() == NO_LABEL:
+        raise TaxonomyError(
+            f"taxonomy {taxonomy!r} has the label name {name!r}, which means that no label fits: "
+            "use another, such as 'other'"
         )
 
 

@@ -27,6 +27,7 @@ def test_labels_keep_their_order() -> None:
         ({"labels": [{"name": "a"}, {"name": "b\n"}]}, "1 to 100 printable"),
         ({"labels": [{"name": "a"}, {"name": "b" * 101}]}, "1 to 100 printable"),
         ({"labels": [{"name": "a"}, {"name": "b", "nmae": "x"}]}, r"label number 2 .*\['nmae'\]"),
+        ({"labels": [{"name": "a"}, {"name": "None"}]}, "'None', which means that no label fits"),
         ({"labels": [{"name": "a"}, {"name": 7}]}, "label number 2 needs 'name' as text"),
         ({"labels": [{"name": "a"}, "b"]}, "label number 2 must be a table, not str"),
         ({"labels": {"a": 1}}, "'labels' must be a list"),
@@ -82,7 +83,8 @@ def test_the_digest_is_stable_and_moves_with_every_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "twin", [("none", "None"), ("R\u00e9clamation", "Re\u0301clamation"), ("Straße", "STRASSE")]
+    "twin",
+    [("Unknown", "unknown"), ("R\u00e9clamation", "Re\u0301clamation"), ("Straße", "STRASSE")],
 )
 def test_labels_that_look_alike_are_refused(twin: tuple[str, str]) -> None:
     """An export has one of them, and nobody could say which was meant."""
