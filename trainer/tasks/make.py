@@ -115,7 +115,9 @@ def make_pool(
     cleaner = cleaner_of(dataset)
     for id_, text in messages.items():
         cleaned = cleaner.clean(text).text
-        if cleaned.strip() and message_sha256(cleaned) not in told_sha256:
+        # A task is about the clean text, an item of the desk about the message as it came.
+        asked = {message_sha256(cleaned), message_sha256(text)}
+        if cleaned.strip() and asked.isdisjoint(told_sha256):
             examples.append(Example(id_, cleaned, ""))
     known = {example.key for example in (*dataset.train, *dataset.validation)} | set(told)
     kept = one_of_each(

@@ -110,6 +110,23 @@ def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
     assert count_openings(dataset) == 0
 
 
+def test_a_dataset_that_was_cleaned_differently_is_refused_before_it_is_opened(
+    world: World, tmp_path: Path
+) -> None:
+    """A copy would look new; the hold-out stays sealed for the dataset that is prepared alike."""
+    splits = {"train": fresh(world), "validation": [], "holdout": read(world, "train")}
+    dataset = write_dataset(
+        tmp_path / "plain", name="plain", taxonomy=world.dataset.taxonomy, splits=splits,
+        settings={"strip_quotes": True},
+    )  # fmt: skip
+    code, _, errors = evaluate(
+        world, dataset, tmp_path / "out", "--trained-on", world.dataset.directory
+    )
+    assert code == 2
+    assert "cleaned differently (strip quotes)" in errors
+    assert count_openings(dataset) == 0
+
+
 @pytest.mark.parametrize("redaction", ["pii-1", None])
 def test_redaction_hides_no_copy(world: World, tmp_path: Path, redaction: str | None) -> None:
     """The same message with its address redacted in one dataset and plain in the other, among
