@@ -212,7 +212,9 @@ def clean(
     rows: Sequence[Row], cleaner: Cleaner, *, tick: Callable[[int], None] = lambda _: None
 ) -> Cleaned:
     """Clean the message of every row."""
-    changed: Counter[str] = Counter()
+    changed: Counter[str] = Counter(normalized=0)
+    if cleaner.redaction or cleaner.names:
+        changed["redacted"] = 0
     redacted: Counter[str] = Counter()
     left_whole = 0
     after = []
