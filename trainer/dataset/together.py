@@ -41,4 +41,9 @@ def unite_copies(
     shared = {form for form, count in Counter(form_of.values()).items() if count > 1}
     if not shared:
         return clusters
-    return unite(clusters, ((form, key) for key, form in form_of.items() if form in shared))
+    alone: list[Sequence[str]] = []
+    linked: list[Sequence[str]] = []
+    for cluster in clusters:
+        (linked if any(form_of[key] in shared for key in cluster) else alone).append(cluster)
+    united = unite(linked, ((form, key) for key, form in form_of.items() if form in shared))
+    return sorted([*alone, *united], key=min)
