@@ -10,8 +10,8 @@ The rule, which the manifest repeats:
   held out, or validates, by its digest, with the shares that the dataset was split by.
 - New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
 - Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
-  out, what is near to a validation or training message joins it, and new messages that are near
-  each other go together.
+  out, what is so to a validation or training message joins it, and new messages that are near each
+  other go together.
 """
 
 from __future__ import annotations
@@ -228,18 +228,21 @@ def _place(
     part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
     # Also what an audit has taken out: both adapters are measured on the hold-out as it was.
     part_of |= {each.key: HOLDOUT for each in held}
-    held_ids = {each.id for each in held}
+    part_of_id = {id_: part for part, rows in draft.parts.items() for id_ in rows}
+    part_of_id |= {each.id: HOLDOUT for each in held}
     by_key = {each.example.key: each for each in new}
     keys = sorted(part_of.keys() | by_key.keys())
     near = min(SIMILARITY, settings.get("similarity", SIMILARITY))
     clusters = [[keys[at] for at in cluster] for cluster in near_clusters(keys, similarity=near)]
-    taken = {id_ for rows in draft.parts.values() for id_ in rows}
+    taken = set(part_of_id)
     for cluster in unite_copies(clusters, [*there_now, *held, *(each.example for each in new)]):
         members = [by_key[key] for key in cluster if key in by_key]
         if members:
             there = {part_of[key] for key in cluster if key in part_of}
-            if any(member.example.id in held_ids for member in members):
-                there.add(HOLDOUT)  # the same message, reworded
+            # Under one id a message may have come again in other words.
+            there |= {
+                part_of_id[each.example.id] for each in members if each.example.id in part_of_id
+            }
             part = _part(members, there, settings, seed)
             for member in members if part else ():
                 id_ = _free_id(member.example, taken)

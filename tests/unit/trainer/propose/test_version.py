@@ -214,6 +214,21 @@ def test_an_id_that_is_held_out_is_never_learnt(
     assert len(new.train) == len(sealed.train)
 
 
+def test_an_id_that_was_learnt_is_never_held_out(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """What was drawn at random stays with the row whose id it has."""
+    fresh = make_messages(9, 77)
+    told = {message_sha256(text): answer(text, purpose="audit") for text, _ in fresh}
+    messages = {
+        message_sha256(text): Message(row.id, text, label)
+        for row, (text, label) in zip(sealed.train, fresh, strict=False)
+    }
+    new = make_version(sealed, told, messages, tmp_path / "v")
+    assert new.record["version"]["changes"] == {"new_in_train": len(messages)}
+    assert new.holdout_sha256 == sealed.holdout_sha256
+
+
 RULES = """
 supported_languages: [en]
 nlp_configuration:
