@@ -93,7 +93,9 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = unite_copies(_cluster(usable, settings, on_progress), usable)
+    clusters = unite_copies(
+        _cluster(usable, settings, on_progress), ((row.key, row.message) for row in usable)
+    )
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(

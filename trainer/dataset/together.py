@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import scipy
 
 from trainer.dataset.clean import canonical
-from trainer.dataset.folder import Example, Row
+from worker.contract.digest import sha256_bytes
 
 
 def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -32,18 +31,20 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
 
 
 def unite_copies(
-    clusters: Sequence[Sequence[str]], messages: Iterable[Example | Row]
+    clusters: Sequence[Sequence[str]], messages: Iterable[tuple[str, str]]
 ) -> Sequence[Sequence[str]]:
     """Return the clusters of keys, those united that hold one message in two forms: signed,
     quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
-    what was cut is long."""
-    form_of = {message.key: canonical(message.message) for message in messages}
-    shared = {form for form, count in Counter(form_of.values()).items() if count > 1}
-    if not shared:
-        return clusters
-    alone: list[Sequence[str]] = []
-    linked: list[Sequence[str]] = []
-    for cluster in clusters:
-        (linked if any(form_of[key] in shared for key in cluster) else alone).append(cluster)
-    united = unite(linked, ((form, key) for key, form in form_of.items() if form in shared))
-    return sorted([*alone, *united], key=min)
+    what was cut is long. ``messages`` are a key and a message of it each."""
+    first: dict[int, str] = {}
+    same: list[tuple[str, str]] = []
+    for key, message in messages:
+        # 64 bits for each message, not its text. That two unlike messages among a million get the
+        # same is unlikely (3 in 10^8), and then they only come into one part.
+        form = int(sha256_bytes(canonical(message).encode("utf-8", "surrogatepass"))[:16], 16)
+        if first.setdefault(form, key) != key:
+            same += [(str(form), first[form]), (str(form), key)]
+    linked = {key for _, key in same}
+    alone = [cluster for cluster in clusters if linked.isdisjoint(cluster)]
+    joined = [cluster for cluster in clusters if not linked.isdisjoint(cluster)]
+    return sorted([*alone, *unite(joined, same)], key=min)

@@ -224,7 +224,7 @@ def _place(
     if not new:
         return
     settings = base.record.get("settings") or {}
-    there_now = [each for rows in draft.parts.values() for each in rows.values()]
+    known = [*held, *(each for rows in draft.parts.values() for each in rows.values())]
     part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
     # Also what an audit has taken out: both adapters are measured on the hold-out as it was.
     part_of |= {each.key: HOLDOUT for each in held}
@@ -235,7 +235,8 @@ def _place(
     near = min(SIMILARITY, settings.get("similarity", SIMILARITY))
     clusters = [[keys[at] for at in cluster] for cluster in near_clusters(keys, similarity=near)]
     taken = set(part_of_id)
-    for cluster in unite_copies(clusters, [*there_now, *held, *(each.example for each in new)]):
+    messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
+    for cluster in unite_copies(clusters, messages):
         members = [by_key[key] for key in cluster if key in by_key]
         if members:
             there = {part_of[key] for key in cluster if key in part_of}
