@@ -127,17 +127,20 @@ class Pipeline:
         while self.requests.begin_again():
             if self._clock() >= until:
                 return
+        if self.isolating:
+            return
         refused = 0
-        while refused < len(self._line) and not self.isolating:
+        while refused < len(self._line):
             partition = self._line.popleft()
-            self._hold_suspects(partition)
+            if self._hold_suspects(partition) and self.isolating:
+                if partition.waiting:
+                    self._line.appendleft(partition)
+                return
             if partition.ended or not partition.waiting:
                 continue
             waiting = partition.waiting[0]
             monitor = self.requests.monitor(self._router.choose(waiting.record))
-            if self.isolating:
-                self._line.appendleft(partition)
-            elif monitor.has_room():
+            if monitor.has_room():
                 partition.waiting.popleft()
                 in_flight = InFlightRecord(
                     waiting.record, partition, monitor.adapter, waiting.fetched_at
@@ -148,7 +151,7 @@ class Pipeline:
                 refused = 0
             else:
                 refused += 1
-            if partition.waiting and not self.isolating:
+            if partition.waiting:
                 self._line.append(partition)
             if self._clock() >= until:
                 return
@@ -201,11 +204,15 @@ class Pipeline:
         if self.suspects:
             self.suspects = deque(held for held in self.suspects if not held.partition.ended)
 
-    def _hold_suspects(self, partition: PartitionState) -> None:
-        """Put the suspects that come next in a partition apart."""
+    def _hold_suspects(self, partition: PartitionState) -> bool:
+        """Put the suspects that come next in a partition apart; tell if there were any."""
         suspects, waiting = partition.suspects, partition.waiting
-        while suspects and waiting and waiting[0].record.offset in suspects:
+        if not suspects:
+            return False
+        before = len(self.suspects)
+        while waiting and waiting[0].record.offset in suspects:
             self.suspects.append(waiting.popleft())
+        return len(self.suspects) > before
 
     def _may_try(self, held: WaitingRecord) -> bool:
         """Tell whether a suspect may be tried now: the deciding trial needs a working engine."""
