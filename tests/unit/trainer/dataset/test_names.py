@@ -192,7 +192,7 @@ def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
     )
     assert code == 0, errors
     dataset = open_dataset(tmp_path / "data")
-    assert dataset.redaction == "pii-1"
+    assert dataset.redaction == "pii-2"
     told = dataset.record["names_redaction"]
     assert told["models"] == ["en_staff 1.2.3"]
     assert told["marked"] == dataset.record["counts"]["redacted"]["name"] > 0
