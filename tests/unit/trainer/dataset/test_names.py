@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
+from tests.fuzz.slow import cpu_s
 from trainer.cli.prepare_output import tell_prepared
 from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
@@ -100,6 +101,17 @@ def test_spans_become_marks_once(
     assert replace_spans(text, spans) == (left, count)
     assert NAME not in PLACEHOLDERS.values()
     assert re.fullmatch(r"\[[a-z]+\]", NAME)
+
+
+def test_names_between_marks_are_replaced_in_linear_time() -> None:
+    """A message of marks and names alone takes as long as its length says: what takes n may take
+    four times as long for 4 n, and twice that for noise; a square is sixteen."""
+
+    def all_words(text: str) -> None:
+        replace_spans(text, [found.span() for found in re.finditer(r"\w+", text)])
+
+    once, four_times = (cpu_s(all_words, "Ann[mail] " * n, repeats=3) for n in (1_000, 4_000))
+    assert four_times < 8 * max(once, 0.005)
 
 
 def test_a_spacy_model_of_the_users_finds_names(pipeline: Path) -> None:
