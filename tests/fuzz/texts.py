@@ -93,9 +93,7 @@ def _labeller(normalization: str) -> Labeller:
 
 # --- the worker ---
 def _headers(text: str) -> None:
-    policy = worker.records.header_policy.HeaderPolicy(
-        ("trace*", "*-id", "*a*e*i*"), ("*[0-9]*x",)
-    )
+    policy = worker.records.header_policy.HeaderPolicy(("trace*", "*-id", "*a*e*i*"), ("*[0-9]*x",))
     names = [text[:4000], *text.split()]
     policy.keep(tuple((name, _bytes(name)) for name in names))
     without_worker_headers(tuple((name, None) for name in names))
@@ -239,9 +237,11 @@ _MAILS = (trainer.dataset.mails,)
 
 ENTRIES: Mapping[str, Entry] = {
     "decode a message in JSON": Entry(
-        lambda text: decode_value(json.dumps({"message": text, "id": text}).encode(), _LAYOUT)
-        if text.strip()
-        else None,
+        lambda text: (
+            decode_value(json.dumps({"message": text, "id": text}).encode(), _LAYOUT)
+            if text.strip()
+            else None
+        ),
         most=150,
     ),
     "decode any JSON": Entry(
@@ -257,16 +257,16 @@ ENTRIES: Mapping[str, Entry] = {
     "normalize": Entry(normalize, (worker.contract.text,)),
     "normalize by nfc-1": Entry(partial(_refusing, partial(normalize_as, FIRST_NORMALIZATION))),
     "digest of a message": Entry(worker.contract.text.message_sha256),
-    "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT),
+    "redact": Entry(worker.contract.redact.redact_personal_data, _REDACT, 200),
     "prepare a record": Entry(
         partial(_refusing, lambda text: _labeller("nfc-2").prepare(_record(text))), _REDACT, 200
     ),
-    "tokenize by BPE": Entry(partial(_encode, "bpe")),
-    "tokenize by WordPiece": Entry(partial(_encode, "wordpiece")),
-    "tokenize by Unigram": Entry(partial(_encode, "unigram")),
-    "prompt by BPE": Entry(partial(_prompt, "bpe"), _REDACT, 200),
-    "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 200),
-    "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 200),
+    "tokenize by BPE": Entry(partial(_encode, "bpe"), most=400),
+    "tokenize by WordPiece": Entry(partial(_encode, "wordpiece"), most=400),
+    "tokenize by Unigram": Entry(partial(_encode, "unigram"), most=400),
+    "prompt by BPE": Entry(partial(_prompt, "bpe"), _REDACT, 300),
+    "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 300),
+    "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 300),
     "read a file of messages": Entry(_message_file, most=150),
     "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
     "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),

@@ -84,14 +84,19 @@ _WORD = re.compile(
     r"\[?(?:mail|iban|card|phone)\]|([^\W\d_]+|\#)|((?<!no)(?<!nr)[.!?;\n])", re.IGNORECASE
 )
 _REFERENCES = frozenset(
-    "# order orders ref reference invoice ticket case booking tracking parcel shipment transaction "
-    "payment customer account serial imei voucher article id commande facture pedido "
-    "factura".split()
+    (
+        *("#", "order", "orders", "ref", "reference", "invoice", "ticket", "case", "booking"),
+        *("tracking", "parcel", "shipment", "transaction", "payment", "customer", "account"),
+        *("serial", "imei", "voucher", "article", "id", "commande", "facture", "pedido", "factura"),
+    )
 )
 _REFERENCE_STEMS = ("bestell", "rechnung", "kunden", "sendung", "vorgang", "konto", "auftrag")
 _PHONE_WORDS = frozenset(
-    "phone phones telephone tel mobile cell call ring whatsapp sms fax mobil mobilnummer portable "
-    "téléphone teléfono móvil cellulare".split()
+    (
+        *("phone", "phones", "telephone", "tel", "mobile", "cell", "call", "ring", "whatsapp"),
+        *("sms", "fax", "mobil", "mobilnummer", "portable", "téléphone", "teléfono", "móvil"),
+        "cellulare",
+    )
 )
 _PHONE_STEMS = ("telefon", "handy")
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.fuzz.slow import cpu_s
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
-from tests.fuzz.slow import cpu_s
 from trainer.cli.prepare_output import tell_prepared
 from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
