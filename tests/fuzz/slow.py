@@ -31,8 +31,9 @@ SIZES = (90, 290, 4_000, 16_000)
 """Characters that are searched at: what is exponential shows at few, what is quadratic at many."""
 
 PROOF_SIZES = (16_000, 32_000, 64_000, 128_000)
-MOST_GROWTH = 2.6
-"""Times as long that twice the text may take: 2 is linear, 4 quadratic, the rest is noise."""
+MOST_GROWTH = 3.0
+"""Times as long that twice the text may take: 2 is linear, 4 quadratic, the rest is noise, and
+memory that no longer fits a cache."""
 
 _WORTH_COMPARING_S = 0.004
 _LONGEST_S = 2.0
@@ -282,9 +283,10 @@ class Climb:
 
 
 def growth(run: Callable[[str], object], recipe: Recipe, sizes: Sequence[int]) -> float:
-    """Return how often as long ``run`` takes for twice the text: the mean over the sizes, each
-    twice the one before; the least of three such means where the first is too much, for a machine
-    that is busy adds to some of the times. 0 where it takes too little to be compared."""
+    """Return how often as long ``run`` takes for twice the text: over the sizes, each twice the one
+    before, the mean or the last, whichever is more; of three such figures the least where the first
+    is too much, for a machine that is busy adds to some of the times. 0 where it takes too little
+    to be compared."""
     least = _growth(run, recipe, sizes)
     for _ in range(2):
         if least > MOST_GROWTH:
@@ -300,7 +302,9 @@ def _growth(run: Callable[[str], object], recipe: Recipe, sizes: Sequence[int]) 
             times.append(spent)
         if spent >= _ENOUGH_S:
             break
-    return (times[-1] / times[0]) ** (1 / (len(times) - 1)) if len(times) > 1 else 0.0
+    if len(times) < 2:
+        return 0.0
+    return float(max((times[-1] / times[0]) ** (1 / (len(times) - 1)), times[-1] / times[-2]))
 
 
 def search(

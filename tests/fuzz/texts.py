@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from markupsafe import escape
 
@@ -133,6 +134,7 @@ def tokenizer(kind: str) -> Encode:
     Qwen and others split), ``wordpiece`` (BERT's) or ``unigram`` (XLM-RoBERTa's)."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+    trainer: Any
     if kind == "bpe":
         made = Tokenizer(models.BPE())
         made.normalizer = normalizers.NFC()
@@ -267,7 +269,7 @@ ENTRIES: Mapping[str, Entry] = {
     "prompt by BPE": Entry(partial(_prompt, "bpe"), _REDACT, 300),
     "prompt by WordPiece": Entry(partial(_prompt, "wordpiece"), _REDACT, 300),
     "prompt by Unigram": Entry(partial(_prompt, "unigram"), _REDACT, 300),
-    "read a file of messages": Entry(_message_file, most=150),
+    "read a file of messages": Entry(_message_file, most=250),
     "strip quotes": Entry(trainer.dataset.mails.strip_quotes, _MAILS, 250),
     "strip a signature": Entry(trainer.dataset.mails.strip_signature, _MAILS),
     "strip quotes by the library's phrases": Entry(
