@@ -90,6 +90,21 @@ def test_an_open_note_makes_suspects_which_are_tried_one_at_a_time() -> None:
     assert note(stream) == {"v": 1, "by": "p2"}
 
 
+def test_nothing_else_is_in_the_engine_while_the_last_suspect_is_tried() -> None:
+    """Else what it died of would be blamed on the suspect."""
+    stream = filled("a")
+    worker(stream, "p1").iterate(2)
+    rig = worker(stream, "p2")
+    rig.iterate(2)
+    assert rig.engine.pending == ["a"]
+    rig.add("next", "after")
+    rig.iterate(3)
+    assert rig.engine.pending == ["a"]
+    rig.answer("a")
+    rig.iterate(2)
+    assert rig.engine.pending == ["next", "after"]
+
+
 def test_lost_partitions_never_count_as_deaths() -> None:
     """However often they are lost in the middle of a trial: the processes live."""
     stream = filled("a")
