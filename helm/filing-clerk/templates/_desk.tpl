@@ -5,11 +5,13 @@
 {{- $config := deepCopy .Values.desk.config -}}
 {{- $kafka := $config.kafka | default dict -}}
 {{- $workers := include "filing-clerk.config" . | fromJson -}}
-{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
+{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "sasl_token_callback" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
 {{- if and (hasKey $workers.kafka .) (not (hasKey $kafka .)) -}}
 {{- $_ := set $kafka . (get $workers.kafka .) -}}
 {{- end -}}
 {{- end -}}
+{{- $corrections := printf "%s.corrections" $workers.kafka.output_topic -}}
+{{- $_ := set $kafka "corrections_topic" ($kafka.corrections_topic | default $corrections) -}}
 {{- $_ := set $config "kafka" $kafka -}}
 {{- $records := $config.records | default dict -}}
 {{- range list "format" "text_fields" "id_field" -}}
@@ -73,6 +75,9 @@
   value: sqlite:////var/lib/filing-clerk/desk.db
 {{- end }}
 {{- include "filing-clerk.secretEnv" (merge $secrets $desk.secretEnv) }}
+{{- $plain := deepCopy .Values.env -}}
+{{- range $name, $_ := $desk.secretEnv -}}{{- $_ := unset $plain $name -}}{{- end -}}
+{{- include "filing-clerk.plainEnv" $plain }}
 {{- end -}}
 
 {{/* What its two containers share: (list . kafka), the latter with .Values.auth. */}}
@@ -103,6 +108,9 @@ volumeMounts:
   {{- end }}
   - name: tmp
     mountPath: /tmp
+  {{- with $root.Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- define "filing-clerk.deskProblems" -}}

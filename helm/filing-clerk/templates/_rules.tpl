@@ -43,7 +43,7 @@
 - record: job:clerk_release:workers
   expr: {{ printf "vector(%d)" $workers | quote }}
   labels:
-    namespace: {{ .Release.Namespace | quote }}
+    namespace: {{ include "filing-clerk.namespace" . | quote }}
     job: {{ ternary (printf "%s/%s" .Release.Namespace $name) $name (eq .Values.metrics.monitor "pod") | quote }}
 {{- end -}}
 {{- end -}}

@@ -14,7 +14,7 @@ apiVersion: batch/v1
 kind: CronJob
 metadata:
   name: {{ include "filing-clerk.part" (list $root $part) | quote }}
-  namespace: {{ $root.Release.Namespace | quote }}
+  namespace: {{ include "filing-clerk.namespace" $root | quote }}
   labels:
     {{- include "filing-clerk.labels" (list $root $part) | nindent 4 }}
 spec:
@@ -53,10 +53,7 @@ spec:
           {{- with $root.Values.runtimeClassName }}
           runtimeClassName: {{ . | quote }}
           {{- end }}
-          {{- with $trainer.nodeSelector }}
-          nodeSelector:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
+          {{- include "filing-clerk.nodeSelector" (list $root $trainer.nodeSelector) | nindent 10 }}
           {{- with $root.Values.tolerations }}
           tolerations:
             {{- toYaml . | nindent 12 }}

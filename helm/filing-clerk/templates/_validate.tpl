@@ -1,12 +1,13 @@
 {{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
 
-{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. */}}
+{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. A
+     token is one whose name ends so: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say where one comes from. */}}
 {{- define "filing-clerk.secretsIn" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
+{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token$" (lower $key)) }}
 {{ $path }}.{{ $key }}
 {{- else -}}
 {{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
@@ -32,11 +33,6 @@
 {{- end }}
 {{- if not $kafka.bootstrap_servers }}
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
-{{- end }}
-{{- range list "group_id" "input_topics" "output_topic" "dead_letter_topic" }}
-{{- if not (get $kafka .) }}
-- config.kafka.{{ . }} is empty
-{{- end }}
 {{- end }}
 {{- if not $model.base }}
 {{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
