@@ -240,6 +240,9 @@
 {{- if not (.Files.Get "files/rules.yaml") }}
 - metrics.rules: the chart has no files/rules.yaml
 {{- end }}
+{{- if not (include "filing-clerk.jobs" . | fromJsonArray) }}
+- metrics.rules: with metrics.monitor none the job is not known under which Prometheus has this release, and its alerts would fire for others too: set metrics.monitor to pod or service, or name the job in metrics.rules.jobs
+{{- end }}
 {{- $known := list }}
 {{- range (.Files.Get "files/rules.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $known = append $known . }}{{ end }}{{ end }}{{ end }}
 {{- range $name, $_ := .Values.metrics.rules.alerts }}

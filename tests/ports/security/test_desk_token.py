@@ -22,6 +22,7 @@ def test_the_desk_reads_and_writes_by_token(kafka: SecureBroker) -> None:
         f"User:{PRINCIPALS['token']}",
         [
             ("TOPIC", topics["out"], "READ"),
+            ("TOPIC", topics["review"], "READ"),  # the last correction that it wrote
             ("TOPIC", topics["review"], "WRITE"),
             ("GROUP", name, "READ"),
             ("TRANSACTIONAL_ID", name, "WRITE"),
