@@ -21,8 +21,11 @@
 {{- end -}}
 {{- $_ := set $config "records" $records -}}
 {{- $web := $config.web | default dict -}}
-{{- if and .Values.desk.ingress.enabled (not $web.hostnames) -}}
-{{- $_ := set $web "hostnames" (list .Values.desk.ingress.host) -}}
+{{- if not $web.hostnames -}}
+{{- $names := ternary (list .Values.desk.ingress.host) list .Values.desk.ingress.enabled -}}
+{{- with concat $names (ternary .Values.desk.httpRoute.hostnames list .Values.desk.httpRoute.enabled) -}}
+{{- $_ := set $web "hostnames" (uniq .) -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $config "web" $web -}}
 {{- toJson $config -}}
@@ -151,6 +154,13 @@ volumeMounts:
 {{- end }}
 {{- if and $desk.ingress.enabled (not $desk.ingress.host) }}
 - desk.ingress.host is empty: name what people reach it by (desk.example.com)
+{{- end }}
+{{- if $desk.httpRoute.enabled }}
+{{- range list "parentRefs" "hostnames" }}
+{{- if not (get $desk.httpRoute .) }}
+- desk.httpRoute.{{ . }} is empty: name {{ eq . "hostnames" | ternary "what people reach it by ([desk.example.com])" "the Gateway ([{name: ..., namespace: ...}])" }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range list (list "database" "url" "desk.database.secret") (list "project" "taxonomy" "desk.taxonomy") }}
 {{- if hasKey (get $config (index . 0) | default dict) (index . 1) }}

@@ -184,7 +184,7 @@ nodeSelector:
 
 {{/* Resources with GPUs: (list resources count resource-name). */}}
 {{- define "filing-clerk.resources" -}}
-{{- $resources := deepCopy (index . 0) -}}
+{{- $resources := deepCopy (index . 0 | default dict) -}}
 {{- $count := index . 1 | int -}}
 {{- if $count -}}
 {{- $limits := $resources.limits | default dict -}}

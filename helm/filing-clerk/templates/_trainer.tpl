@@ -35,6 +35,7 @@ spec:
       podFailurePolicy:
         rules:
           # Bad input, a gate that says no, a failed proof: the same again would say the same.
+          # 130 (interrupted) and 1 (unexpected) are tried again.
           - action: FailJob
             onExitCodes:
               operator: In
