@@ -109,13 +109,6 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A librdkafka property as the consumer gets it: (list . "auto.offset.reset" "earliest"). */}}
-{{- define "filing-clerk.consumerProperty" -}}
-{{- $kafka := (index . 0).Values.config.kafka | default dict -}}
-{{- $name := index . 1 -}}
-{{- get ($kafka.consumer | default dict) $name | default (get ($kafka.client | default dict) $name) | default (index . 2) -}}
-{{- end -}}
-
 {{/* Ports in bootstrap_servers, as a JSON list. */}}
 {{- define "filing-clerk.kafkaPorts" -}}
 {{- $ports := list -}}

@@ -57,6 +57,9 @@
 - config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
 {{- end }}
 {{- end }}
+{{- include "filing-clerk.topicProblems" . }}
+{{- include "filing-clerk.propertyProblems" . }}
+{{- include "filing-clerk.tokenProblems" . }}
 {{- if and (hasKey $http "enabled") (not $http.enabled) }}
 - config.http.enabled is false: the probes need it
 {{- end }}
@@ -83,6 +86,9 @@
 {{- if hasKey $.Values.secretEnv . }}
 - secretEnv.{{ . }} is set by the chart
 {{- end }}
+{{- end }}
+{{- if hasKey .Values.secretEnv "CLERK_KAFKA__TRANSACTIONAL_ID" }}
+- secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod, and workers of one name fence each other: leave it out
 {{- end }}
 
 {{- $protocol := $kafka.security_protocol | default "plaintext" }}
