@@ -116,10 +116,12 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
     volumes = {path for path in found if path.startswith(kinds)}
     assert found - volumes == {
         "affinity", "autoscaling.behavior", "autoscaling.hpa.metrics[]", "config.model.engine_args",
-        "desk.affinity", "desk.networkPolicy.databasePeers[]", "desk.networkPolicy.extraEgress[]",
+        "desk.affinity", "desk.httpRoute.parentRefs[]",
+        "desk.networkPolicy.databasePeers[]", "desk.networkPolicy.extraEgress[]",
         "desk.networkPolicy.ingressPeers[]", "desk.networkPolicy.oidcPeers[]", "desk.resources",
         "desk.tolerations[]", "dnsConfig", "download.resources", "extraObjects[]",
-        "extraVolumeMounts[]",
+        "extraContainers[]", "extraVolumeMounts[]", "metrics.metricRelabelings[]",
+        "metrics.relabelings[]", "networkPolicy.tokenPeers[]",
         "extraVolumes[]", "global", "initContainers[]",
         "lifecycle", "networkPolicy.downloadPeers[]", "networkPolicy.extraEgress[]",
         "networkPolicy.kafkaPeers[]", "networkPolicy.scrapePeers[]", "networkPolicy.tracingPeers[]",
@@ -139,6 +141,11 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required
+        # Of the release's own name, so that no two releases share them.
+        "kafka.group_id",
+        "kafka.output_topic",
+        "kafka.review_topic",
+        "kafka.dead_letter_topic",
         "kafka.topic_partitions",  # unknown, not 1
         "model.base",  # required
         "model.adapter",  # required

@@ -50,7 +50,7 @@ def names_of(release: str, namespace: str) -> set[str]:
 
 
 def test_two_releases_share_no_group_topic_or_dashboard() -> None:
-    """Of two names in a namespace, or one name in two, on one Kafka; and the same ones each time."""
+    """Of two names in a namespace, or one name in two, on one Kafka; the same ones each time."""
     one, other, elsewhere = (
         names_of(*each) for each in (("a", "x"), ("b", "x"), ("a", "y"))
     )  # fmt: skip

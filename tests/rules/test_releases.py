@@ -98,7 +98,7 @@ def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> I
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Nothing of it on the screen."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
@@ -146,7 +146,9 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 for rule in group["rules"]:
                     rule.pop("for", None)  # what has to last is not waited for
             (folder / f"{release}.yaml").write_text(yaml.safe_dump({"groups": fast}))
-            pages = (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {})
+            pages: list[tuple[dict[str, Any], dict[str, Any]]] = [
+                (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {}),
+            ]  # fmt: skip
             for job, (gauges, counters) in zip(jobs(release), pages, strict=True):
                 address = stack.enter_context(serving(gauges, counters, ill=release == ILL))
                 labels = {"namespace": NAMESPACE, "pod": f"{release}-0"}
@@ -179,7 +181,9 @@ def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -
     assert {release for release, _, _ in fired} == {ILL}
     assert {name for _, name, _ in fired} >= EXPECTED
     twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is one
-    assert {each: count for each, count in fired.items() if count > 1 and each[1] not in twice} == {}
+    assert {
+        each: count for each, count in fired.items() if count > 1 and each[1] not in twice
+    } == {}
 
 
 def test_each_recorded_series_has_one_source(both: Prometheus) -> None:
@@ -227,7 +231,9 @@ def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         for number, case in enumerate(document["tests"]):
             named = {
-                name for each in case["input_series"] if (name := _named(each["series"])) is not None
+                name
+                for each in case["input_series"]
+                if (name := _named(each["series"])) is not None
             }
             if not all(namespace for namespace, _ in named):
                 continue

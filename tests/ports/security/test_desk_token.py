@@ -1,4 +1,4 @@
-"""The desk on a Kafka that asks for a token: it gets one from the user's function. A real broker."""
+"""The desk on a Kafka that asks for a token, which the user's function gives. A real broker."""
 
 from __future__ import annotations
 
