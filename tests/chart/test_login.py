@@ -83,6 +83,26 @@ def test_the_way_to_an_openid_provider_is_taken_by_every_program(tmp_path: Path)
         assert load(file).settings.kafka.client == OIDC["config"]["kafka"]["client"], file
 
 
+def test_the_clients_secret_is_known_to_every_program() -> None:
+    """From one Secret, under the name that each program reads; the desk may have another."""
+
+    def secrets(documents: list[Document], part: str) -> dict[str, str]:
+        return {
+            each["name"]: each["valueFrom"]["secretKeyRef"]["name"]
+            for container in talkers(documents)[part].containers
+            for each in container["env"]
+            if each["name"].endswith("KAFKA__CLIENT")
+        }
+
+    documents = rendered(OIDC)
+    assert secrets(documents, "worker") == {"CLERK_KAFKA__CLIENT": "kafka-oidc"}
+    assert secrets(documents, "topics") == {"CLERK_KAFKA__CLIENT": "kafka-oidc"}
+    assert secrets(documents, "desk") == {"CLERK_DESK_KAFKA__CLIENT": "kafka-oidc"}
+    own = {"CLERK_DESK_KAFKA__CLIENT": {"name": "desk-oidc", "key": "client.json"}}
+    documents = rendered(OIDC, {"desk": {"secretEnv": own}})
+    assert secrets(documents, "desk") == {"CLERK_DESK_KAFKA__CLIENT": "desk-oidc"}
+
+
 def test_a_function_that_gives_tokens_is_known_to_every_program(tmp_path: Path) -> None:
     """kafka.sasl_token_callback, which the desk takes from the workers."""
     worker, topics, desk = settings_files(rendered(IAM), tmp_path)

@@ -222,6 +222,7 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung"),
     ),
     ({"metrics": {"rules": {"runbookBaseUrl": "git.example"}}}, ("runbookBaseUrl",)),
+    ({"metrics": {"rules": {"jobs": ['a"b']}}}, ("/metrics/rules/jobs/0",)),
     (
         {"metrics": {"monitor": "none", "rules": {"enabled": True}}},
         ("metrics.rules: with metrics.monitor none the job is not known", "metrics.rules.jobs"),

@@ -210,6 +210,19 @@ def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path
     assert f"{2 * (len(rules()) + 1)} rules found" in done.stdout
 
 
+def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> None:
+    """A dot in its name is a dot, and the rules stay valid."""
+    own = {"metrics": {"monitor": "none", "rules": {"jobs": ["clerk.shop", "clerk.shop:desk"]}}}
+    made = find(render_minimal(merge(METRICS, own)), "PrometheusRule")["spec"]["groups"]
+    assert 'job=~"clerk\\\\.shop|clerk\\\\.shop:desk"' in made[1]["rules"][0]["expr"]
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"groups": made}))
+    done = subprocess.run(
+        [promtool, "check", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_series_in_every_rule_is_of_the_release() -> None:
     """No metric of ours is read without the release's matchers, in whatever form it is written."""
     own = re.compile(r"clerk_[a-zA-Z0-9_:]+(?P<rest>.?)")

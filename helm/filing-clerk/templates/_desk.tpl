@@ -64,6 +64,10 @@
 {{- if and $auth.tls.clientSecret $auth.tls.privateKeyPasswordKey -}}
 {{- $_ := set $secrets "CLERK_DESK_KAFKA__SSL_KEY_PASSWORD" (dict "name" $auth.tls.clientSecret "key" $auth.tls.privateKeyPasswordKey) -}}
 {{- end -}}
+{{- $client := get .Values.secretEnv "CLERK_KAFKA__CLIENT" -}}
+{{- if and $client (not (hasKey $desk.secretEnv "CLERK_DESK_KAFKA__CLIENT")) -}}
+{{- $_ := set $secrets "CLERK_DESK_KAFKA__CLIENT" $client -}}
+{{- end -}}
 {{- if $desk.oidc.secret -}}
 {{- $_ := set $secrets "CLERK_DESK_OIDC__CLIENT_SECRET" (dict "name" $desk.oidc.secret "key" $desk.oidc.key) -}}
 {{- end -}}

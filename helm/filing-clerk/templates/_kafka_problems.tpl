@@ -1,5 +1,4 @@
-{{/* What is wrong with the settings of Kafka: what a worker would refuse when it starts (clerk-worker check-config), as far as
-     values show it. */}}
+{{/* What is wrong with the settings of Kafka: what a worker would refuse when it starts, as far as values show it. */}}
 
 {{/* Whether a topic is read: (list inputs topic). Inputs that begin with ^ are patterns. Empty: it is not. */}}
 {{- define "filing-clerk.isInput" -}}
