@@ -65,6 +65,7 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
         kafka(publish_timeout_s=14, consumer={"max.poll.interval.ms": 90_000}),
         "max.poll.interval.ms",
     ),
+    (kafka(consumer={"max.poll.interval.ms": 76_100}), "polling for 76.2 s"),
     *(
         (kafka(**{place: {name: "x"}}), f"config.kafka.{place}.{name} cannot be set")
         for place, name in zip(
@@ -83,6 +84,7 @@ FINE: list[dict[str, Any]] = [
     kafka(consumer={"auto.offset.reset": "error"}, client={"client.id": "clerk-a"}),
     kafka(publish_timeout_s=15, producer={"acks": "all", "max.in.flight": 5, "retries": 3}),
     kafka(publish_timeout_s=20, producer={"transaction.timeout.ms": 30_000}),
+    kafka(consumer={"max.poll.interval.ms": 76_300}),
 ]
 
 
