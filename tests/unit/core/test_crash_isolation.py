@@ -195,6 +195,25 @@ def test_three_proven_deaths_convict(death: str) -> None:
     assert note(stream) == {"v": 1, "by": "p9"}
 
 
+def test_an_engine_that_was_dead_before_it_was_given_a_suspect_proves_nothing() -> None:
+    """It takes no prompt, and nobody has asked it since."""
+    stream = filled("a")
+    worker(stream, "p0").iterate(2)
+    rig = worker(stream, "p1")
+    rig.iterate()
+    check_health, rig.engine.check_health = rig.engine.check_health, lambda: None  # type: ignore[method-assign]
+    stream.assigned.clear()
+    rig.loop._pipeline.requests.terminate(list(rig.loop._assignment))
+    stream.lose(0)
+    stream.assign(0)
+    rig.engine.fake.die()
+    with pytest.raises(EngineDied):
+        rig.iterate(3)
+    rig.engine.check_health = check_health  # type: ignore[method-assign]
+    rig.loop._isolation.engine_died()
+    assert "deaths" not in note(stream)
+
+
 def test_a_death_that_could_not_be_noted_is_proven_by_its_witness() -> None:
     """And one that was noted is not counted again."""
     stream, witness = filled("bad"), FakeWitness()
