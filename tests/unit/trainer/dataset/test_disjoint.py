@@ -14,7 +14,7 @@ from trainer.dataset.clean import Cleaner, canonical
 from trainer.dataset.disjoint import verify_disjoint
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout, write_dataset
 from trainer.errors import BadInput
-from worker.contract.redact import redact_personal_data
+from worker.contract.redact import REDACTION, redact_personal_data
 
 
 def tail(draw: random.Random) -> str:
@@ -49,7 +49,7 @@ def test_the_canonical_form_does_not_depend_on_what_was_done(mail: str, own: str
         Cleaner(quotes=quotes, signatures=signatures, redaction=redaction)
         for quotes in (True, False)
         for signatures in (True, False)
-        for redaction in ("pii-1", None)
+        for redaction in (REDACTION, None)
     ]
     forms = {canonical(cleaner.clean(mail).text) for cleaner in cleaners}
     assert forms == {canonical(own)} == {canonical(canonical(own))}
@@ -132,7 +132,7 @@ def test_redacted_in_one_of_two_it_is_the_same_message(tmp_path: Path, sealed: D
     mail = "Where is it?\n\nOn Monday Ann <ann@shop.example> wrote:\nHello there\nand more\nof it"
     seen = Example("a", mail, sealed.train[0].label)
     held = [Example("b", redact_personal_data(mail)[0], seen.label)]
-    _, other = pair(tmp_path, sealed, held, "pii-1")
+    _, other = pair(tmp_path, sealed, held, REDACTION)
     own = write_dataset(
         tmp_path / "own", name="n", taxonomy=sealed.taxonomy,
         splits={"train": (*sealed.train, seen), "validation": sealed.validation, "holdout": []},

@@ -26,6 +26,7 @@ from trainer.propose.messages import Message, read_outcomes
 from trainer.propose.version import make_version
 from trainer.similarity import SIMILARITY
 from worker.contract.circle import Answer, save_answers
+from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 
 Make = Callable[[int, int], list[tuple[str, str]]]
@@ -188,7 +189,7 @@ def test_a_new_message_is_cleaned_as_the_dataset_was(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
     """So that training sees one kind of message."""
-    facts = {"settings": {"strip_quotes": True, "strip_signatures": True}, "redaction": "pii-1"}
+    facts = {"settings": {"strip_quotes": True, "strip_signatures": True}, "redaction": REDACTION}
     base = as_prepared(sealed, tmp_path / "base", **facts)
     fresh = [
         (f"{text} Write to bob@example.org{TAIL}", label) for text, label in make_messages(9, 71)
