@@ -32,7 +32,7 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
 
 def unite_copies(
     clusters: Sequence[Sequence[str]], messages: Iterable[tuple[str, str]]
-) -> Sequence[Sequence[str]]:
+) -> list[list[str]]:
     """Return the clusters of keys, those united that hold one message in two forms: signed,
     quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
     what was cut is long. ``messages`` are a key and a message of it each."""
@@ -45,6 +45,6 @@ def unite_copies(
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
     linked = {key for _, key in same}
-    alone = [cluster for cluster in clusters if linked.isdisjoint(cluster)]
-    joined = [cluster for cluster in clusters if not linked.isdisjoint(cluster)]
-    return sorted([*alone, *unite(joined, same)], key=min)
+    united = unite([cluster for cluster in clusters if not linked.isdisjoint(cluster)], same)
+    united += [list(cluster) for cluster in clusters if linked.isdisjoint(cluster)]
+    return sorted(united, key=lambda cluster: cluster[0])
