@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from trainer.cli.main import app
@@ -37,6 +38,13 @@ def call(*arguments: object) -> tuple[int, dict[str, Any], str]:
     done = run_cli(*arguments)
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {}
     return done.exit_code, result, done.stderr
+
+
+def parse(command: str, *words: str) -> dict[str, Any]:
+    """Return the arguments that a command line gives, checked and converted by the command's own
+    parser. Raises its UsageError."""
+    found = get_command(app).commands[command]  # type: ignore[attr-defined]
+    return dict(found.make_context(command, list(words)).params)
 
 
 def call_help(command: str) -> str:

@@ -63,6 +63,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
             ),
             settings=settings.describe(),
+            options=settings.options(),
             **({"split": prepared.split} if prepared.split else {}),
             **_named(prepared),
             **_sourced(prepared),
