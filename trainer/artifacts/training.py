@@ -29,11 +29,13 @@ class DatasetName(Record):
 
 
 class BaseName(Record):
-    """Which base model; ``license`` is what its folder named, where it did."""
+    """Which base model; ``license`` is what its folder named, where it did, and ``directory`` that
+    folder."""
 
     name: str
     revision: str
     license: str | None = None
+    directory: str | None = None
 
 
 class Machine(Record):
