@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.dataset.by_time import latest_first, refuse_mixed
 from trainer.dataset.clean import Redact, clean, refuse_bad
+from trainer.dataset.copies import Traffic, count_traffic
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
@@ -20,7 +21,7 @@ from trainer.dataset.dedupe import (
     name_examples,
 )
 from trainer.dataset.fill import fill_splits
-from trainer.dataset.folder import Example, Row, complete_ids
+from trainer.dataset.folder import HOLDOUT, Example, Row, complete_ids
 from trainer.dataset.label_sources import EXPORT, LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
@@ -51,7 +52,7 @@ class Prepared:
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
     made, ``units`` (of keys) what had to stay together because of groups, None without them;
-    ``origins`` says where labels come from, by id."""
+    ``origins`` says where labels come from, by id; ``traffic`` how often what is held out came."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -65,6 +66,7 @@ class Prepared:
     holdout_source: Source | None
     applied: Applied
     origins: dict[str, LabelOrigin]
+    traffic: Traffic
     redaction: str | None
     names_redaction: dict[str, Any] | None
     counts: dict[str, Any]
@@ -107,6 +109,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     )
     near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
     conflicts = deduped.conflicts + held.conflicts
+    traffic = count_traffic(applied.rows, filled.rows[HOLDOUT], split.of)
     return Prepared(
         taxonomy=taxonomy,
         splits=filled.splits,
@@ -124,6 +127,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             for rows_ in filled.rows.values()
             for row in rows_
         },
+        traffic=traffic,
         redaction=redaction.rules,
         names_redaction=redaction.names,
         counts={
@@ -133,6 +137,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             **count_duplicates(deduped, held, clusters, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
+            "holdout_traffic": traffic.describe(),
         },
         examples=name_examples(conflicts, near_conflicts, clusters, usable),
         files=_describe_files(settings),

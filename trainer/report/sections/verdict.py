@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.report import numbers
@@ -11,6 +13,7 @@ from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point
 from trainer.report.records import Input, Run, Section, lacking
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
 from trainer.statistics.metrics import wilson
+from trainer.statistics.traffic import weighted_accuracy
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -31,6 +34,7 @@ def verdict_section(run: Run) -> Section:
             "macro_f1": numbers.decimal(evaluation.macro_f1),
             "examples": numbers.count(evaluation.examples),
             "labels": len(evaluation.labels),
+            "about": tell_what_counts(run),
             "limited": evaluation.limited,
             "points": list(_points(run, evaluation)),
             "ladder": ladder(run.duel) if run.duel else [],
@@ -45,6 +49,36 @@ def verdict_section(run: Run) -> Section:
             ),
         },
     )
+
+
+def tell_what_counts(run: Run) -> str:
+    """Say which messages the accuracy is about, and what it is by traffic where that is known."""
+    said = [
+        "The accuracy is about distinct messages with one label: a text counts once however often "
+        "it came, and one that came under several labels is left out."
+    ]
+    traffic = ((run.dataset or {}).get("counts") or {}).get("holdout_traffic")
+    if run.copies is None or not traffic:
+        said.append("How often each came was not counted.")
+        return " ".join(said)
+    ambiguous, rows = traffic["ambiguous"], traffic["rows"]
+    if ambiguous:
+        said.append(
+            f"Of the {numbers.counted(rows + ambiguous, 'row')} of the export that fell to the "
+            f"hold-out {numbers.count(ambiguous)} ({numbers.percent(ambiguous / (rows + ambiguous))}"
+            ") are left out for that."
+        )
+    if not run.copies:
+        said.append("None of the held-out messages came twice.")
+    elif run.predictions:
+        right = np.array([each.label == each.predicted for each in run.predictions])
+        weights = np.array([run.copies.get(each.id, 1) for each in run.predictions])
+        share, interval = weighted_accuracy(right, weights)
+        said.append(
+            f"Weighted by how often each came, {numbers.percent(share)} are right (95% interval "
+            f"{numbers.interval(interval)})."
+        )
+    return " ".join(said)
 
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:

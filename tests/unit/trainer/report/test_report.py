@@ -365,6 +365,29 @@ def test_the_report_judges_by_what_the_adapter_promises(
         assert "review_precision=0.975" not in text
 
 
+def test_the_page_says_which_messages_the_accuracy_is_about(
+    make_run: Callable[..., Made], tmp_path: Path
+) -> None:
+    """Distinct ones with one label; where it is known how often each came, by traffic too: here
+    what is right came five times."""
+    plain = make_run()
+    words = draw(plain.run, tmp_path)[1].words
+    assert "about distinct messages with one label" in words
+    assert "How often each came was not counted." in words
+    right = [json.loads(line) for line in
+             (plain.run / "evaluation/predictions.jsonl").read_text("utf-8").splitlines()]  # fmt: skip
+    hits = [row["id"] for row in right if row["label"] == row["predicted"]]
+    shutil.rmtree(plain.run)
+    shutil.rmtree(plain.dataset)
+    made = make_run(copies=dict.fromkeys(hits, 5))
+    words = draw(made.run, tmp_path)[1].words
+    share = 5 * len(hits) / (5 * len(hits) + len(right) - len(hits))
+    assert share > made.evaluation["accuracy"] + 0.03
+    assert f"Weighted by how often each came, {share:.1%} are right" in words
+    rows = 5 * len(hits) + len(right) - len(hits)
+    assert f"Of the {rows + 9:,} rows of the export that fell to the hold-out 9 (" in words
+
+
 def test_what_the_certainty_of_a_threshold_costs_is_shown(made: Made, tmp_path: Path) -> None:
     """Beside what the point value alone would answer."""
     review = made.evaluation["review"]
