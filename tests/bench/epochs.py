@@ -205,6 +205,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     parts["embeddings"] = [row for row in rows if not row["counts"]]
     parts["word counts"] = [row for row in rows if row["counts"]]
     parts["wrong labels"] = [row for row in rows if row["wrong"]]
+    parts["right of two thirds or more"] = [row for row in rows if _best(row) > 2 / 3]
     parts["the loss turned"] = [row for row in rows if _turned(row)]
     lines = []
     for part, some in parts.items():
@@ -216,6 +217,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             told = "; ".join(_difference(key, usual, kept) for key in OUTCOMES)
             lines.append(f"  {name:50} another epoch {other:4.0%}; {told}")
     return "\n".join(lines)
+
+
+def _best(row: Mapping[str, Any]) -> float:
+    return max(epoch["true_accuracy"] for epoch in row["epochs"])
 
 
 def _turned(row: Mapping[str, Any]) -> bool:

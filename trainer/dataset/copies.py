@@ -33,9 +33,7 @@ class Traffic:
         return {"rows": sum(self.copies.values()), "ambiguous": self.ambiguous}
 
 
-def count_traffic(
-    rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[str, str]
-) -> Traffic:
+def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[str, str]) -> Traffic:
     """Count the ``rows`` behind the messages that are ``held`` out; with a hold-out of the user's
     own, its rows alone."""
     kept = {row.key: row for row in held}

@@ -4,6 +4,7 @@ there, its settings read, and the cheap ones run to their end."""
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import shlex
 import sys
@@ -20,6 +21,7 @@ from tests.unit.trainer.check.shop import THINGS
 from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
+from trainer.advice.run import advise
 from trainer.check.finding import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
@@ -69,8 +71,10 @@ def sites() -> set[tuple[str, int, int]]:
     for path in Path(trainer.report.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(getattr(node, "func", None), "id", "")
-            if name in {"command", "prepare_again"} and path.name != "steps.py" or (
-                name in {"command", "prepare_again"} and path.parent.name == "dataset"
+            if (
+                name in {"command", "prepare_again"}
+                and path.name != "steps.py"
+                or (name in {"command", "prepare_again"} and path.parent.name == "dataset")
             ):
                 found.add((str(path), node.lineno, node.end_lineno))
     return found
@@ -202,9 +206,7 @@ def test_every_command_about_a_dataset_runs(
         )
     ):
         data = Path(f"data/june-{at}")
-        prepare(
-            *("--input", "in coming/june.csv", "--encoding", "cp1252", *words), out=str(data)
-        )
+        prepare(*("--input", "in coming/june.csv", "--encoding", "cp1252", *words), out=str(data))
         check_again(data, lengths={"budget": 512})
         open_often(data)
         commands = printed(data)
@@ -227,12 +229,8 @@ def test_a_checked_queue_is_not_lost(export: Path, tmp_path: Path) -> None:
     check_again(export, lengths={"budget": 512})
     queue = Path("data/1-review.csv")
     text = queue.read_text(encoding="utf-8-sig").splitlines()
-    header = text[0].split(",")
-    if len(text) < 2:
-        pytest.fail("the check doubts nothing: the test has to doubt something")
-    at = header.index("decision")
-    import csv  # rows hold commas
-
+    at = text[0].split(",").index("decision")
+    assert len(text) > 1, "the check doubts nothing: there is no row to fill in"
     with queue.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
     rows[1][at] = "accept"
@@ -333,15 +331,16 @@ def pages(made: Made, rewrite: Callable[..., None], tmp_path: Path) -> Iterator[
     yield commands(GateChoice(tmp_path / "empty", GateRules(accuracy=0.85)))
     training = json.loads((made.run / "training.json").read_text(encoding="utf-8"))
     rewrite(made.run / "training.json", best_epoch=training["epochs"][-1]["number"])
-    evaluation = json.loads((made.run / "evaluation/evaluation.json").read_text("utf-8"))
     duel = json.loads((made.run / "duel/duel.json").read_text(encoding="utf-8"))
     candidates = [each | {"served_as": "embedding-linear"} for each in duel["candidates"]]
     tested = {"margin": 0.01, "tested_baseline": "minilm", "required_messages": 3162}
     tested["candidates"] = candidates
-    for conclusion, name in (("undecided", "adapter"), ("better", "minilm"), ("adapter", "adapter")):
-        rewrite(
-            made.run / "duel/duel.json", conclusion=conclusion, recommendation=name, **tested
-        )
+    for conclusion, name in (
+        ("undecided", "adapter"),
+        ("better", "minilm"),
+        ("adapter", "adapter"),
+    ):
+        rewrite(made.run / "duel/duel.json", conclusion=conclusion, recommendation=name, **tested)
         yield commands()
     for low in (0.5, 0.7):
         rewrite(made.run / "training.json", recipe=training["recipe"] | {"review_precision": low})
@@ -352,7 +351,6 @@ def pages(made: Made, rewrite: Callable[..., None], tmp_path: Path) -> Iterator[
     yield commands()
     (made.dataset / CHECK.name).unlink()
     yield commands()
-    assert evaluation
     for name in ("evaluation", "duel"):
         for path in (made.run / name).iterdir():
             path.unlink()
@@ -394,11 +392,24 @@ def test_what_prose_names_exists() -> None:
     assert whole > 2
 
 
+def test_advice_about_a_small_label_is_a_whole_command(made: Made) -> None:
+    """The desk shows it, away from the dataset: it names the folder."""
+    dataset = replace(open_dataset(made.dataset), train=())
+    found = advise(dataset, (), {}, guideline=None, embed=None, with_texts=False)
+    few = [each for each in found.findings if each.kind == "few"]
+    assert len(few) == len(dataset.taxonomy.names)
+    words = shlex.split(few[0].advice.partition("(")[2].partition(")")[0])
+    assert parse(words[1], *words[2:])["dataset"] == made.dataset
+
+
 def test_a_training_is_repeated_from_its_record(made: Made, tmp_path: Path) -> None:
     """``train --recipe RUN/training.json`` reads the settings that were used, flags included; what
     is no training's record is refused in one line."""
-    put(made.run / "training.json", json.loads((made.run / "training.json").read_text("utf-8"))
-        | {"recipe": record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}})
+    put(
+        made.run / "training.json",
+        json.loads((made.run / "training.json").read_text("utf-8"))
+        | {"recipe": record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}},
+    )
     places = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
     assert load_recipe(made.run / "training.json", places).epochs == 7
     assert load_recipe(made.run / "training.json", places | {"epochs": 9}).epochs == 9
