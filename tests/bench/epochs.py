@@ -88,11 +88,12 @@ def train_one(messages: Messages, alone: Ints, seed: int) -> dict[str, Any]:
     order = draw.permutation(alone)
     train, validation, rest = np.split(order, [learnt, learnt + validating])
     x = _features(messages, train, counts=counts)
-    labels = len(messages.names)
     given = messages.labels.copy()
     slips = draw.random(len(given)) < wrong
-    given[slips] = draw.integers(labels, size=int(slips.sum()))
-    scores = _train(x, given, train, (validation, rest), labels, rate, epochs, seed)
+    given[slips] = draw.integers(len(messages.names), size=int(slips.sum()))
+    torch.manual_seed(seed)
+    asked = (torch.tensor(validation), torch.tensor(rest))
+    scores = _train(x, torch.tensor(given), torch.tensor(train), asked, rate, epochs)
     return {
         "seed": seed, "learnt": learnt, "validating": validating, "rate": rate, "wrong": wrong,
         "counts": counts,
@@ -114,37 +115,35 @@ def _features(messages: Messages, train: Ints, *, counts: bool) -> torch.Tensor:
 
 def _train(
     x: torch.Tensor,
-    given: Ints,
-    train: Ints,
-    asked: Sequence[Ints],
-    labels: int,
+    target: torch.Tensor,
+    train: torch.Tensor,
+    asked: Sequence[torch.Tensor],
     rate: float,
     epochs: int,
-    seed: int,
 ) -> list[list[Floats]]:
     """Return the scores (messages, labels) of each of ``asked`` after each epoch."""
-    torch.manual_seed(seed)
     net = torch.nn.Sequential(
         torch.nn.Linear(x.shape[1], HIDDEN),
         torch.nn.GELU(),
         torch.nn.Dropout(0.1),
-        torch.nn.Linear(HIDDEN, labels),
+        torch.nn.Linear(HIDDEN, int(target.max()) + 1),
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.0)
     steps = -(-len(train) // BATCH) * epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: lr_factor(at, steps, 0.06))
-    target = torch.tensor(given)
     found = []
     for _ in range(epochs):
         net.train()
-        for batch in torch.tensor(train)[torch.randperm(len(train))].split(BATCH):
+        shuffled = train[torch.randperm(len(train))]
+        for at in range(0, len(train), BATCH):
+            batch = shuffled[at : at + BATCH]
             optimizer.zero_grad()
             cross_entropy(net(x[batch]), target[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         net.eval()
         with torch.inference_mode():
-            found.append([net(x[torch.tensor(of)]).double().numpy() for of in asked])
+            found.append([net(x[of]).double().numpy() for of in asked])
     return found
 
 
@@ -209,6 +208,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     parts["the loss turned"] = [row for row in rows if _turned(row)]
     lines = []
     for part, some in parts.items():
+        if len(some) < 2:
+            continue
         lines.append(f"{part}: {len(some)} trainings")
         usual = _kept(some, next(iter(RULES.values())))
         for name, rule in RULES.items():
@@ -220,11 +221,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _best(row: Mapping[str, Any]) -> float:
-    return max(epoch["true_accuracy"] for epoch in row["epochs"])
+    return max(float(epoch["true_accuracy"]) for epoch in row["epochs"])
 
 
 def _turned(row: Mapping[str, Any]) -> bool:
-    losses = [epoch["loss"] for epoch in row["epochs"]]
+    losses = [float(epoch["loss"]) for epoch in row["epochs"]]
     return losses[-1] > min(losses)
 
 

@@ -4,6 +4,7 @@ records of a run."""
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +44,13 @@ def call(*arguments: object) -> tuple[int, dict[str, Any], str]:
 def parse(command: str, *words: str) -> dict[str, Any]:
     """Return the arguments that a command line gives, checked and converted by the command's own
     parser. Raises its UsageError."""
-    found = get_command(app).commands[command]  # type: ignore[attr-defined]
+    found = _commands()[command]
     return dict(found.make_context(command, list(words)).params)
+
+
+@cache
+def _commands() -> Any:
+    return get_command(app).commands  # type: ignore[attr-defined]
 
 
 def call_help(command: str) -> str:

@@ -16,7 +16,7 @@ GOOD, WARN, BAD = "good", "warn", "bad"
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
 
 _REPEATABLE = frozenset({"--input", "--decisions", "--earlier"})
-"""Options of ``prepare`` that are added to those of before; any other takes the place of its own."""
+"""Options of ``prepare`` that are added to those of before; others take the place of their own."""
 
 
 @dataclass(frozen=True, slots=True)

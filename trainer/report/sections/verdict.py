@@ -41,8 +41,8 @@ def verdict_section(run: Run) -> Section:
             "rules": (
                 f"Marked as a concern: a rival that is better, a baseline that does as well within "
                 f"the duel's margin or cannot be told from it, an answer outside the labels, "
-                f"accepted answers shown to be below the adapter's promise, a calibration error above "
-                f"{numbers.percent(LARGEST_ECE)}, a label "
+                f"accepted answers shown to be below the adapter's promise, a calibration error "
+                f"above {numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
                 f"engines that disagree, a check of the data that is not all right, an accuracy "
                 f"that an audit of the labels contradicts."
@@ -51,31 +51,34 @@ def verdict_section(run: Run) -> Section:
     )
 
 
+_DISTINCT = (
+    "The accuracy is about distinct messages with one label: a text counts once however often it "
+    "came, and one that came under several labels is left out."
+)
+
+
 def tell_what_counts(run: Run) -> str:
     """Say which messages the accuracy is about, and what it is by traffic where that is known."""
-    said = [
-        "The accuracy is about distinct messages with one label: a text counts once however often "
-        "it came, and one that came under several labels is left out."
-    ]
+    said = [_DISTINCT]
     traffic = ((run.dataset or {}).get("counts") or {}).get("holdout_traffic")
     if run.copies is None or not traffic:
         said.append("How often each came was not counted.")
         return " ".join(said)
     ambiguous, rows = traffic["ambiguous"], traffic["rows"]
     if ambiguous:
+        share = numbers.percent(ambiguous / (rows + ambiguous))
         said.append(
             f"Of the {numbers.counted(rows + ambiguous, 'row')} of the export that fell to the "
-            f"hold-out {numbers.count(ambiguous)} ({numbers.percent(ambiguous / (rows + ambiguous))}"
-            ") are left out for that."
+            f"hold-out {numbers.count(ambiguous)} ({share}) are left out for that."
         )
     if not run.copies:
         said.append("None of the held-out messages came twice.")
     elif run.predictions:
         right = np.array([each.label == each.predicted for each in run.predictions])
         weights = np.array([run.copies.get(each.id, 1) for each in run.predictions])
-        share, interval = weighted_accuracy(right, weights)
+        accuracy, interval = weighted_accuracy(right, weights)
         said.append(
-            f"Weighted by how often each came, {numbers.percent(share)} are right (95% interval "
+            f"Weighted by how often each came, {numbers.percent(accuracy)} are right (95% interval "
             f"{numbers.interval(interval)})."
         )
     return " ".join(said)

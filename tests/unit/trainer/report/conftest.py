@@ -101,9 +101,9 @@ def write_run(
         splits[split] = found
     taxonomy = Taxonomy("bank", "1", "", tuple(Label(label, "") for label in labels))
     traffic = Traffic({e.id: (copies or {}).get(e.id, 1) for e in splits["holdout"]}, 9)
-    lines, count = copy_lines(traffic)
+    counted, count = copy_lines(traffic)
     known = {} if copies is None else {"holdout_traffic": traffic.describe()}
-    files = {COPIES: {"sha256": sha256_bytes(lines), "bytes": len(lines), "rows": count}}
+    files = {COPIES: {"sha256": sha256_bytes(counted), "bytes": len(counted), "rows": count}}
     dataset = write_dataset(
         directory / "dataset",
         name="tickets",
@@ -123,7 +123,7 @@ def write_run(
         sources=[{"name": "export.csv", "rows": number + 41, "sha256": "ef" * 32}],
     )
     if copies:
-        (dataset.directory / COPIES).write_bytes(lines)
+        (dataset.directory / COPIES).write_bytes(counted)
     run = directory / "run"
     adapter = write_adapter(run / "adapter", dataset)
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}

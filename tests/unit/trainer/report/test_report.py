@@ -374,8 +374,8 @@ def test_the_page_says_which_messages_the_accuracy_is_about(
     words = draw(plain.run, tmp_path)[1].words
     assert "about distinct messages with one label" in words
     assert "How often each came was not counted." in words
-    right = [json.loads(line) for line in
-             (plain.run / "evaluation/predictions.jsonl").read_text("utf-8").splitlines()]  # fmt: skip
+    lines = (plain.run / "evaluation/predictions.jsonl").read_text("utf-8").splitlines()
+    right = [json.loads(line) for line in lines]
     hits = [row["id"] for row in right if row["label"] == row["predicted"]]
     shutil.rmtree(plain.run)
     shutil.rmtree(plain.dataset)
