@@ -137,7 +137,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             **count_duplicates(deduped, held, clusters, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
-            "holdout_traffic": traffic.describe(),
+            **traffic.describe(),
         },
         examples=name_examples(conflicts, near_conflicts, clusters, usable),
         files=_describe_files(settings),

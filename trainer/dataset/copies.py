@@ -16,7 +16,7 @@ from trainer.dataset.folder import HOLDOUT, Dataset, Row
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
-COPIES = "copies.jsonl"
+COPIES, TRAFFIC = "copies.jsonl", "holdout_traffic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,12 @@ class Traffic:
     copies: Mapping[str, int]
     ambiguous: int
 
-    def describe(self) -> dict[str, int]:
-        """Return the counts for the manifest."""
-        return {"rows": sum(self.copies.values()), "ambiguous": self.ambiguous}
+    def describe(self) -> dict[str, dict[str, int]]:
+        """Return the counts for the manifest: none where each message came once."""
+        rows = sum(self.copies.values())
+        if rows == len(self.copies) and not self.ambiguous:
+            return {}
+        return {TRAFFIC: {"rows": rows, "ambiguous": self.ambiguous}}
 
 
 def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[str, str]) -> Traffic:
@@ -63,8 +66,9 @@ def copy_lines(traffic: Traffic) -> tuple[bytes, int]:
 
 def read_copies(dataset: Dataset) -> dict[str, int] | None:
     """Return held-out message id -> rows of the export, of those that came more than once; None
-    where nobody counted. Raises BadInput when the file is missing or was altered."""
-    if "holdout_traffic" not in (dataset.record.get("counts") or {}):
+    where nobody counted: ``prepare`` does, and records its options too. Raises BadInput when the
+    file is missing or was altered."""
+    if TRAFFIC not in (dataset.record.get("counts") or {}) and "options" not in dataset.record:
         return None
     file = (dataset.record.get("extra_files") or {}).get(COPIES)
     if file is None:

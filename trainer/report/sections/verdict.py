@@ -8,6 +8,7 @@ import numpy as np
 
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.dataset.copies import TRAFFIC
 from trainer.report import numbers
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
 from trainer.report.records import Input, Run, Section, lacking
@@ -60,11 +61,11 @@ _DISTINCT = (
 def tell_what_counts(run: Run) -> str:
     """Say which messages the accuracy is about, and what it is by traffic where that is known."""
     said = [_DISTINCT]
-    traffic = ((run.dataset or {}).get("counts") or {}).get("holdout_traffic")
-    if run.copies is None or not traffic:
+    traffic = ((run.dataset or {}).get("counts") or {}).get(TRAFFIC) or {}
+    if run.copies is None:
         said.append("How often each came was not counted.")
         return " ".join(said)
-    ambiguous, rows = traffic["ambiguous"], traffic["rows"]
+    ambiguous, rows = traffic.get("ambiguous", 0), traffic.get("rows", 0)
     if ambiguous:
         share = numbers.percent(ambiguous / (rows + ambiguous))
         said.append(

@@ -102,7 +102,7 @@ def write_run(
     taxonomy = Taxonomy("bank", "1", "", tuple(Label(label, "") for label in labels))
     traffic = Traffic({e.id: (copies or {}).get(e.id, 1) for e in splits["holdout"]}, 9)
     counted, count = copy_lines(traffic)
-    known = {} if copies is None else {"holdout_traffic": traffic.describe()}
+    known = {} if copies is None else traffic.describe()
     files = {COPIES: {"sha256": sha256_bytes(counted), "bytes": len(counted), "rows": count}}
     dataset = write_dataset(
         directory / "dataset",
