@@ -4,9 +4,11 @@ records of a run."""
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from trainer.cli.main import app
@@ -37,6 +39,18 @@ def call(*arguments: object) -> tuple[int, dict[str, Any], str]:
     done = run_cli(*arguments)
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {}
     return done.exit_code, result, done.stderr
+
+
+def parse(command: str, *words: str) -> dict[str, Any]:
+    """Return the arguments that a command line gives, checked and converted by the command's own
+    parser. Raises its UsageError."""
+    found = _commands()[command]
+    return dict(found.make_context(command, list(words)).params)
+
+
+@cache
+def _commands() -> Any:
+    return get_command(app).commands  # type: ignore[attr-defined]
 
 
 def call_help(command: str) -> str:

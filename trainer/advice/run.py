@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,7 @@ def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
 
 def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
     counts = Counter(each.label for each in dataset.train)
+    of = shlex.quote(str(dataset.directory))
     for name in names:
         if counts[name] < FEW:
             yield Finding(
@@ -250,8 +252,8 @@ def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
                 labels=(name,),
                 title=f"{name} has few examples: {counts[name]}.",
                 evidence=f"Below {FEW} each further example still changes much.",
-                advice="Ask for messages of it (clerk-trainer tasks --for learn), or let it go if "
-                "hardly anybody writes about it.",
+                advice=f"Ask for messages of it (clerk-trainer tasks {of} --for learn --messages "
+                "FILE --out FILE), or let it go if hardly anybody writes about it.",
                 gain="Its recall, and the confidence of everything that is near it.",
                 cost=_cost(FEW - counts[name]) + " that turn out to be of it.",
                 figures={"examples": float(counts[name])},

@@ -29,11 +29,13 @@ class DatasetName(Record):
 
 
 class BaseName(Record):
-    """Which base model; ``license`` is what its folder named, where it did."""
+    """Which base model; ``license`` is what its folder named, where it did, and ``directory`` that
+    folder."""
 
     name: str
     revision: str
     license: str | None = None
+    directory: str | None = None
 
 
 class Machine(Record):
@@ -56,11 +58,18 @@ class Epoch(Record):
     train_loss: float
     sublabel_loss: float | None
     validation_loss: float
+    validation_calibrated_loss: float | None = None  # runs of earlier versions lack it
     validation_accuracy: float
     validation_macro_f1: float
     seconds: float
     examples_per_s: float
     tokens_per_s: float
+
+    @property
+    def judged_loss(self) -> float:
+        """The validation loss by which an epoch is kept: after the temperature, if measured."""
+        found = self.validation_calibrated_loss
+        return self.validation_loss if found is None else found
 
 
 class ParameterCounts(Record):

@@ -69,12 +69,13 @@ OutOfScope = Annotated[
     ),
 ]
 WantedPrecision = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         max=1.0,
         help="Find the confidence from which labels are right this often: validation proves it by "
-        "a lower bound, and what that sends to review beyond the point value is told.",
+        "a lower bound, and what that sends to review beyond the point value is told [default: "
+        "what the adapter promises].",
     ),
 ]
 Tolerance = Annotated[
@@ -163,7 +164,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     trained_on: TrainedOn = None,
     out_of_scope: OutOfScope = None,
     probes: WrittenProbes = None,
-    wanted_precision: WantedPrecision = 0.95,
+    wanted_precision: WantedPrecision = None,
     tolerance: Tolerance = 0.1,
     limit: Limit = None,
     device: Device = "auto",

@@ -62,7 +62,13 @@ Seed = Annotated[int, typer.Option(help="Seed of the folds.")]
 
 # Of train and sweep.
 RecipeFile = Annotated[
-    Path, typer.Option("--recipe", metavar="FILE", help="A recipe, such as config/trainer.toml.")
+    Path,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="A recipe, such as config/trainer.toml; or the training.json of a run, to train as it "
+        "was trained.",
+    ),
 ]
 Sets = Annotated[
     list[str] | None,

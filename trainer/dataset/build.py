@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.dataset.by_time import latest_first, refuse_mixed
 from trainer.dataset.clean import Cleaner, clean, make_cleaner, refuse_bad
+from trainer.dataset.copies import Traffic, count_traffic
 from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
@@ -20,7 +21,7 @@ from trainer.dataset.dedupe import (
     name_examples,
 )
 from trainer.dataset.fill import fill_splits
-from trainer.dataset.folder import Example, Row, complete_ids
+from trainer.dataset.folder import HOLDOUT, Example, Row, complete_ids
 from trainer.dataset.label_sources import EXPORT, LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
@@ -49,7 +50,7 @@ class Prepared:
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
     made, ``units`` (of keys) what had to stay together because of groups, None without them;
-    ``origins`` says where labels come from, by id."""
+    ``origins`` says where labels come from, by id; ``traffic`` how often what is held out came."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -64,6 +65,7 @@ class Prepared:
     applied: Applied
     origins: dict[str, LabelOrigin]
     cleaner: Cleaner
+    traffic: Traffic
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
@@ -106,6 +108,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     )
     near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
     conflicts = deduped.conflicts + held.conflicts
+    traffic = count_traffic(applied.rows, filled.rows[HOLDOUT], split.of)
     return Prepared(
         taxonomy=taxonomy,
         splits=filled.splits,
@@ -124,6 +127,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             for row in rows_
         },
         cleaner=cleaner,
+        traffic=traffic,
         counts={
             "rows_read": len(rows),
             **cleaning,
@@ -131,6 +135,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             **count_duplicates(deduped, held, clusters, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
+            **traffic.describe(),
         },
         examples=name_examples(conflicts, near_conflicts, clusters, usable),
         files=_describe_files(settings),

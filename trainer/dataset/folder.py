@@ -308,6 +308,7 @@ def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Identity of a dataset: what it holds, not when it was made or who looked."""
-    without = {"digest", "holdout_openings", "created_at"}
+    """Identity of a dataset: what it holds, not when it was made, with which options or from which
+    folder, or who looked."""
+    without = {"digest", "holdout_openings", "created_at", "options"}
     return sha256_json({key: value for key, value in record.items() if key not in without})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,25 @@ class PrepareSettings:
     earlier: tuple[Path, ...] = ()
     label_source: LabelSource = "export"
 
+    def options(self) -> list[list[str]]:
+        """Return the command's options that differ from their defaults, each with its value if it
+        takes one, for ``clerk-trainer prepare`` to be given again; without ``--out``."""
+        given: list[tuple[str, Any]] = [("input", path) for path in self.inputs]
+        given.append(("taxonomy", self.taxonomy))
+        for name, column in asdict(self.columns).items():
+            given.append((f"{name}-column", column))
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if field_.name in {"inputs", "taxonomy", "out", "columns"} or value == field_.default:
+                continue
+            name = field_.name.replace("_", "-")
+            given += [(name, each) for each in (value if isinstance(value, tuple) else [value])]
+        return [
+            [f"--{name}"] if value is True else [f"--{name}", _word(value)]
+            for name, value in given
+            if value is not None
+        ]
+
     def describe(self) -> dict[str, Any]:
         """Return what shaped the dataset, for its manifest; files and what redacts names are
         described elsewhere. A random split, our own phrases and labels of the export are not
@@ -112,3 +131,8 @@ class PrepareSettings:
             "minimum_per_label": self.minimum_per_label,
             "seed": self.seed,
         }
+
+
+def _word(value: object) -> str:
+    """Write an option's value as the command line takes it."""
+    return "tab" if value == "\t" else str(value)

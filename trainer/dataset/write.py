@@ -15,6 +15,7 @@ from trainer.artifacts.files import PRIVATE
 from trainer.dataset.build import Prepared
 from trainer.dataset.by_time import NEAR_HOLDOUT
 from trainer.dataset.clean import describe_cleaning
+from trainer.dataset.copies import COPIES, copy_lines
 from trainer.dataset.decisions import BY_HAND, IDENTITY, guard, write_review_csv
 from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Row, to_lines, write_dataset
 from trainer.dataset.groups import GROUPS, group_lines
@@ -64,6 +65,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
                 _describe(prepared.holdout_source) if prepared.holdout_source else None
             ),
             settings=settings.describe(),
+            options=settings.options(),
             **({"split": prepared.split} if prepared.split else {}),
             **describe_cleaning(
                 prepared.splits,
@@ -130,6 +132,9 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     data, count = source_lines(prepared.splits, prepared.origins)
     if count:
         yield LABEL_SOURCES, data, count
+    data, count = copy_lines(prepared.traffic)
+    if count:
+        yield COPIES, data, count
     rows = list(_conflict_rows(prepared))
     if rows:
         yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)

@@ -65,7 +65,7 @@ class EvaluationRequest:
     ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
     is another: the hold-out is compared with it. ``probes`` is a file of written messages with
     labels: those that the adapter gets right become its probes. ``base`` may be None where the
-    adapter holds its whole model.
+    adapter holds its whole model. ``wanted_precision`` None: what the adapter promises.
     """
 
     adapter: Path
@@ -74,7 +74,7 @@ class EvaluationRequest:
     out: Path
     engine: Engine = "transformers"
     out_of_scope: Path | None = None
-    wanted_precision: float = 0.95
+    wanted_precision: float | None = None
     tolerance: float = 0.1
     limit: int | None = None
     device: str = "auto"
@@ -282,10 +282,20 @@ def _make_setup(
         outputs=outputs_of(manifest),
         temperature=manifest.calibration.temperature,
         limits=manifest.thresholds,
-        wanted_precision=request.wanted_precision,
+        wanted_precision=_promised(manifest)
+        if request.wanted_precision is None
+        else request.wanted_precision,
         tolerance=request.tolerance,
         speeds=speeds,
     )
+
+
+_PRECISION = 0.95
+
+
+def _promised(manifest: Manifest) -> float:
+    """Return the precision that an adapter promises of what it does not send to review."""
+    return float((manifest.data.get("recipe") or {}).get("review_precision", _PRECISION))
 
 
 def _write(

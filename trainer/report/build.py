@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from trainer.dataset.copies import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.verify import verify_evaluation
@@ -146,4 +147,5 @@ def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
         check=read_check_of(dataset),
         openings=len(openings),
         texts=found,
+        copies=read_copies(dataset),
     )

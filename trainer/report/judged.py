@@ -28,12 +28,14 @@ class GateChoice:
 @dataclass(frozen=True, slots=True)
 class Judged:
     """The gate's rows. Without ``store`` nothing is compared with a current adapter, and there is
-    no row of it; ``hint`` says how a comparison that is impossible could be made."""
+    no row of it; ``hint`` says how a comparison that is impossible could be made; ``has_current``
+    whether the store has a current adapter."""
 
     criteria: tuple[Criterion, ...]
     rules: GateRules
     store: Path | None
     hint: str | None = None
+    has_current: bool = False
 
     @property
     def passed(self) -> bool:
@@ -51,7 +53,13 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
         return None
     if choice.store is not None:
         plan = plan_publication(directory, choice.store, rules=choice.rules)
-        return Judged(plan.verdict.criteria, choice.rules, choice.store, plan.way_to_compare)
+        return Judged(
+            plan.verdict.criteria,
+            choice.rules,
+            choice.store,
+            plan.way_to_compare,
+            has_current=plan.current is not None,
+        )
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
     return Judged(_without_current(verdict), choice.rules, None)
 

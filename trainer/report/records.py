@@ -55,7 +55,8 @@ class Input(Enum):
 class Run:
     """Everything a report may show. ``dataset`` is the dataset's manifest, ``openings`` counts the
     hold-out's openings, this report's included; ``gate`` is what the gate says of it; ``texts``
-    maps message ids to texts and is None where they are left out."""
+    maps message ids to texts and is None where they are left out; ``copies`` how often those
+    held-out messages came that came more than once, None where nobody counted."""
 
     directory: Path
     training: TrainingRecord
@@ -71,6 +72,7 @@ class Run:
     openings: int | None = None
     gate: Judged | None = None
     texts: Mapping[str, str] | None = None
+    copies: Mapping[str, int] | None = None
 
 
 def read_run(directory: Path) -> Run:

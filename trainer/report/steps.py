@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from trainer.report.records import Section
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 
-_PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE", "..."})
+_PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
+
+_REPEATABLE = frozenset({"--input", "--decisions", "--earlier"})
+"""Options of ``prepare`` that are added to those of before; others take the place of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,81 +44,60 @@ def command(name: str, *words: str | Path) -> str:
     return " ".join(["clerk-trainer", name, *given])
 
 
-def prepare_again(record: Mapping[str, Any], *more: str | Path) -> str:
-    """Return the command that prepares a dataset anew as its manifest says it was, with ``more``.
+def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that prepares a dataset again, by the options that its manifest records,
+    with ``changes``: options, each with its value if it takes one.
 
-    Where an option's value is not in the manifest (the folder of the export, the taxonomy's file),
-    the reader fills it in. An option of ``more`` takes the place of the same one of before.
+    There is none for a dataset that ``prepare`` did not make, whose options nobody knows, and none
+    where nothing would change.
     """
-    settings = record.get("settings") or {}
-    given = [
-        *_sources(record),
-        *("--taxonomy", "FILE"),
-        *_columns(record),
-        *_flags(settings),
-        *_files(record),
-    ]
-    again = {str(word) for word in more if str(word).startswith("--")} - {"--decisions"}
-    kept: list[str | Path] = []
-    at = 0
-    while at < len(given):
-        size = 1 if at + 1 >= len(given) or given[at + 1].startswith("--") else 2
-        if given[at] not in again:
-            kept += given[at : at + size]
-        at += size
-    return command("prepare", *kept, *more, "--out", "NEW")
+    before = [list(option) for option in record.get("options") or ()]
+    new = [list(map(str, change)) for change in changes if list(map(str, change)) not in before]
+    if not before or not new:
+        return ()
+    replaced = {option[0] for option in new} - _REPEATABLE
+    kept = [option for option in before if option[0] not in replaced]
+    words = [word for option in (*kept, *new) for word in option]
+    return (command("prepare", *words, "--out", "NEW"),)
 
 
-def _sources(record: Mapping[str, Any]) -> Iterable[str]:
-    for source in record.get("sources") or ():
-        yield from ("--input", str(source["name"]))
-    held = record.get("holdout_source")
-    if held:
-        yield from ("--holdout", str(held["name"]))
+def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return how a dataset gets another hold-out, in a sentence, and the command that draws it:
+    none where the time, or a file of the user's, decides what is held out."""
+    if record.get("holdout_source"):
+        return "Give --holdout another file, of messages that nobody has measured on yet.", ()
+    if (record.get("split") or {}).get("by") == "time":
+        return "Prepare an export that holds later messages: the last ones are held out.", ()
+    seed = int((record.get("settings") or {}).get("seed", 0)) + 1
+    return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))
 
 
-_FOUND_BY_NAME = frozenset({"message", "label", "id", "sublabel"})
-"""Columns that ``prepare`` takes unasked where they have these names."""
+def larger_share(
+    record: Mapping[str, Any], part: str, wanted: float | None = None, *, most: float = 0.4
+) -> tuple[str, ...]:
+    """Return the command that gives ``part`` ("holdout", "validation") a share of ``wanted``, by
+    default twice what it has, at most ``most``; none where that is not more than it has."""
+    share = (record.get("settings") or {}).get(f"{part}_share")
+    if not share:
+        return ()
+    wanted = math.ceil(100 * min(most, 2 * share if wanted is None else wanted)) / 100
+    if wanted <= share:
+        return ()
+    return prepare_again(record, (f"--{part}-share", f"{wanted:g}"))
 
 
-def _columns(record: Mapping[str, Any]) -> Iterable[str]:
-    first: Mapping[str, Any] = next(iter(record.get("sources") or ()), {})
-    guessed = set(first.get("guessed_columns") or ())
-    for field, name in (first.get("columns") or {}).items():
-        is_found = field in guessed or (field in _FOUND_BY_NAME and name == field)
-        if name and not is_found:
-            yield from (f"--{field.replace('_', '-')}-column", str(name))
+def check_command(dataset: Path, base: str = "BASE") -> str:
+    """Return the command that checks a dataset; what somebody wrote into its queue is kept."""
+    folder = dataset.resolve()
+    there = folder.with_name(f"{folder.name}-review.csv").is_file()
+    return command("check", dataset, "--base", base, *(("--update",) if there else ()))
 
 
-def _files(record: Mapping[str, Any]) -> Iterable[str]:
-    if label_map := record.get("label_map"):
-        yield from ("--label-map", str(label_map["name"]))
-    for file in (record.get("decisions") or {}).get("files") or ():
-        yield from ("--decisions", str(file["name"]))
-
-
-_USUAL = {
-    "split": "random",
-    "empty": "error",
-    "too_long": "error",
-    "max_message_bytes": 1 << 20,
-    "conflicts": "drop",
-    "near_duplicates": "keep",
-    "similarity": 0.7,
-    "validation_share": 0.08,
-    "holdout_share": 0.15,
-    "minimum_per_label": 10,
-    "seed": 0,
-    "per_label": None,
-}
-"""What ``prepare`` does where it is not told: left out of the command."""
-
-
-def _flags(settings: Mapping[str, Any]) -> Iterable[str]:
-    for name in ("strip_quotes", "strip_signatures", "redact"):
-        if settings.get(name):
-            yield f"--{name.replace('_', '-')}"
-    for name, usual in _USUAL.items():
-        value = settings.get(name, usual)
-        if value not in (usual, None):
-            yield from (f"--{name.replace('_', '-')}", str(value))
+def free_folder(wanted: Path) -> Path:
+    """Return ``wanted``, or where there is something of that name the first free name after it:
+    ``run-2``, ``run-3``."""
+    number, folder = 1, wanted
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder

@@ -79,8 +79,10 @@ class Objective(Protocol[RowT_contra]):
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What one look at the validation set found; ``loss`` in nats a row."""
+    """What one look at the validation set found; ``loss`` in nats a row, ``calibrated_loss`` under
+    the temperature that these rows ask for."""
 
     loss: float
+    calibrated_loss: float
     accuracy: float
     macro_f1: float

@@ -110,6 +110,7 @@ class LinearFit:
                 train_loss=train_loss,
                 sublabel_loss=None,
                 validation_loss=validation.loss,
+                validation_calibrated_loss=validation.calibrated_loss,
                 validation_accuracy=validation.accuracy,
                 validation_macro_f1=validation.macro_f1,
                 seconds=seconds,

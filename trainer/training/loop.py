@@ -205,6 +205,7 @@ class TrainLoop:
                 if self._objective.has_sublabels
                 else None,
                 validation_loss=validation.loss,
+                validation_calibrated_loss=validation.calibrated_loss,
                 validation_accuracy=validation.accuracy,
                 validation_macro_f1=validation.macro_f1,
                 seconds=state.seconds + time.perf_counter() - started,

@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.model.prompt import DEFAULT_PROMPT_DATE
 from trainer.tracking.session import TrackerName
@@ -205,8 +206,12 @@ class Recipe(BaseSettings):
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
-    """Read a recipe file; ``flags`` win over it. Raises BadInput in one line."""
-    in_file = read_toml(path, BadInput)
+    """Read a recipe file, or the settings of a training's record (``training.json``), which it
+    repeats; ``flags`` win over it. Raises BadInput in one line."""
+    if path.name == TRAINING.name:
+        in_file = dict(TRAINING.read(path.parent).recipe)
+    else:
+        in_file = read_toml(path, BadInput)
     _refuse_renamed(path, in_file, flags)
 
     class FromFile(Recipe):

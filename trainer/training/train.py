@@ -159,6 +159,7 @@ def _write_run(
             name=recipe.base_name,
             revision=recipe.base_revision,
             license=find_license(recipe.base),
+            directory=str(recipe.base),
         ),
         recipe=recipe.to_record(),
         seeds={"python": recipe.seed, "torch": recipe.seed},

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from trainer.model.device import ProcessGroup
 from trainer.model.scoring import PromptScorer
-from trainer.statistics.calibration import Floats, Ints, temperature_softmax
+from trainer.statistics.calibration import (
+    Floats,
+    Ints,
+    fit_temperature,
+    nll,
+    temperature_softmax,
+)
 from trainer.statistics.metrics import measure
 from trainer.training.learner import LearnerRow, Validation
 
@@ -57,10 +64,17 @@ class Validator:
     def validate(self) -> Validation:
         """Return the figures that training looks at after an epoch. The loss is of the labels'
         log-probabilities: those of codes are over the whole vocabulary."""
-        logprobs = self.score(autocast=self._group.bf16)
+        scores = logprobs = self.score(autocast=self._group.bf16)
         if self.label_of is not None:
             probabilities = temperature_softmax(logprobs, 1.0, self.label_of)
             logprobs = np.log(np.maximum(probabilities, _SMALLEST))
         figures = measure(self.truth, logprobs.argmax(axis=1), self._labels)
-        loss = -logprobs[np.arange(len(self.truth)), self.truth].mean()
-        return Validation(float(loss), figures.accuracy, figures.macro_f1)
+        loss = float(-logprobs[np.arange(len(self.truth)), self.truth].mean())
+        calibrated = self._calibrated(scores) if math.isfinite(loss) else loss
+        return Validation(loss, calibrated, figures.accuracy, figures.macro_f1)
+
+    def _calibrated(self, scores: Floats) -> float:
+        """Return the loss under the temperature fitted on the same rows: one number, which hardly
+        flatters them (cross-fitted, epochs as good are kept: ``tests/bench/epochs.py``)."""
+        temperature = fit_temperature(scores, self.truth, self.label_of)
+        return nll(temperature_softmax(scores, temperature, self.label_of), self.truth)

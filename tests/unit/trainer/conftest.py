@@ -234,7 +234,7 @@ def world(
             name: FileDigest(sha256_file(directory / name), (directory / name).stat().st_size)
             for name in (WEIGHTS, CONFIG)
         },
-        data={"digest": sealed.digest},
+        data={"digest": sealed.digest, "recipe": {"review_precision": 0.6}},
     )
     write_manifest(directory, manifest)
     return World(directory, tiny_base, sealed, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from trainer.check.finding import (
     BALANCE,
@@ -23,11 +24,25 @@ from trainer.report import numbers
 from trainer.report.dataset.facts import DatasetFacts
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Section
-from trainer.report.steps import BAD, GOOD, WARN, NextStep, command, next_section, prepare_again
+from trainer.report.steps import (
+    BAD,
+    GOOD,
+    WARN,
+    NextStep,
+    check_command,
+    command,
+    free_folder,
+    fresh_holdout,
+    larger_share,
+    next_section,
+    prepare_again,
+)
+from trainer.similarity import SIMILARITY
 from trainer.statistics.noninferiority import required_messages, smallest_margin
 from trainer.store.gate_rules import GateRules
 
 _PLANNED_DISCORDANCE = 0.05
+_MOST_HELD_OUT = 0.4
 
 
 def steps_section(facts: DatasetFacts) -> Section:
@@ -48,12 +63,10 @@ def _steps(facts: DatasetFacts) -> Iterator[NextStep]:
     yield from _power(facts)
     yield from _languages(facts)
     if facts.openings > MANY_OPENINGS:
-        why = (
-            f"It has been opened {numbers.times(facts.openings)}; each look is a chance to tune to "
-            "it. Another seed draws another one."
-        )
-        again = prepare_again(facts.record, "--seed", "1")
-        yield NextStep(WARN, "Draw a fresh hold-out", why, (again,))
+        told = f"It has been opened {numbers.times(facts.openings)}"
+        how, again = fresh_holdout(facts.record)
+        why = f"{told}; each look is a chance to tune to it. {how}"
+        yield NextStep(WARN, "Draw a fresh hold-out", why, again)
     yield _train(facts)
 
 
@@ -83,24 +96,25 @@ def _decide(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     queue = facts.check.queue if facts.check else "FILE"
     beside = facts.dataset.directory.parent / queue
     path = str(beside) if beside.is_file() else queue
-    return (prepare_again(facts.record, "--decisions", path),)
+    return prepare_again(facts.record, ("--decisions", path))
 
 
-def _again(*more: str) -> _Make:
-    return lambda facts, _found: (prepare_again(facts.record, *more),)
+def _apart(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
+    """Prepare keeps apart what is as alike as its --similarity, so a larger one leaves copies."""
+    similarity = (facts.record.get("settings") or {}).get("similarity", SIMILARITY)
+    if similarity <= SIMILARITY:
+        return ()
+    return prepare_again(facts.record, ("--similarity", f"{SIMILARITY:g}"))
 
 
 def _cap(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     sizes = sorted(facts.per_label(TRAIN).values())
     middle = sizes[len(sizes) // 2] if sizes else 0
-    return (prepare_again(facts.record, "--per-label", str(max(1, middle))),)
+    return prepare_again(facts.record, ("--per-label", str(max(1, middle))))
 
 
 def _more_held_out(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
-    share = (facts.record.get("settings") or {}).get("holdout_share")
-    if share is None:
-        return ()
-    return (prepare_again(facts.record, "--holdout-share", f"{min(0.4, 2 * share):g}"),)
+    return larger_share(facts.record, "holdout")
 
 
 def _lengths(facts: DatasetFacts, found: Finding) -> tuple[str, ...]:
@@ -109,7 +123,7 @@ def _lengths(facts: DatasetFacts, found: Finding) -> tuple[str, ...]:
     wanted = 64 * -(-2 * int(found.figures.get("budget", 512)) // 64)
     return (
         f"{_check(facts)} --max-message-tokens {wanted}",
-        prepare_again(facts.record, "--strip-quotes", "--strip-signatures"),
+        *prepare_again(facts.record, ("--strip-quotes",), ("--strip-signatures",)),
     )
 
 
@@ -118,7 +132,7 @@ def _nothing(_facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
 
 
 _MENDS: Mapping[str, tuple[str, _Make]] = {
-    LEAKAGE: ("Take the copies apart", _again()),
+    LEAKAGE: ("Take the copies apart", _apart),
     CODES: ("Give every label a code", _nothing),
     COUNTS: ("Label more of the small labels", _nothing),
     NAMES: ("Make the labels easier to tell apart", _nothing),
@@ -143,8 +157,8 @@ def _conflict_file(facts: DatasetFacts) -> Iterator[NextStep]:
         f"are in {path}. Fill in its column decision (accept, relabel or drop), then prepare "
         "again: rows that were left out for it come back."
     )
-    again = prepare_again(facts.record, "--decisions", str(path))
-    yield NextStep(WARN, "Settle what has several labels", why, (again,))
+    again = prepare_again(facts.record, ("--decisions", str(path)))
+    yield NextStep(WARN, "Settle what has several labels", why, again)
 
 
 def _power(facts: DatasetFacts) -> Iterator[NextStep]:
@@ -160,10 +174,9 @@ def _power(facts: DatasetFacts) -> Iterator[NextStep]:
         f"they differ on {numbers.percent(_PLANNED_DISCORDANCE, 0)} of the messages. Label more "
         "messages, hold a larger share out, or allow a larger margin with open eyes."
     )
-    commands = []
-    if share is not None and (wanted := share * needed / total) <= 0.4:
-        commands.append(prepare_again(facts.record, "--holdout-share", f"{wanted:.2f}"))
-    yield NextStep(WARN, "Know what this hold-out cannot tell", why, tuple(commands))
+    wanted = (share or 0) * needed / total
+    commands = larger_share(facts.record, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()
+    yield NextStep(WARN, "Know what this hold-out cannot tell", why, commands)
 
 
 def _languages(facts: DatasetFacts) -> Iterator[NextStep]:
@@ -184,11 +197,12 @@ def _train(facts: DatasetFacts) -> NextStep:
     )
     folder = facts.dataset.directory
     words = ("--recipe", "RECIPE", "--dataset", folder, "--base", "BASE")
-    return NextStep(GOOD, "Train", why, (command("train", *words, "--out", f"runs/{folder.name}"),))
+    out = free_folder(Path("runs") / folder.name)
+    return NextStep(GOOD, "Train", why, (command("train", *words, "--out", out),))
 
 
 def _check(facts: DatasetFacts) -> str:
-    return command("check", facts.dataset.directory, "--base", "BASE")
+    return check_command(facts.dataset.directory)
 
 
 def _sentence(text: str) -> str:

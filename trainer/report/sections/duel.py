@@ -137,10 +137,13 @@ def ladder(duel: DuelRecord) -> list[dict[str, object]]:
     ]
 
 
-def compare_with_rival(duel: DuelRecord) -> RivalComparison | None:
-    """Return the comparison that matters most, None where the duel lacks it."""
+def compare_with_rival(duel: DuelRecord, name: str | None = None) -> RivalComparison | None:
+    """Return the comparison with the candidate of that name, by default with the most accurate one;
+    None where the duel lacks it."""
     ours = next(filter(_is_adapter, duel.candidates), None)
-    rivals = [candidate for candidate in duel.candidates if not _is_adapter(candidate)]
+    rivals = [each for each in duel.candidates if not _is_adapter(each)]
+    if name is not None:
+        rivals = [each for each in rivals if each.name == name]
     if ours is None or not rivals:
         return None
     best = max(rivals, key=lambda candidate: (candidate.accuracy, candidate.name))

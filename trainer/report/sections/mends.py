@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.training import TRAINING
 from trainer.report import numbers
 from trainer.report.judged import Judged
 from trainer.report.records import Run
-from trainer.report.steps import BAD, NextStep, command, prepare_again
+from trainer.report.steps import (
+    BAD,
+    NextStep,
+    check_command,
+    command,
+    free_folder,
+    larger_share,
+)
 from trainer.statistics.metrics import wilson
 from trainer.store.verdict import Criterion
 
 _MOST_MESSAGES = 100_000
+_MOST_HELD_OUT = 0.4
 
 
 def mend_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
@@ -36,7 +47,7 @@ def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
         told = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
         yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{told}.", (evaluate,))
     if row := failed.get("hold-out unseen"):
-        proven = f"{evaluate} --trained-on {run.training.dataset.directory}"
+        proven = f"{evaluate} --trained-on {shlex.quote(run.training.dataset.directory)}"
         why = f"It was measured on {row.found}."
         yield NextStep(BAD, "Show that it has not seen the hold-out", why, (proven,))
 
@@ -66,14 +77,41 @@ def _accuracy(
         found = "; ".join(f"{row.name} is {row.found}, wanted {row.wanted}" for row in rows)
         why = (
             f"{found}. The labels with the lowest F1 are {told}: decide on the doubted labels "
-            "there first, then label more of them; a sweep tries other settings."
+            "there first, then label more of them."
         )
-        directory = run.training.dataset.directory
-        words = ("--recipe", "RECIPE", "--dataset", directory, "--base", "BASE")
-        sweep = command("sweep", *words, "--out", "runs/sweep", "--grid", "learning_rate=1e-4,2e-4")
-        yield NextStep(
-            BAD, "Make it better", why, (command("check", directory, "--base", "BASE"), sweep)
+        sweep = _sweep(run)
+        why += (
+            " A sweep tries other learning rates."
+            if sweep
+            else " The penalty of its regression was chosen on validation already: an encoder that "
+            'is trained itself (kind = "encoder") learns more than one that stays as it is.'
         )
+        check = check_command(Path(run.training.dataset.directory), base_of(run))
+        yield NextStep(BAD, "Make it better", why, (check, *sweep))
+
+
+def base_of(run: Run) -> str:
+    """Return the folder of the run's base, or a word to fill in where its record has none."""
+    return run.training.base.directory or "BASE"
+
+
+def recipe_words(run: Run) -> tuple[str | Path, ...]:
+    """Return the options that train as the run was trained, but for ``--out``."""
+    return (
+        *("--recipe", run.directory / TRAINING.name),
+        *("--dataset", run.training.dataset.directory),
+        *("--base", base_of(run)),
+    )
+
+
+def _sweep(run: Run) -> tuple[str, ...]:
+    """Return the command that tries half and twice the learning rate, where the kind has one."""
+    rate = run.training.recipe.get("learning_rate")
+    if rate is None:
+        return ()
+    out = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-sweep"))
+    grid = f"learning_rate={rate / 2:g},{rate * 2:g}"
+    return (command("sweep", *recipe_words(run), "--out", out, "--grid", grid),)
 
 
 def _labels(
@@ -97,8 +135,7 @@ def _labels(
             count, other = max(counts)
             taken.append(f"{label} is answered with {other} {numbers.times(count)}")
     why = f"{told}{more}. {'; '.join(taken[:5])}{'.' if taken else ''}".strip()
-    directory = run.training.dataset.directory
-    again = command("check", directory, "--base", "BASE")
+    again = check_command(Path(run.training.dataset.directory), base_of(run))
     yield NextStep(BAD, "Label more of the weak labels", why, (again,))
 
 
@@ -143,10 +180,9 @@ def _messages_to_show(accuracy: float, floor: float) -> int | None:
 
 
 def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[str, ...]:
-    share = ((run.dataset or {}).get("settings") or {}).get("holdout_share")
+    dataset = run.dataset or {}
+    share = (dataset.get("settings") or {}).get("holdout_share")
     if not share or needed is None or not evaluation.examples:
         return ()
     wanted = share * needed / evaluation.examples
-    if wanted > 0.4:
-        return ()
-    return (prepare_again(run.dataset or {}, "--holdout-share", f"{wanted:.2f}"),)
+    return larger_share(dataset, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
+from trainer.artifacts.duel import DuelRecord
 from trainer.report import numbers
 from trainer.report.points import MANY_OPENINGS
 from trainer.report.records import Run, Section
-from trainer.report.sections.mends import mend_criteria
+from trainer.report.sections.mends import base_of, mend_criteria, recipe_words
 from trainer.report.sections.mistakes import ONE_WAY, TWO_WAY, confused_pairs
-from trainer.report.sections.verdict import LARGEST_ECE
-from trainer.report.steps import BAD, GOOD, WARN, NextStep, command, next_section, prepare_again
+from trainer.report.sections.verdict import LARGEST_ECE, promise_is_broken, promised
+from trainer.report.steps import (
+    BAD,
+    GOOD,
+    WARN,
+    NextStep,
+    check_command,
+    command,
+    free_folder,
+    fresh_holdout,
+    larger_share,
+    next_section,
+)
 from trainer.statistics.reliability import ece_by_chance
+from trainer.store.gate_rules import GateRules
 
 _REVIEW_IS_MUCH = 0.2
 _STILL_RISING = 0.01
@@ -48,17 +62,18 @@ def _compared(run: Run) -> Iterator[NextStep]:
             "A baseline that costs no GPU may do as well: nobody knows before both answered the "
             "same messages."
         )
-        words: tuple[str | Path, ...] = (adapter, "--dataset", _dataset(run), "--base", "BASE")
+        words: tuple[str | Path, ...] = (adapter, *_data(run))
         if run.evaluation is not None:
             words = (*words, "--evaluation", folder / "evaluation")
         yield NextStep(WARN, "Compare it with simpler methods", why, (command("duel", *words),))
         return
     duel = run.duel
     if duel.conclusion in {"better", "not_worse"}:
-        yield NextStep(BAD, f"Ship {duel.recommendation} in its place", duel.verdict)
+        title = f"Ship {duel.recommendation} in its place"
+        yield NextStep(BAD, title, duel.verdict, _ship(run, duel))
     elif duel.conclusion == "undecided" and duel.margin is not None:
         wider = f"{200 * duel.margin:g}"
-        words = (adapter, "--dataset", _dataset(run), "--base", "BASE", "--margin", wider)
+        words = (adapter, *_data(run), "--margin", wider)
         why = (
             f"{duel.verdict} Hold more messages out, or state a margin that you can live with "
             "before you look."
@@ -66,6 +81,15 @@ def _compared(run: Run) -> Iterator[NextStep]:
         yield NextStep(
             WARN, "Find out whether a baseline would do", why, (command("duel", *words),)
         )
+
+
+def _ship(run: Run, duel: DuelRecord) -> tuple[str, ...]:
+    """Return the command that publishes what the duel recommends, where a worker can serve it."""
+    named = (each for each in duel.candidates if each.name == duel.recommendation)
+    if not any(each.served_as for each in named):
+        return ()
+    store = run.gate.store if run.gate and run.gate.store else "STORE"
+    return (command("publish", run.directory, "--store", store, "--what", duel.recommendation),)
 
 
 def _mixed_up(run: Run) -> Iterator[NextStep]:
@@ -90,22 +114,26 @@ def _mixed_up(run: Run) -> Iterator[NextStep]:
 def _reviewed(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
-    review = run.evaluation.review
-    accepted, wanted = review.accepted_accuracy, review.wanted_precision
-    if accepted is not None and accepted < wanted:
+    review, promise = run.evaluation.review, promised(run)
+    told = numbers.percent(promise)
+    if promise_is_broken(run, run.evaluation):
         why = (
-            f"Of what it answers without a person {numbers.percent(accepted)} are right on the "
-            f"hold-out, where {numbers.percent(wanted)} are wanted. More validation messages set "
-            "the threshold better; a higher aim sends more to people."
+            f"Of what it answers without a person {numbers.percent(review.accepted_accuracy)} are "
+            f"right on the hold-out, where {told} are promised: fewer than chance explains. "
+            "Validate on more messages, and on such as the hold-out has; a higher aim sends more "
+            "to people."
         )
-        again = f"{_train(run)} --set review_precision={min(0.999, wanted + (1 - wanted) / 2):g}"
+        higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
+        again = _train(run, "--set", higher)
         yield NextStep(WARN, "Send more to people, or validate on more", why, (again,))
     elif review.share > _REVIEW_IS_MUCH:
+        found = run.training.validation.promise
+        lesser = found.lesser if found and found.lesser else promise - 0.05
         why = (
             f"{numbers.percent(review.share)} go to a person. More validation messages prove the "
-            f"promise of {numbers.percent(wanted)} with less review; a lower promise does at once."
+            f"promise of {told} with less review; a lower promise does at once."
         )
-        again = f"{_train(run)} --set review_precision={max(0.5, wanted - 0.05):g}"
+        again = _train(run, "--set", f"review_precision={max(0.5, lesser):g}")
         yield NextStep(WARN, "Weigh how much goes to people", why, (again,))
 
 
@@ -122,16 +150,15 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
             f"{numbers.counted(run.training.calibration.examples, 'validation message')}: set "
             "more aside for validation."
         )
-        yield NextStep(
-            WARN, "Calibrate on more messages", why, (_prepare(run, "--validation-share", "0.15"),)
-        )
+        more = larger_share(run.dataset or {}, "validation")
+        yield NextStep(WARN, "Calibrate on more messages", why, more)
 
 
 def _learnt(run: Run) -> Iterator[NextStep]:
     epochs = run.training.epochs
     if epochs and len(epochs) > 1 and run.training.best_epoch == epochs[-1].number:
         why = f"The last of {len(epochs)} epochs did best on validation: it was still learning."
-        again = f"{_train(run)} --set epochs={len(epochs) + 2}"
+        again = _train(run, "--set", f"epochs={len(epochs) + 2}")
         yield NextStep(WARN, "Train longer", why, (again,))
     rising = sorted(_rising(run), key=lambda found: -found[1])
     if rising:
@@ -173,11 +200,12 @@ def _unknown(run: Run) -> Iterator[NextStep]:
             yield NextStep(WARN, "Measure it on messages that fit no label", why, (again,))
         openings = run.evaluation.dataset.openings if run.openings is None else run.openings
         if openings > MANY_OPENINGS:
+            how, fresh = fresh_holdout(run.dataset or {})
             why = (
                 f"The hold-out has been opened {numbers.times(openings)}; what is chosen by it is "
-                "tuned to it. Prepare with another --seed before the next training."
+                f"tuned to it. {how} Train on that dataset."
             )
-            yield NextStep(WARN, "Draw a fresh hold-out", why, (_prepare(run, "--seed", "1"),))
+            yield NextStep(WARN, "Draw a fresh hold-out", why, fresh)
     if run.check is None and run.dataset is not None:
         yield NextStep(
             WARN, "Have the data checked", "Nobody looked for wrong labels.", (_check(run),)
@@ -200,46 +228,49 @@ def _published(run: Run) -> Iterator[NextStep]:
     if judged is None or not judged.passed:
         return
     store: str | Path = judged.store or "STORE"
+    words = (run.directory, "--store", store, *_rules(judged.rules))
+    dry_run = command("publish", *words, "--dry-run")
+    if judged.store is not None and not judged.has_current:
+        why = "The gate's rows pass. Nothing is current in the store: this will be."
+        yield NextStep(GOOD, "Publish it", why, (dry_run, command("publish", *words)))
+        return
+    canary = command("publish", *words, "--canary", "0.05")
+    promote = command("promote", "--store", store)
+    why = "The gate's rows pass. A canary labels a share of the keys first, then it is promoted."
     if judged.store is None:
         why = (
             "The gate's rows pass; whether it is as good as the adapter that is current is asked "
             "when it is published. A canary labels a share of the keys first, and stops itself "
-            "when it does worse."
+            "when it does worse; in a store where nothing is current leave --canary out."
         )
-    else:
-        why = (
-            "The gate's rows pass. A canary labels a share of the keys first, then it is promoted."
-        )
-    yield NextStep(
-        GOOD,
-        "Publish it",
-        why,
-        (
-            command("publish", run.directory, "--store", store, "--dry-run"),
-            command("publish", run.directory, "--store", store, "--canary", "0.05"),
-            command("promote", "--store", store),
-        ),
-    )
+    yield NextStep(GOOD, "Publish it", why, (dry_run, canary, promote))
+
+
+def _rules(rules: GateRules) -> Iterator[str]:
+    """Yield the options that give the gate the rules by which the page was judged."""
+    usual = GateRules()
+    for rule in fields(rules):
+        value = getattr(rules, rule.name)
+        if value != getattr(usual, rule.name):
+            yield from ("--set", f"{rule.name}={value}")
 
 
 def _dataset(run: Run) -> str:
     return run.training.dataset.directory
 
 
+def _data(run: Run) -> tuple[str, ...]:
+    return "--dataset", _dataset(run), "--base", base_of(run)
+
+
 def _evaluate(run: Run) -> str:
-    words = (run.directory / "adapter", "--dataset", _dataset(run), "--base", "BASE")
-    return command("evaluate", *words)
+    return command("evaluate", run.directory / "adapter", *_data(run))
 
 
-def _train(run: Run) -> str:
-    again = run.directory.with_name(f"{run.directory.resolve().name}-next")
-    words = ("--recipe", "RECIPE", "--dataset", _dataset(run), "--base", "BASE", "--out", again)
-    return command("train", *words)
+def _train(run: Run, *changes: str) -> str:
+    again = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-next"))
+    return command("train", *recipe_words(run), "--out", again, *changes)
 
 
 def _check(run: Run) -> str:
-    return command("check", _dataset(run), "--base", "BASE")
-
-
-def _prepare(run: Run, *more: str) -> str:
-    return prepare_again(run.dataset or {}, *more)
+    return check_command(Path(_dataset(run)), base_of(run))

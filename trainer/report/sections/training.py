@@ -29,6 +29,7 @@ def curves_section(run: Run) -> Section:
                     str(epoch.number),
                     numbers.decimal(epoch.train_loss),
                     numbers.decimal(epoch.validation_loss),
+                    numbers.decimal(epoch.validation_calibrated_loss),
                     numbers.percent(epoch.validation_accuracy),
                     numbers.decimal(epoch.validation_macro_f1),
                     numbers.duration(epoch.seconds),
@@ -112,6 +113,7 @@ def _loss(run: Run) -> list[Chart]:
             str(epoch.number),
             numbers.decimal(epoch.train_loss),
             numbers.decimal(epoch.validation_loss),
+            numbers.decimal(epoch.validation_calibrated_loss),
         )
         for epoch in epochs
     )
@@ -130,9 +132,15 @@ def _loss(run: Run) -> list[Chart]:
     lines.append(
         Line("validation", _points(ends, [epoch.validation_loss for epoch in epochs]), "s2")
     )
+    calibrated = [epoch.judged_loss for epoch in epochs]
+    if any(epoch.validation_calibrated_loss is not None for epoch in epochs):
+        lines.append(Line("validation, after the temperature", _points(ends, calibrated), "s3"))
     highest = max(y for line in lines for _, y in line.points)
     top = _crop(lines)
-    caption = "Nats a label. Validation is measured after each epoch."
+    caption = (
+        "Nats a label. Validation is measured after each epoch, before and after the temperature "
+        "that its confidence asks for; by the latter an epoch is kept."
+    )
     if highest > top:
         caption += f" Losses up to {numbers.decimal(highest)} are cut off."
     return [
@@ -142,7 +150,7 @@ def _loss(run: Run) -> list[Chart]:
             caption=caption,
             x_title="step" if len(run.steps) > 1 else "epoch",
             y_title="loss",
-            table=(("epoch", "training loss", "validation loss"), rows),
+            table=(("epoch", "training loss", "validation loss", "after the temperature"), rows),
             write_y=numbers.decimal,
             whole_x=True,
             y_range=(0.0, top * 1.04),

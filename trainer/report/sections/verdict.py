@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.dataset.copies import TRAFFIC
 from trainer.report import numbers
 from trainer.report.points import BAD, GOOD, MANY_OPENINGS, UNKNOWN, WARN, Point, tell_openings
 from trainer.report.records import Input, Run, Section, lacking
 from trainer.report.sections.duel import RivalComparison, compare_with_rival, ladder
+from trainer.statistics.metrics import wilson
+from trainer.statistics.traffic import weighted_accuracy
 
 LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
@@ -30,14 +35,15 @@ def verdict_section(run: Run) -> Section:
             "macro_f1": numbers.decimal(evaluation.macro_f1),
             "examples": numbers.count(evaluation.examples),
             "labels": len(evaluation.labels),
+            "about": tell_what_counts(run),
             "limited": evaluation.limited,
             "points": list(_points(run, evaluation)),
             "ladder": ladder(run.duel) if run.duel else [],
             "rules": (
                 f"Marked as a concern: a rival that is better, a baseline that does as well within "
                 f"the duel's margin or cannot be told from it, an answer outside the labels, "
-                f"accepted answers below the wanted precision, a calibration error above "
-                f"{numbers.percent(LARGEST_ECE)}, a label "
+                f"accepted answers shown to be below the adapter's promise, a calibration error "
+                f"above {numbers.percent(LARGEST_ECE)}, a label "
                 f"with an F1 below {WEAK_F1}, a hold-out opened more than {MANY_OPENINGS} times, "
                 f"engines that disagree, a check of the data that is not all right, an accuracy "
                 f"that an audit of the labels contradicts."
@@ -46,11 +52,44 @@ def verdict_section(run: Run) -> Section:
     )
 
 
+_DISTINCT = (
+    "The accuracy is about distinct messages with one label: a text counts once however often it "
+    "came, and one that came under several labels is left out."
+)
+
+
+def tell_what_counts(run: Run) -> str:
+    """Say which messages the accuracy is about, and what it is by traffic where that is known."""
+    said = [_DISTINCT]
+    traffic = ((run.dataset or {}).get("counts") or {}).get(TRAFFIC) or {}
+    if run.copies is None:
+        said.append("How often each came was not counted.")
+        return " ".join(said)
+    ambiguous, rows = traffic.get("ambiguous", 0), traffic.get("rows", 0)
+    if ambiguous:
+        share = numbers.percent(ambiguous / (rows + ambiguous))
+        said.append(
+            f"Of the {numbers.counted(rows + ambiguous, 'row')} of the export that fell to the "
+            f"hold-out {numbers.count(ambiguous)} ({share}) are left out for that."
+        )
+    if not run.copies:
+        said.append("None of the held-out messages came twice.")
+    elif run.predictions:
+        right = np.array([each.label == each.predicted for each in run.predictions])
+        weights = np.array([run.copies.get(each.id, 1) for each in run.predictions])
+        accuracy, interval = weighted_accuracy(right, weights)
+        said.append(
+            f"Weighted by how often each came, {numbers.percent(accuracy)} are right (95% interval "
+            f"{numbers.interval(interval)})."
+        )
+    return " ".join(said)
+
+
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield _against_rivals(run)
     yield from _audited(run, evaluation)
     yield _outside(evaluation)
-    yield from _review(evaluation)
+    yield from _review(run, evaluation)
     yield _calibrated(evaluation)
     yield from _weakest(evaluation)
     yield from _agreement(evaluation)
@@ -73,8 +112,9 @@ def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
 
 
 def _against_rivals(run: Run) -> Point:
-    found = compare_with_rival(run.duel) if run.duel else None
-    if found is None:
+    duel = run.duel
+    found = compare_with_rival(duel, _judged_rival(duel)) if duel else None
+    if duel is None or found is None:
         return Point(
             UNKNOWN,
             "Not compared with simpler methods yet",
@@ -86,8 +126,7 @@ def _against_rivals(run: Run) -> Point:
         f"{numbers.points_interval(found.interval)}; p {_p(found.p)}); "
         f"{found.rival} reaches {numbers.percent(found.rival_accuracy)}."
     )
-    duel = run.duel
-    if duel is not None and duel.conclusion is not None and duel.margin is not None:
+    if duel.conclusion is not None and duel.margin is not None:
         return _concluded(duel, found, detail)
     if not found.is_clear:
         return Point(WARN, f"No clear difference from {found.rival}", detail)
@@ -96,24 +135,33 @@ def _against_rivals(run: Run) -> Point:
     return Point(BAD, f"Worse than {found.rival} by {size}", detail)
 
 
+def _judged_rival(duel: DuelRecord) -> str | None:
+    """Return the candidate that the duel's conclusion is about; None: the most accurate one."""
+    named = {
+        "better": duel.recommendation,
+        "not_worse": duel.recommendation,
+        "undecided": duel.tested_baseline,
+        "adapter": duel.tested_baseline,
+    }
+    return named.get(duel.conclusion or "")
+
+
 def _concluded(duel: DuelRecord, found: RivalComparison, detail: str) -> Point:
-    """Return the duel's own conclusion; ``found`` and ``detail`` are of the most accurate rival."""
+    """Return the duel's own conclusion; ``found`` and ``detail`` are of the candidate that it is
+    about."""
     margin = numbers.points(duel.margin).removeprefix("+")
     if duel.conclusion == "better":
-        return Point(BAD, f"Worse than {duel.recommendation}", detail)
+        return Point(BAD, f"Worse than {found.rival}", detail)
     if duel.conclusion == "not_worse":
-        claim = f"{duel.recommendation} does the job within {margin}, without a GPU"
+        claim = f"{found.rival} does the job within {margin}, without a GPU"
         return Point(WARN, claim, detail)
     if duel.conclusion == "undecided":
-        claim = f"Too few messages to tell it from {duel.tested_baseline} within {margin}"
+        claim = f"Too few messages to tell it from {found.rival} within {margin}"
         needed = f" {numbers.counted(duel.required_messages or 0, 'message')} would."
         return Point(WARN, claim, detail + needed)
-    if found.is_clear:
-        size = numbers.points(abs(found.difference)).removeprefix("+")
-        return Point(GOOD, f"Better than {found.rival} by {size}", detail)
-    return Point(
-        GOOD, f"Better than {duel.tested_baseline}, the best baseline on validation", detail
-    )
+    size = numbers.points(abs(found.difference)).removeprefix("+")
+    claim = f"Better than {found.rival}, the best baseline on validation, by {size}"
+    return Point(GOOD, claim, detail)
 
 
 def _outside(evaluation: EvaluationRecord) -> Point:
@@ -130,20 +178,42 @@ def _outside(evaluation: EvaluationRecord) -> Point:
     return Point(GOOD, f"Every answer is one of the {number} labels", detail)
 
 
-def _review(evaluation: EvaluationRecord) -> Iterator[Point]:
+def promised(run: Run) -> float:
+    """Return the precision that the adapter promises of what it answers without a person: that of
+    its recipe; of a training that recorded none, what its evaluation was asked for."""
+    found = run.training.recipe.get("review_precision")
+    if found is None and run.evaluation is not None:
+        found = run.evaluation.review.wanted_precision
+    return float(found if found is not None else 0.95)
+
+
+def promise_is_broken(run: Run, evaluation: EvaluationRecord) -> bool:
+    """Whether the hold-out shows that fewer are right than was promised: the interval of the share
+    that is right lies below it."""
+    accepted = round(evaluation.examples * (1 - evaluation.review.share))
+    share = evaluation.review.accepted_accuracy
+    if share is None or not accepted:
+        return False
+    return wilson(round(share * accepted), accepted)[1] < promised(run)
+
+
+def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     review = evaluation.review
-    accepted, wanted = review.accepted_accuracy, review.wanted_precision
+    accepted, promise = review.accepted_accuracy, promised(run)
     if accepted is None:
         return
     detail = (
-        f"{numbers.percent(1 - review.share)} run without a person; the aim for those is "
-        f"{numbers.percent(wanted)}."
+        f"{numbers.percent(1 - review.share)} run without a person; the adapter promises "
+        f"{numbers.percent(promise)} of those."
     )
+    broken = promise_is_broken(run, evaluation)
+    if accepted < promise and not broken:
+        detail += " So few messages do not show that it is missed."
     claim = (
         f"{numbers.percent(review.share)} go to a person; of the rest {numbers.percent(accepted)} "
         "are right"
     )
-    yield Point(GOOD if accepted >= wanted else WARN, claim, detail)
+    yield Point(WARN if broken else GOOD, claim, detail)
 
 
 def _calibrated(evaluation: EvaluationRecord) -> Point:

@@ -154,6 +154,7 @@ def test_a_try_says_so_and_takes_a_place_of_its_own(world: World) -> None:
     assert record["limited"] is True
     assert record["examples"] == 4
     assert recompute(world.adapter.parent / "evaluation-try").to_json() == record
+    assert record["review"]["wanted_precision"] == 0.6, "what the adapter promises"
 
 
 def test_the_runs_card_has_the_figures_and_a_tracker_that_is_down_is_told(

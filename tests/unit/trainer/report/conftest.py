@@ -4,7 +4,7 @@ same code that an evaluation uses."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.cost import CostInputs, by_volume, compute_cost
+from trainer.dataset.copies import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.outputs import Outputs
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
 from worker.contract import Label, Taxonomy, Thresholds, write_manifest
+from worker.contract.digest import sha256_bytes
 
 LABELS = ("account_access", "card_delivery", "billing_fee", "billing_refund")
 LIMITS = Thresholds(0.72, 0.2)
@@ -85,6 +87,7 @@ def write_run(
     per_label: int = 60,
     steps: int = 60,
     seed: int = 3,
+    copies: Mapping[str, int] | None = None,
 ) -> Made:
     """Write a run folder with everything, and its dataset folder."""
     splits = {}
@@ -97,6 +100,10 @@ def write_run(
                 number += 1
         splits[split] = found
     taxonomy = Taxonomy("bank", "1", "", tuple(Label(label, "") for label in labels))
+    traffic = Traffic({e.id: (copies or {}).get(e.id, 1) for e in splits["holdout"]}, 9)
+    counted, count = copy_lines(traffic)
+    known = {} if copies is None else traffic.describe()
+    files = {COPIES: {"sha256": sha256_bytes(counted), "bytes": len(counted), "rows": count}}
     dataset = write_dataset(
         directory / "dataset",
         name="tickets",
@@ -110,9 +117,13 @@ def write_run(
             "surplus": {labels[0]: 7, labels[1]: 5},
             "conflicts": {"rows_left_out": 12},
             "cleaned": {"normalized": 230},
+            **known,
         },
+        extra_files=files if copies else {},
         sources=[{"name": "export.csv", "rows": number + 41, "sha256": "ef" * 32}],
     )
+    if copies:
+        (dataset.directory / COPIES).write_bytes(counted)
     run = directory / "run"
     adapter = write_adapter(run / "adapter", dataset)
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}

@@ -206,20 +206,20 @@ def test_the_steps_are_commands_that_exist(prepared: Path, tmp_path: Path) -> No
 def test_the_command_that_prepares_again_is_the_one_that_was_given(prepared: Path) -> None:
     """Every option that shaped the dataset is in it; one that is given anew takes its place."""
     record = open_dataset(prepared).record
-    again = prepare_again(record, "--per-label", "50")
+    (again,) = prepare_again(record, ("--per-label", "50"))
     for part in (
-        "--input export.jsonl",
+        f"--input {prepared.with_name('export.jsonl')}",
         "--message-column text",
         "--label-column category",
         "--language-column language",
         "--redact",
         "--empty drop",
         "--per-label 50",
-        "--taxonomy FILE",
+        f"--taxonomy {prepared.with_name('taxonomy.toml')}",
         "--out NEW",
     ):
         assert part in again
-    assert "36" not in again
+    assert "--per-label 36" not in again
     assert "--seed" not in again
 
 

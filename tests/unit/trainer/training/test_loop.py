@@ -11,13 +11,16 @@ from trainer.training.loop import lr_factor
 from trainer.training.run_folder import best_epoch, should_stop
 
 
-def epochs(*figures: tuple[float, float]) -> list[Epoch]:
+def epochs(*figures: tuple[float, float], raw: tuple[float, ...] = ()) -> list[Epoch]:
+    """Return epochs of a loss after the temperature and a macro-F1 each; ``raw`` are the losses
+    before it, if others."""
     return [
         Epoch(
             number=number,
             train_loss=1.0,
             sublabel_loss=None,
-            validation_loss=loss,
+            validation_loss=raw[number - 1] if raw else loss,
+            validation_calibrated_loss=loss,
             validation_accuracy=f1,
             validation_macro_f1=f1,
             seconds=1.0,
@@ -34,6 +37,23 @@ def test_the_lowest_loss_or_the_highest_f1_is_kept() -> None:
     assert best_epoch(some, "loss") == 2
     assert best_epoch(some, "macro_f1") == 3
     assert best_epoch(epochs((0.5, 0.8), (0.5, 0.8)), "loss") == 1
+
+
+def test_an_epoch_that_is_right_more_often_and_too_sure_is_kept() -> None:
+    """Serving divides the scores by a temperature, so being too sure costs nothing: the epoch of
+    84.1 % with the higher raw loss, not that of 82.0 %; and training goes on after it."""
+    some = epochs((0.93, 0.689), (0.585, 0.82), (0.56, 0.841), raw=(0.957, 0.587, 0.64))
+    assert best_epoch(some, "loss") == 3
+    assert best_epoch(some, "macro_f1") == 3
+    sure = epochs((0.6, 0.9), (0.5, 0.9), (0.4, 0.9), raw=(0.6, 0.7, 0.8))
+    assert not should_stop(sure, 1)
+
+
+def test_an_epoch_of_an_earlier_version_is_judged_by_the_loss_that_it_has() -> None:
+    """A training that is resumed may have such epochs."""
+    old = [epoch.model_copy(update={"validation_calibrated_loss": None})
+           for epoch in epochs((0.5, 0.8), (0.4, 0.8), (0.6, 0.8))]  # fmt: skip
+    assert best_epoch(old, "loss") == 2
 
 
 def test_training_goes_on_while_either_figure_gets_better() -> None:

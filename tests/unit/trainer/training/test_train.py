@@ -150,7 +150,10 @@ def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, st
     epochs = record["epochs"]
     assert epochs[-1]["train_loss"] < 0.9 * epochs[0]["train_loss"]
     assert epochs[-1]["sublabel_loss"] < epochs[0]["sublabel_loss"]
-    assert record["best_epoch"] == min(epochs, key=lambda epoch: epoch["validation_loss"])["number"]
+    best = min(epochs, key=lambda epoch: epoch["validation_calibrated_loss"])
+    assert record["best_epoch"] == best["number"]
+    assert all(epoch["validation_calibrated_loss"] <= epoch["validation_loss"] + 1e-3
+               for epoch in epochs)  # fmt: skip
     steps = [json.loads(line) for line in (run / "steps.jsonl").read_text("utf-8").splitlines()]
     assert [step["step"] for step in steps] == list(range(1, record["steps"] + 1))
     assert steps[-1]["examples"] == 60 * len(epochs)

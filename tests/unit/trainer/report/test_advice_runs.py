@@ -1,0 +1,428 @@
+"""Every command that a page prints can be run: parsed by the command's own parser with all files
+there, its settings read, and the cheap ones run to their end."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainer.report
+from tests.support.trainer_world import call, parse
+from tests.unit.trainer.check.shop import THINGS
+from tests.unit.trainer.report.conftest import Made, put
+from tests.unit.trainer.report.page import Page, refuse_unknown_options
+from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
+from trainer.advice.run import advise
+from trainer.check.finding import CHECK
+from trainer.dataset.folder import open_dataset, open_holdout
+from trainer.errors import BadInput
+from trainer.report import steps
+from trainer.report.build import write_report
+from trainer.report.dataset import steps as dataset_steps
+from trainer.report.dataset.build import write_dataset_report
+from trainer.report.judged import GateChoice
+from trainer.report.sections import mends, next_steps
+from trainer.store.gate_rules import GateRules, load_rules
+from trainer.training.recipe import load_recipe
+from trainer.training.sweep import parse_grid
+
+SITES = (dataset_steps, mends, next_steps)
+MAKERS = ("command", "prepare_again", "check_command", "fresh_holdout", "larger_share")
+"""The functions that make command lines, and the modules that call them."""
+
+ROOT = Path(__file__).parents[4]
+RECIPES = {
+    "lora-code": "trainer-cpu.toml",
+    "lora-head": "trainer-head.toml",
+    "encoder": "trainer-encoder.toml",
+    "embedding-linear": "trainer-encoder.toml",
+}
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, int]]:
+    """Return the (file, line) of every call that made a command so far."""
+    found: set[tuple[str, int]] = set()
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call_it(*words: Any, **more: Any) -> Any:
+            frame = sys._getframe(1)
+            found.add((frame.f_code.co_filename, frame.f_lineno))
+            return function(*words, **more)
+
+        return call_it
+
+    for module in SITES:
+        for name in MAKERS:
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, watched(getattr(steps, name)))
+    return found
+
+
+def sites() -> set[tuple[str, int, int]]:
+    """Return (file, first line, last line) of every call in the pages' code that makes a
+    command."""
+    found = set()
+    for path in Path(trainer.report.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in MAKERS
+            if called and path != Path(steps.__file__):
+                assert isinstance(node, ast.Call)
+                found.add((str(path), node.lineno, node.end_lineno or node.lineno))
+    return found
+
+
+@pytest.fixture
+def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a dataset of an export that can be read in one way alone, prepared in the working
+    directory with as many options as go together."""
+    monkeypatch.chdir(tmp_path)
+    rows, names = messages(60, 1), list(THINGS)
+    rows = [
+        (text, names[(names.index(label) + 1) % 3] if at % 15 == 0 else label)
+        for at, (text, label) in enumerate(rows)
+    ]
+    rows += [(text, names[(names.index(label) + 1) % 3]) for text, label in rows[20:23]]
+    lines = ["Nachricht;Rubrik"] + [f"{text} für;{label}" for text, label in rows]
+    Path("in coming").mkdir()
+    Path("in coming/may.csv").write_text("\n".join(lines) + "\n", encoding="cp1252")
+    Path("taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
+    prepare(
+        *("--input", "in coming/may.csv", "--encoding", "cp1252", "--delimiter", ";"),
+        *("--label-source", "teacher", "--strip-quotes", "--seed", 1, "--name", "shop"),
+        *("--similarity", 0.9),
+    )
+    return Path("data/1")
+
+
+def prepare(*words: object, out: str = "data/1") -> None:
+    """Prepare the export, or fail."""
+    columns = ("--message-column", "Nachricht", "--label-column", "Rubrik")
+    taxonomy = ("--taxonomy", "taxonomy.toml")
+    code, _, error = call("prepare", *words, *columns, *taxonomy, "--out", out, "--json")
+    assert code == 0, error
+
+
+def check_again(data: Path, **figures: dict[str, Any]) -> None:
+    """Check a dataset, and have all findings fail, with ``figures`` of some of them."""
+    code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")
+    assert code in {0, 3}, error
+    record = json.loads((data / CHECK.name).read_text(encoding="utf-8"))
+    for finding in record["findings"]:
+        finding["verdict"] = "fail"
+        finding["figures"] |= figures.get(finding["name"].replace(" ", "_"), {})
+    put(data / CHECK.name, record)
+
+
+def open_often(data: Path) -> None:
+    """Open the hold-out more often than it is good for."""
+    for _ in range(7):
+        open_holdout(open_dataset(data), purpose="evaluate", subject="ab" * 32)
+
+
+def printed(data: Path) -> list[list[str]]:
+    """Return the commands that the page about a dataset prints."""
+    write_dataset_report(data, Path("page.html"))
+    return Page(Path("page.html").read_text(encoding="utf-8")).commands
+
+
+def run(words: list[str]) -> Path:
+    """Run a command that a page prints, and return the folder that it makes."""
+    places = [str(Path(f"made-{len(list(Path().glob('made-*')))}")) if w == "NEW" else w
+              for w in words]  # fmt: skip
+    code, _, error = call(*places[1:], "--json")
+    assert code == 0, f"{shlex.join(places)}: {error}"
+    return Path(places[places.index("--out") + 1])
+
+
+def refuse_broken(words: list[str], kind: str, tmp_path: Path) -> None:
+    """Fail where a command line cannot be run with a recipe of a kind, whatever is filled in."""
+    recipe = ROOT / "config" / RECIPES[kind]
+    filled = {"BASE": ROOT, "FILE": recipe, "RECIPE": recipe, "STORE": tmp_path, "NEW": "new"}
+    places = [str(filled.get(word, word)) for word in words]
+    refuse_unknown_options(places)
+    given = parse(words[1], *places[2:])
+    if words[1] in {"train", "sweep"}:
+        path = given["recipe"]
+        flags = {"base": given["base"], "dataset": given["dataset"], "run": tmp_path / "next"}
+        sets = dict(each.split("=", 1) for each in given.get("sets") or ())
+        for name, values in parse_grid(given["grid"]).items() if words[1] == "sweep" else ():
+            for value in values:
+                load_recipe(path, flags | sets | {name: value})
+        assert load_recipe(path, flags | sets).kind == kind
+    if words[1] == "publish":
+        load_rules(given["gate"], given["sets"] or [])
+    if words[1] == "train":
+        assert not Path(given["out"]).exists(), f"{given['out']} is taken"
+
+
+def test_what_prepares_again_prepares_the_same(export: Path) -> None:
+    """Encoding, delimiter, where labels come from: with no change it is the same dataset, and with
+    one it is the dataset with that change."""
+    record = open_dataset(export).record
+    (line,) = steps.prepare_again(record, ("--seed", "7"))
+    words = shlex.split(line)
+    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml", "shop"):
+        assert part in words
+    again = open_dataset(run(words))
+    assert again.record["settings"] == record["settings"] | {"seed": 7}
+    assert again.record["label_sources"].keys() == record["label_sources"].keys()
+    (line,) = steps.prepare_again(record, ("--seed", "0"))
+    assert open_dataset(run(shlex.split(line))).digest != open_dataset(export).digest
+    assert steps.prepare_again(record, ("--seed", "1"), ("--strip-quotes",)) == ()
+
+
+def test_a_dataset_that_prepare_did_not_make_is_not_prepared_again(made: Made) -> None:
+    """Nobody knows the options: a guess would make another dataset."""
+    record = dict(open_dataset(made.dataset).record)
+    assert steps.prepare_again(record, ("--seed", "7")) == ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--holdout-share", "0.3", "--seed", 1),
+        ("--validation-share", "0.2", "--conflicts", "keep-majority", "--seed", 4),
+    ],
+)
+def test_every_command_about_a_dataset_runs(
+    options: tuple[object, ...], export: Path, tmp_path: Path
+) -> None:
+    """With a check that fails everywhere, conflicts, and a hold-out that was opened often."""
+    rows = messages(60, 1)
+    lines = ["Nachricht;Rubrik"] + [f"{text} für;{label}" for text, label in rows]
+    lines += [f"{text} für;{list(dict(rows).values())[-1]}" for text, _ in rows[:6]]
+    Path("in coming/june.csv").write_text("\n".join(lines) + "\n", encoding="cp1252")
+    data = Path("data/june")
+    prepare(*("--input", "in coming/june.csv", "--encoding", "cp1252", *options), out=str(data))
+    check_again(data, lengths={"budget": 512})
+    open_often(data)
+    commands = printed(data)
+    assert {"check", "train", "prepare"} <= {words[1] for words in commands}
+    ran = set()
+    for words in commands:
+        refuse_broken(words, "lora-code", tmp_path)
+        if words[1] == "prepare" and tuple(words) not in ran:
+            made = open_dataset(run(words))
+            assert made.digest != open_dataset(data).digest or "--decisions" in words
+            ran.add(tuple(words))
+    assert len(ran) > 2
+    seeds = [words[words.index("--seed") + 1] for words in commands if words[1] == "prepare"]
+    assert str(open_dataset(data).record["settings"]["seed"] + 1) in seeds
+
+
+def test_a_checked_queue_is_not_lost(export: Path, tmp_path: Path) -> None:
+    """Where somebody has filled rows in, checking again keeps them and does not fail."""
+    check_again(export, lengths={"budget": 512})
+    queue = Path("data/1-review.csv")
+    text = queue.read_text(encoding="utf-8-sig").splitlines()
+    at = text[0].split(",").index("decision")
+    assert len(text) > 1, "the check doubts nothing: there is no row to fill in"
+    with queue.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1][at] = "accept"
+    with queue.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    checks = [words for words in printed(export) if words[1] == "check"]
+    assert checks
+    for words in checks:
+        at_base = words.index("--base")
+        plain = [*words[:at_base], *words[at_base + 2 :], "--no-embeddings"]
+        code, _, error = call(*plain[1:], "--json")
+        assert code in {0, 3}, error
+
+
+def test_a_fresh_hold_out_is_another_one(export: Path) -> None:
+    """By another seed, where the seed decides; by later messages, or another file, where not."""
+    record = dict(open_dataset(export).record)
+    (line,) = steps.fresh_holdout(record)[1]
+    assert "--seed 2" in line
+    by_time = record | {"split": {"by": "time"}}
+    why, commands = steps.fresh_holdout(by_time)
+    assert (commands, "later" in why) == ((), True)
+    own = record | {"holdout_source": {"name": "held.csv"}}
+    why, commands = steps.fresh_holdout(own)
+    assert (commands, "--holdout" in why) == ((), True)
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_every_command_about_a_run_can_be_run(
+    kind: str,
+    export: Path,
+    made: Made,
+    rewrite: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Of each kind of model, with each row of the gate failing, each conclusion of a duel, and
+    nothing measured."""
+    recipe = ROOT / "config" / RECIPES[kind]
+    base = {"name": "tiny", "revision": "1", "directory": str(ROOT)}
+    training = made.run / "training.json"
+    rewrite(training, recipe=record_of(kind, recipe), base=base)
+    if kind == "embedding-linear":
+        epochs = json.loads(training.read_text(encoding="utf-8"))["epochs"][:1]
+        rewrite(training, epochs=epochs, best_epoch=1)
+    give_options(made.dataset, export)
+    for commands in pages(made, rewrite, tmp_path):
+        for words in commands:
+            refuse_broken(words, kind, tmp_path)
+
+
+def test_no_command_is_left_out(
+    export: Path,
+    made: Made,
+    called: set[tuple[str, int]],
+    rewrite: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every place that makes a command has made one for the pages that these tests draw: a new one
+    that they do not reach fails here."""
+    give_options(made.dataset, export)
+    for _ in pages(made, rewrite, tmp_path):
+        pass
+    monkeypatch.setattr(dataset_steps, "required_messages", lambda *_: 40)
+    check_again(export, lengths={"budget": 512})
+    open_often(export)
+    printed(export)
+    missed = {
+        (path, first) for path, first, last in sites()
+        if not any(path == at and first <= line <= last for at, line in called)
+    }  # fmt: skip
+    assert not missed
+
+
+def record_of(kind: str, recipe: Path) -> dict[str, Any]:
+    """Return what ``training.json`` holds of a recipe of a kind."""
+    places = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
+    if kind == "embedding-linear":
+        text = recipe.read_text(encoding="utf-8")
+        text = "".join(
+            f"{line}\n" for line in text.splitlines()
+            if line.partition(" ")[0] in {"name", "base_name", "base_revision", "pooling", "seed"}
+        )  # fmt: skip
+        recipe = Path("linear.toml")
+        recipe.write_text(f'kind = "embedding-linear"\n{text}', encoding="utf-8")
+    return load_recipe(recipe, places).to_record()
+
+
+def give_options(dataset: Path, export: Path) -> None:
+    """Let a dataset be of the export, as its manifest goes."""
+    path = dataset / "dataset.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    of = open_dataset(export).record
+    put(path, record | {"options": of["options"]})
+
+
+def pages(made: Made, rewrite: Callable[..., None], tmp_path: Path) -> Iterator[list[list[str]]]:
+    """Draw a run's page in every state that brings other steps."""
+
+    def commands(choice: GateChoice | None = None) -> list[list[str]]:
+        write_report(made.run, tmp_path / "page.html", gate=choice)
+        return Page((tmp_path / "page.html").read_text(encoding="utf-8")).commands
+
+    usual = GateRules()
+    for rules in (
+        GateRules(accuracy=0.85),
+        GateRules(accuracy=0.92),
+        GateRules(accuracy=0.999, label_recall=0.99, ece=0.0, unconstrained_share=0.0),
+        replace(usual, macro_f1=0.999),
+    ):
+        yield commands(GateChoice(rules=rules))
+    yield commands(GateChoice(tmp_path / "empty", GateRules(accuracy=0.85)))
+    training = json.loads((made.run / "training.json").read_text(encoding="utf-8"))
+    rewrite(made.run / "training.json", best_epoch=training["epochs"][-1]["number"])
+    duel = json.loads((made.run / "duel/duel.json").read_text(encoding="utf-8"))
+    candidates = [each | {"served_as": "embedding-linear"} for each in duel["candidates"]]
+    tested = {"margin": 0.01, "tested_baseline": "minilm", "required_messages": 3162}
+    tested["candidates"] = candidates
+    for conclusion, name in (
+        ("undecided", "adapter"),
+        ("better", "minilm"),
+        ("adapter", "adapter"),
+    ):
+        rewrite(made.run / "duel/duel.json", conclusion=conclusion, recommendation=name, **tested)
+        yield commands()
+    for low in (0.5, 0.7):
+        rewrite(made.run / "training.json", recipe=training["recipe"] | {"review_precision": low})
+        yield commands()
+    rewrite(made.run / "training.json", recipe=training["recipe"] | {"review_precision": 0.9999})
+    yield commands()
+    open_often(made.dataset)
+    yield commands()
+    (made.dataset / CHECK.name).unlink()
+    yield commands()
+    for name in ("evaluation", "duel"):
+        for path in (made.run / name).iterdir():
+            path.unlink()
+        (made.run / name).rmdir()
+    (made.run / "cost.json").unlink()
+    yield commands()
+
+
+def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
+    """The sample of an audit, a report, and a dry run by the rules that the page was judged by: a
+    gate that is passed with other rules than the usual ones is passed by the printed command."""
+    page = tmp_path / "page.html"
+    store = tmp_path / "store"
+    write_report(made.run, page, gate=GateChoice(store, GateRules(accuracy=0.85)))
+    commands = Page(page.read_text(encoding="utf-8")).commands
+    ran = set()
+    for words in commands:
+        if words[1] in {"audit-sample", "report"} or "--dry-run" in words:
+            code, _, error = call(*words[1:])
+            assert code == 0, f"{shlex.join(words)}: {error}"
+            ran.add(words[1])
+    assert ran == {"audit-sample", "report", "publish"}
+    publish = [words for words in commands if words[1] == "publish"]
+    assert all("--canary" not in words for words in publish), "nothing is current there"
+
+
+def test_what_prose_names_exists() -> None:
+    """A command within a sentence of a page is one, with options that it has; where it is whole, it
+    can be parsed."""
+    whole = 0
+    for path in (Path(trainer.report.__path__[0]) / "templates").glob("*.j2"):
+        text = path.read_text(encoding="utf-8")
+        for part in text.split("<code>clerk-trainer ")[1:]:
+            words = shlex.split("clerk-trainer " + part.partition("</code>")[0])
+            refuse_unknown_options(words)
+            if len(words) > 2 and any(word.isupper() for word in words):
+                parse(words[1], *words[2:])
+                whole += 1
+    assert whole > 2
+
+
+def test_advice_about_a_small_label_is_a_whole_command(made: Made) -> None:
+    """The desk shows it, away from the dataset: it names the folder."""
+    dataset = replace(open_dataset(made.dataset), train=())
+    found = advise(dataset, (), {}, guideline=None, embed=None, with_texts=False)
+    few = [each for each in found.findings if each.kind == "few"]
+    assert len(few) == len(dataset.taxonomy.names)
+    words = shlex.split(few[0].advice.partition("(")[2].partition(")")[0])
+    assert parse(words[1], *words[2:])["dataset"] == made.dataset
+
+
+def test_a_training_is_repeated_from_its_record(made: Made, tmp_path: Path) -> None:
+    """``train --recipe RUN/training.json`` reads the settings that were used, flags included; what
+    is no training's record is refused in one line."""
+    put(
+        made.run / "training.json",
+        json.loads((made.run / "training.json").read_text("utf-8"))
+        | {"recipe": record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}},
+    )
+    places = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
+    assert load_recipe(made.run / "training.json", places).epochs == 7
+    assert load_recipe(made.run / "training.json", places | {"epochs": 9}).epochs == 9
+    (tmp_path / "training.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"training\.json"):
+        load_recipe(tmp_path / "training.json", places)

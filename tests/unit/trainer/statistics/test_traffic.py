@@ -1,0 +1,38 @@
+"""Accuracy by traffic, on simulated messages whose true accuracy is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.statistics.metrics import wilson
+from trainer.statistics.traffic import weighted_accuracy
+
+
+def test_without_copies_it_is_the_accuracy() -> None:
+    """To the interval."""
+    right = np.arange(100) < 93
+    share, interval = weighted_accuracy(right, np.ones(100, dtype=np.int64))
+    assert share == pytest.approx(0.93)
+    assert interval == pytest.approx(wilson(93, 100), abs=0.005)
+
+
+@pytest.mark.parametrize("tilt", [-0.4, 0.0, 0.6])
+def test_the_interval_holds_the_share_of_all_rows_that_is_right(tilt: float) -> None:
+    """In 93 % of hold-outs or more, whether what comes often is harder, as hard or easier
+    (``tilt``): how often messages come is skewed, as it is of real mail."""
+    draw = np.random.default_rng(7)
+    messages = 200_000
+    rows = np.minimum(draw.zipf(2.2, messages), 40).astype(np.int64)
+    chance = 1 / (1 + np.exp(-(2.2 + tilt * np.log(rows))))
+    right = draw.random(messages) < chance
+    true = (rows * right).sum() / rows.sum()
+    plain = held = 0
+    for _ in range(500):
+        chosen = draw.integers(messages, size=600)
+        low, high = weighted_accuracy(right[chosen], rows[chosen])[1]
+        held += low <= true <= high
+        copies = wilson(int((rows * right)[chosen].sum()), int(rows[chosen].sum()))
+        plain += copies[0] <= true <= copies[1]
+    assert held / 500 >= 0.93
+    assert plain < held - 25, "copies are not further evidence"
