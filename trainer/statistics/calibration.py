@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from trainer.statistics.clusters import Groups
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
 from trainer.statistics.promise import find_promise
 from trainer.statistics.thresholds import (
@@ -144,6 +145,7 @@ def calibrate(
     seed: int,
     label_of: Ints | None = None,
     out_of_scope_quantile: float | None = None,
+    groups: Groups | None = None,
 ) -> Calibrated:
     """Fit everything on validation scores: raw log-probabilities, or logits of a head (rows,
     outputs), and true indexes.
@@ -154,18 +156,23 @@ def calibrate(
     which still makes it a little kind: the hold-out's figures are the ones to quote. ``label_of``
     is that of ``temperature_softmax``. With ``out_of_scope_quantile`` the scores are logits, and a
     threshold on their energy, that quantile over validation, takes the place of off-label mass.
+    ``groups`` says which rows belong together: so many prove less, and the threshold is higher.
     """
     probabilities = cross_fitted(logprobs, truth, seed=seed, label_of=label_of)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
     review, point = (
-        review_threshold(confidence, correct, review_precision, floor=review_floor, by=rule)
+        review_threshold(
+            confidence, correct, review_precision, floor=review_floor, by=rule, groups=groups
+        )
         for rule in (review_precision_by, "point")
     )
     accepted = accept(confidence, correct, review)
     promise = None
     if review_precision_by == "lower":
-        promise = find_promise(confidence, correct, review_precision, floor=review_floor)
+        promise = find_promise(
+            confidence, correct, review_precision, floor=review_floor, groups=groups
+        )
     raw = temperature_softmax(logprobs, 1.0, label_of)
     if out_of_scope_quantile is None:
         mass = off_label_mass(logprobs)
