@@ -100,6 +100,27 @@ class ReviewFigures(Record):
     accuracy_by_point: float | None = None
 
 
+class KeptPromise(Record):
+    """What validation and hold-out together say about the precision of labels that nobody reviews.
+
+    ``precision`` was promised, by its lower bound or as the share found (``by``). Of ``accepted``
+    messages ``right`` have the right label, ``holdout_accepted`` and ``holdout_right`` of them in
+    the hold-out; ``effect`` of them count as one, for messages that belong together. ``shown`` is
+    the p-value of "the precision is below the promised one", ``refuted`` that of "it is at least
+    that" (both one-sided and exact).
+    """
+
+    precision: float
+    by: ThresholdRule
+    accepted: int
+    right: int
+    holdout_accepted: int
+    holdout_right: int
+    effect: float
+    shown: float
+    refuted: float
+
+
 class OffLabelMass(Record):
     """Probability that the hold-out's answers give to tokens outside the label set."""
 
@@ -181,7 +202,8 @@ class ScoreQuantiles(Record):
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i that were given
     label j; ``limited``: only a part of the hold-out was used; ``head`` is that of a model that has
-    one."""
+    one. ``design_effect`` of the messages count as one in the accuracy's interval, for those that
+    belong together; ``promise`` is None of an adapter that promises no precision."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
@@ -192,6 +214,7 @@ class EvaluationRecord(Record):
     examples: int
     accuracy: float
     accuracy_interval_95: Interval
+    design_effect: float = 1.0
     macro_f1: float
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -199,6 +222,7 @@ class EvaluationRecord(Record):
     calibration: HoldoutCalibration
     coverage: tuple[CoveragePoint, ...]
     review: ReviewFigures
+    promise: KeptPromise | None = None
     off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
     batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]
@@ -223,7 +247,8 @@ class Answer(Record):
     ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
     engine does not tell). A model with a head has an out-of-scope score and no off-label mass. Of
     a cascade ``reasons`` say why a person should look: its stages measure by themselves what does
-    not fit, which its own scores do not tell."""
+    not fit, which its own scores do not tell. Messages of one ``group`` belong together (a thread's,
+    or near-copies; None: alone), and tests count them as fewer."""
 
     id: str
     label: str | None
@@ -234,6 +259,7 @@ class Answer(Record):
     review: bool
     unconstrained_in_set: bool | None
     reasons: tuple[ReviewReason, ...] | None = None
+    group: int | None = None
 
 
 class Prediction(Answer):

@@ -22,6 +22,7 @@ from trainer.artifacts.evaluation import (
     EvaluatedDataset,
     EvaluationRecord,
     HoldoutCalibration,
+    KeptPromise,
     OffLabelMass,
     OutOfScope,
     OutsideLabels,
@@ -41,8 +42,9 @@ from trainer.statistics.calibration import (
     nll,
     reliability,
 )
+from trainer.statistics.clusters import as_groups, design_effect
 from trainer.statistics.figures import ThresholdRule
-from trainer.statistics.metrics import auroc, measure
+from trainer.statistics.metrics import auroc, binomial_tail, measure
 from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
 from worker.contract import Thresholds
 
@@ -66,7 +68,9 @@ class EngineSpeed:
 class Setup:
     """What no prediction tells: identities, settings in force, and speeds as they were measured.
 
-    ``wanted_by`` None: figures as earlier versions made them, by the point value alone.
+    ``promised`` is the precision that the adapter promises of labels that nobody reviews, and by
+    which rule its threshold was chosen. ``wanted_by`` None: figures as earlier versions made them,
+    by the point value alone.
     """
 
     created_at: str
@@ -80,6 +84,7 @@ class Setup:
     tolerance: float
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
+    promised: tuple[float, ThresholdRule] | None = None
     wanted_by: ThresholdRule | None = "lower"
 
     @property
@@ -109,7 +114,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     predicted = np.array([labels.index(answer.predicted) for answer in holdout], dtype=np.int64)
     confidence = _confidence(holdout)
     correct = predicted == truth
-    figures = measure(truth, predicted, labels)
+    figures = measure(truth, predicted, labels, as_groups([each.group for each in holdout]))
     return EvaluationRecord(
         created_at=setup.created_at,
         limited=setup.limited,
@@ -119,6 +124,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         examples=figures.examples,
         accuracy=figures.accuracy,
         accuracy_interval_95=figures.interval,
+        design_effect=figures.effect,
         macro_f1=figures.macro_f1,
         per_label=figures.per_label,
         confusion=figures.confusion,
@@ -126,6 +132,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         calibration=_calibration(setup, logprobs_of(holdout, setup.outputs), truth),
         coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
+        promise=_promise(setup, predictions),
         off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
         batch_sensitivity=_batch_sensitivity(predictions, setup.outputs),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
@@ -154,6 +161,7 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
             temperature=setup.temperature,
             limits=setup.limits,
             reasons=[prediction.reasons for prediction in group],
+            groups=[prediction.group for prediction in group],
         )
         for given, found in zip(group, again, strict=True):
             if given.predicted not in setup.labels:
@@ -228,7 +236,12 @@ def _review(
     )
     thresholds = {
         rule: review_threshold(
-            _confidence(predictions.validation), right, setup.wanted_precision, floor=0.0, by=rule
+            _confidence(predictions.validation),
+            right,
+            setup.wanted_precision,
+            floor=0.0,
+            by=rule,
+            groups=as_groups([each.group for each in predictions.validation]),
         )
         for rule in get_args(ThresholdRule)
     }
@@ -248,6 +261,36 @@ def _review(
         wanted_by=setup.wanted_by,
         coverage_by_point=by_point.coverage if by_point else None,
         accuracy_by_point=by_point.accuracy if by_point else None,
+    )
+
+
+def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
+    """Put validation and hold-out together: the threshold was chosen on validation, by a rule that
+    keeps its level, and the hold-out alone is seldom large enough to show what it promises."""
+    if setup.promised is None:
+        return None
+    chosen, held = (
+        [each for each in part if not each.review]
+        for part in (predictions.validation, predictions.holdout)
+    )
+    # A group lies in one part, and each part has its own numbers.
+    ranges = 1 + max((each.group for each in chosen if each.group is not None), default=0)
+    numbers = [each.group for each in chosen]
+    numbers += [None if each.group is None else ranges + each.group for each in held]
+    right = np.array([each.predicted == each.label for each in chosen + held], dtype=np.bool_)
+    effect = design_effect(right, as_groups(numbers))
+    precision, by = setup.promised
+    hits, total = int(right.sum()), len(right)
+    return KeptPromise(
+        precision=precision,
+        by=by,
+        accepted=total,
+        right=hits,
+        holdout_accepted=len(held),
+        holdout_right=sum(each.predicted == each.label for each in held),
+        effect=effect,
+        shown=binomial_tail(hits / effect, total / effect, precision),
+        refuted=binomial_tail((total - hits) / effect, total / effect, 1 - precision),
     )
 
 

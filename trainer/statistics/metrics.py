@@ -49,12 +49,19 @@ def measure(
     return Figures(
         examples=len(truth),
         accuracy=float(accuracy_score(truth, predicted)),
-        interval=wilson(int(np.trace(confusion)) / effect, len(truth) / effect),
+        interval=interval_of(right, groups),
         macro_f1=float(f1[support > 0].mean()),
         per_label=per_label,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         effect=effect,
     )
+
+
+def interval_of(right: Bools, groups: Groups | None) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of the share of right messages, some of which may belong
+    together."""
+    effect = design_effect(right, groups)
+    return wilson(right.sum() / effect, len(right) / effect)
 
 
 def wilson(hits: float, total: float) -> tuple[float, float]:
@@ -106,6 +113,11 @@ class Discordance:
     b_only: int
     total: int
     effect: float = 1.0
+
+    @property
+    def independent(self) -> float:
+        """As how many independent messages they count."""
+        return self.total / self.effect
 
     @property
     def turned(self) -> Discordance:
@@ -162,7 +174,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def minimum_detectable_difference(
-    discordance: float, total: int, *, alpha: float = ALPHA, power: float = POWER
+    discordance: float, total: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> float:
     """Return the smallest difference of accuracy that McNemar's test of ``total`` messages finds
     with ``power`` at a two-sided ``alpha``, when a share ``discordance`` of them is discordant.

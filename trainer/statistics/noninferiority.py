@@ -69,6 +69,12 @@ def required_messages(
     return math.ceil(root * root)
 
 
+def messages_for(found: Discordance, margin: float) -> int:
+    """Return ``required_messages`` for two labellings that differ, and messages that belong
+    together, as was found."""
+    return math.ceil(required_messages(found.share, margin) * found.effect)
+
+
 def smallest_margin(total: float, discordance: float) -> float:
     """Return the smallest margin within which ``total`` messages pass an equal labelling four
     times in five (``POWER``)."""

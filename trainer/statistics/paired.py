@@ -19,9 +19,7 @@ def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, 
     return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
 
 
-def unpaired_interval(
-    a: tuple[float, float], b: tuple[float, float]
-) -> tuple[float, float]:
+def unpaired_interval(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two shares of different messages, each given
     as (hits, total): Newcombe's hybrid score interval (1998, Statistics in Medicine 17:873, method
     10), of the two Wilson intervals."""

@@ -119,6 +119,4 @@ def _judge(
     )
     temperature = calibrated.calibration.temperature
     predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)
-    return measure(
-        validator.truth, predicted, inputs.labels, inputs.validation_groups
-    ), calibrated
+    return measure(validator.truth, predicted, inputs.labels, inputs.validation_groups), calibrated
