@@ -100,25 +100,28 @@ class ReviewFigures(Record):
     accuracy_by_point: float | None = None
 
 
-class KeptPromise(Record):
-    """What validation and hold-out together say about the precision of labels that nobody reviews.
+class Accepted(Record):
+    """Messages whose labels nobody reviews: how many, and how many are right; ``effect`` of them
+    count as one, for messages that belong together. ``p`` is one-sided and exact."""
 
-    ``precision`` was promised, by its lower bound or as the share found (``by``). Of ``accepted``
-    messages ``right`` have the right label, ``holdout_accepted`` and ``holdout_right`` of them in
-    the hold-out; ``effect`` of them count as one, for messages that belong together. ``shown`` is
-    the p-value of "the precision is below the promised one", ``refuted`` that of "it is at least
-    that" (both one-sided and exact).
+    messages: int
+    right: int
+    effect: float
+    p: float
+
+
+class KeptPromise(Record):
+    """What validation and hold-out say about the precision of labels that nobody reviews.
+
+    ``precision`` was promised, by its lower bound or as the share found (``by``). ``p`` of
+    validation, which the threshold was chosen on, is that of "the precision is below the promised
+    one"; of the hold-out, that of "it is at least that".
     """
 
     precision: float
     by: ThresholdRule
-    accepted: int
-    right: int
-    holdout_accepted: int
-    holdout_right: int
-    effect: float
-    shown: float
-    refuted: float
+    validation: Accepted
+    holdout: Accepted
 
 
 class OffLabelMass(Record):
@@ -247,8 +250,8 @@ class Answer(Record):
     ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
     engine does not tell). A model with a head has an out-of-scope score and no off-label mass. Of
     a cascade ``reasons`` say why a person should look: its stages measure by themselves what does
-    not fit, which its own scores do not tell. Messages of one ``group`` belong together (a thread's,
-    or near-copies; None: alone), and tests count them as fewer."""
+    not fit, which its own scores do not tell. Messages of one ``group`` belong together (a
+    thread's, or near-copies; None: alone), and tests count them as fewer."""
 
     id: str
     label: str | None

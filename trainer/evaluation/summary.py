@@ -4,7 +4,7 @@ figures, which is how anyone can recompute them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import (
+    Accepted,
     BatchScore,
     BatchSensitivity,
     DisjointProof,
@@ -42,10 +43,10 @@ from trainer.statistics.calibration import (
     nll,
     reliability,
 )
-from trainer.statistics.clusters import as_groups, design_effect
+from trainer.statistics.clusters import Groups, as_groups, design_effect
 from trainer.statistics.figures import ThresholdRule
-from trainer.statistics.metrics import auroc, binomial_tail, measure
-from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
+from trainer.statistics.metrics import auroc, measure
+from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
@@ -265,32 +266,33 @@ def _review(
 
 
 def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
-    """Put validation and hold-out together: the threshold was chosen on validation, by a rule that
-    keeps its level, and the hold-out alone is seldom large enough to show what it promises."""
     if setup.promised is None:
         return None
-    chosen, held = (
-        [each for each in part if not each.review]
-        for part in (predictions.validation, predictions.holdout)
-    )
-    # A group lies in one part, and each part has its own numbers.
-    ranges = 1 + max((each.group for each in chosen if each.group is not None), default=0)
-    numbers = [each.group for each in chosen]
-    numbers += [None if each.group is None else ranges + each.group for each in held]
-    right = np.array([each.predicted == each.label for each in chosen + held], dtype=np.bool_)
-    effect = design_effect(right, as_groups(numbers))
     precision, by = setup.promised
-    hits, total = int(right.sum()), len(right)
     return KeptPromise(
         precision=precision,
         by=by,
-        accepted=total,
-        right=hits,
-        holdout_accepted=len(held),
-        holdout_right=sum(each.predicted == each.label for each in held),
-        effect=effect,
-        shown=binomial_tail(hits / effect, total / effect, precision),
-        refuted=binomial_tail((total - hits) / effect, total / effect, 1 - precision),
+        validation=_accepted(
+            predictions.validation, lambda right, groups: proof(right, groups, precision)
+        ),
+        holdout=_accepted(
+            predictions.holdout, lambda right, groups: proof(~right, groups, 1 - precision)
+        ),
+    )
+
+
+def _accepted(
+    predictions: Sequence[Prediction], test: Callable[[Bools, Groups | None], float]
+) -> Accepted:
+    """Return what nobody reviews of them; ``test`` takes where they are right, and their groups."""
+    kept = [each for each in predictions if not each.review]
+    right = np.array([each.predicted == each.label for each in kept], dtype=np.bool_)
+    groups = as_groups([each.group for each in kept])
+    return Accepted(
+        messages=len(kept),
+        right=int(right.sum()),
+        effect=design_effect(right, groups),
+        p=test(right, groups),
     )
 
 

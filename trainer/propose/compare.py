@@ -10,7 +10,8 @@ import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
 from trainer.report.points import MANY_OPENINGS
-from trainer.statistics.clusters import as_groups
+from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.clusters import Groups, as_groups
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
 from trainer.statistics.noninferiority import lowest_difference
@@ -60,7 +61,7 @@ def compare(
     ]
     surest = sum(not each.review for each in current)
     if 0 < surest < len(current):
-        pair = _not_wrong(new, surest), _not_wrong(current, surest)
+        pair = _surest(new, surest), _surest(current, surest)
         found.append(_compare(SUREST, *pair, groups, turned=True))
     truth = {
         answer.id: answer.new_label or None
@@ -96,18 +97,6 @@ def _alone(predictions: Sequence[Prediction]) -> dict[str, bool]:
     return {each.id: each.predicted == each.label and not each.review for each in predictions}
 
 
-def _not_wrong(predictions: Sequence[Prediction], surest: int) -> dict[str, bool]:
-    """Return of each message that it is not labelled wrongly unseen, where so many of the ``surest``
-    are labelled without a person.
-
-    The thresholds have no part in it: each is set on a validation set, with luck, and a lower one
-    asks people less often without any better answer.
-    """
-    ranked = sorted(predictions, key=lambda each: (-each.confidence, each.id))
-    unseen = {each.id for each in ranked[:surest]}
-    return {each.id: each.predicted == each.label or each.id not in unseen for each in predictions}
-
-
 def _compare(
     name: str,
     new: Mapping[str, bool],
@@ -119,15 +108,42 @@ def _compare(
     ids = sorted(new.keys() & current.keys())
     a = np.array([new[id_] for id_ in ids], dtype=np.bool_)
     b = np.array([current[id_] for id_ in ids], dtype=np.bool_)
-    found = count_discordant(a, b, as_groups([groups[id_] for id_ in ids]))
+    return compare_answers(name, a, b, as_groups([groups[id_] for id_ in ids]), turned=turned)
+
+
+def _surest(predictions: Sequence[Prediction], count: int) -> dict[str, bool]:
+    confidence = np.array([each.confidence for each in predictions])
+    correct = np.array([each.predicted == each.label for each in predictions], dtype=np.bool_)
+    good = not_wrong_unseen(confidence, correct, count)
+    return {each.id: bool(found) for each, found in zip(predictions, good, strict=True)}
+
+
+def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:
+    """Return of each message that it is not labelled wrongly unseen, if so many of the surest are
+    labelled without a person.
+
+    The thresholds have no part in it: each is set on a validation set, with luck, and a lower one
+    asks people less often without any better answer.
+    """
+    unseen = np.zeros(len(confidence), dtype=np.bool_)
+    unseen[np.argsort(-confidence, kind="stable")[:surest]] = True
+    good: Bools = correct | ~unseen
+    return good
+
+
+def compare_answers(
+    name: str, new: Bools, current: Bools, groups: Groups | None, *, turned: bool = False
+) -> Compared:
+    """Compare where the proposed and the current adapter do well, message by message; ``turned``:
+    the figure that is told is the share where they do not."""
+    found = count_discordant(new, current, groups)
     low, high = paired_interval(found)
-    shares = float(a.mean()), float(b.mean())
+    shares = float(new.mean()), float(current.mean())
     if turned:
         shares, (low, high) = (1 - shares[0], 1 - shares[1]), (-high, -low)
-    difference = shares[0] - shares[1]
     figure = Figure(
-        name, len(ids), *shares, difference, low, high, lower_is_better=turned
-    )  # fmt: skip
+        name, len(new), *shares, shares[0] - shares[1], low, high, lower_is_better=turned
+    )
     return Compared(figure, found)
 
 
@@ -144,8 +160,8 @@ class Judgement:
 def judge(
     compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], judged: int = 0
 ) -> Judgement:
-    """Say whether it is worth a trial: the gate lets it pass, which the promised precision is a part
-    of; it makes no more mistakes in any comparison; and it is shown to be better in one: fewer
+    """Say whether it is worth a trial: the gate lets it pass, whose row is the promised precision
+    too; it makes no more mistakes in any comparison; and it is shown to be better in one: fewer
     mistakes, or fewer among as many of its surest answers. That fewer messages go to people is no
     reason by itself, for a lower threshold does that. One that is right more often and asks people
     more is not, where fewer messages are labelled rightly without one. ``judged``: how many

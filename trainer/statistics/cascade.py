@@ -48,9 +48,9 @@ def choose_threshold(
     ``small`` and ``large`` say where each is right, ``may_answer`` where nothing but its confidence
     keeps the small one from answering, ``groups`` which belong together. Learn then test
     (Angelopoulos et al. 2021, arXiv 2110.01052): larger and larger parts, the surest messages
-    first, are tested in a fixed sequence by the score test of non-inferiority at 5 %, and the first that fails ends it. So a
-    cascade that is truly worse by the margin or more passes in at most 5 % of all validation
-    sets, however many parts are tried: the first such part has to pass by chance.
+    first, are tested in a fixed sequence by the score test of non-inferiority at 5 %, and the first
+    that fails ends it. So a cascade that is truly worse by the margin or more passes in at most 5 %
+    of all validation sets, however many parts are tried: the first such part has to pass by chance.
     """
     order = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")
     order = order[: int(may_answer.sum())]

@@ -138,15 +138,10 @@ def _proven_in_groups(
     chance = scipy.stats.binom.sf(needed - 1, np.floor(likely), expected)
     kept = 0
     for size in map(int, sizes[int(np.argmax(chance)) :]):
-        if not is_proven(correct[:size], groups[:size], precision):
+        if proof(correct[:size], groups[:size], precision) > 1 - LEVEL:
             break
         kept = size
     return kept
-
-
-def is_proven(correct: Bools, groups: Groups | None, precision: float) -> bool:
-    """Return whether rows show at 95 % that the share of right ones is at least ``precision``."""
-    return proof(correct, groups, precision) <= 1 - LEVEL
 
 
 def proof(correct: Bools, groups: Groups | None, precision: float) -> float:

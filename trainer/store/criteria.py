@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.evaluation import Accepted, EvaluationRecord, KeptPromise
 from trainer.statistics.figures import LabelFigures, in_points
 from trainer.statistics.metrics import ALPHA, Discordance, highest_share, lowest_share
 from trainer.statistics.noninferiority import (
@@ -23,6 +23,9 @@ from trainer.statistics.promise import fewest_rows
 from trainer.store.gate_rules import GateRules
 from trainer.store.verdict import Comparison, Criterion, criterion
 
+PROMISE = "precision of labels without review"
+
+_SHOWN, _AGAINST = 0.06, 0.2
 _MOST_MESSAGES = 20
 
 
@@ -86,29 +89,45 @@ def _messages_that_show(found: LabelFigures, floor: float) -> str:
 
 
 def judge_promise(figures: EvaluationRecord) -> Criterion:
-    """Return the row of the precision that the adapter promises of labels that nobody reviews.
+    """Return the row of the precision that the adapter promises of labels that nobody reviews; one
+    that promises none passes."""
+    if figures.promise is None:
+        return criterion(PROMISE, "as promised", "the adapter promises none", passed=True)
+    return judge_kept_promise(figures.promise)
 
-    It has to be shown, one-sided at 5 %, by validation and hold-out together, at the adapter's own
-    thresholds. Of one whose threshold was chosen by the point value, which keeps its promise half
-    of the time, it may not be refuted.
+
+def judge_kept_promise(found: KeptPromise) -> Criterion:
+    """Return the row of a promise.
+
+    Validation has to show it at the adapter's own threshold, as it did when the threshold was
+    chosen: one that is lower than that fails. The hold-out must not speak against it (one-sided,
+    20 %: a threshold that was chosen by its lower bound lies well above the promise, so that few
+    honest ones fail). Validation is asked for 6 %, where the choice was for 5 %: scored again, a
+    row next to the threshold may fall to its other side. A promise that is just broken passes both
+    in at most 0.06 * 0.8 of all cases. Of a threshold by the point value, which keeps its promise half of
+    the time, nothing is shown, and the hold-out may not refute it (5 %).
     """
-    found, name = figures.promise, "precision of labels without review"
-    if found is None:
-        return criterion(name, "as promised", "the adapter promises none", passed=True)
-    share = f"{found.right / found.accepted:.4f}" if found.accepted else "nothing"
-    text = f"{share} of {found.accepted} messages of validation and hold-out"
-    if not found.accepted:  # everything goes to review, and no promise is broken
-        return criterion(name, f"at least {found.precision:.4f}", text, passed=True)
-    if found.by == "point":
-        wanted = f"not shown to be below {found.precision:.4f} (p < {ALPHA:g})"
-        passed, p = found.refuted >= ALPHA, found.refuted
-    else:
-        wanted = f"shown to be at least {found.precision:.4f} (p < {ALPHA:g})"
-        passed, p = found.shown < ALPHA, found.shown
-    text += f"; p = {p:.2g}"
-    if not passed:
-        text += "; train again with a higher review_precision or review_floor, or more validation"
-    return criterion(name, wanted, text, passed)
+    by_point = found.by == "point"
+    against = ALPHA if by_point else _AGAINST
+    wanted = f"at least {found.precision:.4f}, not refuted by the hold-out (p < {against:g})"
+    if not by_point:
+        wanted += f", shown by validation (p < {_SHOWN:g})"
+    told = [_tell(found.validation, "validation"), _tell(found.holdout, "hold-out")]
+    text = "; ".join(told)
+    shown = by_point or not found.validation.messages or found.validation.p < _SHOWN
+    refuted = found.holdout.messages > 0 and found.holdout.p < against
+    if not shown:
+        text += "; its threshold is lower than validation proves: train again"
+    elif refuted:
+        text += "; train again with a higher review_precision, or with more validation messages"
+    return criterion(PROMISE, wanted, text, shown and not refuted)
+
+
+def _tell(accepted: Accepted, where: str) -> str:
+    if not accepted.messages:
+        return f"{where}: all go to review"
+    share = accepted.right / accepted.messages
+    return f"{where}: {share:.4f} of {accepted.messages}, p = {accepted.p:.2g}"
 
 
 def judge_regression(

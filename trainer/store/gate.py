@@ -138,8 +138,8 @@ def _disagreement(evidence: Evidence) -> str | None:
     if stated.promise is not None:
         right = sum(answer.predicted == answer.label for answer in kept)
         pairs += [
-            ("count without review", len(kept), stated.promise.holdout_accepted),
-            ("count of right ones without review", right, stated.promise.holdout_right),
+            ("count without review", len(kept), stated.promise.holdout.messages),
+            ("count of right ones without review", right, stated.promise.holdout.right),
         ]
     for figures in stated.per_label:
         own = found.get(figures.label)
