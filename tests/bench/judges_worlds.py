@@ -179,7 +179,7 @@ def says_yes(
 ) -> bool:
     """Return whether ``propose`` says "Yes", gate included, at this turn (from 1)."""
     groups = holdout.groups
-    pairs = _pairs(new, current)
+    pairs = pairs_of(new, current)
     compared = [
         compare_answers(name, *pairs[name], groups, turned=name in {REVIEW, SUREST})
         for name in pairs
@@ -195,7 +195,7 @@ def says_yes(
 def said_yes_before(new: Adapter, current: Adapter) -> bool:
     """Return the same by the rules of before: messages are independent, fewer of them for people
     is better, every proposal has the whole 5 %, and no promise is looked at."""
-    pairs = _pairs(new, current)
+    pairs = pairs_of(new, current)
     found = {name: compare_answers(name, *pairs[name], None) for name in (OLD_HOLDOUT, REVIEW)}
     alone = compare_answers(ALONE, *pairs[ALONE], None)
     if not _passes(found[OLD_HOLDOUT].found) or found[OLD_HOLDOUT].worse or alone.worse:
@@ -205,7 +205,8 @@ def said_yes_before(new: Adapter, current: Adapter) -> bool:
     return any(name != REVIEW or not worse for name in better)
 
 
-def _pairs(new: Adapter, current: Adapter) -> dict[str, tuple[Bools, Bools]]:
+def pairs_of(new: Adapter, current: Adapter) -> dict[str, tuple[Bools, Bools]]:
+    """Return what ``propose`` compares on the hold-out: where the two do well."""
     kept = [each.kept(each.holdout) for each in (new, current)]
     right = [each.holdout[1] for each in (new, current)]
     surest = int(kept[1].sum())

@@ -104,8 +104,8 @@ def judge_kept_promise(found: KeptPromise) -> Criterion:
     20 %: a threshold that was chosen by its lower bound lies well above the promise, so that few
     honest ones fail). Validation is asked for 6 %, where the choice was for 5 %: scored again, a
     row next to the threshold may fall to its other side. A promise that is just broken passes both
-    in at most 0.06 * 0.8 of all cases. Of a threshold by the point value, which keeps its promise half of
-    the time, nothing is shown, and the hold-out may not refute it (5 %).
+    in at most 0.06 * 0.8 of all cases. Of a threshold by the point value, which keeps its promise
+    half of the time, nothing is shown, and the hold-out may not refute it (5 %).
     """
     by_point = found.by == "point"
     against = ALPHA if by_point else _AGAINST
@@ -119,7 +119,7 @@ def judge_kept_promise(found: KeptPromise) -> Criterion:
     if not shown:
         text += "; its threshold is lower than validation proves: train again"
     elif refuted:
-        text += "; train again with a higher review_precision, or with more validation messages"
+        text += "; train again with a higher review_precision or more validation messages"
     return criterion(PROMISE, wanted, text, shown and not refuted)
 
 
