@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from tests.unit.trainer.store.conftest import MakeRun
 from trainer.artifacts.evaluation import Accepted, KeptPromise
 from trainer.errors import BadInput
+from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.noninferiority import non_inferiority_p
 from trainer.store.comparison import compare_evidence
@@ -145,13 +146,16 @@ def test_a_label_that_is_shown_to_be_bad_may_not_go_unproven(make_run: MakeRun) 
     assert not verdict_of(run, rules)["recall of billing, lower end of its interval"]
 
 
-def promise(validation: tuple[int, int], holdout: tuple[int, int], **changes: Any) -> KeptPromise:
+def promise(
+    validation: tuple[int, int], holdout: tuple[int, int], by: ThresholdRule = "lower"
+) -> KeptPromise:
     """A promise of 95 % with so many (right, all) of independent messages without review."""
     (right, total), (held_right, held) = validation, holdout
     shown = binomtest(right, total, 0.95, alternative="greater").pvalue if total else 1.0
     refuted = binomtest(held_right, held, 0.95, alternative="less").pvalue if held else 1.0
     return KeptPromise(
-        **{"precision": 0.95, "by": "lower"} | changes,
+        precision=0.95,
+        by=by,
         validation=Accepted(messages=total, right=right, effect=1.0, p=shown),
         holdout=Accepted(messages=held, right=held_right, effect=1.0, p=refuted),
     )
