@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def write_evaluation(
     groups = None if group is None else np.arange(messages) // group
     figures = measure(np.array(truth), np.array(predicted), LABELS, groups)
     directory.mkdir(parents=True, exist_ok=True)
-    lines = (
+    lines: Iterator[dict[str, Any]] = (
         {
             "id": f"m{at}",
             "label": LABELS[label],
