@@ -200,8 +200,19 @@ def _figures(sources: Sources) -> Iterator[str]:
         return
     part = "a part of the hold-out" if found.limited else "the hold-out"
     low, high = found.accuracy_interval_95
-    review_low, review_high = wilson(round(found.review.share * found.examples), found.examples)
-    yield f"On {found.examples} messages of {part}; 95 % intervals (Wilson) in brackets.\n"
+    effect = found.design_effect
+    review_low, review_high = wilson(
+        found.review.share * found.examples / effect, found.examples / effect
+    )
+    together = ""
+    if effect > 1:
+        together = (
+            f" Some belong together, as threads and near-copies do: for intervals and tests they "
+            f"count as {found.examples / effect:.0f}."
+        )
+    yield (
+        f"On {found.examples} messages of {part}; 95 % intervals (Wilson) in brackets.{together}\n"
+    )
     yield "| figure | value |\n|---|---|"
     yield f"| accuracy | {found.accuracy:.1%} ({low:.1%} to {high:.1%}) |"
     yield f"| macro-F1 | {found.macro_f1:.3f} |"
@@ -209,7 +220,7 @@ def _figures(sources: Sources) -> Iterator[str]:
     yield (f"| sent to review | {found.review.share:.1%} ({review_low:.1%} to {review_high:.1%}) |")
     if found.review.accepted_accuracy is not None:
         kept = found.examples - round(found.review.share * found.examples)
-        low, high = wilson(round(found.review.accepted_accuracy * kept), kept)
+        low, high = wilson(found.review.accepted_accuracy * kept / effect, kept / effect)
         yield (
             f"| right among the rest | {found.review.accepted_accuracy:.1%} "
             f"({low:.1%} to {high:.1%}) |"

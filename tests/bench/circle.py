@@ -218,7 +218,7 @@ def decide(messages: Messages, holdout: Ints, new: Any, current: Any) -> str:
     compared = Compared(Figure(OLD_HOLDOUT, found.total, 0.0, 0.0, 0.0, 0.0, 0.0), found)
     if compared.worse or non_inferiority_p(found, _MARGIN) >= _ALPHA:
         return "refused"
-    return "publish" if compared.is_better(1) else "not_worth_it"
+    return "publish" if compared.is_better(_ALPHA) else "not_worth_it"
 
 
 def plant(

@@ -1,16 +1,17 @@
 """``python -m tests.bench.judges``: how often the trainer's judges are right, by a known truth.
 
-The duel's verdict, the gate's rows and the review threshold are put to simulated trainings and
-hold-outs, and to resampled real predictions: those of a run folder's evaluation and duel
-(``--run DIR``), else of cheap models on the demo's messages, out of fold. Each share is told
-with its Monte-Carlo error (two standard errors).
+One table: for each judge the worlds with a known truth (independent messages, messages in groups,
+repeated proposals, few messages a label), how often it is wrong and how often right, by the rules
+of before and now, and the nominal rate. With ``--more`` also the duel, the gate and the threshold
+in finer steps, and on resampled real predictions: those of a run folder's evaluation and duel
+(``--run DIR``), else of cheap models on the demo's messages, out of fold. Each share has its
+Monte-Carlo error (two standard errors).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from tests.bench.judges_data import Joint, calibrate_again, load_joint, load_scores
+from tests.bench.judges_table import print_table, told
 from trainer.duel.verdict import PairedResult, decide
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
-    highest_share,
     holm,
     mcnemar_exact,
 )
@@ -34,7 +35,7 @@ from trainer.statistics.noninferiority import non_inferiority_p, power, required
 from trainer.statistics.thresholds import review_threshold
 
 ADAPTER, DISCORDANCE, MARGIN, GATE_MARGIN = 0.95, 0.05, 0.01, 0.02
-PRECISION, FLOOR, LABELS = 0.95, 0.75, 11
+PRECISION = 0.95
 
 
 def main() -> int:
@@ -43,15 +44,17 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="a run folder with evaluation/ and duel/")
     parser.add_argument("--runs", type=int, default=2000, help="simulations for each figure")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--more", action="store_true", help="also finer steps and real predictions")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
     began = time.perf_counter()
-    exact_level()
-    duels_simulated(rng, given.runs)
-    duels_resampled(rng, given.runs, load_joint(given.run))
-    regressions(rng, given.runs)
-    thresholds(rng, given.runs, given.run)
-    recalls(rng, given.runs)
+    print_table(given.runs, given.seed)
+    if given.more:
+        exact_level()
+        duels_simulated(rng, given.runs)
+        duels_resampled(rng, given.runs, load_joint(given.run))
+        regressions(rng, given.runs)
+        thresholds(rng, given.runs, given.run)
     print(f"\n{given.runs} simulations for each figure, {time.perf_counter() - began:.0f} s")
     return 0
 
@@ -241,39 +244,6 @@ def _confidences(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
 
 def _none(counts: Sequence[int]) -> str:
     return f"{sum(count == 0 for count in counts) / len(counts):.1%}"
-
-
-def recalls(rng: np.random.Generator, runs: int) -> None:
-    """Runs that fail by a label's recall, eleven labels, by the upper end and by the point."""
-    print(f"\ngate, recall of {LABELS} labels, floor {FLOOR:.0%}: runs that fail")
-    for per_label in (15, 30, 73, 136):
-        needed = math.ceil(FLOOR * per_label)
-        most = max((hits for hits in range(per_label + 1) if _fails(hits, per_label)), default=-1)
-        for text, true in (
-            ("all truly at the floor", np.full(LABELS, FLOOR)),
-            ("all truly 80 %", np.full(LABELS, 0.80)),
-            ("all truly 90 %", np.full(LABELS, 0.90)),
-            ("one truly 60 %, the others 95 %", np.array([0.60] + [0.95] * (LABELS - 1))),
-            ("one truly 40 %, the others 95 %", np.array([0.40] + [0.95] * (LABELS - 1))),
-            ("one truly 20 %, the others 95 %", np.array([0.20] + [0.95] * (LABELS - 1))),
-        ):
-            hits = rng.binomial(per_label, true, size=(runs, LABELS))
-            upper = int((hits <= most).any(axis=1).sum())
-            point = int((hits < needed).any(axis=1).sum())
-            print(
-                f"  {per_label:4d} messages a label, {text}: {told(upper, runs)}; "
-                f"before {told(point, runs)}"
-            )
-
-
-def _fails(hits: int, per_label: int) -> bool:
-    return highest_share(hits, per_label, ALPHA / LABELS) < FLOOR
-
-
-def told(count: int, runs: int) -> str:
-    """Return a share with two standard errors."""
-    share = count / runs
-    return f"{share:.1%} ± {2 * math.sqrt(share * (1 - share) / runs):.1%}"
 
 
 if __name__ == "__main__":

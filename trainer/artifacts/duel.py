@@ -64,7 +64,7 @@ class CandidateFigures(Record):
 
 class Pair(Record):
     """Candidate ``a`` against ``b`` on the same messages: ``difference`` is a's accuracy less
-    b's with its bootstrap interval, ``a_only`` counts messages that only a gets right.
+    b's with Tango's 95 % interval, ``a_only`` counts messages that only a gets right.
 
     ``non_inferiority_p`` is the p-value of "b is worse than a by the margin or more", and
     ``worst_difference`` by how much b may be worse (one-sided 95 %).

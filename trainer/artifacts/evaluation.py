@@ -114,6 +114,30 @@ class ReviewFigures(Record):
     accuracy_by_point: float | None = None
 
 
+class Accepted(Record):
+    """Messages whose labels nobody reviews: how many, and how many are right; ``effect`` of them
+    count as one, for messages that belong together. ``p`` is one-sided and exact."""
+
+    messages: int
+    right: int
+    effect: float
+    p: float
+
+
+class KeptPromise(Record):
+    """What validation and hold-out say about the precision of labels that nobody reviews.
+
+    ``precision`` was promised, by its lower bound or as the share found (``by``). ``p`` of
+    validation, which the threshold was chosen on, is that of "the precision is below the promised
+    one"; of the hold-out, that of "it is at least that".
+    """
+
+    precision: float
+    by: ThresholdRule
+    validation: Accepted
+    holdout: Accepted
+
+
 class OffLabelMass(Record):
     """Probability that the hold-out's answers give to tokens outside the label set."""
 
@@ -195,7 +219,8 @@ class ScoreQuantiles(Record):
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i that were given
     label j; ``limited``: only a part of the hold-out was used; ``head`` is that of a model that has
-    one."""
+    one. ``design_effect`` of the messages count as one in the accuracy's interval, for those that
+    belong together; ``promise`` is None of an adapter that promises no precision."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
@@ -206,6 +231,7 @@ class EvaluationRecord(Record):
     examples: int
     accuracy: float
     accuracy_interval_95: Interval
+    design_effect: float = 1.0
     macro_f1: float
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -213,6 +239,7 @@ class EvaluationRecord(Record):
     calibration: HoldoutCalibration
     coverage: tuple[CoveragePoint, ...]
     review: ReviewFigures
+    promise: KeptPromise | None = None
     off_label_mass: OffLabelMass | None = None  # these four: stores of earlier versions lack them
     batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]
@@ -237,7 +264,8 @@ class Answer(Record):
     ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
     engine does not tell). A model with a head has an out-of-scope score and no off-label mass. Of
     a cascade ``reasons`` say why a person should look: its stages measure by themselves what does
-    not fit, which its own scores do not tell."""
+    not fit, which its own scores do not tell. Messages of one ``group`` belong together (a
+    thread's, or near-copies; None: alone), and tests count them as fewer."""
 
     id: str
     label: str | None
@@ -248,6 +276,7 @@ class Answer(Record):
     review: bool
     unconstrained_in_set: bool | None
     reasons: tuple[ReviewReason, ...] | None = None
+    group: int | None = None
 
 
 class Prediction(Answer):

@@ -16,15 +16,15 @@ from trainer.artifacts.training import AdapterName, DatasetName
 from trainer.cascade.stages import StageRun, check_together, read_stage
 from trainer.cascade.table import Rule, describe_alone, make_row, may_answer, verdict_of
 from trainer.cascade.write import ADAPTER, Bound, write_adapter, write_evaluation
+from trainer.evaluation.outputs import PRECISION
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import interval_of
 from worker.contract import Calibration, CascadeStage, Manifest, Reference
 from worker.contract.timestamps import rfc3339_now
 
 _MARGINS = (0.0025, 0.005, 0.01, 0.02, 0.03)
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
-_PRECISION = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
     check_target(request.out, CASCADE.name)
     first, last = read_stage(request.first), read_stage(request.last)
     check_together(first, last)
-    recipe = last.manifest.data.get("recipe", {})
-    precision = request.precision or float(recipe.get("review_precision", _PRECISION))
+    precision = _promised(request, last)
     tried = {
         margin: make_row(
             first, last, margin, precision=precision, disagreement=request.disagreement
@@ -73,6 +72,11 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
             write_evaluation(draft, (request.out / ADAPTER).resolve(), bound)
         CASCADE.write(draft, record)
     return record
+
+
+def _promised(request: CascadeRequest, last: StageRun) -> float:
+    recipe = last.manifest.data.get("recipe", {})
+    return request.precision or float(recipe.get("review_precision", PRECISION))
 
 
 def _bind(
@@ -107,7 +111,14 @@ def _bind(
             {f"{at:g}": float(np.quantile(confidence, at)) for at in _CONFIDENCE},
             {},
         ),
-        data=last.manifest.data,
+        data={
+            **last.manifest.data,
+            "recipe": {
+                **last.manifest.data.get("recipe", {}),
+                "review_precision": _promised(request, last),
+                "review_precision_by": "lower",
+            },
+        },
         metrics={
             "validation": {
                 "examples": len(decisions),
@@ -151,10 +162,11 @@ def _describe(
 ) -> CascadeRecord:
     first, last = runs
     dataset, held = last.evaluation.dataset, last.holdout
-    right = 0
+    right = held.correct
     if bound is not None:
         decisions = bound.rule.decide(first.holdout, held)
-        right = sum(one.label == label for one, label in zip(decisions, held.truth, strict=True))
+        pairs = zip(decisions, held.truth, strict=True)
+        right = np.array([one.label == label for one, label in pairs], dtype=np.bool_)
     needed = None
     if chosen.sure_from is None and chosen.promise_shown:
         limits = replace(first.manifest.thresholds, review_confidence=None)
@@ -178,7 +190,7 @@ def _describe(
         verdict="",
         messages_needed=needed,
         adapter=AdapterName(name=made.name, digest=made.digest) if made else None,
-        holdout_accuracy=right / len(held.ids) if made else None,
-        holdout_accuracy_interval_95=wilson(right, len(held.ids)) if made else None,
+        holdout_accuracy=float(right.mean()) if made else None,
+        holdout_accuracy_interval_95=interval_of(right, held.together) if made else None,
         holdout_last_alone=float(held.correct.mean()) if made else None,
     )

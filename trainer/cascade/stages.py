@@ -22,6 +22,7 @@ from trainer.errors import BadInput
 from trainer.evaluation.outputs import outputs_of
 from trainer.evaluation.predictions import logprobs_of
 from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.clusters import Groups, as_groups
 from worker.contract import Decision, Manifest, load_adapter
 
 _ADAPTER = "adapter"
@@ -31,17 +32,24 @@ _PARTS = ("train", "validation", "holdout")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a stage thought of a set of messages, in their order; ``truth`` None: out of scope."""
+    """What a stage thought of a set of messages, in their order; ``truth`` None: out of scope.
+    Messages of one number in ``groups`` belong together (None: alone)."""
 
     ids: tuple[str, ...]
     truth: tuple[str | None, ...]
     decisions: tuple[Decision, ...]
+    groups: tuple[int | None, ...] = ()
 
     @property
     def correct(self) -> Bools:
         """Where it is right, (messages)."""
         pairs = zip(self.decisions, self.truth, strict=True)
         return np.array([decision.label == label for decision, label in pairs], dtype=np.bool_)
+
+    @property
+    def together(self) -> Groups | None:
+        """Which messages belong together, (messages); None: all are independent."""
+        return as_groups(self.groups)
 
     @property
     def confidence(self) -> Floats:
@@ -123,4 +131,5 @@ def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
         tuple(prediction.id for prediction in predictions),
         tuple(prediction.label for prediction in predictions),
         tuple(outputs.decide(scores, manifest.calibration.temperature)),
+        tuple(prediction.group for prediction in predictions),
     )

@@ -11,7 +11,7 @@ from trainer.artifacts.training import AdapterName
 from trainer.cascade.stages import Answers, StageRun
 from trainer.statistics.calibration import Bools
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import interval_of
 from trainer.statistics.thresholds import review_threshold
 from worker.contract import Decision, ReviewReason, Thresholds, review_reasons
 
@@ -74,11 +74,13 @@ def make_rule(
     others = first.manifest.thresholds
     limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
     may = may_answer(first.validation, limits)
+    together = first.validation.together
     kept_from = review_threshold(
         first.validation.confidence[may],
         first.validation.correct[may],
         precision,
         floor=choice.sure_from,
+        groups=None if together is None else together[may],
     )
     if kept_from >= 1.0:
         return None
@@ -90,7 +92,7 @@ def make_rule(
         decisions = rule.decide(first.validation, last.validation)
         right = _right(decisions, first.validation)
         sure = np.array([1.0 if not each.earlier else each.confidence for each in decisions])
-        confidence = review_threshold(sure, right, precision, floor=0.5)
+        confidence = review_threshold(sure, right, precision, floor=0.5, groups=together)
         rule = replace(rule, last=replace(rule.last, review_confidence=confidence))
         # Above 1 nothing is sure: of a threshold that proves nothing the rest is for people.
         if rule.sure_from >= min(confidence, 1.0) or confidence >= 1.0:
@@ -111,6 +113,7 @@ def make_row(
         first.validation.correct,
         last.validation.correct,
         margin,
+        first.validation.together,
     )
     rule = None
     if choice is not None:
@@ -140,7 +143,7 @@ def describe_alone(run: StageRun) -> AloneRow:
         review_share=float(reviewed.mean()),
         accepted_precision=_mean(correct[~reviewed]),
         accuracy=float(correct.mean()),
-        accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
+        accuracy_interval_95=interval_of(correct, run.validation.together),
         messages_per_s=run.messages_per_s,
     )
 
@@ -188,7 +191,7 @@ def _row(
         review_share=float(np.mean(reviewed)),
         accepted_precision=_mean(correct[~reviewed]),
         accuracy=float(correct.mean()),
-        accuracy_interval_95=wilson(int(correct.sum()), len(correct)),
+        accuracy_interval_95=interval_of(correct, first.validation.together),
         p_value=None,
         messages_per_s=speed,
         relative_cost=None if speed is None or alone is None else alone / speed,

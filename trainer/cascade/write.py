@@ -24,7 +24,7 @@ from trainer.cascade.stages import Answers, StageRun
 from trainer.cascade.table import Rule
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
-from trainer.evaluation.outputs import Outputs
+from trainer.evaluation.outputs import Outputs, promised_by
 from trainer.evaluation.predictions import predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from worker.contract import Decision, Manifest, Probe, Thresholds, review_reasons, write_manifest
@@ -129,6 +129,7 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
             tolerance=0.0,
             speeds=(),
             disjoint=known.disjoint,
+            promised=promised_by(made),
         ),
         predictions,
     )
@@ -147,6 +148,7 @@ def _predict(first: Answers, last: Answers, bound: Bound) -> list[Prediction]:
         temperature=1.0,
         limits=bound.limits,
         reasons=[rule.reasons(decision) for decision in decisions],
+        groups=first.groups or None,
     )
 
 

@@ -6,7 +6,7 @@ The hold-out is compared without being opened: what is known of its messages her
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from trainer.check.finding import CONFLICTS, LEAKAGE, Finding, grade
 from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.groups import read_groups
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
 from trainer.dataset.together import unite
+from trainer.similarity import SIMILARITY
 from worker.contract.digest import sha256_bytes
 
 _PAIRS_LISTED = 50
@@ -73,6 +75,14 @@ def number_clusters(
         clusters = unite(clusters, grouped)
     number = {key: at for at, cluster in enumerate(clusters) for key in cluster}
     return np.array([number[example.key] for example in examples], dtype=np.int64)
+
+
+def number_groups(dataset: Dataset, examples: Sequence[Example]) -> list[int | None]:
+    """Return the number of each example's group, None where it is alone: what a thread or customer
+    links, as the dataset knows it, and near-copies. ``examples`` are those of one part of it."""
+    numbers = number_clusters(examples, SIMILARITY, read_groups(dataset)).tolist()
+    sizes = Counter(numbers)
+    return [number if sizes[number] > 1 else None for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
-"""groups.jsonl: which messages of training and validation belong together, by number.
+"""groups.jsonl: which messages belong together, by number.
 
 A thread's or a customer's messages resemble each other as near-duplicates do: a model that learnt
-some of them knows the others by more than what they say. ``prepare`` keeps such units on one side;
-whoever deals these two sides out again (``check``) needs to know them. The file holds ids and
-numbers: no group's name, no text, and nothing of the hold-out.
+some of them knows the others by more than what they say. ``prepare`` keeps such units on one side.
+``check`` needs them to deal training and validation out again, and tests need them in every part:
+ten messages of one thread prove less than ten of different ones. The file holds ids and numbers: no
+group's name and no text. A unit lies in one part, so the hold-out's rows say nothing about others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from trainer.dataset.folder import TRAIN, VALIDATION, Dataset, Example
+from trainer.dataset.folder import SPLITS, Dataset, Example
 from trainer.errors import BadInput
 from worker.contract.digest import sha256_bytes
 
@@ -27,7 +28,7 @@ def group_lines(
     ``units`` are of keys; messages that a chain of groups and near-duplicates links are one.
     """
     unit_of = {key: at for at, unit in enumerate(units) for key in unit}
-    examples = [*splits[TRAIN], *splits[VALIDATION]]
+    examples = [example for part in SPLITS for example in splits[part]]
     sizes = Counter(unit_of[example.key] for example in examples)
     numbers: dict[int, int] = {}
     lines = []

@@ -16,6 +16,7 @@ from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import AdapterName
+from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.duel.baselines import (
     count_baselines,
@@ -43,6 +44,7 @@ from trainer.evaluation.verify import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter, require_base
+from trainer.statistics.clusters import Groups, as_groups
 from trainer.statistics.metrics import measure
 from trainer.terminal import make_bar
 from worker.contract import Manifest
@@ -111,12 +113,17 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     trained = [ask_trained(each, holdout, console, device=request.device) for each in against]
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
-    truth = [example.label for example in holdout]
     record = _judge(
-        candidates, truth, manifest, dataset, margin=request.margin, curve=curve, disjoint=disjoint
+        candidates,
+        holdout,
+        manifest,
+        dataset,
+        margin=request.margin,
+        curve=curve,
+        disjoint=disjoint,
     )
     with fresh_folder(request.out) as draft:
-        table = _table(ids, truth, candidates)
+        table = _table(ids, [example.label for example in holdout], candidates)
         (draft / ANSWERS_NAME).write_text(table, encoding="utf-8", newline="")
         DUEL.write(draft, record)
     return record
@@ -124,7 +131,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
 
 def _judge(
     candidates: Sequence[Candidate],
-    truth: Sequence[str],
+    holdout: Sequence[Example],
     manifest: Manifest,
     dataset: Dataset,
     *,
@@ -133,14 +140,18 @@ def _judge(
     disjoint: DisjointProof | None,
 ) -> DuelRecord:
     labels = manifest.taxonomy.names
-    outcome = compare_all(candidates, truth, seed=_SEED, margin=margin)
+    truth = [example.label for example in holdout]
+    groups = as_groups(number_groups(dataset, holdout))
+    outcome = compare_all(candidates, truth, margin=margin, groups=groups)
     return DuelRecord(
         created_at=rfc3339_now(),
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
         dataset=describe_dataset(dataset),
         labels=labels,
         examples=len(truth),
-        candidates=tuple(describe_candidate(candidate, truth, labels) for candidate in candidates),
+        candidates=tuple(
+            describe_candidate(candidate, truth, labels, groups) for candidate in candidates
+        ),
         pairs=outcome.pairs,
         minimum_detectable_difference=outcome.minimum_detectable_difference,
         verdict=outcome.verdict,
@@ -158,7 +169,10 @@ def _judge(
 
 
 def describe_candidate(
-    candidate: Candidate, truth: Sequence[str], labels: Sequence[str]
+    candidate: Candidate,
+    truth: Sequence[str],
+    labels: Sequence[str],
+    groups: Groups | None = None,
 ) -> CandidateFigures:
     """Return a candidate's figures. An answer outside the set is wrong whatever the truth."""
     index = {label: at for at, label in enumerate(labels)}
@@ -166,6 +180,7 @@ def describe_candidate(
         np.array([index[label] for label in truth], dtype=np.int64),
         np.array([index.get(label, len(labels)) for label in candidate.answers], dtype=np.int64),
         [*labels, _OUTSIDE],
+        groups,
     )
     chosen = candidate.hyperparameters
     return CandidateFigures(

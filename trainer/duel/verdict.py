@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from trainer.artifacts.duel import CandidateKind, Conclusion, Pair
 from trainer.duel.candidates import ADAPTER, Candidate
+from trainer.statistics.clusters import Groups
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
-    bootstrap_difference,
     count_discordant,
     holm,
     mcnemar_exact,
@@ -24,11 +24,13 @@ from trainer.statistics.metrics import (
 from trainer.statistics.noninferiority import (
     largest_discordance,
     lowest_difference,
+    messages_for,
     non_inferiority_p,
     power,
     required_messages,
     smallest_margin,
 )
+from trainer.statistics.paired import paired_interval
 
 MARGIN = 0.01
 """One point: what a baseline may be worse and still be shipped, unless the user says otherwise."""
@@ -81,7 +83,7 @@ class PairedResult:
     @property
     def worst_difference(self) -> float:
         """By how much it may be worse than the adapter: the end of a one-sided 95 % interval."""
-        return -lowest_difference(_turned(self.found))
+        return -lowest_difference(self.found.turned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +120,30 @@ class DuelOutcome:
 
 
 def compare_all(
-    candidates: Sequence[Candidate], truth: Sequence[str], *, seed: int, margin: float = MARGIN
+    candidates: Sequence[Candidate],
+    truth: Sequence[str],
+    *,
+    margin: float = MARGIN,
+    groups: Groups | None = None,
 ) -> DuelOutcome:
     """Test the first candidate, the adapter, against each other one. At least one of them is a
-    baseline; ``margin`` is a share, above 0 and below 1."""
+    baseline; ``margin`` is a share, above 0 and below 1; ``groups`` says which messages belong
+    together."""
     adapter, *others = candidates
     of_adapter = is_right(adapter, truth)
-    results = pair_all(candidates, truth, margin)
+    results = pair_all(candidates, truth, margin, groups)
     pairs = tuple(
         Pair(
             a=adapter.name,
             b=other.name,
             difference=result.difference,
-            interval_95=bootstrap_difference(of_adapter, is_right(other, truth), seed=seed),
+            interval_95=paired_interval(result.found),
             mcnemar_p=mcnemar_exact(result.found),
             p_holm=result.p,
             a_only=result.found.a_only,
             b_only=result.found.b_only,
             minimum_detectable_difference=minimum_detectable_difference(
-                result.found.share, result.found.total
+                result.found.share, result.found.independent
             ),
             non_inferiority_p=result.not_worse_p,
             worst_difference=result.worst_difference,
@@ -150,20 +157,25 @@ def compare_all(
         pairs=pairs,
         rules=_RULES.format(margin=in_points(margin)),
         recommendation=recommendation,
-        minimum_detectable_difference=minimum_detectable_difference(tested.share, tested.total),
-        required_messages=required_messages(tested.share, margin),
+        minimum_detectable_difference=minimum_detectable_difference(
+            tested.share, tested.independent
+        ),
+        required_messages=messages_for(tested, margin),
         servable=recommend_servable(results, recommendation, accuracy, margin),
     )
 
 
 def pair_all(
-    candidates: Sequence[Candidate], truth: Sequence[str], margin: float
+    candidates: Sequence[Candidate],
+    truth: Sequence[str],
+    margin: float,
+    groups: Groups | None = None,
 ) -> list[PairedResult]:
     """Return each other candidate beside the first, the adapter."""
     adapter, *others = candidates
     of_adapter = is_right(adapter, truth)
     right = [is_right(other, truth) for other in others]
-    counts = [count_discordant(of_adapter, of_other) for of_other in right]
+    counts = [count_discordant(of_adapter, of_other, groups) for of_other in right]
     corrected = holm([mcnemar_exact(found) for found in counts])
     return [
         PairedResult(
@@ -173,7 +185,7 @@ def pair_all(
             validation_accuracy=other.validation_accuracy,
             found=found,
             p=p,
-            not_worse_p=non_inferiority_p(_turned(found), margin),
+            not_worse_p=non_inferiority_p(found.turned, margin),
             not_served=other.not_served,
         )
         for other, of_other, found, p in zip(others, right, counts, corrected, strict=True)
@@ -262,11 +274,6 @@ def tell_power(messages: int, margin: float) -> str:
     )
 
 
-def _turned(found: Discordance) -> Discordance:
-    """Return the counts with the candidate as a and the adapter as b."""
-    return Discordance(found.b_only, found.a_only, found.total)
-
-
 def _ship_better(best: PairedResult, accuracy: float) -> str:
     text = (
         f"Ship {best.name}: right {best.accuracy:.1%} of the time against the adapter's "
@@ -295,13 +302,14 @@ def _deploy_adapter(tested: PairedResult, accuracy: float) -> str:
 
 
 def _keep_adapter(tested: PairedResult, accuracy: float, margin: float) -> str:
-    total, discordance = tested.found.total, tested.found.share
+    found = tested.found
+    told = smallest_margin(found.independent, found.share)
     return (
         f"Keep the adapter for now: not enough messages to tell whether {tested.name} "
         f"({tested.accuracy:.1%}, the adapter {accuracy:.1%}) is within {in_points(margin)} of it; "
-        f"it may be up to {in_points(tested.worst_difference)} worse (95 %). {total:,} messages "
-        f"tell {in_points(smallest_margin(total, discordance))}; {in_points(margin)} needs about "
-        f"{required_messages(discordance, margin):,}."
+        f"it may be up to {in_points(tested.worst_difference)} worse (95 %). {found.total:,} "
+        f"messages tell {in_points(told)}; {in_points(margin)} needs about "
+        f"{messages_for(found, margin):,}."
     )
 
 

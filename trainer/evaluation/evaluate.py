@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,8 +27,9 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING
+from trainer.check.duplicates import number_groups
 from trainer.dataset.disjoint import refuse_unlike, verify_disjoint
-from trainer.dataset.folder import Dataset, count_openings, open_dataset, open_holdout
+from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
     WORKER_ENGINE,
@@ -41,7 +42,7 @@ from trainer.evaluation.engines import (
     scores_of,
     worker_answers,
 )
-from trainer.evaluation.outputs import outputs_of
+from trainer.evaluation.outputs import PRECISION, outputs_of, promised_by
 from trainer.evaluation.predictions import compare_answers, predict, verify_agreement
 from trainer.evaluation.probes import pick_probes, read_written
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
@@ -121,7 +122,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         written,
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
-    predictions = _make_predictions(manifest, sets, measured)
+    predictions = _make_predictions(manifest, sets, measured, dataset)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
@@ -240,10 +241,14 @@ def _run_engines(
     return _Measured(scores, tuple(speeds), batches, answers)
 
 
-def _make_predictions(manifest: Manifest, sets: MessageSets, measured: _Measured) -> Predictions:
+def _make_predictions(
+    manifest: Manifest, sets: MessageSets, measured: _Measured, dataset: Dataset
+) -> Predictions:
     outputs = outputs_of(manifest)
 
-    def predict_set(prefix: str, truth: Mapping[str, str | None]) -> list[Prediction]:
+    def predict_set(
+        prefix: str, truth: Mapping[str, str | None], groups: Sequence[int | None] | None = None
+    ) -> list[Prediction]:
         rows = [measured.scores[f"{prefix}:{message_id}"] for message_id in truth]
         logprobs = np.array([row for row, _ in rows])
         return predict(
@@ -254,12 +259,17 @@ def _make_predictions(manifest: Manifest, sets: MessageSets, measured: _Measured
             outputs=outputs,
             temperature=manifest.calibration.temperature,
             limits=manifest.thresholds,
+            groups=groups,
         )
+
+    def predict_part(prefix: str, examples: Sequence[Example]) -> list[Prediction]:
+        truth: dict[str, str | None] = {example.id: example.label for example in examples}
+        return predict_set(prefix, truth, number_groups(dataset, examples))
 
     answers = measured.answers
     return Predictions(
-        holdout=predict_set("h", {example.id: example.label for example in sets.holdout}),
-        validation=predict_set("v", {example.id: example.label for example in sets.validation}),
+        holdout=predict_part("h", sets.holdout),
+        validation=predict_part("v", sets.validation),
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,
@@ -272,6 +282,10 @@ def _make_setup(
     dataset: Dataset,
     speeds: tuple[EngineSpeed, ...],
 ) -> Setup:
+    promised = promised_by(manifest)
+    wanted = request.wanted_precision
+    if wanted is None:
+        wanted = promised[0] if promised is not None else PRECISION
     return Setup(
         created_at=rfc3339_now(),
         limited=request.limit is not None,
@@ -282,20 +296,11 @@ def _make_setup(
         outputs=outputs_of(manifest),
         temperature=manifest.calibration.temperature,
         limits=manifest.thresholds,
-        wanted_precision=_promised(manifest)
-        if request.wanted_precision is None
-        else request.wanted_precision,
+        wanted_precision=wanted,
+        promised=promised,
         tolerance=request.tolerance,
         speeds=speeds,
     )
-
-
-_PRECISION = 0.95
-
-
-def _promised(manifest: Manifest) -> float:
-    """Return the precision that an adapter promises of what it does not send to review."""
-    return float((manifest.data.get("recipe") or {}).get("review_precision", _PRECISION))
 
 
 def _write(

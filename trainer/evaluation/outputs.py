@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer.artifacts.evaluation import HeadRecord, OutputName
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
+from trainer.statistics.figures import ThresholdRule
 from worker.contract import (
     Code,
     Decision,
@@ -19,6 +20,9 @@ from worker.contract import (
     decide_from_codes,
     decide_from_logits,
 )
+
+PRECISION = 0.95
+"""What an adapter promises whose manifest does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,13 @@ def outputs_from(labels: Sequence[str], record: HeadRecord | None) -> Outputs:
         golden_logits=(GoldenLogits(0, (0.0,) * len(outputs)),),
     )
     return Outputs(tuple(labels), head)
+
+
+def promised_by(manifest: Manifest) -> tuple[float, ThresholdRule] | None:
+    """Return which precision an adapter promises of labels that nobody reviews, and the rule that
+    its threshold was chosen by; None where it was trained without one."""
+    recipe = manifest.data.get("recipe", {})
+    if manifest.thresholds.review_confidence is None and "review_precision" not in recipe:
+        return None
+    by: ThresholdRule = "point" if recipe.get("review_precision_by") == "point" else "lower"
+    return float(recipe.get("review_precision", PRECISION)), by

@@ -39,15 +39,18 @@ def predict(
     temperature: float,
     limits: Thresholds,
     reasons: Sequence[tuple[ReviewReason, ...] | None] | None = None,
+    groups: Sequence[int | None] | None = None,
 ) -> list[Prediction]:
     """Turn raw scores, (messages, outputs), into prediction records, in the given order.
-    ``reasons`` for review are those of a cascade, in the place of what its scores tell."""
+    ``reasons`` for review are those of a cascade, in the place of what its scores tell; ``groups``
+    number the messages that belong together."""
     predictions = []
     names = outputs.names
     decisions = outputs.decide(logprobs, temperature)
     others = [None] * len(ids) if reasons is None else reasons
-    rows = zip(ids, truth, logprobs, in_set, decisions, others, strict=True)
-    for message_id, label, row, inside, decision, why in rows:
+    together = [None] * len(ids) if groups is None else groups
+    rows = zip(ids, truth, logprobs, in_set, decisions, others, together, strict=True)
+    for message_id, label, row, inside, decision, why, group in rows:
         predictions.append(
             Prediction(
                 id=message_id,
@@ -58,6 +61,7 @@ def predict(
                 out_of_scope=decision.out_of_scope,
                 review=bool(review_reasons(decision, limits) if why is None else why),
                 reasons=why,
+                group=group,
                 unconstrained_in_set=None if inside is None else bool(inside),
                 logprobs=dict(zip(names, map(float, row), strict=True)),
             )

@@ -4,7 +4,7 @@ figures, which is how anyone can recompute them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import (
+    Accepted,
     BatchScore,
     BatchSensitivity,
     DisjointProof,
@@ -22,6 +23,7 @@ from trainer.artifacts.evaluation import (
     EvaluatedDataset,
     EvaluationRecord,
     HoldoutCalibration,
+    KeptPromise,
     OffLabelMass,
     OutOfScope,
     OutsideLabels,
@@ -41,9 +43,10 @@ from trainer.statistics.calibration import (
     nll,
     reliability,
 )
+from trainer.statistics.clusters import Groups, as_groups, design_effect
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import auroc, measure
-from trainer.statistics.thresholds import accept, coverage_curve, review_threshold
+from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
@@ -66,7 +69,9 @@ class EngineSpeed:
 class Setup:
     """What no prediction tells: identities, settings in force, and speeds as they were measured.
 
-    ``wanted_by`` None: figures as earlier versions made them, by the point value alone.
+    ``promised`` is the precision that the adapter promises of labels that nobody reviews, and by
+    which rule its threshold was chosen. ``wanted_by`` None: figures as earlier versions made them,
+    by the point value alone.
     """
 
     created_at: str
@@ -80,6 +85,7 @@ class Setup:
     tolerance: float
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
+    promised: tuple[float, ThresholdRule] | None = None
     wanted_by: ThresholdRule | None = "lower"
 
     @property
@@ -109,7 +115,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     predicted = np.array([labels.index(answer.predicted) for answer in holdout], dtype=np.int64)
     confidence = _confidence(holdout)
     correct = predicted == truth
-    figures = measure(truth, predicted, labels)
+    figures = measure(truth, predicted, labels, as_groups([each.group for each in holdout]))
     return EvaluationRecord(
         created_at=setup.created_at,
         limited=setup.limited,
@@ -119,6 +125,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         examples=figures.examples,
         accuracy=figures.accuracy,
         accuracy_interval_95=figures.interval,
+        design_effect=figures.effect,
         macro_f1=figures.macro_f1,
         per_label=figures.per_label,
         confusion=figures.confusion,
@@ -126,6 +133,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         calibration=_calibration(setup, logprobs_of(holdout, setup.outputs), truth),
         coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
+        promise=_promise(setup, predictions),
         off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
         batch_sensitivity=_batch_sensitivity(predictions, setup.outputs),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
@@ -154,6 +162,7 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
             temperature=setup.temperature,
             limits=setup.limits,
             reasons=[prediction.reasons for prediction in group],
+            groups=[prediction.group for prediction in group],
         )
         for given, found in zip(group, again, strict=True):
             if given.predicted not in setup.labels:
@@ -228,7 +237,12 @@ def _review(
     )
     thresholds = {
         rule: review_threshold(
-            _confidence(predictions.validation), right, setup.wanted_precision, floor=0.0, by=rule
+            _confidence(predictions.validation),
+            right,
+            setup.wanted_precision,
+            floor=0.0,
+            by=rule,
+            groups=as_groups([each.group for each in predictions.validation]),
         )
         for rule in get_args(ThresholdRule)
     }
@@ -248,6 +262,37 @@ def _review(
         wanted_by=setup.wanted_by,
         coverage_by_point=by_point.coverage if by_point else None,
         accuracy_by_point=by_point.accuracy if by_point else None,
+    )
+
+
+def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
+    if setup.promised is None:
+        return None
+    precision, by = setup.promised
+    return KeptPromise(
+        precision=precision,
+        by=by,
+        validation=_accepted(
+            predictions.validation, lambda right, groups: proof(right, groups, precision)
+        ),
+        holdout=_accepted(
+            predictions.holdout, lambda right, groups: proof(~right, groups, 1 - precision)
+        ),
+    )
+
+
+def _accepted(
+    predictions: Sequence[Prediction], test: Callable[[Bools, Groups | None], float]
+) -> Accepted:
+    """Return what nobody reviews of them; ``test`` takes where they are right, and their groups."""
+    kept = [each for each in predictions if not each.review]
+    right = np.array([each.predicted == each.label for each in kept], dtype=np.bool_)
+    groups = as_groups([each.group for each in kept])
+    return Accepted(
+        messages=len(kept),
+        right=int(right.sum()),
+        effect=design_effect(right, groups),
+        p=test(right, groups),
     )
 
 

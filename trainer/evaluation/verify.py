@@ -88,6 +88,7 @@ def _setup_of(record: EvaluationRecord) -> Setup:
             for engine in record.engines
         ),
         disjoint=record.disjoint,
+        promised=(record.promise.precision, record.promise.by) if record.promise else None,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from trainer.statistics.clusters import Groups
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
 from trainer.statistics.promise import find_promise
 from trainer.statistics.thresholds import (
@@ -144,28 +145,35 @@ def calibrate(
     seed: int,
     label_of: Ints | None = None,
     out_of_scope_quantile: float | None = None,
+    groups: Groups | None = None,
 ) -> Calibrated:
     """Fit everything on validation scores: raw log-probabilities, or logits of a head (rows,
     outputs), and true indexes.
 
-    The temperature that is published is fitted on all rows. NLL, ECE and the review threshold are
-    taken from cross-fitted confidences (each fifth of the rows under the temperature of the other
-    four fifths), so that they do not flatter a small validation set. It also chose the best epoch,
+    The temperature that is published is fitted on all rows. NLL and ECE are taken from cross-fitted
+    confidences (each fifth of the rows under the temperature of the other four fifths), so that
+    they do not flatter a small validation set. The review threshold is one of the confidences that
+    are served: it is a place in their order, which one temperature hardly changes, and whoever
+    scores validation again finds the same rows above it. Validation also chose the best epoch,
     which still makes it a little kind: the hold-out's figures are the ones to quote. ``label_of``
     is that of ``temperature_softmax``. With ``out_of_scope_quantile`` the scores are logits, and a
     threshold on their energy, that quantile over validation, takes the place of off-label mass.
+    ``groups`` says which rows belong together: so many prove less, and the threshold is higher.
     """
     probabilities = cross_fitted(logprobs, truth, seed=seed, label_of=label_of)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
+    temperature = round(fit_temperature(logprobs, truth, label_of), 4)
+    served = temperature_softmax(logprobs, temperature, label_of)
+    sure, right = served.max(axis=1), served.argmax(axis=1) == truth
     review, point = (
-        review_threshold(confidence, correct, review_precision, floor=review_floor, by=rule)
+        review_threshold(sure, right, review_precision, floor=review_floor, by=rule, groups=groups)
         for rule in (review_precision_by, "point")
     )
-    accepted = accept(confidence, correct, review)
+    accepted = accept(sure, right, review)
     promise = None
     if review_precision_by == "lower":
-        promise = find_promise(confidence, correct, review_precision, floor=review_floor)
+        promise = find_promise(sure, right, review_precision, floor=review_floor, groups=groups)
     raw = temperature_softmax(logprobs, 1.0, label_of)
     if out_of_scope_quantile is None:
         mass = off_label_mass(logprobs)
@@ -175,7 +183,7 @@ def calibrate(
         thresholds = Thresholds(review, review_out_of_scope=farthest)
     return Calibrated(
         calibration=Calibration(
-            temperature=round(fit_temperature(logprobs, truth, label_of), 4),
+            temperature=temperature,
             examples=len(truth),
             nll=nll(probabilities, truth),
             ece=ece(confidence, correct),
@@ -183,7 +191,7 @@ def calibrate(
         thresholds=thresholds,
         accepted_share=accepted.coverage,
         accepted_precision=accepted.accuracy,
-        point_accepted_share=accept(confidence, correct, point).coverage,
+        point_accepted_share=accept(sure, right, point).coverage,
         raw_nll=nll(raw, truth),
         raw_ece=ece(raw.max(axis=1), correct),
         promise=promise,

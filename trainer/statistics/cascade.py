@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.clusters import Groups
 from trainer.statistics.metrics import ALPHA, Discordance, count_discordant
 from trainer.statistics.noninferiority import non_inferiority_p, required_messages
 
@@ -34,17 +35,22 @@ class Choice:
 
 
 def choose_threshold(
-    confidence: Floats, may_answer: Bools, small: Bools, large: Bools, margin: float
+    confidence: Floats,
+    may_answer: Bools,
+    small: Bools,
+    large: Bools,
+    margin: float,
+    groups: Groups | None = None,
 ) -> Choice | None:
     """Return the lowest confidence from which on the small model may answer; None where not even
     the surest part is shown to be harmless.
 
     ``small`` and ``large`` say where each is right, ``may_answer`` where nothing but its confidence
-    keeps the small one from answering. Learn then test (Angelopoulos et al. 2021, arXiv
-    2110.01052): larger and larger parts, the surest messages first, are tested in a fixed
-    sequence by the score test of non-inferiority at 5 %, and the first that fails ends it. So a
-    cascade that is truly worse by the margin or more passes in at most 5 % of all validation
-    sets, however many parts are tried: the first such part has to pass by chance.
+    keeps the small one from answering, ``groups`` which belong together. Learn then test
+    (Angelopoulos et al. 2021, arXiv 2110.01052): larger and larger parts, the surest messages
+    first, are tested in a fixed sequence by the score test of non-inferiority at 5 %, and the first
+    that fails ends it. So a cascade that is truly worse by the margin or more passes in at most 5 %
+    of all validation sets, however many parts are tried: the first such part has to pass by chance.
     """
     order = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")
     order = order[: int(may_answer.sum())]
@@ -59,7 +65,7 @@ def choose_threshold(
         part = order[:end]
         whole = large.copy()
         whole[part] = small[part]
-        found = count_discordant(whole, large)
+        found = count_discordant(whole, large, groups)
         p_value = non_inferiority_p(found, margin)
         if p_value >= ALPHA:
             break

@@ -17,20 +17,22 @@ def in_points(share: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """One label's figures; ``support`` counts its true examples. 0 where there is nothing to
-    divide by."""
+    """One label's figures; ``support`` counts its true examples, ``effect`` is the design effect of
+    its recall. 0 where there is nothing to divide by."""
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    effect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How well a labelling does. ``interval`` is the accuracy's 95 % Wilson interval;
-    ``confusion[i][j]`` counts messages of true label i that were given label j."""
+    """How well a labelling does. ``interval`` is the accuracy's 95 % Wilson interval of as
+    many independent messages as these count for (``effect`` of them as one); ``confusion[i][j]``
+    counts messages of true label i that were given label j."""
 
     examples: int
     accuracy: float
@@ -38,6 +40,7 @@ class Figures:
     macro_f1: float
     per_label: tuple[LabelFigures, ...]
     confusion: tuple[tuple[int, ...], ...]
+    effect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,21 @@ from statistics import NormalDist
 
 import numpy as np
 import scipy  # loads its parts at their first use
+from numpy.typing import NDArray
 
-from trainer.statistics.calibration import Bools, Floats, Ints
+from trainer.statistics.clusters import Groups, design_effect
 from trainer.statistics.figures import Figures, LabelFigures
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-def measure(truth: Ints, predicted: Ints, labels: Sequence[str]) -> Figures:
+
+def measure(
+    truth: Ints, predicted: Ints, labels: Sequence[str], groups: Groups | None = None
+) -> Figures:
     """Compute every figure of at least one message. Macro-F1 is the mean over the labels that
-    occur in ``truth``."""
+    occur in ``truth``. ``groups`` says which messages belong together."""
     from sklearn.metrics import (  # takes a second
         accuracy_score,
         confusion_matrix,
@@ -26,34 +33,62 @@ def measure(truth: Ints, predicted: Ints, labels: Sequence[str]) -> Figures:
     known = range(len(labels))
     confusion = confusion_matrix(truth, predicted, labels=known)
     columns = precision_recall_fscore_support(truth, predicted, labels=known, zero_division=0.0)
+    right = truth == predicted
+    effect = design_effect(right, groups)
+    effects = [
+        1.0 if groups is None else design_effect(right[truth == at], groups[truth == at])
+        for at in known
+    ]
     per_label = tuple(
-        LabelFigures(label, float(precision), float(recall), float(f1), int(support))
-        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
+        LabelFigures(label, float(precision), float(recall), float(f1), int(support), own)
+        for label, precision, recall, f1, support, own in zip(
+            labels, *columns, effects, strict=True
+        )
     )
     _, _, f1, support = columns
     return Figures(
         examples=len(truth),
         accuracy=float(accuracy_score(truth, predicted)),
-        interval=wilson(int(np.trace(confusion)), len(truth)),
+        interval=interval_of(right, groups),
         macro_f1=float(f1[support > 0].mean()),
         per_label=per_label,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
+        effect=effect,
     )
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing."""
+def interval_of(right: Bools, groups: Groups | None) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of the share of right messages, some of which may belong
+    together."""
+    effect = design_effect(right, groups)
+    return wilson(right.sum() / effect, len(right) / effect)
+
+
+def wilson(hits: float, total: float) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing. Counts
+    divided by a design effect need not be whole."""
     if not total:
         return 0.0, 1.0
-    interval = scipy.stats.binomtest(hits, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z = hits / total, NormalDist().inv_cdf(0.975)
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total)
+    half *= math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = 0.0 if hits <= 0 else max(0.0, middle - half)
+    return low, 1.0 if hits >= total else min(1.0, middle + half)
 
 
-def highest_share(hits: int, total: int, alpha: float) -> float:
+def highest_share(hits: float, total: float, alpha: float) -> float:
     """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
     Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
-    is at least the floor" rejects at ``alpha``."""
-    return 1.0 if hits == total else float(scipy.stats.beta.isf(alpha, hits + 1, total - hits))
+    is at least the floor" rejects at ``alpha``. Counts divided by a design effect need not be whole
+    (Korn and Graubard 1998, Survey Methodology 24:193)."""
+    return 1.0 if hits >= total else float(scipy.stats.beta.isf(alpha, hits + 1, total - hits))
+
+
+def lowest_share(hits: float, total: float, alpha: float) -> float:
+    """Return the lower end of the exact one-sided interval of a share at ``1 - alpha``; 0.0 of
+    nothing. See ``highest_share``."""
+    return 0.0 if hits <= 0 else float(scipy.stats.beta.ppf(alpha, hits, total - hits + 1))
 
 
 def auroc(low: Floats, high: Floats) -> float:
@@ -65,18 +100,29 @@ def auroc(low: Floats, high: Floats) -> float:
     return float(roc_auc_score(truth, np.concatenate([low, high])))
 
 
-RESAMPLES = 10_000
 ALPHA = 0.05
 POWER = 0.80
 
 
 @dataclass(frozen=True, slots=True)
 class Discordance:
-    """On how many messages exactly one of two labellings is right, and out of how many."""
+    """On how many messages exactly one of two labellings is right, and out of how many. ``effect``
+    is the design effect: so many of these messages count as one."""
 
     a_only: int
     b_only: int
     total: int
+    effect: float = 1.0
+
+    @property
+    def independent(self) -> float:
+        """As how many independent messages they count."""
+        return self.total / self.effect
+
+    @property
+    def turned(self) -> Discordance:
+        """The same with the two labellings in each other's place."""
+        return Discordance(self.b_only, self.a_only, self.total, self.effect)
 
     @property
     def difference(self) -> float:
@@ -89,15 +135,18 @@ class Discordance:
         return (self.a_only + self.b_only) / self.total
 
 
-def count_discordant(a: Bools, b: Bools) -> Discordance:
-    """Count from two arrays (messages) that say where each labelling is right."""
-    return Discordance(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
+def count_discordant(a: Bools, b: Bools, groups: Groups | None = None) -> Discordance:
+    """Count from two arrays (messages) that say where each labelling is right; ``groups`` says
+    which messages belong together."""
+    effect = design_effect(a.astype(np.int64) - b.astype(np.int64), groups)
+    return Discordance(int((a & ~b).sum()), int((b & ~a).sum()), len(a), effect)
 
 
 def mcnemar_exact(found: Discordance) -> float:
     """Return the two-sided exact p-value of McNemar's test (McNemar 1947): under no difference
     the discordant messages fall to either side like a fair coin. 1.0 without any."""
-    return binomial_test(found.a_only, found.a_only + found.b_only, 0.5)
+    a, b = found.a_only / found.effect, found.b_only / found.effect
+    return min(1.0, 2 * binomial_tail(max(a, b), a + b, 0.5))
 
 
 def binomial_test(hits: int, trials: int, share: float) -> float:
@@ -106,30 +155,11 @@ def binomial_test(hits: int, trials: int, share: float) -> float:
     return float(scipy.stats.binomtest(hits, trials, share).pvalue) if trials else 1.0
 
 
-def binomial_tail(hits: int, trials: int, share: float) -> float:
+def binomial_tail(hits: float, trials: float, share: float) -> float:
     """Return the chance of ``hits`` or more of ``trials`` under a chance of ``share``: the
-    one-sided exact p-value; 1.0 without any trial."""
-    if not trials:
-        return 1.0
-    return float(scipy.stats.binomtest(hits, trials, share, alternative="greater").pvalue)
-
-
-def bootstrap_difference(
-    a: Bools, b: Bools, *, seed: int, resamples: int = RESAMPLES, level: float = 0.95
-) -> tuple[float, float]:
-    """Return the percentile interval of accuracy(a) - accuracy(b) over paired resamples of the
-    messages (Efron & Tibshirani 1993, chapter 13; for classifiers Koehn 2004).
-
-    Only the counts of the three kinds of message matter, so that a resample is one multinomial
-    draw: exactly the bootstrap's distribution, without drawing each message.
-    """
-    found = count_discordant(a, b)
-    total = found.total
-    shares = np.array([found.a_only, found.b_only, total - found.a_only - found.b_only]) / total
-    counts = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
-    differences = (counts[:, 0] - counts[:, 1]) / total
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    one-sided exact p-value; 1.0 without any hit. Counts divided by a design effect need not be
+    whole: the beta distribution has the same tail, and a value between whole counts."""
+    return float(scipy.special.betainc(hits, trials - hits + 1, share)) if hits > 0 else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -144,7 +174,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def minimum_detectable_difference(
-    discordance: float, total: int, *, alpha: float = ALPHA, power: float = POWER
+    discordance: float, total: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> float:
     """Return the smallest difference of accuracy that McNemar's test of ``total`` messages finds
     with ``power`` at a two-sided ``alpha``, when a share ``discordance`` of them is discordant.

@@ -69,13 +69,19 @@ def required_messages(
     return math.ceil(root * root)
 
 
-def smallest_margin(total: int, discordance: float) -> float:
+def messages_for(found: Discordance, margin: float) -> int:
+    """Return ``required_messages`` for two labellings that differ, and messages that belong
+    together, as was found."""
+    return math.ceil(required_messages(found.share, margin) * found.effect)
+
+
+def smallest_margin(total: float, discordance: float) -> float:
     """Return the smallest margin within which ``total`` messages pass an equal labelling four
     times in five (``POWER``)."""
     return _bisect(1.0, 0.0, lambda margin: required_messages(discordance, margin) <= total)
 
 
-def largest_discordance(total: int, margin: float) -> float:
+def largest_discordance(total: float, margin: float) -> float:
     """Return up to which share of discordant messages ``total`` messages pass an equal labelling
     four times in five; 0.0 where they never do."""
     return _bisect(0.0, 1.0, lambda share: required_messages(share, margin) <= total)
@@ -91,7 +97,7 @@ def _bisect(inside: float, outside: float, holds: Callable[[float], bool]) -> fl
 
 def _score(found: Discordance, margin: float) -> float:
     """Tango's statistic, standard normal where the difference is minus the margin."""
-    n, a, b = found.total, found.a_only, found.b_only
+    n, a, b = (count / found.effect for count in (found.total, found.a_only, found.b_only))
     only_b = _restricted(a / n, b / n, margin)
     variance = 2 * only_b - margin * (1 + margin)
     excess = (a - b) / n + margin

@@ -16,11 +16,10 @@ def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, 
     Tango's score interval (1998, Statistics in Medicine 17:891). Unlike the bootstrap's it has a
     length where the two differ on few messages or none."""
     alpha = (1 - level) / 2
-    turned = Discordance(found.b_only, found.a_only, found.total)
-    return lowest_difference(found, alpha), -lowest_difference(turned, alpha)
+    return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
 
 
-def unpaired_interval(a: tuple[int, int], b: tuple[int, int]) -> tuple[float, float]:
+def unpaired_interval(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two shares of different messages, each given
     as (hits, total): Newcombe's hybrid score interval (1998, Statistics in Medicine 17:873, method
     10), of the two Wilson intervals."""

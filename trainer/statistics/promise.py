@@ -12,6 +12,7 @@ import math
 import numpy as np
 import scipy
 
+from trainer.statistics.clusters import Groups, design_effect
 from trainer.statistics.figures import Promise, ThresholdRule
 from trainer.statistics.thresholds import LEVEL, Bools, Floats, accept, review_threshold
 
@@ -31,7 +32,12 @@ def fewest_rows(precision: float) -> int:
 
 
 def find_promise(
-    confidence: Floats, correct: Bools, precision: float, *, floor: float
+    confidence: Floats,
+    correct: Bools,
+    precision: float,
+    *,
+    floor: float,
+    groups: Groups | None = None,
 ) -> Promise | None:
     """Return what would bring a promise within reach; None where it is.
 
@@ -40,20 +46,26 @@ def find_promise(
     is the highest smaller promise that these rows put within reach of the point value of the
     wanted one. None where up to sixteen times the rows, or no promise of half the labels, do.
     """
-    point = _accepted(confidence, correct, precision, floor, "point")
-    if _accepted(confidence, correct, precision, floor, "lower") >= point - WITHIN:
+
+    def accepted_by(rule: ThresholdRule, share: float) -> float:
+        found = review_threshold(confidence, correct, share, floor=floor, by=rule, groups=groups)
+        return accept(confidence, correct, found).coverage
+
+    point = accepted_by("point", precision)
+    if accepted_by("lower", precision) >= point - WITHIN:
         return None
     wanted = max(point - WITHIN, 1 / len(confidence))
-    rows = _enough_rows(confidence, correct, precision, wanted)
+    effect = design_effect(correct, groups)
+    rows = _enough_rows(confidence, correct, precision, wanted, effect)
     lesser = None
     for less in (one for one in _LESSER if one < precision):
-        accepted = _accepted(confidence, correct, less, floor, "lower")
+        accepted = accepted_by("lower", less)
         if accepted >= wanted:
             lesser = (less, 1 - accepted)
             break
     return Promise(
         precision=precision,
-        fewest=fewest_rows(precision),
+        fewest=math.ceil(fewest_rows(precision) * effect),
         rows=rows[0] if rows else None,
         review_at_rows=rows[1] if rows else None,
         lesser=lesser[0] if lesser else None,
@@ -80,24 +92,17 @@ def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
     return "; ".join(said)
 
 
-def _accepted(
-    confidence: Floats, correct: Bools, precision: float, floor: float, by: ThresholdRule
-) -> float:
-    threshold = review_threshold(confidence, correct, precision, floor=floor, by=by)
-    return accept(confidence, correct, threshold).coverage
-
-
 def _enough_rows(
-    confidence: Floats, correct: Bools, precision: float, wanted: float
+    confidence: Floats, correct: Bools, precision: float, wanted: float, effect: float
 ) -> tuple[int, float] | None:
     """Return (rows, share to review) for the fewest rows of which ``wanted`` (a share) or more is
-    likely to be accepted."""
+    likely to be accepted; ``effect`` of them count as one."""
     total = len(confidence)
     hits = np.cumsum(correct[np.argsort(-confidence, kind="stable")])
     sizes = np.arange(1, total + 1)
     share = hits / sizes
     for times in _MORE:
-        larger = np.floor(sizes * times)
+        larger = np.floor(sizes * times / effect)
         needed = scipy.stats.binom.ppf(LEVEL, larger, precision) + 1
         passes = np.flatnonzero(scipy.stats.binom.sf(needed - 1, larger, share) >= _POWER)
         if len(passes) and (passes[-1] + 1) / total >= wanted:

@@ -9,7 +9,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from trainer.statistics.clusters import Groups, design_effect
 from trainer.statistics.figures import CoveragePoint, ThresholdRule
+from trainer.statistics.metrics import binomial_tail
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -29,12 +31,13 @@ def review_threshold(
     *,
     floor: float,
     by: ThresholdRule = "lower",
+    groups: Groups | None = None,
 ) -> float:
     """Return the smallest confidence from which on the accepted rows keep ``precision``.
 
     ``by`` "lower": so that at most one set of rows in twenty gives a threshold whose true precision
     is below it (see ``_proven``). "point": so that the rows themselves reach it, which half of all
-    sets do by luck.
+    sets do by luck. ``groups`` says which rows belong together; None: they are independent.
 
     It is ``floor`` where all rows together keep it, and never below: a good validation set must
     not switch review off, because it holds no message from outside the taxonomy. It is 1.0, which
@@ -44,7 +47,12 @@ def review_threshold(
     sure, hits = confidence[order], np.cumsum(correct[order], dtype=np.int64)
     # Rows of equal confidence stand or fall together: a part ends where the next one is less sure.
     ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
-    kept = _proven(sure, hits, ends, precision) if by == "lower" else _found(hits, ends, precision)
+    if by == "point":
+        kept = _found(hits, ends, precision)
+    elif groups is None:
+        kept = _proven(sure, hits, ends, precision)
+    else:
+        kept = _proven_in_groups(sure, correct[order], groups[order], ends, precision)
     if kept == 0:
         return 1.0
     return floor if kept == len(sure) else max(floor, float(sure[kept - 1]))
@@ -104,8 +112,7 @@ def _proven(
     sequence begins with the part that is likeliest to pass by its mean confidence. That looks at
     confidences alone, so that their being wrong costs coverage, never precision.
     """
-    wanted = np.ceil(len(sure) * np.arange(1, _STEPS + 1) / _STEPS)
-    sizes = ends[np.unique(np.searchsorted(ends, wanted))]
+    sizes = _sizes(len(sure), ends)
     needed = scipy.stats.binom.ppf(LEVEL, sizes, precision) + 1
     expected = np.minimum(np.cumsum(sure)[sizes - 1] / sizes, 1.0)
     chance = scipy.stats.binom.sf(needed - 1, sizes, expected)
@@ -113,3 +120,37 @@ def _proven(
     passed = hits[sizes[first:] - 1] >= needed[first:]
     count = len(passed) if passed.all() else int(np.argmin(passed))
     return int(sizes[first + count - 1]) if count else 0
+
+
+def _proven_in_groups(
+    sure: Floats, correct: Bools, groups: Groups, ends: NDArray[np.int64], precision: float
+) -> int:
+    """Return the same as ``_proven`` for rows that belong together.
+
+    Each part is tested with its counts divided by its own design effect. What the sequence begins
+    with is chosen by confidences and groups alone, for groups half as alike as they can be.
+    """
+    sizes = _sizes(len(sure), ends)
+    limits = np.array([(np.bincount(groups[:size]) ** 2).sum() / size for size in sizes])
+    likely = sizes / ((1 + limits) / 2)
+    needed = scipy.stats.binom.ppf(LEVEL, np.floor(likely), precision) + 1
+    expected = np.minimum(np.cumsum(sure)[sizes - 1] / sizes, 1.0)
+    chance = scipy.stats.binom.sf(needed - 1, np.floor(likely), expected)
+    kept = 0
+    for size in map(int, sizes[int(np.argmax(chance)) :]):
+        if proof(correct[:size], groups[:size], precision) > 1 - LEVEL:
+            break
+        kept = size
+    return kept
+
+
+def proof(correct: Bools, groups: Groups | None, precision: float) -> float:
+    """Return the one-sided exact p-value of "the share of right rows is below ``precision``": 1.0
+    of nothing."""
+    effect = design_effect(correct, groups)
+    return binomial_tail(correct.sum() / effect, len(correct) / effect, precision)
+
+
+def _sizes(rows: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    wanted = np.ceil(rows * np.arange(1, _STEPS + 1) / _STEPS)
+    return ends[np.unique(np.searchsorted(ends, wanted))]

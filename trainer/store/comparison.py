@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.artifacts.evaluation import Answer
+from trainer.statistics.clusters import as_groups
 from trainer.statistics.metrics import count_discordant, mcnemar_exact
 from trainer.store.evidence import Evidence
 from trainer.store.verdict import Comparison
@@ -26,6 +27,7 @@ def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
     found = count_discordant(
         np.array([mine[key] for key in mine], dtype=np.bool_),
         np.array([theirs[key] for key in mine], dtype=np.bool_),
+        as_groups([answer.group for answer in new.answers]),
     )
     return Comparison(
         current_digest=current.evaluation.adapter.digest,
@@ -33,6 +35,7 @@ def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
         messages=found.total,
         only_new_right=found.a_only,
         only_current_right=found.b_only,
+        design_effect=found.effect,
         p_value=mcnemar_exact(found),
     )
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.statistics.clusters import as_groups
 from trainer.statistics.metrics import measure
-from trainer.store.criteria import judge_labels, judge_regression
+from trainer.store.criteria import judge_labels, judge_promise, judge_regression
 from trainer.store.evidence import Evidence
 from trainer.store.gate_rules import GateRules
 from trainer.store.unseen import judge_unseen
@@ -38,6 +39,7 @@ def judge(
         figures = evidence.evaluation
         rows = [*_provenance(manifest, evidence), *_floors(figures, rules)]
         rows += judge_labels(manifest.taxonomy.names, figures, rules)
+        rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules)
     rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
     return GateVerdict(
@@ -121,19 +123,30 @@ def _disagreement(evidence: Evidence) -> str | None:
     if None in truth or None in predicted:
         return "they hold labels that the evaluation does not name"
     theirs = measure(
-        np.array(truth, dtype=np.int64), np.array(predicted, dtype=np.int64), stated.labels
+        np.array(truth, dtype=np.int64),
+        np.array(predicted, dtype=np.int64),
+        stated.labels,
+        as_groups([answer.group for answer in answers]),
     )
+    kept = [answer for answer in answers if not answer.review]
     found = {figures.label: figures for figures in theirs.per_label}
     pairs: list[tuple[str, float, float]] = [
         ("accuracy", theirs.accuracy, stated.accuracy),
         ("interval's lower end", theirs.interval[0], stated.accuracy_interval_95[0]),
         ("macro-F1", theirs.macro_f1, stated.macro_f1),
     ]
+    if stated.promise is not None:
+        right = sum(answer.predicted == answer.label for answer in kept)
+        pairs += [
+            ("count without review", len(kept), stated.promise.holdout.messages),
+            ("count of right ones without review", right, stated.promise.holdout.right),
+        ]
     for figures in stated.per_label:
         own = found.get(figures.label)
         pairs += [
             (f"recall of {figures.label}", own.recall if own else 0.0, figures.recall),
             (f"count of {figures.label}", own.support if own else 0, figures.support),
+            (f"design effect of {figures.label}", own.effect if own else 1.0, figures.effect),
         ]
     for what, value, wanted in pairs:
         if abs(value - wanted) > _SLACK:

@@ -22,13 +22,15 @@ def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
 
 
 class Comparison(Record):
-    """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test)."""
+    """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test).
+    ``design_effect`` of the messages count as one, for those that belong together."""
 
     current_digest: str
     holdout_sha256: str
     messages: int
     only_new_right: int
     only_current_right: int
+    design_effect: float = 1.0
     p_value: float
 
     @property

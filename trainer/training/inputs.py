@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 
+from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput
@@ -22,6 +23,7 @@ from trainer.model.prompt import (
     make_rows,
     verify_loss_mask,
 )
+from trainer.statistics.clusters import Groups, as_groups
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -72,6 +74,11 @@ class Inputs(Generic[RowT]):
     def label_ids(self) -> tuple[int, ...]:
         """The codes' token ids, in the taxonomy's order."""
         return label_token_ids(self.codes, self.labels)
+
+    @property
+    def validation_groups(self) -> Groups | None:
+        """Which validation rows belong together, (rows,); None where all are independent."""
+        return as_groups(number_groups(self.dataset, self.dataset.validation))
 
     @property
     def sublabels(self) -> tuple[str, ...]:

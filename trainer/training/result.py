@@ -115,7 +115,8 @@ def _judge(
         seed=recipe.seed,
         label_of=validator.label_of,
         out_of_scope_quantile=recipe.out_of_scope_quantile if recipe.has_head else None,
+        groups=inputs.validation_groups,
     )
     temperature = calibrated.calibration.temperature
     predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)
-    return measure(validator.truth, predicted, inputs.labels), calibrated
+    return measure(validator.truth, predicted, inputs.labels, inputs.validation_groups), calibrated

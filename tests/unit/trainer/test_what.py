@@ -130,7 +130,10 @@ def test_the_gate_is_the_same(run: Path, tmp_path: Path) -> None:
 def test_the_default_is_the_runs_own_adapter(run: Path, tmp_path: Path, world: World) -> None:
     code, record, error = call(
         *("publish", run, "--store", tmp_path / "store", "--dry-run", "--json"),
+        *("--force", "--reason", "its weights are random, and break its promise"),
         *(*EASY, "--set", "unconstrained_share=1"),
     )
     assert code == 0, error
+    failed = [row["name"] for row in record["gate"]["criteria"] if not row["passed"]]
+    assert failed == ["precision of labels without review"]
     assert record["digest"] == world.manifest.digest

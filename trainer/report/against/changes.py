@@ -11,6 +11,7 @@ from trainer.report.against.facts import Both, TwoRuns, discordance
 from trainer.report.bars import bar, span
 from trainer.report.records import Section
 from trainer.report.texts import readable, show_text
+from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import ALPHA, binomial_test, holm, mcnemar_exact, wilson
 from trainer.statistics.paired import paired_interval
 
@@ -37,8 +38,8 @@ def labels_section(two: TwoRuns) -> Section:
             {
                 "label": figures.label,
                 "support": numbers.count(figures.support),
-                "mine": _recall(figures.recall, figures.support),
-                "theirs": _recall(other.recall, other.support) if other else None,
+                "mine": _recall(figures),
+                "theirs": _recall(other) if other else None,
                 "f1": numbers.decimal(figures.f1, 2),
                 "other_f1": numbers.decimal(other.f1 if other else None, 2),
                 "difference": numbers.points(figures.recall - other.recall if other else None),
@@ -133,12 +134,13 @@ def _by_label(answers: Sequence[Both]) -> dict[str, tuple[Both, ...]]:
     return {label: tuple(rows) for label, rows in found.items()}
 
 
-def _recall(recall: float, support: int) -> dict[str, Any]:
-    low, high = wilson(round(recall * support), support)
+def _recall(figures: LabelFigures) -> dict[str, Any]:
+    total = figures.support / figures.effect
+    low, high = wilson(figures.recall * total, total)
     return {
-        "written": numbers.percent(recall),
+        "written": numbers.percent(figures.recall),
         "interval": numbers.interval((low, high)),
-        "span": span(low, high, recall),
+        "span": span(low, high, figures.recall),
     }
 
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainer.artifacts.evaluation import Prediction
 from trainer.dataset.folder import Dataset, open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.report import numbers
 from trainer.report.build import read_sound_run
 from trainer.report.records import Input, Run
-from trainer.statistics.metrics import Discordance
+from trainer.statistics.clusters import as_groups
+from trainer.statistics.metrics import Discordance, count_discordant
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,14 @@ class TwoRuns:
 
 def discordance(answers: tuple[Both, ...]) -> Discordance:
     """Count on how many messages exactly one run is right, mine as a."""
-    right = [(each.mine.predicted == each.label, each.theirs.predicted == each.label)
-             for each in answers]  # fmt: skip
-    return Discordance(
-        sum(a and not b for a, b in right), sum(b and not a for a, b in right), len(right)
+    mine, theirs = (
+        np.array([found.predicted == each.label for each, found in pairs], dtype=np.bool_)
+        for pairs in (
+            [(each, each.mine) for each in answers],
+            [(each, each.theirs) for each in answers],
+        )
     )
+    return count_discordant(mine, theirs, as_groups([each.mine.group for each in answers]))
 
 
 def read_two_runs(

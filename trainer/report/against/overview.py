@@ -59,7 +59,7 @@ def _points(two: TwoRuns, mine: EvaluationRecord, theirs: EvaluationRecord) -> I
             f"They agree in being right or wrong on {numbers.percent(1 - found.share)} of "
             f"{numbers.counted(found.total, 'message')}.",
         )
-        least = minimum_detectable_difference(found.share, found.total)
+        least = minimum_detectable_difference(found.share, found.independent)
         yield Point(
             GOOD,
             f"So many messages find a difference of {numbers.points(least).removeprefix('+')}",
@@ -87,7 +87,11 @@ def _paired(two: TwoRuns, found: Discordance) -> Point:
 
 def _unpaired(two: TwoRuns, mine: EvaluationRecord, theirs: EvaluationRecord) -> Point:
     hits = [round(found.accuracy * found.examples) for found in (mine, theirs)]
-    interval = unpaired_interval((hits[0], mine.examples), (hits[1], theirs.examples))
+    first, second = (
+        (count / each.design_effect, each.examples / each.design_effect)
+        for count, each in zip(hits, (mine, theirs), strict=True)
+    )
+    interval = unpaired_interval(first, second)
     difference = mine.accuracy - theirs.accuracy
     detail = (
         f"Difference {numbers.points(difference)}, 95% interval "

@@ -13,11 +13,12 @@ from trainer.report.records import Section
 from trainer.report.svg import Chart
 from trainer.statistics.metrics import (
     ALPHA,
-    highest_share,
+    lowest_share,
     minimum_detectable_difference,
     wilson,
 )
 from trainer.statistics.noninferiority import power, required_messages, smallest_margin
+from trainer.statistics.promise import fewest_rows
 from trainer.store.gate_rules import GateRules
 
 DUEL_MARGIN = 0.01
@@ -139,18 +140,21 @@ def _around(total: int) -> list[int]:
 
 
 def _labels(sizes: Mapping[str, int], names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
-    """Return for each label how exact its recall will be, and below which the gate fails it."""
-    floor, alpha = GateRules().label_recall, ALPHA / max(1, len(names))
+    """Return for each label how exact its recall will be, and from which on the gate passes it."""
+    floor = GateRules().label_recall
     rows = []
     for name in sorted(names, key=lambda label: (sizes.get(label, 0), label)):
         size = sizes.get(name, 0)
-        fails = [hits for hits in range(size) if highest_share(hits, size, alpha) < floor]
+        enough = (hits for hits in range(size + 1) if lowest_share(hits, size, ALPHA) >= floor)
+        least = next(enough, None)
         rows.append(
             (
                 name,
                 numbers.count(size),
                 numbers.interval(wilson(round(0.9 * size), size)) if size else numbers.NONE,
-                f"{numbers.count(max(fails))} or fewer found" if fails else "too few to fail",
+                f"too few to show it: {fewest_rows(floor)} could"
+                if least is None
+                else f"{numbers.count(least)} or more found",
             )
         )
     return rows

@@ -19,12 +19,12 @@ def calibration_section(run: Run) -> Section:
     title = "Can its confidence be trusted?"
     if run.evaluation is None:
         return lacking("calibration", title, Input.EVALUATION)
-    found = run.evaluation.calibration
+    found, effect = run.evaluation.calibration, run.evaluation.design_effect
     charts = []
     if found.reliability:
         charts.append(
             reliability_chart(
-                [_bin(group) for group in found.reliability if group.count],
+                [_bin(group, effect) for group in found.reliability if group.count],
                 caption=(
                     "Each dot is a group of messages of like confidence, with the 95% interval of "
                     "the share that was right. Below the dashed line it was too sure."
@@ -103,8 +103,8 @@ def out_of_scope_section(run: Run) -> Section:
     )
 
 
-def _bin(group: ReliabilityBin) -> Bin:
-    low, high = wilson(round(group.accuracy * group.count), group.count)
+def _bin(group: ReliabilityBin, effect: float) -> Bin:
+    low, high = wilson(group.accuracy * group.count / effect, group.count / effect)
     return Bin(group.confidence, group.accuracy, low, high, group.count)
 
 

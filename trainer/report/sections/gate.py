@@ -67,7 +67,8 @@ def _bounds(name: str, label: str, evaluation: EvaluationRecord) -> dict[str, An
     elif name.startswith("recall of "):
         found = next((each for each in evaluation.per_label if each.label == label), None)
         if found is not None and found.support:
-            interval = wilson(round(found.recall * found.support), found.support)
+            total = found.support / found.effect
+            interval = wilson(found.recall * total, total)
             value = found.recall
     if interval is None:
         return None

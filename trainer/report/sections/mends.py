@@ -58,7 +58,7 @@ def _accuracy(
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
     if low is not None and evaluation.accuracy > rules.accuracy:
-        needed = _messages_to_show(evaluation.accuracy, rules.accuracy)
+        needed = _messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
         told = f"about {numbers.count(needed)}" if needed else "very many"
         size = numbers.counted(evaluation.examples, "message")
         why = (
@@ -145,6 +145,12 @@ def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
             why = f"{row.found}, wanted {row.wanted}: it was measured with other labels or codes "
             why += "than it has, or has not learnt to answer with a code. Train longer."
             yield NextStep(BAD, f"Find out about {name}", why, (evaluate,))
+    if row := failed.get("precision of labels without review"):
+        why = (
+            f"It is {row.found}; wanted: {row.wanted}. Below that, more wrong labels reach the "
+            "routers unseen than was promised."
+        )
+        yield NextStep(BAD, "Send more to review, or prove that it is right", why)
     if row := failed.get("calibration error (ECE)"):
         why = (
             f"It is {row.found}, wanted {row.wanted}. Set more messages aside for validation, on "
@@ -164,15 +170,19 @@ def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]
         yield NextStep(BAD, "Leave the current adapter where it is", why)
 
 
-def _messages_to_show(accuracy: float, floor: float) -> int | None:
+def _messages_to_show(accuracy: float, floor: float, effect: float) -> int | None:
     """Return how many messages of this accuracy have an interval above the floor, None where even
-    a hundred thousand have not."""
+    a hundred thousand have not; ``effect`` of them count as one."""
+
+    def lower(messages: int) -> float:
+        return wilson(accuracy * messages / effect, messages / effect)[0]
+
     low, high = 1, _MOST_MESSAGES
-    if wilson(round(accuracy * high), high)[0] < floor:
+    if lower(high) < floor:
         return None
     while low < high:
         middle = (low + high) // 2
-        if wilson(round(accuracy * middle), middle)[0] >= floor:
+        if lower(middle) >= floor:
             high = middle
         else:
             low = middle + 1

@@ -88,7 +88,9 @@ def labels_section(run: Run) -> Section:
     for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
         at = names.index(figures.label)
         hits, given = matrix[at][at], sum(row[at] for row in matrix)
-        recall, precision = wilson(hits, figures.support), wilson(hits, given)
+        own, all_ = figures.effect, run.evaluation.design_effect
+        recall = wilson(hits / own, figures.support / own)
+        precision = wilson(hits / all_, given / all_)
         rows.append(
             {
                 "label": figures.label,

@@ -16,10 +16,10 @@ import pytest
 from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import THINGS, make_examples
 from tests.unit.trainer.check.test_folds import LETTERS, share_found
-from trainer.check.duplicates import number_clusters
+from trainer.check.duplicates import number_clusters, number_groups
 from trainer.check.finding import SUSPECTS
 from trainer.check.run import CheckSettings, check_dataset
-from trainer.dataset.folder import Dataset, Example, open_dataset
+from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.dataset.groups import GROUPS, read_groups
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
@@ -114,15 +114,19 @@ def test_check_deals_groups_whole_after_a_split_by_group(
 def test_the_dataset_holds_numbers_and_no_names(
     prepared: tuple[Dataset, dict[str, int], set[str]],
 ) -> None:
-    """Who wrote together is known of training and validation, nothing of the hold-out, and no
-    customer is named; the file is for owner and group, and its digest is the manifest's."""
+    """Who wrote together is known of every part, and no customer is named; the file is for owner
+    and group, and its digest is the manifest's. No unit of the hold-out is in another part."""
     dataset, customer, _ = prepared
     groups = read_groups(dataset)
     assert groups is not None
     seen = {example.id for example in (*dataset.train, *dataset.validation)}
-    assert groups.keys() == seen
+    held = {example.id for example in open_holdout(dataset, purpose="test", subject="test")}
+    assert held
+    assert seen < groups.keys() <= seen | held
+    assert {groups[id_] for id_ in seen}.isdisjoint(groups[id_] for id_ in groups.keys() & held)
+    assert {each for each in number_groups(dataset, dataset.validation) if each is not None}
     pairs = {(groups[id_], customer[id_]) for id_ in seen}
-    assert len(pairs) == len(set(groups.values())) == len({customer[id_] for id_ in seen})
+    assert len(pairs) == len({groups[id_] for id_ in seen}) == len({customer[id_] for id_ in seen})
     path = dataset.directory / GROUPS
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     for file in dataset.directory.iterdir():

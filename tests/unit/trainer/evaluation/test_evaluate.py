@@ -99,6 +99,17 @@ def test_no_file_holds_a_text(evaluated: tuple[Path, dict[str, Any]], world: Wor
         assert not any(text in content for text in texts)
 
 
+def test_it_says_what_its_promise_is_worth(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    """By the labels that nobody reviews, on validation and on the hold-out; an altered count is
+    found."""
+    found = evaluated[1]["promise"]
+    assert (found["precision"], found["by"]) == (0.95, "lower")
+    for part, file in (("validation", VALIDATION), ("holdout", PREDICTIONS)):
+        kept = [each for each in file.read(evaluated[0]) if not each.review]
+        right = sum(each.predicted == each.label for each in kept)
+        assert (found[part]["messages"], found[part]["right"]) == (len(kept), right)
+
+
 def test_an_altered_figure_and_an_altered_prediction_are_found(
     evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder: the messages at ``wrong`` are answered with another label; keywords
-    replace keys of the evaluation."""
+    """Write a run folder: the messages at ``wrong`` are answered with another label; so many
+    messages in a row are one ``group``; other keywords replace keys of the evaluation."""
 
     def make(
         name: str, wrong: Collection[int] = range(0, 300, 30), messages: int = 300, **changes: Any
@@ -58,13 +58,15 @@ def write_evaluation(
     manifest: Manifest,
     wrong: Collection[int] = range(0, 300, 30),
     messages: int = 300,
+    group: int | None = None,
     **changes: Any,
 ) -> None:
     truth = [at % len(LABELS) for at in range(messages)]
     predicted = [(label + (at in wrong)) % len(LABELS) for at, label in enumerate(truth)]
-    figures = measure(np.array(truth), np.array(predicted), LABELS)
+    groups = None if group is None else np.arange(messages) // group
+    figures = measure(np.array(truth), np.array(predicted), LABELS, groups)
     directory.mkdir(parents=True, exist_ok=True)
-    lines = (
+    lines: Iterator[dict[str, Any]] = (
         {
             "id": f"m{at}",
             "label": LABELS[label],
@@ -73,6 +75,7 @@ def write_evaluation(
             "off_label_mass": 0.001,
             "review": False,
             "unconstrained_in_set": True,
+            "group": None if group is None else at // group,
             "logprobs": {},
             "message": "a customer's words",
         }
@@ -96,6 +99,7 @@ def write_evaluation(
         "examples": figures.examples,
         "accuracy": figures.accuracy,
         "accuracy_interval_95": list(figures.interval),
+        "design_effect": figures.effect,
         "macro_f1": figures.macro_f1,
         "per_label": [asdict(label) for label in figures.per_label],
         "confusion": [list(row) for row in figures.confusion],

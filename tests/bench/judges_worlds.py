@@ -1,0 +1,255 @@
+"""Worlds whose truth is known, for ``tests.bench.judges``: messages, groups, adapters."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from trainer.artifacts.evaluation import Accepted, KeptPromise
+from trainer.propose.compare import (
+    ALONE,
+    OLD_HOLDOUT,
+    REVIEW,
+    SUREST,
+    Compared,
+    compare_answers,
+    judge,
+    not_wrong_unseen,
+)
+from trainer.statistics.clusters import Groups, design_effect
+from trainer.statistics.metrics import ALPHA, Discordance, mcnemar_exact
+from trainer.statistics.noninferiority import lowest_difference, non_inferiority_p
+from trainer.statistics.thresholds import proof, review_threshold
+from trainer.store.criteria import judge_kept_promise
+from trainer.store.verdict import GateVerdict, criterion
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Generator = np.random.Generator
+
+CORRELATION = 0.6
+"""Of the latent values of two messages of one group."""
+
+PRECISION, GATE_MARGIN = 0.95, 0.02
+VALIDATION, HOLDOUT, PROPOSALS = 800, 1500, 24
+
+_ALIKE = 0.8
+"""Share of a message's difficulty, and of its luck, that two adapters have in common."""
+
+
+def make_groups(rng: Generator, messages: int) -> Groups:
+    """Return groups of five to ten messages."""
+    sizes = rng.integers(5, 11, size=messages // 5 + 1)
+    return np.repeat(np.arange(len(sizes)), sizes)[:messages].astype(np.int64)
+
+
+def normals(rng: Generator, messages: int, groups: Groups | None) -> Floats:
+    """Return standard normal values, correlated within groups."""
+    own = rng.standard_normal(messages)
+    if groups is None:
+        return own
+    shared = rng.standard_normal(int(groups.max()) + 1)[groups]
+    found: Floats = np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
+    return found
+
+
+def draw_right(rng: Generator, share: float, messages: int, groups: Groups | None) -> Bools:
+    """Return where answers are right that truly are in ``share`` of all cases."""
+    right: Bools = normals(rng, messages, groups) < norm.ppf(share)
+    return right
+
+
+def draw_pair(
+    rng: Generator, worse: float, discordance: float, messages: int, groups: Groups | None
+) -> tuple[Bools, Bools]:
+    """Return where a labelling is right that is truly ``worse`` than the other, and the other."""
+    latent = normals(rng, messages, groups)
+    first = latent > norm.isf((discordance - worse) / 2)
+    second = latent < norm.ppf((discordance + worse) / 2)
+    return ~second, ~first
+
+
+@functools.cache
+def _truth() -> tuple[Floats, Floats]:
+    """Return confidences, the surest first, and the true precision of all down to each."""
+    rng = np.random.default_rng(11)
+    rows = 400_000
+    surest, rest = rng.beta(30.0, 0.6, size=rows), rng.beta(3.0, 1.6, size=rows)
+    sure = np.sort(np.where(rng.random(rows) < 0.75, surest, rest))[::-1]
+    return sure, np.cumsum(sure) / np.arange(1, rows + 1)
+
+
+def true_precision(threshold: float) -> float:
+    """Return the precision of what a calibrated adapter is as sure of; 1.0 of nothing."""
+    sure, precision = _truth()
+    count = int(np.searchsorted(-sure, -threshold, side="right"))
+    return float(precision[count - 1]) if count else 1.0
+
+
+def threshold_of(precision: float) -> float:
+    """Return the confidence from which on the true precision is this one."""
+    sure, precisions = _truth()
+    return float(sure[int(np.flatnonzero(precisions >= precision)[-1])])
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A part of a dataset: what is hard in it for everyone, and which messages belong together."""
+
+    hard: Floats
+    luck: Floats
+    groups: Groups | None
+
+    @classmethod
+    def draw(cls, rng: Generator, count: int, *, grouped: bool) -> Messages:
+        """Draw so many messages."""
+        groups = make_groups(rng, count) if grouped else None
+        return cls(normals(rng, count, groups), normals(rng, count, groups), groups)
+
+    def answer(self, rng: Generator, better: float = 0.0) -> tuple[Floats, Bools]:
+        """Return the confidences of a calibrated adapter, and where it is right. ``better`` turns
+        so large a share of its wrong answers, at any confidence, into right ones."""
+        sure, _ = _truth()
+        share = np.sqrt(_ALIKE), np.sqrt(1 - _ALIKE)
+        hard, luck = (
+            share[0] * common + share[1] * normals(rng, len(common), self.groups)
+            for common in (self.hard, self.luck)
+        )
+        confidence = sure[np.minimum((norm.cdf(hard) * len(sure)).astype(int), len(sure) - 1)]
+        right = norm.cdf(luck) < confidence
+        return confidence, right | (rng.random(len(right)) < better)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter's answers to validation and hold-out, and the threshold that it chose."""
+
+    validation: tuple[Floats, Bools]
+    holdout: tuple[Floats, Bools]
+    threshold: float
+
+    def kept(self, part: tuple[Floats, Bools]) -> Bools:
+        """Return what nobody reviews."""
+        kept: Bools = part[0] >= self.threshold
+        return kept
+
+
+def make_adapter(
+    rng: Generator,
+    validation: Messages,
+    holdout: Messages,
+    *,
+    better: float = 0.0,
+    aware: bool = True,
+) -> Adapter:
+    """Train one; ``aware``: its threshold knows of the groups."""
+    answers = validation.answer(rng, better)
+    groups = validation.groups if aware else None
+    threshold = review_threshold(*answers, PRECISION, floor=0.0, groups=groups)
+    return Adapter(answers, holdout.answer(rng, better), threshold)
+
+
+def promise_of(adapter: Adapter, validation: Messages, holdout: Messages) -> KeptPromise:
+    """Return what validation and hold-out say about it, as an evaluation does."""
+    found = []
+    for answers, part in ((adapter.validation, validation), (adapter.holdout, holdout)):
+        order = np.argsort(-answers[0], kind="stable")
+        order = order[adapter.kept(answers)[order]]
+        right, groups = answers[1][order], None if part.groups is None else part.groups[order]
+        chosen = part is validation
+        found.append(
+            Accepted(
+                messages=len(order),
+                right=int(right.sum()),
+                effect=design_effect(right, groups),
+                p=proof(right, groups, PRECISION)
+                if chosen
+                else proof(~right, groups, 1 - PRECISION),
+            )
+        )
+    return KeptPromise(precision=PRECISION, by="lower", validation=found[0], holdout=found[1])
+
+
+def says_yes(
+    new: Adapter, current: Adapter, validation: Messages, holdout: Messages, turn: int
+) -> bool:
+    """Return whether ``propose`` says "Yes", gate included, at this turn (from 1)."""
+    groups = holdout.groups
+    pairs = pairs_of(new, current)
+    compared = [
+        compare_answers(name, *pairs[name], groups, turned=name in {REVIEW, SUREST})
+        for name in pairs
+    ]
+    regression = _passes(compared[0].found)
+    row = judge_kept_promise(promise_of(new, validation, holdout))
+    gate = GateVerdict(
+        (row, criterion("against the current adapter", "", "", regression)), None, None
+    )
+    return judge(compared, gate, {}, turn + 1).verdict == "publish"
+
+
+def said_yes_before(new: Adapter, current: Adapter) -> bool:
+    """Return the same by the rules of before: messages are independent, fewer of them for people
+    is better, every proposal has the whole 5 %, and no promise is looked at."""
+    pairs = pairs_of(new, current)
+    found = {name: compare_answers(name, *pairs[name], None) for name in (OLD_HOLDOUT, REVIEW)}
+    alone = compare_answers(ALONE, *pairs[ALONE], None)
+    if not _passes(found[OLD_HOLDOUT].found) or found[OLD_HOLDOUT].worse or alone.worse:
+        return False
+    better = [name for name in found if _better(found[name], ALPHA / 2)]
+    worse = [name for name in found if found[name].worse]
+    return any(name != REVIEW or not worse for name in better)
+
+
+def pairs_of(new: Adapter, current: Adapter) -> dict[str, tuple[Bools, Bools]]:
+    """Return what ``propose`` compares on the hold-out: where the two do well."""
+    kept = [each.kept(each.holdout) for each in (new, current)]
+    right = [each.holdout[1] for each in (new, current)]
+    surest = int(kept[1].sum())
+    pairs = {
+        OLD_HOLDOUT: (right[0], right[1]),
+        REVIEW: (kept[0], kept[1]),
+        ALONE: (right[0] & kept[0], right[1] & kept[1]),
+    }
+    if 0 < surest < len(right[1]):
+        first, second = (not_wrong_unseen(*each.holdout, surest) for each in (new, current))
+        pairs[SUREST] = first, second
+    return pairs
+
+
+def _better(each: Compared, alpha: float) -> bool:
+    return lowest_difference(each.found, alpha) > 0
+
+
+def _passes(found: Discordance) -> bool:
+    significantly = found.a_only < found.b_only and mcnemar_exact(found) < ALPHA
+    return non_inferiority_p(found, GATE_MARGIN) < ALPHA and not significantly
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """What came of proposals of adapters that are all as good: how many "Yes", and whether the one
+    in service at the end keeps the promise."""
+
+    yes: int
+    kept: bool
+
+
+def propose_equals(rng: Generator, *, grouped: bool, before: bool) -> Sequence:
+    """Propose adapters that are as good as the first one, on one validation set and hold-out."""
+    validation = Messages.draw(rng, VALIDATION, grouped=grouped)
+    holdout = Messages.draw(rng, HOLDOUT, grouped=grouped)
+    current, yes = make_adapter(rng, validation, holdout, aware=not before), 0
+    for turn in range(1, PROPOSALS + 1):
+        new = make_adapter(rng, validation, holdout, aware=not before)
+        if (
+            said_yes_before(new, current)
+            if before
+            else says_yes(new, current, validation, holdout, turn)
+        ):
+            current, yes = new, yes + 1
+    return Sequence(yes, true_precision(current.threshold) >= PRECISION)
