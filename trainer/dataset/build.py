@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.dataset.by_time import latest_first, refuse_mixed
 from trainer.dataset.clean import Redact, clean, refuse_bad
-from trainer.dataset.decisions import Applied, apply_decisions, read_decisions
+from trainer.dataset.decisions import Applied, Decision, apply_decisions, read_decisions
 from trainer.dataset.dedupe import (
     Conflict,
     Deduped,
@@ -19,8 +19,8 @@ from trainer.dataset.dedupe import (
     find_near_conflicts,
     name_examples,
 )
-from trainer.dataset.fill import fill_splits
-from trainer.dataset.folder import Example, Row, complete_ids
+from trainer.dataset.fill import FilledSplits, fill_splits
+from trainer.dataset.folder import Example, Row, complete_ids, number_copies
 from trainer.dataset.label_sources import EXPORT, LabelOrigin
 from trainer.dataset.labels import (
     map_labels,
@@ -30,16 +30,18 @@ from trainer.dataset.labels import (
     refuse_unknown,
 )
 from trainer.dataset.mails import OWN, Phrases
-from trainer.dataset.near_duplicates import near_clusters
+from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.settings import MailPhrases, PrepareSettings, SplitBy
-from trainer.dataset.split import check_shares, check_split, split_rows
+from trainer.dataset.split import Split, check_shares, check_split, split_rows
 from trainer.dataset.split_record import describe_split
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.text import NORMALIZATION, normalize
+
+_ROWS_AT_ONCE = 4096
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and its size; returns what to call with the amount done."""
@@ -50,17 +52,17 @@ class Prepared:
     """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
     are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
     ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made, ``units`` (of keys) what had to stay together because of groups, None without them;
-    ``origins`` says where labels come from, by id."""
+    made, ``unit_of`` (by id) what had to stay together because of groups, None without them;
+    ``origins`` says where labels come from, by id, where it is not the export."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
     surplus: tuple[Example, ...]
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
-    split_of: dict[str, str]
+    split_of: dict[int, str]
     split: dict[str, Any] | None
-    units: Sequence[Sequence[str]] | None
+    unit_of: dict[str, int] | None
     sources: tuple[Source, ...]
     holdout_source: Source | None
     applied: Applied
@@ -82,10 +84,15 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
+    decisions, undecided = _read_decisions(settings, taxonomy)
     rows, sources = _read(settings, taxonomy, on_progress)
     redaction = _load_redaction(settings)
-    usable, cleaning = _clean(rows, settings, redaction, on_progress)
-    applied, deciding = _decide(rows, usable, settings, taxonomy)
+    rows_read = len(rows)
+    originals = _originals(rows, decisions)
+    cleaning = _clean(rows, settings, redaction, on_progress)
+    firsts = number_copies(rows)
+    usable, applied = rows, apply_decisions(rows, originals, decisions)
+    refuse_unknown(applied.rows, taxonomy.names)
 
     given_keys = {row.key for row in usable if row.given}
     own = [row for row in applied.rows if not row.given]
@@ -96,7 +103,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    clusters = _cluster(usable, settings, on_progress)
+    near = _group_near(firsts, settings, on_progress)
+    clusters = near.clusters
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, clusters, settings)
     refuse_absent(
@@ -115,26 +123,31 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         near_conflicts=near_conflicts,
         split_of=split.of,
         split=describe_split(settings, split, usable, filled.rows),
-        units=split.units if settings.columns.group else None,
+        unit_of=_unit_of(split, filled) if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
         origins={
-            row.id: LabelOrigin(*row.origin) if row.origin else EXPORT
+            row.id: LabelOrigin(*row.origin)
             for rows_ in filled.rows.values()
             for row in rows_
+            if row.origin and LabelOrigin(*row.origin) != EXPORT
         },
         redaction=redaction.rules,
         names_redaction=redaction.names,
         counts={
-            "rows_read": len(rows),
+            "rows_read": rows_read,
             **cleaning,
-            **deciding,
-            **count_duplicates(deduped, held, clusters, near_conflicts),
+            "decisions": {
+                **Counter(made.decision for made in applied.made),
+                "undecided": undecided,
+                "rows_dropped": len(usable) - len(applied.rows),
+            },
+            **count_duplicates(deduped, held, near, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
         },
-        examples=name_examples(conflicts, near_conflicts, clusters, usable),
+        examples=name_examples(conflicts, near_conflicts, near, usable),
         files=_describe_files(settings),
     )
 
@@ -143,7 +156,8 @@ def _read(
     settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and the files they are from, a
-    hold-out of the user's own last."""
+    hold-out of the user's own last. The rows are in the order of their ids, or by time: nothing
+    that follows depends on the order of lines and files."""
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
     tick = on_progress("read", len(paths))
     rows: list[Row] = []
@@ -157,13 +171,14 @@ def _read(
             sheet=settings.sheet,
         )
         if path is settings.holdout:
-            rows += [replace(row, given=True) for row in some]
-        else:
+            some = [replace(row, given=True) for row in some]
+        elif settings.label_source != EXPORT.source:
             usual = (settings.label_source, None)
-            rows += [replace(row, origin=row.origin or usual) for row in some]
+            some = [replace(row, origin=row.origin or usual) for row in some]
+        rows += some
         sources.append(source)
         tick(1)
-    rows = complete_ids(rows)
+    rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
         rows = map_labels(rows, read_label_map(settings.label_map, taxonomy.names))
     if settings.split is SplitBy.TIME:
@@ -173,58 +188,78 @@ def _read(
 
 
 def _clean(
-    rows: Sequence[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
-) -> tuple[list[Row], dict[str, Any]]:
+    rows: list[Row], settings: PrepareSettings, redaction: _Redaction, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Clean the rows in place, some at a time: an export and its clean copy are never there at
+    once. Return the counts."""
     phrases, library = _load_phrases(settings)
-    cleaned = clean(
-        rows,
-        quotes=settings.strip_quotes,
-        signatures=settings.strip_signatures,
-        phrases=phrases,
-        redact=redaction.redact,
-        tick=on_progress("clean", len(rows)),
-    )
-    usable, refused = refuse_bad(cleaned.rows, rows, settings)
-    return usable, {
+    tick = on_progress("clean", len(rows))
+    counts: dict[str, Counter[str]] = {"changed": Counter(), "redacted": Counter()}
+    refused: Counter[str] = Counter()
+    left_whole = kept = 0
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        raw = rows[start : start + _ROWS_AT_ONCE]
+        cleaned = clean(
+            raw,
+            quotes=settings.strip_quotes,
+            signatures=settings.strip_signatures,
+            phrases=phrases,
+            redact=redaction.redact,
+            tick=tick,
+        )
+        usable, some = refuse_bad(cleaned.rows, raw, settings)
+        rows[kept : kept + len(usable)] = usable
+        kept += len(usable)
+        counts["changed"].update(cleaned.changed)
+        counts["redacted"].update(cleaned.redacted)
+        refused.update(some)
+        left_whole += cleaned.left_whole
+    del rows[kept:]
+    return {
         **refused,
         "cleaned": {
             "rules": NORMALIZATION,
-            **cleaned.changed,
-            "left_whole": cleaned.left_whole,
+            **counts["changed"],
+            "left_whole": left_whole,
             **({"phrases": library} if library else {}),
         },
-        "redacted": cleaned.redacted,
+        "redacted": dict(counts["redacted"]),
     }
 
 
-def _decide(
-    rows: Sequence[Row], usable: Sequence[Row], settings: PrepareSettings, taxonomy: Taxonomy
-) -> tuple[Applied, dict[str, Any]]:
+def _read_decisions(
+    settings: PrepareSettings, taxonomy: Taxonomy
+) -> tuple[list[Decision], int]:
+    """Return the decisions, and how many rows of their files are undecided."""
     decisions = []
     undecided = 0
     for path in settings.decisions:
         some, still_open = read_decisions(path, taxonomy.names)
         decisions += some
         undecided += still_open
-    originals = {row.id: normalize(row.message) for row in rows}
-    applied = apply_decisions(usable, originals, decisions)
-    refuse_unknown(applied.rows, taxonomy.names)
-    return applied, {
-        "decisions": {
-            **Counter(made.decision for made in applied.made),
-            "undecided": undecided,
-            "rows_dropped": len(usable) - len(applied.rows),
-        }
-    }
+    return decisions, undecided
 
 
-def _cluster(
-    rows: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
-) -> list[list[str]]:
-    keys = sorted({row.key for row in rows})
-    tick = on_progress("compare", len(keys))
-    groups = near_clusters(keys, similarity=settings.similarity, tick=tick)
-    return [[keys[place] for place in group] for group in groups]
+def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, str]:
+    """Return id -> text as it came, of the rows that are decided on."""
+    decided = {decision.id for decision in decisions}
+    return {row.id: normalize(row.message) for row in rows if row.id in decided}
+
+
+def _group_near(
+    firsts: Sequence[Row], settings: PrepareSettings, on_progress: OnProgress
+) -> NearGroups:
+    """Group keys; ``firsts`` holds a row of each."""
+    tick = on_progress("compare", len(firsts))
+    return group_near(
+        len(firsts), lambda key: firsts[key].folded, similarity=settings.similarity, tick=tick
+    )
+
+
+def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
+    """Return id -> number of its unit, of the rows that ended in a split."""
+    unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
+    return {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
 
 
 def _count_copies(

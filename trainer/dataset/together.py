@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import scipy
 
+Key = TypeVar("Key", int, str)
+"""A message, or copies of it: a number, or its text."""
 
-def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]]) -> list[list[str]]:
+
+def unite(
+    clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]]
+) -> list[list[Key]]:
     """Return the clusters of keys, those united that a group links, and so on: two messages are
     together if a chain of near-duplicates and of common groups leads from one to the other (the
     connected components; union-find, Tarjan 1975).
@@ -20,7 +26,7 @@ def unite(clusters: Sequence[Sequence[str]], grouped: Iterable[tuple[str, str]])
     for cluster in clusters:
         for key in cluster[1:]:
             sets.merge(cluster[0], key)
-    first: dict[str, str] = {}
+    first: dict[str, Key] = {}
     for group, key in grouped:
         if group:
             sets.merge(first.setdefault(group, key), key)
