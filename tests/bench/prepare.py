@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,9 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LABELS = tuple(f"label_{number:02}" for number in range(20))
-CHARS = 350
-"""About the mean length of a message."""
-
 _FORMS, _COPIES, _NEAR = 0.15, 0.1, 0.1
 _SYLLABLES = [a + b for a in "bdfgklmnprstvw" for b in ("a", "e", "i", "o", "u", "en", "er")]
 
@@ -100,26 +97,27 @@ def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
         writer.writerows(Writer(seed).rows(rows))
 
 
+def write_taxonomy(path: Path) -> None:
+    """Write the labels of the exports."""
+    labels = "".join(f'[[labels]]\nname = "{name}"\n' for name in LABELS)
+    path.write_text(f'name = "made-up"\nversion = "1"\n{labels}', encoding="utf-8")
+
+
 def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
     """Run ``prepare`` in a process of its own; return seconds, CPU seconds and peak MB."""
     command = [sys.executable, "-m", "trainer", "prepare", "--input", str(export)]
     command += ["--taxonomy", str(taxonomy), "--out", str(out)]
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = _wait(process)
-    if status:
-        raise SystemExit(f"prepare failed: {status}")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # as it is waited for no more
+    if process.returncode:
+        raise SystemExit(f"prepare failed: exit code {process.returncode}")
     return {
         "seconds": time.monotonic() - start,
         "cpu": usage.ru_utime + usage.ru_stime,
         "mb": usage.ru_maxrss / 1024,
     }
-
-
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-    import os
-
-    return os.wait4(process.pid, 0)
 
 
 def main() -> None:
@@ -130,8 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     taxonomy = arguments.out / "taxonomy.toml"
-    labels = "".join(f'[[labels]]\nname = "{name}"\n' for name in LABELS)
-    taxonomy.write_text(f'name = "made-up"\nversion = "1"\n{labels}', encoding="utf-8")
+    write_taxonomy(taxonomy)
     print("| rows | export, MB | seconds | CPU seconds | peak, MB |")
     print("|---:|---:|---:|---:|---:|")
     for rows in arguments.rows:
