@@ -96,22 +96,15 @@ def group_near(
     Of texts that are equal when masked one stands for all. Texts are asked for one by one, and
     again where two are compared: they need not be in memory together.
     """
-    with Candidates(count, similarity) as candidates:
-        first_of: dict[int, int] = {}
-        number = np.empty(count, dtype=np.int64)
-        firsts: list[int] = []
-        for place in range(count):
-            text = mask(key_of(place))
-            # 64 bits: two of a million unlike messages have the same in 1 of 40 million exports.
-            digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            known = int.from_bytes(digest, "little")
-            number[place] = first_of.setdefault(known, len(firsts))
-            if number[place] == len(firsts):
-                firsts.append(place)
-                candidates.add(text)
-            tick(1)
-        del first_of
-        sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(firsts[at])))
+    digests = np.empty(count, dtype=np.uint64)
+    for place in range(count):
+        digests[place] = _digest(mask(key_of(place)))
+        tick(1)
+    _, firsts, number = np.unique(digests, return_index=True, return_inverse=True)
+    sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(int(firsts[at]))))
+    with Candidates(len(firsts), similarity) as candidates:
+        for place in firsts.tolist():
+            candidates.add(mask(key_of(place)))
         clusters = candidates.unite(
             lambda left, right: jaccard(sets(left), sets(right)) >= similarity
         )
@@ -127,6 +120,12 @@ def near_clusters(
 ) -> list[list[int]]:
     """Return the clusters of ``group_near`` alone."""
     return group_near(len(keys), keys.__getitem__, similarity=similarity, tick=tick).clusters
+
+
+def _digest(text: str) -> int:
+    """Return 64 bits: two of a million unlike texts share them in 1 of 40 million exports."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
 
 
 def _members(labels: NDArray[np.int64]) -> list[list[int]]:
