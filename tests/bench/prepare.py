@@ -74,10 +74,9 @@ class Writer:
         random_ = self._random
         name = f"{random_.choice(self._words)} {random_.choice(self._words)}"
         number = random_.randrange(10**6)
-        words = self._forms[form]
-        return f"Form {form}, ticket {number} of {random_.randint(1, 28)}.05.2026 [name]: {words}" + (
-            f", says {name}" if form % 4 == 0 else ""
-        )
+        day, words = random_.randint(1, 28), self._forms[form]
+        text = f"Form {form}, ticket {number} of {day}.05.2026 [name]: {words}"
+        return f"{text}, says {name}" if form % 4 == 0 else text
 
     def _reworded(self, message: str) -> str:
         words = message.split(" ")

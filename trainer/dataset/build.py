@@ -227,9 +227,7 @@ def _clean(
     }
 
 
-def _read_decisions(
-    settings: PrepareSettings, taxonomy: Taxonomy
-) -> tuple[list[Decision], int]:
+def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
     """Return the decisions, and how many rows of their files are undecided."""
     decisions = []
     undecided = 0

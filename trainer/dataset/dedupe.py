@@ -28,8 +28,8 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Deduped:
-    """One row for each message, in the order of the rows given. ``copies`` counts the rows that were
-    exact copies with the same label; ``left_out`` the rows that went with a conflict."""
+    """One row for each message, in the order of the rows given. ``copies`` counts the rows that
+    were exact copies with the same label; ``left_out`` the rows that went with a conflict."""
 
     rows: tuple[Row, ...]
     copies: int

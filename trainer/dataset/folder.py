@@ -355,8 +355,8 @@ def write_lines(path: Path, examples: Iterable[Example]) -> dict[str, Any]:
 def texts_sha256(examples: Iterable[Example]) -> str:
     """Return the digest of texts alone, whatever their order, ids, labels, and case: whoever saw
     these under other ids or labels has seen them."""
-    keys = sorted(sha256_bytes(example.key.encode("utf-8", "surrogatepass")) for example in examples)
-    return sha256_bytes("\n".join(keys).encode("ascii"))
+    keys = (example.key.encode("utf-8", "surrogatepass") for example in examples)
+    return sha256_bytes("\n".join(sorted(map(sha256_bytes, keys))).encode("ascii"))
 
 
 def _file(split: str) -> str:

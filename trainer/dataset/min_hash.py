@@ -34,7 +34,7 @@ _DEVIATIONS = 5  # of the estimate from the sketch, below which a pair is passed
 _CHUNK_CHARS = 1 << 16  # the arrays of so many shingles stay in a core's cache
 _SMALL_RUN = 64
 _HELD_BYTES = 1 << 25  # of the bands, 256 bytes a text; more of them go to the disk
-_PAIRS_AT_ONCE = 1 << 18
+_PAIRS_AT_ONCE = 1 << 15
 _LADDER = ((1 << 14, 3), (1 << 17, 4), (1 << 19, 5))
 _LONGEST_BAND = 6
 
@@ -66,7 +66,7 @@ class Candidates:
         self._added = 0
         self._waiting: list[str] = []
         self._waiting_chars = 0
-        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)
+        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see __exit__)
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +201,8 @@ class Candidates:
         spread = np.sqrt(self._similarity * (1 - self._similarity) / size)
         least = (self._similarity - _DEVIATIONS * spread) * size
         for start in range(0, len(left), _PAIRS_AT_ONCE):
-            some, others = left[start : start + _PAIRS_AT_ONCE], right[start : start + _PAIRS_AT_ONCE]
+            some = left[start : start + _PAIRS_AT_ONCE]
+            others = right[start : start + _PAIRS_AT_ONCE]
             equal = (self._sketches[some] == self._sketches[others]).sum(axis=1)
             for at in np.flatnonzero(equal >= least):
                 one, other = int(some[at]), int(others[at])

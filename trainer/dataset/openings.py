@@ -72,9 +72,7 @@ def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
         os.close(handle)
 
 
-def known_openings(
-    dataset: Path, texts_sha256: str, own: Iterable[Opening]
-) -> tuple[Opening, ...]:
+def known_openings(dataset: Path, texts_sha256: str, own: Iterable[Opening]) -> tuple[Opening, ...]:
     """Return the openings of a dataset's manifest and those of the ledger beside it, oldest first,
     each once. Raises OSError."""
     return _merge(own, _read_ledger(_ledger(dataset), texts_sha256))

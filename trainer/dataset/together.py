@@ -11,9 +11,7 @@ Key = TypeVar("Key", int, str)
 """A message, or copies of it: a number, or its text."""
 
 
-def unite(
-    clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]]
-) -> list[list[Key]]:
+def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]]) -> list[list[Key]]:
     """Return the clusters of keys, those united that a group links, and so on: two messages are
     together if a chain of near-duplicates and of common groups leads from one to the other (the
     connected components; union-find, Tarjan 1975).

@@ -130,7 +130,7 @@ def test_nothing_is_near_to_nothing() -> None:
         ("ticket 48213 is open", "ticket 7 is open"),
         ("order ab-1234 of 3.4.2026", "order ab-98 of 12/11/26"),
         ("my number is [phone]", "my number is 0170 555 0001"),
-        ("dear [name], call [phone] or [card]", "dear [name] [name], call +49 170 5550001 or 4111-1111"),
+        ("dear [name], call [phone] or [card]", "dear [name] [name], call +49 170 50 or 41-11"),
         ("serial rf8812x9", "serial 1z999aa1"),
     ],
 )
@@ -150,7 +150,7 @@ def test_masking_keeps_words_apart() -> None:
 
 def test_templates_are_told_of_from_three_messages_on() -> None:
     """Whatever stands between them in the order of keys; near-copies alone are no template."""
-    keys = ["a form 1 here", "i lost my card", "a form 22 here", "i lost my card ok", "a form x4 here"]
+    keys = ["form 1 here", "i lost my card", "form 22 here", "i lost my card ok", "form x4 here"]
     found = group_near(len(keys), keys.__getitem__, similarity=0.7)
     assert found.templates == [[0, 2, 4]]
     assert group_near(4, keys.__getitem__, similarity=0.7).templates == []
@@ -209,8 +209,7 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
     """A run of a band that holds 3,000 messages is compared from one of them outwards."""
     stem = " ".join(some_texts(60)[:12])
     names = some_texts(3000, seed=3)
-    keys = sorted(f"{stem} {name[:9]}" for name in names) + ["hello there my card is gone"]
-    keys = list(dict.fromkeys(keys))
+    keys = [*sorted({f"{stem} {name[:9]}" for name in names}), "hello there my card is gone"]
     compared = 0
 
     def counted(left: frozenset[str], right: frozenset[str]) -> float:
@@ -220,6 +219,6 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.dataset.near_duplicates.jaccard", counted)
-        assert [len(cluster) for cluster in near_clusters(keys, similarity=0.7)][-1] == 1
-        assert len(near_clusters(keys, similarity=0.7)) == 2
-    assert compared < 5 * len(keys)
+        clusters = near_clusters(keys, similarity=0.7)
+    assert [len(cluster) for cluster in clusters] == [len(keys) - 1, 1]
+    assert compared < 2 * len(keys)
