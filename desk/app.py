@@ -33,6 +33,7 @@ from worker.contract.garbage import start_up_frozen
 from worker.contract.records import InputFormat
 from worker.contract.settings_tree import read_secret
 from worker.contract.taxonomy import Taxonomy
+from worker.contract.token_callback import find_token_callback
 
 _log = structlog.get_logger("desk.app")
 
@@ -251,8 +252,18 @@ def kafka_security(kafka: KafkaSettings) -> Properties:
     given["sasl_password"] = read_secret(
         "kafka.sasl_password", password, kafka.sasl_password_file, SettingsError
     )
-    return {
+    found = {
         name.replace("_", "."): value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in given.items()
         if value is not None
     }
+    if kafka.sasl_token_callback is not None:
+        # The one property that is no plain value: the client takes a function under this name.
+        found["oauth_cb"] = find_token_callback(
+            kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
+        )
+    return found
+
+
+def _report_no_token(why: str) -> None:
+    _log.error("stream.no_token", error=why)

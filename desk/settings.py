@@ -117,6 +117,11 @@ class KafkaSettings(Section):
     sasl_password_file: Path | None = Field(
         None, description="File with the SASL password, in place of sasl_password."
     )
+    sasl_token_callback: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that returns a token and its expiry, for OAUTHBEARER.",
+    )
     client: Properties = Field({}, description="librdkafka properties for all clients.")
     consumer: Properties = Field({}, description="librdkafka properties for consumers.")
     producer: Properties = Field({}, description="librdkafka properties for the producer.")

@@ -109,7 +109,7 @@ def schema_of(value: Value) -> Schema:
     if extra.pop("free", False):
         return base | FREE | extra
     if value.children:
-        return base | _closed({child.name: schema_of(child) for child in value.children}) | extra
+        return base | _values_schema(value.children) | extra
     return base | _type_of(value) | extra
 
 
@@ -124,6 +124,14 @@ def _type_of(value: Value) -> Schema:
         if isinstance(value.default, kind):
             return {"type": name}
     raise Refused(f"values.yaml: {value.path}: its default does not tell its type; add @schema")
+
+
+def _values_schema(values: tuple[Value, ...]) -> Schema:
+    """A map of values. All of them have to be there: Helm takes away what a user gives as null, and
+    a template that met nothing in its place would crash without naming the value. What has no
+    default, or is passed on to Kubernetes as it is, may be taken away."""
+    required = [v.name for v in values if v.default is not None and not v.extra.get("free")]
+    return _closed({value.name: schema_of(value) for value in values}) | {"required": required}
 
 
 def _closed(properties: Schema) -> Schema:
@@ -188,11 +196,13 @@ _NOT_KEPT = {"title", "default", "description", "format", "writeOnly"}
 
 def make_schema(values: tuple[Value, ...]) -> str:
     """Return values.schema.json."""
-    properties = {value.name: schema_of(value) for value in values}
+    schema = _values_schema(values)
     # Helm gives every subchart this key.
-    properties["global"] = {"description": "For charts that hold this one.", "type": "object"}
+    schema["properties"]["global"] = {
+        "description": "For charts that hold this one.", "type": "object",
+    }  # fmt: skip
     top = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of filing-clerk"}
-    return json.dumps(top | _closed(properties), indent=2) + "\n"
+    return json.dumps(top | schema, indent=2) + "\n"
 
 
 def make_table(values: tuple[Value, ...]) -> str:

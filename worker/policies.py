@@ -7,8 +7,11 @@ import socket
 import uuid
 from typing import cast
 
+import structlog
+
 from worker.cache import cache_folder
 from worker.contract.settings_tree import read_secret
+from worker.contract.token_callback import find_token_callback
 from worker.core.backpressure import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
@@ -23,7 +26,6 @@ from worker.settings import AdapterSettings, LoopSettings, Settings
 from worker.settings_kafka import KafkaSettings
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.kafka_promises import Property
-from worker.stream.token_callback import token_callback
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness
 
@@ -163,14 +165,16 @@ def kafka_security(kafka: KafkaSettings) -> dict[str, Property]:
     }
     found: dict[str, Property] = {name: value for name, value in given.items() if value}
     if kafka.sasl_token_callback is not None:
-        if kafka.sasl_mechanism != "OAUTHBEARER":
-            raise SettingsError(
-                "kafka.sasl_token_callback is given and kafka.sasl_mechanism is "
-                f"{kafka.sasl_mechanism}: set it to OAUTHBEARER"
-            )
         # The one property that is no plain value: the client takes a function under this name.
-        found["oauth_cb"] = cast("Property", token_callback(kafka.sasl_token_callback))
+        callback = find_token_callback(
+            kafka.sasl_token_callback, kafka.sasl_mechanism, _report_no_token, SettingsError
+        )
+        found["oauth_cb"] = cast("Property", callback)
     return found
+
+
+def _report_no_token(why: str) -> None:
+    structlog.get_logger("worker.stream").error("stream.no_token", error=why)
 
 
 def _password(kafka: KafkaSettings) -> str | None:

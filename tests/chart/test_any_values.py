@@ -28,6 +28,8 @@ volume = st.sampled_from([
 ])  # fmt: skip
 
 
+jobs = st.sampled_from([["clerk"], ["a/b", "a/b-desk"], ["A.b_c:d"]])
+
 variables = st.dictionaries(st.sampled_from(["OTEL_A", "Y", "HTTP_PROXY"]), odd, max_size=3)
 secrets = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
 
@@ -89,7 +91,7 @@ def _cluster(draw: st.DrawFn) -> dict[str, Any]:
         },
         "metrics": {
             "monitor": draw(st.sampled_from(["none", "pod", "service"])),
-            "rules": {"enabled": draw(st.booleans())},
+            "rules": {"enabled": draw(st.booleans()), "jobs": draw(jobs)},
             "dashboard": {"enabled": draw(st.booleans())},
         },
         "networkPolicy": {"enabled": draw(st.booleans())},

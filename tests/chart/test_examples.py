@@ -21,6 +21,7 @@ from tests.chart.render import (
     worker_container,
 )
 from tests.chart.restricted import violations
+from worker import errors
 
 VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
 # What the examples say that the user brings.
@@ -116,6 +117,21 @@ def test_the_demo_wants_no_gpu() -> None:
     (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
     assert "tolerations" not in pod.spec
     assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
+
+
+def test_the_notes_of_workers_that_are_scaled_by_hand() -> None:
+    """A value alone is changed on top of the new chart's defaults, where --reuse-values keeps the
+    old ones, without what a newer template needs. And each exit code is named."""
+    demo = CHART / "examples" / "cpu-demo.yaml"
+    done = helm(
+        "install", "clerk", str(CHART), "-n", "support", "-f", str(demo), "--dry-run=client"
+    )
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "--reset-then-reuse-values --set replicaCount=2" in notes
+    assert " --reuse-values" not in notes
+    assert "as the group support.clerk-filing-clerk" in notes
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert {str(code) for code in codes} <= set(re.findall(r"\b\d+\b", notes))
 
 
 def test_the_notes_say_what_to_do_next() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -116,10 +118,12 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
     volumes = {path for path in found if path.startswith(kinds)}
     assert found - volumes == {
         "affinity", "autoscaling.behavior", "autoscaling.hpa.metrics[]", "config.model.engine_args",
-        "desk.affinity", "desk.networkPolicy.databasePeers[]", "desk.networkPolicy.extraEgress[]",
+        "desk.affinity", "desk.httpRoute.parentRefs[]",
+        "desk.networkPolicy.databasePeers[]", "desk.networkPolicy.extraEgress[]",
         "desk.networkPolicy.ingressPeers[]", "desk.networkPolicy.oidcPeers[]", "desk.resources",
         "desk.tolerations[]", "dnsConfig", "download.resources", "extraObjects[]",
-        "extraVolumeMounts[]",
+        "extraContainers[]", "extraVolumeMounts[]", "metrics.metricRelabelings[]",
+        "metrics.relabelings[]", "networkPolicy.tokenPeers[]",
         "extraVolumes[]", "global", "initContainers[]",
         "lifecycle", "networkPolicy.downloadPeers[]", "networkPolicy.extraEgress[]",
         "networkPolicy.kafkaPeers[]", "networkPolicy.scrapePeers[]", "networkPolicy.tracingPeers[]",
@@ -139,6 +143,11 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required
+        # Of the release's own name, so that no two releases share them.
+        "kafka.group_id",
+        "kafka.output_topic",
+        "kafka.review_topic",
+        "kafka.dead_letter_topic",
         "kafka.topic_partitions",  # unknown, not 1
         "model.base",  # required
         "model.adapter",  # required
@@ -152,6 +161,16 @@ def test_every_value_is_in_the_readme(generate: ModuleType, values: dict[str, An
     for key in values:
         assert f"| `{key}` |" in readme
     assert "| `config.kafka.bootstrap_servers` |" in readme
+
+
+def test_the_chart_says_whose_it_is() -> None:
+    """For whoever finds it in a catalogue: an icon that asks no host, a home, the project."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    kind, _, icon = chart["icon"].partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert ET.fromstring(base64.b64decode(icon)).tag.endswith("svg")
+    assert chart["home"].startswith("https://")
+    assert chart["maintainers"] == [{"name": "filing-clerk"}]  # nobody's address
 
 
 def test_the_chart_and_the_worker_have_one_version() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from tests.chart.render import CHART, EXAMPLE_FILES, ROOT, render, render_minimal
+from tests.chart.render import CHART, EXAMPLE_FILES, ROOT, merge, render, render_minimal
+from tests.chart.test_desk import DESK
+from tests.chart.test_login import IAM
 
 VERSIONS = ("1.30", "1.33", "1.36")
 HERE = Path(__file__).parent
@@ -39,6 +41,13 @@ def cases(version: str) -> list[dict[str, Any]]:
         "config": {"kafka": {"security_protocol": "ssl"}}, "autoscaling": {"kind": "keda"},
         "auth": {"tls": {"caSecret": "a", "clientSecret": "b", "privateKeyPasswordKey": "c"}},
     })  # fmt: skip
+    relabel = [{"action": "replace", "targetLabel": "job", "replacement": "own"}]
+    sets["token"] = render_minimal(merge(merge(DESK, IAM), {
+        "topics": {"create": True},
+        "metrics": {"monitor": "pod", "relabelings": relabel, "metricRelabelings": relabel,
+                    "rules": {"enabled": True, "jobs": ["own"]}},
+        "extraContainers": [{"name": "shipper", "image": "registry.example/shipper:1"}],
+    }))  # fmt: skip
     return [
         {"from": f"{name} on {version}", "version": version, "document": document}
         for name, documents in sets.items()

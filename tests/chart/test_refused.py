@@ -90,7 +90,6 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (model(base="models/base"), ("config.model.base", "absolute path")),
     (kafka(bootstrap_servers=""), ("config.kafka.bootstrap_servers is empty",)),
     (kafka(bootstrap_servers="kafka"), ("names no port", "networkPolicy.kafkaPorts")),
-    (kafka(group_id=""), ("config.kafka.group_id is empty",)),
     (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
     (kafka(transactional_id="a"), ("config.kafka.transactional_id", "fence each other")),
     ({"config": {"http": {"enabled": False}}}, ("config.http.enabled", "probes")),
@@ -214,10 +213,20 @@ SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"strategy": {"maxUnavailable": 0}}, ("strategy.maxSurge and .maxUnavailable are both 0",)),
     # Alerts.
     (
-        {"metrics": {"rules": {"enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}}}},
+        {
+            "metrics": {
+                "monitor": "pod",
+                "rules": {"enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}},
+            }
+        },
         ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung"),
     ),
     ({"metrics": {"rules": {"runbookBaseUrl": "git.example"}}}, ("runbookBaseUrl",)),
+    ({"metrics": {"rules": {"jobs": ['a"b']}}}, ("/metrics/rules/jobs/0",)),
+    (
+        {"metrics": {"monitor": "none", "rules": {"enabled": True}}},
+        ("metrics.rules: with metrics.monitor none the job is not known", "metrics.rules.jobs"),
+    ),
     # The trainer.
     (
         {"trainer": {"enabled": True}},
@@ -285,8 +294,14 @@ def test_nothing_can_be_written_to_an_image() -> None:
         assert words in str(caught.value)
 
 
+# Named like a token, and no secret.
+TOKENS = model(engine_args={"long_prefill_token_threshold": 4096})
+
+
 @pytest.mark.parametrize(
-    "values", [{}, SASL, TRAINER, PROPOSE], ids=["minimal", "sasl", "trainer", "propose"]
+    "values",
+    [{}, SASL, TRAINER, PROPOSE, TOKENS],
+    ids=["minimal", "sasl", "trainer", "propose", "tokens"],
 )
 def test_what_the_refusals_start_from_works(values: dict[str, Any]) -> None:
     """Each is refused for its own fault and not for its surroundings."""

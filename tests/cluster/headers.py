@@ -13,9 +13,10 @@ from tests.chart.get_helm import find_helm
 from tests.cluster.load import Names
 
 NAMESPACE = "support"
-NAMES = Names(
-    "support.messages", "support.labels", "support.labels.review", "support.labels.dead", "x"
-)
+GROUP = f"{NAMESPACE}.clerk-filing-clerk"
+_OUTPUT = f"{GROUP}.labels"
+NAMES = Names("support.messages", _OUTPUT, f"{_OUTPUT}.review", f"{_OUTPUT}.dead", "x")
+"""What the chart makes of a release called clerk."""
 
 _COMMENT = re.compile(r"\s{2,}#.*$")
 _HEREDOC = re.compile(r"<<'(\w+)'")

@@ -28,7 +28,7 @@ import yaml
 from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document, merge
 from tests.cluster import training
 from tests.cluster.conftest import missing
-from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, run
+from tests.cluster.headers import GROUP, NAMES, NAMESPACE, commands, path_with_helm, run
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
@@ -59,8 +59,8 @@ RIGHTS = (
     ("TOPIC", "support.*", "WRITE"),
     ("TOPIC", "support.*", "CREATE"),
     ("TOPIC", "support.*", "DESCRIBE_CONFIGS"),
-    ("GROUP", "filing-clerk", "READ"),
-    ("TRANSACTIONAL_ID", "filing-clerk.*", "WRITE"),
+    ("GROUP", GROUP, "READ"),
+    ("TRANSACTIONAL_ID", f"{GROUP}.*", "WRITE"),
 )
 TRAIN = "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer"
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.chart.render import EXAMPLES, ROOT
 from tests.cluster.conftest import missing
-from tests.cluster.headers import NAMES, NAMESPACE, commands, path_with_helm, run
+from tests.cluster.headers import GROUP, NAMES, NAMESPACE, commands, path_with_helm, run
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Traffic
 
@@ -71,7 +71,8 @@ def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_pa
         "PATH": path_with_helm(tmp_path / "bin"),
         "NS": NAMESPACE,
         "D": "deployment/clerk-filing-clerk",
-        "GROUP": "filing-clerk",
+        "GROUP": GROUP,
+        "OUT": NAMES.outputs,
         "L": "app.kubernetes.io/instance=clerk,app.kubernetes.io/component=worker",
         "B": kafka,
     }
@@ -103,7 +104,7 @@ def _one_value_and_back(folder: Path, given: dict[str, str]) -> None:
     run("helm upgrade clerk helm/filing-clerk -n $NS --reset-then-reuse-values "
         "--set config.log.level=warning", folder, given)  # fmt: skip
     assert "warning" in _settings(given)
-    assert "support.labels.review" in _settings(given)
+    assert NAMES.review in _settings(given)
     run("helm rollback clerk -n $NS", folder, given)
     assert "warning" not in _settings(given)
 

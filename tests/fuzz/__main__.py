@@ -1,6 +1,7 @@
 """Mutated payloads through the decoders: each gives a message or a rejection, or this stops.
 
-python -m tests.fuzz 1000000        so many payloads; a second number is the seed
+python -m tests.fuzz 1000000            so many payloads; a second number is the seed
+python -m tests.fuzz slow --minutes 10  texts that take long instead (``tests.fuzz.slow``)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 import typing
 from collections import Counter
 
+from tests.fuzz import slow
 from tests.fuzz.entries import LAYOUTS
 from worker.contract.errors import MessageRejected, RejectReason
 from worker.contract.records import decode_value
@@ -71,5 +73,7 @@ def main(count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["slow"]:
+        sys.exit(slow.main(sys.argv[2:]))
     _given = [int(argument) for argument in sys.argv[1:]]
     main(_given[0] if _given else 1_000_000, _given[1] if len(_given) > 1 else 1)

@@ -123,6 +123,9 @@ def test_hostile_and_fuzzed_payloads_are_all_accounted_for(tmp_path: Path) -> No
     with Site(options, tmp_path, hostile_and_fuzzed(count, 1)) as site:
         outcome = carry_out(site, plan, goal)
         problems = problems_of(outcome, site, 1, clean_letters=False)
-        dead = outcome.verification["by_topic"][site.topics["dead"]]
+        results = outcome.verification["by_topic"]
+        dead = results[site.topics["dead"]]
     assert problems == outcome.failures == []
-    assert count / 4 < dead < count
+    total = sum(results.values())  # more than were asked for where a restart takes long
+    assert count <= total
+    assert total / 4 < dead < total

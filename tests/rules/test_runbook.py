@@ -43,11 +43,30 @@ def test_every_command_exists(program: str) -> None:
             assert option in done.stdout, f"{command} {option}"
 
 
-def test_every_exit_code_is_explained() -> None:
-    """The table of the first look has each code that the worker can end with."""
+TABLE = r"^\| (\d+) \|"
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        (RUNBOOK, TABLE),
+        (Path("README.md"), TABLE),
+        (Path("worker/cli/main.py"), r"(?:codes: |· |^)(\d+) \w"),
+        (Path("helm/filing-clerk/templates/NOTES.txt"), r"\b(\d+) (?:for|where)\b"),
+    ],
+    ids=lambda given: given.name if isinstance(given, Path) else "",
+)
+def test_every_exit_code_is_explained(path: Path, pattern: str) -> None:
+    """Each list of them has every code that the worker can end with."""
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
-    explained = {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
-    assert codes <= explained
+    text = path.read_text(encoding="utf-8")
+    assert codes <= {int(code) for code in re.findall(pattern, text, re.MULTILINE)}
+
+
+def test_restarts_say_what_each_exit_code_means() -> None:
+    """Whoever is paged for them looks at the code first: those that an orchestrator sees again."""
+    said = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
+    assert set(re.findall(r"\b(\d) \w", said)) == {"2", "3", "4", "5", "6", "7"}
 
 
 def test_the_nights_table_says_what_is_provoked(tmp_path: Path) -> None:

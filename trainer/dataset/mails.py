@@ -37,10 +37,11 @@ _HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 _DELIMITER = "--"
 _DELIMITED_CHARS = 600
 # Only what mail programs write by themselves: "Sent from my phone, but nothing came" is a message.
+# No word can be read in two ways: "\w*\d\w*" took time that doubled with every digit.
 MACHINE = (
     r"(?:apple |google |samsung )?(?:iphone|ipad|galaxy|samsung|android|huawei|xiaomi|pixel|mobile"
     r"|blackberry|smartphone|handy|phone|tablet|outlook|yahoo mail|proton mail|mail)"
-    r"(?: (?:\w*\d\w*|plus|pro|max|mini|ultra|phone|smartphone|device|tablet"
+    r"(?: (?:[^\W\d]*\d\w*|plus|pro|max|mini|ultra|phone|smartphone|device|tablet"
     r"|(?:for|on) (?:ios|android|windows|iphone)))*"
 )
 _DEVICE = re.compile(

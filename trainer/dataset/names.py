@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +103,15 @@ def replace_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, int
     return "".join([*parts, text[done:]]), count
 
 
-def _without(marks: Iterable[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a span that are in no mark."""
-    for begin, stop in marks:
-        if start < stop and begin < end:
-            yield start, max(start, begin)
-            start = stop
+def _without(marks: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a span that are in no mark. ``marks`` are in order: those that are before
+    the span are not looked at, for a message may be all marks and names."""
+    for at in range(bisect_right(marks, start, key=itemgetter(1)), len(marks)):
+        begin, stop = marks[at]
+        if begin >= end:
+            break
+        yield start, max(start, begin)
+        start = stop
     if start < end:
         yield start, end
 

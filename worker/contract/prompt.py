@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from worker.contract.codec import LEAVE_OUT_NONE
-from worker.contract.redact import REDACTION, redact_personal_data
+from worker.contract.redact import REDACTION, redact_head, redact_personal_data, redact_tail
 from worker.contract.text import (
     FIRST_NORMALIZATION,
     NORMALIZATION,
@@ -22,7 +22,9 @@ from worker.contract.tokens import Encode
 
 _CHARS_PER_TOKEN = 16
 """Pre-cut width: a long text is cut to this many characters a token at either end before it is
-tokenized, so that a message of megabytes costs no more than one of kilobytes."""
+redacted and tokenized, so that a message of megabytes costs no more than one of kilobytes. Of
+either end half the budget is kept, so that a kept token has 32 characters: text has three to five,
+and an address or a number that becomes a placeholder of several tokens hardly ever more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,6 @@ def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt
     Raises MessageRejected where the spec's normalization does not take such a message.
     """
     text = normalize_as(spec.normalization, message)
-    if spec.redaction is not None:
-        text, _ = redact_personal_data(text)
     if not text:
         return None
     ids, truncated = _message_ids(spec, text, encode_plain)
@@ -104,14 +104,17 @@ def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt
 
 
 def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int, ...], bool]:
-    """Tokenize, and shorten in the middle: support messages say what they want first or last."""
-    budget = spec.max_message_tokens
+    """Redact, tokenize, and shorten in the middle: support messages say what they want first or
+    last."""
+    budget, redacts = spec.max_message_tokens, spec.redaction is not None
     width = budget * _CHARS_PER_TOKEN
-    cut = len(text) > 2 * width
-    head = tuple(encode(text[:width] if cut else text))
-    if not cut and len(head) <= budget:
-        return head, False
-    tail = tuple(encode(text[-width:])) if cut else head
+    if len(text) > 2 * width:
+        head = tuple(encode(redact_head(text, width) if redacts else text[:width]))
+        tail = tuple(encode(redact_tail(text, width) if redacts else text[-width:]))
+    else:
+        head = tail = tuple(encode(redact_personal_data(text)[0] if redacts else text))
+        if len(head) <= budget:
+            return head, False
     room = budget - len(spec.marker_ids)
     tail_tokens = room // 2
     head_tokens = room - tail_tokens

@@ -22,7 +22,9 @@ TOO_DEEP = "lists and tables are nested too deeply"
 PROPERTIES = dict[str, str | int | float | bool]
 """The type of a setting that holds librdkafka's properties, by names with dots."""
 
-_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token($|[._-])")
+# A token by its last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say
+# where one comes from, and whoever looks for a mistake needs to see them.
+_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
 
 
 def flatten(value: Any, prefix: str = "") -> Any:

@@ -172,19 +172,16 @@ class CrashIsolation:
         if self._policy is None:
             return
         alone = self._pipeline.alone
+        if alone is not None and alone.future is None:  # the engine was dead before it was given it
+            self._policy.witness.end()
+            alone = None
         if alone is not None and not alone.partition.ended:
             assert alone.partition.suspects is not None
             decides = self._pipeline.requests.has_answered
             alone.partition.suspects.prove(alone.record.offset, decides=decides)
             self._report_suspects(alone.partition, alone.partition.suspects)
         else:
-            offsets: dict[PartitionState, list[int]] = {}
-            for in_flight in self._pipeline.requests.in_flight():
-                offsets.setdefault(in_flight.partition, []).append(in_flight.record.offset)
-            for partition, those in offsets.items():
-                if partition.suspects is not None and not partition.ended:
-                    partition.suspects.blame(min(those), max(those))
-                    self._report_suspects(partition, partition.suspects)
+            self._suspect_all_in_the_engine()
         if self.close(self._assignment):  # otherwise the witness's file is the only proof
             self._policy.witness.end()
 
@@ -205,6 +202,15 @@ class CrashIsolation:
             self._listener().publish_failed(0, 1, error)
             return isinstance(error, OutcomeUnknown)
         return True
+
+    def _suspect_all_in_the_engine(self) -> None:
+        offsets: dict[PartitionState, list[int]] = {}
+        for in_flight in self._pipeline.requests.in_flight():
+            offsets.setdefault(in_flight.partition, []).append(in_flight.record.offset)
+        for partition, those in offsets.items():
+            if partition.suspects is not None:
+                partition.suspects.blame(min(those), max(those))
+                self._report_suspects(partition, partition.suspects)
 
     def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
         """Return the suspects of a partition that goes on at ``position``."""

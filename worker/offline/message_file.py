@@ -101,7 +101,7 @@ def _read_jsonl(lines: IO[str], file: MessageFile, layout: Layout) -> Iterator[R
             continue
         try:
             data = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield Row({"line": number}, MessageRejected("not_json", "the line is not JSON"))
             continue
         label = look_up(data, file.label_field) if file.label_field else None

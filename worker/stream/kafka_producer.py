@@ -16,6 +16,7 @@ from functools import partial
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from worker.contract.token_callback import require_token
 from worker.errors import PublishAborted, StreamFailed
 from worker.stream.bounded import BoundedCaller
 from worker.stream.kafka_config import KafkaConfig
@@ -27,7 +28,6 @@ from worker.stream.kafka_types import (
     ends_the_worker,
     is_unreachable,
 )
-from worker.stream.token_callback import require_token
 
 _log = structlog.get_logger("worker.stream")
 
@@ -54,7 +54,7 @@ class KafkaProducer:
         if self._client is not None:
             return self._client
         try:
-            require_token(self._config.producer)
+            require_token(self._config.producer, StreamFailed)
         except StreamFailed as error:  # its service may be back in a moment
             raise PublishAborted(str(error), unreachable=True) from error
         client = self._client = Producer(

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from worker.contract.token_callback import require_token
 from worker.errors import StreamFailed
 from worker.stream.connection_hints import explain, is_refusal
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_types import client_log
-from worker.stream.token_callback import require_token
 
 # A login or a certificate that is refused is given so long: one broker of several may be at fault
 # alone, and a user that was just made needs a moment to be known to all.
@@ -26,7 +26,7 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
     waited for as long as the settings say, a refusal for 5 s.
     """
     errors: list[KafkaError] = []
-    require_token(config.common)
+    require_token(config.common, StreamFailed)
     admin = AdminClient(
         # Its log would repeat, a line for each attempt, what the error below says once.
         {"log_level": 2, **config.common},

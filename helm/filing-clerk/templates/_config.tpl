@@ -1,9 +1,24 @@
 {{/* The worker's settings: what is in force, and as TOML. */}}
 
-{{/* config, with what the chart itself knows: where it mounts certificates. JSON. */}}
+{{/* config, with what the chart itself knows: where it mounts certificates, and names that no other release has. JSON.
+     A topic that is null or left out is named after the output topic, and that after the release, as the group is. */}}
 {{- define "filing-clerk.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $kafka := $config.kafka | default dict -}}
+{{- $own := printf "%s.%s" (include "filing-clerk.namespace" .) (include "filing-clerk.fullname" .) -}}
+{{- $_ := set $kafka "group_id" ($kafka.group_id | default $own) -}}
+{{- $_ := set $kafka "input_topics" ($kafka.input_topics | default (list "support.messages")) -}}
+{{- $output := $kafka.output_topic | default (printf "%s.labels" $own) -}}
+{{- $_ := set $kafka "output_topic" $output -}}
+{{- $_ := set $kafka "dead_letter_topic" ($kafka.dead_letter_topic | default (printf "%s.dead" $output)) -}}
+{{- if not (kindIs "string" $kafka.review_topic) -}}
+{{- $_ := set $kafka "review_topic" (printf "%s.review" $output) -}}
+{{- end -}}
+{{- with $config.adapters -}}
+{{- if and .shadow (not .shadow_topic) -}}
+{{- $_ := set . "shadow_topic" (printf "%s.shadow" $output) -}}
+{{- end -}}
+{{- end -}}
 {{- $tls := .Values.auth.tls -}}
 {{- if or $tls.caSecret $tls.caConfigMap -}}
 {{- $_ := set $kafka "ssl_ca_location" (printf "/etc/kafka/ca/%s" $tls.caKey) -}}
@@ -94,13 +109,6 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A librdkafka property as the consumer gets it: (list . "auto.offset.reset" "earliest"). */}}
-{{- define "filing-clerk.consumerProperty" -}}
-{{- $kafka := (index . 0).Values.config.kafka | default dict -}}
-{{- $name := index . 1 -}}
-{{- get ($kafka.consumer | default dict) $name | default (get ($kafka.client | default dict) $name) | default (index . 2) -}}
-{{- end -}}
-
 {{/* Ports in bootstrap_servers, as a JSON list. */}}
 {{- define "filing-clerk.kafkaPorts" -}}
 {{- $ports := list -}}
@@ -132,6 +140,43 @@
 {{- ternary "4317" "4318" (eq $protocol "grpc") -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The ports of the token endpoints that librdkafka asks by itself (sasl.oauthbearer.method=oidc), as a JSON list:
+     (list settings-of-kafka ...). */}}
+{{- define "filing-clerk.tokenPorts" -}}
+{{- $ports := list -}}
+{{- range . -}}
+{{- range list .client .consumer .producer -}}
+{{- $url := get (. | default dict) "sasl.oauthbearer.token.endpoint.url" | toString -}}
+{{- $host := regexReplaceAll "^[a-z]+://" $url "" | splitList "/" | first -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- $ports = append $ports (regexFind "[0-9]+$" $host | int) -}}
+{{- else if $url -}}
+{{- $ports = append $ports (ternary 80 443 (hasPrefix "http://" $url)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson ($ports | uniq) -}}
+{{- end -}}
+
+{{/* What each pod that talks to Kafka may reach: DNS, the brokers, a token endpoint. */}}
+{{- define "filing-clerk.kafkaEgress" -}}
+- ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+      protocol: TCP
+{{- with include "filing-clerk.kafkaPorts" . | fromJsonArray }}
+{{ include "filing-clerk.egress" (list . $.Values.networkPolicy.kafkaPeers) }}
+{{- end }}
+{{- $kafka := list (include "filing-clerk.config" . | fromJson).kafka }}
+{{- if .Values.desk.enabled }}
+{{- $kafka = append $kafka (include "filing-clerk.deskConfig" . | fromJson).kafka }}
+{{- end }}
+{{- with include "filing-clerk.tokenPorts" $kafka | fromJsonArray }}
+{{ include "filing-clerk.egress" (list . $.Values.networkPolicy.tokenPeers) }}
+{{- end }}
 {{- end -}}
 
 {{/* A rule of a NetworkPolicy for what goes out: (list ports peers); no peers: to anywhere. */}}

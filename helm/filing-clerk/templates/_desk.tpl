@@ -5,11 +5,13 @@
 {{- $config := deepCopy .Values.desk.config -}}
 {{- $kafka := $config.kafka | default dict -}}
 {{- $workers := include "filing-clerk.config" . | fromJson -}}
-{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
+{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "sasl_token_callback" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
 {{- if and (hasKey $workers.kafka .) (not (hasKey $kafka .)) -}}
 {{- $_ := set $kafka . (get $workers.kafka .) -}}
 {{- end -}}
 {{- end -}}
+{{- $corrections := printf "%s.corrections" $workers.kafka.output_topic -}}
+{{- $_ := set $kafka "corrections_topic" ($kafka.corrections_topic | default $corrections) -}}
 {{- $_ := set $config "kafka" $kafka -}}
 {{- $records := $config.records | default dict -}}
 {{- range list "format" "text_fields" "id_field" -}}
@@ -19,8 +21,11 @@
 {{- end -}}
 {{- $_ := set $config "records" $records -}}
 {{- $web := $config.web | default dict -}}
-{{- if and .Values.desk.ingress.enabled (not $web.hostnames) -}}
-{{- $_ := set $web "hostnames" (list .Values.desk.ingress.host) -}}
+{{- if not $web.hostnames -}}
+{{- $names := ternary (list .Values.desk.ingress.host) list .Values.desk.ingress.enabled -}}
+{{- with concat $names (ternary .Values.desk.httpRoute.hostnames list .Values.desk.httpRoute.enabled) -}}
+{{- $_ := set $web "hostnames" (uniq .) -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $config "web" $web -}}
 {{- toJson $config -}}
@@ -59,6 +64,10 @@
 {{- if and $auth.tls.clientSecret $auth.tls.privateKeyPasswordKey -}}
 {{- $_ := set $secrets "CLERK_DESK_KAFKA__SSL_KEY_PASSWORD" (dict "name" $auth.tls.clientSecret "key" $auth.tls.privateKeyPasswordKey) -}}
 {{- end -}}
+{{- $client := get .Values.secretEnv "CLERK_KAFKA__CLIENT" -}}
+{{- if and $client (not (hasKey $desk.secretEnv "CLERK_DESK_KAFKA__CLIENT")) -}}
+{{- $_ := set $secrets "CLERK_DESK_KAFKA__CLIENT" $client -}}
+{{- end -}}
 {{- if $desk.oidc.secret -}}
 {{- $_ := set $secrets "CLERK_DESK_OIDC__CLIENT_SECRET" (dict "name" $desk.oidc.secret "key" $desk.oidc.key) -}}
 {{- end -}}
@@ -73,6 +82,9 @@
   value: sqlite:////var/lib/filing-clerk/desk.db
 {{- end }}
 {{- include "filing-clerk.secretEnv" (merge $secrets $desk.secretEnv) }}
+{{- $plain := deepCopy .Values.env -}}
+{{- range $name, $_ := $desk.secretEnv -}}{{- $_ := unset $plain $name -}}{{- end -}}
+{{- include "filing-clerk.plainEnv" $plain }}
 {{- end -}}
 
 {{/* What its two containers share: (list . kafka), the latter with .Values.auth. */}}
@@ -103,6 +115,9 @@ volumeMounts:
   {{- end }}
   - name: tmp
     mountPath: /tmp
+  {{- with $root.Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- define "filing-clerk.deskProblems" -}}
@@ -143,6 +158,13 @@ volumeMounts:
 {{- end }}
 {{- if and $desk.ingress.enabled (not $desk.ingress.host) }}
 - desk.ingress.host is empty: name what people reach it by (desk.example.com)
+{{- end }}
+{{- if $desk.httpRoute.enabled }}
+{{- range list "parentRefs" "hostnames" }}
+{{- if not (get $desk.httpRoute .) }}
+- desk.httpRoute.{{ . }} is empty: name {{ eq . "hostnames" | ternary "what people reach it by ([desk.example.com])" "the Gateway ([{name: ..., namespace: ...}])" }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range list (list "database" "url" "desk.database.secret") (list "project" "taxonomy" "desk.taxonomy") }}
 {{- if hasKey (get $config (index . 0) | default dict) (index . 1) }}

@@ -12,6 +12,11 @@
 {{- $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* Where everything goes. */}}
+{{- define "filing-clerk.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
 {{/* A name of its own for a part: (list . "topics"). 52 characters is the longest a CronJob may have. */}}
 {{- define "filing-clerk.part" -}}
 {{- $suffix := index . 1 -}}
@@ -53,6 +58,15 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* The account of the topics job: one of its own, for a job before the install finds no account of the release. */}}
+{{- define "filing-clerk.topicsAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- include "filing-clerk.part" (list . "topics") -}}
+{{- else -}}
+{{- include "filing-clerk.serviceAccountName" . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* An image whole: (list . .Values.image). */}}
 {{- define "filing-clerk.image" -}}
 {{- $image := index . 1 -}}
@@ -70,7 +84,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 
 {{/* The input topic, where it is one and named; else nothing. */}}
 {{- define "filing-clerk.onlyInput" -}}
-{{- $inputs := .Values.config.kafka.input_topics | default list -}}
+{{- $inputs := (include "filing-clerk.config" . | fromJson).kafka.input_topics -}}
 {{- if eq (len $inputs) 1 -}}
 {{- if not (hasPrefix "^" (first $inputs)) -}}
 {{- first $inputs -}}

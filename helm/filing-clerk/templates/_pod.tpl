@@ -23,6 +23,16 @@ securityContext:
 {{- end }}
 {{- end -}}
 
+{{/* Where a pod may run: (list . selector). On nodes of the images' architecture: on another one they end with "exec
+     format error", again and again. */}}
+{{- define "filing-clerk.nodeSelector" -}}
+{{- $arch := (index . 0).Values.arch -}}
+{{- with merge (dict) (index . 1) (ternary (dict "kubernetes.io/arch" $arch) dict (not (empty $arch))) -}}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
 {{/* Variables from Secrets: a map of NAME to {name, key}. */}}
 {{- define "filing-clerk.secretEnv" -}}
 {{- range $name, $from := . }}
@@ -174,7 +184,7 @@ securityContext:
 
 {{/* Resources with GPUs: (list resources count resource-name). */}}
 {{- define "filing-clerk.resources" -}}
-{{- $resources := deepCopy (index . 0) -}}
+{{- $resources := deepCopy (index . 0 | default dict) -}}
 {{- $count := index . 1 | int -}}
 {{- if $count -}}
 {{- $limits := $resources.limits | default dict -}}

@@ -1,22 +1,53 @@
-{{/* files/rules.yaml with metrics.rules applied: a JSON list of groups. Its {{ }} are Prometheus's. */}}
+{{/* The jobs under which Prometheus has this release, as a JSON list: the workers', and the desk's where there is one. Those
+     that the monitors give, unless metrics.rules.jobs says otherwise; none where nobody knows. */}}
+{{- define "filing-clerk.jobs" -}}
+{{- $jobs := .Values.metrics.rules.jobs -}}
+{{- if and (not $jobs) (ne .Values.metrics.monitor "none") -}}
+{{- $names := list (include "filing-clerk.fullname" .) -}}
+{{- if .Values.desk.enabled -}}{{- $names = append $names (include "filing-clerk.part" (list . "desk")) -}}{{- end -}}
+{{- range $names -}}
+{{- $jobs = append $jobs (ternary (printf "%s/%s" (include "filing-clerk.namespace" $) .) . (eq $.Values.metrics.monitor "pod")) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $jobs -}}
+{{- end -}}
+
+{{/* What this release's series have and no other's, as matchers of PromQL. */}}
+{{- define "filing-clerk.ownSeries" -}}
+{{- $quoted := list -}}
+{{- range include "filing-clerk.jobs" . | fromJsonArray -}}
+{{- $quoted = append $quoted (regexQuoteMeta . | replace "\\" "\\\\") -}}
+{{- end -}}
+{{- printf "namespace=%q,job=~\"%s\"" (include "filing-clerk.namespace" .) (join "|" $quoted) -}}
+{{- end -}}
+
+{{/* files/rules.yaml for this release: a JSON list of groups. The file's expressions are about every release that a
+     Prometheus knows; here each series is of this one, or the alerts of one release would fire for the workers of
+     another, and two would record the same series. The labels, which the results have anyway, tell Prometheus's linter
+     that the rules of two releases are no duplicates. The file's {{ }} are Prometheus's. */}}
 {{- define "filing-clerk.ruleGroups" -}}
 {{- $given := .Values.metrics.rules -}}
+{{- $own := include "filing-clerk.ownSeries" . -}}
+{{- $jobs := include "filing-clerk.jobs" . | fromJsonArray -}}
+{{- $runbooks := $given.runbookBaseUrl | default (printf "%s/blob/main" .Chart.Home) | trimSuffix "/" -}}
 {{- $groups := list -}}
 {{- range $group := (.Files.Get "files/rules.yaml" | fromYaml).groups -}}
 {{- $rules := list -}}
+{{- $job := eq $group.name "filing-clerk.desk" | ternary (last $jobs) (first $jobs) -}}
+{{- $source := dict "namespace" (include "filing-clerk.namespace" $) "job" $job -}}
 {{- range $rule := $group.rules -}}
+{{- $named := regexReplaceAll "((?:job:)?\\bclerk_[a-zA-Z0-9_:]+)" $rule.expr (printf "${1}{%s}" $own) -}}
+{{- $_ := set $rule "expr" ($named | replace "}{" ",") -}}
+{{- $_ := set $rule "labels" (merge (dict) ($rule.labels | default dict) $source) -}}
 {{- if not $rule.alert -}}
 {{- $rules = append $rules $rule -}}
 {{- else -}}
-{{- $own := get $given.alerts $rule.alert | default dict -}}
-{{- if not (and (hasKey $own "enabled") (not $own.enabled)) -}}
-{{- $labels := merge (dict) ($own.labels | default dict) $rule.labels -}}
-{{- with $own.severity -}}{{- $_ := set $labels "severity" . -}}{{- end -}}
+{{- $changed := get $given.alerts $rule.alert | default dict -}}
+{{- if not (and (hasKey $changed "enabled") (not $changed.enabled)) -}}
+{{- $labels := merge (dict) ($changed.labels | default dict) $rule.labels -}}
+{{- with $changed.severity -}}{{- $_ := set $labels "severity" . -}}{{- end -}}
 {{- $_ := set $rule "labels" $labels -}}
-{{- with $given.runbookBaseUrl -}}
-{{- $url := printf "%s/%s" (trimSuffix "/" .) $rule.annotations.runbook_url -}}
-{{- $_ := set $rule.annotations "runbook_url" $url -}}
-{{- end -}}
+{{- $_ := set $rule.annotations "runbook_url" (printf "%s/%s" $runbooks $rule.annotations.runbook_url) -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
 {{- end -}}
@@ -29,21 +60,19 @@
 {{- toJson $groups -}}
 {{- end -}}
 
-{{/* How many workers the release has at least, under the job that its monitor gives them. Nothing where there is no
-     monitor, since the job is not known then, or where there are to be none. */}}
+{{/* How many workers the release has at least. Nothing where there are to be none. */}}
 {{- define "filing-clerk.releaseRule" -}}
-{{- $name := include "filing-clerk.fullname" . -}}
 {{- $workers := .Values.autoscaling.minReplicas | int -}}
 {{- $none := false -}}
 {{- if eq .Values.autoscaling.kind "none" -}}
 {{- $workers = .Values.replicaCount | int -}}
 {{- $none = not $workers -}}
 {{- end -}}
-{{- if not (or $none (eq .Values.metrics.monitor "none")) -}}
+{{- if not $none -}}
 - record: job:clerk_release:workers
   expr: {{ printf "vector(%d)" $workers | quote }}
   labels:
-    namespace: {{ .Release.Namespace | quote }}
-    job: {{ ternary (printf "%s/%s" .Release.Namespace $name) $name (eq .Values.metrics.monitor "pod") | quote }}
+    namespace: {{ include "filing-clerk.namespace" . | quote }}
+    job: {{ include "filing-clerk.jobs" . | fromJsonArray | first | quote }}
 {{- end -}}
 {{- end -}}

@@ -14,7 +14,7 @@ apiVersion: batch/v1
 kind: CronJob
 metadata:
   name: {{ include "filing-clerk.part" (list $root $part) | quote }}
-  namespace: {{ $root.Release.Namespace | quote }}
+  namespace: {{ include "filing-clerk.namespace" $root | quote }}
   labels:
     {{- include "filing-clerk.labels" (list $root $part) | nindent 4 }}
 spec:
@@ -35,6 +35,7 @@ spec:
       podFailurePolicy:
         rules:
           # Bad input, a gate that says no, a failed proof: the same again would say the same.
+          # 130 (interrupted) and 1 (unexpected) are tried again.
           - action: FailJob
             onExitCodes:
               operator: In
@@ -53,10 +54,7 @@ spec:
           {{- with $root.Values.runtimeClassName }}
           runtimeClassName: {{ . | quote }}
           {{- end }}
-          {{- with $trainer.nodeSelector }}
-          nodeSelector:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
+          {{- include "filing-clerk.nodeSelector" (list $root $trainer.nodeSelector) | nindent 10 }}
           {{- with $root.Values.tolerations }}
           tolerations:
             {{- toYaml . | nindent 12 }}

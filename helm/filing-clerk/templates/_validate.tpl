@@ -1,12 +1,13 @@
 {{/* What a schema cannot say. All problems are reported at once, each with how to mend it. */}}
 
-{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. */}}
+{{/* Places in config that hold a secret: (list path value), one per line. Names as the worker masks them. A
+     token is one whose name ends so: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say where one comes from. */}}
 {{- define "filing-clerk.secretsIn" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token($|[._-])" (lower $key)) }}
+{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token$" (lower $key)) }}
 {{ $path }}.{{ $key }}
 {{- else -}}
 {{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
@@ -33,11 +34,6 @@
 {{- if not $kafka.bootstrap_servers }}
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
-{{- range list "group_id" "input_topics" "output_topic" "dead_letter_topic" }}
-{{- if not (get $kafka .) }}
-- config.kafka.{{ . }} is empty
-{{- end }}
-{{- end }}
 {{- if not $model.base }}
 {{- if has .Values.adapterKind (list "lora-code" "lora-head") }}
 - config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or say with adapterKind that the adapters carry their whole model
@@ -61,6 +57,9 @@
 - config.kafka.{{ . }} would be the same in every pod, and workers of one name fence each other: leave it out; the pod's name becomes the instance_id
 {{- end }}
 {{- end }}
+{{- include "filing-clerk.topicProblems" . }}
+{{- include "filing-clerk.propertyProblems" . }}
+{{- include "filing-clerk.tokenProblems" . }}
 {{- if and (hasKey $http "enabled") (not $http.enabled) }}
 - config.http.enabled is false: the probes need it
 {{- end }}
@@ -87,6 +86,9 @@
 {{- if hasKey $.Values.secretEnv . }}
 - secretEnv.{{ . }} is set by the chart
 {{- end }}
+{{- end }}
+{{- if hasKey .Values.secretEnv "CLERK_KAFKA__TRANSACTIONAL_ID" }}
+- secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod, and workers of one name fence each other: leave it out
 {{- end }}
 
 {{- $protocol := $kafka.security_protocol | default "plaintext" }}
@@ -243,6 +245,9 @@
 {{- if .Values.metrics.rules.enabled }}
 {{- if not (.Files.Get "files/rules.yaml") }}
 - metrics.rules: the chart has no files/rules.yaml
+{{- end }}
+{{- if not (include "filing-clerk.jobs" . | fromJsonArray) }}
+- metrics.rules: with metrics.monitor none the job is not known under which Prometheus has this release, and its alerts would fire for others too: set metrics.monitor to pod or service, or name the job in metrics.rules.jobs
 {{- end }}
 {{- $known := list }}
 {{- range (.Files.Get "files/rules.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $known = append $known . }}{{ end }}{{ end }}{{ end }}

@@ -31,7 +31,7 @@ anything = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(
-        ["nfc-1", "pii-1", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
+        ["nfc-1", "pii-2", "code", "encoder", "../x", "\ud800", "0" * 64, 1e308, -1, 2**70]
     ),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)

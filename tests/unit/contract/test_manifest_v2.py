@@ -22,7 +22,7 @@ from worker.contract import (
 )
 
 OLD = Path(__file__).parent / "schema2"
-DIGEST = "22e89ef8cd02e2e746d7f20135fd5daa3efdaed691cb1ea035ae9a97e985c8fa"
+DIGEST = "f7f1a77968de451bf8d02c4ae01b93f138b7388ee0832c58a22fbd01dc74003a"
 
 
 def test_an_adapter_of_before_is_served_under_its_digest() -> None:

@@ -1,5 +1,6 @@
 """From a message to token ids: the same for training and serving, never over the budget."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_
 from worker.contract import REDACTION, PromptSpec, build_prompt
 from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Prompt
+from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
 
 
@@ -164,7 +166,50 @@ def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
     ]
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("where is my order 48-1123?", "call 0170 1234567 now", "a.b+c@mail.example.com"),
+                *("IBAN DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "no. 0123456789", "x"),
+                *("+49 (0)170 123 45 67", "\n", " ", ", ", "0", "12", "order "),
+            ]
+        ),
+        min_size=1,
+        max_size=60,
+    ).map("".join),
+    st.integers(10, 60),
+    st.integers(1, 200),
+)
+def test_a_redacted_dataset_s_message_makes_the_prompt_of_the_message_as_it_came(
+    text: str, budget: int, times: int
+) -> None:
+    """Training reads redacted text, serving what was published, of which it redacts no more than
+    the ends: the ids are the same."""
+    spec, message = replace(toy_spec(budget), redaction=REDACTION), f"{text}\n" * times
+    dataset = redact_personal_data(normalize(message))[0]
+    served, trained = (build_prompt(spec, each, encode_plain) for each in (message, dataset))
+    assert (served and served.ids) == (trained and trained.ids)
+
+
+def test_of_a_long_message_no_more_is_redacted_than_the_budget_can_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time for a message is bounded by the budget: what the model does not see is left."""
+    read: list[int] = []
+
+    def counting(text: str) -> Iterator[tuple[int, int, str]]:
+        read.append(len(text))
+        return iter(())
+
+    monkeypatch.setattr("worker.contract.redact._numbers", lambda text, _: counting(text))
+    spec = replace(toy_spec(50), redaction=REDACTION)
+    prompt = build_prompt(spec, "00 " * 20_000, encode_plain)
+    assert prompt is not None
+    assert sum(read) == 2 * (50 * 16 + MARGIN_CHARS)
+
+
 def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
     """A worker that cannot redact as the training did does not serve."""
-    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-1' is"):
+    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-2' is"):
         replace(toy_spec(), redaction="pii-9")

@@ -90,6 +90,21 @@ def test_an_open_note_makes_suspects_which_are_tried_one_at_a_time() -> None:
     assert note(stream) == {"v": 1, "by": "p2"}
 
 
+def test_nothing_else_is_in_the_engine_while_the_last_suspect_is_tried() -> None:
+    """Else what it died of would be blamed on the suspect."""
+    stream = filled("a")
+    worker(stream, "p1").iterate(2)
+    rig = worker(stream, "p2")
+    rig.iterate(2)
+    assert rig.engine.pending == ["a"]
+    rig.add("next", "after")
+    rig.iterate(3)
+    assert rig.engine.pending == ["a"]
+    rig.answer("a")
+    rig.iterate(2)
+    assert rig.engine.pending == ["next", "after"]
+
+
 def test_lost_partitions_never_count_as_deaths() -> None:
     """However often they are lost in the middle of a trial: the processes live."""
     stream = filled("a")
@@ -178,6 +193,25 @@ def test_three_proven_deaths_convict(death: str) -> None:
     assert rig.ids == ["in-0-0", "in-0-1"]
     assert ("rejected", 0, 0, 1, 3) in rig.events.log
     assert note(stream) == {"v": 1, "by": "p9"}
+
+
+def test_an_engine_that_was_dead_before_it_was_given_a_suspect_proves_nothing() -> None:
+    """It takes no prompt, and nobody has asked it since."""
+    stream = filled("a")
+    worker(stream, "p0").iterate(2)
+    rig = worker(stream, "p1")
+    rig.iterate()
+    check_health, rig.engine.check_health = rig.engine.check_health, lambda: None  # type: ignore[method-assign]
+    stream.assigned.clear()
+    rig.loop._pipeline.requests.terminate(list(rig.loop._assignment))
+    stream.lose(0)
+    stream.assign(0)
+    rig.engine.fake.die()
+    with pytest.raises(EngineDied):
+        rig.iterate(3)
+    rig.engine.check_health = check_health  # type: ignore[method-assign]
+    rig.loop._isolation.engine_died()
+    assert "deaths" not in note(stream)
 
 
 def test_a_death_that_could_not_be_noted_is_proven_by_its_witness() -> None:

@@ -13,6 +13,7 @@ def test_secrets_are_redacted_wherever_they_stand(write: Write) -> None:
         """
 [kafka]
 sasl_password = "hunter2"
+sasl_token_callback = "my_tokens:token"
 ssl_key_password = "hunter2"
 [kafka.client]
 sasl.password = "hunter2"
@@ -23,6 +24,7 @@ sasl.jaas.config = "hunter2"
 sasl.oauthbearer.client.secret = "hunter2"
 sasl.oauthbearer.assertion.private.key.passphrase = "hunter2"
 sasl.username = "me"
+sasl.oauthbearer.token.endpoint.url = "https://id.example/token"
 [model.engine_args]
 hf_token = "hunter2"
 max_num_batched_tokens = 4096
@@ -35,6 +37,9 @@ since = 2024-01-01
     assert "hunter2" not in everything
     assert "hunter2" not in repr(loaded.settings.kafka.sasl_password)
     assert '"sasl.username": "me"' in everything
+    # They only say where a token comes from, and are what a mistake is looked for in.
+    assert '"sasl.oauthbearer.token.endpoint.url": "https://id.example/token"' in everything
+    assert "my_tokens:token" in everything
     assert '"max_num_batched_tokens": 4096' in everything
     assert '"plain": 1' in everything
     assert loaded.settings.kafka.sasl_password is not None

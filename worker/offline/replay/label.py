@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
 from worker.core.labeller import Prepared
 from worker.core.serving_adapter import ServingAdapter
@@ -103,21 +104,26 @@ def encode_results(
 
 
 def make_smaller(
-    adapter: ServingAdapter, replay: Replay, record: Record, outgoing: Outgoing, detail: str
+    adapter: ServingAdapter,
+    replay: Replay,
+    record: Record,
+    outgoing: Outgoing,
+    reason: RejectReason,
+    detail: str,
 ) -> Outgoing:
     """Return what is written in place of a result that its topic does not take.
 
     A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed when
-    that is too large as well.
+    that is refused as well.
     """
-    rejected = Rejected("output_too_large", "encode", detail)
+    rejected = Rejected(reason, "encode", detail)
     if outgoing.topic != adapter.dead_letters.topic:
         return _marked(adapter.dead_letters.encode(record, rejected), replay)
     if outgoing.value is not None:
         return _marked(adapter.dead_letters.without_payload(record, rejected), replay)
     raise StreamFailed(
-        f"the dead letter of {record.id} cannot be written even without its payload: "
-        "raise max.message.bytes of the dead-letter topic"
+        f"the dead letter of {record.id} cannot be written even without its payload ({detail}): "
+        "raise max.message.bytes of the dead-letter topic, and do not compact it"
     )
 
 

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
 from worker.stream.kafka_publish import KafkaPublisher
 
@@ -47,7 +53,8 @@ class ReplayPublisher:
     def publish(
         self, outputs: Sequence[Outgoing], next_offsets: Sequence[NextOffset], smaller: Replace
     ) -> None:
-        """Publish a batch once. Raises StreamFailed: nothing of it is published."""
+        """Publish a batch once. Nothing of it is published when this raises StreamFailed, or
+        OutputRefused: the broker does not take one of its records."""
         batch = list(outputs)
 
         def once() -> None:
@@ -80,6 +87,8 @@ class ReplayPublisher:
         for attempt in range(1, self._attempts + 1):
             try:
                 call()
+            except OutputRefused:
+                raise  # the same batch will be refused again
             except PublishAborted as error:
                 if attempt == self._attempts:
                     raise StreamFailed(

@@ -7,7 +7,7 @@ gets two results or none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,7 +17,7 @@ from worker.contract import read_manifest
 from worker.contract.records import Replay
 from worker.core.serving_adapter import ServingAdapter
 from worker.engine.open import OpenedEngine
-from worker.errors import SettingsError
+from worker.errors import OutputRefused, SettingsError
 from worker.offline.compare.adapters import CURRENT, resolve_adapter
 from worker.offline.replay.label import encode_results, label_records, make_smaller
 from worker.offline.replay.plan import make_plan, make_selector
@@ -38,6 +38,8 @@ from worker.stream.record_range import RecordRange
 from worker.stream.topics import Topics
 
 Opener = Callable[[Settings], OpenedEngine]
+Place = tuple[TopicPartition, int]
+"""A record's partition and offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +151,46 @@ def _label_all(
             adapter, batch, max_attempts=loop.max_attempts, silence_s=loop.deadline_s
         )
         outputs = encode_results(adapter, topics, replay, batch, outcomes, policy)
-
-        def smaller(
-            index: int, outgoing: Outgoing, detail: str, batch: list[Record] = batch
-        ) -> Outgoing:
-            return make_smaller(adapter, replay, batch[index], outgoing, detail)
-
-        publisher.publish(outputs, _next_offsets(read), smaller)
+        results = {_place(record): output for record, output in zip(batch, outputs, strict=True)}
+        publish_results(publisher, adapter, replay, read, results)
         rejected = sum(isinstance(outcome, Rejected) for outcome in outcomes)
         labelled, dead = labelled + len(batch) - rejected, dead + rejected
     return labelled, dead
+
+
+def publish_results(
+    publisher: ReplayPublisher,
+    adapter: ServingAdapter,
+    replay: Replay,
+    read: Sequence[Record],
+    results: dict[Place, Outgoing],
+) -> None:
+    """Publish what became of the records that were ``read``, with the offsets after them.
+
+    Where the broker refuses the batch it is published in halves, until the record that is refused
+    is alone and becomes a dead letter.
+    """
+    batch = [record for record in read if _place(record) in results]
+
+    def smaller(index: int, outgoing: Outgoing, detail: str) -> Outgoing:
+        return make_smaller(adapter, replay, batch[index], outgoing, "output_too_large", detail)
+
+    outputs = [results[_place(record)] for record in batch]
+    try:
+        publisher.publish(outputs, _next_offsets(read), smaller)
+    except OutputRefused as error:
+        if len(read) > 1:
+            for part in (read[: len(read) // 2], read[len(read) // 2 :]):
+                publish_results(publisher, adapter, replay, part, results)
+            return
+        [record] = read
+        refused = results[_place(record)]
+        letter = make_smaller(adapter, replay, record, refused, error.reason, str(error))
+        publish_results(publisher, adapter, replay, read, {_place(record): letter})
+
+
+def _place(record: Record) -> Place:
+    return record.source, record.offset
 
 
 def _begun(
@@ -236,7 +268,7 @@ def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
         yield batch
 
 
-def _next_offsets(batch: list[Record]) -> list[NextOffset]:
+def _next_offsets(batch: Sequence[Record]) -> list[NextOffset]:
     last: dict[TopicPartition, int] = {}
     for record in batch:
         last[record.source] = record.offset

@@ -141,11 +141,11 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
     record = toy_record(b"hi")
     outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
     (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes, HeaderPolicy())
-    letter = make_smaller(adapter, REPLAY, record, result, "too large")
-    bare = make_smaller(adapter, REPLAY, record, letter, "too large")
+    letter = make_smaller(adapter, REPLAY, record, result, "output_too_large", "too large")
+    bare = make_smaller(adapter, REPLAY, record, letter, "output_too_large", "too large")
     assert (letter.topic, letter.value, bare.value) == ("dead", b"hi", None)
     for outgoing in (letter, bare):
         assert read_dead_letter(outgoing.headers).reason == "output_too_large"
         assert read_replay(outgoing.headers) == REPLAY
     with pytest.raises(StreamFailed, match="even without its payload"):
-        make_smaller(adapter, REPLAY, record, bare, "too large")
+        make_smaller(adapter, REPLAY, record, bare, "output_too_large", "too large")

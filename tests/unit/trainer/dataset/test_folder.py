@@ -135,9 +135,9 @@ def test_a_dataset_of_version_1_is_opened_with_its_digest_and_its_redaction(
     path = dataset.directory / "dataset.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["redaction"]
-    record |= {"schema_version": 1, "masking": "pii-1"}
+    record |= {"schema_version": 1, "masking": "pii-2"}
     unnamed = {"digest", "holdout_openings", "created_at"}
     record["digest"] = sha256_json({k: v for k, v in record.items() if k not in unnamed})
     path.write_text(json.dumps(record), encoding="utf-8")
     old = open_dataset(dataset.directory)
-    assert (old.redaction, old.digest) == ("pii-1", record["digest"])
+    assert (old.redaction, old.digest) == ("pii-2", record["digest"])

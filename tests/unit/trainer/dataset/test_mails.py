@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from tests.fuzz.slow import cpu_s
 from tests.unit.trainer.dataset.mails import (
     ASK,
     FOREIGN_NEITHER,
@@ -90,6 +91,23 @@ def test_a_long_message_is_stripped_in_linear_time(phrases: Phrases) -> None:
         text = piece * (200_000 // len(piece)) + "."
         strip_signature(strip_quotes(text, phrases), phrases)
     assert time.process_time() - begun < 15
+
+
+@pytest.mark.parametrize("phrases", [OWN, LIBRARY], ids=["own", "library"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sent from my iphone" + " 123" * 18 + " x!",
+        "von meinem Galaxy " + "234111 lt" * 8,
+        "gesendet von handy" + " 1a1a1" * 12 + "-",
+    ],
+    ids=lambda line: line[:10],
+)
+def test_the_name_of_a_device_is_read_in_one_way_only(line: str, phrases: Phrases) -> None:
+    """A line that is nearly one is given up at once: digits that could be divided in several ways
+    took longer than anybody waits."""
+    assert cpu_s(partial(strip_signature, phrases=phrases), f"thanks\n{line}") < 0.1
+    assert strip_signature(f"thanks\n{line}", phrases).endswith(line[-4:])
 
 
 def test_without_the_library_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
     run(write_csv(redacted), "--redact")
     out = tmp_path / "out"
     assert not any(b"@example.com" in path.read_bytes() for path in out.iterdir())
-    assert record(out)["redaction"] == open_dataset(out).redaction == "pii-1"
+    assert record(out)["redaction"] == open_dataset(out).redaction == "pii-2"
     assert record(out)["counts"]["redacted"] == {"mail": len(records)}
     run(write_csv(records), out=tmp_path / "plain")
     assert record(tmp_path / "plain")["redaction"] is None

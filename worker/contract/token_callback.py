@@ -12,27 +12,28 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-import structlog
-
-from worker.errors import SettingsError, StreamFailed
-
-_log = structlog.get_logger("worker.stream")
-_SETTING = "kafka.sasl_token_callback"
+SETTING = "kafka.sasl_token_callback"
 
 
 class TokenCallback:
-    """A user's function, found and held to what it must return. Called, it is ``oauth_cb``."""
+    """A user's function, found and held to what it must return. Called, it is ``oauth_cb``.
 
-    def __init__(self, name: str, function: Callable[[str], object]) -> None:
+    ``report`` is told why there is no token, for the client says little of it.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[[str], object], report: Callable[[str], None]
+    ) -> None:
         self._name = name
         self._function = function
+        self._report = report
 
     def __call__(self, config: str) -> object:
-        """Return a token; log it where there is none, for the client says little of it."""
+        """Return a token; report it where there is none."""
         try:
             return self.token(config)
         except (RuntimeError, TypeError) as error:
-            _log.error("stream.no_token", error=str(error))
+            self._report(str(error))
             raise
 
     def token(self, config: str) -> object:
@@ -49,24 +50,34 @@ class TokenCallback:
         return given
 
 
-def token_callback(name: str) -> TokenCallback:
-    """Return the function that ``name`` (module:function) stands for. Raises SettingsError."""
+def find_token_callback(
+    name: str,
+    mechanism: str | None,
+    report: Callable[[str], None],
+    error: Callable[[str], Exception],
+) -> TokenCallback:
+    """Return the function that ``name`` (module:function) stands for, for a login by ``mechanism``.
+    Raises ``error`` where there is none, or the mechanism takes no token."""
+    if mechanism != "OAUTHBEARER":
+        raise error(
+            f"{SETTING} is given and kafka.sasl_mechanism is {mechanism}: set it to OAUTHBEARER"
+        )
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise SettingsError(
-            f"{_SETTING}: {module_name!r} cannot be imported (no {error.name}): put its folder on "
+    except ImportError as problem:
+        raise error(
+            f"{SETTING}: {module_name!r} cannot be imported (no {problem.name}): put its folder on "
             "PYTHONPATH"
         ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise SettingsError(f"{_SETTING}: {module_name} has no function {function_name!r}")
-    return TokenCallback(name, function)
+        raise error(f"{SETTING}: {module_name} has no function {function_name!r}")
+    return TokenCallback(name, function, report)
 
 
-def require_token(properties: Mapping[str, object]) -> None:
-    """Ask for a token, where a function gives them. Raises StreamFailed where it gives none.
+def require_token(properties: Mapping[str, object], error: Callable[[str], Exception]) -> None:
+    """Ask for a token, where a function gives them. Raises ``error`` where it gives none.
 
     A client that is made without one says, after ten seconds, no more than that.
     """
@@ -75,9 +86,9 @@ def require_token(properties: Mapping[str, object]) -> None:
         return
     try:
         callback.token(str(properties.get("sasl.oauthbearer.config", "")))
-    except (RuntimeError, TypeError) as error:
-        raise StreamFailed(
-            f"no token for {properties['bootstrap.servers']}: {error}; check {_SETTING} and what "
+    except (RuntimeError, TypeError) as problem:
+        raise error(
+            f"no token for {properties['bootstrap.servers']}: {problem}; check {SETTING} and what "
             "it asks for one"
         ) from None
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from desk.app import kafka_security
+from desk.errors import SettingsError as DeskSettingsError
+from desk.settings import KafkaSettings as DeskKafkaSettings
 from tests.support.unsigned_token import SECRET, token
+from worker.contract.token_callback import TokenCallback, find_token_callback, require_token
 from worker.errors import SettingsError, StreamFailed
-from worker.stream.token_callback import require_token, token_callback
+from worker.policies import kafka_config
+from worker.settings_kafka import KafkaSettings
 
 MODULE = "tests.support.unsigned_token"
+
+
+def token_callback(name: str, mechanism: str = "OAUTHBEARER") -> TokenCallback:
+    """The function of this name; nobody is told of its failures."""
+    return find_token_callback(name, mechanism, lambda why: None, SettingsError)
 
 
 def test_it_is_called_with_the_clients_property() -> None:
@@ -36,8 +46,11 @@ def test_a_name_that_leads_nowhere_is_refused_at_once(name: str, said: str) -> N
 
 def test_what_its_service_says_is_not_repeated() -> None:
     """It may hold the secret that the token was asked for with."""
+    asked = KafkaSettings(sasl_mechanism="OAUTHBEARER", sasl_token_callback=f"{MODULE}:broken")
+    callback = kafka_config(asked).common["oauth_cb"]
+    assert isinstance(callback, TokenCallback)
     with capture_logs() as logs, pytest.raises(RuntimeError) as caught:
-        token_callback(f"{MODULE}:broken")("")
+        callback("")
     assert str(caught.value) == f"{MODULE}:broken raised OSError"
     assert caught.value.__suppress_context__
     assert SECRET not in str(logs)
@@ -53,9 +66,29 @@ def test_what_is_no_token_is_told_as_such() -> None:
 def test_without_a_token_no_client_is_made() -> None:
     """It would wait for ten seconds and not say why."""
     servers = {"bootstrap.servers": "kafka:9093"}
-    require_token(servers)
-    require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:token")})
+    require_token(servers, StreamFailed)
+    require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:token")}, StreamFailed)
     with pytest.raises(
         StreamFailed, match=r"^no token for kafka:9093: .*raised OSError; check kaf"
     ):
-        require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:broken")})
+        require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:broken")}, StreamFailed)
+
+
+def test_the_desk_asks_the_same_function() -> None:
+    """Its failures are logged without its words, and another mechanism takes no token."""
+    given = {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER"}
+    good = DeskKafkaSettings(**given, sasl_token_callback=f"{MODULE}:token")
+    callback = kafka_security(good)["oauth_cb"]
+    assert isinstance(callback, TokenCallback)
+    assert isinstance(callback(""), tuple)
+    broken = DeskKafkaSettings(**given, sasl_token_callback=f"{MODULE}:broken")
+    failing = kafka_security(broken)["oauth_cb"]
+    assert isinstance(failing, TokenCallback)
+    with capture_logs() as logs, pytest.raises(RuntimeError):
+        failing("")
+    assert logs[0]["event"] == "stream.no_token"
+    assert SECRET not in str(logs)
+    password = DeskKafkaSettings(**given | {"sasl_mechanism": "PLAIN"},
+                                 sasl_token_callback=f"{MODULE}:token")  # fmt: skip
+    with pytest.raises(DeskSettingsError, match="set it to OAUTHBEARER"):
+        kafka_security(password)

@@ -1,0 +1,176 @@
+"""Settings of Kafka that a worker refuses when it starts: the chart refuses them before that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.render import Refused, find, merge, render_minimal
+from tests.chart.test_desk import DESK
+from worker.errors import SettingsError
+from worker.policies import kafka_config, loop_policy, max_iteration_s, shadow_topic
+from worker.settings import Settings
+from worker.stream.kafka_config import check_bounds
+from worker.stream.kafka_promises import _RESERVED
+
+NAMED = {
+    "group_id": "g", "output_topic": "out", "review_topic": "review", "dead_letter_topic": "dead",
+}  # fmt: skip
+SHADOW = {"adapters": {"shadow": "/adapters/next", "shadow_topic": "shadow"}}
+
+
+def kafka(**keys: Any) -> dict[str, Any]:
+    """Settings of Kafka over names that do not meet."""
+    return {"kafka": NAMED | keys}
+
+
+CONFLICTS: list[tuple[dict[str, Any], str]] = [
+    (kafka(output_topic="support.messages"), "config.kafka.output_topic: support.messages is read"),
+    (kafka(review_topic="support.messages"), "config.kafka.review_topic: support.messages is read"),
+    (kafka(dead_letter_topic="support.messages"), "config.kafka.dead_letter_topic"),
+    (kafka(retry_topic="support.messages"), "config.kafka.retry_topic: support.messages is read"),
+    (kafka(input_topics=["^ou.$"]), "config.kafka.output_topic: out is read too"),
+    (kafka(input_topics=["^rev"]), "config.kafka.review_topic: review is read too"),
+    (
+        kafka(dead_letter_topic="out"),
+        "config.kafka.dead_letter_topic and config.kafka.output_topic",
+    ),
+    (kafka(dead_letter_topic="review"), "and config.kafka.review_topic are both review"),
+    (kafka(retry_topic="out"), "config.kafka.retry_topic and config.kafka.output_topic are both"),
+    (kafka(retry_topic="dead"), "config.kafka.retry_topic and config.kafka.dead_letter_topic"),
+    (kafka(retry_topic="a topic"), 'config.kafka.retry_topic: "a topic" is not the name'),
+    (
+        merge(SHADOW, kafka(output_topic="shadow")),
+        "config.adapters.shadow_topic and config.kafka.o",
+    ),
+    (merge(SHADOW, kafka(retry_topic="shadow")), "config.adapters.shadow_topic are both shadow"),
+    (merge(SHADOW, kafka(input_topics=["shadow"])), "config.adapters.shadow_topic: shadow is read"),
+    (kafka(consumer={"auto.offset.reset": "latest"}), "config.kafka.consumer.auto.offset.reset"),
+    (kafka(client={"auto.offset.reset": "END"}), "config.kafka.client.auto.offset.reset is end"),
+    (
+        kafka(retry_topic="retry", consumer={"auto.offset.reset": "error"}),
+        "and config.kafka.retry_topic is set",
+    ),
+    (kafka(consumer={"isolation.level": "read_uncommitted"}), "needs read_committed"),
+    (kafka(producer={"acks": 1}), "config.kafka.producer.acks is 1"),
+    (kafka(producer={"max.in.flight": 6}), "config.kafka.producer.max.in.flight is 6"),
+    (kafka(producer={"retries": 0}), "config.kafka.producer.retries is 0"),
+    (kafka(publish_timeout_s=16), "config.kafka.publish_timeout_s is 16"),
+    (
+        kafka(publish_timeout_s=20, producer={"transaction.timeout.ms": 19_999}),
+        "after 19.999 s",
+    ),
+    (
+        kafka(publish_timeout_s=14, consumer={"max.poll.interval.ms": 90_000}),
+        "max.poll.interval.ms",
+    ),
+    (kafka(consumer={"max.poll.interval.ms": 74_100}), "polling for 74.2 s"),
+    *(
+        (kafka(**{place: {name: "x"}}), f"config.kafka.{place}.{name} cannot be set")
+        for place, name in zip(
+            ("client", "consumer", "producer") * len(_RESERVED), _RESERVED, strict=False
+        )
+    ),
+]
+FINE: list[dict[str, Any]] = [
+    kafka(),
+    SHADOW,
+    kafka(review_topic="out"),
+    kafka(review_topic=""),
+    kafka(retry_topic="retry", consumer={"auto.offset.reset": "smallest"}),
+    kafka(input_topics=["^support[.].*", "more"]),
+    kafka(delivery="at_least_once", consumer={"isolation.level": "read_uncommitted"}),
+    kafka(consumer={"auto.offset.reset": "error"}, client={"client.id": "clerk-a"}),
+    kafka(publish_timeout_s=15, producer={"acks": "all", "max.in.flight": 5, "retries": 3}),
+    kafka(publish_timeout_s=20, producer={"transaction.timeout.ms": 30_000}),
+    kafka(consumer={"max.poll.interval.ms": 76_300}),
+]
+
+
+def refused_by_the_worker(config: dict[str, Any]) -> bool:
+    """Whether the worker's own checks, which need no Kafka, find something."""
+    settings = Settings.model_validate(config)
+    try:
+        made = kafka_config(settings.kafka, shadow_topic(settings))
+        check_bounds(made, max_iteration_s(made, loop_policy(settings.loop)))
+    except SettingsError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("config", "said"), CONFLICTS, ids=[said for _, said in CONFLICTS])
+def test_what_a_worker_would_refuse_is_refused_here(config: dict[str, Any], said: str) -> None:
+    """Both do, and the chart names the value."""
+    assert refused_by_the_worker(config)
+    with pytest.raises(Refused) as caught:
+        render_minimal({"config": config})
+    assert said in str(caught.value)
+    assert str(caught.value).count("\n- ") == 1
+
+
+@pytest.mark.parametrize("config", FINE, ids=lambda config: str(config)[:70])
+def test_what_a_worker_takes_is_rendered(config: dict[str, Any]) -> None:
+    """Neither says no."""
+    assert not refused_by_the_worker(config)
+    assert render_minimal({"config": config})
+
+
+def test_all_conflicts_are_told_at_once() -> None:
+    """One run of helm, not one for each."""
+    with pytest.raises(Refused) as caught:
+        render_minimal({"config": kafka(retry_topic="out", dead_letter_topic="out")})
+    assert str(caught.value).count("\n- ") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"config": kafka(consumer={"group.instance.id": "a"})},
+            "config.kafka.consumer.group.instance.id would be the same in every pod",
+        ),
+        (
+            {"config": kafka(client={"group.instance.id": "a"}), "replicaCount": 2},
+            "config.kafka.client.group.instance.id would be the same in every pod",
+        ),
+        (
+            {"secretEnv": {"CLERK_KAFKA__TRANSACTIONAL_ID": {"name": "s", "key": "k"}}},
+            "secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod",
+        ),
+    ],
+)
+def test_a_name_that_all_pods_would_share_is_refused(values: dict[str, Any], said: str) -> None:
+    """Also with one replica: each pod is named after itself, and two meet in every rollout."""
+    with pytest.raises(Refused) as caught:
+        render_minimal(values)
+    assert said in str(caught.value)
+
+
+def test_a_token_needs_a_way_and_a_mechanism() -> None:
+    """A function for another mechanism, and a mechanism without a way to a token."""
+    secure = {"security_protocol": "sasl_ssl"}
+    for keys, said in (
+        ({"sasl_mechanism": "OAUTHBEARER"}, "nothing says where a token comes from"),
+        ({"sasl_mechanism": "PLAIN", "sasl_token_callback": "a:b"}, "set it to OAUTHBEARER"),
+    ):
+        with pytest.raises(Refused) as caught:
+            render_minimal({"config": kafka(**secure, **keys)})
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"corrections_topic": "out"}, "desk.config.kafka.corrections_topic and config.kafka.o"),
+        ({"corrections_topic": "support.messages"}, "corrections_topic: support.messages is read"),
+        ({"consumer": {"group.id": "x"}}, "desk.config.kafka.consumer.group.id cannot be set"),
+    ],
+)
+def test_the_desks_topic_and_properties_too(change: dict[str, Any], said: str) -> None:
+    """Corrections in a topic of results or messages, and what the desk itself would refuse."""
+    desk = {"desk": {"config": {"kafka": change}}, "config": kafka()}
+    with pytest.raises(Refused) as caught:
+        render_minimal(merge(DESK, desk))
+    assert said in str(caught.value)
+    assert find(render_minimal(merge(DESK, {"config": kafka()})), "ConfigMap", "-desk")

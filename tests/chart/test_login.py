@@ -1,0 +1,232 @@
+"""Logins by token, in every pod that talks to Kafka; and what a first install finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from desk.settings_load import load_settings as load_desk
+from tests.chart.references import broken
+from tests.chart.render import Document, PodSpec, find, merge, pods, render_minimal
+from tests.chart.test_desk import DESK
+from worker.settings_load import load_settings as load_worker
+
+# librdkafka's own way to an OpenID provider; the client's secret is in a Secret.
+OIDC: dict[str, Any] = {
+    "config": {
+        "kafka": {
+            "security_protocol": "sasl_ssl",
+            "sasl_mechanism": "OAUTHBEARER",
+            "client": {
+                "sasl.oauthbearer.method": "oidc",
+                "sasl.oauthbearer.client.id": "clerk",
+                "sasl.oauthbearer.token.endpoint.url": "https://id.example:8443/token",
+                "sasl.oauthbearer.scope": "kafka",
+                "sasl.oauthbearer.metadata.authentication.type": "none",
+                "sasl.oauthbearer.assertion.private.key.file": "/keys/client.pem",
+            },
+        }
+    },
+    "secretEnv": {"CLERK_KAFKA__CLIENT": {"name": "kafka-oidc", "key": "client.json"}},
+}
+# MSK's way: a function of the user's own, that asks for a token as the pod's service account.
+IAM: dict[str, Any] = {
+    "config": {
+        "kafka": {
+            "security_protocol": "sasl_ssl",
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_token_callback": "msk_token:token",
+        }
+    },
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/clerk"}},
+    "env": {"PYTHONPATH": "/opt/token", "AWS_REGION": "eu-central-1"},
+    "extraVolumes": [{"name": "token", "configMap": {"name": "msk-token"}}],
+    "extraVolumeMounts": [{"name": "token", "mountPath": "/opt/token", "readOnly": True}],
+}
+TALKERS = {"worker", "topics", "desk"}
+BROUGHT = frozenset({"models", "adapters", "kafka-oidc", "msk-token"})
+
+
+def rendered(*changes: Mapping[str, Any]) -> list[Document]:
+    """Workers, the desk and the job that makes topics."""
+    values: dict[str, Any] = merge(DESK, {"topics": {"create": True}})
+    for change in changes:
+        values = merge(values, change)
+    return render_minimal(values)
+
+
+def talkers(documents: list[Document]) -> dict[str, PodSpec]:
+    """The pods that talk to Kafka, by what they are."""
+    found = {pod.labels["app.kubernetes.io/component"]: pod for pod in pods(documents)}
+    return {part: found[part] for part in TALKERS}
+
+
+def settings_files(documents: list[Document], folder: Path) -> tuple[Path, ...]:
+    """The worker's file, the topics job's copy of it and the desk's."""
+    files = []
+    for ending, name in (
+        ("filing-clerk", "worker.toml"), ("-topics", "worker.toml"), ("-desk", "desk.toml"),
+    ):  # fmt: skip
+        files.append(folder / f"{ending}.toml")
+        text = find(documents, "ConfigMap", ending)["data"][name]
+        files[-1].write_text(text, encoding="utf-8")
+    return tuple(files)
+
+
+def test_the_way_to_an_openid_provider_is_taken_by_every_program(tmp_path: Path) -> None:
+    """The token endpoint's address is no secret: worker, topics job and desk read it."""
+    worker, topics, desk = settings_files(rendered(OIDC), tmp_path)
+    for file, load in ((worker, load_worker), (topics, load_worker), (desk, load_desk)):
+        assert load(file).settings.kafka.client == OIDC["config"]["kafka"]["client"], file
+
+
+def test_the_clients_secret_is_known_to_every_program() -> None:
+    """From one Secret, under the name that each program reads; the desk may have another."""
+
+    def secrets(documents: list[Document], part: str) -> dict[str, str]:
+        return {
+            each["name"]: each["valueFrom"]["secretKeyRef"]["name"]
+            for container in talkers(documents)[part].containers
+            for each in container["env"]
+            if each["name"].endswith("KAFKA__CLIENT")
+        }
+
+    documents = rendered(OIDC)
+    assert secrets(documents, "worker") == {"CLERK_KAFKA__CLIENT": "kafka-oidc"}
+    assert secrets(documents, "topics") == {"CLERK_KAFKA__CLIENT": "kafka-oidc"}
+    assert secrets(documents, "desk") == {"CLERK_DESK_KAFKA__CLIENT": "kafka-oidc"}
+    own = {"CLERK_DESK_KAFKA__CLIENT": {"name": "desk-oidc", "key": "client.json"}}
+    documents = rendered(OIDC, {"desk": {"secretEnv": own}})
+    assert secrets(documents, "desk") == {"CLERK_DESK_KAFKA__CLIENT": "desk-oidc"}
+
+
+def test_a_function_that_gives_tokens_is_known_to_every_program(tmp_path: Path) -> None:
+    """kafka.sasl_token_callback, which the desk takes from the workers."""
+    worker, topics, desk = settings_files(rendered(IAM), tmp_path)
+    for file, load in ((worker, load_worker), (topics, load_worker), (desk, load_desk)):
+        assert load(file).settings.kafka.sasl_token_callback == "msk_token:token", file
+
+
+@pytest.mark.parametrize("values", [OIDC, IAM], ids=["oidc", "iam"])
+def test_every_reference_of_a_login_by_token_is_whole(values: dict[str, Any]) -> None:
+    """Accounts, volumes, variables; nothing stands twice."""
+    assert list(broken(rendered(values), BROUGHT)) == []
+
+
+def test_every_pod_that_asks_for_a_token_has_the_account_variables_and_module() -> None:
+    """All containers of worker, topics job and desk, the desk's migration too; no other pod."""
+    documents = rendered(IAM, {"rollback": {"enabled": True}})
+    accounts = {
+        document["metadata"]["name"]: document["metadata"].get("annotations", {})
+        for document in documents
+        if document["kind"] == "ServiceAccount"
+    }
+    for part, pod in talkers(documents).items():
+        account = accounts[pod.spec["serviceAccountName"]]
+        assert IAM["serviceAccount"]["annotations"].items() <= account.items(), part
+        for container in pod.containers:
+            variables = {each["name"]: each.get("value") for each in container["env"]}
+            assert IAM["env"].items() <= variables.items(), part
+            assert IAM["extraVolumeMounts"][0] in container["volumeMounts"], part
+    others = [
+        pod for pod in pods(documents) if pod.labels["app.kubernetes.io/component"] not in TALKERS
+    ]
+    assert others
+    for pod in others:
+        assert "msk-token" not in str(pod.spec), pod.name
+
+
+def test_an_account_of_ones_own_is_everybodys() -> None:
+    """Nothing is made then, not for the topics job either."""
+    documents = rendered({"serviceAccount": {"create": False, "name": "kafka-clients"}})
+    assert not [each for each in documents if each["kind"] == "ServiceAccount"]
+    for part, pod in talkers(documents).items():
+        assert pod.spec["serviceAccountName"] == "kafka-clients", part
+
+
+def test_a_variable_of_the_desk_wins_over_the_workers() -> None:
+    """A name that stands in env and in desk.secretEnv is given once."""
+    own = {"desk": {"secretEnv": {"HTTPS_PROXY": {"name": "kafka-oidc", "key": "proxy"}}}}
+    documents = rendered({"env": {"HTTPS_PROXY": "http://proxy:3128"}}, own)
+    assert list(broken(documents, BROUGHT)) == []
+    (container,) = talkers(documents)["desk"].spec["containers"]
+    (proxy,) = [each for each in container["env"] if each["name"] == "HTTPS_PROXY"]
+    assert "valueFrom" in proxy
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://id.example:8443/token", 8443),
+        ("https://id.example/token", 443),
+        ("http://id.example/token", 80),
+    ],
+)
+def test_the_token_endpoint_is_within_reach(url: str, port: int) -> None:
+    """A policy that lets Kafka through alone would leave every pod without a token."""
+    client = {"config": {"kafka": {"client": {"sasl.oauthbearer.token.endpoint.url": url}}}}
+    documents = rendered(OIDC, client)
+    for part in TALKERS:
+        assert port in egress_ports(policy_of(documents, talkers(documents)[part])), part
+
+
+def policy_of(documents: list[Document], pod: PodSpec) -> Document:
+    """The one network policy that selects a pod."""
+    (found,) = [
+        document
+        for document in documents
+        if document["kind"] == "NetworkPolicy" and _selects(document, pod)
+    ]
+    return found
+
+
+def _selects(policy: Document, pod: PodSpec) -> bool:
+    selector = policy["spec"]["podSelector"]
+    return bool(selector["matchLabels"].items() <= pod.labels.items()) and all(
+        pod.labels.get(rule["key"]) in rule["values"]
+        for rule in selector.get("matchExpressions", ())
+    )
+
+
+def egress_ports(policy: Document) -> set[int]:
+    """The ports that a policy lets out."""
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+def weight(document: Document) -> int:
+    """Where a hook stands among the others."""
+    return int(document["metadata"]["annotations"]["helm.sh/hook-weight"])
+
+
+def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
+    """Before the job only hooks of a lower weight are there: its settings, its account, and in a
+    namespace that denies everything its own way to DNS, brokers and token endpoint."""
+    documents = rendered(OIDC, {"networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]}})
+    hooks = [
+        document
+        for document in documents
+        if "pre-install" in document["metadata"].get("annotations", {}).get("helm.sh/hook", "")
+    ]
+    job = find(hooks, "Job")
+    before = [document for document in hooks if weight(document) < weight(job)]
+    assert list(broken([*before, job], BROUGHT)) == []
+    pod = talkers(documents)["topics"]
+    assert pod.spec["serviceAccountName"] in {
+        each["metadata"]["name"] for each in before if each["kind"] == "ServiceAccount"
+    }
+    policy = policy_of(before, pod)
+    assert egress_ports(policy) == {53, 9092, 8443, 3128}
+    assert "ingress" not in policy["spec"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    deleted = policy["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert deleted == job["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy_of(documents, pod) is not None  # and it is the only one that is about this pod
+
+
+def test_without_policies_there_is_none_for_the_job_either() -> None:
+    """networkPolicy.enabled is about all of them."""
+    documents = rendered({"networkPolicy": {"enabled": False}})
+    assert not [each for each in documents if each["kind"] == "NetworkPolicy"]

@@ -1,0 +1,98 @@
+"""null, by which Helm takes a value away: a clear refusal or a sound release, never a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.references import broken
+from tests.chart.render import CHART, Refused, find, merge, render_minimal
+from tests.chart.test_desk import DESK
+from tests.chart.test_refused import PROPOSE
+
+VALUES: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: Mapping[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+BROUGHT = frozenset({"models", "adapters", "data", "decisions", "proposals"})
+# What a template says where it meets nothing instead of a value.
+CRASHES = ("nil pointer", "error calling", 'executing "', "wrong type", "YAML parse error",
+           "invalid value", "can't evaluate")  # fmt: skip
+
+
+def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Every value that is the chart's, maps too; what is in a map of Kubernetes's is not."""
+    for key, inner in values.items():
+        path = f"{at}.{key}" if at else key
+        yield path
+        schema = part["properties"][key]
+        if isinstance(inner, Mapping) and "properties" in schema:
+            yield from paths(inner, schema, path)
+
+
+def without(path: str) -> dict[str, Any]:
+    """Values that take this one away."""
+    value: Any = None
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+# With all parts on, so that every template is rendered.
+ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
+    "trainer": {"enabled": True},
+    "rollback": {"enabled": True},
+    "topics": {"create": True},
+    "autoscaling": {"kind": "keda"},
+    "metrics": {"monitor": "pod", "rules": {"enabled": True}, "dashboard": {"enabled": True}},
+    "download": {"enabled": True, "image": "registry.example/s3:1"},
+})  # fmt: skip
+
+
+def outcome(path: str) -> str | None:
+    """What is wrong with how the chart takes it; None where nothing is."""
+    try:
+        documents = render_minimal(merge(ALL, without(path)))
+    except Refused as refused:
+        said = str(refused)
+        if any(crash in said for crash in CRASHES):
+            return f"{path}: {said.strip()[:300]}"
+        if path.rpartition(".")[2] not in said:
+            return f"{path} is not named: {said.strip()[:300]}"
+        return None
+    return "; ".join(f"{path}: {line}" for line in broken(documents, BROUGHT)) or None
+
+
+def is_required(path: str) -> bool:
+    """Whether the schema wants this value to be there, and so Helm renders nothing without it."""
+    *maps, name = path.split(".")
+    part = SCHEMA
+    for key in maps:
+        part = part["properties"][key]
+    return name in part.get("required", ())
+
+
+def test_no_value_that_is_taken_away_crashes_a_template() -> None:
+    """Each alone: the schema wants it, or the chart is whole without it, or says why not."""
+    rest = [path for path in paths(VALUES, SCHEMA) if not is_required(path)]
+    assert 20 < len(rest) < 80
+    with ThreadPoolExecutor(4) as pool:
+        found = [line for line in pool.map(outcome, rest) if line]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", ["auth", "auth.tls", "storage.models", "metrics.rules", "probes"])
+def test_a_map_that_is_taken_away_is_named(path: str) -> None:
+    """The message says which, and that null is what is wrong."""
+    with pytest.raises(Refused) as caught:
+        render_minimal(without(path))
+    assert path.rpartition(".")[2] in str(caught.value)
+
+
+def test_sections_of_settings_may_be_taken_away() -> None:
+    """They are the worker's, and the worker has defaults of its own."""
+    documents = render_minimal(merge(without("config.loop"), without("config.http")))
+    assert "[loop]" not in find(documents, "ConfigMap")["data"]["worker.toml"]

@@ -1,0 +1,108 @@
+"""No text of a customer makes a function slow, in short; ``python -m tests.fuzz slow`` is the rest.
+
+Each function of ``tests.fuzz.texts`` gets the same hostile texts, once and four times as long.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.fuzz.slow import MOST_GROWTH, Climb, Recipe, cpu_s, search, steps, words_of
+from tests.fuzz.texts import ENTRIES
+
+_UNITS = [
+    *("00 ", "a@", "<", "&#", "((", " ", "\n", "\r\n"),
+    *("> ", "\u200b", "\u0301", "\u0344", "\ufb2c"),
+    *("1-1", "0170 ", "01 ", "4111 ", "DE89 ", "a.", "1"),
+    *("é", "\u202ea", "\U0001f468\u200d", "a@b.io "),
+    *("order 01 01 ", "Ann[mail] ", '"', "\\", "[", '{"a":', "On 3 Jun 2024 wrote: x:\n", "--\n"),
+]
+RECIPES = [Recipe(start, (unit,), end) for unit in _UNITS for start, end in (("", ""), ("a", "!"))]
+"""The kinds of text that have been slow somewhere, and some of each family of characters."""
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_four_times_the_text_takes_four_times_the_steps(name: str) -> None:
+    """Counted, not timed: instructions of Python, which are the same on any machine."""
+    run = ENTRIES[name].run
+    for recipe in RECIPES[::3]:
+        run(recipe.text(600))  # what is made once is made
+        once, four_times = (steps(run, recipe.text(chars)) for chars in (150, 600))
+        assert four_times < 5.5 * once + 1_000, recipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENTRIES)
+def test_four_times_the_text_takes_four_times_as_long(name: str) -> None:
+    """And twice that for noise: what is quadratic takes sixteen times as long. What is done in
+    milliseconds is too short to be compared, and harmless."""
+    run = ENTRIES[name].run
+    for recipe in RECIPES[::2]:
+        long = cpu_s(run, recipe.text(16_000))
+        if long < 0.04:
+            continue
+        once, four_times = (cpu_s(run, recipe.text(n), repeats=3) for n in (4_000, 16_000))
+        assert four_times < 8 * max(once, 0.005), recipe
+
+
+def _count_each(text: str) -> None:
+    for _ in range(text.count("@")):
+        sorted(text[::6])
+
+
+def _wait(text: str) -> None:
+    end = time.thread_time() + len(text) * 5e-6
+    while time.thread_time() < end:
+        pass
+
+
+SLOW: dict[str, Callable[[str], object]] = {
+    "blanks before the end": lambda text: re.search(r"\s+$", text),
+    "each at sign reads all": _count_each,
+    "digits in several ways": lambda text: re.fullmatch(r"(?:\w+ ?)*", text[-60:]),
+    "linear, and long": _wait,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_the_search_finds_what_is_slow(name: str) -> None:
+    """Squares and worse in patterns and in loops, and what takes too long for each character."""
+    found = _searched(SLOW[name])
+    assert found
+
+
+@pytest.mark.slow
+def test_the_search_accuses_nothing_that_is_linear() -> None:
+    """However busy the machine is: a growth is measured again before it is believed."""
+    assert _searched(lambda text: [character.upper() for character in text.split(" ")]) == []
+
+
+def _searched(run: Callable[[str], object]) -> list[str]:
+    return search(
+        "planted", run, [], 0.004, rng=random.Random(1), more=lambda tried: tried < 240,
+        sizes=(90, 2_000), proof_sizes=(2_000, 4_000, 8_000),
+    ).slow  # fmt: skip
+
+
+def test_the_search_is_the_same_for_a_seed() -> None:
+    """The recipes that are tried follow from the seed where times do not decide."""
+    tried: list[list[str]] = []
+    for _ in range(2):
+        texts: list[str] = []
+        Climb(texts.append, 90, ["word"], random.Random(7)).step()
+        tried.append(texts)
+    assert tried[0] == tried[1]
+    assert MOST_GROWTH < 4
+
+
+def test_a_module_s_patterns_give_the_words_to_try() -> None:
+    """Docstrings are not among them."""
+    words = words_of(ENTRIES["strip a signature"].modules)
+    assert "sent from" in words
+    assert not any("mail programs write by themselves" in word for word in words)
